@@ -1,0 +1,215 @@
+//! The gate: stock and holds, atomic and durable. It decides; everything else asks.
+
+use std::{future::Future, pin::Pin};
+
+use haul_model::{BuyerId, HoldId, LiveId, MerchantId, OrderId, SaleId, UnixMillis};
+
+use crate::SaleTerms;
+
+/// A future that a trait object can return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Which live's stock: the gate's unit of atomicity and of placement (one hash slot).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LiveRef {
+    /// Whose live.
+    pub merchant: MerchantId,
+    /// Which live.
+    pub live: LiveId,
+}
+
+/// One thing asked of the gate. All are idempotent: asked again, each gives the same answer and changes nothing more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Set `quantity` units aside. `hold` is derived from the buyer and their idempotency key, so a retry names the
+    /// same hold.
+    Hold {
+        /// The hold to make.
+        hold: HoldId,
+        /// Who asks.
+        buyer: BuyerId,
+        /// Units, at least 1.
+        quantity: u32,
+    },
+    /// Give a hold up (HELD or PAYING → RELEASED).
+    Cancel {
+        /// Which hold.
+        hold: HoldId,
+        /// Who asks; must be its buyer.
+        buyer: BuyerId,
+    },
+    /// The buyer goes to pay (HELD → PAYING); extends the deadline once.
+    StartPayment {
+        /// Which hold.
+        hold: HoldId,
+        /// Who asks; must be its buyer.
+        buyer: BuyerId,
+        /// The order that will be paid. A hold has one order; another is refused.
+        order: OrderId,
+    },
+    /// The provider refused the payment (PAYING → HELD, until its deadline).
+    PaymentFailed {
+        /// Which hold.
+        hold: HoldId,
+        /// For which order.
+        order: OrderId,
+    },
+    /// The provider has the money (PAYING or HELD → CAPTURED; RELEASED → taken again if stock is left, else late).
+    Capture {
+        /// Which hold.
+        hold: HoldId,
+        /// For which order.
+        order: OrderId,
+    },
+    /// The ledger has committed the sale (CAPTURED → SOLD).
+    Settle {
+        /// Which hold.
+        hold: HoldId,
+        /// For which order.
+        order: OrderId,
+    },
+}
+
+/// The answer to one [`Op`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// `Hold`: the units are set aside until `deadline`. Also the answer to a retry while the hold stands.
+    Held {
+        /// When they go back, by the gate's clock.
+        deadline: UnixMillis,
+    },
+    /// `Hold` retried, or `StartPayment`: the hold is being paid for.
+    Paying {
+        /// When they go back, by the gate's clock.
+        deadline: UnixMillis,
+    },
+    /// `Capture`, or a retry of an earlier step: the money is there, the ledger is not yet written.
+    Captured {
+        /// Whether the units had been released and were taken again.
+        retaken: bool,
+    },
+    /// `Settle`, or a retry of an earlier step: sold.
+    Sold,
+    /// `Cancel`, or any step on a hold that is over: the units went back.
+    Released,
+    /// `PaymentFailed`: held again until `deadline`.
+    Restored {
+        /// When they go back, by the gate's clock.
+        deadline: UnixMillis,
+    },
+    /// `Capture`: the hold is over and no unit is left. The money must go back.
+    Late,
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// Why the gate did not do it. Each has a stable code on the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The gate has no such sale.
+    UnknownSale,
+    /// The sale has no such hold, or it is another buyer's.
+    UnknownHold,
+    /// Too early, by the gate's clock.
+    NotOpen {
+        /// When it opens.
+        opens_at: UnixMillis,
+    },
+    /// Too late, by the gate's clock.
+    Closed,
+    /// Fewer units are available than asked for, but some are held and may come back.
+    NotEnough {
+        /// Units available now.
+        available: u32,
+    },
+    /// Nothing is available and nothing is held: all sold.
+    SoldOut,
+    /// The buyer would have more than the sale allows one buyer.
+    BuyerLimit {
+        /// What it allows.
+        per_buyer: u32,
+    },
+    /// The hold exists with another buyer or quantity, or is paid for by another order: a key was used twice.
+    KeyReused,
+    /// The step makes no sense in the hold's state (settling what was never captured).
+    WrongState,
+    /// The quantity is 0 or more than a sale may have.
+    BadQuantity,
+}
+
+/// Units of a sale by where they are. `available + held + sold = stock`, always; `held` counts HELD, PAYING, CAPTURED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Free to be held.
+    pub available: u32,
+    /// Set aside.
+    pub held: u32,
+    /// Settled.
+    pub sold: u32,
+}
+
+/// A hold whose units went back because its deadline passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// Which hold.
+    pub hold: HoldId,
+    /// Whose it was.
+    pub buyer: BuyerId,
+    /// Units that went back.
+    pub quantity: u32,
+    /// Its order, if payment had started.
+    pub order: Option<OrderId>,
+}
+
+/// What a batch did to one sale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The gate's clock when it decided: what everybody calls server time.
+    pub now: UnixMillis,
+    /// Counts every change of the sale; a reader who has seen a higher one ignores this batch's `counts`.
+    pub sequence: u64,
+    /// One for each op, in order.
+    pub outcomes: Vec<Outcome>,
+    /// Holds that this call found past their deadline. Each is reported by exactly one call.
+    pub released: Vec<Released>,
+    /// The sale afterwards.
+    pub counts: Counts,
+    /// The earliest deadline of a standing hold, if any: when to sweep next.
+    pub next_deadline: Option<UnixMillis>,
+}
+
+/// Why a call to the gate gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GateError {
+    /// The store can't be reached, and nothing was done. Retry later.
+    #[error("the stock store cannot be reached: {0}")]
+    Unavailable(String),
+    /// The request may or may not have been carried out. Ask again with the same ids: the answer then is the truth.
+    #[error("the stock store did not answer in time: {0}")]
+    Unknown(String),
+    /// The store answered something impossible. A defect, or somebody else writes to it.
+    #[error("the stock store is corrupt: {0}")]
+    Corrupt(String),
+}
+
+/// Stock and holds of every live.
+pub trait Gate: Send + Sync + 'static {
+    /// Makes a sale known, or changes the times of a known one (stock and limits of a known sale stay). Idempotent.
+    fn put_sale<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        terms: &'a SaleTerms,
+    ) -> BoxFuture<'a, Result<Applied, GateError>>;
+
+    /// Carries out `ops` on one sale in order, atomically as a whole. An empty slice sweeps due holds and reports.
+    fn apply<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        ops: &'a [Op],
+    ) -> BoxFuture<'a, Result<Applied, GateError>>;
+
+    /// The gate's clock.
+    fn now(&self) -> BoxFuture<'_, Result<UnixMillis, GateError>>;
+}

@@ -1,0 +1,204 @@
+//! The ledger: what must never be forgotten. An order is sold only when the ledger has committed it.
+
+use haul_model::{BuyerId, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId, UnixMillis};
+
+use crate::{BoxFuture, PaymentEvent, Sale};
+
+/// A live as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveRecord {
+    /// Its id.
+    pub id: LiveId,
+    /// Whose it is.
+    pub merchant: MerchantId,
+    /// What viewers read above the picture.
+    pub title: String,
+    /// Whether it may be watched without a token.
+    pub public: bool,
+    /// When it was made.
+    pub created_at: UnixMillis,
+}
+
+/// A product in a merchant's catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// Its id, unique to the merchant.
+    pub id: ProductId,
+    /// Whose it is.
+    pub merchant: MerchantId,
+    /// What it is called.
+    pub title: String,
+    /// One line more.
+    pub subtitle: String,
+    /// A picture: an absolute URL or a path on this server; empty where there is none.
+    pub image_url: String,
+    /// The price outside of sales.
+    pub list_price: Money,
+}
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OrderState {
+    /// The buyer is at the payment provider.
+    Paying,
+    /// Paid and committed.
+    Sold,
+    /// Nobody paid in time, or the buyer gave up.
+    Expired,
+    /// Paid, but the units were gone: the money must go back.
+    RefundDue,
+    /// The money went back.
+    Refunded,
+}
+
+/// What is committed before the provider is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOrder {
+    /// Its id.
+    pub id: OrderId,
+    /// Its payment at the provider.
+    pub payment: PaymentId,
+    /// The provider's name.
+    pub provider: String,
+    /// Whose sale.
+    pub merchant: MerchantId,
+    /// In which live.
+    pub live: LiveId,
+    /// Of which sale.
+    pub sale: SaleId,
+    /// What was bought.
+    pub product: ProductId,
+    /// The units it pays for. One order a hold.
+    pub hold: HoldId,
+    /// Who buys.
+    pub buyer: BuyerId,
+    /// The name shown to the host.
+    pub buyer_name: String,
+    /// Units.
+    pub quantity: u32,
+    /// Price of one.
+    pub unit_price: Money,
+    /// Price of all; stored, never recomputed.
+    pub total: Money,
+    /// When.
+    pub created_at: UnixMillis,
+}
+
+/// An order as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// As it was made.
+    pub order: NewOrder,
+    /// Where it stands.
+    pub state: OrderState,
+    /// When it came there.
+    pub updated_at: UnixMillis,
+}
+
+/// A provider's callback, recorded before it is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// Which provider.
+    pub provider: String,
+    /// What it said.
+    pub event: PaymentEvent,
+    /// When it arrived.
+    pub received_at: UnixMillis,
+}
+
+/// What recording a callback found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbackState {
+    /// First seen: carry it out.
+    New,
+    /// Seen before, not carried out to the end: carry it out.
+    Unfinished,
+    /// Carried out before: nothing is left to do.
+    Done,
+}
+
+/// Sums of a live's orders.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Orders sold.
+    pub orders: u64,
+    /// Units sold.
+    pub units: u64,
+    /// Their totals by currency.
+    pub revenue: Vec<Money>,
+}
+
+/// Why the ledger gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// The database can't be reached or is busy. Retry.
+    #[error("the ledger cannot be reached: {0}")]
+    Unavailable(String),
+    /// A rule of the ledger forbids it: a sale would be oversold, an id is another merchant's. A defect upstream.
+    #[error("the ledger refuses: {0}")]
+    Conflict(String),
+    /// No such row for this merchant.
+    #[error("not found: {0}")]
+    NotFound(String),
+}
+
+/// Shorthand for the ledger's answers.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, LedgerError>>;
+
+/// Lives, products, sales, orders, callbacks. Every query names its merchant, or a live (unique on a server, which has
+/// one merchant) or an order that does.
+pub trait Ledger: Send + Sync + 'static {
+    /// Creates a live, or returns the one that has its id. `Conflict` where that is another merchant's.
+    fn ensure_live<'a>(&'a self, live: &'a LiveRecord) -> Answer<'a, LiveRecord>;
+    /// The live, if there is one.
+    fn live<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Option<LiveRecord>>;
+    /// A merchant's lives, newest first, at most `limit`.
+    fn lives<'a>(&'a self, merchant: &'a MerchantId, limit: u32) -> Answer<'a, Vec<LiveRecord>>;
+
+    /// Creates or changes a product.
+    fn put_product<'a>(&'a self, product: &'a Product) -> Answer<'a, ()>;
+    /// Puts a product at the end of a live's bag, if it is not in it.
+    fn add_to_bag<'a>(&'a self, live: &'a LiveId, product: &'a ProductId) -> Answer<'a, ()>;
+    /// Takes a product out of a live's bag.
+    fn remove_from_bag<'a>(&'a self, live: &'a LiveId, product: &'a ProductId) -> Answer<'a, ()>;
+    /// A live's products in the bag's order.
+    fn bag<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<Product>>;
+
+    /// Writes a sale down; the same id again changes its times only.
+    fn put_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, ()>;
+    /// A live's sales that close after `after`, or still have unfinished orders; by opening time.
+    fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>>;
+
+    /// Commits that a payment starts. Idempotent by hold: where the hold has an order, that one is returned unchanged.
+    fn start_order<'a>(&'a self, order: &'a NewOrder) -> Answer<'a, Order>;
+    /// An order.
+    fn order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Option<Order>>;
+    /// The order of a payment.
+    fn order_of_payment<'a>(&'a self, payment: &'a PaymentId) -> Answer<'a, Option<Order>>;
+    /// A live's orders in any of `states` (empty: all), newest first, at most `limit`.
+    fn orders<'a>(&'a self, live: &'a LiveId, states: &'a [OrderState], limit: u32) -> Answer<'a, Vec<Order>>;
+    /// A buyer's orders in a live, newest first, at most `limit`.
+    fn orders_of_buyer<'a>(
+        &'a self,
+        live: &'a LiveId,
+        buyer: &'a BuyerId,
+        limit: u32,
+    ) -> Answer<'a, Vec<Order>>;
+    /// Sums of a live's SOLD orders.
+    fn totals<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Totals>;
+
+    /// Moves an order and, for `Sold`, counts its units against the sale's stock, in one transaction that a constraint
+    /// keeps from overselling (`Conflict`). Idempotent; allowed are Paying|Expired → Sold|RefundDue, Paying → Expired,
+    /// RefundDue → Refunded; any other move is `Conflict`.
+    fn move_order<'a>(&'a self, order: &'a OrderId, to: OrderState, at: UnixMillis) -> Answer<'a, Order>;
+
+    /// Records a provider's callback, before it is answered.
+    fn record_callback<'a>(&'a self, callback: &'a Callback) -> Answer<'a, CallbackState>;
+    /// Marks a callback as carried out to the end.
+    fn finish_callback<'a>(&'a self, provider: &'a str, event: &'a str) -> Answer<'a, ()>;
+    /// Callbacks not carried out to the end, oldest first: for the worker that resumes them at start.
+    fn unfinished_callbacks(&self, limit: u32) -> Answer<'_, Vec<Callback>>;
+
+    /// Whether the database answers.
+    fn ping(&self) -> Answer<'_, ()>;
+}

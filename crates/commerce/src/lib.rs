@@ -1,0 +1,16 @@
+//! Selling, decided in pure code: sales, holds, orders, prices and limits, and the ports they need.
+//!
+//! The [`Gate`] decides who gets a unit, the [`Ledger`] remembers who paid for it. This crate owns both traits and the
+//! state machine that every gate follows. It knows no Redis, no SQL, no socket and no clock: time is an argument.
+
+pub mod gate;
+pub mod ledger;
+pub mod payment;
+pub mod sale;
+
+pub use gate::{Applied, BoxFuture, Counts, Gate, GateError, LiveRef, Op, Outcome, Refusal, Released};
+pub use ledger::{
+    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Product, Totals,
+};
+pub use payment::{PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession};
+pub use sale::{Sale, SaleTerms};

@@ -1,0 +1,19 @@
+//! The nouns that every other crate shares: ids, time, money, roles, and the one media model.
+//!
+//! Nothing here knows a protocol, a socket, a store or an async runtime.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod access;
+pub mod id;
+pub mod media;
+pub mod money;
+pub mod time;
+
+pub use access::{Role, Viewer};
+pub use id::{
+    BuyerId, HoldId, IdError, LiveId, MerchantId, MessageId, OrderId, PaymentId, ProductId, SaleId, SessionId,
+};
+pub use media::{Codec, Frame, Kind, Layer, TrackInfo};
+pub use money::{Currency, Money};
+pub use time::{Now, UnixMillis};

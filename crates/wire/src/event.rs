@@ -1,0 +1,120 @@
+//! What the server tells without being asked.
+
+use haul_model::SaleId;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::view::{ChatLine, HoldView, LiveView, OrderView, Pin, ProductView, SaleView, Totals};
+
+/// Something that happened, by its `type`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "type")]
+pub enum Event {
+    /// Somebody said something.
+    #[serde(rename = "chat.message")]
+    ChatMessage(ChatLine),
+    /// The host came or went, or the title changed.
+    #[serde(rename = "live.changed")]
+    LiveChanged {
+        /// The live now.
+        live: LiveView,
+    },
+    /// The bag changed.
+    #[serde(rename = "products.changed")]
+    ProductsChanged {
+        /// The bag now.
+        products: Vec<ProductView>,
+    },
+    /// Another product is pinned, or none.
+    #[serde(rename = "pin.changed")]
+    PinChanged {
+        /// The pin now.
+        pin: Option<Pin>,
+    },
+    /// A sale was scheduled, opened, changed or closed.
+    #[serde(rename = "sale.changed")]
+    SaleChanged {
+        /// The sale now.
+        sale: SaleView,
+    },
+    /// A sale's stock moved. Several moves within 100 ms are told as one; sold out is told at once.
+    #[serde(rename = "stock.changed")]
+    StockChanged {
+        /// Of which sale.
+        sale_id: SaleId,
+        /// Units free to be held.
+        available: u32,
+        /// Units set aside or being paid.
+        held: u32,
+        /// Units sold.
+        sold: u32,
+    },
+    /// How many watch.
+    #[serde(rename = "viewers.changed")]
+    ViewersChanged {
+        /// Connections to the channel now.
+        viewers: u64,
+    },
+    /// To the buyer alone: a hold of theirs changed without their doing.
+    #[serde(rename = "hold.changed")]
+    HoldChanged {
+        /// The hold now.
+        hold: HoldView,
+    },
+    /// To the buyer alone: an order of theirs changed.
+    #[serde(rename = "order.changed")]
+    OrderChanged {
+        /// The order now.
+        order: OrderView,
+    },
+    /// To host and moderators: an order was made or changed.
+    #[serde(rename = "host.order")]
+    HostOrder {
+        /// The order now.
+        order: OrderView,
+        /// The sums now.
+        totals: Totals,
+    },
+    /// To everybody: the server is going away. Connect again after the given time.
+    #[serde(rename = "draining")]
+    Draining {
+        /// When to connect again.
+        retry_after_ms: u64,
+    },
+}
+
+/// An [`Event`] in its place in the live's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RoomEvent {
+    /// Changes when the live's order starts anew (a restart).
+    pub epoch: String,
+    /// Rises by one with each event to everybody. An event to one reader, or one that only the latest of counts,
+    /// carries the offset of the last such event.
+    pub offset: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// The event as it goes on the wire.
+pub fn encode_event(epoch: &str, offset: u64, event: &Event) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        #[serde(flatten)]
+        event: &'a Event,
+        epoch: &'a str,
+        offset: u64,
+    }
+    crate::reply::encode(&Line { event, epoch, offset })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_says_where_it_stands() {
+        let line = encode_event("e1", 9, &Event::ViewersChanged { viewers: 3 });
+        assert_eq!(line, r#"{"type":"viewers.changed","viewers":3,"epoch":"e1","offset":9}"#);
+    }
+}

@@ -1,0 +1,204 @@
+//! What the server answers to a request.
+
+use haul_model::{MessageId, UnixMillis};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::view::{
+    ChatLine, HoldView, HostView, LiveView, OrderView, Pin, ProductView, SaleView, You,
+};
+
+/// A request's result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Reply {
+    /// To `hello`.
+    Hello(Box<Snapshot>),
+    /// To `ping`, `pin` and `unpin`.
+    Time {
+        /// The server's clock.
+        server_time: UnixMillis,
+    },
+    /// To `chat.send`.
+    Chat {
+        /// The line's id, as it will appear in `chat.message`.
+        message_id: MessageId,
+    },
+    /// To `sale.schedule`, `sale.open` and `sale.close`.
+    Sale {
+        /// The sale now.
+        sale: SaleView,
+    },
+    /// To `hold` and `hold.cancel`.
+    Hold {
+        /// The hold now.
+        hold: HoldView,
+        /// The server's clock.
+        server_time: UnixMillis,
+    },
+    /// To `checkout`.
+    Checkout {
+        /// The order now.
+        order: OrderView,
+        /// The hold now.
+        hold: HoldView,
+        /// Where the buyer pays.
+        pay_url: String,
+        /// The server's clock.
+        server_time: UnixMillis,
+    },
+}
+
+/// Everything a newcomer must know. After it, events say what changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Snapshot {
+    /// The channel's session, as in the server's log.
+    pub session: String,
+    /// The server's clock when it answered.
+    pub server_time: UnixMillis,
+    /// The epoch of the events that follow.
+    pub epoch: String,
+    /// The offset of the last event that is contained in this snapshot.
+    pub offset: u64,
+    /// How a former position was met; absent where none was given.
+    pub resumed: Option<Resumed>,
+    /// The reader; absent without a token.
+    pub you: Option<You>,
+    /// The live.
+    pub live: LiveView,
+    /// The bag.
+    pub products: Vec<ProductView>,
+    /// The product being explained.
+    pub pin: Option<Pin>,
+    /// Sales that are scheduled, open, or closed a short while ago.
+    pub sales: Vec<SaleView>,
+    /// How many watch.
+    pub viewers: u64,
+    /// The last chat lines, oldest first.
+    pub chat: Vec<ChatLine>,
+    /// For host and moderators.
+    pub host: Option<HostView>,
+}
+
+/// How a former position was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Resumed {
+    /// True: exactly the missed events follow, and `chat` is empty. False: too much was missed, the snapshot is all.
+    pub recovered: bool,
+}
+
+/// A request's failure. Codes are stable; messages are for people and may change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Failure {
+    /// What kind of failure.
+    pub code: Code,
+    /// What happened and what to do, in English.
+    pub message: String,
+    /// When asking again makes sense.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Failure {
+    /// A failure that asking again does not mend.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after_ms: None }
+    }
+
+    /// The same, worth asking again after `ms`.
+    pub fn retry_after(mut self, ms: u64) -> Self {
+        self.retry_after_ms = Some(ms);
+        self
+    }
+}
+
+/// What kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// Not JSON, wrong fields, text too long.
+    BadRequest,
+    /// A `type` the server does not know.
+    UnknownType,
+    /// The request needs a token.
+    Unauthorized,
+    /// The token does not permit it.
+    Forbidden,
+    /// No such product, sale or live.
+    NotFound,
+    /// Too many of these from one sender.
+    RateLimited,
+    /// The sale opens later.
+    SaleNotOpen,
+    /// The sale is over.
+    SaleClosed,
+    /// All units are sold.
+    SoldOut,
+    /// Fewer units are free than asked for; some may come back.
+    NotEnough,
+    /// The buyer has as many as the sale allows.
+    BuyerLimit,
+    /// The key was used before for another request.
+    KeyReused,
+    /// No such hold of this buyer.
+    UnknownHold,
+    /// The hold is over: its units went back.
+    HoldOver,
+    /// The step makes no sense now.
+    WrongState,
+    /// The outcome is not known yet: ask again with the same key, and the answer will be the truth.
+    Pending,
+    /// Selling is not available for the moment; nothing was done.
+    Unavailable,
+    /// A defect of the server.
+    Internal,
+}
+
+/// The reply as it goes on the wire.
+pub fn encode_reply(id: u64, reply: &Reply) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        r#type: &'static str,
+        id: u64,
+        result: &'a Reply,
+    }
+    encode(&Line { r#type: "reply", id, result: reply })
+}
+
+/// The failure as it goes on the wire; without an id where the request had none that could be read.
+pub fn encode_failure(id: Option<u64>, failure: &Failure) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        r#type: &'static str,
+        id: Option<u64>,
+        #[serde(flatten)]
+        failure: &'a Failure,
+    }
+    encode(&Line { r#type: "error", id, failure })
+}
+
+pub(crate) fn encode(value: &impl Serialize) -> String {
+    // These types have text keys and no floats: serde_json can't fail on them.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_and_failures_name_their_request() {
+        assert_eq!(
+            encode_reply(4, &Reply::Time { server_time: UnixMillis(5) }),
+            r#"{"type":"reply","id":4,"result":{"server_time":5}}"#
+        );
+        assert_eq!(
+            encode_failure(Some(4), &Failure::new(Code::RateLimited, "slower").retry_after(900)),
+            r#"{"type":"error","id":4,"code":"rate_limited","message":"slower","retry_after_ms":900}"#
+        );
+        assert_eq!(
+            encode_failure(None, &Failure::new(Code::BadRequest, "what?")),
+            r#"{"type":"error","id":null,"code":"bad_request","message":"what?"}"#
+        );
+    }
+}

@@ -1,0 +1,231 @@
+//! What a client asks.
+
+use haul_model::{HoldId, ProductId, SaleId, UnixMillis};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::MAX_REQUEST_BYTES;
+
+/// A client's request, by its `type`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(tag = "type")]
+pub enum Request {
+    /// First of all: who is there, and where a former connection ended.
+    #[serde(rename = "hello")]
+    Hello {
+        /// The viewer's token; absent for a look at a public live.
+        token: Option<String>,
+        /// The position of a former connection.
+        resume: Option<Position>,
+    },
+    /// Measures the connection and the server's clock.
+    #[serde(rename = "ping")]
+    Ping,
+    /// Says something to everybody.
+    #[serde(rename = "chat.send")]
+    ChatSend {
+        /// At most 300 characters.
+        text: String,
+    },
+    /// Shows a product beside the picture. Host or moderator.
+    #[serde(rename = "pin")]
+    Pin {
+        /// Which product of the bag.
+        product_id: ProductId,
+    },
+    /// Shows no product. Host or moderator.
+    #[serde(rename = "unpin")]
+    Unpin,
+    /// Opens a sale, now or later. Host.
+    #[serde(rename = "sale.schedule")]
+    SaleSchedule(SaleSchedule),
+    /// Opens a scheduled sale now. Host.
+    #[serde(rename = "sale.open")]
+    SaleOpen {
+        /// Which sale.
+        sale_id: SaleId,
+    },
+    /// Closes a sale now; holds taken before may still be paid. Host.
+    #[serde(rename = "sale.close")]
+    SaleClose {
+        /// Which sale.
+        sale_id: SaleId,
+    },
+    /// Sets units aside.
+    #[serde(rename = "hold")]
+    Hold {
+        /// Of which sale.
+        sale_id: SaleId,
+        /// Units; 1 where absent.
+        #[serde(default = "one")]
+        quantity: u32,
+        /// Chosen by the client, new for every attempt to buy, the same for a retry: at most 64 bytes.
+        key: String,
+    },
+    /// Gives a hold up.
+    #[serde(rename = "hold.cancel")]
+    HoldCancel {
+        /// Of which sale.
+        sale_id: SaleId,
+        /// Which hold.
+        hold_id: HoldId,
+    },
+    /// Goes to pay for a hold.
+    #[serde(rename = "checkout")]
+    Checkout {
+        /// Of which sale.
+        sale_id: SaleId,
+        /// Which hold.
+        hold_id: HoldId,
+    },
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// A sale to be.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct SaleSchedule {
+    /// Which product of the bag.
+    pub product_id: ProductId,
+    /// Price of a unit, in the minor unit of the product's currency.
+    pub price_minor: i64,
+    /// Units.
+    pub stock: u32,
+    /// Units a buyer may have; 1 where absent.
+    #[serde(default = "one")]
+    pub per_buyer: u32,
+    /// When it opens, by the server's clock; now where absent.
+    pub opens_at: Option<UnixMillis>,
+    /// How long it stays open, in milliseconds.
+    pub duration_ms: u64,
+    /// How long a hold lasts, in milliseconds; the server's default where absent.
+    pub hold_ms: Option<u64>,
+}
+
+/// How far a client has read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct Position {
+    /// The epoch of the last event it read.
+    pub epoch: String,
+    /// Its offset.
+    pub offset: u64,
+}
+
+/// Why a message is not a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Not JSON, or not an object with a whole number `id` and a `type`.
+    #[error("not a message: expected a JSON object with a number \"id\" and a \"type\" ({0})")]
+    NotAMessage(String),
+    /// The `type` is not one of [`Request`]'s.
+    #[error("unknown type {kind:?}")]
+    UnknownType {
+        /// The request's id, so that the reply can be matched.
+        id: u64,
+        /// The type it named.
+        kind: String,
+    },
+    /// The type is known, its fields are wrong.
+    #[error("{message}")]
+    Fields {
+        /// The request's id, so that the reply can be matched.
+        id: u64,
+        /// Which field, and what was expected.
+        message: String,
+    },
+    /// Longer than [`MAX_REQUEST_BYTES`].
+    #[error("a message may have at most {MAX_REQUEST_BYTES} bytes")]
+    TooLarge,
+}
+
+impl ParseError {
+    /// The id of the request, where it could be read.
+    pub fn id(&self) -> Option<u64> {
+        match self {
+            ParseError::UnknownType { id, .. } | ParseError::Fields { id, .. } => Some(*id),
+            ParseError::NotAMessage(_) | ParseError::TooLarge => None,
+        }
+    }
+}
+
+const TYPES: &[&str] = &[
+    "hello",
+    "ping",
+    "chat.send",
+    "pin",
+    "unpin",
+    "sale.schedule",
+    "sale.open",
+    "sale.close",
+    "hold",
+    "hold.cancel",
+    "checkout",
+];
+
+/// Reads a request and its id.
+pub fn parse(text: &str) -> Result<(u64, Request), ParseError> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        id: u64,
+        #[serde(rename = "type")]
+        kind: String,
+    }
+
+    if text.len() > MAX_REQUEST_BYTES {
+        return Err(ParseError::TooLarge);
+    }
+    // Twice over the same few bytes: the first pass finds the id, so that every error of the second can be matched.
+    let envelope: Envelope =
+        serde_json::from_str(text).map_err(|error| ParseError::NotAMessage(error.to_string()))?;
+    let Envelope { id, kind } = envelope;
+    if !TYPES.contains(&kind.as_str()) {
+        return Err(ParseError::UnknownType { id, kind: kind.chars().take(40).collect() });
+    }
+    match serde_json::from_str(text) {
+        Ok(request) => Ok((id, request)),
+        Err(error) => Err(ParseError::Fields { id, message: format!("{kind}: {error}") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_with_its_id() {
+        let (id, request) = parse(r#"{"id":7,"type":"hold","sale_id":"s1","key":"k"}"#).unwrap();
+        assert_eq!(id, 7);
+        assert_eq!(
+            request,
+            Request::Hold { sale_id: "s1".parse().unwrap(), quantity: 1, key: "k".to_owned() }
+        );
+    }
+
+    #[test]
+    fn each_mistake_has_its_error() {
+        for garbage in ["", "null", "[]", "{}", r#"{"id":-1,"type":"ping"}"#, r#"{"id":1}"#, "\u{0}"] {
+            assert!(matches!(parse(garbage), Err(ParseError::NotAMessage(_))), "{garbage}");
+        }
+        assert_eq!(
+            parse(r#"{"id":1,"type":"explode"}"#),
+            Err(ParseError::UnknownType { id: 1, kind: "explode".into() })
+        );
+        let wrong = parse(r#"{"id":2,"type":"hold","sale_id":"a b","key":"k"}"#).unwrap_err();
+        assert_eq!(wrong.id(), Some(2));
+        assert!(wrong.to_string().contains("id may have letters"), "{wrong}");
+        assert_eq!(parse(&" ".repeat(MAX_REQUEST_BYTES + 1)), Err(ParseError::TooLarge));
+    }
+
+    #[test]
+    fn every_listed_type_is_one_the_server_reads() {
+        for kind in TYPES {
+            let text = format!(
+                r#"{{"id":1,"type":"{kind}","text":"t","product_id":"p","sale_id":"s","hold_id":"h","key":"k",
+                    "price_minor":1,"stock":1,"duration_ms":1}}"#
+            );
+            assert!(parse(&text).is_ok(), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! How things look on the wire.
+
+use haul_model::{HoldId, MessageId, Money, OrderId, ProductId, Role, SaleId, UnixMillis};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// The live itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LiveView {
+    /// What viewers read above the picture.
+    pub title: String,
+    /// Whether there is a picture.
+    pub state: LiveState,
+}
+
+/// Whether there is a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LiveState {
+    /// No host yet, or the host is away.
+    Waiting,
+    /// The host is sending.
+    Live,
+}
+
+/// A product of the bag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ProductView {
+    /// Its id.
+    pub id: ProductId,
+    /// What it is called.
+    pub title: String,
+    /// One line more.
+    pub subtitle: String,
+    /// A picture, or empty.
+    pub image_url: String,
+    /// The price outside of sales.
+    pub list_price: Money,
+}
+
+/// The product being explained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Pin {
+    /// Which product of the bag.
+    pub product_id: ProductId,
+    /// Since when, by the server's clock.
+    pub since: UnixMillis,
+}
+
+/// A sale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SaleView {
+    /// Its id.
+    pub id: SaleId,
+    /// What is sold.
+    pub product_id: ProductId,
+    /// Price of a unit.
+    pub price: Money,
+    /// Where it stands by the server's clock. A client's own countdown may run ahead of the event that says so.
+    pub state: SaleState,
+    /// When it opens.
+    pub opens_at: UnixMillis,
+    /// When it closes.
+    pub closes_at: UnixMillis,
+    /// Units a buyer may have.
+    pub per_buyer: u32,
+    /// How long a hold lasts.
+    pub hold_ms: u64,
+    /// Units in all: always `available + held + sold`.
+    pub stock: u32,
+    /// Units free to be held.
+    pub available: u32,
+    /// Units set aside or being paid.
+    pub held: u32,
+    /// Units sold.
+    pub sold: u32,
+}
+
+/// Where a sale stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SaleState {
+    /// It opens later.
+    Scheduled,
+    /// Units can be held, if there are any.
+    Open,
+    /// Over.
+    Closed,
+}
+
+/// A chat line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ChatLine {
+    /// Its id.
+    pub id: MessageId,
+    /// Who said it.
+    pub name: String,
+    /// What they are here.
+    pub role: Role,
+    /// What they said: text, never markup.
+    pub text: String,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// A hold, as its buyer sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct HoldView {
+    /// Its id.
+    pub id: HoldId,
+    /// Of which sale.
+    pub sale_id: SaleId,
+    /// Units.
+    pub quantity: u32,
+    /// Where it stands.
+    pub state: HoldState,
+    /// When its units go back, where it stands under one.
+    pub deadline: Option<UnixMillis>,
+}
+
+/// Where a hold stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldState {
+    /// Set aside.
+    Held,
+    /// Being paid.
+    Paying,
+    /// Paid, being written down.
+    Captured,
+    /// Sold.
+    Sold,
+    /// Its units went back.
+    Released,
+}
+
+/// An order, as its buyer and the host see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct OrderView {
+    /// Its id.
+    pub id: OrderId,
+    /// The hold it pays for.
+    pub hold_id: HoldId,
+    /// Of which sale.
+    pub sale_id: SaleId,
+    /// What was bought.
+    pub product_id: ProductId,
+    /// Who buys, for the host.
+    pub buyer_name: String,
+    /// Units.
+    pub quantity: u32,
+    /// Price of all.
+    pub total: Money,
+    /// Where it stands.
+    pub state: OrderStateView,
+    /// When it was made.
+    pub created_at: UnixMillis,
+}
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStateView {
+    /// The buyer is at the payment provider.
+    Paying,
+    /// Paid and confirmed.
+    Sold,
+    /// Nobody paid in time.
+    Expired,
+    /// Paid too late: the money goes back.
+    RefundDue,
+    /// The money went back.
+    Refunded,
+}
+
+/// What the server knows of the reader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct You {
+    /// The name shown to others.
+    pub name: String,
+    /// What they may do here.
+    pub role: Role,
+    /// Their standing holds.
+    pub holds: Vec<HoldView>,
+    /// Their latest orders, newest first.
+    pub orders: Vec<OrderView>,
+}
+
+/// Sums of a live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, Default)]
+pub struct Totals {
+    /// Orders sold.
+    pub orders: u64,
+    /// Units sold.
+    pub units: u64,
+    /// Revenue by currency.
+    pub revenue: Vec<Money>,
+}
+
+/// What only the host and moderators see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct HostView {
+    /// Sums.
+    pub totals: Totals,
+    /// Latest orders, newest first.
+    pub orders: Vec<OrderView>,
+}
