@@ -161,6 +161,19 @@ pub struct Released {
     pub order: Option<OrderId>,
 }
 
+/// A hold that stands, as [`Gate::standing`] tells it: HELD, PAYING or CAPTURED.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Which hold.
+    pub hold: HoldId,
+    /// Units.
+    pub quantity: u32,
+    /// `Held`, `Paying` or `Captured`, as a retry of the hold would be answered.
+    pub outcome: Outcome,
+    /// Its order, once payment has started.
+    pub order: Option<OrderId>,
+}
+
 /// What a batch did to one sale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -209,6 +222,15 @@ pub trait Gate: Send + Sync + 'static {
         sale: &'a SaleId,
         ops: &'a [Op],
     ) -> BoxFuture<'a, Result<Applied, GateError>>;
+
+    /// A buyer's standing holds in one sale, oldest first (at most as many as the sale allows one buyer): what a buyer
+    /// who comes back, perhaps to another process, must see again, and what checkout needs to know of a hold.
+    fn standing<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        buyer: &'a BuyerId,
+    ) -> BoxFuture<'a, Result<Vec<Standing>, GateError>>;
 
     /// The gate's clock.
     fn now(&self) -> BoxFuture<'_, Result<UnixMillis, GateError>>;

@@ -8,7 +8,7 @@ pub mod ledger;
 pub mod payment;
 pub mod sale;
 
-pub use gate::{Applied, BoxFuture, Counts, Gate, GateError, LiveRef, Op, Outcome, Refusal, Released};
+pub use gate::{Applied, BoxFuture, Counts, Gate, GateError, LiveRef, Op, Outcome, Refusal, Released, Standing};
 pub use ledger::{
     Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Product, Totals,
 };
