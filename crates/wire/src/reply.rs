@@ -4,9 +4,7 @@ use haul_model::{MessageId, UnixMillis};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::view::{
-    ChatLine, HoldView, HostView, LiveView, OrderView, Pin, ProductView, SaleView, You,
-};
+use crate::view::{ChatLine, HoldView, HostView, LiveView, OrderView, Pin, ProductView, SaleView, You};
 
 /// A request's result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

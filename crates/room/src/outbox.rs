@@ -1,0 +1,224 @@
+//! What one reader still has to be sent, by importance.
+//!
+//! Replies come first, then what concerns money, then the room in its order, then what merely colours it. A reader who
+//! is too slow loses chat first; a reader who loses what may not be lost is closed, and told to resume.
+
+use std::collections::VecDeque;
+
+use haul_model::{HoldId, OrderId, SaleId};
+
+use crate::Line;
+
+/// Bytes one reader may have waiting; more closes the connection. With 10,000 slow readers this is what they cost.
+pub const MAX_BYTES: usize = 256 * 1024;
+/// Replies one reader may have waiting; more closes the connection: a client that asks and never reads.
+pub const MAX_REPLIES: usize = 256;
+/// Chat lines one reader may have waiting; more drops the oldest, counted.
+pub const MAX_CHAT: usize = 128;
+
+/// How important, most important first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Answers to this reader's requests. Never dropped.
+    Reply,
+    /// Stock, and this reader's holds and orders. The latest of each replaces what waits; never dropped.
+    Commerce,
+    /// The room's events in their order, never dropped.
+    Room,
+    /// Chat, in its place among the room's events; the oldest is dropped when there is too much.
+    Chat,
+    /// Counts. The latest of each replaces what waits.
+    Ambient,
+}
+
+/// What a line is about, where only the latest line about it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// A sale's stock.
+    Stock(SaleId),
+    /// A hold.
+    Hold(HoldId),
+    /// An order.
+    Order(OrderId),
+    /// How many watch.
+    Viewers,
+}
+
+/// What became of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits.
+    Queued,
+    /// It waits in the place of an older one about the same thing.
+    Replaced,
+    /// It waits, and an older chat line is gone.
+    ChatDropped,
+    /// There is no room left: close the connection. Nothing more is taken.
+    Overflow,
+}
+
+/// The lines that wait for one reader.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    replies: VecDeque<Line>,
+    /// Keyed lines, few: one a sale, standing hold or recent order. Searched, not indexed.
+    commerce: VecDeque<(Option<Key>, Line)>,
+    /// Room and chat together, since their order matters to resuming; true marks chat.
+    room: VecDeque<(bool, Line)>,
+    ambient: VecDeque<(Option<Key>, Line)>,
+    /// How many of `room` are chat.
+    chat: usize,
+    bytes: usize,
+    overflown: bool,
+}
+
+impl Outbox {
+    /// Adds a line.
+    pub fn push(&mut self, lane: Lane, key: Option<Key>, line: Line) -> Pushed {
+        if self.overflown {
+            return Pushed::Overflow;
+        }
+        let added = line.len();
+        let pushed = match lane {
+            Lane::Reply => {
+                self.replies.push_back(line);
+                Pushed::Queued
+            }
+            Lane::Commerce => push_latest(&mut self.commerce, &mut self.bytes, key, line),
+            Lane::Ambient => push_latest(&mut self.ambient, &mut self.bytes, key, line),
+            Lane::Room => {
+                self.room.push_back((false, line));
+                Pushed::Queued
+            }
+            Lane::Chat => {
+                self.room.push_back((true, line));
+                self.chat += 1;
+                if self.chat > MAX_CHAT { self.drop_oldest_chat() } else { Pushed::Queued }
+            }
+        };
+        self.bytes += added;
+        if self.bytes > MAX_BYTES || self.replies.len() > MAX_REPLIES {
+            *self = Self { overflown: true, ..Self::default() };
+            return Pushed::Overflow;
+        }
+        pushed
+    }
+
+    /// The next line to send.
+    pub fn pop(&mut self) -> Option<Line> {
+        let line = self
+            .replies
+            .pop_front()
+            .or_else(|| self.commerce.pop_front().map(|(_, line)| line))
+            .or_else(|| {
+                let (is_chat, line) = self.room.pop_front()?;
+                self.chat -= usize::from(is_chat);
+                Some(line)
+            })
+            .or_else(|| self.ambient.pop_front().map(|(_, line)| line))?;
+        self.bytes -= line.len();
+        Some(line)
+    }
+
+    /// Whether something that may not be lost was lost: the connection must be closed.
+    pub fn overflown(&self) -> bool {
+        self.overflown
+    }
+
+    fn drop_oldest_chat(&mut self) -> Pushed {
+        if let Some(oldest) = self.room.iter().position(|(is_chat, _)| *is_chat)
+            && let Some((_, line)) = self.room.remove(oldest)
+        {
+            self.chat -= 1;
+            self.bytes -= line.len();
+        }
+        Pushed::ChatDropped
+    }
+}
+
+fn push_latest(
+    lane: &mut VecDeque<(Option<Key>, Line)>,
+    bytes: &mut usize,
+    key: Option<Key>,
+    line: Line,
+) -> Pushed {
+    if key.is_some()
+        && let Some((_, waiting)) = lane.iter_mut().find(|(other, _)| *other == key)
+    {
+        *bytes -= waiting.len();
+        *waiting = line;
+        return Pushed::Replaced;
+    }
+    lane.push_back((key, line));
+    Pushed::Queued
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line {
+        Line::copy_from_slice(text.as_bytes())
+    }
+
+    fn stock(sale: &str) -> Option<Key> {
+        Some(Key::Stock(sale.parse().unwrap()))
+    }
+
+    fn drain(outbox: &mut Outbox) -> Vec<Line> {
+        std::iter::from_fn(|| outbox.pop()).collect()
+    }
+
+    #[test]
+    fn money_overtakes_talk_and_the_room_keeps_its_order() {
+        let mut outbox = Outbox::default();
+        outbox.push(Lane::Ambient, Some(Key::Viewers), line("9 watch"));
+        outbox.push(Lane::Chat, None, line("hi"));
+        outbox.push(Lane::Room, None, line("pin"));
+        outbox.push(Lane::Chat, None, line("nice"));
+        outbox.push(Lane::Commerce, stock("s"), line("3 left"));
+        outbox.push(Lane::Reply, None, line("held"));
+        assert_eq!(drain(&mut outbox), ["held", "3 left", "hi", "pin", "nice", "9 watch"].map(line));
+        assert_eq!(outbox.bytes, 0);
+        assert_eq!(outbox.chat, 0);
+    }
+
+    #[test]
+    fn only_the_latest_stock_of_each_sale_waits() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(Lane::Commerce, stock("a"), line("a: 3")), Pushed::Queued);
+        assert_eq!(outbox.push(Lane::Commerce, stock("b"), line("b: 7")), Pushed::Queued);
+        assert_eq!(outbox.push(Lane::Commerce, stock("a"), line("a: 2")), Pushed::Replaced);
+        assert_eq!(drain(&mut outbox), ["a: 2", "b: 7"].map(line));
+        assert_eq!(outbox.bytes, 0);
+    }
+
+    #[test]
+    fn a_slow_reader_loses_the_oldest_chat_and_nothing_else() {
+        let mut outbox = Outbox::default();
+        outbox.push(Lane::Room, None, line("pin"));
+        for n in 0..MAX_CHAT {
+            assert_eq!(outbox.push(Lane::Chat, None, line(&n.to_string())), Pushed::Queued);
+        }
+        assert_eq!(outbox.push(Lane::Chat, None, line("last")), Pushed::ChatDropped);
+        let lines = drain(&mut outbox);
+        assert_eq!(lines.len(), MAX_CHAT + 1);
+        assert_eq!(lines[..2], ["pin", "1"].map(line));
+        assert_eq!(lines.last(), Some(&line("last")));
+    }
+
+    #[test]
+    fn a_reader_who_never_reads_is_closed_and_costs_nothing_more() {
+        let mut outbox = Outbox::default();
+        let overflow = (0..=MAX_REPLIES).map(|_| outbox.push(Lane::Reply, None, line("r"))).last();
+        assert_eq!(overflow, Some(Pushed::Overflow));
+        assert!(outbox.overflown());
+        assert_eq!(outbox.pop(), None);
+        assert_eq!(outbox.push(Lane::Room, None, line("x")), Pushed::Overflow);
+
+        let mut outbox = Outbox::default();
+        let big = line(&"x".repeat(MAX_BYTES));
+        assert_eq!(outbox.push(Lane::Room, None, big), Pushed::Queued);
+        assert_eq!(outbox.push(Lane::Room, None, line("x")), Pushed::Overflow);
+    }
+}
