@@ -1,1 +1,6 @@
 //! gateway
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod auth;
+pub mod problem;

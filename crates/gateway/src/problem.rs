@@ -1,0 +1,137 @@
+//! Refusals over HTTP: problem documents (RFC 9457).
+
+use std::time::Duration;
+
+use axum::{
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::auth::AuthError;
+
+/// A refusal. `title` is the status's own phrase, as the type `about:blank` asks for (RFC 9457, 4.2.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The response's status.
+    pub status: StatusCode,
+    /// What programs go by; stable. The channel's codes where it has the same failure.
+    pub code: &'static str,
+    /// What people read: what was wrong, and what to do.
+    pub detail: String,
+    /// When asking again makes sense, rounded up to whole seconds.
+    pub retry_after: Option<Duration>,
+    /// How to authenticate, for a 401.
+    pub challenge: Option<&'static str>,
+}
+
+impl Problem {
+    /// A refusal that asking again does not mend.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), retry_after: None, challenge: None }
+    }
+
+    /// The same, worth asking again after `wait`.
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let (status, code, challenge) = match error {
+            AuthError::Missing => (StatusCode::UNAUTHORIZED, "token_missing", Some("Bearer")),
+            AuthError::Invalid => (StatusCode::UNAUTHORIZED, "token_invalid", Some(INVALID_TOKEN)),
+            AuthError::Expired => (StatusCode::UNAUTHORIZED, "token_expired", Some(INVALID_TOKEN)),
+            AuthError::WrongLive => (StatusCode::FORBIDDEN, "wrong_live", None),
+            AuthError::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden", None),
+        };
+        Self { challenge, ..Self::new(status, code, error.to_string()) }
+    }
+}
+
+/// RFC 6750, 3.
+const INVALID_TOKEN: &str = r#"Bearer error="invalid_token""#;
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            r#type: &'static str,
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            code: &'static str,
+        }
+        let document = Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+        };
+        // Texts and a number: serde_json can't fail on them.
+        let body = serde_json::to_string(&document).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use haul_model::Role;
+
+    use super::*;
+
+    async fn document(response: Response) -> serde_json::Value {
+        let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_problem_is_a_document_with_its_headers() {
+        let problem = Problem::new(StatusCode::CONFLICT, "no_host", "the host is not here yet")
+            .retry_after(Duration::from_millis(1500));
+        let response = problem.into_response();
+        assert_eq!(response.status(), StatusCode::CONFLICT);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        assert!(!response.headers().contains_key(WWW_AUTHENTICATE));
+        assert_eq!(
+            document(response).await,
+            serde_json::json!({
+                "type": "about:blank",
+                "title": "Conflict",
+                "status": 409,
+                "detail": "the host is not here yet",
+                "code": "no_host",
+            })
+        );
+    }
+
+    #[test]
+    fn a_refused_token_says_how_to_do_better() {
+        let response = |error: AuthError| Problem::from(error).into_response();
+        let missing = response(AuthError::Missing);
+        assert_eq!(missing.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(missing.headers()[WWW_AUTHENTICATE], "Bearer");
+        let expired = response(AuthError::Expired);
+        assert_eq!(expired.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(expired.headers()[WWW_AUTHENTICATE], INVALID_TOKEN);
+        for error in [AuthError::WrongLive, AuthError::Forbidden { needed: Role::Host }] {
+            assert_eq!(response(error).status(), StatusCode::FORBIDDEN);
+        }
+    }
+}
