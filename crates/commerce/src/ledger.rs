@@ -1,6 +1,8 @@
 //! The ledger: what must never be forgotten. An order is sold only when the ledger has committed it.
 
-use haul_model::{BuyerId, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId, UnixMillis};
+use haul_model::{
+    BuyerId, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId, UnixMillis,
+};
 
 use crate::{BoxFuture, PaymentEvent, Sale};
 
@@ -176,7 +178,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// The order of a payment.
     fn order_of_payment<'a>(&'a self, payment: &'a PaymentId) -> Answer<'a, Option<Order>>;
     /// A live's orders in any of `states` (empty: all), newest first, at most `limit`.
-    fn orders<'a>(&'a self, live: &'a LiveId, states: &'a [OrderState], limit: u32) -> Answer<'a, Vec<Order>>;
+    fn orders<'a>(&'a self, live: &'a LiveId, states: &'a [OrderState], limit: u32)
+    -> Answer<'a, Vec<Order>>;
     /// A buyer's orders in a live, newest first, at most `limit`.
     fn orders_of_buyer<'a>(
         &'a self,

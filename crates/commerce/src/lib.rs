@@ -3,14 +3,26 @@
 //! The [`Gate`] decides who gets a unit, the [`Ledger`] remembers who paid for it. This crate owns both traits and the
 //! state machine that every gate follows. It knows no Redis, no SQL, no socket and no clock: time is an argument.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod book;
+pub mod derive;
 pub mod gate;
 pub mod ledger;
 pub mod payment;
+pub mod price;
 pub mod sale;
 
-pub use gate::{Applied, BoxFuture, Counts, Gate, GateError, LiveRef, Op, Outcome, Refusal, Released, Standing};
+pub use book::SaleBook;
+pub use derive::{hold_id, order_id, payment_id};
+pub use gate::{
+    Applied, BoxFuture, Counts, Gate, GateError, LiveRef, Op, Outcome, Refusal, Released, Standing,
+};
 pub use ledger::{
     Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Product, Totals,
 };
-pub use payment::{PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession};
-pub use sale::{Sale, SaleTerms};
+pub use payment::{
+    PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
+};
+pub use price::{PriceError, SaleError};
+pub use sale::{Sale, SaleTerms, TermsError};

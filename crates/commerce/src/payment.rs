@@ -89,5 +89,6 @@ pub trait PaymentProvider: Send + Sync + 'static {
     ) -> Result<PaymentEvent, PaymentError>;
 
     /// Sends money back. Idempotent by payment and amount; completion is reported by a `Refunded` event.
-    fn refund<'a>(&'a self, payment: &'a PaymentId, amount: Money) -> BoxFuture<'a, Result<(), PaymentError>>;
+    fn refund<'a>(&'a self, payment: &'a PaymentId, amount: Money)
+    -> BoxFuture<'a, Result<(), PaymentError>>;
 }

@@ -1,0 +1,281 @@
+//! A payment provider that moves no money: for trying things out, and for tests.
+//!
+//! The buyer is sent to a page of this server, which shows the order (the gateway looks it up in the ledger by the
+//! payment) and buttons for each end. Whoever serves the page makes the callback with [`Sandbox::callback`] and sends
+//! it to `POST /v1/payments/callback/sandbox`, where it is verified and recorded like any other provider's. The
+//! sandbox remembers nothing.
+//!
+//! Refunds: [`PaymentProvider::refund`] hands payment and amount to the hook given by [`Sandbox::on_refund`], whose
+//! part it is to deliver the [`PaymentEventKind::Refunded`] callback. Lost on the way, it is asked for again: the order
+//! stays REFUND_DUE until the callback has come.
+
+use std::{fmt, sync::Arc};
+
+use haul_commerce::{
+    BoxFuture, PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
+};
+use haul_model::{Currency, Money, PaymentId, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::signature::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
+
+/// The provider's name.
+pub const NAME: &str = "sandbox";
+
+/// A callback ready to be sent: `POST` it to `/v1/payments/callback/sandbox`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedCallback {
+    /// Lower-case names and values, `content-type` among them.
+    pub headers: [(&'static str, String); 4],
+    /// JSON; the signature is over exactly these bytes.
+    pub body: String,
+}
+
+impl SignedCallback {
+    /// A header's value by its lower-case name.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    }
+}
+
+type RefundHook = Arc<dyn Fn(&PaymentId, Money) + Send + Sync>;
+
+/// The sandbox provider.
+#[derive(Clone)]
+pub struct Sandbox {
+    /// Signs and checks its callbacks: it is both ends.
+    key: SigningKey,
+    /// Told of each refund that is asked for; `None` where refunds are not delivered by themselves.
+    on_refund: Option<RefundHook>,
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").finish_non_exhaustive()
+    }
+}
+
+/// What a callback says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Body {
+    #[serde(rename = "type")]
+    kind: PaymentEventKind,
+    data: Data,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Data {
+    payment: PaymentId,
+    amount_minor: i64,
+    currency: Currency,
+}
+
+impl Sandbox {
+    /// A sandbox whose callbacks are signed with `secret`. Whoever has the secret can say that something was paid.
+    pub fn new(secret: &[u8]) -> Self {
+        Self { key: SigningKey::new(secret), on_refund: None }
+    }
+
+    /// Calls `hook` with each refund asked for. It must not block, and may be called again for the same refund.
+    pub fn on_refund(self, hook: impl Fn(&PaymentId, Money) + Send + Sync + 'static) -> Self {
+        Self { on_refund: Some(Arc::new(hook)), ..self }
+    }
+
+    /// The path of the page where `payment` is made.
+    pub fn pay_path(payment: &PaymentId) -> String {
+        format!("/sandbox/pay/{payment}")
+    }
+
+    /// The callback that says `kind` of `payment` at `now`. A payment is paid once and refunded once an amount, so
+    /// those have the same event id however often they are made; it may fail many times, once a millisecond.
+    pub fn callback(
+        &self,
+        payment: &PaymentId,
+        kind: PaymentEventKind,
+        amount: Money,
+        now: UnixMillis,
+    ) -> SignedCallback {
+        // A derived payment's id has 36 bytes: with what stands before it, well within a message id's MAX_ID_BYTES.
+        let event = match kind {
+            PaymentEventKind::Paid => format!("paid.{payment}"),
+            PaymentEventKind::Failed => format!("failed.{}.{payment}", now.0),
+            PaymentEventKind::Refunded => format!("refunded.{}.{payment}", amount.amount_minor),
+        };
+        let Money { amount_minor, currency } = amount;
+        let body = Body { kind, data: Data { payment: payment.clone(), amount_minor, currency } };
+        let body = serde_json::to_string(&body).expect("strings and numbers are JSON");
+        let sent_at_s = now.0 / 1000;
+        let signature = self.key.sign(&event, sent_at_s, body.as_bytes());
+        SignedCallback {
+            headers: [
+                ("content-type", "application/json".to_owned()),
+                (ID_HEADER, event),
+                (TIMESTAMP_HEADER, sent_at_s.to_string()),
+                (SIGNATURE_HEADER, signature),
+            ],
+            body,
+        }
+    }
+}
+
+impl PaymentProvider for Sandbox {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn start<'a>(
+        &'a self,
+        request: &'a PaymentRequest,
+    ) -> BoxFuture<'a, Result<PaymentSession, PaymentError>> {
+        Box::pin(async move { Ok(PaymentSession { url: Self::pay_path(&request.payment) }) })
+    }
+
+    fn verify(
+        &self,
+        header: &dyn Fn(&str) -> Option<String>,
+        body: &[u8],
+        now: UnixMillis,
+    ) -> Result<PaymentEvent, PaymentError> {
+        let event =
+            self.key.verify(header, body, now).map_err(|error| PaymentError::Unsigned(error.to_string()))?;
+        let Body { kind, data: Data { payment, amount_minor, currency } } =
+            serde_json::from_slice(body).map_err(|error| PaymentError::Malformed(error.to_string()))?;
+        Ok(PaymentEvent { event, payment, kind, amount: Money { amount_minor, currency } })
+    }
+
+    fn refund<'a>(
+        &'a self,
+        payment: &'a PaymentId,
+        amount: Money,
+    ) -> BoxFuture<'a, Result<(), PaymentError>> {
+        Box::pin(async move {
+            if let Some(hook) = &self.on_refund {
+                hook(payment, amount);
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Mutex,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_700_000_000_123);
+
+    fn payment() -> PaymentId {
+        "pay_1".parse().unwrap()
+    }
+
+    fn price() -> Money {
+        Money { amount_minor: 1_999, currency: "EUR".parse().unwrap() }
+    }
+
+    fn verify(
+        sandbox: &Sandbox,
+        callback: &SignedCallback,
+        now: UnixMillis,
+    ) -> Result<PaymentEvent, PaymentError> {
+        sandbox.verify(&|name| callback.header(name), callback.body.as_bytes(), now)
+    }
+
+    /// The sandbox never waits.
+    fn ready<T>(mut future: BoxFuture<'_, T>) -> T {
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("the sandbox waits for something"),
+        }
+    }
+
+    #[test]
+    fn each_kind_of_callback_is_verified_and_understood() {
+        let sandbox = Sandbox::new(b"secret");
+        for kind in [PaymentEventKind::Paid, PaymentEventKind::Failed, PaymentEventKind::Refunded] {
+            let callback = sandbox.callback(&payment(), kind, price(), NOW);
+            let event = verify(&sandbox, &callback, NOW).unwrap();
+            assert_eq!((event.payment, event.kind, event.amount), (payment(), kind, price()));
+        }
+    }
+
+    #[test]
+    fn a_repeated_delivery_has_the_same_event_and_a_second_failure_another() {
+        let sandbox = Sandbox::new(b"secret");
+        let event = |kind, now| {
+            let callback = sandbox.callback(&payment(), kind, price(), now);
+            verify(&sandbox, &callback, now).unwrap().event
+        };
+        let later = UnixMillis(NOW.0 + 60_000);
+        assert_eq!(event(PaymentEventKind::Paid, NOW), event(PaymentEventKind::Paid, later));
+        assert_eq!(event(PaymentEventKind::Refunded, NOW), event(PaymentEventKind::Refunded, later));
+        assert_ne!(event(PaymentEventKind::Failed, NOW), event(PaymentEventKind::Failed, later));
+        assert_ne!(event(PaymentEventKind::Paid, NOW), event(PaymentEventKind::Refunded, NOW));
+    }
+
+    #[test]
+    fn forged_altered_old_and_replayed_callbacks_are_unsigned() {
+        let sandbox = Sandbox::new(b"secret");
+        let good = sandbox.callback(&payment(), PaymentEventKind::Paid, price(), NOW);
+        let forged = Sandbox::new(b"guess").callback(&payment(), PaymentEventKind::Paid, price(), NOW);
+        let altered = SignedCallback { body: good.body.replace("1999", "1"), ..good.clone() };
+        // A replay of one payment's callback for another: the id is signed too.
+        let mut replayed = good.clone();
+        replayed.headers[1].1 = "paid.pay_2".to_owned();
+        let mut unsigned = good.clone();
+        unsigned.headers[3].0 = "x-other";
+        for (what, callback, now) in [
+            ("forged", &forged, NOW),
+            ("altered", &altered, NOW),
+            ("replayed", &replayed, NOW),
+            ("unsigned", &unsigned, NOW),
+            ("old", &good, UnixMillis(NOW.0 + 301_000)),
+            ("early", &good, UnixMillis(NOW.0 - 301_000)),
+        ] {
+            let answer = verify(&sandbox, callback, now);
+            assert!(matches!(answer, Err(PaymentError::Unsigned(_))), "{what}: {answer:?}");
+        }
+        assert!(verify(&sandbox, &good, NOW).is_ok());
+    }
+
+    #[test]
+    fn signed_nonsense_is_malformed() {
+        let sandbox = Sandbox::new(b"secret");
+        for body in ["", "{}", "[1]", "{\"type\":\"paid\"}", "{\"type\":\"stolen\",\"data\":{}}"] {
+            let mut callback = sandbox.callback(&payment(), PaymentEventKind::Paid, price(), NOW);
+            callback.headers[3].1 = SigningKey::new(b"secret").sign(
+                &callback.header(ID_HEADER).unwrap(),
+                NOW.0 / 1000,
+                body.as_bytes(),
+            );
+            callback.body = body.to_owned();
+            let answer = verify(&sandbox, &callback, NOW);
+            assert!(matches!(answer, Err(PaymentError::Malformed(_))), "{body}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_payment_starts_at_its_page_and_a_refund_reaches_the_hook() {
+        let refunds = Arc::new(Mutex::new(Vec::new()));
+        let sandbox = Sandbox::new(b"secret").on_refund({
+            let refunds = refunds.clone();
+            move |payment, amount| refunds.lock().unwrap().push((payment.clone(), amount))
+        });
+        let request = PaymentRequest {
+            payment: payment(),
+            order: "order_1".parse().unwrap(),
+            live: "demo".parse().unwrap(),
+            buyer: "ann".parse().unwrap(),
+            amount: price(),
+            description: "One lamp".to_owned(),
+            expires_at: NOW,
+        };
+        assert_eq!(ready(sandbox.start(&request)).unwrap().url, "/sandbox/pay/pay_1");
+        ready(sandbox.refund(&payment(), price())).unwrap();
+        assert_eq!(*refunds.lock().unwrap(), [(payment(), price())]);
+        assert_eq!(sandbox.name(), "sandbox");
+    }
+}
