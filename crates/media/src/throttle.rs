@@ -1,0 +1,84 @@
+//! Keyframe requests: many wishes, few requests. A keyframe costs the host several times a usual frame, and serves
+//! everybody at once.
+
+use std::time::{Duration, Instant};
+
+/// Joins cause at most one request a layer in this time: a joiner starts from the GOP cache and does not wait for it.
+pub const JOIN_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Lost pictures (a viewer's PLI, a hole on the way in) cause at most one request a layer in this time.
+pub const LOSS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A joiner whose cached GOP is younger than this needs no newer keyframe: it is at the live edge anyway.
+pub const FRESH_GOP: Duration = Duration::from_millis(500);
+
+/// Why somebody wants a keyframe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Somebody joined.
+    Join,
+    /// Somebody has a broken picture.
+    Loss,
+}
+
+/// Merges the wishes for one layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Throttle {
+    /// When the source was last asked.
+    asked: Option<Instant>,
+    /// When it last delivered.
+    delivered: Option<Instant>,
+}
+
+impl Throttle {
+    /// A keyframe has come.
+    pub fn keyframe(&mut self, now: Instant) {
+        self.delivered = Some(now);
+    }
+
+    /// Whether to ask the source now. A wish that is not passed on is served by the request that was.
+    pub fn wish(&mut self, wish: Wish, now: Instant) -> bool {
+        let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
+        let interval = match wish {
+            Wish::Join => JOIN_INTERVAL,
+            Wish::Loss => LOSS_INTERVAL,
+        };
+        let fresh = wish == Wish::Join && since(self.delivered).is_some_and(|age| age < FRESH_GOP);
+        if fresh || since(self.asked).is_some_and(|age| age < interval) {
+            return false;
+        }
+        self.asked = Some(now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start;
+
+    #[test]
+    fn five_hundred_joins_in_a_second_are_one_request() {
+        let (mut throttle, start) = (Throttle::default(), start().instant);
+        let asked =
+            (0..500).filter(|i| throttle.wish(Wish::Join, start + Duration::from_millis(i * 2))).count();
+        assert_eq!(asked, 1);
+        assert!(throttle.wish(Wish::Join, start + JOIN_INTERVAL));
+    }
+
+    #[test]
+    fn a_broken_picture_waits_less_than_a_join() {
+        let (mut throttle, start) = (Throttle::default(), start().instant);
+        assert!(throttle.wish(Wish::Join, start));
+        assert!(!throttle.wish(Wish::Loss, start + Duration::from_millis(499)));
+        assert!(throttle.wish(Wish::Loss, start + Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn a_join_just_behind_a_keyframe_asks_for_none() {
+        let (mut throttle, start) = (Throttle::default(), start().instant);
+        throttle.keyframe(start);
+        assert!(!throttle.wish(Wish::Join, start + Duration::from_millis(100)));
+        assert!(throttle.wish(Wish::Loss, start + Duration::from_millis(100)));
+    }
+}

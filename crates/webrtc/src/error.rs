@@ -1,0 +1,48 @@
+//! What can be wrong with an offer, and at start. Each variant tells its caller what to answer.
+
+use std::{io, net::SocketAddr};
+
+/// Why an offer was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum OfferError {
+    /// Not an SDP offer that WebRTC can be spoken with. The text says what is wrong with it. (400)
+    #[error("the offer can't be used: {0}")]
+    Malformed(String),
+    /// Longer than [`crate::MAX_OFFER_BYTES`]. (413)
+    #[error("the offer is longer than {} bytes", crate::MAX_OFFER_BYTES)]
+    TooLarge,
+    /// Well-formed, but without the codec that is needed, which the text names. (406)
+    #[error("the offer has no codec that can be used here: {0} is needed")]
+    Codec(String),
+    /// Nobody publishes on this live now. (409, retry)
+    #[error("nobody publishes here now")]
+    NoBroadcast,
+    /// The edge holds all the sessions it may, or its queue is full. (503, retry)
+    #[error("no room for another session")]
+    Full,
+    /// The edge is draining or gone. (503)
+    #[error("the media server is shutting down")]
+    Closed,
+    /// Something that should not happen, with the library's words for it. (500)
+    #[error("the session could not be set up: {0}")]
+    Internal(String),
+}
+
+/// Why the edge could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration makes no sense; the text says which key and why.
+    #[error("{0}")]
+    Config(String),
+    /// A shard's UDP port is not to be had.
+    #[error("cannot listen on UDP {address}: {error}")]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// No certificate, thread or poll object could be made; the text says which.
+    #[error("cannot start the media shards: {0}")]
+    System(String),
+}

@@ -1,0 +1,21 @@
+//! The WebRTC edge: WHIP and WHEP sessions, and the send path.
+//!
+//! [`rtc`] (sans-IO) is the control plane of each session: SDP, ICE-lite, DTLS, RTCP, and SRTP on the way in. The way
+//! out is ours: frames are copied, sealed and sent as UDP GSO messages, many viewers a system call. A few shard threads
+//! do everything, each with its own UDP port, sessions, timers and buffers, and no locks between them.
+//!
+//! It knows lives by name only: no rooms, no HTTP, no tokens. Frames come and go through [`haul_media::Relay`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod config;
+mod edge;
+mod error;
+mod notice;
+mod stats;
+
+pub use config::{EdgeConfig, Limits, MAX_OFFER_BYTES};
+pub use edge::{Answer, Edge, Observer};
+pub use error::{OfferError, StartError};
+pub use notice::{EndReason, Notice, NoticeKind, Role};
+pub use stats::{EdgeStats, ShardStats};
