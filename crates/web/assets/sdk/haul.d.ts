@@ -1,0 +1,1 @@
+export const SUBPROTOCOL: "haul.v1";
