@@ -1,1 +1,36 @@
-//! live
+//! The owner of each live: where picture, room and shop meet.
+//!
+//! [`Lives`] finds or starts a live; a [`Live`] is a handle to its owner, a task that alone holds the live's state and
+//! to which everybody else sends messages. What the state machine decides ([`stage`](self)) is pure; the owner carries
+//! it out. Stores are behind the traits of `haul-commerce`; this crate knows no Redis, no SQL and no HTTP.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod begin;
+mod connection;
+mod live;
+mod lives;
+mod metrics;
+mod owner;
+mod purchase;
+mod settle;
+mod stage;
+#[cfg(test)]
+mod testing;
+mod till;
+
+pub use connection::{Connection, Inbox};
+pub use live::{Live, Look};
+pub use lives::{LiveError, Lives, Services};
+pub use metrics::Metrics;
+pub use settle::CallbackError;
+pub use stage::{MAX_BAG, MAX_ORDERS_SHOWN, MAX_SALES, Settings};
+
+use std::time::{Instant, SystemTime};
+
+use haul_model::Now;
+
+/// Reads both clocks. Called at the edges of a turn, never by what decides.
+pub fn now() -> Now {
+    Now { instant: Instant::now(), wall: SystemTime::now().into() }
+}

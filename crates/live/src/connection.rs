@@ -1,0 +1,127 @@
+//! One reader of a live's channel, as the gateway holds it.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, Ordering},
+};
+
+use haul_model::Viewer;
+use haul_room::{Key, Lane, Line, Outbox, Pushed};
+use haul_wire::{Failure, Position, Request, encode_failure};
+use tokio::sync::Notify;
+
+use crate::{
+    live::{Command, Live},
+    metrics::Metrics,
+    stage::MemberId,
+};
+
+/// A reader's outbox, between the owner that fills it and the connection that empties it.
+///
+/// A lock, since both sides touch it for every line; held for a queue operation, never across an await.
+#[derive(Debug, Default)]
+pub(crate) struct Outlet {
+    outbox: Mutex<Outbox>,
+    news: Notify,
+    ended: AtomicBool,
+}
+
+impl Outlet {
+    pub(crate) fn push(&self, lane: Lane, key: Option<Key>, line: Line, metrics: &Metrics) {
+        let mut outbox = self.lock();
+        let was_overflown = outbox.overflown();
+        match outbox.push(lane, key, line) {
+            Pushed::Queued | Pushed::Replaced => {}
+            Pushed::ChatDropped => metrics.chat_dropped(),
+            Pushed::Overflow if was_overflown => {}
+            Pushed::Overflow => metrics.reader_too_slow(),
+        }
+        drop(outbox);
+        self.news.notify_one();
+    }
+
+    /// The live's owner is gone: nothing will come any more.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.news.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outbox> {
+        // A panic while it was held is a defect of the outbox; its lines are still lines.
+        self.outbox.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Where a connection finds what to send next.
+#[derive(Debug, Clone)]
+pub struct Inbox(Arc<Outlet>);
+
+impl Inbox {
+    /// Waits until there may be something.
+    pub async fn news(&self) {
+        self.0.news.notified().await;
+    }
+
+    /// The next line to send.
+    pub fn pop(&self) -> Option<Line> {
+        self.0.lock().pop()
+    }
+
+    /// Whether the reader was too slow: close the connection, so that the client resumes.
+    pub fn overflown(&self) -> bool {
+        self.0.lock().overflown()
+    }
+
+    /// Whether the live has ended here: close the connection.
+    pub fn ended(&self) -> bool {
+        self.0.ended.load(Ordering::Acquire)
+    }
+}
+
+/// A member of a live. Dropping it leaves the live.
+#[derive(Debug)]
+pub struct Connection {
+    live: Live,
+    member: MemberId,
+    outlet: Arc<Outlet>,
+}
+
+impl Connection {
+    /// Says hello: the snapshot arrives in the inbox as the reply to `id`, then the events.
+    pub(crate) async fn open(
+        live: Live,
+        member: MemberId,
+        id: u64,
+        viewer: Option<Viewer>,
+        resume: Option<Position>,
+    ) -> Self {
+        let outlet = Arc::new(Outlet::default());
+        live.metrics().connected();
+        let connection = Self { live, member, outlet: outlet.clone() };
+        connection.live.send(Command::Join { member, id, viewer, resume, outlet }).await;
+        connection
+    }
+
+    /// Where this connection's lines arrive.
+    pub fn inbox(&self) -> Inbox {
+        Inbox(self.outlet.clone())
+    }
+
+    /// Hands a request to the live's owner; the reply arrives in the inbox. Waits while the owner is busy, which slows
+    /// this connection down and nobody else.
+    pub async fn request(&self, id: u64, request: Request) {
+        self.live.send(Command::Request { member: self.member, id, request }).await;
+    }
+
+    /// Puts a refusal into the inbox, for a message that never was a request.
+    pub fn refuse(&self, id: Option<u64>, failure: &Failure) {
+        self.outlet.push(Lane::Reply, None, encode_failure(id, failure).into(), self.live.metrics());
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.live.metrics().disconnected();
+        self.live.leave(self.member);
+    }
+}

@@ -1,0 +1,164 @@
+//! The handle to a live's owner.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use haul_commerce::{GateError, LiveRecord, Op, Order, Outcome, Product};
+use haul_media::Relay;
+use haul_model::{LiveId, MerchantId, SaleId, Viewer};
+use haul_wire::{Position, Request, SaleView};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    connection::{Connection, Outlet},
+    metrics::Metrics,
+    stage::{Input, MemberId},
+    till::Till,
+};
+
+/// Requests waiting for an owner; more make their senders wait.
+pub(crate) const MAX_REQUESTS_WAITING: usize = 4096;
+
+/// What connections and services ask of an owner.
+pub(crate) enum Command {
+    Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<Position>, outlet: Arc<Outlet> },
+    Request { member: MemberId, id: u64, request: Request },
+    Look(oneshot::Sender<Look>),
+}
+
+/// A live's state at one moment.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Members who are not host or moderator.
+    pub viewers: u64,
+    /// Whether the host is sending.
+    pub broadcasting: bool,
+    /// Sales on stage.
+    pub sales: Vec<SaleView>,
+}
+
+/// A live in this process. Clones are the same live.
+#[derive(Clone)]
+pub struct Live(Arc<Shared>);
+
+struct Shared {
+    id: LiveId,
+    merchant: MerchantId,
+    relay: Arc<Relay>,
+    /// Bounded: who asks, waits.
+    requests: mpsc::Sender<Command>,
+    /// What comes back to the owner: answers to its own questions and departures. As many as there were questions and
+    /// members, so it needs no bound of its own, and an answer is never lost for want of room.
+    inputs: mpsc::UnboundedSender<Input>,
+    till: Till,
+    metrics: Metrics,
+    next_member: AtomicU64,
+}
+
+impl Live {
+    pub(crate) fn new(
+        record: &LiveRecord,
+        relay: Arc<Relay>,
+        requests: mpsc::Sender<Command>,
+        inputs: mpsc::UnboundedSender<Input>,
+        till: Till,
+        metrics: Metrics,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            id: record.id.clone(),
+            merchant: record.merchant.clone(),
+            relay,
+            requests,
+            inputs,
+            till,
+            metrics,
+            next_member: AtomicU64::new(1),
+        }))
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &LiveId {
+        &self.0.id
+    }
+
+    /// Whose it is.
+    pub fn merchant(&self) -> &MerchantId {
+        &self.0.merchant
+    }
+
+    /// Whether its owner is gone: a defect ended it, and the live must be started anew.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.requests.is_closed()
+    }
+
+    /// Where its picture comes from and goes to.
+    pub fn relay(&self) -> &Arc<Relay> {
+        &self.0.relay
+    }
+
+    /// Somebody opens the channel.
+    pub async fn connect(&self, id: u64, viewer: Option<Viewer>, resume: Option<Position>) -> Connection {
+        let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
+        Connection::open(self.clone(), member, id, viewer, resume).await
+    }
+
+    /// Its state now; `None` if the owner is gone.
+    pub async fn look(&self) -> Option<Look> {
+        let (answer, looked) = oneshot::channel();
+        self.send(Command::Look(answer)).await;
+        looked.await.ok()
+    }
+
+    /// Tells the room of a changed bag.
+    pub fn bag_changed(&self, bag: Vec<Product>) {
+        self.input(Input::Bag(bag));
+    }
+
+    /// Tells the room of a changed title.
+    pub fn record_changed(&self, record: LiveRecord) {
+        self.input(Input::Record(record));
+    }
+
+    /// Tells the room that the server is going away.
+    pub(crate) fn drain(&self, retry_after_ms: u64) {
+        self.input(Input::Drain { retry_after_ms });
+    }
+
+    pub(crate) fn order_moved(&self, order: Order, hold: Option<Outcome>) {
+        self.0.metrics.order_moved(order.state);
+        self.input(Input::OrderMoved { order, hold });
+    }
+
+    /// Asks the gate one thing, in the same queue as the buyers.
+    pub(crate) async fn ask(&self, sale: &SaleId, op: Op) -> Result<Outcome, GateError> {
+        self.0.till.ask(sale.clone(), op).await
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(crate) async fn send(&self, command: Command) {
+        // An owner that is gone belongs to a process that is going: connections are closed by it.
+        let _ = self.0.requests.send(command).await;
+    }
+
+    pub(crate) fn leave(&self, member: MemberId) {
+        self.input(Input::Leave { member });
+    }
+
+    pub(crate) fn input(&self, input: Input) {
+        let _ = self.0.inputs.send(input);
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Live").field(&self.0.id).finish()
+    }
+}

@@ -1,0 +1,164 @@
+//! All lives of this process.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use haul_commerce::{Gate, Ledger, LedgerError, LiveRecord, PaymentProvider};
+use haul_model::{LiveId, MerchantId};
+use tokio::sync::OnceCell;
+
+use crate::{Live, Metrics, Settings, begin, now, settle::Unsettled};
+
+/// Lives that this process owns at once; further ones are refused. Each costs two tasks and some kilobytes.
+const MAX_LIVES: usize = 10_000;
+/// Lives of each merchant whose owners begin with the process, newest first: enough for what was on when it ended.
+const MAX_RESUMED: u32 = 100;
+
+/// What lives are built on. Which gate, ledger and provider these are is the binary's choice.
+#[derive(Clone)]
+pub struct Services {
+    /// Stock and holds.
+    pub gate: Arc<dyn Gate>,
+    /// Lives, products, sales, orders.
+    pub ledger: Arc<dyn Ledger>,
+    /// Payments.
+    pub provider: Arc<dyn PaymentProvider>,
+    /// What the operator decides for all lives.
+    pub settings: Settings,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Why there is no live to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// Nobody created it. (404, or 409 for those who wait for its host)
+    #[error("there is no live of that id")]
+    Unknown,
+    /// It is another merchant's. (403)
+    #[error("this live belongs to another merchant")]
+    Foreign,
+    /// This process owns as many lives as it may. (503)
+    #[error("this server has no room for another live")]
+    Full,
+    /// The ledger could not be asked. (503)
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Finds and starts lives. Clones are the same.
+#[derive(Clone)]
+pub struct Lives(Arc<Shared>);
+
+struct Shared {
+    services: Services,
+    /// A lock, since any request may be a live's first; held for a look-up. The cell lets the first one start the live
+    /// and the others wait.
+    lives: Mutex<HashMap<LiveId, Arc<OnceCell<Live>>>>,
+    unsettled: Unsettled,
+}
+
+impl Lives {
+    /// No live yet.
+    pub fn new(services: Services) -> Self {
+        Self(Arc::new(Shared { services, lives: Mutex::default(), unsettled: Unsettled::default() }))
+    }
+
+    /// What they are built on.
+    pub fn services(&self) -> &Services {
+        &self.0.services
+    }
+
+    pub(crate) fn unsettled(&self) -> &Unsettled {
+        &self.0.unsettled
+    }
+
+    /// The live, started if it is known and was not running.
+    pub async fn get(&self, id: &LiveId) -> Result<Live, LiveError> {
+        self.find(id, async { self.0.services.ledger.live(id).await?.ok_or(LiveError::Unknown) }).await
+    }
+
+    /// The live, created for this merchant if nobody did before.
+    pub async fn ensure(&self, id: &LiveId, merchant: &MerchantId) -> Result<Live, LiveError> {
+        let live = self
+            .find(id, async {
+                let fresh = begin::fresh(id.clone(), merchant.clone(), now().wall);
+                match self.0.services.ledger.ensure_live(&fresh).await {
+                    Ok(record) => Ok(record),
+                    Err(LedgerError::Conflict(_)) => Err(LiveError::Foreign),
+                    Err(error) => Err(error.into()),
+                }
+            })
+            .await?;
+        if live.merchant() != merchant {
+            return Err(LiveError::Foreign);
+        }
+        Ok(live)
+    }
+
+    /// Starts the lives that an earlier process may have left in the middle of a sale, so that holds expire and orders
+    /// close although nobody connects.
+    pub async fn resume(&self, merchant: &MerchantId) -> Result<(), LiveError> {
+        for record in self.0.services.ledger.lives(merchant, MAX_RESUMED).await? {
+            self.get(&record.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells everybody in every live that the server is going away. Each live's readers are asked to come back at
+    /// slightly different times.
+    pub fn drain(&self) {
+        for (index, live) in self.running().into_iter().enumerate() {
+            live.drain(1_000 + (index as u64 * 137) % 2_000);
+        }
+    }
+
+    async fn find(
+        &self,
+        id: &LiveId,
+        record: impl Future<Output = Result<LiveRecord, LiveError>>,
+    ) -> Result<Live, LiveError> {
+        let cell = self.cell(id)?;
+        let started = cell
+            .get_or_try_init(|| async {
+                let record = record.await?;
+                Ok(begin::begin(self.0.services.clone(), record).await?)
+            })
+            .await
+            .cloned();
+        if started.is_err() {
+            // Nothing is kept of a live that is not: ids are the caller's, and anybody may make them up.
+            let mut lives = self.lock();
+            if lives.get(id).is_some_and(|kept| Arc::ptr_eq(kept, &cell) && !kept.initialized()) {
+                lives.remove(id);
+            }
+        }
+        started
+    }
+
+    fn cell(&self, id: &LiveId) -> Result<Arc<OnceCell<Live>>, LiveError> {
+        let mut lives = self.lock();
+        if let Some(cell) = lives.get(id)
+            && !cell.get().is_some_and(Live::is_over)
+        {
+            return Ok(cell.clone());
+        }
+        if lives.len() >= MAX_LIVES {
+            return Err(LiveError::Full);
+        }
+        let cell = Arc::<OnceCell<Live>>::default();
+        lives.insert(id.clone(), cell.clone());
+        Ok(cell)
+    }
+
+    fn running(&self) -> Vec<Live> {
+        self.lock().values().filter_map(|cell| cell.get().cloned()).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<LiveId, Arc<OnceCell<Live>>>> {
+        // A map of handles is whole whatever panicked while it was held.
+        self.0.lives.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,186 @@
+//! What is counted about lives, for Prometheus.
+
+use std::time::Duration;
+
+use haul_commerce::{Op, OrderState, Outcome};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Counters of all lives of this process. Cheap to clone; clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    lives: Gauge,
+    connections: Gauge,
+    chat_dropped: Counter,
+    readers_too_slow: Counter,
+    gate_ops: Family<GateLabels, Counter>,
+    gate_errors: Counter,
+    gate_seconds: Histogram,
+    holds_expired: Counter,
+    orders: Family<OrderLabels, Counter>,
+    callbacks_resumed: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GateLabels {
+    op: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OrderLabels {
+    state: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            lives: Gauge::default(),
+            connections: Gauge::default(),
+            chat_dropped: Counter::default(),
+            readers_too_slow: Counter::default(),
+            gate_ops: Family::default(),
+            gate_errors: Counter::default(),
+            // From a call within the process to one that has timed out.
+            gate_seconds: Histogram::new([
+                0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+            ]),
+            holds_expired: Counter::default(),
+            orders: Family::default(),
+            callbacks_resumed: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Makes the counters known under their names.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("haul_lives", "Lives with an owner in this process", self.lives.clone());
+        registry.register("haul_channel_connections", "Open channel connections", self.connections.clone());
+        registry.register(
+            "haul_channel_chat_dropped",
+            "Chat lines that slow readers did not get",
+            self.chat_dropped.clone(),
+        );
+        registry.register(
+            "haul_channel_too_slow",
+            "Connections closed because their reader was too slow",
+            self.readers_too_slow.clone(),
+        );
+        registry.register(
+            "haul_gate_operations",
+            "What the gate was asked and answered",
+            self.gate_ops.clone(),
+        );
+        registry.register(
+            "haul_gate_errors",
+            "Calls to the gate without an answer",
+            self.gate_errors.clone(),
+        );
+        registry.register(
+            "haul_holds_expired",
+            "Holds that ended by their deadline",
+            self.holds_expired.clone(),
+        );
+        registry.register("haul_orders", "Orders by the state they came to", self.orders.clone());
+        registry.register(
+            "haul_payment_callbacks_resumed",
+            "Payment callbacks taken up again after a failure or a restart",
+            self.callbacks_resumed.clone(),
+        );
+        registry.register_with_unit(
+            "haul_gate",
+            "Time of a call to the gate",
+            Unit::Seconds,
+            self.gate_seconds.clone(),
+        );
+    }
+
+    pub(crate) fn live_started(&self) {
+        self.lives.inc();
+    }
+
+    pub(crate) fn connected(&self) {
+        self.connections.inc();
+    }
+
+    pub(crate) fn disconnected(&self) {
+        self.connections.dec();
+    }
+
+    pub(crate) fn chat_dropped(&self) {
+        self.chat_dropped.inc();
+    }
+
+    pub(crate) fn reader_too_slow(&self) {
+        self.readers_too_slow.inc();
+    }
+
+    pub(crate) fn gate_answered(&self, op: &Op, outcome: &Outcome) {
+        let op = match op {
+            Op::Hold { .. } => "hold",
+            Op::Cancel { .. } => "cancel",
+            Op::StartPayment { .. } => "start_payment",
+            Op::PaymentFailed { .. } => "payment_failed",
+            Op::Capture { .. } => "capture",
+            Op::Settle { .. } => "settle",
+        };
+        self.gate_ops.get_or_create(&GateLabels { op, outcome: outcome_name(outcome) }).inc();
+    }
+
+    pub(crate) fn gate_failed(&self) {
+        self.gate_errors.inc();
+    }
+
+    pub(crate) fn gate_took(&self, time: Duration) {
+        self.gate_seconds.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn holds_expired(&self, holds: usize) {
+        self.holds_expired.inc_by(holds as u64);
+    }
+
+    pub(crate) fn order_moved(&self, state: OrderState) {
+        let state = match state {
+            OrderState::Paying => "paying",
+            OrderState::Sold => "sold",
+            OrderState::Expired => "expired",
+            OrderState::RefundDue => "refund_due",
+            OrderState::Refunded => "refunded",
+        };
+        self.orders.get_or_create(&OrderLabels { state }).inc();
+    }
+
+    pub(crate) fn callback_resumed(&self) {
+        self.callbacks_resumed.inc();
+    }
+}
+
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    use haul_commerce::Refusal as R;
+    match outcome {
+        Outcome::Held { .. } => "held",
+        Outcome::Paying { .. } => "paying",
+        Outcome::Captured { retaken: false } => "captured",
+        Outcome::Captured { retaken: true } => "retaken",
+        Outcome::Sold => "sold",
+        Outcome::Released => "released",
+        Outcome::Restored { .. } => "restored",
+        Outcome::Late => "late",
+        Outcome::Refused(refusal) => match refusal {
+            R::UnknownSale => "unknown_sale",
+            R::UnknownHold => "unknown_hold",
+            R::NotOpen { .. } => "not_open",
+            R::Closed => "closed",
+            R::NotEnough { .. } => "not_enough",
+            R::SoldOut => "sold_out",
+            R::BuyerLimit { .. } => "buyer_limit",
+            R::KeyReused => "key_reused",
+            R::WrongState => "wrong_state",
+            R::BadQuantity => "bad_quantity",
+        },
+    }
+}

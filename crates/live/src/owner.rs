@@ -1,0 +1,240 @@
+//! The task that owns a live: it hands the stage what happens and carries out what the stage says.
+
+use std::{collections::HashMap, sync::Arc};
+
+use haul_commerce::{GateError, LiveRef};
+use haul_media::{Delivery as Taken, RelayEvent, Sink, Subscription};
+use haul_model::BuyerId;
+use haul_room::{Key, Lane, Line};
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    Services,
+    connection::Outlet,
+    live::{Command, Live, Look},
+    now, purchase,
+    stage::{Delivery, Input, MemberId, Output, Stage, To},
+    till::Till,
+};
+
+/// Sleeps at most this long: a bound for a clock that was set while nothing happened.
+const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A member as the owner reaches them.
+struct Place {
+    outlet: Arc<Outlet>,
+    buyer: Option<BuyerId>,
+    /// Gets what goes to everybody.
+    welcomed: bool,
+    /// What is for this member in particular and came before the welcome.
+    kept: Vec<(Lane, Option<Key>, Line)>,
+}
+
+pub(crate) struct Owner {
+    pub(crate) stage: Stage,
+    pub(crate) live: Live,
+    pub(crate) reference: LiveRef,
+    pub(crate) services: Services,
+    pub(crate) till: Till,
+    places: HashMap<MemberId, Place>,
+    by_buyer: HashMap<BuyerId, Vec<MemberId>>,
+    /// Keeps the watch on the relay.
+    _broadcasts: Subscription,
+}
+
+/// Tells the owner when the host's picture begins and ends, whatever protocol it comes by.
+struct Broadcasts(mpsc::UnboundedSender<Input>);
+
+impl Sink for Broadcasts {
+    fn deliver(&self, event: RelayEvent) -> Taken {
+        match event {
+            RelayEvent::Started(_) => drop(self.0.send(Input::Broadcasting(true))),
+            RelayEvent::Ended => drop(self.0.send(Input::Broadcasting(false))),
+            RelayEvent::Frame(_) | RelayEvent::ClockMap(_) => {}
+        }
+        Taken::Taken
+    }
+}
+
+impl Owner {
+    pub(crate) fn new(
+        stage: Stage,
+        live: Live,
+        reference: LiveRef,
+        services: Services,
+        till: Till,
+        inputs: mpsc::UnboundedSender<Input>,
+    ) -> Self {
+        let (_, broadcasts) = live.relay().subscribe(Arc::new(Broadcasts(inputs)));
+        Self {
+            stage,
+            live,
+            reference,
+            services,
+            till,
+            places: HashMap::new(),
+            by_buyer: HashMap::new(),
+            _broadcasts: broadcasts,
+        }
+    }
+
+    /// Owns the live until the process ends.
+    pub(crate) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Command>,
+        mut inputs: mpsc::UnboundedReceiver<Input>,
+    ) {
+        loop {
+            let at = now();
+            let wake = self.stage.next_timeout(at).unwrap_or(at.instant + LONGEST_SLEEP);
+            let wake = wake.min(at.instant + LONGEST_SLEEP);
+            tokio::select! {
+                biased;
+                Some(input) = inputs.recv() => {
+                    if let Input::Leave { member } = &input {
+                        self.forget(*member);
+                    }
+                    self.stage.handle(input, now());
+                }
+                () = tokio::time::sleep_until(Instant::from_std(wake)) => self.stage.timeout(now()),
+                Some(command) = requests.recv() => self.command(command),
+            }
+            self.carry_out();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Join { member, id, viewer, resume, outlet } => {
+                let buyer = viewer.as_ref().map(|viewer| viewer.id.clone());
+                if let Some(buyer) = &buyer {
+                    self.by_buyer.entry(buyer.clone()).or_default().push(member);
+                }
+                self.places.insert(member, Place { outlet, buyer, welcomed: false, kept: Vec::new() });
+                self.stage.handle(Input::Join { member, id, viewer, resume }, now());
+            }
+            Command::Request { member, id, request } => {
+                self.stage.handle(Input::Request { member, id, request }, now());
+            }
+            Command::Look(answer) => {
+                let _ = answer.send(Look {
+                    viewers: self.stage.viewers(),
+                    broadcasting: self.stage.broadcasting(),
+                    sales: self.stage.sale_views(now()),
+                });
+            }
+        }
+    }
+
+    fn forget(&mut self, member: MemberId) {
+        let Some(place) = self.places.remove(&member) else { return };
+        if let Some(buyer) = place.buyer
+            && let Some(members) = self.by_buyer.get_mut(&buyer)
+        {
+            members.retain(|other| *other != member);
+            if members.is_empty() {
+                self.by_buyer.remove(&buyer);
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.stage.poll_output() {
+            match output {
+                Output::Deliver(delivery) => self.deliver(delivery),
+                Output::Welcome(member) => self.welcome(member),
+                Output::Ask { sale, op, then } => {
+                    if let Err((sale, then)) = self.till.put(sale, op, then) {
+                        let answer = Err(GateError::Unavailable("too many questions are waiting".to_owned()));
+                        self.stage.handle(Input::Applied { sale, answer, then: vec![then] }, now());
+                    }
+                }
+                Output::Find { member, buyer } => self.find(member, buyer),
+                Output::PutSale { member, id, sale } => {
+                    let (live, services, reference) =
+                        (self.live.clone(), self.services.clone(), self.reference.clone());
+                    tokio::spawn(async move {
+                        let answer = purchase::put_sale(&services, &reference, sale).await;
+                        live.input(Input::SalePut { member, id, answer });
+                    });
+                }
+                Output::Checkout { member, id, viewer, sale, hold, deadline } => {
+                    let (live, services, reference) =
+                        (self.live.clone(), self.services.clone(), self.reference.clone());
+                    let server_time = self.stage.server_time(now());
+                    tokio::spawn(async move {
+                        let id_of_sale = sale.id.clone();
+                        let purchase = purchase::Purchase { viewer, sale, hold, deadline, server_time };
+                        let answer = purchase::check_out(&services, &reference, purchase).await;
+                        live.input(Input::CheckedOut { member, id, sale: id_of_sale, answer });
+                    });
+                }
+                Output::ExpireOrder(order) => {
+                    let (live, services) = (self.live.clone(), self.services.clone());
+                    let server_time = self.stage.server_time(now());
+                    tokio::spawn(async move {
+                        purchase::expire_order(&services, &live, &order, server_time).await;
+                    });
+                }
+            }
+        }
+    }
+
+    fn find(&self, member: MemberId, buyer: BuyerId) {
+        let (live, services, reference) = (self.live.clone(), self.services.clone(), self.reference.clone());
+        let sales = self.stage.sale_ids();
+        tokio::spawn(async move {
+            let personal = purchase::find_personal(&services, &reference, &sales, &buyer).await;
+            live.input(Input::Found { member, personal });
+        });
+    }
+
+    fn welcome(&mut self, member: MemberId) {
+        let Some(place) = self.places.get_mut(&member) else { return };
+        place.welcomed = true;
+        for (lane, key, line) in std::mem::take(&mut place.kept) {
+            place.outlet.push(lane, key, line, self.live.metrics());
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let Delivery { to, lane, key, line } = delivery;
+        match to {
+            To::All => {
+                for place in self.places.values().filter(|place| place.welcomed) {
+                    place.outlet.push(lane, key.clone(), line.clone(), self.live.metrics());
+                }
+            }
+            To::Staff => {
+                for (member, place) in &self.places {
+                    if place.welcomed && self.stage.is_staff(*member) {
+                        place.outlet.push(lane, key.clone(), line.clone(), self.live.metrics());
+                    }
+                }
+            }
+            To::Buyer(buyer) => {
+                for member in self.by_buyer.get(&buyer).into_iter().flatten() {
+                    if let Some(place) = self.places.get_mut(member) {
+                        match place.welcomed {
+                            true => place.outlet.push(lane, key.clone(), line.clone(), self.live.metrics()),
+                            false => place.kept.push((lane, key.clone(), line.clone())),
+                        }
+                    }
+                }
+            }
+            To::Member(member) => {
+                if let Some(place) = self.places.get(&member) {
+                    place.outlet.push(lane, key, line, self.live.metrics());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        for place in self.places.values() {
+            place.outlet.end();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The steps of a purchase that wait for stores: each idempotent, none with state of its own.
+
+use haul_commerce::{
+    GateError, LedgerError, LiveRef, NewOrder, OrderState, PaymentError, PaymentRequest, PriceError, Sale,
+    order_id, payment_id,
+};
+use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
+use haul_wire::{Code, Failure};
+
+use crate::{
+    Live, Services,
+    stage::{CheckedOut, Personal, unavailable},
+};
+
+/// Orders of their own that a buyer is shown.
+const MAX_OWN_ORDERS: u32 = 20;
+
+/// Writes a sale down, then lets the gate know it: a sale that the gate sells is always in the ledger.
+pub(crate) async fn put_sale(
+    services: &Services,
+    live: &LiveRef,
+    sale: Sale,
+) -> Result<(Sale, haul_commerce::Applied), Failure> {
+    services.ledger.put_sale(&sale).await.map_err(|error| ledger_failed(live, &error))?;
+    let applied = services
+        .gate
+        .put_sale(live, &sale.id, &sale.terms)
+        .await
+        .map_err(|error| gate_failed(live, &error))?;
+    tracing::info!(live = %live.live, sale = %sale.id, stock = sale.terms.stock, "sale put");
+    Ok((sale, applied))
+}
+
+/// Who pays for what: the gate has just moved the hold to PAYING.
+pub(crate) struct Purchase {
+    pub(crate) viewer: Viewer,
+    pub(crate) sale: Sale,
+    pub(crate) hold: HoldId,
+    pub(crate) deadline: UnixMillis,
+    pub(crate) server_time: UnixMillis,
+}
+
+/// Commits the order, and only then asks the provider for a payment. Asked again for the same hold, it finds the same
+/// order and the same payment.
+pub(crate) async fn check_out(
+    services: &Services,
+    live: &LiveRef,
+    purchase: Purchase,
+) -> Result<CheckedOut, Failure> {
+    let Purchase { viewer, sale, hold, deadline, server_time } = purchase;
+    let standing = services
+        .gate
+        .standing(live, &sale.id, &viewer.id)
+        .await
+        .map_err(|error| gate_failed(live, &error))?
+        .into_iter()
+        .find(|standing| standing.hold == hold)
+        .ok_or_else(|| Failure::new(Code::HoldOver, "this hold is over and its units went back"))?;
+    let total = sale.total(standing.quantity).map_err(|error: PriceError| {
+        tracing::error!(live = %live.live, sale = %sale.id, %error, "a sale with an impossible price");
+        Failure::new(Code::Internal, "the server could not do it")
+    })?;
+    let order = NewOrder {
+        id: order_id(&hold),
+        payment: payment_id(&hold),
+        provider: services.provider.name().to_owned(),
+        merchant: live.merchant.clone(),
+        live: live.live.clone(),
+        sale: sale.id.clone(),
+        product: sale.product.clone(),
+        hold,
+        buyer: viewer.id,
+        buyer_name: viewer.name,
+        quantity: standing.quantity,
+        unit_price: sale.unit_price,
+        total,
+        created_at: server_time,
+    };
+    let order = services.ledger.start_order(&order).await.map_err(|error| ledger_failed(live, &error))?;
+    let request = PaymentRequest {
+        payment: order.order.payment.clone(),
+        order: order.order.id.clone(),
+        live: live.live.clone(),
+        buyer: order.order.buyer.clone(),
+        amount: order.order.total,
+        description: format!("{} × {}", order.order.quantity, order.order.product),
+        expires_at: deadline,
+    };
+    let session = services.provider.start(&request).await.map_err(|error: PaymentError| {
+        tracing::warn!(live = %live.live, order = %request.order, %error, "no payment could be started");
+        Failure::new(
+            Code::Unavailable,
+            "the payment provider cannot be reached: your units stay reserved, try again",
+        )
+        .retry_after(2_000)
+    })?;
+    tracing::info!(live = %live.live, order = %request.order, total = %request.amount, "payment started");
+    Ok(CheckedOut { order, pay_url: session.url, deadline })
+}
+
+/// A hold ended, perhaps while it was being paid: its order is closed. Where the ledger can't be reached now,
+/// the order stays open until the owner begins anew and finds it.
+pub(crate) async fn expire_order(services: &Services, live: &Live, order: &OrderId, server_time: UnixMillis) {
+    match services.ledger.move_order(order, OrderState::Expired, server_time).await {
+        Ok(order) => live.order_moved(order, None),
+        // The hold was given up before it was paid for.
+        Err(LedgerError::NotFound(_)) => {}
+        // Paid in the same moment: the callback decides.
+        Err(LedgerError::Conflict(reason)) => {
+            tracing::info!(live = %live.id(), %order, reason, "an order did not expire");
+        }
+        Err(error) => tracing::warn!(live = %live.id(), %order, %error, "an order could not be expired"),
+    }
+}
+
+/// What somebody holds and has bought here.
+pub(crate) async fn find_personal(
+    services: &Services,
+    live: &LiveRef,
+    sales: &[SaleId],
+    buyer: &BuyerId,
+) -> Personal {
+    let mut personal = Personal::default();
+    for sale in sales {
+        match services.gate.standing(live, sale, buyer).await {
+            Ok(standing) => personal.holds.extend(standing.into_iter().map(|hold| (sale.clone(), hold))),
+            Err(error) => {
+                tracing::warn!(live = %live.live, %error, "a buyer's holds could not be found");
+                break;
+            }
+        }
+    }
+    match services.ledger.orders_of_buyer(&live.live, buyer, MAX_OWN_ORDERS).await {
+        Ok(orders) => personal.orders = orders,
+        Err(error) => tracing::warn!(live = %live.live, %error, "a buyer's orders could not be found"),
+    }
+    personal
+}
+
+fn gate_failed(live: &LiveRef, error: &GateError) -> Failure {
+    tracing::warn!(live = %live.live, %error, "the gate gave no answer");
+    unavailable()
+}
+
+fn ledger_failed(live: &LiveRef, error: &LedgerError) -> Failure {
+    tracing::warn!(live = %live.live, %error, "the ledger gave no answer");
+    unavailable()
+}

@@ -1,0 +1,113 @@
+//! The gate's and the ledger's words in the channel's.
+
+use std::time::Duration;
+
+use haul_commerce::{GateError, Order, OrderState, Outcome, Product, Refusal};
+use haul_model::{HoldId, SaleId, UnixMillis};
+use haul_room::Refused;
+use haul_wire::{Code, Failure, HoldState, HoldView, OrderStateView, OrderView, ProductView};
+
+pub(crate) fn hold_view(hold: HoldId, sale: SaleId, quantity: u32, outcome: &Outcome) -> Option<HoldView> {
+    let (state, deadline) = match outcome {
+        Outcome::Held { deadline } | Outcome::Restored { deadline } => (HoldState::Held, Some(*deadline)),
+        Outcome::Paying { deadline } => (HoldState::Paying, Some(*deadline)),
+        Outcome::Captured { .. } => (HoldState::Captured, None),
+        Outcome::Sold => (HoldState::Sold, None),
+        Outcome::Released => (HoldState::Released, None),
+        Outcome::Late | Outcome::Refused(_) => return None,
+    };
+    Some(HoldView { id: hold, sale_id: sale, quantity, state, deadline })
+}
+
+pub(crate) fn order_view(Order { order, state, .. }: &Order) -> OrderView {
+    OrderView {
+        id: order.id.clone(),
+        hold_id: order.hold.clone(),
+        sale_id: order.sale.clone(),
+        product_id: order.product.clone(),
+        buyer_name: order.buyer_name.clone(),
+        quantity: order.quantity,
+        total: order.total,
+        state: match state {
+            OrderState::Paying => OrderStateView::Paying,
+            OrderState::Sold => OrderStateView::Sold,
+            OrderState::Expired => OrderStateView::Expired,
+            OrderState::RefundDue => OrderStateView::RefundDue,
+            OrderState::Refunded => OrderStateView::Refunded,
+        },
+        created_at: order.created_at,
+    }
+}
+
+pub(crate) fn product_view(product: &Product) -> ProductView {
+    ProductView {
+        id: product.id.clone(),
+        title: product.title.clone(),
+        subtitle: product.subtitle.clone(),
+        image_url: product.image_url.clone(),
+        list_price: product.list_price,
+    }
+}
+
+pub(crate) fn refused(refusal: Refusal, server_time: UnixMillis) -> Failure {
+    match refusal {
+        Refusal::NotOpen { opens_at } => Failure::new(Code::SaleNotOpen, "the sale is not open yet")
+            .retry_after(millis(opens_at.saturating_since(server_time))),
+        Refusal::Closed => Failure::new(Code::SaleClosed, "the sale is over"),
+        Refusal::SoldOut => Failure::new(Code::SoldOut, "sold out"),
+        Refusal::NotEnough { available: 0 } => {
+            Failure::new(Code::NotEnough, "all units are set aside for others; some may come back")
+                .retry_after(2_000)
+        }
+        Refusal::NotEnough { available } => {
+            Failure::new(Code::NotEnough, format!("only {available} units are free; some may come back"))
+                .retry_after(2_000)
+        }
+        Refusal::BuyerLimit { per_buyer } => {
+            Failure::new(Code::BuyerLimit, format!("at most {per_buyer} units a buyer"))
+        }
+        Refusal::KeyReused => {
+            Failure::new(Code::KeyReused, "this key was used for another request: take a new key")
+        }
+        Refusal::UnknownHold => Failure::new(Code::UnknownHold, "you have no such hold"),
+        Refusal::WrongState => Failure::new(Code::WrongState, "that is not possible any more"),
+        Refusal::BadQuantity => Failure::new(Code::BadRequest, "quantity: expected at least 1"),
+        // The stage knows the sale and the gate does not: it has lost it, and nothing can be sold for the moment.
+        Refusal::UnknownSale => unavailable(),
+    }
+}
+
+pub(crate) fn gate_failed(error: &GateError) -> Failure {
+    match error {
+        GateError::Unavailable(_) => unavailable(),
+        GateError::Unknown(_) => {
+            Failure::new(Code::Pending, "the outcome is not known yet: ask again with the same key")
+                .retry_after(500)
+        }
+        GateError::Corrupt(_) => Failure::new(Code::Internal, "the server could not do it"),
+    }
+}
+
+pub(crate) fn unavailable() -> Failure {
+    Failure::new(Code::Unavailable, "selling is not available for the moment, nothing was taken: try again")
+        .retry_after(1_000)
+}
+
+pub(crate) fn unsaid(refused: Refused) -> Failure {
+    match refused {
+        Refused::Empty => Failure::new(Code::BadRequest, "text: expected something to say"),
+        Refused::TooLong => Failure::new(
+            Code::BadRequest,
+            format!("text: expected at most {} characters", haul_wire::MAX_CHAT_CHARS),
+        ),
+        Refused::TooFast { retry_after } => {
+            Failure::new(Code::RateLimited, "too many messages: wait a moment")
+                .retry_after(millis(retry_after))
+        }
+    }
+}
+
+/// Rounded up, so that who waits exactly that long is not refused again.
+fn millis(duration: Duration) -> u64 {
+    duration.as_micros().div_ceil(1_000) as u64
+}

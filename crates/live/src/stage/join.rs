@@ -1,0 +1,110 @@
+//! Arriving: hello, the snapshot, and catching up.
+
+use haul_commerce::{Order, Standing};
+use haul_model::{Now, Viewer};
+use haul_room::{Lane, Line};
+use haul_wire::{HostView, Position, Reply, Resumed, SaleView, Snapshot, You};
+
+use super::{
+    Member, MemberId, Output, Stage, To,
+    answers::{hold_view, order_view, product_view},
+    is_staff,
+};
+
+/// A hello that is not answered yet.
+#[derive(Debug)]
+pub(super) struct Joining {
+    id: u64,
+    resume: Option<Position>,
+}
+
+/// What could be found of somebody. Where the gate or the ledger did not answer, it is left out: the events and the
+/// next hello will tell.
+#[derive(Debug, Default)]
+pub(crate) struct Personal {
+    pub(crate) holds: Vec<(haul_model::SaleId, Standing)>,
+    pub(crate) orders: Vec<Order>,
+}
+
+impl Stage {
+    /// A newcomer. Who might hold or have bought something is welcomed when that has been looked up; until then the
+    /// owner keeps back what is for them, so that no news is overtaken by the older snapshot.
+    pub(super) fn join(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        viewer: Option<Viewer>,
+        resume: Option<Position>,
+        now: Now,
+    ) {
+        let buyer = viewer.as_ref().map(|viewer| viewer.id.clone());
+        self.members.insert(member, Member { viewer, joining: Some(Joining { id, resume }) });
+        match buyer {
+            Some(buyer) => self.outputs.push_back(Output::Find { member, buyer }),
+            None => self.found(member, Personal::default(), now),
+        }
+    }
+
+    pub(super) fn found(&mut self, member: MemberId, personal: Personal, now: Now) {
+        // Gone in the meantime, or answered before.
+        let Some(Joining { id, resume }) =
+            self.members.get_mut(&member).and_then(|member| member.joining.take())
+        else {
+            return;
+        };
+        let viewer = self.members.get(&member).and_then(|member| member.viewer.clone());
+        if !viewer.as_ref().is_some_and(is_staff) {
+            self.viewers += 1;
+            self.viewers_changed(now);
+        }
+        let missed = resume.as_ref().map(|position| self.room.missed(position));
+        let snapshot = self.snapshot(member, viewer.as_ref(), personal, missed.as_ref(), now);
+        self.reply(member, id, &Reply::Hello(Box::new(snapshot)));
+        for line in missed.flatten().into_iter().flatten() {
+            self.deliver(To::Member(member), Lane::Room, None, line);
+        }
+        self.outputs.push_back(Output::Welcome(member));
+    }
+
+    fn snapshot(
+        &self,
+        member: MemberId,
+        viewer: Option<&Viewer>,
+        personal: Personal,
+        missed: Option<&Option<Vec<Line>>>,
+        now: Now,
+    ) -> Snapshot {
+        let server_time = self.clock.now(now);
+        let (epoch, offset) = self.room.position();
+        let recovered = missed.map(|missed| missed.is_some());
+        Snapshot {
+            session: format!("{}-{}", self.record.id, member.0),
+            server_time,
+            epoch: epoch.to_owned(),
+            offset,
+            resumed: recovered.map(|recovered| Resumed { recovered }),
+            you: viewer.map(|viewer| You {
+                name: viewer.name.clone(),
+                role: viewer.role,
+                holds: personal
+                    .holds
+                    .into_iter()
+                    .filter_map(|(sale, Standing { hold, quantity, outcome, .. })| {
+                        hold_view(hold, sale, quantity, &outcome)
+                    })
+                    .collect(),
+                orders: personal.orders.iter().map(order_view).collect(),
+            }),
+            live: self.live_view(),
+            products: self.bag.iter().map(product_view).collect(),
+            pin: self.room.pin().cloned(),
+            sales: self.sales.values().map(|on_sale| -> SaleView { on_sale.view(server_time) }).collect(),
+            viewers: self.viewers,
+            chat: if recovered == Some(true) { Vec::new() } else { self.room.chat().cloned().collect() },
+            host: viewer.filter(|viewer| is_staff(viewer)).map(|_| HostView {
+                totals: self.totals.clone(),
+                orders: self.orders.iter().map(order_view).collect(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! A live as one state machine: who is here, what is said, pinned and sold, and who must be told what.
+//!
+//! Pure. Its owner hands it what happens, with the time, and carries out the [`Output`]s: lines to deliver, questions to
+//! the gate and the ledger. It never waits: an answer from outside comes back as another input.
+
+mod answers;
+mod clock;
+mod join;
+mod request;
+mod sales;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use haul_commerce::{
+    Applied, GateError, LiveRecord, LiveRef, Op, Order, OrderState, Outcome, Product, Released, Sale,
+    order_id,
+};
+use haul_model::{BuyerId, HoldId, Now, OrderId, Role, SaleId, UnixMillis, Viewer};
+use haul_room::{Key, Lane, Line, Rate, Room};
+use haul_wire::{
+    Event, Failure, HoldState, HoldView, LiveState, LiveView, Reply, Request, Totals, encode_failure,
+    encode_reply,
+};
+use rand::rngs::StdRng;
+
+pub(crate) use self::{answers::unavailable, join::Personal};
+use self::{
+    answers::{hold_view, order_view, product_view},
+    clock::GateClock,
+    sales::{OnSale, SWEEP_RETRY},
+};
+
+/// Sales on stage at once; another is refused. Bounds the snapshot that every newcomer gets.
+pub const MAX_SALES: usize = 100;
+/// Products in a bag; bounds the snapshot likewise.
+pub const MAX_BAG: usize = 200;
+/// Orders the host is shown.
+pub const MAX_ORDERS_SHOWN: usize = 50;
+/// The viewer count is told at most once in this time.
+const VIEWERS_EVERY: Duration = Duration::from_secs(1);
+
+/// What the server's operator decides for all lives.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How often one person may chat.
+    pub chat_rate: Rate,
+    /// How long a hold lasts where the host does not say.
+    pub hold_ms: u64,
+    /// How long a payment may take.
+    pub pay_ms: u64,
+}
+
+/// One connection to the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct MemberId(pub(crate) u64);
+
+/// What a live is when its owner begins.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) record: LiveRecord,
+    pub(crate) bag: Vec<Product>,
+    pub(crate) sales: Vec<(Sale, Applied)>,
+    /// The latest, newest first.
+    pub(crate) orders: Vec<Order>,
+    pub(crate) totals: haul_commerce::Totals,
+}
+
+/// Who gets a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum To {
+    /// Everybody who has been welcomed.
+    All,
+    /// Host and moderators.
+    Staff,
+    /// All connections of one person.
+    Buyer(BuyerId),
+    /// One connection.
+    Member(MemberId),
+}
+
+/// A line on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delivery {
+    pub(crate) to: To,
+    pub(crate) lane: Lane,
+    pub(crate) key: Option<Key>,
+    pub(crate) line: Line,
+}
+
+/// What to do with the gate's answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It was a sweep: the answer's report is all.
+    Nothing,
+    /// Reply to `hold` or `hold.cancel`.
+    Hold { member: MemberId, id: u64, hold: HoldId, quantity: u32, cancel: bool },
+    /// Go on with `checkout`.
+    Checkout { member: MemberId, id: u64, viewer: Viewer, hold: HoldId },
+}
+
+/// What the owner is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Hand a line over.
+    Deliver(Delivery),
+    /// The member is welcome from here on: deliver to everybody includes them.
+    Welcome(MemberId),
+    /// Ask the gate; no op is a sweep.
+    Ask { sale: SaleId, op: Option<Op>, then: Then },
+    /// Find a buyer's holds and orders, then [`Input::Found`].
+    Find { member: MemberId, buyer: BuyerId },
+    /// Write a sale down and make it known to the gate, then [`Input::SalePut`].
+    PutSale { member: MemberId, id: u64, sale: Sale },
+    /// Commit the order and start its payment, then [`Input::CheckedOut`].
+    Checkout { member: MemberId, id: u64, viewer: Viewer, sale: Sale, hold: HoldId, deadline: UnixMillis },
+    /// Nobody paid: close the order, then [`Input::OrderMoved`].
+    ExpireOrder(OrderId),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Somebody connected and said hello.
+    Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<haul_wire::Position> },
+    /// Their holds and orders, as far as they could be found.
+    Found { member: MemberId, personal: Personal },
+    /// A connection ended.
+    Leave { member: MemberId },
+    /// A welcomed member asks.
+    Request { member: MemberId, id: u64, request: Request },
+    /// The gate has answered.
+    Applied { sale: SaleId, answer: Result<Applied, GateError>, then: Vec<Then> },
+    /// A sale is written down, or could not be.
+    SalePut { member: MemberId, id: u64, answer: Result<(Sale, Applied), Failure> },
+    /// A sale of the ledger's is known to the gate now.
+    SaleKnown { sale: Sale, applied: Applied },
+    /// A payment can be made, or could not be started.
+    CheckedOut { member: MemberId, id: u64, sale: SaleId, answer: Result<CheckedOut, Failure> },
+    /// An order moved on in the ledger.
+    OrderMoved { order: Order, hold: Option<Outcome> },
+    /// The host's picture began or ended.
+    Broadcasting(bool),
+    /// The bag changed.
+    Bag(Vec<Product>),
+    /// Title or visibility changed.
+    Record(LiveRecord),
+    /// The server is going away.
+    Drain { retry_after_ms: u64 },
+}
+
+/// A payment that can be made.
+#[derive(Debug)]
+pub(crate) struct CheckedOut {
+    pub(crate) order: Order,
+    pub(crate) pay_url: String,
+    pub(crate) deadline: UnixMillis,
+}
+
+#[derive(Debug)]
+struct Member {
+    viewer: Option<Viewer>,
+    /// The hello to answer, until it is answered.
+    joining: Option<join::Joining>,
+}
+
+/// The live.
+pub(crate) struct Stage {
+    record: LiveRecord,
+    live: LiveRef,
+    settings: Settings,
+    rng: StdRng,
+    clock: GateClock,
+    room: Room,
+    members: HashMap<MemberId, Member>,
+    /// Welcomed members who are not staff: what the viewer count says.
+    viewers: u64,
+    viewers_told: u64,
+    tell_viewers_at: Option<Instant>,
+    viewers_told_at: Instant,
+    broadcasting: bool,
+    bag: Vec<Product>,
+    sales: BTreeMap<SaleId, OnSale>,
+    orders: VecDeque<Order>,
+    totals: Totals,
+    outputs: VecDeque<Output>,
+}
+
+impl Stage {
+    pub(crate) fn new(
+        beginning: Beginning,
+        settings: Settings,
+        epoch: String,
+        rng: StdRng,
+        now: Now,
+    ) -> Self {
+        let Beginning { record, bag, sales, orders, totals } = beginning;
+        let mut clock = GateClock::new(now);
+        for (_, applied) in &sales {
+            clock.observe(applied.now, now);
+        }
+        let server_time = clock.now(now);
+        let sales = sales
+            .into_iter()
+            .map(|(sale, applied)| {
+                let mut on_sale = OnSale::new(sale, &applied);
+                on_sale.state_told = on_sale.state(server_time);
+                (on_sale.sale.id.clone(), on_sale)
+            })
+            .collect();
+        Self {
+            live: LiveRef { merchant: record.merchant.clone(), live: record.id.clone() },
+            room: Room::new(epoch, settings.chat_rate),
+            record,
+            settings,
+            rng,
+            clock,
+            members: HashMap::new(),
+            viewers: 0,
+            viewers_told: 0,
+            tell_viewers_at: None,
+            viewers_told_at: now.instant,
+            broadcasting: false,
+            bag,
+            sales,
+            orders: orders.into(),
+            totals: Totals { orders: totals.orders, units: totals.units, revenue: totals.revenue },
+            outputs: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Join { member, id, viewer, resume } => self.join(member, id, viewer, resume, now),
+            Input::Found { member, personal } => self.found(member, personal, now),
+            Input::Leave { member } => self.leave(member, now),
+            Input::Request { member, id, request } => self.request(member, id, request, now),
+            Input::Applied { sale, answer, then } => self.applied(&sale, answer, then, now),
+            Input::SalePut { member, id, answer } => self.sale_put(member, id, answer, now),
+            Input::SaleKnown { sale, applied } => {
+                self.put_on_stage(sale, &applied, now);
+            }
+            Input::CheckedOut { member, id, sale, answer } => self.checked_out(member, id, sale, answer, now),
+            Input::OrderMoved { order, hold } => self.order_moved(order, hold),
+            Input::Broadcasting(broadcasting) => {
+                if self.broadcasting != broadcasting {
+                    self.broadcasting = broadcasting;
+                    self.announce_live();
+                }
+            }
+            Input::Bag(bag) => {
+                self.bag = bag;
+                let products = self.bag.iter().map(product_view).collect();
+                self.tell_all(&Event::ProductsChanged { products });
+                if let Some(pin) = self.room.pin()
+                    && !self.bag.iter().any(|product| product.id == pin.product_id)
+                {
+                    let line = self.room.set_pin(None);
+                    self.deliver(To::All, Lane::Room, None, line);
+                }
+            }
+            Input::Record(record) => {
+                self.record = record;
+                self.announce_live();
+            }
+            Input::Drain { retry_after_ms } => {
+                let line = self.room.line(&Event::Draining { retry_after_ms });
+                self.deliver(To::All, Lane::Reply, None, line);
+            }
+        }
+    }
+
+    /// What to do next, until there is nothing more.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Stage::timeout`] wants to be called, if nothing else happens.
+    pub(crate) fn next_timeout(&self, now: Now) -> Option<Instant> {
+        let server_time = self.clock.now(now);
+        let sales = self.sales.values().flat_map(|on_sale| {
+            let change = on_sale.next_change(server_time).map(|at| self.clock.instant_of(at, now));
+            let sweep = on_sale.next_deadline.map(|at| {
+                let due = self.clock.instant_of(at, now);
+                on_sale.sweep_not_before.map_or(due, |not_before| due.max(not_before))
+            });
+            [on_sale.tell_at, change, sweep].into_iter().flatten()
+        });
+        sales.chain(self.tell_viewers_at).min()
+    }
+
+    /// Does what is due.
+    pub(crate) fn timeout(&mut self, now: Now) {
+        let server_time = self.clock.now(now);
+        if self.tell_viewers_at.is_some_and(|at| at <= now.instant) {
+            self.tell_viewers(now);
+        }
+        let mut events = Vec::new();
+        for on_sale in self.sales.values_mut() {
+            if on_sale.next_deadline.is_some_and(|at| at <= server_time)
+                && on_sale.sweep_not_before.is_none_or(|at| at <= now.instant)
+            {
+                // Also the pause between two sweeps, should the gate's answer never arrive.
+                on_sale.sweep_not_before = Some(now.instant + SWEEP_RETRY);
+                self.outputs.push_back(Output::Ask {
+                    sale: on_sale.sale.id.clone(),
+                    op: None,
+                    then: Then::Nothing,
+                });
+            }
+            let state = on_sale.state(server_time);
+            if state != on_sale.state_told {
+                on_sale.state_told = state;
+                events.push(Event::SaleChanged { sale: on_sale.view(server_time) });
+            }
+        }
+        for event in events {
+            self.tell_all(&event);
+        }
+        self.tell_stock(now);
+        self.sales.retain(|_, on_sale| !on_sale.is_history(server_time));
+    }
+
+    /// Server time: the gate's clock.
+    pub(crate) fn server_time(&self, now: Now) -> UnixMillis {
+        self.clock.now(now)
+    }
+
+    pub(crate) fn viewers(&self) -> u64 {
+        self.viewers
+    }
+
+    pub(crate) fn broadcasting(&self) -> bool {
+        self.broadcasting
+    }
+
+    /// The sale's terms, for those who commit orders.
+    pub(crate) fn sale(&self, sale: &SaleId) -> Option<&Sale> {
+        self.sales.get(sale).map(|on_sale| &on_sale.sale)
+    }
+
+    pub(crate) fn sale_ids(&self) -> Vec<SaleId> {
+        self.sales.keys().cloned().collect()
+    }
+
+    pub(crate) fn sale_views(&self, now: Now) -> Vec<haul_wire::SaleView> {
+        let server_time = self.clock.now(now);
+        self.sales.values().map(|on_sale| on_sale.view(server_time)).collect()
+    }
+
+    pub(crate) fn is_staff(&self, member: MemberId) -> bool {
+        self.members.get(&member).and_then(|member| member.viewer.as_ref()).is_some_and(is_staff)
+    }
+
+    fn leave(&mut self, member: MemberId, now: Now) {
+        let Some(member) = self.members.remove(&member) else { return };
+        if member.joining.is_none() && !member.viewer.as_ref().is_some_and(is_staff) {
+            self.viewers -= 1;
+            self.viewers_changed(now);
+        }
+    }
+
+    /// The gate has answered a batch: first everybody who asked, then the room.
+    fn applied(&mut self, sale: &SaleId, answer: Result<Applied, GateError>, then: Vec<Then>, now: Now) {
+        let applied = match answer {
+            Ok(applied) => applied,
+            Err(error) => return self.gate_failed(&error, then),
+        };
+        self.clock.observe(applied.now, now);
+        for (then, outcome) in then.into_iter().zip(&applied.outcomes) {
+            self.answer(sale, then, outcome, now);
+        }
+        for released in &applied.released {
+            self.released(sale, released);
+        }
+        if let Some(on_sale) = self.sales.get_mut(sale) {
+            on_sale.observe(&applied, now.instant);
+            on_sale.sweep_not_before = None;
+        }
+        self.tell_stock(now);
+    }
+
+    fn gate_failed(&mut self, error: &GateError, then: Vec<Then>) {
+        for then in then {
+            if let Then::Hold { member, id, .. } | Then::Checkout { member, id, .. } = then {
+                self.fail(member, id, &answers::gate_failed(error));
+            }
+        }
+    }
+
+    fn answer(&mut self, sale: &SaleId, then: Then, outcome: &Outcome, now: Now) {
+        let server_time = self.clock.now(now);
+        match then {
+            Then::Nothing => {}
+            Then::Hold { member, id, hold, quantity, cancel } => {
+                let answer = match outcome {
+                    Outcome::Refused(refusal) => Err(answers::refused(*refusal, server_time)),
+                    Outcome::Released if !cancel => Err(Failure::new(
+                        haul_wire::Code::HoldOver,
+                        "this hold is over and its units went back: take a new key to try again",
+                    )),
+                    Outcome::Captured { .. } | Outcome::Sold if cancel => {
+                        Err(Failure::new(haul_wire::Code::WrongState, "it is paid already"))
+                    }
+                    outcome => hold_view(hold, sale.clone(), quantity, outcome).ok_or_else(unavailable),
+                };
+                match answer {
+                    Ok(hold) => {
+                        if hold.state == HoldState::Released {
+                            // Given up while it was being paid, perhaps: then its order ends too.
+                            self.outputs.push_back(Output::ExpireOrder(order_id(&hold.id)));
+                        }
+                        self.reply(member, id, &Reply::Hold { hold, server_time });
+                    }
+                    Err(failure) => self.fail(member, id, &failure),
+                }
+            }
+            Then::Checkout { member, id, viewer, hold } => {
+                let failure = match outcome {
+                    Outcome::Paying { deadline } => {
+                        let Some(on_sale) = self.sales.get(sale) else { return };
+                        return self.outputs.push_back(Output::Checkout {
+                            member,
+                            id,
+                            viewer,
+                            sale: on_sale.sale.clone(),
+                            hold,
+                            deadline: *deadline,
+                        });
+                    }
+                    Outcome::Refused(refusal) => answers::refused(*refusal, server_time),
+                    Outcome::Released => {
+                        Failure::new(haul_wire::Code::HoldOver, "this hold is over and its units went back")
+                    }
+                    _ => Failure::new(haul_wire::Code::WrongState, "it is paid already"),
+                };
+                self.fail(member, id, &failure);
+            }
+        }
+    }
+
+    fn released(&mut self, sale: &SaleId, released: &Released) {
+        let hold = HoldView {
+            id: released.hold.clone(),
+            sale_id: sale.clone(),
+            quantity: released.quantity,
+            state: HoldState::Released,
+            deadline: None,
+        };
+        self.tell_buyer(&released.buyer, Key::Hold(released.hold.clone()), &Event::HoldChanged { hold });
+        if let Some(order) = &released.order {
+            self.outputs.push_back(Output::ExpireOrder(order.clone()));
+        }
+    }
+
+    fn sale_put(&mut self, member: MemberId, id: u64, answer: Result<(Sale, Applied), Failure>, now: Now) {
+        let (sale, applied) = match answer {
+            Ok(put) => put,
+            Err(failure) => return self.fail(member, id, &failure),
+        };
+        let sale = self.put_on_stage(sale, &applied, now);
+        self.reply(member, id, &Reply::Sale { sale });
+    }
+
+    fn put_on_stage(&mut self, sale: Sale, applied: &Applied, now: Now) -> haul_wire::SaleView {
+        self.clock.observe(applied.now, now);
+        let server_time = self.clock.now(now);
+        let on_sale = self
+            .sales
+            .entry(sale.id.clone())
+            .and_modify(|on_sale| on_sale.sale = sale.clone())
+            .or_insert_with(|| OnSale::new(sale, applied));
+        on_sale.observe(applied, now.instant);
+        on_sale.state_told = on_sale.state(server_time);
+        let view = on_sale.view(server_time);
+        self.tell_all(&Event::SaleChanged { sale: view.clone() });
+        view
+    }
+
+    fn checked_out(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        sale: SaleId,
+        answer: Result<CheckedOut, Failure>,
+        now: Now,
+    ) {
+        match answer {
+            Err(failure) => self.fail(member, id, &failure),
+            Ok(CheckedOut { order, pay_url, deadline }) => {
+                let hold = HoldView {
+                    id: order.order.hold.clone(),
+                    sale_id: sale,
+                    quantity: order.order.quantity,
+                    state: HoldState::Paying,
+                    deadline: Some(deadline),
+                };
+                let reply = Reply::Checkout {
+                    order: order_view(&order),
+                    hold,
+                    pay_url,
+                    server_time: self.clock.now(now),
+                };
+                self.reply(member, id, &reply);
+                self.remember_order(order);
+            }
+        }
+    }
+
+    /// The buyer and the host hear of an order. `hold`: where its hold stands, if that changed too.
+    fn order_moved(&mut self, order: Order, hold: Option<Outcome>) {
+        let buyer = order.order.buyer.clone();
+        if let Some(hold) = hold.and_then(|outcome| {
+            hold_view(order.order.hold.clone(), order.order.sale.clone(), order.order.quantity, &outcome)
+        }) {
+            self.tell_buyer(&buyer, Key::Hold(hold.id.clone()), &Event::HoldChanged { hold });
+        }
+        let event = Event::OrderChanged { order: order_view(&order) };
+        self.tell_buyer(&buyer, Key::Order(order.order.id.clone()), &event);
+        self.remember_order(order);
+    }
+
+    /// Keeps the order for the host's list and sums, and tells the host if it is news.
+    fn remember_order(&mut self, order: Order) {
+        let known = self.orders.iter().position(|known| known.order.id == order.order.id);
+        let before = known.map(|index| self.orders[index].state);
+        if before == Some(order.state) {
+            return;
+        }
+        if order.state == OrderState::Sold {
+            self.totals.orders += 1;
+            self.totals.units += u64::from(order.order.quantity);
+            let total = order.order.total;
+            match self.totals.revenue.iter_mut().find(|sum| sum.currency == total.currency) {
+                Some(sum) => sum.amount_minor = sum.amount_minor.saturating_add(total.amount_minor),
+                None => self.totals.revenue.push(total),
+            }
+        }
+        let event = Event::HostOrder { order: order_view(&order), totals: self.totals.clone() };
+        let line = self.room.line(&event);
+        self.deliver(To::Staff, Lane::Commerce, Some(Key::Order(order.order.id.clone())), line);
+        match known {
+            Some(index) => self.orders[index] = order,
+            None => {
+                self.orders.push_front(order);
+                self.orders.truncate(MAX_ORDERS_SHOWN);
+            }
+        }
+    }
+
+    fn tell_stock(&mut self, now: Now) {
+        let events: Vec<_> =
+            self.sales.values_mut().filter_map(|on_sale| on_sale.stock_event(now.instant)).collect();
+        for event in events {
+            let key = match &event {
+                Event::StockChanged { sale_id, .. } => Some(Key::Stock(sale_id.clone())),
+                _ => None,
+            };
+            let line = self.room.line(&event);
+            self.deliver(To::All, Lane::Commerce, key, line);
+        }
+    }
+
+    fn viewers_changed(&mut self, now: Now) {
+        let at = now.instant.max(self.viewers_told_at + VIEWERS_EVERY);
+        self.tell_viewers_at.get_or_insert(at);
+    }
+
+    fn tell_viewers(&mut self, now: Now) {
+        self.tell_viewers_at = None;
+        self.viewers_told_at = now.instant;
+        if self.viewers_told != self.viewers {
+            self.viewers_told = self.viewers;
+            let line = self.room.line(&Event::ViewersChanged { viewers: self.viewers });
+            self.deliver(To::All, Lane::Ambient, Some(Key::Viewers), line);
+        }
+    }
+
+    fn live_view(&self) -> LiveView {
+        let state = if self.broadcasting { LiveState::Live } else { LiveState::Waiting };
+        LiveView { title: self.record.title.clone(), state }
+    }
+
+    fn announce_live(&mut self) {
+        let event = Event::LiveChanged { live: self.live_view() };
+        self.tell_all(&event);
+    }
+
+    /// A numbered event to everybody.
+    fn tell_all(&mut self, event: &Event) {
+        let line = self.room.record(event);
+        self.deliver(To::All, Lane::Room, None, line);
+    }
+
+    fn tell_buyer(&mut self, buyer: &BuyerId, key: Key, event: &Event) {
+        let line = self.room.line(event);
+        self.deliver(To::Buyer(buyer.clone()), Lane::Commerce, Some(key), line);
+    }
+
+    fn reply(&mut self, member: MemberId, id: u64, reply: &Reply) {
+        self.deliver(To::Member(member), Lane::Reply, None, encode_reply(id, reply).into());
+    }
+
+    fn fail(&mut self, member: MemberId, id: u64, failure: &Failure) {
+        self.deliver(To::Member(member), Lane::Reply, None, encode_failure(Some(id), failure).into());
+    }
+
+    fn deliver(&mut self, to: To, lane: Lane, key: Option<Key>, line: Line) {
+        self.outputs.push_back(Output::Deliver(Delivery { to, lane, key, line }));
+    }
+}
+
+fn is_staff(viewer: &Viewer) -> bool {
+    viewer.role.includes(Role::Moderator)
+}

@@ -1,0 +1,196 @@
+//! What members ask for.
+
+use haul_commerce::{Op, Sale, SaleTerms, hold_id, order_id};
+use haul_model::{HoldId, MessageId, Money, Now, ProductId, Role, SaleId, Viewer};
+use haul_room::Lane;
+use haul_wire::{Code, Failure, MAX_KEY_BYTES, Pin, Reply, Request, SaleSchedule};
+use rand::RngExt;
+
+use super::{MAX_SALES, MemberId, Output, Stage, Then, To, answers};
+
+impl Stage {
+    pub(super) fn request(&mut self, member: MemberId, id: u64, request: Request, now: Now) {
+        if let Err(failure) = self.try_request(member, id, request, now) {
+            self.fail(member, id, &failure);
+        }
+    }
+
+    /// Does it, or begins it: a request that must wait for the gate or the ledger is answered when they have.
+    fn try_request(&mut self, member: MemberId, id: u64, request: Request, now: Now) -> Result<(), Failure> {
+        match request {
+            Request::Hello { .. } => {
+                Err(Failure::new(Code::BadRequest, "hello: expected once, as the first message"))
+            }
+            Request::Ping => {
+                self.reply_time(member, id, now);
+                Ok(())
+            }
+            Request::ChatSend { text } => self.chat(member, id, &text, now),
+            Request::Pin { product_id } => self.pin(member, id, Some(product_id), now),
+            Request::Unpin => self.pin(member, id, None, now),
+            Request::SaleSchedule(schedule) => self.schedule(member, id, schedule, now),
+            Request::SaleOpen { sale_id } => {
+                self.move_sale(member, id, &sale_id, now, |terms, server_time| {
+                    let duration = terms.closes_at.saturating_since(terms.opens_at);
+                    if terms.opens_at <= server_time {
+                        return Err(Failure::new(Code::WrongState, "the sale has opened already"));
+                    }
+                    Ok(SaleTerms { opens_at: server_time, closes_at: server_time + duration, ..terms })
+                })
+            }
+            Request::SaleClose { sale_id } => {
+                self.move_sale(member, id, &sale_id, now, |terms, server_time| {
+                    if terms.closes_at <= server_time {
+                        return Err(Failure::new(Code::WrongState, "the sale is over already"));
+                    }
+                    Ok(SaleTerms {
+                        opens_at: terms.opens_at.min(server_time),
+                        closes_at: server_time,
+                        ..terms
+                    })
+                })
+            }
+            Request::Hold { sale_id, quantity, key } => self.hold(member, id, sale_id, quantity, &key),
+            Request::HoldCancel { sale_id, hold_id } => self.cancel(member, id, sale_id, hold_id),
+            Request::Checkout { sale_id, hold_id } => self.checkout(member, id, sale_id, hold_id),
+        }
+    }
+
+    /// The asker, if they may.
+    fn allowed(&self, member: MemberId, needed: Role) -> Result<&Viewer, Failure> {
+        let viewer = self.members.get(&member).and_then(|member| member.viewer.as_ref());
+        match viewer {
+            None => {
+                Err(Failure::new(Code::Unauthorized, "this needs a token: open the link your shop gave you"))
+            }
+            Some(viewer) if !viewer.role.includes(needed) => {
+                Err(Failure::new(Code::Forbidden, format!("this needs the role {}", needed.as_str())))
+            }
+            Some(viewer) => Ok(viewer),
+        }
+    }
+
+    fn chat(&mut self, member: MemberId, id: u64, text: &str, now: Now) -> Result<(), Failure> {
+        let viewer = self.allowed(member, Role::Viewer)?.clone();
+        let message = MessageId::generate("msg_", now.wall, self.rng.random());
+        let (message_id, line) = self.room.say(&viewer, text, message, now).map_err(answers::unsaid)?;
+        self.reply(member, id, &Reply::Chat { message_id });
+        self.deliver(To::All, Lane::Chat, None, line);
+        Ok(())
+    }
+
+    fn pin(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        product: Option<ProductId>,
+        now: Now,
+    ) -> Result<(), Failure> {
+        self.allowed(member, Role::Moderator)?;
+        if let Some(product) = &product
+            && !self.bag.iter().any(|known| known.id == *product)
+        {
+            return Err(Failure::new(Code::NotFound, "product_id: not in this live's bag"));
+        }
+        let since = self.clock.now(now);
+        let line = self.room.set_pin(product.map(|product_id| Pin { product_id, since }));
+        self.deliver(To::All, Lane::Room, None, line);
+        self.reply_time(member, id, now);
+        Ok(())
+    }
+
+    fn schedule(&mut self, member: MemberId, id: u64, ask: SaleSchedule, now: Now) -> Result<(), Failure> {
+        self.allowed(member, Role::Host)?;
+        if self.sales.len() >= MAX_SALES {
+            return Err(Failure::new(Code::WrongState, format!("a live may have {MAX_SALES} sales at once")));
+        }
+        let Some(product) = self.bag.iter().find(|product| product.id == ask.product_id) else {
+            return Err(Failure::new(Code::NotFound, "product_id: not in this live's bag"));
+        };
+        let server_time = self.clock.now(now);
+        let opens_at = ask.opens_at.map_or(server_time, |opens_at| opens_at.max(server_time));
+        let sale = Sale {
+            id: SaleId::generate("sale_", now.wall, self.rng.random()),
+            merchant: self.record.merchant.clone(),
+            live: self.record.id.clone(),
+            product: ask.product_id,
+            unit_price: Money { amount_minor: ask.price_minor, currency: product.list_price.currency },
+            terms: SaleTerms {
+                stock: ask.stock,
+                per_buyer: ask.per_buyer,
+                hold_ms: ask.hold_ms.unwrap_or(self.settings.hold_ms),
+                pay_ms: self.settings.pay_ms,
+                opens_at,
+                closes_at: opens_at + std::time::Duration::from_millis(ask.duration_ms),
+            },
+        };
+        sale.validate().map_err(|error| Failure::new(Code::BadRequest, error.to_string()))?;
+        self.outputs.push_back(Output::PutSale { member, id, sale });
+        Ok(())
+    }
+
+    fn move_sale(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        sale: &SaleId,
+        now: Now,
+        change: impl FnOnce(SaleTerms, haul_model::UnixMillis) -> Result<SaleTerms, Failure>,
+    ) -> Result<(), Failure> {
+        self.allowed(member, Role::Host)?;
+        let server_time = self.clock.now(now);
+        let mut sale = self.known_sale(sale)?.clone();
+        sale.terms = change(sale.terms, server_time)?;
+        self.outputs.push_back(Output::PutSale { member, id, sale });
+        Ok(())
+    }
+
+    fn hold(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        sale: SaleId,
+        quantity: u32,
+        key: &str,
+    ) -> Result<(), Failure> {
+        let buyer = self.allowed(member, Role::Viewer)?.id.clone();
+        self.known_sale(&sale)?;
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(Failure::new(Code::BadRequest, format!("key: expected 1 to {MAX_KEY_BYTES} bytes")));
+        }
+        let hold = hold_id(&self.live, &sale, &buyer, key);
+        let op = Op::Hold { hold: hold.clone(), buyer, quantity };
+        self.ask(sale, op, Then::Hold { member, id, hold, quantity, cancel: false });
+        Ok(())
+    }
+
+    fn cancel(&mut self, member: MemberId, id: u64, sale: SaleId, hold: HoldId) -> Result<(), Failure> {
+        let buyer = self.allowed(member, Role::Viewer)?.id.clone();
+        self.known_sale(&sale)?;
+        let op = Op::Cancel { hold: hold.clone(), buyer };
+        // A released hold's quantity says nothing any more.
+        self.ask(sale, op, Then::Hold { member, id, hold, quantity: 0, cancel: true });
+        Ok(())
+    }
+
+    fn checkout(&mut self, member: MemberId, id: u64, sale: SaleId, hold: HoldId) -> Result<(), Failure> {
+        let viewer = self.allowed(member, Role::Viewer)?.clone();
+        self.known_sale(&sale)?;
+        let op = Op::StartPayment { hold: hold.clone(), buyer: viewer.id.clone(), order: order_id(&hold) };
+        self.ask(sale, op, Then::Checkout { member, id, viewer, hold });
+        Ok(())
+    }
+
+    fn ask(&mut self, sale: SaleId, op: Op, then: Then) {
+        self.outputs.push_back(Output::Ask { sale, op: Some(op), then });
+    }
+
+    fn known_sale(&self, sale: &SaleId) -> Result<&Sale, Failure> {
+        self.sale(sale).ok_or_else(|| Failure::new(Code::NotFound, "sale_id: no such sale in this live"))
+    }
+
+    fn reply_time(&mut self, member: MemberId, id: u64, now: Now) {
+        let server_time = self.clock.now(now);
+        self.reply(member, id, &Reply::Time { server_time });
+    }
+}

@@ -1,0 +1,115 @@
+//! The sales of a live as its owner sees them: the terms, and the gate's latest word on the stock.
+
+use std::time::{Duration, Instant};
+
+use haul_commerce::{Applied, Counts, Sale};
+use haul_model::UnixMillis;
+use haul_wire::{Event, SaleState, SaleView};
+
+/// Moves of a sale's stock within this time are told as one.
+pub(crate) const STOCK_EVERY: Duration = Duration::from_millis(100);
+/// How long a sale is still shown after it closed, once nobody holds anything of it.
+pub(crate) const SHOWN_AFTER_CLOSE: Duration = Duration::from_secs(600);
+/// How long to leave the gate alone after it could not be asked to sweep.
+pub(crate) const SWEEP_RETRY: Duration = Duration::from_secs(1);
+
+/// A sale on stage.
+#[derive(Debug)]
+pub(crate) struct OnSale {
+    pub(crate) sale: Sale,
+    pub(crate) counts: Counts,
+    /// Of the newest `counts`: answers may overtake each other.
+    sequence: u64,
+    /// What the room was told last.
+    told: Counts,
+    /// When to tell the room again, where it was not told the latest.
+    pub(crate) tell_at: Option<Instant>,
+    told_at: Option<Instant>,
+    pub(crate) state_told: SaleState,
+    /// The gate's next deadline.
+    pub(crate) next_deadline: Option<UnixMillis>,
+    /// A sweep is under way, or failed a moment ago: not before this.
+    pub(crate) sweep_not_before: Option<Instant>,
+}
+
+impl OnSale {
+    pub(crate) fn new(sale: Sale, applied: &Applied) -> Self {
+        Self {
+            sale,
+            counts: applied.counts,
+            sequence: applied.sequence,
+            told: applied.counts,
+            tell_at: None,
+            told_at: None,
+            state_told: SaleState::Scheduled,
+            next_deadline: applied.next_deadline,
+            sweep_not_before: None,
+        }
+    }
+
+    /// Takes the gate's word on the stock in, and sees whether the room must hear of it.
+    pub(crate) fn observe(&mut self, applied: &Applied, now: Instant) {
+        if applied.sequence < self.sequence {
+            return;
+        }
+        self.sequence = applied.sequence;
+        self.counts = applied.counts;
+        self.next_deadline = applied.next_deadline;
+        if self.counts == self.told {
+            self.tell_at = None;
+        } else if self.counts.available == 0 && self.told.available > 0 {
+            self.tell_at = Some(now);
+        } else if self.tell_at.is_none() {
+            self.tell_at = Some(self.told_at.map_or(now, |told_at| now.max(told_at + STOCK_EVERY)));
+        }
+    }
+
+    /// The stock for the room, if it is time.
+    pub(crate) fn stock_event(&mut self, now: Instant) -> Option<Event> {
+        self.tell_at.filter(|at| *at <= now)?;
+        self.tell_at = None;
+        self.told_at = Some(now);
+        self.told = self.counts;
+        let Counts { available, held, sold } = self.counts;
+        Some(Event::StockChanged { sale_id: self.sale.id.clone(), available, held, sold })
+    }
+
+    pub(crate) fn state(&self, server_time: UnixMillis) -> SaleState {
+        if server_time < self.sale.terms.opens_at {
+            SaleState::Scheduled
+        } else if server_time < self.sale.terms.closes_at {
+            SaleState::Open
+        } else {
+            SaleState::Closed
+        }
+    }
+
+    /// When the state changes by itself.
+    pub(crate) fn next_change(&self, server_time: UnixMillis) -> Option<UnixMillis> {
+        let terms = &self.sale.terms;
+        [terms.opens_at, terms.closes_at].into_iter().find(|at| *at > server_time)
+    }
+
+    /// Whether it has been over for long enough to leave the stage.
+    pub(crate) fn is_history(&self, server_time: UnixMillis) -> bool {
+        self.counts.held == 0 && server_time >= self.sale.terms.closes_at + SHOWN_AFTER_CLOSE
+    }
+
+    pub(crate) fn view(&self, server_time: UnixMillis) -> SaleView {
+        let Sale { id, product, unit_price, terms, .. } = &self.sale;
+        SaleView {
+            id: id.clone(),
+            product_id: product.clone(),
+            price: *unit_price,
+            state: self.state(server_time),
+            opens_at: terms.opens_at,
+            closes_at: terms.closes_at,
+            per_buyer: terms.per_buyer,
+            hold_ms: terms.hold_ms,
+            stock: terms.stock,
+            available: self.counts.available,
+            held: self.counts.held,
+            sold: self.counts.sold,
+        }
+    }
+}

@@ -1,0 +1,461 @@
+use std::time::Duration;
+
+use haul_commerce::{Counts, NewOrder, Refusal, SaleTerms, hold_id, payment_id};
+use haul_model::{MerchantId, Money, ProductId};
+use rand::SeedableRng;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::start;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn eur(amount_minor: i64) -> Money {
+    Money { amount_minor, currency: "EUR".parse().unwrap() }
+}
+
+fn live_ref() -> LiveRef {
+    LiveRef { merchant: MerchantId::main(), live: "demo".parse().unwrap() }
+}
+
+fn viewer(id: &str, role: Role) -> Option<Viewer> {
+    Some(Viewer { id: id.parse().unwrap(), name: id.to_owned(), role, merchant: MerchantId::main() })
+}
+
+fn applied(now: Now, sequence: u64, counts: (u32, u32, u32), outcomes: Vec<Outcome>) -> Applied {
+    let (available, held, sold) = counts;
+    Applied {
+        now: now.wall,
+        sequence,
+        outcomes,
+        released: Vec::new(),
+        counts: Counts { available, held, sold },
+        next_deadline: None,
+    }
+}
+
+/// A live with one product and one sale of ten units that opens in a minute, its clock, and what it says.
+struct Play {
+    stage: Stage,
+    now: Now,
+}
+
+impl Play {
+    fn new() -> Self {
+        let now = start();
+        let record = LiveRecord {
+            id: "demo".parse().unwrap(),
+            merchant: MerchantId::main(),
+            title: "Tea time".into(),
+            public: true,
+            created_at: now.wall,
+        };
+        let product = Product {
+            id: "tea".parse().unwrap(),
+            merchant: MerchantId::main(),
+            title: "Tea".into(),
+            subtitle: String::new(),
+            image_url: String::new(),
+            list_price: eur(2000),
+        };
+        let sale = Sale {
+            id: "sale_1".parse().unwrap(),
+            merchant: MerchantId::main(),
+            live: record.id.clone(),
+            product: product.id.clone(),
+            unit_price: eur(1500),
+            terms: SaleTerms {
+                stock: 10,
+                per_buyer: 2,
+                hold_ms: 60_000,
+                pay_ms: 600_000,
+                opens_at: now.wall + Duration::from_secs(60),
+                closes_at: now.wall + HOUR,
+            },
+        };
+        let settings = Settings {
+            chat_rate: Rate { burst: 5, every: Duration::from_secs(2) },
+            hold_ms: 60_000,
+            pay_ms: 600_000,
+        };
+        let beginning = Beginning {
+            record,
+            bag: vec![product],
+            sales: vec![(sale, applied(now, 1, (10, 0, 0), vec![]))],
+            orders: Vec::new(),
+            totals: haul_commerce::Totals::default(),
+        };
+        Self { stage: Stage::new(beginning, settings, "e1".into(), StdRng::seed_from_u64(7), now), now }
+    }
+
+    fn wait(&mut self, by: Duration) {
+        self.now = self.now.after(by);
+        self.stage.timeout(self.now);
+    }
+
+    fn input(&mut self, input: Input) -> Vec<Output> {
+        self.stage.handle(input, self.now);
+        self.outputs()
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.stage.poll_output()).collect()
+    }
+
+    /// What is said now, and to whom.
+    fn heard(&mut self) -> Vec<(To, Value)> {
+        lines(&self.outputs())
+    }
+
+    fn join(&mut self, member: u64, who: Option<Viewer>) -> Vec<Output> {
+        let member = MemberId(member);
+        let mut outputs = self.input(Input::Join { member, id: 1, viewer: who.clone(), resume: None });
+        if who.is_some() {
+            outputs.extend(self.input(Input::Found { member, personal: Personal::default() }));
+        }
+        outputs
+    }
+
+    fn ask(&mut self, member: u64, request: Request) -> Vec<Output> {
+        self.input(Input::Request { member: MemberId(member), id: 2, request })
+    }
+}
+
+fn lines(outputs: &[Output]) -> Vec<(To, Value)> {
+    outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Deliver(Delivery { to, line, .. }) => {
+                Some((to.clone(), serde_json::from_slice(line).unwrap()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn error_code(outputs: &[Output]) -> String {
+    lines(outputs)[0].1["code"].as_str().unwrap_or_default().to_owned()
+}
+
+fn hold(key: &str) -> Request {
+    Request::Hold { sale_id: "sale_1".parse().unwrap(), quantity: 1, key: key.to_owned() }
+}
+
+#[test]
+fn a_newcomer_is_given_everything() {
+    let mut play = Play::new();
+    let outputs = play.join(1, None);
+    let (to, hello) = &lines(&outputs)[0];
+    assert_eq!(*to, To::Member(MemberId(1)));
+    let snapshot = &hello["result"];
+    assert_eq!(snapshot["you"], Value::Null);
+    assert_eq!(snapshot["live"], json!({ "title": "Tea time", "state": "waiting" }));
+    assert_eq!(snapshot["products"][0]["id"], "tea");
+    assert_eq!(snapshot["sales"][0]["state"], "scheduled");
+    assert_eq!(snapshot["sales"][0]["available"], 10);
+    assert_eq!(snapshot["viewers"], 1);
+    assert_eq!(snapshot["host"], Value::Null);
+    assert_eq!(outputs.last(), Some(&Output::Welcome(MemberId(1))));
+}
+
+#[test]
+fn somebody_with_a_name_is_welcomed_when_their_holds_are_found() {
+    let mut play = Play::new();
+    let who = viewer("ann", Role::Viewer);
+    let outputs = play.input(Input::Join { member: MemberId(1), id: 1, viewer: who, resume: None });
+    assert_eq!(outputs, [Output::Find { member: MemberId(1), buyer: "ann".parse().unwrap() }]);
+    let standing = haul_commerce::Standing {
+        hold: "hold_1".parse().unwrap(),
+        quantity: 2,
+        outcome: Outcome::Held { deadline: UnixMillis(5) },
+        order: None,
+    };
+    let personal = Personal { holds: vec![("sale_1".parse().unwrap(), standing)], orders: Vec::new() };
+    let outputs = play.input(Input::Found { member: MemberId(1), personal });
+    let you = &lines(&outputs)[0].1["result"]["you"];
+    assert_eq!(you["name"], "ann");
+    assert_eq!(
+        you["holds"][0],
+        json!({ "id": "hold_1", "sale_id": "sale_1", "quantity": 2, "state": "held", "deadline": 5 })
+    );
+}
+
+#[test]
+fn without_a_token_one_may_look_and_not_touch() {
+    let mut play = Play::new();
+    play.join(1, None);
+    for request in [
+        Request::ChatSend { text: "hi".into() },
+        hold("k"),
+        Request::Unpin,
+        Request::SaleClose { sale_id: "sale_1".parse().unwrap() },
+    ] {
+        assert_eq!(error_code(&play.ask(1, request)), "unauthorized");
+    }
+    play.join(2, viewer("ann", Role::Viewer));
+    assert_eq!(error_code(&play.ask(2, Request::Unpin)), "forbidden");
+    play.join(3, viewer("mod", Role::Moderator));
+    assert_eq!(
+        error_code(&play.ask(3, Request::SaleClose { sale_id: "sale_1".parse().unwrap() })),
+        "forbidden",
+        "a moderator pins, but only the host sells"
+    );
+}
+
+#[test]
+fn a_hold_goes_to_the_gate_and_comes_back_as_a_reply_and_as_news() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    let outputs = play.ask(1, hold("k"));
+    let ann: BuyerId = "ann".parse().unwrap();
+    let id = hold_id(&live_ref(), &"sale_1".parse().unwrap(), &ann, "k");
+    let [Output::Ask { sale, op, then }] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(*op, Some(Op::Hold { hold: id.clone(), buyer: ann, quantity: 1 }));
+
+    let deadline = play.now.wall + Duration::from_secs(60);
+    let answer = Ok(applied(play.now, 2, (9, 1, 0), vec![Outcome::Held { deadline }]));
+    let heard = lines(&play.input(Input::Applied { sale: sale.clone(), answer, then: vec![then.clone()] }));
+    assert_eq!(heard[0].0, To::Member(MemberId(1)));
+    assert_eq!(heard[0].1["result"]["hold"]["state"], "held");
+    assert_eq!(heard[0].1["result"]["hold"]["id"], id.as_str());
+    assert_eq!(heard[1].0, To::All);
+    assert_eq!(heard[1].1["available"], 9);
+}
+
+#[test]
+fn stock_moves_are_gathered_and_sold_out_is_told_at_once() {
+    let mut play = Play::new();
+    let sale: SaleId = "sale_1".parse().unwrap();
+    let apply = |play: &mut Play, sequence, counts| {
+        let answer = Ok(applied(play.now, sequence, counts, vec![]));
+        lines(&play.input(Input::Applied { sale: sale.clone(), answer, then: vec![] }))
+    };
+    assert_eq!(apply(&mut play, 2, (9, 1, 0))[0].1["available"], 9);
+    assert!(apply(&mut play, 3, (8, 2, 0)).is_empty());
+    assert!(apply(&mut play, 5, (6, 4, 0)).is_empty());
+    assert!(apply(&mut play, 4, (7, 3, 0)).is_empty(), "an answer that was overtaken says nothing new");
+    let due = play.stage.next_timeout(play.now).unwrap();
+    assert_eq!(due, play.now.instant + sales::STOCK_EVERY);
+    play.wait(sales::STOCK_EVERY);
+    assert_eq!(play.heard()[0].1["available"], 6);
+    assert_eq!(apply(&mut play, 6, (0, 10, 0))[0].1["available"], 0);
+}
+
+#[test]
+fn a_sale_opens_and_closes_by_the_gates_clock() {
+    let mut play = Play::new();
+    // The gate's clock is half a minute ahead of this machine's.
+    let mut ahead = applied(play.now, 2, (10, 0, 0), vec![]);
+    ahead.now = ahead.now + Duration::from_secs(30);
+    play.input(Input::Applied { sale: "sale_1".parse().unwrap(), answer: Ok(ahead), then: vec![] });
+    assert_eq!(play.stage.next_timeout(play.now), Some(play.now.instant + Duration::from_secs(30)));
+    play.wait(Duration::from_millis(29_999));
+    assert!(play.heard().is_empty());
+    play.wait(Duration::from_millis(1));
+    assert_eq!(play.heard()[0].1["sale"]["state"], "open");
+    play.wait(HOUR);
+    assert_eq!(play.heard()[0].1["sale"]["state"], "closed");
+    play.wait(sales::SHOWN_AFTER_CLOSE);
+    assert!(play.stage.sale_ids().is_empty());
+}
+
+#[test]
+fn a_hold_past_its_deadline_is_swept_and_its_buyer_told() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    let sale: SaleId = "sale_1".parse().unwrap();
+    let mut held = applied(play.now, 2, (9, 1, 0), vec![]);
+    held.next_deadline = Some(play.now.wall + Duration::from_secs(5));
+    play.input(Input::Applied { sale: sale.clone(), answer: Ok(held), then: vec![] });
+    play.wait(Duration::from_secs(5));
+    let sweep = Output::Ask { sale: sale.clone(), op: None, then: Then::Nothing };
+    assert!(play.outputs().contains(&sweep));
+    play.wait(Duration::from_millis(10));
+    assert!(!play.outputs().contains(&sweep), "one sweep at a time");
+    play.wait(SWEEP_RETRY);
+    assert!(play.outputs().contains(&sweep), "but not for ever without an answer");
+
+    let mut swept = applied(play.now, 3, (10, 0, 0), vec![]);
+    swept.released = vec![Released {
+        hold: "hold_1".parse().unwrap(),
+        buyer: "ann".parse().unwrap(),
+        quantity: 1,
+        order: Some("order_1".parse().unwrap()),
+    }];
+    let outputs = play.input(Input::Applied { sale, answer: Ok(swept), then: vec![] });
+    let (to, event) = &lines(&outputs)[0];
+    assert_eq!(*to, To::Buyer("ann".parse().unwrap()));
+    assert_eq!(event["hold"]["state"], "released");
+    assert!(outputs.contains(&Output::ExpireOrder("order_1".parse().unwrap())));
+}
+
+#[test]
+fn an_answer_that_never_came_is_pending_and_not_no() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    for (error, code) in [
+        (GateError::Unknown("timeout".into()), "pending"),
+        (GateError::Unavailable("refused".into()), "unavailable"),
+    ] {
+        let outputs = play.ask(1, hold("k"));
+        let [Output::Ask { sale, then, .. }] = &outputs[..] else { panic!("{outputs:?}") };
+        let heard =
+            play.input(Input::Applied { sale: sale.clone(), answer: Err(error), then: vec![then.clone()] });
+        assert_eq!(error_code(&heard), code);
+        assert!(lines(&heard)[0].1["retry_after_ms"].is_u64());
+    }
+}
+
+#[test]
+fn every_refusal_of_the_gate_has_a_code_of_its_own() {
+    let at = UnixMillis(1_000);
+    let refusals = [
+        (Refusal::NotOpen { opens_at: UnixMillis(1_500) }, "sale_not_open"),
+        (Refusal::Closed, "sale_closed"),
+        (Refusal::NotEnough { available: 0 }, "not_enough"),
+        (Refusal::SoldOut, "sold_out"),
+        (Refusal::BuyerLimit { per_buyer: 2 }, "buyer_limit"),
+        (Refusal::KeyReused, "key_reused"),
+        (Refusal::UnknownHold, "unknown_hold"),
+        (Refusal::WrongState, "wrong_state"),
+        (Refusal::BadQuantity, "bad_request"),
+        (Refusal::UnknownSale, "unavailable"),
+    ];
+    for (refusal, code) in refusals {
+        let failure = answers::refused(refusal, at);
+        assert_eq!(serde_json::to_value(failure.code).unwrap(), code, "{refusal:?}");
+    }
+    assert_eq!(
+        answers::refused(Refusal::NotOpen { opens_at: UnixMillis(1_500) }, at).retry_after_ms,
+        Some(500)
+    );
+}
+
+fn order(state: OrderState) -> Order {
+    let hold: HoldId = "hold_1".parse().unwrap();
+    Order {
+        order: NewOrder {
+            id: order_id(&hold),
+            payment: payment_id(&hold),
+            provider: "sandbox".into(),
+            merchant: MerchantId::main(),
+            live: "demo".parse().unwrap(),
+            sale: "sale_1".parse().unwrap(),
+            product: ProductId::generate("p_", UnixMillis(0), 0),
+            hold,
+            buyer: "ann".parse().unwrap(),
+            buyer_name: "Ann".into(),
+            quantity: 2,
+            unit_price: eur(1500),
+            total: eur(3000),
+            created_at: UnixMillis(1),
+        },
+        state,
+        updated_at: UnixMillis(2),
+    }
+}
+
+#[test]
+fn a_sold_order_reaches_buyer_and_host_and_is_counted_once() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    play.join(2, viewer("host", Role::Host));
+    play.input(Input::OrderMoved { order: order(OrderState::Paying), hold: None });
+    for again in 0..2 {
+        let input = Input::OrderMoved { order: order(OrderState::Sold), hold: Some(Outcome::Sold) };
+        let heard = lines(&play.input(input));
+        assert_eq!(heard[0].1["hold"]["state"], "sold");
+        assert_eq!(heard[1].1["order"]["state"], "sold");
+        let told_host = heard.iter().find(|(to, _)| *to == To::Staff);
+        assert_eq!(told_host.is_some(), again == 0, "a repeated callback is no news");
+    }
+    assert_eq!(play.stage.totals.orders, 1);
+    assert_eq!(play.stage.totals.units, 2);
+    assert_eq!(play.stage.totals.revenue, [eur(3000)]);
+}
+
+#[test]
+fn checkout_goes_from_the_gate_to_the_ledger_to_the_buyer() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    let request =
+        Request::Checkout { sale_id: "sale_1".parse().unwrap(), hold_id: "hold_1".parse().unwrap() };
+    let outputs = play.ask(1, request);
+    let [Output::Ask { sale, op: Some(Op::StartPayment { order: asked, .. }), then }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(*asked, order(OrderState::Paying).order.id);
+    let deadline = play.now.wall + HOUR;
+    let answer = Ok(applied(play.now, 2, (8, 2, 0), vec![Outcome::Paying { deadline }]));
+    let outputs = play.input(Input::Applied { sale: sale.clone(), answer, then: vec![then.clone()] });
+    let Some(Output::Checkout { member, id, sale, .. }) =
+        outputs.iter().find(|output| matches!(output, Output::Checkout { .. }))
+    else {
+        panic!("{outputs:?}")
+    };
+    let answer =
+        Ok(CheckedOut { order: order(OrderState::Paying), pay_url: "/sandbox/pay/x".into(), deadline });
+    let input = Input::CheckedOut { member: *member, id: *id, sale: sale.id.clone(), answer };
+    let heard = lines(&play.input(input));
+    assert_eq!(heard[0].1["result"]["pay_url"], "/sandbox/pay/x");
+    assert_eq!(heard[0].1["result"]["hold"]["state"], "paying");
+    assert_eq!(heard[1].0, To::Staff);
+}
+
+#[test]
+fn a_scheduled_sale_is_checked_before_anything_is_written() {
+    let mut play = Play::new();
+    play.join(1, viewer("host", Role::Host));
+    let schedule = |product: &str, stock| {
+        Request::SaleSchedule(haul_wire::SaleSchedule {
+            product_id: product.parse().unwrap(),
+            price_minor: 100,
+            stock,
+            per_buyer: 1,
+            opens_at: None,
+            duration_ms: 60_000,
+            hold_ms: None,
+        })
+    };
+    assert_eq!(error_code(&play.ask(1, schedule("shoe", 1))), "not_found");
+    assert_eq!(error_code(&play.ask(1, schedule("tea", 0))), "bad_request");
+    let outputs = play.ask(1, schedule("tea", 5));
+    let [Output::PutSale { sale, .. }] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(sale.unit_price, eur(100));
+    assert_eq!(sale.terms.opens_at, play.now.wall);
+
+    let answer = Ok((sale.clone(), applied(play.now, 1, (5, 0, 0), vec![])));
+    let heard = lines(&play.input(Input::SalePut { member: MemberId(1), id: 2, answer }));
+    assert_eq!(heard[0].1["sale"]["state"], "open");
+    assert_eq!(heard[1].1["result"]["sale"]["stock"], 5);
+}
+
+#[test]
+fn the_viewer_count_is_told_once_a_second_at_most() {
+    let mut play = Play::new();
+    for member in 1..=3 {
+        play.join(member, None);
+    }
+    play.join(4, viewer("host", Role::Host));
+    play.wait(Duration::from_secs(1));
+    let heard = play.heard();
+    assert_eq!(heard.len(), 1);
+    assert_eq!(heard[0].1["viewers"], 3, "the host does not count");
+    play.input(Input::Leave { member: MemberId(1) });
+    play.input(Input::Leave { member: MemberId(1) });
+    play.wait(Duration::from_millis(500));
+    assert!(play.heard().is_empty());
+    play.wait(Duration::from_millis(500));
+    assert_eq!(play.heard()[0].1["viewers"], 2);
+}
+
+#[test]
+fn a_pin_goes_when_its_product_leaves_the_bag() {
+    let mut play = Play::new();
+    play.join(1, viewer("host", Role::Host));
+    let heard = lines(&play.ask(1, Request::Pin { product_id: "tea".parse().unwrap() }));
+    assert_eq!(heard[0].1["pin"]["product_id"], "tea");
+    let heard = lines(&play.input(Input::Bag(Vec::new())));
+    assert_eq!(heard[0].1["type"], "products.changed");
+    assert_eq!(heard[1].1["pin"], Value::Null);
+}
