@@ -152,6 +152,8 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, LedgerError>>;
 pub trait Ledger: Send + Sync + 'static {
     /// Creates a live, or returns the one that has its id. `Conflict` where that is another merchant's.
     fn ensure_live<'a>(&'a self, live: &'a LiveRecord) -> Answer<'a, LiveRecord>;
+    /// Changes a live's title and visibility, and returns it. `NotFound` where there is no such live.
+    fn put_live<'a>(&'a self, live: &'a LiveRecord) -> Answer<'a, LiveRecord>;
     /// The live, if there is one.
     fn live<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Option<LiveRecord>>;
     /// A merchant's lives, newest first, at most `limit`.
