@@ -1,1 +1,57 @@
-fn main() {}
+//! `haul`: reads the command line and the configuration, then serves, or mints a token.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cli;
+mod config;
+mod logging;
+#[cfg(test)]
+mod scratch;
+mod secret;
+mod serve;
+mod signals;
+
+use std::{path::Path, process::ExitCode, time::SystemTime};
+
+use clap::Parser;
+use haul_gateway::auth::{Authority, Claims};
+use haul_model::UnixMillis;
+
+use crate::{
+    cli::{Cli, Command},
+    config::Config,
+};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command() {
+        Command::Serve(file) => configured(file.config.as_deref()).and_then(serve),
+        Command::Token(token) => configured(token.config.config.as_deref()).and_then(|config| {
+            println!("{}", mint(token, &config)?);
+            Ok(())
+        }),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("haul: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configured(file: Option<&Path>) -> anyhow::Result<Config> {
+    let config = config::load(file, config::environment())?;
+    logging::init(&config.log);
+    Ok(config)
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve::run(config))
+}
+
+fn mint(token: cli::Token, config: &Config) -> anyhow::Result<String> {
+    let now = UnixMillis::from(SystemTime::now());
+    let claims =
+        Claims { sub: token.sub, live: token.live, role: token.role, name: token.name, exp: now + token.ttl };
+    Ok(Authority::new(&secret::secret(config)?).mint(claims, now))
+}

@@ -1,0 +1,401 @@
+//! The server's configuration: what can be set, the defaults, and what a good value is.
+//!
+//! A TOML file goes over the defaults, `HAUL__SECTION__KEY` variables go over both (`load`). Every key stands in
+//! `configs/haul.toml` with its comment, and in [`KEYS`] with what is expected of it; tests keep the three together.
+
+mod load;
+mod value;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use haul_gateway::{
+    client::Network,
+    origin::{Allowed, Origins},
+};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::{
+    load::{environment, load},
+    value::{Filter, GateUrl, Hidden, IceServer, LedgerUrl},
+};
+
+/// All of it. `Default` is what a server without a file runs with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Config {
+    /// Where everything is that must survive a restart.
+    pub(crate) data_dir: PathBuf,
+    /// Whether to seed the demo live with products and a sale. Off by default with a file, on without one.
+    pub(crate) demo: bool,
+    /// Pages, REST, the channel, signalling.
+    pub(crate) http: Http,
+    /// WebRTC's packets.
+    pub(crate) media: Media,
+    /// Media over QUIC.
+    pub(crate) moq: Moq,
+    /// Gate and ledger.
+    pub(crate) store: Store,
+    /// Tokens.
+    pub(crate) auth: Auth,
+    /// What clients are told about STUN and TURN.
+    pub(crate) ice: Ice,
+    /// Websockets and chat.
+    pub(crate) channel: Channel,
+    /// Defaults of flash sales.
+    pub(crate) sale: Sale,
+    /// Who collects the money.
+    pub(crate) payments: Payments,
+    /// What is logged, and how.
+    pub(crate) log: Log,
+}
+
+/// Pages, REST, the channel, signalling.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Http {
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// What browsers call this server, without a slash at the end; empty: whatever their `Host` header says.
+    #[serde(deserialize_with = "value::page_url")]
+    pub(crate) public_url: String,
+    /// Whose `X-Forwarded-For` and `Forwarded` are believed.
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// Which pages of other origins may talk to us and frame our pages.
+    pub(crate) allowed_origins: Vec<Allowed>,
+    /// Certificate chain, PEM; see [`Http::tls`].
+    tls_cert: PathBuf,
+    /// Its key, PEM; see [`Http::tls`].
+    tls_key: PathBuf,
+    /// TCP connections at once; more are closed at once.
+    pub(crate) max_connections: usize,
+}
+
+/// WebRTC's packets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Media {
+    /// The first shard's port; the others follow it.
+    pub(crate) udp_port: u16,
+    /// See [`Media::shards`].
+    shards: usize,
+    /// The address the ports are bound to.
+    pub(crate) bind: IpAddr,
+    /// The addresses that clients reach the ports at; empty: this machine's own.
+    pub(crate) public_addresses: Vec<IpAddr>,
+    /// See [`Media::ice_tcp_port`].
+    ice_tcp_port: u16,
+    /// Viewers' sessions at once; more are refused with "try later".
+    pub(crate) max_viewers: usize,
+    /// Publishers' sessions at once; more are refused with "try later".
+    pub(crate) max_publishers: usize,
+}
+
+/// Media over QUIC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Moq {
+    /// Where to listen; `None`: off.
+    #[serde(with = "value::or_empty")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// Gate and ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Store {
+    /// Who decides about stock.
+    pub(crate) gate_url: GateUrl,
+    /// Where orders are written down; see [`Config::ledger_url`].
+    ledger_url: LedgerUrl,
+    /// How long to wait for the gate's answer, in milliseconds.
+    pub(crate) gate_timeout_ms: u64,
+}
+
+/// Tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Auth {
+    /// What signs tokens, at least [`haul_gateway::auth::MIN_SECRET_BYTES`]; empty: generated once and kept in `data_dir`.
+    #[serde(deserialize_with = "value::long_or_empty")]
+    pub(crate) secret: Hidden,
+}
+
+/// What clients are told about STUN and TURN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ice {
+    /// The servers.
+    pub(crate) servers: Vec<IceServer>,
+}
+
+/// Websockets and chat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Channel {
+    /// Websockets at once; more are closed with "try later".
+    pub(crate) max_connections: usize,
+    /// Chat lines a minute from one sender.
+    pub(crate) chat_per_minute: u32,
+}
+
+/// Defaults of flash sales.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sale {
+    /// How long units are set aside for a buyer who has not gone to pay, in seconds.
+    pub(crate) hold_seconds: u64,
+    /// How long a buyer who has gone to pay may take, in seconds.
+    pub(crate) pay_seconds: u64,
+}
+
+/// Who collects the money.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Payments {
+    /// Which provider.
+    pub(crate) provider: Provider,
+}
+
+/// A payment provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Provider {
+    /// No money moves: a page with two buttons.
+    Sandbox,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Log {
+    /// Which lines.
+    pub(crate) level: Filter,
+    /// In which form.
+    pub(crate) format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            demo: true,
+            http: Http {
+                listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
+                public_url: String::new(),
+                trusted_proxies: Vec::new(),
+                allowed_origins: Vec::new(),
+                tls_cert: PathBuf::new(),
+                tls_key: PathBuf::new(),
+                // Below the 20,000 open files of a usual service, so that stores and media keep theirs.
+                max_connections: 16_000,
+            },
+            media: Media {
+                udp_port: 7000,
+                shards: 0,
+                bind: Ipv4Addr::UNSPECIFIED.into(),
+                public_addresses: Vec::new(),
+                ice_tcp_port: 0,
+                max_viewers: 10_000,
+                max_publishers: 100,
+            },
+            moq: Moq { listen: None },
+            store: Store {
+                gate_url: GateUrl::Embedded,
+                ledger_url: LedgerUrl::InDataDir,
+                gate_timeout_ms: 500,
+            },
+            auth: Auth { secret: Hidden::default() },
+            ice: Ice { servers: Vec::new() },
+            channel: Channel { max_connections: 12_000, chat_per_minute: 30 },
+            sale: Sale { hold_seconds: 120, pay_seconds: 600 },
+            payments: Payments { provider: Provider::Sandbox },
+            log: Log { level: Filter::default(), format: LogFormat::Text },
+        }
+    }
+}
+
+impl Config {
+    /// The ledger's URL with a place: where none is configured, the file `haul.db` in `data_dir`.
+    pub(crate) fn ledger_url(&self) -> Hidden {
+        self.store.ledger_url.resolve(&self.data_dir)
+    }
+
+    /// What no single key can be blamed for.
+    fn check(&self) -> Result<(), String> {
+        if self.http.tls_cert.as_os_str().is_empty() != self.http.tls_key.as_os_str().is_empty() {
+            return Err("http.tls_cert and http.tls_key: expected both or neither".to_owned());
+        }
+        let last = usize::from(self.media.udp_port) + self.media.shards().get() - 1;
+        if last > usize::from(u16::MAX) {
+            return Err(format!(
+                "media.udp_port and media.shards: expected ports up to {}, these would reach {last}",
+                u16::MAX
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Http {
+    /// Certificate chain and key, where HTTPS is on.
+    pub(crate) fn tls(&self) -> Option<(&Path, &Path)> {
+        (!self.tls_cert.as_os_str().is_empty()).then_some((&*self.tls_cert, &*self.tls_key))
+    }
+
+    /// The rule for pages of other origins.
+    pub(crate) fn origins(&self) -> Origins {
+        Origins::new(&self.public_url, self.allowed_origins.clone())
+            .expect("`load` refuses a public_url that has no origin")
+    }
+}
+
+impl Media {
+    /// How many media threads, each with a port of its own: as configured, or one a core.
+    pub(crate) fn shards(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.shards)
+            .or_else(|| std::thread::available_parallelism().ok())
+            .unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// The port for media over TCP, where it is on.
+    pub(crate) fn ice_tcp_port(&self) -> Option<u16> {
+        (self.ice_tcp_port != 0).then_some(self.ice_tcp_port)
+    }
+}
+
+/// What a key's value must be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Expect {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number within bounds, both included, in this unit.
+    Integer(u64, u64, &'static str),
+    /// A text that is this.
+    Text(&'static str),
+    /// A list of texts, each of which is this.
+    List(&'static str),
+}
+
+/// Every key there is, in the order of `configs/haul.toml`.
+pub(crate) const KEYS: &[(&str, Expect)] = &[
+    ("data_dir", Expect::Text("the path of a directory")),
+    ("demo", Expect::Bool),
+    ("http.listen", Expect::Text("an IP address and a port, such as 0.0.0.0:8080")),
+    ("http.public_url", Expect::Text("a URL such as https://live.example, or nothing")),
+    ("http.trusted_proxies", Expect::List("an IP address or a CIDR block, such as 10.0.0.0/8")),
+    ("http.allowed_origins", Expect::List("an origin such as https://shop.example, or *")),
+    ("http.tls_cert", Expect::Text("the path of a PEM file, or nothing")),
+    ("http.tls_key", Expect::Text("the path of a PEM file, or nothing")),
+    ("http.max_connections", Expect::Integer(1, 1_000_000, "connections")),
+    ("media.udp_port", Expect::Integer(1, 65_535, "as a port")),
+    ("media.shards", Expect::Integer(0, 256, "threads")),
+    ("media.bind", Expect::Text("an IP address")),
+    ("media.public_addresses", Expect::List("an IP address")),
+    ("media.ice_tcp_port", Expect::Integer(0, 65_535, "as a port")),
+    ("media.max_viewers", Expect::Integer(1, 1_000_000, "sessions")),
+    ("media.max_publishers", Expect::Integer(1, 100_000, "sessions")),
+    ("moq.listen", Expect::Text("an IP address and a port, such as 0.0.0.0:4443, or nothing")),
+    ("store.gate_url", Expect::Text("embedded: or redis://HOST[:PORT][/DB] (rediss:// for TLS)")),
+    ("store.ledger_url", Expect::Text("sqlite:, sqlite://PATH or postgres://…")),
+    ("store.gate_timeout_ms", Expect::Integer(10, 60_000, "milliseconds")),
+    ("auth.secret", Expect::Text("at least 32 bytes of text, or nothing for a generated one")),
+    ("ice.servers", Expect::List("a server such as stun:HOST:3478 or turn:USER:PASSWORD@HOST:3478")),
+    ("channel.max_connections", Expect::Integer(1, 1_000_000, "connections")),
+    ("channel.chat_per_minute", Expect::Integer(1, 6_000, "lines")),
+    ("sale.hold_seconds", Expect::Integer(1, 3_600, "seconds")),
+    ("sale.pay_seconds", Expect::Integer(10, 86_400, "seconds")),
+    ("payments.provider", Expect::Text("sandbox")),
+    ("log.level", Expect::Text("off, error, warn, info, debug or trace, or a list of TARGET=LEVEL")),
+    ("log.format", Expect::Text("text or json")),
+];
+
+/// Keys whose values may hold secrets: no message quotes them.
+const SECRET_KEYS: &[&str] = &["auth.secret", "store.gate_url", "store.ledger_url", "ice.servers"];
+
+#[cfg(test)]
+mod tests {
+    use haul_commerce::sale::HOLD_MS;
+    use haul_gateway::auth::MIN_SECRET_BYTES;
+
+    use super::*;
+
+    /// The dotted keys of a table's leaves, in its order.
+    fn keys(table: &toml::Table, prefix: &str, into: &mut Vec<String>) {
+        for (name, value) in table {
+            match value {
+                toml::Value::Table(table) => keys(table, &format!("{prefix}{name}."), into),
+                _ => into.push(format!("{prefix}{name}")),
+            }
+        }
+    }
+
+    fn keys_of(table: &toml::Table) -> Vec<String> {
+        let mut found = Vec::new();
+        keys(table, "", &mut found);
+        found.sort();
+        found
+    }
+
+    fn known_keys() -> Vec<String> {
+        let mut known: Vec<_> = KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
+        known.sort();
+        known
+    }
+
+    fn file(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name)
+    }
+
+    #[test]
+    fn every_key_says_what_is_expected_of_it() {
+        assert_eq!(keys_of(&toml::Table::try_from(Config::default()).unwrap()), known_keys());
+    }
+
+    #[test]
+    fn the_commented_file_has_every_key_with_its_default() {
+        let text = std::fs::read_to_string(file("haul.toml")).unwrap();
+        assert_eq!(keys_of(&text.parse().unwrap()), known_keys());
+        assert_eq!(load(Some(&file("haul.toml")), Vec::new()).unwrap(), Config::default());
+        let mut above = "";
+        for line in text.lines() {
+            assert!(
+                !line.contains(" = ") || line.starts_with('#') || above.starts_with('#'),
+                "no comment: {line}"
+            );
+            above = line;
+        }
+    }
+
+    #[test]
+    fn the_production_file_is_a_good_one() {
+        let config = load(Some(&file("production.toml")), Vec::new()).unwrap();
+        assert!(!config.demo);
+        assert!(matches!(config.store.gate_url, GateUrl::Redis(_)));
+    }
+
+    #[test]
+    fn bounds_are_those_of_the_rest_of_the_program() {
+        let bounds = |wanted: &str| {
+            KEYS.iter().find_map(|(key, expect)| match expect {
+                Expect::Integer(least, most, _) if *key == wanted => Some((*least, *most)),
+                _ => None,
+            })
+        };
+        assert_eq!(bounds("sale.hold_seconds"), Some((HOLD_MS.start() / 1000, HOLD_MS.end() / 1000)));
+        assert_eq!(MIN_SECRET_BYTES, 32);
+    }
+
+    #[test]
+    fn the_ledger_follows_the_data_directory() {
+        let at = |dir: &str| {
+            let config = Config { data_dir: dir.into(), ..Config::default() };
+            config.ledger_url().expose().to_owned()
+        };
+        assert_eq!(at("data"), "sqlite://data/haul.db");
+        assert_eq!(at("/var/lib/haul"), "sqlite:///var/lib/haul/haul.db");
+        assert_eq!(at("/tmp/100%?"), "sqlite:///tmp/100%25%3F/haul.db");
+    }
+}
