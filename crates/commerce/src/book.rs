@@ -17,17 +17,21 @@
 //! - Refusals are not remembered: a hold that was refused may be granted when it is asked for again.
 //! - The clock never goes back behind what the book last wrote down, which is at most [`CLOCK_MARK_MS`] ago.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Applied, Counts, Op, Outcome, Refusal, Released, SaleTerms, TermsError, sale::MAX_STOCK};
+use crate::{
+    Applied, Counts, Op, Outcome, Refusal, Released, SaleTerms, Standing, TermsError, sale::MAX_STOCK,
+};
 
 /// The most due holds that one call releases. It bounds how long a call may keep a store from its other callers.
 pub const MAX_SWEEP: usize = 1024;
 /// A call that changes nothing writes the clock down where it is this much ahead of what was written last.
 pub const CLOCK_MARK_MS: u64 = 1_000;
+/// The most holds that [`SaleBook::standing`] tells; of more, the oldest.
+pub const MAX_STANDING: usize = 100;
 /// The most holds in one piece of a [`SaleBook::snapshot`].
 pub const SNAPSHOT_PIECE: usize = 1_000;
 
@@ -51,13 +55,18 @@ pub enum HoldState {
 
 impl HoldState {
     /// Whether a deadline ends it.
-    fn stands(self) -> bool {
+    fn has_deadline(self) -> bool {
         matches!(self, HoldState::Held | HoldState::Paying)
     }
 
-    /// Whether its units are its buyer's, for the buyer's limit.
+    /// Whether its units are set aside for its buyer.
+    fn stands(self) -> bool {
+        matches!(self, HoldState::Held | HoldState::Paying | HoldState::Captured)
+    }
+
+    /// Whether its units count towards its buyer's limit.
     fn takes_units(self) -> bool {
-        !matches!(self, HoldState::Released | HoldState::Late)
+        self.stands() || self == HoldState::Sold
     }
 }
 
@@ -70,6 +79,8 @@ pub struct HoldRecord {
     pub buyer: BuyerId,
     /// Units.
     pub quantity: u32,
+    /// The book's sequence when it was made: which of a buyer's holds is older.
+    pub made: u64,
     /// Where it stands.
     pub state: HoldState,
     /// When its units go back while it is HELD or PAYING; its last deadline afterwards.
@@ -83,6 +94,24 @@ pub struct HoldRecord {
     /// Whether it was released and its units were taken again when the money came.
     #[serde(default)]
     pub retaken: bool,
+}
+
+impl HoldRecord {
+    /// What a retry of `Hold` is answered.
+    fn outcome(&self) -> Outcome {
+        let &Self { deadline, retaken, .. } = self;
+        match self.state {
+            HoldState::Held => Outcome::Held { deadline },
+            HoldState::Paying => Outcome::Paying { deadline },
+            HoldState::Captured => Outcome::Captured { retaken },
+            HoldState::Sold => Outcome::Sold,
+            HoldState::Released | HoldState::Late => Outcome::Released,
+        }
+    }
+
+    fn is_due(&self, now: UnixMillis) -> bool {
+        self.state.has_deadline() && self.deadline <= now
+    }
 }
 
 /// What a call changed: enough, in order, to open the same book again.
@@ -150,6 +179,8 @@ pub struct SaleBook {
     buyers: HashMap<BuyerId, u64>,
     /// Deadlines of HELD and PAYING holds, earliest first; at one instant by the hold's id, as Redis sorts them.
     deadlines: BTreeSet<(UnixMillis, HoldId)>,
+    /// HELD, PAYING and CAPTURED holds by buyer and the number they were made with, so oldest first.
+    standing: BTreeMap<(BuyerId, u64), HoldId>,
     /// What the latest call changed.
     changed: Changed,
 }
@@ -174,6 +205,7 @@ impl Default for SaleBook {
             holds: HashMap::new(),
             buyers: HashMap::new(),
             deadlines: BTreeSet::new(),
+            standing: BTreeMap::new(),
             changed: Changed::default(),
         }
     }
@@ -270,6 +302,25 @@ impl SaleBook {
         Ok(())
     }
 
+    /// A buyer's HELD, PAYING and CAPTURED holds at `now`, oldest first, at most [`MAX_STANDING`]. Changes nothing: a
+    /// hold past its deadline is left out, and released by the next [`SaleBook::apply`].
+    pub fn standing(&self, buyer: &BuyerId, now: UnixMillis) -> Vec<Standing> {
+        let now = now.max(self.clock);
+        self.standing
+            .range((buyer.clone(), 0)..)
+            .take_while(|((theirs, _), _)| theirs == buyer)
+            .filter_map(|(_, hold)| self.holds.get(hold))
+            .filter(|record| !record.is_due(now))
+            .take(MAX_STANDING)
+            .map(|record| Standing {
+                hold: record.hold.clone(),
+                quantity: record.quantity,
+                outcome: record.outcome(),
+                order: record.order.clone(),
+            })
+            .collect()
+    }
+
     /// Where the units are.
     pub fn counts(&self) -> Counts {
         let stock = self.terms.as_ref().map_or(0, |terms| u64::from(terms.stock));
@@ -330,7 +381,7 @@ impl SaleBook {
     /// Releases and reports a hold if it is past its deadline.
     fn expire(&mut self, hold: &HoldId, now: UnixMillis, released: &mut Vec<Released>) {
         let Some(record) = self.holds.get(hold) else { return };
-        if !record.state.stands() || record.deadline > now {
+        if !record.is_due(now) {
             return;
         }
         let HoldRecord { hold, buyer, quantity, order, .. } = record.clone();
@@ -378,17 +429,10 @@ impl SaleBook {
         now: UnixMillis,
     ) -> Outcome {
         if let Some(record) = self.holds.get(hold) {
-            let &HoldRecord { state, deadline, retaken, .. } = record;
             if record.buyer != *buyer || record.quantity != quantity {
                 return Outcome::Refused(Refusal::KeyReused);
             }
-            return match state {
-                HoldState::Held => Outcome::Held { deadline },
-                HoldState::Paying => Outcome::Paying { deadline },
-                HoldState::Captured => Outcome::Captured { retaken },
-                HoldState::Sold => Outcome::Sold,
-                HoldState::Released | HoldState::Late => Outcome::Released,
-            };
+            return record.outcome();
         }
         let Counts { available, held, .. } = self.counts();
         if !(1..=MAX_STOCK).contains(&quantity) {
@@ -414,6 +458,7 @@ impl SaleBook {
             hold: hold.clone(),
             buyer: buyer.clone(),
             quantity,
+            made: self.sequence + 1,
             state: HoldState::Held,
             deadline,
             order: None,
@@ -501,37 +546,51 @@ impl SaleBook {
         self.file(record);
     }
 
-    /// Puts a hold in its place, new or in another state: the one place where units move.
+    /// Puts a hold in its place, new or in another state.
     fn file(&mut self, record: HoldRecord) {
         if let Some(before) = self.holds.insert(record.hold.clone(), record.clone()) {
-            let units = u64::from(before.quantity);
-            match before.state {
-                HoldState::Held | HoldState::Paying | HoldState::Captured => self.held -= units,
-                HoldState::Sold => self.sold -= units,
-                HoldState::Released | HoldState::Late => {}
-            }
-            if before.state.takes_units() {
-                let used = self.buyers.get_mut(&before.buyer).expect("added when the units were taken");
-                *used -= units;
-                if *used == 0 {
-                    self.buyers.remove(&before.buyer);
-                }
-            }
-            if before.state.stands() {
-                self.deadlines.remove(&(before.deadline, before.hold));
-            }
+            self.count_out(&before);
         }
+        self.count_in(record);
+    }
+
+    fn count_in(&mut self, record: HoldRecord) {
+        let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
         let units = u64::from(record.quantity);
-        match record.state {
-            HoldState::Held | HoldState::Paying | HoldState::Captured => self.held += units,
-            HoldState::Sold => self.sold += units,
-            HoldState::Released | HoldState::Late => {}
+        if state.takes_units() {
+            *self.buyers.entry(buyer.clone()).or_default() += units;
         }
-        if record.state.stands() {
-            self.deadlines.insert((record.deadline, record.hold));
+        if state.has_deadline() {
+            self.deadlines.insert((deadline, hold.clone()));
         }
-        if record.state.takes_units() {
-            *self.buyers.entry(record.buyer).or_default() += units;
+        if state.stands() {
+            self.held += units;
+            self.standing.insert((buyer, made), hold);
+        } else if state == HoldState::Sold {
+            self.sold += units;
+        }
+    }
+
+    /// Undoes `count_in`, to the letter.
+    fn count_out(&mut self, record: &HoldRecord) {
+        let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
+        let units = u64::from(record.quantity);
+        if state.takes_units()
+            && let Some(used) = self.buyers.get_mut(buyer)
+        {
+            *used -= units;
+            if *used == 0 {
+                self.buyers.remove(buyer);
+            }
+        }
+        if state.has_deadline() {
+            self.deadlines.remove(&(*deadline, hold.clone()));
+        }
+        if state.stands() {
+            self.held -= units;
+            self.standing.remove(&(buyer.clone(), *made));
+        } else if *state == HoldState::Sold {
+            self.sold -= units;
         }
     }
 }

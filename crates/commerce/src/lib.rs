@@ -24,5 +24,5 @@ pub use ledger::{
 pub use payment::{
     PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
 };
-pub use price::{PriceError, SaleError};
+pub use price::{PriceError, SaleError, check_price};
 pub use sale::{Sale, SaleTerms, TermsError};

@@ -1,1 +1,34 @@
-//! store
+//! Where stock and orders are kept: [`EmbeddedGate`] and [`RedisGate`] behind one trait, [`SqlLedger`] behind the
+//! other.
+//!
+//! Both gates answer what [`haul_commerce::SaleBook`] would; `tests/conformance.rs` compares them. Nothing here knows
+//! websockets, HTTP or media.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod embedded;
+mod error;
+mod journal;
+mod redis;
+mod sql;
+
+pub use embedded::{Clock, EmbeddedGate, Recovery};
+pub use error::OpenError;
+pub use redis::{RedisGate, RedisOptions};
+pub use sql::SqlLedger;
+
+use haul_commerce::{GateError, Op};
+
+/// The most operations one call to a gate may carry. A larger call is refused whole, as a defect of the caller.
+pub const MAX_OPS: usize = 1024;
+
+/// Refuses a call with more than [`MAX_OPS`].
+fn check_size(ops: &[Op]) -> Result<(), GateError> {
+    if ops.len() > MAX_OPS {
+        return Err(GateError::Corrupt(format!(
+            "a call carried {} operations, and at most {MAX_OPS} are possible",
+            ops.len()
+        )));
+    }
+    Ok(())
+}

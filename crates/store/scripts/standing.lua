@@ -1,0 +1,31 @@
+-- A buyer's standing holds, oldest first. SaleBook::standing in haul-commerce defines what it answers.
+--
+-- KEYS  1 sale (hash)  2 holds (hash)  3 standing (sorted set), all as apply.lua writes them
+-- ARGV  1 buyer  2 most holds to tell
+-- Reply for each hold five: hold, quantity, code and number as apply.lua answers, order (empty for none)
+local now = math.max(clock(), tonumber(redis.call('HGET', KEYS[1], 'clock') or 0))
+local most, reply, offset = tonumber(ARGV[2]), {}, 0
+-- A bar ends the buyer's id, and a brace comes after the bar; no id has either.
+local from, to = '[' .. ARGV[1] .. '|', '(' .. ARGV[1] .. '}'
+while #reply < 5 * most do
+  local members = redis.call('ZRANGEBYLEX', KEYS[3], from, to, 'LIMIT', offset, most)
+  if #members == 0 then break end
+  offset = offset + #members
+  for _, member in ipairs(members) do
+    local hold = string.match(member, '([^|]+)$')
+    local state, quantity, deadline, flags, order =
+      string.match(redis.call('HGET', KEYS[2], hold), '^(%u)|(%d+)|(%d+)|%d+|(%d)|[^|]+|(.*)$')
+    deadline = tonumber(deadline)
+    local captured = state == 'C'
+    if (captured or deadline > now) and #reply < 5 * most then
+      local n = #reply
+      reply[n + 1], reply[n + 2], reply[n + 5] = hold, tonumber(quantity), order
+      if captured then
+        reply[n + 3], reply[n + 4] = 3, tonumber(flags) >= 2 and 1 or 0
+      else
+        reply[n + 3], reply[n + 4] = state == 'H' and 1 or 2, deadline
+      end
+    end
+  end
+end
+return reply

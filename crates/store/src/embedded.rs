@@ -1,0 +1,355 @@
+//! The gate in this process: the books of all sales in memory, and a journal of what changed.
+//!
+//! One thread owns books and journal. It takes the calls that have gathered since it last looked, carries them out,
+//! writes what they changed as one group, syncs the file once, and only then answers. Nothing that anybody was told
+//! can be lost by a crash, and no timer makes a call wait.
+
+use std::{
+    fmt,
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use haul_commerce::{
+    Applied, BoxFuture, Gate, GateError, LiveRef, Op, SaleBook, SaleTerms, Standing, TermsError,
+};
+use haul_model::{BuyerId, SaleId, UnixMillis};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    OpenError, check_size,
+    journal::{Books, CommitError, Group, Journal},
+};
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
+/// The most calls that wait for the gate's thread. When it is full, callers wait to get in.
+const MAX_QUEUE: usize = 4096;
+/// After the journal failed, it is opened again at most this often.
+const REOPEN_MS: u64 = 1_000;
+
+/// The gate in this process. Dropping it ends its thread and unlocks its directory.
+pub struct EmbeddedGate {
+    /// `None` only while being dropped: closing it ends the thread.
+    calls: Option<mpsc::Sender<Call>>,
+    thread: Option<thread::JoinHandle<()>>,
+    clock: Clock,
+    /// The latest time that any call decided at: [`Gate::now`] doesn't go back behind it.
+    latest: Arc<AtomicU64>,
+    recovery: Recovery,
+}
+
+/// What was found when the gate was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Sales in the journal.
+    pub sales: usize,
+    /// Bytes of a torn group, which nobody was told of, that were cut off.
+    pub torn_bytes: u64,
+}
+
+impl fmt::Debug for EmbeddedGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedGate").field("recovery", &self.recovery).finish_non_exhaustive()
+    }
+}
+
+struct Call {
+    live: LiveRef,
+    sale: SaleId,
+    ask: Ask,
+}
+
+enum Ask {
+    Put(SaleTerms, Answer<Applied>),
+    Apply(Vec<Op>, Answer<Applied>),
+    Standing(BuyerId, Answer<Vec<Standing>>),
+}
+
+type Answer<T> = oneshot::Sender<Result<T, GateError>>;
+
+impl Ask {
+    fn refuse(self, error: GateError) {
+        match self {
+            Ask::Put(_, answer) | Ask::Apply(_, answer) => send(answer, Err(error)),
+            Ask::Standing(_, answer) => send(answer, Err(error)),
+        }
+    }
+}
+
+/// An answer that waits for its group to be durable.
+enum Pending {
+    Applied(Answer<Applied>, Result<Applied, GateError>),
+    Standing(Answer<Vec<Standing>>, Vec<Standing>),
+}
+
+impl Pending {
+    fn give(self) {
+        match self {
+            Pending::Applied(answer, result) => send(answer, result),
+            Pending::Standing(answer, holds) => send(answer, Ok(holds)),
+        }
+    }
+
+    fn refuse(self, error: GateError) {
+        match self {
+            Pending::Applied(answer, _) => send(answer, Err(error)),
+            Pending::Standing(answer, _) => send(answer, Err(error)),
+        }
+    }
+}
+
+fn send<T>(answer: Answer<T>, result: Result<T, GateError>) {
+    // Who asked may have gone away; what was decided stands, and the same question gets the same answer.
+    let _ = answer.send(result);
+}
+
+impl EmbeddedGate {
+    /// Opens the gate whose journal is in `dir`, or starts one there. `clock` tells the wall time; the gate sees to it
+    /// that it doesn't go back, over restarts too.
+    pub fn open(
+        dir: impl AsRef<Path>,
+        clock: impl Fn() -> UnixMillis + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        let dir = dir.as_ref();
+        let failed = |source| OpenError::Io { path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(failed)?;
+        // Otherwise the directory, if it is new, could be gone after a power failure with all that is in it.
+        File::open(dir.join("..")).and_then(|parent| parent.sync_all()).map_err(failed)?;
+        let lock = lock(dir)?;
+        let (journal, books, torn_bytes) = Journal::open(dir)?;
+        if torn_bytes > 0 {
+            tracing::warn!(torn_bytes, "cut off the end of the journal, which was never acknowledged");
+        }
+        let recovery = Recovery { sales: books.len(), torn_bytes };
+        let latest = books.values().map(SaleBook::clock).max().unwrap_or_default();
+        let latest = Arc::new(AtomicU64::new(latest.0));
+        let clock: Clock = Arc::new(clock);
+        let (calls, queue) = mpsc::channel(MAX_QUEUE);
+        let owner = Owner {
+            dir: dir.to_owned(),
+            _lock: lock,
+            clock: clock.clone(),
+            latest: latest.clone(),
+            state: State::Open { journal, books },
+        };
+        let thread = thread::Builder::new()
+            .name("haul-gate".to_owned())
+            .spawn(move || owner.run(queue))
+            .map_err(failed)?;
+        Ok(Self { calls: Some(calls), thread: Some(thread), clock, latest, recovery })
+    }
+
+    /// What was found when the gate was opened.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    async fn call<T>(
+        &self,
+        live: &LiveRef,
+        sale: &SaleId,
+        ask: impl FnOnce(Answer<T>) -> Ask,
+    ) -> Result<T, GateError> {
+        let (answer, answered) = oneshot::channel();
+        let call = Call { live: live.clone(), sale: sale.clone(), ask: ask(answer) };
+        let gone = || GateError::Unavailable("the gate's thread has ended".to_owned());
+        self.calls.as_ref().ok_or_else(gone)?.send(call).await.map_err(|_| gone())?;
+        // Taken in but never answered: the thread died on the way, and what is on disk decides.
+        answered.await.unwrap_or_else(|_| Err(GateError::Unknown("the gate's thread has ended".to_owned())))
+    }
+}
+
+impl Gate for EmbeddedGate {
+    fn put_sale<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        terms: &'a SaleTerms,
+    ) -> BoxFuture<'a, Result<Applied, GateError>> {
+        Box::pin(self.call(live, sale, |answer| Ask::Put(terms.clone(), answer)))
+    }
+
+    fn apply<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        ops: &'a [Op],
+    ) -> BoxFuture<'a, Result<Applied, GateError>> {
+        Box::pin(async move {
+            check_size(ops)?;
+            self.call(live, sale, |answer| Ask::Apply(ops.to_vec(), answer)).await
+        })
+    }
+
+    fn standing<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        buyer: &'a BuyerId,
+    ) -> BoxFuture<'a, Result<Vec<Standing>, GateError>> {
+        Box::pin(self.call(live, sale, |answer| Ask::Standing(buyer.clone(), answer)))
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<UnixMillis, GateError>> {
+        Box::pin(async move {
+            let now = (self.clock)().0;
+            Ok(UnixMillis(now.max(self.latest.fetch_max(now, Ordering::Relaxed))))
+        })
+    }
+}
+
+impl Drop for EmbeddedGate {
+    fn drop(&mut self) {
+        self.calls = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic was printed when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let failed = |source| OpenError::Io { path: path.clone(), source };
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// The thread that owns the books.
+struct Owner {
+    dir: PathBuf,
+    /// Held as long as the thread lives, against a second process.
+    _lock: File,
+    clock: Clock,
+    latest: Arc<AtomicU64>,
+    state: State,
+}
+
+enum State {
+    Open {
+        journal: Journal,
+        /// What is durable, and what the present group adds.
+        books: Books,
+    },
+    /// The journal failed and the books went with it, being ahead of what is durable.
+    Failed { why: String, at: UnixMillis },
+}
+
+impl Owner {
+    fn run(mut self, mut queue: mpsc::Receiver<Call>) {
+        while let Some(call) = queue.blocking_recv() {
+            self.reopen_if_due();
+            match &mut self.state {
+                State::Failed { why, .. } => call.ask.refuse(GateError::Unavailable(why.clone())),
+                State::Open { journal, books } => {
+                    let (group, pending) = gather(call, &mut queue, books, &self.clock, &self.latest);
+                    let committed = if group.is_empty() { Ok(()) } else { journal.commit(&group) };
+                    self.finish(committed, pending);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, committed: Result<(), CommitError>, pending: Vec<Pending>) {
+        let error = match committed {
+            Ok(()) => {
+                pending.into_iter().for_each(Pending::give);
+                if let State::Open { journal, books } = &mut self.state
+                    && let Err(error) = journal.compact_if_grown(books)
+                {
+                    self.fail(format!("compacting the journal: {error}"));
+                }
+                return;
+            }
+            Err(CommitError::Undone(error)) => {
+                GateError::Unavailable(format!("writing the journal: {error}"))
+            }
+            Err(CommitError::Unclear(error)) => GateError::Unknown(format!("writing the journal: {error}")),
+        };
+        pending.into_iter().for_each(|answer| answer.refuse(error.clone()));
+        self.fail(error.to_string());
+    }
+
+    fn fail(&mut self, why: String) {
+        tracing::error!(why, "selling stops until the journal can be written again");
+        self.state = State::Failed { why, at: (self.clock)() };
+    }
+
+    /// After a failure, reads back what is durable and goes on from there.
+    fn reopen_if_due(&mut self) {
+        let now = (self.clock)();
+        match &self.state {
+            // Away either way: the clock may have been set back.
+            State::Failed { at, .. } if now.0.abs_diff(at.0) >= REOPEN_MS => {}
+            _ => return,
+        }
+        self.state = match Journal::open(&self.dir) {
+            Ok((journal, books, torn_bytes)) => {
+                tracing::info!(torn_bytes, "the journal can be written again; selling goes on");
+                State::Open { journal, books }
+            }
+            Err(error) => State::Failed { why: error.to_string(), at: now },
+        };
+    }
+}
+
+/// Carries out `first` and what else has gathered, as far as one group goes.
+fn gather(
+    first: Call,
+    queue: &mut mpsc::Receiver<Call>,
+    books: &mut Books,
+    clock: &Clock,
+    latest: &AtomicU64,
+) -> (Group, Vec<Pending>) {
+    let (mut group, mut pending) = (Group::default(), Vec::new());
+    let mut next = Some(first);
+    while let Some(Call { live, sale, ask }) = next {
+        let key = (live, sale);
+        pending.push(match ask {
+            Ask::Put(terms, answer) => Pending::Applied(answer, put(&key, &terms, books, clock())),
+            Ask::Apply(ops, answer) => {
+                let applied = match books.get_mut(&key) {
+                    Some(book) => book.apply(&ops, clock()),
+                    // Asking for a sale that isn't there must not make it.
+                    None => SaleBook::new().apply(&ops, clock()),
+                };
+                Pending::Applied(answer, Ok(applied))
+            }
+            Ask::Standing(buyer, answer) => {
+                let holds = books.get(&key).map(|book| book.standing(&buyer, clock()));
+                Pending::Standing(answer, holds.unwrap_or_default())
+            }
+        });
+        if let Some(Pending::Applied(_, Ok(applied))) = pending.last() {
+            latest.fetch_max(applied.now.0, Ordering::Relaxed);
+            if let Some(change) = books.get(&key).and_then(SaleBook::change) {
+                group.push(&key.0, &key.1, change);
+            }
+        }
+        next = if group.is_full() || pending.len() >= MAX_QUEUE { None } else { queue.try_recv().ok() };
+    }
+    (group, pending)
+}
+
+fn put(
+    key: &(LiveRef, SaleId),
+    terms: &SaleTerms,
+    books: &mut Books,
+    now: UnixMillis,
+) -> Result<Applied, GateError> {
+    let defect =
+        |error: TermsError| GateError::Corrupt(format!("the sale's terms were not validated: {error}"));
+    terms.check_bounds().map_err(defect)?;
+    books.entry(key.clone()).or_default().put_terms(terms, now).map_err(defect)
+}

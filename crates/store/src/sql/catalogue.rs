@@ -1,0 +1,197 @@
+//! Lives, products, bags and sales.
+
+use haul_commerce::{LedgerError, LiveRecord, Product, Sale};
+use haul_model::{LiveId, MerchantId, ProductId, UnixMillis};
+
+use super::{
+    SqlLedger, failure,
+    row::{self, sql},
+};
+
+impl SqlLedger {
+    pub(super) async fn ensure_live(&self, live: &LiveRecord) -> Result<LiveRecord, LedgerError> {
+        let mut change = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO lives (id, merchant_id, title, public, created_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(live.id.as_str())
+        .bind(live.merchant.as_str())
+        .bind(&live.title)
+        .bind(live.public)
+        .bind(sql(live.created_at.0))
+        .execute(&mut *change)
+        .await
+        .map_err(failure)?;
+        let found = sqlx::query("SELECT * FROM lives WHERE id = $1")
+            .bind(live.id.as_str())
+            .try_map(|row| row::live(&row))
+            .fetch_one(&mut *change)
+            .await
+            .map_err(failure)?;
+        change.commit().await.map_err(failure)?;
+        if found.merchant != live.merchant {
+            return Err(LedgerError::Conflict(format!("the live {} is another merchant's", live.id)));
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn put_live(&self, live: &LiveRecord) -> Result<LiveRecord, LedgerError> {
+        sqlx::query("UPDATE lives SET title = $1, public = $2 WHERE id = $3 AND merchant_id = $4 RETURNING *")
+            .bind(&live.title)
+            .bind(live.public)
+            .bind(live.id.as_str())
+            .bind(live.merchant.as_str())
+            .try_map(|row| row::live(&row))
+            .fetch_optional(&self.write)
+            .await
+            .map_err(failure)?
+            .ok_or_else(|| LedgerError::NotFound(format!("the live {} of {}", live.id, live.merchant)))
+    }
+
+    pub(super) async fn live(&self, live: &LiveId) -> Result<Option<LiveRecord>, LedgerError> {
+        sqlx::query("SELECT * FROM lives WHERE id = $1")
+            .bind(live.as_str())
+            .try_map(|row| row::live(&row))
+            .fetch_optional(&self.read)
+            .await
+            .map_err(failure)
+    }
+
+    pub(super) async fn lives(
+        &self,
+        merchant: &MerchantId,
+        limit: u32,
+    ) -> Result<Vec<LiveRecord>, LedgerError> {
+        sqlx::query("SELECT * FROM lives WHERE merchant_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2")
+            .bind(merchant.as_str())
+            .bind(limit)
+            .try_map(|row| row::live(&row))
+            .fetch_all(&self.read)
+            .await
+            .map_err(failure)
+    }
+
+    pub(super) async fn put_product(&self, product: &Product) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO products (merchant_id, id, title, subtitle, image_url, amount_minor, currency)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (merchant_id, id) DO UPDATE SET
+                 title = excluded.title, subtitle = excluded.subtitle, image_url = excluded.image_url,
+                 amount_minor = excluded.amount_minor, currency = excluded.currency",
+        )
+        .bind(product.merchant.as_str())
+        .bind(product.id.as_str())
+        .bind(&product.title)
+        .bind(&product.subtitle)
+        .bind(&product.image_url)
+        .bind(product.list_price.amount_minor)
+        .bind(product.list_price.currency.code())
+        .execute(&self.write)
+        .await
+        .map_err(failure)?;
+        Ok(())
+    }
+
+    pub(super) async fn add_to_bag(&self, live: &LiveId, product: &ProductId) -> Result<(), LedgerError> {
+        let mut change = self.begin().await?;
+        // The live and the product must be one merchant's.
+        let merchant: Option<String> = sqlx::query_scalar(
+            "SELECT lives.merchant_id FROM lives
+             JOIN products ON products.merchant_id = lives.merchant_id AND products.id = $2
+             WHERE lives.id = $1",
+        )
+        .bind(live.as_str())
+        .bind(product.as_str())
+        .fetch_optional(&mut *change)
+        .await
+        .map_err(failure)?;
+        let Some(merchant) = merchant else {
+            return Err(LedgerError::NotFound(format!("the live {live} with a product {product}")));
+        };
+        sqlx::query(
+            "INSERT INTO bags (merchant_id, live_id, product_id, position)
+             VALUES ($1, $2, $3, (SELECT COALESCE(MAX(position), 0) + 1 FROM bags WHERE live_id = $2))
+             ON CONFLICT (live_id, product_id) DO NOTHING",
+        )
+        .bind(merchant)
+        .bind(live.as_str())
+        .bind(product.as_str())
+        .execute(&mut *change)
+        .await
+        .map_err(failure)?;
+        change.commit().await.map_err(failure)
+    }
+
+    pub(super) async fn remove_from_bag(
+        &self,
+        live: &LiveId,
+        product: &ProductId,
+    ) -> Result<(), LedgerError> {
+        sqlx::query("DELETE FROM bags WHERE live_id = $1 AND product_id = $2")
+            .bind(live.as_str())
+            .bind(product.as_str())
+            .execute(&self.write)
+            .await
+            .map_err(failure)?;
+        Ok(())
+    }
+
+    pub(super) async fn bag(&self, live: &LiveId) -> Result<Vec<Product>, LedgerError> {
+        sqlx::query(
+            "SELECT products.* FROM bags
+             JOIN products ON products.merchant_id = bags.merchant_id AND products.id = bags.product_id
+             WHERE bags.live_id = $1 ORDER BY bags.position",
+        )
+        .bind(live.as_str())
+        .try_map(|row| row::product(&row))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)
+    }
+
+    pub(super) async fn put_sale(&self, sale: &Sale) -> Result<(), LedgerError> {
+        let terms = &sale.terms;
+        let put = sqlx::query(
+            "INSERT INTO sales (merchant_id, live_id, id, product_id, unit_price_minor, currency, stock, per_buyer,
+                                hold_ms, pay_ms, opens_at, closes_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             ON CONFLICT (live_id, id) DO UPDATE SET opens_at = excluded.opens_at, closes_at = excluded.closes_at
+                 WHERE sales.merchant_id = excluded.merchant_id",
+        )
+        .bind(sale.merchant.as_str())
+        .bind(sale.live.as_str())
+        .bind(sale.id.as_str())
+        .bind(sale.product.as_str())
+        .bind(sale.unit_price.amount_minor)
+        .bind(sale.unit_price.currency.code())
+        .bind(terms.stock)
+        .bind(terms.per_buyer)
+        .bind(sql(terms.hold_ms))
+        .bind(sql(terms.pay_ms))
+        .bind(sql(terms.opens_at.0))
+        .bind(sql(terms.closes_at.0))
+        .execute(&self.write)
+        .await
+        .map_err(failure)?;
+        match put.rows_affected() {
+            0 => Err(LedgerError::Conflict(format!("the sale {} is another merchant's", sale.id))),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn sales(&self, live: &LiveId, after: UnixMillis) -> Result<Vec<Sale>, LedgerError> {
+        sqlx::query(
+            "SELECT * FROM sales WHERE live_id = $1 AND (closes_at > $2 OR EXISTS (
+                 SELECT 1 FROM orders WHERE orders.live_id = sales.live_id AND orders.sale_id = sales.id
+                 AND orders.state IN ('paying', 'refund_due')))
+             ORDER BY opens_at, id",
+        )
+        .bind(live.as_str())
+        .bind(sql(after.0))
+        .try_map(|row| row::sale(&row))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)
+    }
+}

@@ -1,0 +1,219 @@
+//! The ledger in SQL: SQLite, in a file of its own.
+//!
+//! The statements keep to what Postgres understands too (`$1`, `ON CONFLICT`, `CAST`), and each change is one
+//! transaction. SQLite has one writer, so there is one connection that writes and a few that read beside it (WAL).
+//! Every commit is synced (`synchronous=FULL`): what was acknowledged survives a power failure.
+
+mod catalogue;
+mod orders;
+mod row;
+
+use std::{fs, path::Path, time::Duration};
+
+use haul_commerce::{
+    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Product, Sale,
+    Totals, ledger::Answer,
+};
+use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, ProductId, UnixMillis};
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    error::ErrorKind,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{OpenError, error::without_password};
+
+/// Connections that read. Readers wait for one of them, not for the writer.
+const READERS: u32 = 4;
+/// How long a statement waits for another process' lock, and a caller for a connection, before it is `Unavailable`.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The ledger in a SQLite database. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct SqlLedger {
+    write: SqlitePool,
+    read: SqlitePool,
+}
+
+impl SqlLedger {
+    /// Opens `sqlite://path` (created if absent, with its directories) or `sqlite::memory:`, and brings its tables to
+    /// this version.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        let address = without_password(url);
+        let bad_address =
+            |why: &str| OpenError::Address { what: "a ledger", given: address.clone(), why: why.to_owned() };
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            return Err(bad_address(
+                "this build keeps its ledger in SQLite only; use sqlite://path/to/file.db",
+            ));
+        }
+        if !url.starts_with("sqlite:") {
+            return Err(bad_address("use sqlite://path/to/file.db"));
+        }
+        let options: SqliteConnectOptions =
+            url.parse().map_err(|error: sqlx::Error| bad_address(&error.to_string()))?;
+        let options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+        if !in_memory && let Some(dir) = options.get_filename().parent() {
+            create_dir(dir)?;
+        }
+        let failed = |why: &dyn std::fmt::Display| OpenError::Ledger {
+            address: address.clone(),
+            why: why.to_string(),
+        };
+        let write = pool(1).connect_with(options.clone()).await.map_err(|error| failed(&error))?;
+        sqlx::migrate!("./migrations").run(&write).await.map_err(|error| failed(&error))?;
+        // A database in memory is its connection's own.
+        let read = match in_memory {
+            true => write.clone(),
+            false => pool(READERS).connect_with(options).await.map_err(|error| failed(&error))?,
+        };
+        Ok(Self { write, read })
+    }
+
+    /// Begins a change. It takes the write lock at once: a transaction that reads first and writes later could find
+    /// that another process wrote in between.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, LedgerError> {
+        self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
+    }
+}
+
+/// Connections that are kept for good: there is no server to spare them for.
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+fn create_dir(dir: &Path) -> Result<(), OpenError> {
+    fs::create_dir_all(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+}
+
+/// What a failed statement means to the caller.
+fn failure(error: sqlx::Error) -> LedgerError {
+    let text = error.to_string();
+    match error {
+        sqlx::Error::RowNotFound => LedgerError::NotFound(text),
+        sqlx::Error::Database(error) => match error.kind() {
+            ErrorKind::ForeignKeyViolation => {
+                LedgerError::NotFound(format!("something that this row refers to ({text})"))
+            }
+            ErrorKind::UniqueViolation
+            | ErrorKind::CheckViolation
+            | ErrorKind::NotNullViolation
+            | ErrorKind::ExclusionViolation => LedgerError::Conflict(text),
+            _ => LedgerError::Unavailable(text),
+        },
+        // A row that this program could not have written.
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+            LedgerError::Conflict(text)
+        }
+        _ => LedgerError::Unavailable(text),
+    }
+}
+
+impl Ledger for SqlLedger {
+    fn ensure_live<'a>(&'a self, live: &'a LiveRecord) -> Answer<'a, LiveRecord> {
+        Box::pin(self.ensure_live(live))
+    }
+
+    fn put_live<'a>(&'a self, live: &'a LiveRecord) -> Answer<'a, LiveRecord> {
+        Box::pin(self.put_live(live))
+    }
+
+    fn live<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Option<LiveRecord>> {
+        Box::pin(self.live(live))
+    }
+
+    fn lives<'a>(&'a self, merchant: &'a MerchantId, limit: u32) -> Answer<'a, Vec<LiveRecord>> {
+        Box::pin(self.lives(merchant, limit))
+    }
+
+    fn put_product<'a>(&'a self, product: &'a Product) -> Answer<'a, ()> {
+        Box::pin(self.put_product(product))
+    }
+
+    fn add_to_bag<'a>(&'a self, live: &'a LiveId, product: &'a ProductId) -> Answer<'a, ()> {
+        Box::pin(self.add_to_bag(live, product))
+    }
+
+    fn remove_from_bag<'a>(&'a self, live: &'a LiveId, product: &'a ProductId) -> Answer<'a, ()> {
+        Box::pin(self.remove_from_bag(live, product))
+    }
+
+    fn bag<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<Product>> {
+        Box::pin(self.bag(live))
+    }
+
+    fn put_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, ()> {
+        Box::pin(self.put_sale(sale))
+    }
+
+    fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>> {
+        Box::pin(self.sales(live, after))
+    }
+
+    fn start_order<'a>(&'a self, order: &'a NewOrder) -> Answer<'a, Order> {
+        Box::pin(self.start_order(order))
+    }
+
+    fn order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Option<Order>> {
+        Box::pin(self.order(order))
+    }
+
+    fn order_of_payment<'a>(&'a self, payment: &'a PaymentId) -> Answer<'a, Option<Order>> {
+        Box::pin(self.order_of_payment(payment))
+    }
+
+    fn orders<'a>(
+        &'a self,
+        live: &'a LiveId,
+        states: &'a [OrderState],
+        limit: u32,
+    ) -> Answer<'a, Vec<Order>> {
+        Box::pin(self.orders(live, states, limit))
+    }
+
+    fn orders_of_buyer<'a>(
+        &'a self,
+        live: &'a LiveId,
+        buyer: &'a BuyerId,
+        limit: u32,
+    ) -> Answer<'a, Vec<Order>> {
+        Box::pin(self.orders_of_buyer(live, buyer, limit))
+    }
+
+    fn totals<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Totals> {
+        Box::pin(self.totals(live))
+    }
+
+    fn move_order<'a>(&'a self, order: &'a OrderId, to: OrderState, at: UnixMillis) -> Answer<'a, Order> {
+        Box::pin(self.move_order(order, to, at))
+    }
+
+    fn record_callback<'a>(&'a self, callback: &'a Callback) -> Answer<'a, CallbackState> {
+        Box::pin(self.record_callback(callback))
+    }
+
+    fn finish_callback<'a>(&'a self, provider: &'a str, event: &'a str) -> Answer<'a, ()> {
+        Box::pin(self.finish_callback(provider, event))
+    }
+
+    fn unfinished_callbacks(&self, limit: u32) -> Answer<'_, Vec<Callback>> {
+        Box::pin(self.unfinished_callbacks(limit))
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            sqlx::query("SELECT 1").execute(&self.read).await.map_err(failure)?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,299 @@
+//! Orders, their events, and providers' callbacks.
+
+use haul_commerce::{Callback, CallbackState, LedgerError, NewOrder, Order, OrderState, Totals};
+use haul_model::{BuyerId, LiveId, OrderId, PaymentId, UnixMillis};
+use sqlx::{Row, Sqlite, Transaction};
+
+use super::{
+    SqlLedger, failure,
+    row::{self, STATES, kind_text, number, sql, state_text},
+};
+
+/// Which moves of an order the ledger allows.
+fn may_become(from: OrderState, to: OrderState) -> bool {
+    use OrderState::{Expired, Paying, RefundDue, Refunded, Sold};
+    matches!((from, to), (Paying | Expired, Sold | RefundDue) | (Paying, Expired) | (RefundDue, Refunded))
+}
+
+impl SqlLedger {
+    pub(super) async fn start_order(&self, order: &NewOrder) -> Result<Order, LedgerError> {
+        if order.unit_price.currency != order.total.currency {
+            return Err(LedgerError::Conflict(format!("the order {} has two currencies", order.id)));
+        }
+        let mut change = self.begin().await?;
+        let inserted = sqlx::query(
+            "INSERT INTO orders (id, merchant_id, live_id, sale_id, product_id, hold_id, payment_id, provider,
+                                 buyer_id, buyer_name, quantity, unit_price_minor, total_minor, currency, state,
+                                 created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)
+             ON CONFLICT (hold_id) DO NOTHING",
+        )
+        .bind(order.id.as_str())
+        .bind(order.merchant.as_str())
+        .bind(order.live.as_str())
+        .bind(order.sale.as_str())
+        .bind(order.product.as_str())
+        .bind(order.hold.as_str())
+        .bind(order.payment.as_str())
+        .bind(&order.provider)
+        .bind(order.buyer.as_str())
+        .bind(&order.buyer_name)
+        .bind(order.quantity)
+        .bind(order.unit_price.amount_minor)
+        .bind(order.total.amount_minor)
+        .bind(order.total.currency.code())
+        .bind(state_text(OrderState::Paying))
+        .bind(sql(order.created_at.0))
+        .execute(&mut *change)
+        .await
+        .map_err(failure)?;
+        if inserted.rows_affected() == 1 {
+            add_event(&mut change, order, OrderState::Paying, order.created_at).await?;
+        }
+        let found = sqlx::query("SELECT * FROM orders WHERE hold_id = $1")
+            .bind(order.hold.as_str())
+            .try_map(|row| row::order(&row))
+            .fetch_one(&mut *change)
+            .await
+            .map_err(failure)?;
+        change.commit().await.map_err(failure)?;
+        if found.order.merchant != order.merchant {
+            return Err(LedgerError::Conflict(format!("the hold {} is another merchant's", order.hold)));
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn order(&self, order: &OrderId) -> Result<Option<Order>, LedgerError> {
+        sqlx::query("SELECT * FROM orders WHERE id = $1")
+            .bind(order.as_str())
+            .try_map(|row| row::order(&row))
+            .fetch_optional(&self.read)
+            .await
+            .map_err(failure)
+    }
+
+    pub(super) async fn order_of_payment(&self, payment: &PaymentId) -> Result<Option<Order>, LedgerError> {
+        sqlx::query("SELECT * FROM orders WHERE payment_id = $1")
+            .bind(payment.as_str())
+            .try_map(|row| row::order(&row))
+            .fetch_optional(&self.read)
+            .await
+            .map_err(failure)
+    }
+
+    pub(super) async fn orders(
+        &self,
+        live: &LiveId,
+        states: &[OrderState],
+        limit: u32,
+    ) -> Result<Vec<Order>, LedgerError> {
+        // One statement for every choice: a state that isn't wanted is bound as the empty text, which none is.
+        let wanted = STATES.map(|state| match states.is_empty() || states.contains(&state) {
+            true => state_text(state),
+            false => "",
+        });
+        sqlx::query(
+            "SELECT * FROM orders WHERE live_id = $1 AND state IN ($2, $3, $4, $5, $6)
+             ORDER BY created_at DESC, id DESC LIMIT $7",
+        )
+        .bind(live.as_str())
+        .bind(wanted[0])
+        .bind(wanted[1])
+        .bind(wanted[2])
+        .bind(wanted[3])
+        .bind(wanted[4])
+        .bind(limit)
+        .try_map(|row| row::order(&row))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)
+    }
+
+    pub(super) async fn orders_of_buyer(
+        &self,
+        live: &LiveId,
+        buyer: &BuyerId,
+        limit: u32,
+    ) -> Result<Vec<Order>, LedgerError> {
+        sqlx::query(
+            "SELECT * FROM orders WHERE live_id = $1 AND buyer_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3",
+        )
+        .bind(live.as_str())
+        .bind(buyer.as_str())
+        .bind(limit)
+        .try_map(|row| row::order(&row))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)
+    }
+
+    pub(super) async fn totals(&self, live: &LiveId) -> Result<Totals, LedgerError> {
+        let sums = sqlx::query(
+            "SELECT currency, COUNT(*) AS orders, CAST(SUM(quantity) AS BIGINT) AS units,
+                    CAST(SUM(total_minor) AS BIGINT) AS revenue
+             FROM orders WHERE live_id = $1 AND state = 'sold' GROUP BY currency ORDER BY currency",
+        )
+        .bind(live.as_str())
+        .try_map(|row| {
+            Ok((number::<u64>(&row, "orders")?, number::<u64>(&row, "units")?, row::money(&row, "revenue")?))
+        })
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)?;
+        let mut totals = Totals::default();
+        for (orders, units, revenue) in sums {
+            totals.orders += orders;
+            totals.units += units;
+            totals.revenue.push(revenue);
+        }
+        Ok(totals)
+    }
+
+    pub(super) async fn move_order(
+        &self,
+        order: &OrderId,
+        to: OrderState,
+        at: UnixMillis,
+    ) -> Result<Order, LedgerError> {
+        let mut change = self.begin().await?;
+        let found = sqlx::query("SELECT * FROM orders WHERE id = $1")
+            .bind(order.as_str())
+            .try_map(|row| row::order(&row))
+            .fetch_optional(&mut *change)
+            .await
+            .map_err(failure)?;
+        let Some(found) = found else {
+            return Err(LedgerError::NotFound(format!("the order {order}")));
+        };
+        if found.state == to {
+            return Ok(found);
+        }
+        let (from_text, to_text) = (state_text(found.state), state_text(to));
+        if !may_become(found.state, to) {
+            return Err(LedgerError::Conflict(format!(
+                "the order {order} is {from_text} and cannot become {to_text}"
+            )));
+        }
+        let moved = sqlx::query("UPDATE orders SET state = $1, updated_at = $2 WHERE id = $3 AND state = $4")
+            .bind(to_text)
+            .bind(sql(at.0))
+            .bind(order.as_str())
+            .bind(from_text)
+            .execute(&mut *change)
+            .await
+            .map_err(failure)?;
+        if moved.rows_affected() != 1 {
+            return Err(LedgerError::Unavailable(format!("the order {order} was moved at the same time")));
+        }
+        let Order { order, .. } = found;
+        if to == OrderState::Sold {
+            // The constraint no_oversell stands behind this.
+            sqlx::query(
+                "UPDATE sales SET sold = sold + $1 WHERE merchant_id = $2 AND live_id = $3 AND id = $4",
+            )
+            .bind(order.quantity)
+            .bind(order.merchant.as_str())
+            .bind(order.live.as_str())
+            .bind(order.sale.as_str())
+            .execute(&mut *change)
+            .await
+            .map_err(failure)?;
+        }
+        add_event(&mut change, &order, to, at).await?;
+        change.commit().await.map_err(failure)?;
+        Ok(Order { order, state: to, updated_at: at })
+    }
+
+    pub(super) async fn record_callback(&self, callback: &Callback) -> Result<CallbackState, LedgerError> {
+        let Callback { provider, event, received_at } = callback;
+        let mut change = self.begin().await?;
+        let merchant: Option<String> =
+            sqlx::query_scalar("SELECT merchant_id FROM orders WHERE payment_id = $1 AND provider = $2")
+                .bind(event.payment.as_str())
+                .bind(provider)
+                .fetch_optional(&mut *change)
+                .await
+                .map_err(failure)?;
+        let Some(merchant) = merchant else {
+            return Err(LedgerError::NotFound(format!("an order paid by {} at {provider}", event.payment)));
+        };
+        let inserted = sqlx::query(
+            "INSERT INTO callbacks (provider, event_id, merchant_id, payment_id, kind, amount_minor, currency, received_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (provider, event_id) DO NOTHING",
+        )
+        .bind(provider)
+        .bind(&event.event)
+        .bind(merchant)
+        .bind(event.payment.as_str())
+        .bind(kind_text(event.kind))
+        .bind(event.amount.amount_minor)
+        .bind(event.amount.currency.code())
+        .bind(sql(received_at.0))
+        .execute(&mut *change)
+        .await
+        .map_err(failure)?;
+        let (known, finished) = sqlx::query("SELECT * FROM callbacks WHERE provider = $1 AND event_id = $2")
+            .bind(provider)
+            .bind(&event.event)
+            .try_map(|row| Ok((row::callback(&row)?, row.try_get("finished")?)))
+            .fetch_one(&mut *change)
+            .await
+            .map_err(failure)?;
+        change.commit().await.map_err(failure)?;
+        if known.event != *event {
+            return Err(LedgerError::Conflict(format!(
+                "{provider} said something else as event {} before",
+                event.event
+            )));
+        }
+        Ok(match (inserted.rows_affected(), finished) {
+            (1, _) => CallbackState::New,
+            (_, false) => CallbackState::Unfinished,
+            (_, true) => CallbackState::Done,
+        })
+    }
+
+    pub(super) async fn finish_callback(&self, provider: &str, event: &str) -> Result<(), LedgerError> {
+        let finished =
+            sqlx::query("UPDATE callbacks SET finished = TRUE WHERE provider = $1 AND event_id = $2")
+                .bind(provider)
+                .bind(event)
+                .execute(&self.write)
+                .await
+                .map_err(failure)?;
+        match finished.rows_affected() {
+            0 => Err(LedgerError::NotFound(format!("an event {event} of {provider}"))),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn unfinished_callbacks(&self, limit: u32) -> Result<Vec<Callback>, LedgerError> {
+        sqlx::query("SELECT * FROM callbacks WHERE NOT finished ORDER BY received_at, event_id LIMIT $1")
+            .bind(limit)
+            .try_map(|row| row::callback(&row))
+            .fetch_all(&self.read)
+            .await
+            .map_err(failure)
+    }
+}
+
+async fn add_event(
+    change: &mut Transaction<'_, Sqlite>,
+    order: &NewOrder,
+    state: OrderState,
+    at: UnixMillis,
+) -> Result<(), LedgerError> {
+    sqlx::query(
+        "INSERT INTO order_events (merchant_id, order_id, number, state, at)
+         VALUES ($1, $2, (SELECT COALESCE(MAX(number), 0) + 1 FROM order_events WHERE order_id = $2), $3, $4)",
+    )
+    .bind(order.merchant.as_str())
+    .bind(order.id.as_str())
+    .bind(state_text(state))
+    .bind(sql(at.0))
+    .execute(&mut **change)
+    .await
+    .map_err(failure)?;
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Between rows and the ledger's types. What a row says is checked like anything that comes from outside.
+
+use std::{error::Error, str::FromStr};
+
+use haul_commerce::{
+    Callback, LiveRecord, NewOrder, Order, OrderState, PaymentEvent, PaymentEventKind, Product, Sale,
+    SaleTerms,
+};
+use haul_model::{Money, UnixMillis};
+use sqlx::{Row, sqlite::SqliteRow};
+
+type Read<T> = Result<T, sqlx::Error>;
+
+pub(super) fn live(row: &SqliteRow) -> Read<LiveRecord> {
+    Ok(LiveRecord {
+        id: parsed(row, "id")?,
+        merchant: parsed(row, "merchant_id")?,
+        title: row.try_get("title")?,
+        public: row.try_get("public")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+pub(super) fn product(row: &SqliteRow) -> Read<Product> {
+    Ok(Product {
+        id: parsed(row, "id")?,
+        merchant: parsed(row, "merchant_id")?,
+        title: row.try_get("title")?,
+        subtitle: row.try_get("subtitle")?,
+        image_url: row.try_get("image_url")?,
+        list_price: money(row, "amount_minor")?,
+    })
+}
+
+pub(super) fn sale(row: &SqliteRow) -> Read<Sale> {
+    Ok(Sale {
+        id: parsed(row, "id")?,
+        merchant: parsed(row, "merchant_id")?,
+        live: parsed(row, "live_id")?,
+        product: parsed(row, "product_id")?,
+        unit_price: money(row, "unit_price_minor")?,
+        terms: SaleTerms {
+            stock: number(row, "stock")?,
+            per_buyer: number(row, "per_buyer")?,
+            hold_ms: number(row, "hold_ms")?,
+            pay_ms: number(row, "pay_ms")?,
+            opens_at: time(row, "opens_at")?,
+            closes_at: time(row, "closes_at")?,
+        },
+    })
+}
+
+pub(super) fn order(row: &SqliteRow) -> Read<Order> {
+    Ok(Order {
+        order: NewOrder {
+            id: parsed(row, "id")?,
+            payment: parsed(row, "payment_id")?,
+            provider: row.try_get("provider")?,
+            merchant: parsed(row, "merchant_id")?,
+            live: parsed(row, "live_id")?,
+            sale: parsed(row, "sale_id")?,
+            product: parsed(row, "product_id")?,
+            hold: parsed(row, "hold_id")?,
+            buyer: parsed(row, "buyer_id")?,
+            buyer_name: row.try_get("buyer_name")?,
+            quantity: number(row, "quantity")?,
+            unit_price: money(row, "unit_price_minor")?,
+            total: money(row, "total_minor")?,
+            created_at: time(row, "created_at")?,
+        },
+        state: order_state(row, "state")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+pub(super) fn callback(row: &SqliteRow) -> Read<Callback> {
+    let text: &str = row.try_get("kind")?;
+    let kind = KINDS.into_iter().find(|kind| kind_text(*kind) == text);
+    let kind = kind.ok_or_else(|| bad("kind", "no known kind"))?;
+    Ok(Callback {
+        provider: row.try_get("provider")?,
+        event: PaymentEvent {
+            event: row.try_get("event_id")?,
+            payment: parsed(row, "payment_id")?,
+            kind,
+            amount: money(row, "amount_minor")?,
+        },
+        received_at: time(row, "received_at")?,
+    })
+}
+
+/// All of them.
+pub(super) const STATES: [OrderState; 5] =
+    [OrderState::Paying, OrderState::Sold, OrderState::Expired, OrderState::RefundDue, OrderState::Refunded];
+
+const KINDS: [PaymentEventKind; 3] =
+    [PaymentEventKind::Paid, PaymentEventKind::Failed, PaymentEventKind::Refunded];
+
+pub(super) fn state_text(state: OrderState) -> &'static str {
+    match state {
+        OrderState::Paying => "paying",
+        OrderState::Sold => "sold",
+        OrderState::Expired => "expired",
+        OrderState::RefundDue => "refund_due",
+        OrderState::Refunded => "refunded",
+    }
+}
+
+pub(super) fn kind_text(kind: PaymentEventKind) -> &'static str {
+    match kind {
+        PaymentEventKind::Paid => "paid",
+        PaymentEventKind::Failed => "failed",
+        PaymentEventKind::Refunded => "refunded",
+    }
+}
+
+fn order_state(row: &SqliteRow, column: &str) -> Read<OrderState> {
+    let text: &str = row.try_get(column)?;
+    STATES.into_iter().find(|state| state_text(*state) == text).ok_or_else(|| bad(column, "no known state"))
+}
+
+/// An id or a currency.
+fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(row: &SqliteRow, column: &str) -> Read<T> {
+    row.try_get::<&str, _>(column)?.parse().map_err(|error| bad(column, error))
+}
+
+pub(super) fn number<T: TryFrom<i64, Error: Error + Send + Sync + 'static>>(
+    row: &SqliteRow,
+    column: &str,
+) -> Read<T> {
+    T::try_from(row.try_get(column)?).map_err(|error| bad(column, error))
+}
+
+fn time(row: &SqliteRow, column: &str) -> Read<UnixMillis> {
+    number(row, column).map(UnixMillis)
+}
+
+/// The amount in `column`, in the row's currency.
+pub(super) fn money(row: &SqliteRow, column: &str) -> Read<Money> {
+    Ok(Money { amount_minor: row.try_get(column)?, currency: parsed(row, "currency")? })
+}
+
+fn bad(column: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: source.into() }
+}
+
+/// A number as SQL has them. Times and durations end centuries before the range does.
+pub(super) fn sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
