@@ -1,8 +1,85 @@
-//! gateway
+//! HTTP and websockets: WHIP and WHEP, the channel, REST, pages, metrics.
+//!
+//! Parses and checks what comes from outside, hands it to the live's owner or to the media edge, and puts their answers
+//! into HTTP's words. It knows no RTP and no Lua, and decides nothing about stock.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod app;
 pub mod auth;
+mod channel;
 pub mod client;
+mod metrics;
+mod openapi;
 pub mod origin;
+mod pages;
+mod payments;
 pub mod problem;
+mod rest;
+mod session;
+
+pub use app::{App, Settings};
+pub use session::Sessions;
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER},
+    },
+    response::IntoResponse,
+    routing::get,
+};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::problem::Problem;
+
+/// All routes.
+pub fn router(app: App) -> Router {
+    let origins = app.settings.origins.clone();
+    let listed = AllowOrigin::predicate(move |origin, request| {
+        let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+        let host = request.headers.get(HOST).and_then(text);
+        origins.allows(text(origin).as_deref(), host.as_deref())
+    });
+    let cors = CorsLayer::new()
+        .allow_origin(listed)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
+        .expose_headers([RETRY_AFTER])
+        .max_age(Duration::from_secs(3600));
+    Router::new()
+        .merge(rest::routes())
+        .merge(openapi::routes())
+        .merge(pages::routes())
+        .layer(cors)
+        .merge(payments::routes())
+        .merge(session::routes())
+        .merge(channel::routes())
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
+        .with_state(app)
+}
+
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    let mut headers = HeaderMap::new();
+    let openmetrics = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    headers.insert(CONTENT_TYPE, openmetrics);
+    (headers, app.metrics.text())
+}
+
+/// Ready while it is not going away and its stores answer: a load balancer's question.
+async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
+    if *app.draining().borrow() {
+        return Err(app::unavailable("the server is going away"));
+    }
+    let services = app.lives.services();
+    services.ledger.ping().await.map_err(|error| app::unavailable(error.to_string()))?;
+    services.gate.now().await.map_err(|error| app::unavailable(error.to_string()))?;
+    Ok("ready\n")
+}

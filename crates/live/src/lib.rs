@@ -24,7 +24,7 @@ pub use live::{Live, Look};
 pub use lives::{LiveError, Lives, Services};
 pub use metrics::Metrics;
 pub use settle::CallbackError;
-pub use stage::{MAX_BAG, MAX_ORDERS_SHOWN, MAX_SALES, Settings};
+pub use stage::{MAX_BAG, MAX_ORDERS_SHOWN, MAX_SALES, Settings, order_view, product_view};
 
 use std::time::{Instant, SystemTime};
 

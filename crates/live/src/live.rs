@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -34,6 +34,8 @@ pub(crate) enum Command {
 /// A live's state at one moment.
 #[derive(Debug, Clone)]
 pub struct Look {
+    /// What viewers read above the picture.
+    pub title: String,
     /// Members who are not host or moderator.
     pub viewers: u64,
     /// Whether the host is sending.
@@ -49,6 +51,8 @@ pub struct Live(Arc<Shared>);
 struct Shared {
     id: LiveId,
     merchant: MerchantId,
+    /// Asked by every viewer who comes without a token: not worth a question to the owner.
+    public: AtomicBool,
     relay: Arc<Relay>,
     /// Bounded: who asks, waits.
     requests: mpsc::Sender<Command>,
@@ -72,6 +76,7 @@ impl Live {
         Self(Arc::new(Shared {
             id: record.id.clone(),
             merchant: record.merchant.clone(),
+            public: AtomicBool::new(record.public),
             relay,
             requests,
             inputs,
@@ -94,6 +99,11 @@ impl Live {
     /// Whether its owner is gone: a defect ended it, and the live must be started anew.
     pub(crate) fn is_over(&self) -> bool {
         self.0.requests.is_closed()
+    }
+
+    /// Whether it may be watched without a token.
+    pub fn is_public(&self) -> bool {
+        self.0.public.load(Ordering::Relaxed)
     }
 
     /// Where its picture comes from and goes to.
@@ -119,8 +129,9 @@ impl Live {
         self.input(Input::Bag(bag));
     }
 
-    /// Tells the room of a changed title.
+    /// Tells the room of a changed title, and who may watch from now on.
     pub fn record_changed(&self, record: LiveRecord) {
+        self.0.public.store(record.public, Ordering::Relaxed);
         self.input(Input::Record(record));
     }
 

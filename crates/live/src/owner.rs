@@ -118,6 +118,7 @@ impl Owner {
             }
             Command::Look(answer) => {
                 let _ = answer.send(Look {
+                    title: self.stage.title().to_owned(),
                     viewers: self.stage.viewers(),
                     broadcasting: self.stage.broadcasting(),
                     sales: self.stage.sale_views(now()),

@@ -19,7 +19,8 @@ pub(crate) fn hold_view(hold: HoldId, sale: SaleId, quantity: u32, outcome: &Out
     Some(HoldView { id: hold, sale_id: sale, quantity, state, deadline })
 }
 
-pub(crate) fn order_view(Order { order, state, .. }: &Order) -> OrderView {
+/// An order, as its buyer and the host see it.
+pub fn order_view(Order { order, state, .. }: &Order) -> OrderView {
     OrderView {
         id: order.id.clone(),
         hold_id: order.hold.clone(),
@@ -39,7 +40,8 @@ pub(crate) fn order_view(Order { order, state, .. }: &Order) -> OrderView {
     }
 }
 
-pub(crate) fn product_view(product: &Product) -> ProductView {
+/// A product, as everybody sees it.
+pub fn product_view(product: &Product) -> ProductView {
     ProductView {
         id: product.id.clone(),
         title: product.title.clone(),

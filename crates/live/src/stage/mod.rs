@@ -28,12 +28,13 @@ use haul_wire::{
 };
 use rand::rngs::StdRng;
 
-pub(crate) use self::{answers::unavailable, join::Personal};
+pub use self::answers::{order_view, product_view};
 use self::{
-    answers::{hold_view, order_view, product_view},
+    answers::hold_view,
     clock::GateClock,
     sales::{OnSale, SWEEP_RETRY},
 };
+pub(crate) use self::{answers::unavailable, join::Personal};
 
 /// Sales on stage at once; another is refused. Bounds the snapshot that every newcomer gets.
 pub const MAX_SALES: usize = 100;
@@ -328,6 +329,10 @@ impl Stage {
     /// Server time: the gate's clock.
     pub(crate) fn server_time(&self, now: Now) -> UnixMillis {
         self.clock.now(now)
+    }
+
+    pub(crate) fn title(&self) -> &str {
+        &self.record.title
     }
 
     pub(crate) fn viewers(&self) -> u64 {

@@ -1,0 +1,216 @@
+//! What every handler shares.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{HeaderMap, StatusCode, request::Parts},
+};
+use haul_live::{Live, LiveError, Lives};
+use haul_model::{LiveId, Role, Viewer};
+use haul_payments::Sandbox;
+use haul_webrtc::Edge;
+use tokio::sync::watch;
+
+use crate::{
+    auth::{AuthError, Authority, bearer},
+    client::{Network, client_address},
+    metrics::Metrics,
+    origin::Origins,
+    problem::Problem,
+    session::Sessions,
+};
+
+/// What the operator decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which pages of other sites may talk to us.
+    pub origins: Origins,
+    /// Whose word about a client's address is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Websockets at once; more are refused with 503.
+    pub max_channels: usize,
+    /// `Link` header values for STUN and TURN servers (RFC 9725, 4.6).
+    pub ice_links: Vec<String>,
+    /// The live in which anybody may have a viewer's token for the asking.
+    pub demo: Option<LiveId>,
+}
+
+/// The gateway's parts. Clones are the same.
+#[derive(Clone)]
+pub struct App(Arc<Shared>);
+
+/// The parts, for this crate.
+pub struct Shared {
+    pub(crate) lives: Lives,
+    pub(crate) edge: Edge,
+    pub(crate) authority: Authority,
+    pub(crate) settings: Settings,
+    /// Present while payments are the sandbox's.
+    pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) sessions: Sessions,
+    pub(crate) metrics: Metrics,
+    pub(crate) guests: crate::rest::Guests,
+    channels: AtomicUsize,
+    draining: watch::Sender<bool>,
+}
+
+impl App {
+    /// A gateway to these lives. `sessions` is also what the edge reports to, see [`Sessions::observer`].
+    pub fn new(
+        lives: Lives,
+        edge: Edge,
+        sessions: Sessions,
+        authority: Authority,
+        sandbox: Option<Sandbox>,
+        settings: Settings,
+    ) -> Self {
+        let metrics = Metrics::new(&lives.services().metrics, edge.clone());
+        Self(Arc::new(Shared {
+            lives,
+            edge,
+            authority,
+            settings,
+            sandbox,
+            sessions,
+            metrics,
+            guests: crate::rest::Guests::default(),
+            channels: AtomicUsize::new(0),
+            draining: watch::Sender::new(false),
+        }))
+    }
+
+    /// Begins to go away: not ready any more, every channel is told when to come back and is then closed.
+    pub fn drain(&self) {
+        self.0.lives.drain();
+        self.0.draining.send_replace(true);
+    }
+
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.0.draining.subscribe()
+    }
+
+    /// A place for one more websocket, if there is one.
+    pub(crate) fn channel_place(&self) -> Option<ChannelPlace> {
+        let taken = self.0.channels.fetch_add(1, Ordering::AcqRel);
+        let place = ChannelPlace(self.clone());
+        (taken < self.0.settings.max_channels).then_some(place)
+    }
+
+    /// The live for somebody who does something in it that needs `role`.
+    pub(crate) async fn as_role(
+        &self,
+        headers: &HeaderMap,
+        live: &LiveId,
+        role: Role,
+    ) -> Result<(Live, Viewer), Problem> {
+        let viewer = self.authority.require(bearer(headers), live, role, haul_live::now().wall)?;
+        let live = self.lives.get(live).await?;
+        same_merchant(&live, &viewer)?;
+        Ok((live, viewer))
+    }
+
+    /// The live for somebody who watches: with a token, or without one where the live is public.
+    pub(crate) async fn as_watcher(
+        &self,
+        token: Option<&str>,
+        live: &LiveId,
+    ) -> Result<(Live, Option<Viewer>), Problem> {
+        let viewer = match token {
+            Some(token) => Some(self.authority.verify(token, live, haul_live::now().wall)?),
+            None => None,
+        };
+        let live = match self.lives.get(live).await {
+            Ok(live) => live,
+            // Who has no token must not learn which private lives there are.
+            Err(LiveError::Unknown) if viewer.is_none() => return Err(AuthError::Missing.into()),
+            Err(error) => return Err(error.into()),
+        };
+        match &viewer {
+            Some(viewer) => same_merchant(&live, viewer)?,
+            None if !live.is_public() => return Err(AuthError::Missing.into()),
+            None => {}
+        }
+        Ok((live, viewer))
+    }
+
+    /// The client's address, as far as it can be believed.
+    pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        client_address(peer, headers, &self.settings.trusted_proxies)
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// One websocket's share of [`Settings::max_channels`].
+pub(crate) struct ChannelPlace(App);
+
+impl Drop for ChannelPlace {
+    fn drop(&mut self) {
+        self.0.0.channels.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The other end of the connection; unknown where a request did not come over one.
+pub(crate) struct Peer(pub(crate) Option<SocketAddr>);
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer)))
+    }
+}
+
+/// A merchant's token is worth nothing in another merchant's live, whatever its pattern says.
+pub(crate) fn same_merchant(live: &Live, viewer: &Viewer) -> Result<(), AuthError> {
+    if live.merchant() == &viewer.merchant { Ok(()) } else { Err(AuthError::WrongLive) }
+}
+
+impl From<LiveError> for Problem {
+    fn from(error: LiveError) -> Self {
+        match &error {
+            LiveError::Unknown => Problem::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
+            LiveError::Foreign => Problem::new(StatusCode::FORBIDDEN, "wrong_live", error.to_string()),
+            LiveError::Full | LiveError::Ledger(_) => unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<haul_commerce::LedgerError> for Problem {
+    fn from(error: haul_commerce::LedgerError) -> Self {
+        use haul_commerce::LedgerError as E;
+        match &error {
+            E::Unavailable(_) => unavailable(error.to_string()),
+            E::Conflict(_) => Problem::new(StatusCode::CONFLICT, "conflict", error.to_string()),
+            E::NotFound(_) => Problem::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
+        }
+    }
+}
+
+pub(crate) fn unavailable(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(Duration::from_secs(1))
+}
+
+/// An id from a path.
+pub(crate) fn path_id<T>(what: &str, text: &str) -> Result<T, Problem>
+where
+    T: std::str::FromStr<Err = haul_model::IdError>,
+{
+    text.parse().map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", format!("{what} in the path: {error}"))
+    })
+}

@@ -1,0 +1,367 @@
+//! The websocket of a live: who is there, what they may send, and what waits for them.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use axum::{
+    Router,
+    extract::{
+        Path, State, WebSocketUpgrade,
+        ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
+    },
+    http::{
+        HeaderMap, StatusCode,
+        header::{HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL},
+    },
+    response::Response,
+    routing::get,
+};
+use futures_util::SinkExt;
+use haul_live::{Connection, Inbox, LiveError};
+use haul_model::{LiveId, Role, Viewer};
+use haul_room::{Limiter, Rate};
+use haul_wire::{
+    Code, Failure, MAX_REQUEST_BYTES, Position, Request, SUBPROTOCOL, close, encode_failure, parse,
+};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::{
+    app::{App, ChannelPlace, Peer, unavailable},
+    auth::{AuthError, bearer},
+    problem::Problem,
+};
+
+/// How long a client may take to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// How long a write may take; a reader who takes longer is gone, or as good as.
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
+/// A ping after so much silence, and the end after twice that.
+const PING_AFTER: Duration = Duration::from_secs(25);
+/// Requests of one connection: a burst, then this many a second.
+const REQUESTS: Rate = Rate { burst: 60, every: Duration::from_millis(50) };
+/// Refusals for sending too fast are merged to one in this time, so that a flood costs no flood of replies.
+const REFUSE_EVERY: Duration = Duration::from_secs(1);
+/// Messages that were no request, or came too fast, before a connection is closed.
+const MAX_OFFENCES: u32 = 5_000;
+/// Lines written before the socket is flushed and the reader's own messages are looked at again.
+const MAX_BATCH: usize = 64;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route("/channel/{live}", get(upgrade))
+}
+
+async fn upgrade(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    Peer(peer): Peer,
+    headers: HeaderMap,
+    socket: WebSocketUpgrade,
+) -> Result<Response, Problem> {
+    let live: LiveId = crate::app::path_id("live", &live)?;
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if !app.settings.origins.allows(text(&ORIGIN), text(&HOST)) {
+        let detail = "this page's origin may not connect: see http.allowed_origins";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail));
+    }
+    let offered = text(&SEC_WEBSOCKET_PROTOCOL);
+    if offered.is_some_and(|offered| !offered.split(',').any(|name| name.trim() == SUBPROTOCOL)) {
+        let detail = format!("Sec-WebSocket-Protocol: expected {SUBPROTOCOL}");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail));
+    }
+    // Native clients say who they are at once; browsers can't, and do so in their first message.
+    let viewer = match bearer(&headers) {
+        Some(token) => Some(app.authority.verify(token, &live, haul_live::now().wall)?),
+        None => None,
+    };
+    if *app.draining().borrow() {
+        return Err(unavailable("the server is going away"));
+    }
+    let place = app.channel_place().ok_or_else(|| unavailable("no room for another connection"))?;
+    let client = peer.map(|peer| app.client(peer, &headers));
+    tracing::debug!(%live, ?client, "channel opened");
+    Ok(socket
+        .protocols([SUBPROTOCOL])
+        .max_message_size(2 * MAX_REQUEST_BYTES)
+        .max_frame_size(2 * MAX_REQUEST_BYTES)
+        // The library's default is 128 KB a connection, for ten thousand of them.
+        .read_buffer_size(4 * 1024)
+        .write_buffer_size(4 * 1024)
+        .on_upgrade(move |socket| async move {
+            Channel { app, socket, _place: place }.serve(live, viewer).await;
+        }))
+}
+
+struct Channel {
+    app: App,
+    socket: WebSocket,
+    _place: ChannelPlace,
+}
+
+/// Why a channel ends: what to close it with, if there is still somebody to tell.
+type End = Option<(u16, &'static str)>;
+
+/// What the first message said.
+struct Hello {
+    id: u64,
+    token: Option<String>,
+    resume: Option<Position>,
+}
+
+impl Channel {
+    async fn serve(mut self, live: LiveId, viewer: Option<Viewer>) {
+        let end = match self.hello(live, viewer).await {
+            Ok(connection) => self.converse(connection).await,
+            Err(end) => end,
+        };
+        if let Some((code, reason)) = end {
+            let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+            let _ = timeout(WRITE_WITHIN, self.socket.send(Message::Close(Some(frame)))).await;
+        }
+    }
+
+    /// The first message: who is there.
+    async fn hello(&mut self, live: LiveId, viewer: Option<Viewer>) -> Result<Connection, End> {
+        let expected = Some((close::HELLO_EXPECTED, "hello expected within 5 s"));
+        let Hello { id, token, resume } =
+            timeout(HELLO_WITHIN, self.read_hello()).await.map_err(|_| expected)??;
+        let viewer = match token.as_deref().filter(|token| !token.is_empty()) {
+            Some(token) => match self.app.authority.verify(token, &live, haul_live::now().wall) {
+                Ok(viewer) => Some(viewer),
+                Err(error) => return Err(self.refuse(id, &error).await),
+            },
+            None => viewer,
+        };
+        let found = match &viewer {
+            // A host may open the studio before the first broadcast.
+            Some(viewer) if viewer.role.includes(Role::Host) => {
+                self.app.lives.ensure(&live, &viewer.merchant).await
+            }
+            _ => self.app.lives.get(&live).await,
+        };
+        let live = match found {
+            Ok(live) => live,
+            Err(LiveError::Unknown) if viewer.is_none() => {
+                return Err(self.refuse(id, &AuthError::Missing).await);
+            }
+            Err(LiveError::Unknown) => {
+                let failure = Failure::new(Code::NotFound, "the live has not begun").retry_after(2_000);
+                self.say(encode_failure(Some(id), &failure)).await;
+                return Err(Some((close::NOT_FOUND, "no such live")));
+            }
+            Err(LiveError::Foreign) => return Err(self.refuse(id, &AuthError::WrongLive).await),
+            Err(error @ (LiveError::Full | LiveError::Ledger(_))) => {
+                let failure = Failure::new(Code::Unavailable, error.to_string()).retry_after(1_000);
+                self.say(encode_failure(Some(id), &failure)).await;
+                return Err(Some((close::FULL, "try later")));
+            }
+        };
+        let may = match &viewer {
+            Some(viewer) => crate::app::same_merchant(&live, viewer),
+            None if live.is_public() => Ok(()),
+            None => Err(AuthError::Missing),
+        };
+        match may {
+            Ok(()) => Ok(live.connect(id, viewer, resume).await),
+            Err(error) => Err(self.refuse(id, &error).await),
+        }
+    }
+
+    async fn read_hello(&mut self) -> Result<Hello, End> {
+        loop {
+            let text = match self.socket.recv().await {
+                Some(Ok(Message::Text(text))) => text,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(Message::Binary(_))) => return Err(Some((close::HELLO_EXPECTED, "hello expected"))),
+                Some(Ok(Message::Close(_))) | None => return Err(None),
+                Some(Err(error)) => return Err(self.broken(&error)),
+            };
+            self.app.metrics.message_in();
+            match parse(&text) {
+                Ok((id, Request::Hello { token, resume })) => return Ok(Hello { id, token, resume }),
+                Ok((id, _)) => {
+                    let failure = Failure::new(Code::BadRequest, "hello: expected as the first message");
+                    self.say(encode_failure(Some(id), &failure)).await;
+                }
+                Err(error) => self.say(encode_failure(error.id(), &unreadable(&error))).await,
+            }
+            return Err(Some((close::HELLO_EXPECTED, "hello expected")));
+        }
+    }
+
+    /// From the welcome to the end.
+    async fn converse(&mut self, connection: Connection) -> End {
+        let inbox = connection.inbox();
+        let mut draining = self.app.draining();
+        let mut manners = Manners::new();
+        let mut ping_at = Instant::now() + PING_AFTER;
+        let mut silent = false;
+        loop {
+            tokio::select! {
+                message = self.socket.recv() => {
+                    ping_at = Instant::now() + PING_AFTER;
+                    silent = false;
+                    let text = match message {
+                        Some(Ok(Message::Text(text))) => text,
+                        Some(Ok(Message::Binary(_))) => {
+                            let failure = Failure::new(Code::BadRequest, "expected text, not bytes");
+                            connection.refuse(None, &failure);
+                            continue;
+                        }
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                        Some(Ok(Message::Close(_))) | None => return None,
+                        Some(Err(error)) => return self.broken(&error),
+                    };
+                    self.app.metrics.message_in();
+                    if let ControlFlow::Break(end) = manners.take(&text, &connection).await {
+                        return end;
+                    }
+                    if manners.offended() {
+                        self.app.metrics.message_refused();
+                    }
+                }
+                () = inbox.news() => {
+                    if let ControlFlow::Break(end) = self.write(&inbox).await {
+                        return end;
+                    }
+                }
+                () = sleep_until(ping_at) => {
+                    if silent {
+                        return None;
+                    }
+                    silent = true;
+                    ping_at = Instant::now() + PING_AFTER;
+                    if !self.send(Message::Ping(bytes::Bytes::new())).await {
+                        return None;
+                    }
+                }
+                _ = draining.changed() => {
+                    // What waits includes the word of when to come back, once the owner has said it.
+                    let _ = timeout(Duration::from_secs(1), inbox.news()).await;
+                    let _ = self.write(&inbox).await;
+                    return Some((axum::extract::ws::close_code::AWAY, "the server is going away"));
+                }
+            }
+        }
+    }
+
+    /// Writes what waits, in pieces that let the other direction have its turn.
+    async fn write(&mut self, inbox: &Inbox) -> ControlFlow<End> {
+        loop {
+            let mut written = 0;
+            while written < MAX_BATCH
+                && let Some(line) = inbox.pop()
+            {
+                // Lines are made of text; a check costs less than the wrong trust.
+                let Ok(text) = Utf8Bytes::try_from(line) else { continue };
+                self.app.metrics.message_out();
+                match timeout(WRITE_WITHIN, self.socket.feed(Message::Text(text))).await {
+                    Ok(Ok(())) => written += 1,
+                    _ => return ControlFlow::Break(None),
+                }
+            }
+            if !matches!(timeout(WRITE_WITHIN, self.socket.flush()).await, Ok(Ok(()))) {
+                return ControlFlow::Break(None);
+            }
+            if inbox.overflown() {
+                return ControlFlow::Break(Some((close::TOO_SLOW, "too slow: connect again and resume")));
+            }
+            if inbox.ended() {
+                return ControlFlow::Break(Some((
+                    axum::extract::ws::close_code::RESTART,
+                    "the live restarts",
+                )));
+            }
+            if written < MAX_BATCH {
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    async fn refuse(&mut self, id: u64, error: &AuthError) -> End {
+        let (code, close) = match error {
+            AuthError::Missing | AuthError::Invalid | AuthError::Expired => {
+                (Code::Unauthorized, close::UNAUTHORIZED)
+            }
+            AuthError::WrongLive | AuthError::Forbidden { .. } => (Code::Forbidden, close::FORBIDDEN),
+        };
+        self.say(encode_failure(Some(id), &Failure::new(code, error.to_string()))).await;
+        Some((close, "see the error before"))
+    }
+
+    /// The other side broke the protocol, or the connection.
+    fn broken(&self, error: &axum::Error) -> End {
+        use std::error::Error;
+        self.app.metrics.message_refused();
+        let too_big = error.source().is_some_and(|source| source.to_string().contains("too long"));
+        too_big.then_some((axum::extract::ws::close_code::SIZE, "a message may have at most 8 KiB"))
+    }
+
+    async fn say(&mut self, text: String) {
+        self.send(Message::Text(text.into())).await;
+    }
+
+    async fn send(&mut self, message: Message) -> bool {
+        matches!(timeout(WRITE_WITHIN, self.socket.send(message)).await, Ok(Ok(())))
+    }
+}
+
+/// How well a client behaves.
+struct Manners {
+    requests: Limiter<()>,
+    refused_at: Option<Instant>,
+    offences: u32,
+    offended: bool,
+}
+
+impl Manners {
+    fn new() -> Self {
+        Self { requests: Limiter::new(REQUESTS), refused_at: None, offences: 0, offended: false }
+    }
+
+    /// Whether the last message was refused here.
+    fn offended(&self) -> bool {
+        self.offended
+    }
+
+    /// Hands a message on, or refuses it.
+    async fn take(&mut self, text: &str, connection: &Connection) -> ControlFlow<End> {
+        self.offended = true;
+        if let Err(wait) = self.requests.take((), std::time::Instant::now()) {
+            let failure = Failure::new(Code::RateLimited, "too many messages: slow down")
+                .retry_after(wait.as_millis() as u64 + 1);
+            return self.refuse(connection, None, &failure);
+        }
+        match parse(text) {
+            Ok((id, request)) => {
+                self.offended = false;
+                connection.request(id, request).await;
+                ControlFlow::Continue(())
+            }
+            Err(error) => self.refuse(connection, error.id(), &unreadable(&error)),
+        }
+    }
+
+    fn refuse(&mut self, connection: &Connection, id: Option<u64>, failure: &Failure) -> ControlFlow<End> {
+        self.offences += 1;
+        if self.offences > MAX_OFFENCES {
+            return ControlFlow::Break(Some((close::FLOOD, "too many messages refused")));
+        }
+        let now = Instant::now();
+        let merged = failure.code == Code::RateLimited
+            && self.refused_at.is_some_and(|at| now.duration_since(at) < REFUSE_EVERY);
+        if !merged {
+            if failure.code == Code::RateLimited {
+                self.refused_at = Some(now);
+            }
+            connection.refuse(id, failure);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn unreadable(error: &haul_wire::ParseError) -> Failure {
+    let code = match error {
+        haul_wire::ParseError::UnknownType { .. } => Code::UnknownType,
+        _ => Code::BadRequest,
+    };
+    Failure::new(code, error.to_string())
+}

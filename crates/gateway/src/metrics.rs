@@ -1,0 +1,195 @@
+//! `/metrics`: all counters of the process, in Prometheus' text form.
+
+use haul_webrtc::{Edge, OfferError, ShardStats};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, text},
+    metrics::{MetricType, counter::Counter, family::Family},
+    registry::Registry,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfferLabels {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabels {
+    direction: &'static str,
+}
+
+/// The gateway's counters, and the way to everybody else's.
+pub(crate) struct Metrics {
+    registry: Registry,
+    offers: Family<OfferLabels, Counter>,
+    messages_in: Counter,
+    messages_out: Counter,
+    messages_refused: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new(lives: &haul_live::Metrics, edge: Edge) -> Self {
+        let mut registry = Registry::default();
+        lives.register(&mut registry);
+        registry.register_collector(Box::new(EdgeCollector(edge)));
+        let offers = Family::default();
+        registry.register("haul_offers", "WHIP and WHEP offers by outcome", offers.clone());
+        let messages = Family::<DirectionLabels, Counter>::default();
+        registry.register("haul_channel_messages", "Channel messages", messages.clone());
+        let messages_refused = Counter::default();
+        registry.register(
+            "haul_channel_refused",
+            "Channel messages that were no request, or came too fast",
+            messages_refused.clone(),
+        );
+        let direction = |direction| messages.get_or_create_owned(&DirectionLabels { direction });
+        Self {
+            offers,
+            messages_in: direction("in"),
+            messages_out: direction("out"),
+            messages_refused,
+            registry,
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String does not fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+
+    pub(crate) fn offer(&self, publisher: bool, refused: Option<&OfferError>) {
+        let outcome = match refused {
+            None => "answered",
+            Some(OfferError::Malformed(_)) => "malformed",
+            Some(OfferError::TooLarge) => "too_large",
+            Some(OfferError::Codec(_)) => "no_codec",
+            Some(OfferError::NoBroadcast) => "no_host",
+            Some(OfferError::Full) => "full",
+            Some(OfferError::Closed) => "closed",
+            Some(OfferError::Internal(_)) => "internal",
+        };
+        let kind = if publisher { "publish" } else { "watch" };
+        self.offers.get_or_create(&OfferLabels { kind, outcome }).inc();
+    }
+
+    pub(crate) fn message_in(&self) {
+        self.messages_in.inc();
+    }
+
+    pub(crate) fn message_out(&self) {
+        self.messages_out.inc();
+    }
+
+    pub(crate) fn message_refused(&self) {
+        self.messages_refused.inc();
+    }
+}
+
+/// Reads the shards' counters when they are asked for.
+#[derive(Clone)]
+struct EdgeCollector(Edge);
+
+impl std::fmt::Debug for EdgeCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EdgeCollector")
+    }
+}
+
+impl Collector for EdgeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let stats = self.0.stats();
+        for (name, help, kind, read) in SHARD_METRICS {
+            let mut metric = encoder.encode_descriptor(name, help, None, *kind)?;
+            for (index, shard) in stats.shards.iter().enumerate() {
+                let labels = [("shard", index.to_string())];
+                let mut value = metric.encode_family(&labels)?;
+                match kind {
+                    MetricType::Gauge => value.encode_gauge(&read(shard))?,
+                    _ => value.encode_counter::<[(&str, &str); 0], _, u64>(&read(shard), None)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+type ShardMetric = (&'static str, &'static str, MetricType, fn(&ShardStats) -> u64);
+
+/// What each shard counts, under the names operators see.
+const SHARD_METRICS: &[ShardMetric] = &[
+    ("haul_publishers", "Publishers' media sessions", MetricType::Gauge, |s| s.publishers),
+    ("haul_viewers", "Viewers' media sessions", MetricType::Gauge, |s| s.viewers),
+    ("haul_sessions_connected", "Media sessions that became connected", MetricType::Counter, |s| {
+        s.sessions_connected
+    }),
+    ("haul_sessions_ended", "Media sessions that ended", MetricType::Counter, |s| s.sessions_ended),
+    (
+        "haul_sessions_silent",
+        "Media sessions ended because their peer was silent",
+        MetricType::Counter,
+        |s| s.sessions_silent,
+    ),
+    ("haul_handshakes_failed", "DTLS handshakes that did not complete", MetricType::Counter, |s| {
+        s.handshakes_failed
+    }),
+    ("haul_fallback_ciphers", "Media sessions of clients without AES-GCM", MetricType::Counter, |s| {
+        s.fallback_ciphers
+    }),
+    ("haul_datagrams_in", "Datagrams received", MetricType::Counter, |s| s.datagrams_in),
+    ("haul_datagram_in_bytes", "Bytes of datagrams received", MetricType::Counter, |s| s.datagram_bytes_in),
+    ("haul_datagrams_unrouted", "Datagrams that belong to no session", MetricType::Counter, |s| {
+        s.datagrams_unrouted
+    }),
+    ("haul_datagrams_malformed", "Datagrams of no known protocol", MetricType::Counter, |s| {
+        s.datagrams_malformed
+    }),
+    ("haul_stun_rejected", "STUN checks with a wrong password", MetricType::Counter, |s| s.stun_rejected),
+    ("haul_ingest_packets", "RTP packets from publishers", MetricType::Counter, |s| s.rtp_packets_in),
+    ("haul_ingest_bytes", "RTP payload bytes from publishers", MetricType::Counter, |s| s.rtp_bytes_in),
+    ("haul_srtp_errors", "Packets that did not decrypt or parse, or came twice", MetricType::Counter, |s| {
+        s.srtp_errors
+    }),
+    ("haul_ingest_unknown_packets", "RTP packets of nothing that was negotiated", MetricType::Counter, |s| {
+        s.rtp_unknown
+    }),
+    ("haul_ingest_frames", "Frames completed from publishers", MetricType::Counter, |s| s.frames_in),
+    ("haul_ingest_keyframes", "Keyframes among those", MetricType::Counter, |s| s.keyframes_in),
+    ("haul_ingest_lost_packets", "Packets from publishers that were given up", MetricType::Counter, |s| {
+        s.packets_lost
+    }),
+    (
+        "haul_ingest_dropped_frames",
+        "Frames dropped because one before them was lost",
+        MetricType::Counter,
+        |s| s.frames_dropped,
+    ),
+    ("haul_keyframe_requests", "Keyframe requests sent to publishers", MetricType::Counter, |s| {
+        s.keyframe_requests
+    }),
+    ("haul_nacks_out", "NACKs sent to publishers", MetricType::Counter, |s| s.nacks_out),
+    ("haul_egress_packets", "RTP packets sent to viewers", MetricType::Counter, |s| s.rtp_packets_out),
+    ("haul_egress_bytes", "Bytes of RTP sent to viewers", MetricType::Counter, |s| s.rtp_bytes_out),
+    ("haul_nacks_in", "Packets that viewers reported lost", MetricType::Counter, |s| s.nacks_in),
+    ("haul_resends", "Packets sent again", MetricType::Counter, |s| s.resends),
+    ("haul_resend_misses", "Packets asked for that were not kept any more", MetricType::Counter, |s| {
+        s.resend_misses
+    }),
+    ("haul_resends_over_budget", "Packets asked for once too often", MetricType::Counter, |s| {
+        s.resends_over_budget
+    }),
+    ("haul_plis_in", "Keyframe requests from viewers", MetricType::Counter, |s| s.plis_in),
+    ("haul_queue_full_drops", "Frames dropped because a shard's queue was full", MetricType::Counter, |s| {
+        s.queue_full_drops
+    }),
+    ("haul_send_full", "Datagrams the socket had no room for", MetricType::Counter, |s| s.send_full),
+    ("haul_send_errors", "Datagrams the kernel refused", MetricType::Counter, |s| s.send_errors),
+    (
+        "haul_gso_refused",
+        "Messages sent singly because the kernel would not segment them",
+        MetricType::Counter,
+        |s| s.gso_refused,
+    ),
+];

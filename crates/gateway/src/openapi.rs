@@ -1,0 +1,388 @@
+//! `/v1/openapi.json` and `/v1/asyncapi.json`: what is offered, described from the types that are parsed and written.
+
+use axum::{Json, Router, routing::get};
+use haul_wire::{Event, Failure, Reply, Request, SUBPROTOCOL, Snapshot};
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    app::App,
+    payments::{Pay, SandboxOrder},
+    rest::{Guest, LiveDocument, Mint, Orders, Products, PutLive, PutProduct, Sales, Token},
+};
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/openapi.json", get(|| async { Json(openapi()) }))
+        .route("/v1/asyncapi.json", get(|| async { Json(asyncapi()) }))
+}
+
+/// Who may call an operation.
+#[derive(Clone, Copy)]
+enum Who {
+    Anybody,
+    Watcher,
+    Moderator,
+    Host,
+    Provider,
+}
+
+impl Who {
+    fn text(self) -> &'static str {
+        match self {
+            Who::Anybody => "For anybody.",
+            Who::Watcher => "For a viewer's token, or anybody if the live is public.",
+            Who::Moderator => "For a moderator's token.",
+            Who::Host => "For a host's token.",
+            Who::Provider => "For the payment provider, by its signature (Standard Webhooks).",
+        }
+    }
+
+    fn security(self) -> Value {
+        match self {
+            Who::Anybody | Who::Provider => json!([{}]),
+            Who::Watcher => json!([{ "token": [] }, {}]),
+            Who::Moderator | Who::Host => json!([{ "token": [] }]),
+        }
+    }
+}
+
+struct Operation {
+    path: &'static str,
+    method: &'static str,
+    who: Who,
+    summary: &'static str,
+    body: Option<(&'static str, Value)>,
+    answer: (&'static str, Option<(&'static str, Value)>),
+    refusals: &'static [&'static str],
+}
+
+/// OpenAPI 3.1.
+fn openapi() -> Value {
+    let mut generator = generator();
+    let mut paths = Map::new();
+    for operation in operations(&mut generator) {
+        let mut described = json!({
+            "summary": operation.summary,
+            "description": operation.who.text(),
+            "security": operation.who.security(),
+            "parameters": parameters(operation.path),
+        });
+        if let Some((media_type, schema)) = operation.body {
+            described["requestBody"] =
+                json!({ "required": true, "content": { (media_type): { "schema": schema } } });
+        }
+        let (status, body) = operation.answer;
+        let mut responses = Map::new();
+        let content = body.map(|(media_type, schema)| json!({ (media_type): { "schema": schema } }));
+        responses.insert(
+            status.to_owned(),
+            match content {
+                Some(content) => json!({ "description": "done", "content": content }),
+                None => json!({ "description": "done" }),
+            },
+        );
+        for refusal in operation.refusals {
+            responses.insert((*refusal).to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
+        }
+        described["responses"] = Value::Object(responses);
+        let path = paths.entry(operation.path.to_owned()).or_insert_with(|| json!({}));
+        path[operation.method] = described;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Haul",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Live streams that sell. Times are milliseconds since 1970 UTC; money is in the minor \
+                unit of its currency. The room itself, with chat, pins and buying, is a websocket: see \
+                /v1/asyncapi.json.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": generator.take_definitions(true),
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+            },
+            "responses": {
+                "Problem": {
+                    "description": "Refused (RFC 9457); `code` is stable.",
+                    "content": { "application/problem+json": { "schema": {
+                        "type": "object",
+                        "required": ["type", "title", "status", "detail", "code"],
+                        "properties": {
+                            "type": { "type": "string" },
+                            "title": { "type": "string" },
+                            "status": { "type": "integer" },
+                            "detail": { "type": "string" },
+                            "code": { "type": "string" },
+                        },
+                    } } },
+                },
+            },
+        },
+    })
+}
+
+fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
+    const JSON: &str = "application/json";
+    const SDP: &str = "application/sdp";
+    let sdp = || json!({ "type": "string", "description": "RFC 8866" });
+    let op = |method, path, who, summary, body, answer, refusals| Operation {
+        path,
+        method,
+        who,
+        summary,
+        body,
+        answer,
+        refusals,
+    };
+    macro_rules! schema {
+        ($name:ty) => {
+            Some((JSON, generator.subschema_for::<$name>().to_value()))
+        };
+    }
+    vec![
+        op(
+            "post",
+            "/whip/{live}",
+            Who::Host,
+            "Publish a stream (WHIP, RFC 9725)",
+            Some((SDP, sdp())),
+            ("201", Some((SDP, sdp()))),
+            &["400", "401", "403", "406", "409", "413", "415", "503"],
+        ),
+        op(
+            "delete",
+            "/whip/{live}/{session}",
+            Who::Host,
+            "End the stream",
+            None,
+            ("200", None),
+            &["401", "403", "404"],
+        ),
+        op(
+            "post",
+            "/whep/{live}",
+            Who::Watcher,
+            "Watch a stream (WHEP)",
+            Some((SDP, sdp())),
+            ("201", Some((SDP, sdp()))),
+            &["400", "401", "403", "406", "409", "413", "415", "503"],
+        ),
+        op(
+            "delete",
+            "/whep/{live}/{session}",
+            Who::Watcher,
+            "Stop watching",
+            None,
+            ("200", None),
+            &["401", "403", "404"],
+        ),
+        op(
+            "get",
+            "/v1/lives/{live}",
+            Who::Watcher,
+            "A live",
+            None,
+            ("200", schema!(LiveDocument)),
+            &["401", "403", "404"],
+        ),
+        op(
+            "put",
+            "/v1/lives/{live}",
+            Who::Host,
+            "Create or change a live",
+            schema!(PutLive),
+            ("200", schema!(LiveDocument)),
+            &["400", "401", "403"],
+        ),
+        op(
+            "get",
+            "/v1/lives/{live}/products",
+            Who::Watcher,
+            "The bag",
+            None,
+            ("200", schema!(Products)),
+            &["401", "403", "404"],
+        ),
+        op(
+            "put",
+            "/v1/lives/{live}/products/{product}",
+            Who::Host,
+            "Create or change a product, and put it into the bag",
+            schema!(PutProduct),
+            ("200", Some((JSON, generator.subschema_for::<haul_wire::ProductView>().to_value()))),
+            &["400", "401", "403"],
+        ),
+        op(
+            "delete",
+            "/v1/lives/{live}/products/{product}",
+            Who::Host,
+            "Take a product out of the bag",
+            None,
+            ("204", None),
+            &["401", "403"],
+        ),
+        op(
+            "get",
+            "/v1/lives/{live}/sales",
+            Who::Watcher,
+            "Sales, scheduled, open, and closed a while ago",
+            None,
+            ("200", schema!(Sales)),
+            &["401", "403", "404"],
+        ),
+        op(
+            "get",
+            "/v1/lives/{live}/orders",
+            Who::Moderator,
+            "The latest orders and the sums",
+            None,
+            ("200", schema!(Orders)),
+            &["401", "403", "404"],
+        ),
+        op(
+            "post",
+            "/v1/lives/{live}/tokens",
+            Who::Host,
+            "Mint a viewer's or moderator's token",
+            schema!(Mint),
+            ("201", schema!(Token)),
+            &["400", "401", "403"],
+        ),
+        op(
+            "post",
+            "/v1/lives/{live}/guests",
+            Who::Anybody,
+            "Take part in the demo live as a guest",
+            schema!(Guest),
+            ("201", schema!(Token)),
+            &["400", "404", "429"],
+        ),
+        op(
+            "post",
+            "/v1/payments/callback/{provider}",
+            Who::Provider,
+            "A payment was made, failed or refunded",
+            Some((JSON, json!({ "type": "object" }))),
+            ("204", None),
+            &["400", "401", "404", "503"],
+        ),
+        op(
+            "get",
+            "/sandbox/pay/{payment}/order",
+            Who::Anybody,
+            "What the sandbox's payment page shows",
+            None,
+            ("200", schema!(SandboxOrder)),
+            &["404"],
+        ),
+        op(
+            "post",
+            "/sandbox/pay/{payment}",
+            Who::Anybody,
+            "Pay in the sandbox, or let the payment fail",
+            schema!(Pay),
+            ("204", None),
+            &["400", "404"],
+        ),
+    ]
+}
+
+/// AsyncAPI 3.0.
+fn asyncapi() -> Value {
+    let mut generator = generator();
+    let message = |title: &str, schema: Value| json!({ "title": title, "payload": schema });
+    let request = message("request", schema::<Request>(&mut generator));
+    let reply = message("reply", schema::<Reply>(&mut generator));
+    let failure = message("error", schema::<Failure>(&mut generator));
+    let event = message("event", schema::<Event>(&mut generator));
+    schema::<Snapshot>(&mut generator);
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Haul channel",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": format!(
+                "One websocket a viewer, subprotocol `{SUBPROTOCOL}`, JSON text messages. A request has a number \
+                 `id` and a `type` and gets one message of `type` reply (its `result`) or error, with the same \
+                 `id`. Events have a `type`, and the `epoch` and `offset` to resume from."
+            ),
+        },
+        "channels": {
+            "live": {
+                "address": "/channel/{live}",
+                "parameters": { "live": { "description": "the live's id" } },
+                "messages": { "request": request, "reply": reply, "error": failure, "event": event },
+            },
+        },
+        "operations": {
+            "ask": {
+                "action": "receive",
+                "channel": { "$ref": "#/channels/live" },
+                "messages": [{ "$ref": "#/channels/live/messages/request" }],
+            },
+            "tell": {
+                "action": "send",
+                "channel": { "$ref": "#/channels/live" },
+                "messages": [
+                    { "$ref": "#/channels/live/messages/reply" },
+                    { "$ref": "#/channels/live/messages/error" },
+                    { "$ref": "#/channels/live/messages/event" },
+                ],
+            },
+        },
+        "components": { "schemas": generator.take_definitions(true) },
+    })
+}
+
+fn generator() -> SchemaGenerator {
+    SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into())
+        .into_generator()
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    generator.subschema_for::<T>().to_value()
+}
+
+fn parameters(path: &str) -> Value {
+    path.split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every `$ref` in `document` must lead somewhere.
+    fn dangling(document: &Value, part: &Value, found: &mut Vec<String>) {
+        match part {
+            Value::Object(map) => {
+                if let Some(Value::String(reference)) = map.get("$ref") {
+                    let pointer = reference.trim_start_matches('#');
+                    if document.pointer(pointer).is_none() {
+                        found.push(reference.clone());
+                    }
+                }
+                map.values().for_each(|value| dangling(document, value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| dangling(document, value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_descriptions_hold_together() {
+        for document in [openapi(), asyncapi()] {
+            let mut found = Vec::new();
+            dangling(&document, &document, &mut found);
+            assert_eq!(found, Vec::<String>::new());
+        }
+        assert!(openapi()["components"]["schemas"]["OrderView"].is_object());
+        assert!(asyncapi()["components"]["schemas"]["Snapshot"].is_object());
+    }
+}

@@ -1,0 +1,417 @@
+//! `/v1`: lives, products, sales, orders and tokens.
+
+use std::{net::IpAddr, sync::Mutex, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, FromRequest, Path, Request, State, rejection::JsonRejection},
+    http::{HeaderMap, StatusCode},
+    routing::{get, post, put},
+};
+use haul_commerce::{LiveRecord, Product, check_price};
+use haul_live::{Live, Look, MAX_BAG, MAX_ORDERS_SHOWN};
+use haul_model::{BuyerId, Currency, LiveId, Money, ProductId, Role, UnixMillis};
+use haul_room::{Limiter, Rate};
+use haul_wire::{LiveState, OrderView, ProductView, SaleView, Totals};
+use rand::RngExt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    app::{App, Peer, path_id, unavailable},
+    auth::{AuthError, Claims, bearer, clean_name},
+    problem::Problem,
+};
+
+/// The largest JSON body read.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The longest title and subtitle, in characters, and picture URL, in bytes.
+const MAX_TITLE_CHARS: usize = 120;
+const MAX_URL_BYTES: usize = 2048;
+/// How long a token may live, and does where nothing else is asked for.
+const MAX_TOKEN_SECONDS: u64 = 30 * 86_400;
+const TOKEN_SECONDS: u64 = 12 * 3600;
+/// Guests' tokens given to one address.
+const GUESTS: Rate = Rate { burst: 200, every: Duration::from_millis(250) };
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/lives/{live}", get(live).put(put_live))
+        .route("/v1/lives/{live}/products", get(products))
+        .route("/v1/lives/{live}/products/{product}", put(put_product).delete(remove_product))
+        .route("/v1/lives/{live}/sales", get(sales))
+        .route("/v1/lives/{live}/orders", get(orders))
+        .route("/v1/lives/{live}/tokens", post(mint))
+        .route("/v1/lives/{live}/guests", post(guest))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+}
+
+/// A JSON body whose errors are problem documents.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) => {
+                let code = match &rejection {
+                    JsonRejection::MissingJsonContentType(_) => "unsupported_media_type",
+                    JsonRejection::BytesRejection(_) => "too_large",
+                    _ => "bad_request",
+                };
+                Err(Problem::new(rejection.status(), code, rejection.body_text()))
+            }
+        }
+    }
+}
+
+/// A live, as a watch page or a merchant's backend sees it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LiveDocument {
+    id: LiveId,
+    title: String,
+    /// Whether it may be watched without a token.
+    public: bool,
+    state: LiveState,
+    viewers: u64,
+    /// Whether `POST …/guests` gives a viewer's token for the asking.
+    guests: bool,
+}
+
+/// What a host says of their live.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct PutLive {
+    /// At most 120 characters.
+    title: String,
+    public: bool,
+}
+
+/// A product to be created or changed.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct PutProduct {
+    /// At most 120 characters.
+    title: String,
+    /// At most 120 characters.
+    #[serde(default)]
+    subtitle: String,
+    /// An https URL, or a path on this server.
+    #[serde(default)]
+    image_url: String,
+    /// In the currency's minor unit.
+    price_minor: i64,
+    currency: Currency,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Products {
+    products: Vec<ProductView>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Sales {
+    sales: Vec<SaleView>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Orders {
+    /// Newest first, at most 50.
+    orders: Vec<OrderView>,
+    totals: Totals,
+}
+
+/// A token to be minted.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct Mint {
+    /// Who it is for; made up where absent.
+    sub: Option<BuyerId>,
+    /// `viewer` or `moderator`.
+    role: Role,
+    /// The name shown to others.
+    #[serde(default)]
+    name: String,
+    /// 12 hours where absent, 30 days at most.
+    ttl_seconds: Option<u64>,
+}
+
+/// Somebody who wants to take part in the demo.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct Guest {
+    /// The name shown to others.
+    name: String,
+}
+
+/// A token, and when it ends.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Token {
+    token: String,
+    sub: BuyerId,
+    expires_at: UnixMillis,
+}
+
+async fn live(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<LiveDocument>, Problem> {
+    let (live, _) = watched(&app, &live, &headers).await?;
+    let looked = look(&live).await?;
+    Ok(Json(document(&app, &live, looked)))
+}
+
+async fn put_live(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    headers: HeaderMap,
+    Body(put): Body<PutLive>,
+) -> Result<Json<LiveDocument>, Problem> {
+    let title = title("title", &put.title)?;
+    let live = hosted(&app, &live, &headers).await?;
+    let ledger = &app.lives.services().ledger;
+    let record = ledger.live(live.id()).await?.ok_or_else(not_found)?;
+    let record = ledger.put_live(&LiveRecord { title, public: put.public, ..record }).await?;
+    live.record_changed(record.clone());
+    let looked = look(&live).await?;
+    Ok(Json(document(&app, &live, Look { title: record.title, ..looked })))
+}
+
+async fn products(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Products>, Problem> {
+    let (live, _) = watched(&app, &live, &headers).await?;
+    let bag = app.lives.services().ledger.bag(live.id()).await?;
+    Ok(Json(Products { products: bag.iter().map(haul_live::product_view).collect() }))
+}
+
+async fn put_product(
+    State(app): State<App>,
+    Path((live, product)): Path<(String, String)>,
+    headers: HeaderMap,
+    Body(put): Body<PutProduct>,
+) -> Result<Json<ProductView>, Problem> {
+    let list_price = Money { amount_minor: put.price_minor, currency: put.currency };
+    check_price("price_minor", list_price).map_err(|error| bad_request(error.to_string()))?;
+    let product = ProductFields {
+        id: path_id("product", &product)?,
+        title: title("title", &put.title)?,
+        subtitle: short("subtitle", &put.subtitle)?,
+        image_url: image_url(&put.image_url)?,
+    };
+    let live = hosted(&app, &live, &headers).await?;
+    let ledger = &app.lives.services().ledger;
+    let ProductFields { id, title, subtitle, image_url } = product;
+    let product = Product { id, merchant: live.merchant().clone(), title, subtitle, image_url, list_price };
+    let bag = ledger.bag(live.id()).await?;
+    if bag.len() >= MAX_BAG && !bag.iter().any(|known| known.id == product.id) {
+        return Err(bad_request(format!("a bag may have at most {MAX_BAG} products")));
+    }
+    ledger.put_product(&product).await?;
+    ledger.add_to_bag(live.id(), &product.id).await?;
+    live.bag_changed(ledger.bag(live.id()).await?);
+    Ok(Json(haul_live::product_view(&product)))
+}
+
+async fn remove_product(
+    State(app): State<App>,
+    Path((live, product)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let product: ProductId = path_id("product", &product)?;
+    let live = hosted(&app, &live, &headers).await?;
+    let ledger = &app.lives.services().ledger;
+    ledger.remove_from_bag(live.id(), &product).await?;
+    live.bag_changed(ledger.bag(live.id()).await?);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn sales(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Sales>, Problem> {
+    let (live, _) = watched(&app, &live, &headers).await?;
+    Ok(Json(Sales { sales: look(&live).await?.sales }))
+}
+
+async fn orders(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Orders>, Problem> {
+    let (live, _) = app.as_role(&headers, &path_id("live", &live)?, Role::Moderator).await?;
+    let ledger = &app.lives.services().ledger;
+    let orders = ledger.orders(live.id(), &[], MAX_ORDERS_SHOWN as u32).await?;
+    let totals = ledger.totals(live.id()).await?;
+    Ok(Json(Orders {
+        orders: orders.iter().map(haul_live::order_view).collect(),
+        totals: Totals { orders: totals.orders, units: totals.units, revenue: totals.revenue },
+    }))
+}
+
+async fn mint(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    headers: HeaderMap,
+    Body(mint): Body<Mint>,
+) -> Result<(StatusCode, Json<Token>), Problem> {
+    let live: LiveId = path_id("live", &live)?;
+    let now = haul_live::now().wall;
+    let host = app.authority.require(bearer(&headers), &live, Role::Host, now)?;
+    if let Ok(known) = app.lives.get(&live).await {
+        crate::app::same_merchant(&known, &host)?;
+    }
+    if mint.role.includes(Role::Host) {
+        return Err(bad_request("role: expected viewer or moderator"));
+    }
+    let seconds = mint.ttl_seconds.unwrap_or(TOKEN_SECONDS);
+    if !(1..=MAX_TOKEN_SECONDS).contains(&seconds) {
+        return Err(bad_request(format!("ttl_seconds: expected 1 to {MAX_TOKEN_SECONDS}")));
+    }
+    let sub = mint.sub.unwrap_or_else(|| BuyerId::generate("viewer-", now, rand::rng().random()));
+    Ok(token(&app, sub, &live, mint.role, mint.name, Duration::from_secs(seconds)))
+}
+
+async fn guest(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    Peer(peer): Peer,
+    headers: HeaderMap,
+    Body(guest): Body<Guest>,
+) -> Result<(StatusCode, Json<Token>), Problem> {
+    let live: LiveId = path_id("live", &live)?;
+    if app.settings.demo.as_ref() != Some(&live) {
+        return Err(not_found());
+    }
+    let name = clean_name(&guest.name).ok_or_else(|| bad_request("name: expected a name"))?;
+    if let Some(peer) = peer {
+        app.guests.admit(app.client(peer, &headers))?;
+    }
+    let sub = BuyerId::generate("guest-", haul_live::now().wall, rand::rng().random());
+    Ok(token(&app, sub, &live, Role::Viewer, name, Duration::from_secs(TOKEN_SECONDS)))
+}
+
+/// How many guests came from where.
+#[derive(Debug)]
+pub(crate) struct Guests(Mutex<Limiter<IpAddr>>);
+
+impl Default for Guests {
+    fn default() -> Self {
+        Self(Mutex::new(Limiter::new(GUESTS)))
+    }
+}
+
+impl Guests {
+    fn admit(&self, client: IpAddr) -> Result<(), Problem> {
+        let mut limiter = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        limiter.take(client, haul_live::now().instant).map_err(|wait| {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many guests from your address")
+                .retry_after(wait)
+        })
+    }
+}
+
+fn token(
+    app: &App,
+    sub: BuyerId,
+    live: &LiveId,
+    role: Role,
+    name: String,
+    ttl: Duration,
+) -> (StatusCode, Json<Token>) {
+    let now = haul_live::now().wall;
+    let exp = now + ttl;
+    let claims = Claims { sub: sub.clone(), live: live.into(), role, name, exp };
+    let token = app.authority.mint(claims, now);
+    (StatusCode::CREATED, Json(Token { token, sub, expires_at: exp }))
+}
+
+async fn watched(
+    app: &App,
+    live: &str,
+    headers: &HeaderMap,
+) -> Result<(Live, Option<haul_model::Viewer>), Problem> {
+    app.as_watcher(bearer(headers), &path_id("live", live)?).await
+}
+
+/// The live for its host; created if nobody did before.
+async fn hosted(app: &App, live: &str, headers: &HeaderMap) -> Result<Live, Problem> {
+    let live: LiveId = path_id("live", live)?;
+    let host = app.authority.require(bearer(headers), &live, Role::Host, haul_live::now().wall)?;
+    let live = app.lives.ensure(&live, &host.merchant).await?;
+    crate::app::same_merchant(&live, &host).map_err(|_: AuthError| AuthError::WrongLive)?;
+    Ok(live)
+}
+
+async fn look(live: &Live) -> Result<Look, Problem> {
+    live.look().await.ok_or_else(|| unavailable("the live is restarting"))
+}
+
+fn document(app: &App, live: &Live, look: Look) -> LiveDocument {
+    LiveDocument {
+        id: live.id().clone(),
+        title: look.title,
+        public: live.is_public(),
+        state: if look.broadcasting { LiveState::Live } else { LiveState::Waiting },
+        viewers: look.viewers,
+        guests: app.settings.demo.as_ref() == Some(live.id()),
+    }
+}
+
+struct ProductFields {
+    id: ProductId,
+    title: String,
+    subtitle: String,
+    image_url: String,
+}
+
+fn title(field: &str, text: &str) -> Result<String, Problem> {
+    let text = short(field, text)?;
+    if text.is_empty() { Err(bad_request(format!("{field}: expected some text"))) } else { Ok(text) }
+}
+
+fn short(field: &str, text: &str) -> Result<String, Problem> {
+    let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+    if text.chars().count() > MAX_TITLE_CHARS {
+        return Err(bad_request(format!("{field}: expected at most {MAX_TITLE_CHARS} characters")));
+    }
+    Ok(text)
+}
+
+/// Pages put it into `<img src>`: nothing else than a picture's address may come through.
+fn image_url(url: &str) -> Result<String, Problem> {
+    let url = url.trim();
+    let is_path = url.starts_with('/') && !url.starts_with("//");
+    let is_good = url.is_empty() || is_path || url.starts_with("https://");
+    if !is_good || url.len() > MAX_URL_BYTES || url.chars().any(|c| c.is_control() || c == '\\') {
+        return Err(bad_request("image_url: expected an https URL or a path on this server"));
+    }
+    Ok(url.to_owned())
+}
+
+fn bad_request(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+}
+
+fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_a_picture_and_not_a_script() {
+        for good in ["", "/assets/demo/tea.svg", "https://cdn.example/tea.jpg"] {
+            assert!(image_url(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["javascript:alert(1)", "//evil.example/x", "http://plain.example/x", "data:text/html,x", "/a\\b"]
+        {
+            assert!(image_url(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! WHIP (RFC 9725) and WHEP: offers in, answers out, one resource a session.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Path, State},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+    routing::{patch, post},
+};
+use haul_live::Live;
+use haul_model::{BuyerId, LiveId, Role, SessionId, Viewer};
+use haul_webrtc::{Answer, MAX_OFFER_BYTES, Notice, NoticeKind, Observer, OfferError};
+use rand::RngExt;
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::{
+    app::{App, path_id, unavailable},
+    auth::{AuthError, bearer},
+    problem::Problem,
+};
+
+/// An SDP offer or answer (RFC 8866).
+const SDP: &str = "application/sdp";
+/// A piece of SDP with candidates (RFC 8840).
+const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+/// When to ask again for a live whose host is not there.
+const HOST_WAIT: Duration = Duration::from_secs(2);
+
+/// Which way a session's media goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From the host.
+    Whip,
+    /// To a viewer.
+    Whep,
+}
+
+/// Whose session it is.
+#[derive(Debug, Clone)]
+struct Entry {
+    way: Way,
+    live: LiveId,
+    /// Nobody, for who watches a public live without a token: the session's unguessable id is their right to end it.
+    sub: Option<BuyerId>,
+    etag: String,
+}
+
+/// The media sessions that have an HTTP resource. Clones are the same.
+///
+/// A lock, since requests and the edge's shards both come here; held for a look-up.
+#[derive(Debug, Clone, Default)]
+pub struct Sessions(Arc<Mutex<HashMap<SessionId, Entry>>>);
+
+impl Sessions {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the edge should report to: a session that has ended has no resource any more.
+    pub fn observer(&self) -> Observer {
+        let sessions = self.clone();
+        Arc::new(move |notice: Notice| {
+            if let NoticeKind::Ended { .. } = notice.kind {
+                sessions.lock().remove(&notice.session);
+            }
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Somebody else who publishes on this live.
+    fn other_host(&self, live: &LiveId, host: &BuyerId) -> bool {
+        self.lock().values().any(|entry| {
+            entry.way == Way::Whip && entry.live == *live && entry.sub.as_ref().is_some_and(|sub| sub != host)
+        })
+    }
+}
+
+pub(crate) fn routes() -> Router<App> {
+    // The token is the permission: any page may publish and watch that has one.
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH])
+        .expose_headers([LOCATION, ETAG, LINK, RETRY_AFTER])
+        .max_age(Duration::from_secs(86_400));
+    Router::new()
+        .route("/whip/{live}", post(publish))
+        .route("/whep/{live}", post(watch))
+        .route("/whip/{live}/{session}", patch(trickle).delete(end))
+        .route("/whep/{live}/{session}", patch(trickle).delete(end))
+        .layer(cors)
+}
+
+async fn publish(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let live: LiveId = path_id("live", &live)?;
+    let host = app.authority.require(bearer(&headers), &live, Role::Host, haul_live::now().wall)?;
+    let offer = offer(&headers, body).await?;
+    let live = app.lives.ensure(&live, &host.merchant).await?;
+    if app.sessions.other_host(live.id(), &host.id) {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "other_host",
+            "another host is publishing here: they must end first, or use the same sub",
+        ));
+    }
+    answer(&app, Way::Whip, &live, Some(host), &offer).await
+}
+
+async fn watch(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let live: LiveId = path_id("live", &live)?;
+    // Waiting for a host who never came before is the same as waiting for one who is away.
+    let (live, viewer) = match app.as_watcher(bearer(&headers), &live).await {
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => return Err(no_host()),
+        found => found?,
+    };
+    let offer = offer(&headers, body).await?;
+    answer(&app, Way::Whep, &live, viewer, &offer).await
+}
+
+async fn answer(
+    app: &App,
+    way: Way,
+    live: &Live,
+    viewer: Option<Viewer>,
+    offer: &str,
+) -> Result<Response, Problem> {
+    let now = haul_live::now();
+    let session = SessionId::generate("s_", now.wall, rand::rng().random());
+    let entry =
+        Entry { way, live: live.id().clone(), sub: viewer.map(|viewer| viewer.id), etag: String::new() };
+    // Entered before the edge can report its end.
+    app.sessions.lock().insert(session.clone(), entry);
+    let (id, relay) = (live.id().clone(), live.relay().clone());
+    let answered = match way {
+        Way::Whip => app.edge.publish(session.clone(), id, relay, offer).await,
+        Way::Whep => app.edge.watch(session.clone(), id, relay, offer).await,
+    };
+    app.metrics.offer(way == Way::Whip, answered.as_ref().err());
+    let Answer { sdp, etag } = answered.map_err(|error| {
+        app.sessions.lock().remove(&session);
+        Problem::from(error)
+    })?;
+    if let Some(entry) = app.sessions.lock().get_mut(&session) {
+        entry.etag.clone_from(&etag);
+    }
+    let path = match way {
+        Way::Whip => "whip",
+        Way::Whep => "whep",
+    };
+    let location = format!("/{path}/{}/{session}", live.id());
+    let mut response =
+        (StatusCode::CREATED, [(CONTENT_TYPE, SDP.to_owned()), (LOCATION, location), (ETAG, etag)], sdp)
+            .into_response();
+    for link in &app.settings.ice_links {
+        if let Ok(link) = HeaderValue::from_str(link) {
+            response.headers_mut().append(LINK, link);
+        }
+    }
+    Ok(response)
+}
+
+/// A session's candidates need no telling: its checks come from where its media will come from. What is asked for
+/// beyond that, an ICE restart, is not offered.
+async fn trickle(
+    State(app): State<App>,
+    Path((live, session)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let entry = owned(&app, &live, &session, &headers)?.1;
+    expect_type(&headers, SDP_FRAGMENT)?;
+    match headers.get(IF_MATCH).map(HeaderValue::as_bytes) {
+        None => Ok(StatusCode::NO_CONTENT),
+        Some(b"*") => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "no_ice_restart",
+            "ICE restarts are not offered: start a new session",
+        )),
+        Some(tag) if tag == entry.etag.as_bytes() => Ok(StatusCode::NO_CONTENT),
+        Some(_) => Err(Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "stale_etag",
+            "If-Match names another ICE session",
+        )),
+    }
+}
+
+async fn end(
+    State(app): State<App>,
+    Path((live, session)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let (session, _) = owned(&app, &live, &session, &headers)?;
+    app.sessions.lock().remove(&session);
+    if app.edge.close(&session).await { Ok(StatusCode::OK) } else { Err(no_session()) }
+}
+
+/// The session, if it is the asker's.
+fn owned(app: &App, live: &str, session: &str, headers: &HeaderMap) -> Result<(SessionId, Entry), Problem> {
+    let live: LiveId = path_id("live", live)?;
+    let session: SessionId = path_id("session", session)?;
+    let entry = app.sessions.lock().get(&session).cloned();
+    let entry = entry.filter(|entry| entry.live == live).ok_or_else(no_session)?;
+    if let Some(sub) = &entry.sub {
+        let viewer = app.authority.require(bearer(headers), &live, Role::Viewer, haul_live::now().wall)?;
+        if viewer.id != *sub {
+            return Err(AuthError::Forbidden { needed: Role::Viewer }.into());
+        }
+    }
+    Ok((session, entry))
+}
+
+async fn offer(headers: &HeaderMap, body: Body) -> Result<String, Problem> {
+    expect_type(headers, SDP)?;
+    let body = to_bytes(body, MAX_OFFER_BYTES).await.map_err(|_| Problem::from(OfferError::TooLarge))?;
+    String::from_utf8(body.into()).map_err(|_| OfferError::Malformed("it is not UTF-8".to_owned()).into())
+}
+
+fn expect_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Problem> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = given.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        format!("Content-Type: expected {expected}"),
+    ))
+}
+
+fn no_session() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "no such session, or it has ended")
+}
+
+fn no_host() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "no_host", "the host is not there: ask again").retry_after(HOST_WAIT)
+}
+
+impl From<OfferError> for Problem {
+    fn from(error: OfferError) -> Self {
+        let refuse = |status, code| Problem::new(status, code, error.to_string());
+        match &error {
+            OfferError::Malformed(_) => refuse(StatusCode::BAD_REQUEST, "malformed_offer"),
+            OfferError::TooLarge => refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            OfferError::Codec(_) => refuse(StatusCode::NOT_ACCEPTABLE, "no_common_codec"),
+            OfferError::NoBroadcast => no_host(),
+            OfferError::Full | OfferError::Closed => unavailable(error.to_string()),
+            OfferError::Internal(reason) => {
+                tracing::error!(reason, "a session could not be set up");
+                refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal")
+            }
+        }
+    }
+}
