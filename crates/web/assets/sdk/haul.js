@@ -1,1 +1,13 @@
-export const SUBPROTOCOL = "haul.v1";
+// Haul's client module: watch and publish a live, follow its channel, buy in it.
+//
+//   import { Channel, watch, hold, checkout } from "https://your-server/sdk/haul.js";
+//
+// Plain browser APIs, no dependencies; types are in haul.d.ts.
+
+export { Channel, SUBPROTOCOL } from "./channel.js";
+export { HaulError } from "./error.js";
+export { formatMoney, parseAmount, plainAmount, exponent } from "./money.js";
+export { publish, Publication } from "./publish.js";
+export { rest } from "./rest.js";
+export { cancel, checkout, hold, newKey } from "./shop.js";
+export { Player, watch } from "./watch.js";

@@ -1,0 +1,99 @@
+// The sandbox's payment page. It tells the page that opened or framed it how it went; what counts is still the server's
+// signed callback, which reaches the buyer over the live's channel.
+
+import { formatMoney, rest } from "/sdk/haul.js";
+import { byId, setText } from "../ui/dom.js";
+import { count, orderState, sentence } from "../ui/words.js";
+
+const HERE = location.pathname.replace(/\/$/, "");
+const LOOK_EVERY_MS = 700;
+const LOOKS_MAX = 20;
+
+const token = takeToken();
+const buttons = [byId("pay"), byId("decline")];
+let order = null;
+
+byId("pay").addEventListener("click", () => decide("paid"));
+byId("decline").addEventListener("click", () => decide("failed"));
+load();
+
+/** The buyer's token comes in the fragment from the watch page, and does not stay in the address. */
+function takeToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) history.replaceState(null, "", location.pathname + location.search);
+  return given;
+}
+
+async function load() {
+  try {
+    const answer = await rest(`${HERE}/order`, { token });
+    order = answer.order;
+    setText(byId("what"), `${order.quantity > 1 ? `${order.quantity} × ` : ""}${answer.product_title}`);
+    setText(byId("sum"), formatMoney(order.total));
+    setText(byId("pay"), `Pay ${formatMoney(order.total)}`);
+    if (order.state === "paying") {
+      say(count(order.quantity, "unit") + " set aside for you");
+      enable(true);
+    } else {
+      settled();
+    }
+  } catch (error) {
+    say(error.status === 404 ? "There is no such payment, or it is over." : sentence(error), "bad");
+    byId("choices").hidden = true;
+  }
+}
+
+async function decide(outcome) {
+  enable(false);
+  say("One moment");
+  try {
+    await rest(HERE, { method: "POST", token, body: { outcome } });
+  } catch (error) {
+    say(sentence(error), "bad");
+    enable(true);
+    return;
+  }
+  if (outcome === "failed") {
+    say("Declined. Nothing was charged.", "bad");
+    setText(byId("pay"), "Pay after all");
+    tell(outcome);
+    return;
+  }
+  say("Paid. Waiting for the shop to confirm.", "good");
+  byId("choices").hidden = true;
+  tell(outcome);
+  confirmed(LOOKS_MAX);
+}
+
+/** The callback takes its own way through the server; look until the order says so. */
+async function confirmed(looks) {
+  if (looks === 0) return;
+  await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  const answer = await rest(`${HERE}/order`, { token }).catch(() => null);
+  if (answer) order = answer.order;
+  if (answer && order.state !== "paying") settled();
+  else confirmed(looks - 1);
+}
+
+function settled() {
+  byId("choices").hidden = true;
+  const { text, tone } = orderState(order.state);
+  say(order.state === "sold" ? `Paid and confirmed. Order ${order.id}` : text, tone === "good" ? "good" : "bad");
+  setText(byId("foot"), window.parent === window ? "You can close this page and return to the live." : "");
+}
+
+function say(words, tone = "") {
+  const state = byId("pay-state");
+  state.dataset.tone = tone;
+  setText(state, words);
+}
+
+function enable(on) {
+  for (const button of buttons) button.disabled = !on;
+}
+
+function tell(outcome) {
+  const message = { type: "haul.pay", outcome, order: order.id };
+  if (window.parent !== window) window.parent.postMessage(message, location.origin);
+  if (window.opener) window.opener.postMessage(message, location.origin);
+}

@@ -1,0 +1,63 @@
+// Buying, in a way that a lost reply can't make a buyer pay twice or lose what they won.
+
+import { HaulError, pause } from "./error.js";
+
+// Outcomes that are unknown rather than no: asking again with the same key tells the truth.
+const UNKNOWN = new Set(["disconnected", "timeout", "pending"]);
+
+/** A fresh idempotency key. (`crypto.randomUUID` exists only in secure contexts.) */
+export function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Sets units aside. `key` stands for one attempt to buy; pass the same one to repeat an attempt whose outcome is not
+ * known. Resolves with the hold.
+ */
+export async function hold(channel, { saleId, quantity = 1, key = newKey(), patienceMs = 15_000 }) {
+  const { hold } = await persist(channel, "hold", { sale_id: saleId, quantity, key }, patienceMs);
+  return hold;
+}
+
+/** Goes to pay for a hold. Resolves with `{order, hold, pay_url}`; repeating it is safe. */
+export function checkout(channel, { saleId, holdId, patienceMs = 15_000 }) {
+  return persist(channel, "checkout", { sale_id: saleId, hold_id: holdId }, patienceMs);
+}
+
+/** Gives a hold up. Resolves with the hold as it is now; repeating it is safe. */
+export async function cancel(channel, { saleId, holdId, patienceMs = 8_000 }) {
+  const { hold } = await persist(channel, "hold.cancel", { sale_id: saleId, hold_id: holdId }, patienceMs);
+  return hold;
+}
+
+/** Repeats a request that is safe to repeat until its outcome is known or `patienceMs` is over. */
+async function persist(channel, type, fields, patienceMs) {
+  const end = Date.now() + patienceMs;
+  for (;;) {
+    try {
+      return await channel.request(type, fields, { timeoutMs: 5_000 });
+    } catch (error) {
+      const left = end - Date.now();
+      if (!UNKNOWN.has(error.code) || left <= 0) throw error;
+      await pause(Math.min(left, error.retryAfterMs || 600));
+      if (channel.state !== "open") await reopened(channel, end - Date.now());
+    }
+  }
+}
+
+function reopened(channel, patienceMs) {
+  return new Promise((resolve, reject) => {
+    const done = () => {
+      clearTimeout(timer);
+      channel.removeEventListener("snapshot", done);
+      resolve();
+    };
+    const timer = setTimeout(() => {
+      channel.removeEventListener("snapshot", done);
+      reject(new HaulError("disconnected", "the connection is lost"));
+    }, Math.max(0, patienceMs));
+    channel.addEventListener("snapshot", done);
+    channel.retryNow();
+  });
+}

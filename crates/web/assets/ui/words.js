@@ -1,0 +1,58 @@
+// What people read when something does not work. Codes come from the server; sentences are ours.
+
+const SENTENCES = {
+  unauthorized: "Your link has run out. Open the shop's link again.",
+  forbidden: "Your link does not allow that.",
+  not_found: "That is not on offer any more.",
+  rate_limited: "That was quick. Wait a moment.",
+  sale_not_open: "The sale is not open yet. Watch the countdown.",
+  sale_closed: "The sale is over.",
+  sold_out: "Sold out. Every unit found a home.",
+  not_enough: "Others are holding the last units. If someone lets go, they come back.",
+  buyer_limit: "You have as many as one buyer may have.",
+  unknown_hold: "That reservation is gone.",
+  hold_over: "Time ran out, and your units went back to the shelf.",
+  pending: "We are still waiting for the answer. Nothing is lost: try again, and you will see where you stand.",
+  unavailable: "Buying is paused for a moment. Nothing was taken; try again shortly.",
+  disconnected: "The connection dropped. We are bringing it back.",
+  timeout: "No answer in time. We will check again.",
+  network: "The server can't be reached. Check your connection.",
+  internal: "Something went wrong on our side. Try again.",
+};
+
+/** A sentence for a `HaulError`: ours if we have one, else the server's. */
+export function sentence(error) {
+  const known = SENTENCES[error.code];
+  if (error.code === "rate_limited" && error.retryAfterMs) {
+    const seconds = Math.ceil(error.retryAfterMs / 1000);
+    return `That was quick. Wait ${seconds === 1 ? "a second" : `${seconds} seconds`}.`;
+  }
+  return known || error.message || SENTENCES.internal;
+}
+
+const ORDER_STATES = {
+  paying: { text: "Awaiting payment", tone: "warn" },
+  sold: { text: "Confirmed", tone: "good" },
+  expired: { text: "Not paid", tone: "plain" },
+  refund_due: { text: "Refund on its way", tone: "bad" },
+  refunded: { text: "Refunded", tone: "plain" },
+};
+
+export function orderState(state) {
+  return ORDER_STATES[state] || { text: state, tone: "plain" };
+}
+
+/** "1 unit", "3 units". */
+export function count(number, one, many = `${one}s`) {
+  return `${number.toLocaleString()} ${number === 1 ? one : many}`;
+}
+
+/** A large count in little room: 950, 1.2K. */
+export function compact(number) {
+  return new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 }).format(number);
+}
+
+/** The part of an order's id that people read out: the last eight characters. The full id is beside it. */
+export function shortId(id) {
+  return id.slice(-8).toUpperCase();
+}

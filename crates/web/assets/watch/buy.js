@@ -1,0 +1,220 @@
+// One buyer's way from "Buy" to the order number, in a sheet below the picture.
+//
+// The server says where a hold and an order stand; this follows. Where the two differ (a reply lost, a tab reloaded, the
+// payment done in another tab), the room's state wins.
+
+import { cancel, checkout, hold, newKey } from "/sdk/haul.js";
+import { byId } from "../ui/dom.js";
+import { closeSheet, openSheet, toast } from "../ui/sheet.js";
+import { sentence } from "../ui/words.js";
+import { BuySheet } from "./buysheet.js";
+
+/** Refusals after which the buyer may well try again, so that the sheet stays and says so. */
+const WORTH_TRYING = new Set(["not_enough", "pending", "unavailable", "disconnected", "timeout", "internal"]);
+
+/**
+ * Steps: `closed`, `holding`, `held`, `opening` (the payment), `paying`, `confirming`, `sold`, `declined`, `over`,
+ * `late` (paid after the deadline), `failed`.
+ */
+export class Buying extends EventTarget {
+  #room;
+  #sheet;
+  #token;
+  #needsToken;
+
+  constructor(room, { token, needsToken }) {
+    super();
+    this.#room = room;
+    this.#token = token;
+    this.#needsToken = needsToken;
+    this.step = "closed";
+    this.sale = null;
+    this.hold = null;
+    this.order = null;
+    this.payUrl = null;
+    this.error = null;
+    this.attempt = null;
+    this.#sheet = new BuySheet(this, room);
+    room.addEventListener("hold", ({ detail }) => this.#onHold(detail));
+    room.addEventListener("order", ({ detail }) => this.#onOrder(detail));
+    room.channel.addEventListener("snapshot", () => this.#onSnapshot());
+    addEventListener("message", (event) => this.#onMessage(event));
+    byId("buy-sheet").addEventListener("close", () => this.#onSheetClosed());
+  }
+
+  get busy() {
+    return this.step === "holding" || this.step === "opening";
+  }
+
+  /** Buys `quantity` of an offer, or goes on with what is held already. */
+  start(offer, quantity) {
+    if (!this.#room.you) {
+      this.#needsToken();
+      return;
+    }
+    if (this.busy) return;
+    const standing = offer.hold;
+    if (standing) {
+      this.#resume(offer.sale, standing);
+      return;
+    }
+    this.sale = offer.sale;
+    this.hold = this.order = this.payUrl = null;
+    // One key is one attempt: a retry after a lost reply must find what it got, not get it twice.
+    this.attempt = { saleId: offer.sale.id, quantity, key: newKey() };
+    this.#reserve();
+  }
+
+  /** The same attempt again, after an outcome that is not known or could be better now. */
+  retry() {
+    if (!this.attempt || this.busy) return;
+    const unknown = this.error && ["pending", "disconnected", "timeout"].includes(this.error.code);
+    if (!unknown) this.attempt = { ...this.attempt, key: newKey() };
+    this.#reserve();
+  }
+
+  async pay() {
+    if (this.busy || !this.hold) return;
+    this.#go("opening");
+    try {
+      const answer = await checkout(this.#room.channel, { saleId: this.hold.sale_id, holdId: this.hold.id });
+      this.order = answer.order;
+      this.hold = answer.hold;
+      this.payUrl = answer.pay_url;
+      this.#room.takeHold(answer.hold);
+      this.#room.takeOrder(answer.order);
+      if (this.step === "opening") this.#go("paying");
+    } catch (error) {
+      if (error.code === "hold_over" || error.code === "unknown_hold") this.#release();
+      else {
+        toast(sentence(error), "bad");
+        if (this.step === "opening") this.#go("held");
+      }
+    }
+  }
+
+  async giveBack() {
+    if (!this.hold) return;
+    const { sale_id: saleId, id: holdId } = this.hold;
+    closeSheet(byId("buy-sheet"));
+    try {
+      this.#room.takeHold(await cancel(this.#room.channel, { saleId, holdId }));
+      toast("Given back. Thank you for letting others have a chance.");
+    } catch (error) {
+      toast(sentence(error), "bad");
+    }
+  }
+
+  close() {
+    closeSheet(byId("buy-sheet"));
+  }
+
+  /** The payment page's address; the sandbox is told who pays, since it is of this origin. */
+  frameUrl() {
+    const url = new URL(this.payUrl, location.origin);
+    if (url.origin !== location.origin) return null;
+    const token = this.#token();
+    if (token) url.hash = new URLSearchParams({ token }).toString();
+    return url.href;
+  }
+
+  async #reserve() {
+    this.#go("holding");
+    try {
+      const held = await hold(this.#room.channel, this.attempt);
+      this.hold = held;
+      this.#room.takeHold(held);
+      if (held.state === "released") this.#release();
+      else if (this.step === "holding") this.#go(held.state === "paying" ? "paying" : "held");
+    } catch (error) {
+      this.error = error;
+      if (WORTH_TRYING.has(error.code)) {
+        this.#go("failed");
+      } else {
+        this.#go("closed");
+        toast(sentence(error), "bad");
+      }
+    }
+  }
+
+  #resume(sale, standing) {
+    const same = this.hold && this.hold.id === standing.id;
+    this.sale = sale;
+    this.hold = standing;
+    this.attempt = { saleId: sale.id, quantity: standing.quantity, key: newKey() };
+    if (!same) this.order = this.payUrl = null;
+    if (standing.state === "captured") this.#go("confirming");
+    else if (standing.state === "paying" && !this.payUrl) {
+      this.#go("held");
+      this.pay();
+    } else if (standing.state === "paying") this.#go("paying");
+    else this.#go("held");
+  }
+
+  #onHold(held) {
+    if (!this.hold || held.id !== this.hold.id) return;
+    const before = this.hold.state;
+    this.hold = held;
+    if (held.state === "released") this.#release();
+    else if (held.state === "captured" || held.state === "sold") this.#confirm();
+    else if (held.state === "held" && before === "paying") this.#go("declined");
+    else this.#sheet.render();
+  }
+
+  #onOrder(order) {
+    const ours = this.order ? this.order.id === order.id : this.hold && this.hold.id === order.hold_id;
+    if (!ours) {
+      if (order.state === "sold") toast("Your order is confirmed.", "good");
+      return;
+    }
+    this.order = order;
+    if (order.state === "sold") {
+      this.#go("sold");
+    } else if (order.state === "refund_due" || order.state === "refunded") this.#go("late");
+    else if (order.state === "expired" && this.step !== "over") this.#release();
+  }
+
+  /** After a reconnection: what was told to this buyer alone may have been missed. */
+  #onSnapshot() {
+    const { you } = this.#room;
+    if (!this.hold || !you || ["closed", "holding", "sold", "late", "over"].includes(this.step)) return;
+    const order = you.orders.find((known) => known.hold_id === this.hold.id);
+    const held = you.holds.find((known) => known.id === this.hold.id);
+    if (order && order.state !== "paying") this.#onOrder(order);
+    else if (held) this.#onHold(held);
+    else this.#release();
+  }
+
+  #onMessage(event) {
+    if (event.origin !== location.origin || !event.data || event.data.type !== "haul.pay") return;
+    if (!this.order || event.data.order !== this.order.id) return;
+    if (event.data.outcome === "paid") this.#confirm();
+    else if (this.step === "paying") this.#go("declined");
+  }
+
+  #confirm() {
+    if (this.step !== "sold") this.#go("confirming");
+  }
+
+  #release() {
+    if (this.hold) this.#room.takeHold({ ...this.hold, state: "released" });
+    if (this.step === "closed") toast(sentence({ code: "hold_over" }));
+    else this.#go("over");
+  }
+
+  #onSheetClosed() {
+    // The hold stands until its deadline; the card leads back to it.
+    this.step = "closed";
+    this.dispatchEvent(new CustomEvent("change"));
+  }
+
+  #go(step) {
+    const reopened = step !== "closed" && step !== "holding";
+    this.step = step;
+    if (step !== "failed") this.error = null;
+    this.#sheet.render();
+    if (reopened) openSheet(byId("buy-sheet"));
+    else if (step === "closed") closeSheet(byId("buy-sheet"));
+    this.dispatchEvent(new CustomEvent("change"));
+  }
+}

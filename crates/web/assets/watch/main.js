@@ -1,0 +1,74 @@
+// The watch page: puts its parts together. Each part shows one thing of the room and knows none of the others.
+
+import { Channel, rest, watch } from "/sdk/haul.js";
+import { showChat, wireComposer } from "../ui/chat.js";
+import { byId } from "../ui/dom.js";
+import { Room, renderOn } from "../ui/room.js";
+import { openSheet, toast, wireSheets } from "../ui/sheet.js";
+import { forgetToken, liveId, takeToken } from "../ui/visit.js";
+import { compact, sentence } from "../ui/words.js";
+import { showBag } from "./bag.js";
+import { Buying } from "./buy.js";
+import { showEntrance } from "./entrance.js";
+import { showPin } from "./pin.js";
+import { showStage } from "./stage.js";
+
+const page = byId("page");
+let token = takeToken();
+
+const channel = new Channel({ live: liveId, token });
+const room = new Room(channel);
+const player = watch({ live: liveId, token, video: byId("video") });
+// For tests and support: the browser's own statistics are a question away.
+window.haul = { channel, player, room, get pc() { return player.pc; } };
+
+wireSheets();
+showStage(page, room, player);
+showChat(room, byId("chat"));
+wireComposer(channel, byId("composer"), byId("chat-input"));
+
+const entrance = showEntrance(room, { hasToken: () => Boolean(token), onToken: (fresh) => enter(fresh) });
+const buying = new Buying(room, { token: () => token, needsToken: () => entrance.ask() });
+showPin(room, buying);
+showBag(room, buying);
+byId("bag-open").addEventListener("click", () => openSheet(byId("bag-sheet")));
+
+renderOn(room, ["live"], () => {
+  byId("title").textContent = room.live.title || (room.ready ? liveId : "\u00a0");
+  document.title = room.live.title ? `${room.live.title} · Live` : "Live";
+});
+renderOn(room, ["viewers"], () => (byId("viewers").textContent = compact(room.viewers)));
+
+// The two connections help each other: the channel knows first that the host is there, or should be.
+room.addEventListener("change", ({ detail }) => {
+  if (detail === "live" && room.live.state === "live" && player.state === "waiting") player.hurry();
+});
+
+channel.addEventListener("state", ({ detail }) => {
+  if (detail.state === "closed" && detail.reason !== "left") onRefused(detail.reason);
+});
+channel.connect().catch(() => {});
+
+function enter(fresh) {
+  token = fresh;
+  channel.setToken(fresh);
+  player.setToken(fresh);
+}
+
+/** The token does not do (any more): go on without one where the live is public, else say so. */
+async function onRefused(reason) {
+  forgetToken();
+  const had = token;
+  token = null;
+  const live = await rest(`/v1/lives/${encodeURIComponent(liveId)}`).catch(() => null);
+  if (live && live.public) {
+    if (had) {
+      toast(sentence({ code: reason }), "bad");
+      enter(null);
+    }
+    entrance.render();
+    return;
+  }
+  page.dataset.player = "refused";
+  entrance.render();
+}
