@@ -106,8 +106,48 @@ fn url(name: &str) -> String {
     if name.starts_with("sdk/") { format!("/{name}") } else { format!("/assets/{name}") }
 }
 
-static ASSETS: LazyLock<Vec<(String, Entry)>> =
-    LazyLock::new(|| embed!["theme/base.css", "theme/favicon.svg", "sdk/haul.js", "sdk/haul.d.ts",]);
+static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
+    embed![
+        "demo/bag.svg",
+        "demo/lamp.svg",
+        "demo/tea.svg",
+        "pay/main.js",
+        "pay/pay.css",
+        "sdk/channel.js",
+        "sdk/clock.js",
+        "sdk/error.js",
+        "sdk/haul.d.ts",
+        "sdk/haul.js",
+        "sdk/money.js",
+        "sdk/publish.js",
+        "sdk/rest.js",
+        "sdk/session.js",
+        "sdk/shop.js",
+        "sdk/watch.js",
+        "theme/base.css",
+        "theme/chevron.svg",
+        "theme/favicon.svg",
+        "theme/icons.svg",
+        "theme/logo-light.svg",
+        "theme/logo.svg",
+        "ui/chat.js",
+        "ui/dom.js",
+        "ui/room.js",
+        "ui/sheet.js",
+        "ui/time.js",
+        "ui/visit.js",
+        "ui/words.js",
+        "watch/bag.js",
+        "watch/buy.js",
+        "watch/buysheet.js",
+        "watch/entrance.js",
+        "watch/main.js",
+        "watch/offer.js",
+        "watch/pin.js",
+        "watch/stage.js",
+        "watch/watch.css",
+    ]
+});
 
 #[cfg(test)]
 mod tests {

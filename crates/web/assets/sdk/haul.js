@@ -1,6 +1,6 @@
 // Haul's client module: watch and publish a live, follow its channel, buy in it.
 //
-//   import { Channel, watch, hold, checkout } from "https://your-server/sdk/haul.js";
+//   import { Channel, watch, hold, checkout } from "/sdk/haul.js";
 //
 // Plain browser APIs, no dependencies; types are in haul.d.ts.
 
