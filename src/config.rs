@@ -252,6 +252,20 @@ impl Http {
     }
 }
 
+impl Http {
+    /// Where a browser on this machine finds the server, or anybody, where `public_url` says so.
+    pub(crate) fn base_url(&self) -> String {
+        if !self.public_url.is_empty() {
+            return self.public_url.clone();
+        }
+        let scheme = if self.tls().is_some() { "https" } else { "http" };
+        match self.listen.ip() {
+            ip if ip.is_unspecified() => format!("{scheme}://localhost:{}", self.listen.port()),
+            _ => format!("{scheme}://{}", self.listen),
+        }
+    }
+}
+
 impl Media {
     /// How many media threads, each with a port of its own: as configured, or one a core.
     pub(crate) fn shards(&self) -> NonZeroUsize {

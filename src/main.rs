@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod demo;
 mod logging;
 #[cfg(test)]
 mod scratch;

@@ -1,12 +1,172 @@
-//! Builds the server, runs it, and drains it.
+//! Builds the server, runs it, and drains it. The one place that knows which stores and edges there are.
 
-use crate::{config::Config, secret, signals::Shutdown};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-/// Runs until SIGINT or SIGTERM.
+use anyhow::Context;
+use haul_commerce::{Gate, PaymentEventKind};
+use haul_gateway::{App, Sessions, auth::Authority};
+use haul_live::{Lives, Metrics, Services, Settings};
+use haul_model::{MerchantId, Money, PaymentId};
+use haul_payments::Sandbox;
+use haul_room::Rate;
+use haul_store::{EmbeddedGate, RedisGate, RedisOptions, SqlLedger};
+use haul_webrtc::{Edge, EdgeConfig, Limits};
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::{
+    config::{Config, GateUrl, Provider},
+    demo, secret,
+    signals::Shutdown,
+};
+
+/// How long clients may take to hear that the server is going away.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// Chat lines in a row, after a pause.
+const CHAT_BURST: u32 = 5;
+
+/// Runs until SIGINT or SIGTERM, and then until everybody has been told.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen()?;
-    let _secret = secret::secret(&config)?;
+    let secret = secret::secret(&config)?;
+    let (refunds, refunded) = mpsc::unbounded_channel();
+    let sandbox = sandbox(&config, &secret, refunds);
+
+    let ledger = Arc::new(SqlLedger::open(config.ledger_url().expose()).await?);
+    let services = Services {
+        gate: gate(&config).await?,
+        ledger: ledger.clone(),
+        provider: Arc::new(sandbox.clone()),
+        settings: live_settings(&config),
+        metrics: Metrics::default(),
+    };
+    let demo = match config.demo {
+        true => Some(demo::seed(&*ledger, haul_live::now().wall).await.context("cannot seed the demo live")?),
+        false => None,
+    };
+    let lives = Lives::new(services);
+    lives.resume(&MerchantId::main()).await.context("cannot take up the lives of the last run")?;
+    tokio::spawn(lives.clone().settle_unfinished());
+    tokio::spawn(deliver_refunds(lives.clone(), sandbox.clone(), refunded));
+
+    let sessions = Sessions::new();
+    let edge = Edge::start(edge_config(&config), sessions.observer())?;
+    let authority = Authority::new(&secret);
+    let links = demo.as_ref().map(|demo| demo::Links::new(&config, demo, &authority));
+    let settings = haul_gateway::Settings {
+        origins: config.http.origins(),
+        trusted_proxies: config.http.trusted_proxies.clone(),
+        max_channels: config.channel.max_connections,
+        ice_links: config.ice.servers.iter().map(|server| server.link()).collect(),
+        demo,
+    };
+    let app = App::new(lives, edge.clone(), sessions, authority, Some(sandbox), settings);
+    warn_of_what_is_not_there(&config);
+
+    let listener = listen(&config).await?;
+    tracing::info!(listen = %config.http.listen, version = env!("CARGO_PKG_VERSION"), "ready");
+    if let Some(links) = links {
+        println!("{links}");
+    }
+    let router = haul_gateway::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async {
+        let _ = stopped.await;
+    });
+    let server = tokio::spawn(server.into_future());
+
     let signal = shutdown.asked().await;
-    tracing::info!(signal, "stopping");
+    tracing::info!(signal, "draining");
+    app.drain();
+    let _ = stop.send(());
+    let everybody = async {
+        edge.drain().await;
+        app.drained().await;
+        server.await
+    };
+    match timeout(DRAIN_WITHIN, everybody).await {
+        Ok(served) => served.context("the HTTP server failed")??,
+        Err(_) => tracing::warn!("some connections did not end in time"),
+    }
+    tracing::info!("stopped");
     Ok(())
+}
+
+/// The gate, or a clear word about why there is none.
+async fn gate(config: &Config) -> anyhow::Result<Arc<dyn Gate>> {
+    Ok(match &config.store.gate_url {
+        GateUrl::Embedded => {
+            let gate = EmbeddedGate::open(config.data_dir.join("gate"), || haul_live::now().wall)?;
+            let found = gate.recovery();
+            tracing::info!(sales = found.sales, torn_bytes = found.torn_bytes, "embedded gate opened");
+            Arc::new(gate)
+        }
+        GateUrl::Redis(url) => {
+            let response_timeout = Duration::from_millis(config.store.gate_timeout_ms);
+            let options = RedisOptions { response_timeout, ..RedisOptions::default() };
+            Arc::new(RedisGate::connect_with(url.expose(), options).await?)
+        }
+    })
+}
+
+fn sandbox(config: &Config, secret: &[u8], refunds: mpsc::UnboundedSender<(PaymentId, Money)>) -> Sandbox {
+    let Provider::Sandbox = config.payments.provider;
+    // Derived, so that nobody has to configure it, and not the secret itself, so that neither signs for the other.
+    let key = [b"sandbox callbacks: ".as_slice(), secret].concat();
+    Sandbox::new(&key).on_refund(move |payment, amount| drop(refunds.send((payment.clone(), amount))))
+}
+
+/// The sandbox's other end: it calls back when it has "sent the money".
+async fn deliver_refunds(
+    lives: Lives,
+    sandbox: Sandbox,
+    mut refunds: mpsc::UnboundedReceiver<(PaymentId, Money)>,
+) {
+    while let Some((payment, amount)) = refunds.recv().await {
+        let signed =
+            sandbox.callback(&payment, PaymentEventKind::Refunded, amount, haul_live::now().wall);
+        let header = |name: &str| signed.header(name);
+        if let Err(error) =
+            lives.callback(haul_payments::sandbox::NAME, &header, signed.body.as_bytes()).await
+        {
+            // The order stays "refund due" and is taken up when its live begins anew.
+            tracing::warn!(%payment, %error, "a sandbox refund could not be recorded");
+        }
+    }
+}
+
+fn live_settings(config: &Config) -> Settings {
+    let every = Duration::from_secs(60) / config.channel.chat_per_minute;
+    Settings {
+        chat_rate: Rate { burst: CHAT_BURST, every },
+        hold_ms: config.sale.hold_seconds * 1000,
+        pay_ms: config.sale.pay_seconds * 1000,
+    }
+}
+
+fn edge_config(config: &Config) -> EdgeConfig {
+    let shards = config.media.shards().get();
+    let sessions = config.media.max_viewers + config.media.max_publishers;
+    EdgeConfig {
+        bind: config.media.bind,
+        udp_port: config.media.udp_port,
+        shards,
+        public_addresses: config.media.public_addresses.clone(),
+        limits: Limits { sessions_per_shard: sessions.div_ceil(shards), ..Limits::default() },
+    }
+}
+
+async fn listen(config: &Config) -> anyhow::Result<tokio::net::TcpListener> {
+    let address = config.http.listen;
+    tokio::net::TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address} (http.listen): is another server running there?")
+    })
+}
+
+fn warn_of_what_is_not_there(config: &Config) {
+    if let Some(listen) = config.moq.listen {
+        tracing::warn!(%listen, "moq.listen is set, but this build does not speak Media over QUIC yet");
+    }
+    if let Some(port) = config.media.ice_tcp_port() {
+        tracing::warn!(port, "media.ice_tcp_port is set, but this build carries media over UDP only");
+    }
 }

@@ -169,6 +169,17 @@ impl FromStr for IceServer {
 }
 
 impl IceServer {
+    /// The `Link` header's value that tells a client of it (RFC 9725, 4.6).
+    pub(crate) fn link(&self) -> String {
+        match &self.login {
+            Some((user, password)) => format!(
+                "<{}>; rel=\"ice-server\"; username=\"{user}\"; credential=\"{}\"; credential-type=\"password\"",
+                self.url, password.0
+            ),
+            None => format!("<{}>; rel=\"ice-server\"", self.url),
+        }
+    }
+
     fn to_text(&self) -> String {
         match (&self.login, self.url.split_once(':')) {
             (Some((user, password)), Some((scheme, host))) => {

@@ -2,10 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -58,7 +55,7 @@ pub struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Metrics,
     pub(crate) guests: crate::rest::Guests,
-    channels: AtomicUsize,
+    channels: watch::Sender<usize>,
     draining: watch::Sender<bool>,
 }
 
@@ -82,7 +79,7 @@ impl App {
             sessions,
             metrics,
             guests: crate::rest::Guests::default(),
-            channels: AtomicUsize::new(0),
+            channels: watch::Sender::new(0),
             draining: watch::Sender::new(false),
         }))
     }
@@ -93,15 +90,26 @@ impl App {
         self.0.draining.send_replace(true);
     }
 
+    /// Waits until the last websocket is closed.
+    pub async fn drained(&self) {
+        let mut channels = self.0.channels.subscribe();
+        // The sender is in `self`: this can't fail.
+        let _ = channels.wait_for(|channels| *channels == 0).await;
+    }
+
     pub(crate) fn draining(&self) -> watch::Receiver<bool> {
         self.0.draining.subscribe()
     }
 
     /// A place for one more websocket, if there is one.
     pub(crate) fn channel_place(&self) -> Option<ChannelPlace> {
-        let taken = self.0.channels.fetch_add(1, Ordering::AcqRel);
-        let place = ChannelPlace(self.clone());
-        (taken < self.0.settings.max_channels).then_some(place)
+        let max = self.0.settings.max_channels;
+        let taken = self.0.channels.send_if_modified(|channels| {
+            let free = *channels < max;
+            *channels += usize::from(free);
+            free
+        });
+        taken.then(|| ChannelPlace(self.clone()))
     }
 
     /// The live for somebody who does something in it that needs `role`.
@@ -160,7 +168,7 @@ pub(crate) struct ChannelPlace(App);
 
 impl Drop for ChannelPlace {
     fn drop(&mut self) {
-        self.0.0.channels.fetch_sub(1, Ordering::AcqRel);
+        self.0.0.channels.send_modify(|channels| *channels -= 1);
     }
 }
 
