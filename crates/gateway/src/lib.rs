@@ -17,6 +17,7 @@ mod payments;
 pub mod problem;
 mod rest;
 mod session;
+pub mod tls;
 
 pub use app::{App, Settings};
 pub use session::Sessions;
