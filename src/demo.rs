@@ -85,11 +85,7 @@ impl Links {
             name: "Host".to_owned(),
             exp: now + EVENING,
         };
-        Self {
-            base: config.http.base_url(),
-            live: live.clone(),
-            host_token: authority.mint(claims, now),
-        }
+        Self { base: config.http.base_url(), live: live.clone(), host_token: authority.mint(claims, now) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use haul_commerce::{Gate, PaymentEventKind};
-use haul_gateway::{App, Sessions, auth::Authority};
+use haul_gateway::{App, Parts, Sessions, auth::Authority, tls};
 use haul_live::{Lives, Metrics, Services, Settings};
 use haul_model::{MerchantId, Money, PaymentId};
 use haul_payments::Sandbox;
@@ -59,10 +59,22 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ice_links: config.ice.servers.iter().map(|server| server.link()).collect(),
         demo,
     };
-    let app = App::new(lives, edge.clone(), sessions, authority, Some(sandbox), settings);
+    let counters = tls::Counters::default();
+    let parts = Parts {
+        lives,
+        edge: edge.clone(),
+        sessions,
+        authority,
+        sandbox: Some(sandbox),
+        listener: counters.clone(),
+    };
+    let app = App::new(parts, settings);
     warn_of_what_is_not_there(&config);
 
-    let listener = listen(&config).await?;
+    let files = config.http.tls().map(|(cert, key)| tls::TlsFiles { cert: cert.into(), key: key.into() });
+    let listener = tls::bind(config.http.listen, files, config.http.max_connections, counters)
+        .await
+        .context("http.listen, http.tls_cert and http.tls_key")?;
     tracing::info!(listen = %config.http.listen, version = env!("CARGO_PKG_VERSION"), "ready");
     if let Some(links) = links {
         println!("{links}");
@@ -122,8 +134,7 @@ async fn deliver_refunds(
     mut refunds: mpsc::UnboundedReceiver<(PaymentId, Money)>,
 ) {
     while let Some((payment, amount)) = refunds.recv().await {
-        let signed =
-            sandbox.callback(&payment, PaymentEventKind::Refunded, amount, haul_live::now().wall);
+        let signed = sandbox.callback(&payment, PaymentEventKind::Refunded, amount, haul_live::now().wall);
         let header = |name: &str| signed.header(name);
         if let Err(error) =
             lives.callback(haul_payments::sandbox::NAME, &header, signed.body.as_bytes()).await
@@ -153,13 +164,6 @@ fn edge_config(config: &Config) -> EdgeConfig {
         public_addresses: config.media.public_addresses.clone(),
         limits: Limits { sessions_per_shard: sessions.div_ceil(shards), ..Limits::default() },
     }
-}
-
-async fn listen(config: &Config) -> anyhow::Result<tokio::net::TcpListener> {
-    let address = config.http.listen;
-    tokio::net::TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address} (http.listen): is another server running there?")
-    })
 }
 
 fn warn_of_what_is_not_there(config: &Config) {

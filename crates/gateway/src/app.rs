@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{HeaderMap, StatusCode, request::Parts},
+    http::{HeaderMap, StatusCode, request},
 };
 use haul_live::{Live, LiveError, Lives};
 use haul_model::{LiveId, Role, Viewer};
@@ -40,7 +40,23 @@ pub struct Settings {
     pub demo: Option<LiveId>,
 }
 
-/// The gateway's parts. Clones are the same.
+/// What the gateway joins.
+pub struct Parts {
+    /// The lives.
+    pub lives: Lives,
+    /// The WebRTC edge.
+    pub edge: Edge,
+    /// What the edge reports to, see [`Sessions::observer`].
+    pub sessions: Sessions,
+    /// Mints and verifies tokens.
+    pub authority: Authority,
+    /// Present while payments are the sandbox's.
+    pub sandbox: Option<Sandbox>,
+    /// What the listener counts.
+    pub listener: crate::tls::Counters,
+}
+
+/// The gateway. Clones are the same.
 #[derive(Clone)]
 pub struct App(Arc<Shared>);
 
@@ -60,16 +76,10 @@ pub struct Shared {
 }
 
 impl App {
-    /// A gateway to these lives. `sessions` is also what the edge reports to, see [`Sessions::observer`].
-    pub fn new(
-        lives: Lives,
-        edge: Edge,
-        sessions: Sessions,
-        authority: Authority,
-        sandbox: Option<Sandbox>,
-        settings: Settings,
-    ) -> Self {
-        let metrics = Metrics::new(&lives.services().metrics, edge.clone());
+    /// A gateway that joins these parts.
+    pub fn new(parts: Parts, settings: Settings) -> Self {
+        let Parts { lives, edge, sessions, authority, sandbox, listener } = parts;
+        let metrics = Metrics::new(&lives.services().metrics, edge.clone(), &listener);
         Self(Arc::new(Shared {
             lives,
             edge,
@@ -178,7 +188,7 @@ pub(crate) struct Peer(pub(crate) Option<SocketAddr>);
 impl<S: Sync> FromRequestParts<S> for Peer {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Self, Self::Rejection> {
         Ok(Self(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer)))
     }
 }

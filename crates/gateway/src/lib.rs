@@ -19,7 +19,7 @@ mod rest;
 mod session;
 pub mod tls;
 
-pub use app::{App, Settings};
+pub use app::{App, Parts, Settings};
 pub use session::Sessions;
 
 use std::time::Duration;

@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::tls;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfferLabels {
     kind: &'static str,
@@ -29,9 +31,10 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(lives: &haul_live::Metrics, edge: Edge) -> Self {
+    pub(crate) fn new(lives: &haul_live::Metrics, edge: Edge, listener: &tls::Counters) -> Self {
         let mut registry = Registry::default();
         lives.register(&mut registry);
+        listener.register(&mut registry);
         registry.register_collector(Box::new(EdgeCollector(edge)));
         let offers = Family::default();
         registry.register("haul_offers", "WHIP and WHEP offers by outcome", offers.clone());
