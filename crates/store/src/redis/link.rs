@@ -84,21 +84,18 @@ impl Link {
     /// Runs a script.
     pub(super) async fn call(&self, run: Run<'_>) -> Result<Value, GateError> {
         let (mut connection, number) = self.connection()?;
-        let answer = match connection.send_packed_command(run.by_hash()).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                match connection.send_packed_command(&run.load()).await {
-                    Ok(_) => connection.send_packed_command(run.by_hash()).await,
+        let unknown_script = ErrorKind::Server(ServerErrorKind::NoScript);
+        let answer = match run.by_hash().query_async(&mut connection).await {
+            Err(error) if error.kind() == unknown_script => {
+                match run.load().query_async::<Value>(&mut connection).await {
+                    Ok(_) => run.by_hash().query_async(&mut connection).await,
                     // The script did not run yet, so nothing can have happened.
                     Err(error) => return Err(self.unavailable(number, &error)),
                 }
             }
             answer => answer,
         };
-        match answer {
-            Ok(Value::ServerError(error)) => Err(self.judge(number, &error.into())),
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.judge(number, &error)),
-        }
+        answer.map_err(|error| self.judge(number, &error))
     }
 
     fn connection(&self) -> Result<(MultiplexedConnection, u64), GateError> {

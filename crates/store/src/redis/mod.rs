@@ -8,6 +8,7 @@ mod link;
 mod script;
 
 use std::{
+    borrow::Cow,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -36,7 +37,7 @@ pub struct RedisOptions {
     pub connect_timeout: Duration,
     /// Lua that defines `clock()`, the time in milliseconds, for all scripts. Tests give one of their own to move
     /// time; it is this process' code, and nothing that arrives over a network gets here.
-    pub clock: &'static str,
+    pub clock: Cow<'static, str>,
 }
 
 impl Default for RedisOptions {
@@ -44,7 +45,7 @@ impl Default for RedisOptions {
         Self {
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(2),
-            clock: include_str!("../../scripts/clock.lua"),
+            clock: include_str!("../../scripts/clock.lua").into(),
         }
     }
 }
@@ -70,7 +71,7 @@ impl RedisGate {
 
     /// The same with other options.
     pub async fn connect_with(url: &str, options: RedisOptions) -> Result<Self, OpenError> {
-        let script = |body| Script::new(options.clock, body);
+        let script = |body| Script::new(&options.clock, body);
         Ok(Self {
             apply: script(include_str!("../../scripts/apply.lua")),
             put_sale: script(include_str!("../../scripts/put_sale.lua")),

@@ -1,0 +1,132 @@
+//! Seeded random shopping in one small sale: few units, few buyers, many retries, wrong keys, and a clock that jumps.
+//! The same seed gives the same steps, so that whatever follows the state machine can be compared step by step.
+
+// The tests of the gates use it too, and not all of it.
+#![allow(dead_code)]
+
+use haul_commerce::{Op, SaleTerms};
+use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// The clock now shows this.
+    Clock(UnixMillis),
+    /// The sale is made known, or its times are changed.
+    Put(SaleTerms),
+    /// A batch of operations, perhaps empty.
+    Apply(Vec<Op>),
+    /// Somebody comes back and asks for their holds.
+    Standing(BuyerId),
+}
+
+/// Where time starts.
+pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
+
+const BUYERS: u32 = 6;
+const KEYS: u32 = 6;
+
+/// Makes steps without end.
+pub(crate) struct Shopping {
+    random: StdRng,
+    now: UnixMillis,
+    terms: SaleTerms,
+}
+
+impl Shopping {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let opens_at = UnixMillis(START.0 + random.random_range(0..3_000));
+        let terms = SaleTerms {
+            stock: random.random_range(1..=12),
+            per_buyer: random.random_range(1..=4),
+            hold_ms: random.random_range(1_000..5_000),
+            pay_ms: random.random_range(1_000..9_000),
+            opens_at,
+            closes_at: UnixMillis(opens_at.0 + random.random_range(20_000..120_000)),
+        };
+        Self { random, now: START, terms }
+    }
+
+    pub(crate) fn next_step(&mut self) -> Step {
+        match self.random.random_range(0..100) {
+            0..=1 => Step::Put(self.terms.clone()),
+            2 => {
+                self.terms.closes_at = UnixMillis(self.now.0 + self.random.random_range(0..60_000));
+                // Of a known sale, only the times may change, whatever else is asked for.
+                Step::Put(SaleTerms { stock: self.random.random_range(1..=20), ..self.terms.clone() })
+            }
+            3..=24 => {
+                self.now.0 += self.random.random_range(0..1_500);
+                Step::Clock(self.now)
+            }
+            25..=26 => {
+                self.now.0 += self.random.random_range(0..20_000);
+                Step::Clock(self.now)
+            }
+            27..=28 => {
+                self.now.0 = self.now.0.saturating_sub(self.random.random_range(0..5_000)).max(START.0);
+                Step::Clock(self.now)
+            }
+            29..=36 => Step::Standing(self.buyer()),
+            _ => {
+                let ops = self.random.random_range(0..=8);
+                Step::Apply((0..ops).map(|_| self.op()).collect())
+            }
+        }
+    }
+
+    fn buyer(&mut self) -> BuyerId {
+        buyer(self.random.random_range(0..BUYERS))
+    }
+
+    fn op(&mut self) -> Op {
+        let (owner, key) = (self.random.random_range(0..BUYERS), self.random.random_range(0..KEYS));
+        let hold = hold(owner, key);
+        // Now and then somebody tries another's hold, pays it by another order, or asks for another quantity.
+        let odd = |random: &mut StdRng| random.random_range(0..16) == 0;
+        let buyer = if odd(&mut self.random) { self.buyer() } else { buyer(owner) };
+        let order = order(owner, key, odd(&mut self.random));
+        match self.random.random_range(0..20) {
+            0..=9 => {
+                let quantity = match self.random.random_range(0..32) {
+                    0 => 0,
+                    1 => u32::MAX,
+                    2 => self.random.random_range(1..=8),
+                    _ => 1 + key % 2,
+                };
+                Op::Hold { hold, buyer, quantity }
+            }
+            10..=11 => Op::Cancel { hold, buyer },
+            12..=14 => Op::StartPayment { hold, buyer, order },
+            15 => Op::PaymentFailed { hold, order },
+            16..=17 => Op::Capture { hold, order },
+            _ => Op::Settle { hold, order },
+        }
+    }
+}
+
+/// Every hold that a step may name.
+pub(crate) fn all_holds() -> Vec<HoldId> {
+    (0..BUYERS).flat_map(|owner| (0..KEYS).map(move |key| hold(owner, key))).collect()
+}
+
+/// Everybody who may appear in a step.
+pub(crate) fn all_buyers() -> Vec<BuyerId> {
+    (0..BUYERS).map(buyer).collect()
+}
+
+fn buyer(owner: u32) -> BuyerId {
+    format!("buyer-{owner}").parse().expect("letters, digits and a dash are an id")
+}
+
+fn hold(owner: u32, key: u32) -> HoldId {
+    format!("hold_{owner}_{key}").parse().expect("letters, digits and underscores are an id")
+}
+
+fn order(owner: u32, key: u32, other: bool) -> OrderId {
+    format!("order_{owner}_{key}{}", if other { "_other" } else { "" })
+        .parse()
+        .expect("letters, digits and underscores are an id")
+}

@@ -1,0 +1,268 @@
+//! The same random operations on both gates: every answer and every count must be the same.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../commerce/tests/random/mod.rs"]
+mod random;
+mod support;
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures_util::future::join_all;
+use haul_commerce::{Applied, Gate, GateError, LiveRef, Op, Outcome, Refusal, SaleTerms};
+use haul_model::{BuyerId, HoldId, SaleId, UnixMillis};
+use haul_store::{EmbeddedGate, MAX_OPS};
+use random::{START, Shopping, Step};
+use support::{TempDir, TestClock, TestRedis, unique, unique_live};
+
+fn sale() -> SaleId {
+    "sale_1".parse().unwrap()
+}
+
+/// One seed's steps on a pair of gates. Every 50 steps, the embedded one is closed and opened again.
+async fn compare(redis: &TestRedis, seed: u64, steps: u32) {
+    let (live, sale, dir, clock) = (unique_live(), sale(), TempDir::new(), TestClock::at(START));
+    let clock_key = unique("haul-test-clock");
+    let mut connection = redis.connection().await;
+    let set_clock = async |now: UnixMillis, connection: &mut redis::aio::MultiplexedConnection| {
+        clock.set(now);
+        let _: () = redis::cmd("SET").arg(&clock_key).arg(now.0).query_async(connection).await.unwrap();
+    };
+    set_clock(START, &mut connection).await;
+    let there = redis.gate_with_clock(&clock_key).await;
+    let mut here = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
+    let mut shopping = Shopping::new(seed);
+    for number in 0..steps {
+        let step = shopping.next_step();
+        let trace = format!("seed {seed}, step {number}: {step:?}");
+        if number % 50 == 49 {
+            drop(here);
+            here = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
+            assert_eq!(here.recovery().torn_bytes, 0, "{trace}");
+        }
+        match step {
+            Step::Clock(now) => set_clock(now, &mut connection).await,
+            Step::Put(terms) => {
+                let expected = here.put_sale(&live, &sale, &terms).await;
+                assert!(expected.is_ok(), "{trace}: {expected:?}");
+                assert_eq!(there.put_sale(&live, &sale, &terms).await, expected, "{trace}");
+            }
+            Step::Apply(ops) => {
+                let expected = here.apply(&live, &sale, &ops).await;
+                assert!(expected.is_ok(), "{trace}: {expected:?}");
+                assert_eq!(there.apply(&live, &sale, &ops).await, expected, "{trace}");
+            }
+            Step::Standing(buyer) => {
+                let expected = here.standing(&live, &sale, &buyer).await;
+                assert!(expected.is_ok(), "{trace}: {expected:?}");
+                assert_eq!(there.standing(&live, &sale, &buyer).await, expected, "{trace}");
+            }
+        }
+    }
+    let keys = ["", "/holds", "/buyers", "/deadlines", "/standing"]
+        .map(|below| format!("haul:{{{}/{}}}/{sale}{below}", live.merchant, live.live));
+    let _: () = redis::cmd("DEL").arg(&keys).arg(&clock_key).query_async(&mut connection).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_gates_answer_everything_alike() {
+    let redis = TestRedis::any();
+    for seeds in (0..128).collect::<Vec<_>>().chunks(16) {
+        join_all(seeds.iter().map(|seed| compare(&redis, *seed, 250))).await;
+    }
+}
+
+/// Both gates, opened anew, with a name for messages.
+async fn both() -> (Vec<(&'static str, Arc<dyn Gate>)>, TestRedis, TempDir) {
+    let (redis, dir) = (TestRedis::any(), TempDir::new());
+    let embedded = EmbeddedGate::open(dir.path(), || std::time::SystemTime::now().into()).unwrap();
+    let gates: Vec<(_, Arc<dyn Gate>)> =
+        vec![("embedded", Arc::new(embedded)), ("redis", Arc::new(redis.gate().await))];
+    (gates, redis, dir)
+}
+
+/// A sale that is open for a day.
+async fn open_sale(gate: &dyn Gate, live: &LiveRef, stock: u32, per_buyer: u32) -> Applied {
+    let now = gate.now().await.unwrap();
+    let terms = SaleTerms {
+        stock,
+        per_buyer,
+        hold_ms: 3_600_000,
+        pay_ms: 3_600_000,
+        opens_at: now,
+        closes_at: UnixMillis(now.0 + 86_400_000),
+    };
+    gate.put_sale(live, &sale(), &terms).await.unwrap()
+}
+
+fn hold(buyer: &str, key: u32, quantity: u32) -> Op {
+    Op::Hold { hold: hold_id(buyer, key), buyer: buyer.parse().unwrap(), quantity }
+}
+
+fn hold_id(buyer: &str, key: u32) -> HoldId {
+    format!("hold_{buyer}_{key}").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_buyers_for_a_hundred_units_make_a_hundred_holds() {
+    let (gates, _redis, _dir) = both().await;
+    for (name, gate) in gates {
+        let live = unique_live();
+        open_sale(&*gate, &live, 100, 1).await;
+        let ops: Vec<Op> = (0..10_000).map(|n| hold(&format!("buyer-{n}"), 0, 1)).collect();
+        // As the live's owner asks: some alone, most gathered.
+        let mut tasks = Vec::new();
+        let (mut rest, mut size) = (ops.as_slice(), 1);
+        while !rest.is_empty() {
+            let (batch, others) = rest.split_at(size.min(rest.len()));
+            let (gate, live, batch) = (gate.clone(), live.clone(), batch.to_vec());
+            tasks.push(tokio::spawn(
+                async move { gate.apply(&live, &sale(), &batch).await.unwrap().outcomes },
+            ));
+            (rest, size) = (others, size % 64 + 1);
+        }
+        let outcomes: Vec<Outcome> =
+            join_all(tasks).await.into_iter().flat_map(|outcomes| outcomes.unwrap()).collect();
+        let winners: Vec<_> = ops
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Held { .. }))
+            .collect();
+        assert_eq!((outcomes.len(), winners.len()), (10_000, 100), "{name}");
+        let refused = Outcome::Refused(Refusal::NotEnough { available: 0 });
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == refused).count(), 9_900, "{name}");
+        // Everybody asks again: the winners are told of the same holds, and nobody else wins.
+        for batch in ops.chunks(64).zip(outcomes.chunks(64)) {
+            assert_eq!(gate.apply(&live, &sale(), batch.0).await.unwrap().outcomes, batch.1, "{name}");
+        }
+        let counts = gate.apply(&live, &sale(), &[]).await.unwrap().counts;
+        assert_eq!((counts.available, counts.held, counts.sold), (0, 100, 0), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_buyer_with_twenty_sessions_gets_no_more_than_the_limit() {
+    let (gates, _redis, _dir) = both().await;
+    for (name, gate) in gates {
+        let live = unique_live();
+        open_sale(&*gate, &live, 100, 2).await;
+        let sessions = (0..20).map(|key| {
+            let (gate, live) = (gate.clone(), live.clone());
+            tokio::spawn(async move { gate.apply(&live, &sale(), &[hold("ann", key, 1)]).await.unwrap() })
+        });
+        let held: u32 = join_all(sessions.collect::<Vec<_>>())
+            .await
+            .into_iter()
+            .filter(|applied| matches!(applied.as_ref().unwrap().outcomes[0], Outcome::Held { .. }))
+            .count() as u32;
+        assert_eq!(held, 2, "{name}");
+        let buyer: BuyerId = "ann".parse().unwrap();
+        assert_eq!(gate.standing(&live, &sale(), &buyer).await.unwrap().len(), 2, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_confirmations_at_once_sell_one_hold_once() {
+    let (gates, _redis, _dir) = both().await;
+    for (name, gate) in gates {
+        let live = unique_live();
+        open_sale(&*gate, &live, 5, 2).await;
+        gate.apply(&live, &sale(), &[hold("ann", 0, 2)]).await.unwrap();
+        let (id, order) = (hold_id("ann", 0), "order_1".parse().unwrap());
+        let steps = [
+            Op::Capture { hold: id.clone(), order },
+            Op::Settle { hold: id, order: "order_1".parse().unwrap() },
+        ];
+        let confirmations = (0..8).map(|_| {
+            let (gate, live, steps) = (gate.clone(), live.clone(), steps.clone());
+            tokio::spawn(async move { gate.apply(&live, &sale(), &steps).await.unwrap() })
+        });
+        for applied in join_all(confirmations.collect::<Vec<_>>()).await {
+            let applied = applied.unwrap();
+            assert_eq!(applied.outcomes[1], Outcome::Sold, "{name}");
+            assert_eq!((applied.counts.available, applied.counts.sold), (3, 2), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn thousands_of_due_holds_go_back_in_bounded_sweeps() {
+    let redis = TestRedis::any();
+    let (dir, clock, key) = (TempDir::new(), TestClock::at(START), unique("haul-test-clock"));
+    let mut connection = redis.connection().await;
+    let here = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
+    let there = redis.gate_with_clock(&key).await;
+    let (live, sale) = (unique_live(), sale());
+    let terms = SaleTerms {
+        stock: 5_000,
+        per_buyer: 5_000,
+        hold_ms: 1_000,
+        pay_ms: 1_000,
+        opens_at: START,
+        closes_at: UnixMillis(START.0 + 60_000),
+    };
+    let _: () = redis::cmd("SET").arg(&key).arg(START.0).query_async(&mut connection).await.unwrap();
+    let ops: Vec<Op> = (0..3_000).map(|n| hold(&format!("buyer-{}", n % 700), n, 1)).collect();
+    for gate in [&here as &dyn Gate, &there] {
+        gate.put_sale(&live, &sale, &terms).await.unwrap();
+        for batch in ops.chunks(MAX_OPS) {
+            gate.apply(&live, &sale, batch).await.unwrap();
+        }
+    }
+    let later = UnixMillis(START.0 + 1_000);
+    clock.set(later);
+    let _: () = redis::cmd("SET").arg(&key).arg(later.0).query_async(&mut connection).await.unwrap();
+    let mut released = HashSet::new();
+    for sweep in 1.. {
+        let swept = here.apply(&live, &sale, &[]).await.unwrap();
+        assert_eq!(there.apply(&live, &sale, &[]).await.as_ref(), Ok(&swept), "sweep {sweep}");
+        assert!(swept.released.into_iter().all(|one| released.insert(one.hold)), "released twice");
+        if swept.next_deadline.is_none() {
+            assert_eq!((sweep, released.len(), swept.counts.available), (3, 3_000, 5_000));
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_large_and_terms_that_are_not_validated_are_refused_whole() {
+    let (gates, _redis, _dir) = both().await;
+    for (name, gate) in gates {
+        let live = unique_live();
+        let put = open_sale(&*gate, &live, 5, 5).await;
+        let ops: Vec<Op> = (0..=MAX_OPS as u32).map(|key| hold("ann", key, 1)).collect();
+        let answer = gate.apply(&live, &sale(), &ops).await;
+        assert!(matches!(answer, Err(GateError::Corrupt(_))), "{name}: {answer:?}");
+        let bad = SaleTerms {
+            stock: u32::MAX,
+            per_buyer: 1,
+            hold_ms: 1_000,
+            pay_ms: 1_000,
+            opens_at: START,
+            closes_at: START,
+        };
+        let answer = gate.put_sale(&live, &"sale_2".parse().unwrap(), &bad).await;
+        assert!(matches!(answer, Err(GateError::Corrupt(_))), "{name}: {answer:?}");
+        let now = gate.apply(&live, &sale(), &[]).await.unwrap();
+        assert_eq!((now.counts, now.sequence), (put.counts, put.sequence), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn sales_of_other_lives_and_merchants_are_other_sales() {
+    let (gates, _redis, _dir) = both().await;
+    for (name, gate) in gates {
+        // Ids may have colons: these two would be one if a colon stood between merchant and live.
+        let tail = unique("x");
+        let live = |merchant: &str, live: String| LiveRef {
+            merchant: merchant.parse().unwrap(),
+            live: live.parse().unwrap(),
+        };
+        let (one, two) = (live("a:b", tail.clone()), live("a", format!("b:{tail}")));
+        open_sale(&*gate, &one, 5, 5).await;
+        let answer = gate.apply(&two, &sale(), &[hold("ann", 0, 1)]).await.unwrap();
+        assert_eq!(answer.outcomes, [Outcome::Refused(Refusal::UnknownSale)], "{name}");
+        let answer = gate.apply(&one, &sale(), &[hold("ann", 0, 1)]).await.unwrap();
+        assert!(matches!(answer.outcomes[0], Outcome::Held { .. }), "{name}");
+    }
+}
