@@ -5,6 +5,9 @@ use std::{net::IpAddr, time::Duration};
 /// The largest offer read, in bytes. A browser's is about 6 KB; anything larger is refused.
 pub const MAX_OFFER_BYTES: usize = 64 << 10;
 
+/// The most shards: their number is two hexadecimal digits of each session's ICE name.
+pub(crate) const MAX_SHARDS: usize = 256;
+
 /// Where the edge listens and how much it takes on.
 #[derive(Debug, Clone)]
 pub struct EdgeConfig {

@@ -9,10 +9,27 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod config;
+mod connection;
 mod edge;
 mod error;
+mod feed;
+mod hello;
+mod ingest;
+mod keys;
+mod mailbox;
 mod notice;
+mod outbox;
+mod peer;
+mod sdp;
+mod seal;
+mod session;
+mod shard;
+mod slab;
+mod socket;
 mod stats;
+mod stun;
+mod tap;
+mod viewer;
 
 pub use config::{EdgeConfig, Limits, MAX_OFFER_BYTES};
 pub use edge::{Answer, Edge, Observer};

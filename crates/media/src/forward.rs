@@ -1,0 +1,298 @@
+//! One viewer's numbering of one track: sequence numbers, timestamps and VP8's running numbers go on without a jump,
+//! whatever layer or broadcast the frames come from.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use haul_model::{Codec, Frame, Kind, Layer, media::Vp8Numbers};
+
+use crate::clock::ticks;
+
+/// How far apart the frames of a replayed GOP are placed. A player runs through them in one go instead of showing
+/// seconds-old pictures at their pace.
+pub const REPLAY_STEP: Duration = Duration::from_millis(1);
+/// A layer that has sent nothing for this long is left for another at that one's next keyframe.
+pub const LAYER_SILENCE: Duration = Duration::from_secs(1);
+
+/// How a frame is numbered for one viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The first packet's sequence number, extended: its low 16 bits go into the header, the rest is SRTP's rollover
+    /// counter. The frame's other packets follow.
+    pub first_sequence: u64,
+    /// The timestamp.
+    pub timestamp: u32,
+    /// What to write over the VP8 numbers; `None` where they are right as they are.
+    pub vp8: Option<Vp8Numbers>,
+}
+
+/// One viewer's side of one track.
+#[derive(Debug)]
+pub struct Forward {
+    clock_hz: u32,
+    kind: Kind,
+    /// The next packet's sequence number, extended.
+    next_sequence: u64,
+    /// What to add to a frame's timestamp; changes with the source.
+    offset: u32,
+    /// Where the timeline stands; `None` before the first frame, whose place is free.
+    last: Option<Last>,
+    /// The layer that frames are taken from; `None` while waiting for a keyframe to start at.
+    source: Option<Layer>,
+    /// The layer to change to at its next keyframe.
+    wanted: Option<Layer>,
+    vp8: Vp8Continuity,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    timestamp: u32,
+    arrived: Instant,
+}
+
+impl Forward {
+    /// A track of `codec` that starts at `sequence` and `timestamp`, both of which should be random. The sequence
+    /// starts in the lower half, so that a viewer who misses the first packets can't get the rollover wrong
+    /// (RFC 3711, 3.3.1).
+    pub fn new(codec: Codec, sequence: u16, timestamp: u32) -> Self {
+        Self {
+            clock_hz: codec.clock_rate_hz(),
+            kind: codec.kind(),
+            next_sequence: u64::from(sequence & 0x7FFF),
+            offset: timestamp,
+            last: None,
+            source: None,
+            wanted: None,
+            vp8: Vp8Continuity::default(),
+        }
+    }
+
+    /// The source has changed or paused (another broadcast): wait for a keyframe, then go on where the timeline stands
+    /// by then.
+    pub fn restart(&mut self) {
+        self.source = None;
+        self.wanted = None;
+    }
+
+    /// Change to `layer` at its next keyframe.
+    pub fn prefer(&mut self, layer: Layer) {
+        self.wanted = Some(layer);
+    }
+
+    /// The layer that frames are taken from, if one was started.
+    pub fn layer(&self) -> Option<Layer> {
+        self.source
+    }
+
+    /// What to add to the source's timestamps; `None` while nothing was sent of it.
+    pub fn offset(&self) -> Option<u32> {
+        self.source.map(|_| self.offset)
+    }
+
+    /// How to send `frame`; `None` if this viewer is not to have it.
+    pub fn frame(&mut self, frame: &Frame) -> Option<Outgoing> {
+        if !self.takes(frame) {
+            return None;
+        }
+        if self.source != Some(frame.layer) {
+            self.join_timeline(frame.timestamp, frame.arrived.instant, 0);
+            self.begin(frame);
+        }
+        Some(self.number(frame, frame.timestamp.wrapping_add(self.offset)))
+    }
+
+    /// How to send a cached GOP to somebody who has just joined: all at once, as if its frames had come
+    /// [`REPLAY_STEP`] apart and the last one just now.
+    pub fn replay<'a>(
+        &mut self,
+        gop: &'a [Arc<Frame>],
+    ) -> impl Iterator<Item = (&'a Arc<Frame>, Outgoing)> + use<'_, 'a> {
+        let step = ticks(REPLAY_STEP, self.clock_hz);
+        let span = step * (gop.len() as u32).saturating_sub(1);
+        if let (Some(first), Some(last)) = (gop.first(), gop.last()) {
+            self.join_timeline(last.timestamp, last.arrived.instant, span);
+            self.begin(first);
+        }
+        let end = gop.last().map_or(0, |last| last.timestamp).wrapping_add(self.offset);
+        gop.iter().enumerate().map(move |(index, frame)| {
+            let timestamp = end.wrapping_sub(span).wrapping_add(step * index as u32);
+            (frame, self.number(frame, timestamp))
+        })
+    }
+
+    fn takes(&mut self, frame: &Frame) -> bool {
+        if self.kind == Kind::Audio || self.source == Some(frame.layer) {
+            return true;
+        }
+        frame.keyframe
+            && match self.source {
+                Some(_) => self.wanted == Some(frame.layer) || self.silent(frame.arrived.instant),
+                None => self.wanted.is_none_or(|wanted| wanted == frame.layer),
+            }
+    }
+
+    fn silent(&self, now: Instant) -> bool {
+        self.last.is_none_or(|last| now.saturating_duration_since(last.arrived) >= LAYER_SILENCE)
+    }
+
+    /// Places a source's `timestamp` on the timeline: as much later than the last frame as it arrived later, and at
+    /// least one tick and `room` later.
+    fn join_timeline(&mut self, timestamp: u32, arrived: Instant, room: u32) {
+        if let Some(last) = self.last {
+            let elapsed = ticks(arrived.saturating_duration_since(last.arrived), self.clock_hz);
+            let place = last.timestamp.wrapping_add(elapsed.max(1 + room));
+            self.offset = place.wrapping_sub(timestamp);
+        } else {
+            // The first place is the one given, whatever the source's own count is.
+            self.offset = self.offset.wrapping_sub(timestamp);
+        }
+    }
+
+    fn begin(&mut self, first: &Frame) {
+        self.source = Some(first.layer);
+        self.wanted = self.wanted.filter(|wanted| *wanted != first.layer);
+        self.vp8.begin(first.vp8);
+    }
+
+    fn number(&mut self, frame: &Frame, timestamp: u32) -> Outgoing {
+        let first_sequence = self.next_sequence;
+        self.next_sequence += frame.packets.len() as u64;
+        self.last = Some(Last { timestamp, arrived: frame.arrived.instant });
+        Outgoing { first_sequence, timestamp, vp8: self.vp8.number(frame.vp8) }
+    }
+}
+
+/// VP8's picture id (15 bits) and TL0PICIDX (8 bits), kept running by adding what makes the first frame of a source
+/// follow the last of the one before.
+#[derive(Debug, Default)]
+struct Vp8Continuity {
+    picture_id: u16,
+    tl0: u8,
+    last: Option<Vp8Numbers>,
+}
+
+impl Vp8Continuity {
+    fn begin(&mut self, first: Option<Vp8Numbers>) {
+        let (Some(first), Some(last)) = (first, self.last) else { return };
+        self.picture_id = last.picture_id.wrapping_add(1).wrapping_sub(first.picture_id) & 0x7FFF;
+        if let (Some(first), Some(last)) = (first.tl0, last.tl0) {
+            self.tl0 = last.wrapping_add(1).wrapping_sub(first);
+        }
+    }
+
+    fn number(&mut self, numbers: Option<Vp8Numbers>) -> Option<Vp8Numbers> {
+        let numbers = numbers?;
+        let running = Vp8Numbers {
+            picture_id: numbers.picture_id.wrapping_add(self.picture_id) & 0x7FFF,
+            tl0: numbers.tl0.map(|tl0| tl0.wrapping_add(self.tl0)),
+        };
+        self.last = Some(running);
+        (running != numbers).then_some(running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FrameMaker, start};
+
+    fn video() -> Forward {
+        Forward::new(Codec::Vp8, 40_000, u32::MAX - 10)
+    }
+
+    #[test]
+    fn sequence_numbers_run_on_and_the_first_stand_where_they_were_put() {
+        let (mut forward, mut make) = (video(), FrameMaker::at(start()));
+        make.packets = 3;
+        assert_eq!(forward.frame(&make.delta()), None, "waits for a keyframe");
+        let key = forward.frame(&make.keyframe()).unwrap();
+        assert_eq!((key.first_sequence, key.timestamp), (40_000 & 0x7FFF, u32::MAX - 10));
+        let delta = forward.frame(&make.delta()).unwrap();
+        assert_eq!(delta.first_sequence, key.first_sequence + 3);
+        assert_eq!(delta.timestamp.wrapping_sub(key.timestamp), 2_970, "33 ms, across the wrap");
+    }
+
+    #[test]
+    fn the_host_returns_and_the_viewers_timeline_goes_on_by_the_time_away() {
+        let (mut forward, mut make) = (video(), FrameMaker::at(start()));
+        make.vp8 = Some(Vp8Numbers { picture_id: 0x7FFE, tl0: Some(255) });
+        forward.frame(&make.keyframe()).unwrap();
+        let last = forward.frame(&make.delta()).unwrap();
+        assert_eq!(last.vp8, None, "the first source's numbers are right as they are");
+
+        forward.restart();
+        let mut make = FrameMaker::at(make.now.after(Duration::from_millis(2_967)));
+        make.timestamp = 3_000_000_000;
+        make.vp8 = Some(Vp8Numbers { picture_id: 77, tl0: Some(3) });
+        assert_eq!(forward.frame(&make.delta()), None);
+        let again = forward.frame(&make.keyframe()).unwrap();
+        assert_eq!(again.first_sequence, last.first_sequence + 1);
+        // Three seconds from the last frame, plus the delta that was not for this viewer.
+        assert_eq!(again.timestamp.wrapping_sub(last.timestamp), 90 * 3_033);
+        assert_eq!(again.vp8, Some(Vp8Numbers { picture_id: 0, tl0: Some(1) }), "after 0x7FFF and 0");
+    }
+
+    #[test]
+    fn a_joiner_runs_through_the_gop_and_is_live() {
+        let (mut forward, mut make) = (video(), FrameMaker::at(start()));
+        let gop: Vec<_> = std::iter::once(make.keyframe()).chain((0..29).map(|_| make.delta())).collect();
+        let replayed: Vec<Outgoing> = forward.replay(&gop).map(|(_, outgoing)| outgoing).collect();
+        assert_eq!(replayed.len(), 30);
+        for pair in replayed.windows(2) {
+            assert_eq!(pair[1].timestamp.wrapping_sub(pair[0].timestamp), 90);
+            assert_eq!(pair[1].first_sequence, pair[0].first_sequence + 1);
+        }
+        let live = forward.frame(&make.delta()).unwrap();
+        assert_eq!(live.timestamp.wrapping_sub(replayed[29].timestamp), 2_970);
+    }
+
+    #[test]
+    fn a_replay_after_other_frames_still_only_goes_forward() {
+        let (mut forward, mut make) = (video(), FrameMaker::at(start()));
+        let before = forward.frame(&make.keyframe()).unwrap();
+        forward.restart();
+        let gop: Vec<_> = std::iter::once(make.keyframe()).chain((0..99).map(|_| make.delta())).collect();
+        let first = forward.replay(&gop[..50]).next().unwrap().1;
+        let ahead = first.timestamp.wrapping_sub(before.timestamp);
+        assert!((1..90_000 * 10).contains(&ahead), "{ahead}");
+    }
+
+    #[test]
+    fn layers_change_at_keyframes_only() {
+        let (mut forward, mut high) = (video(), FrameMaker::at(start()));
+        let mut low = FrameMaker::at(start());
+        low.layer = Layer(1);
+        forward.frame(&high.keyframe()).unwrap();
+        assert_eq!(forward.frame(&low.keyframe()), None, "nobody asked for it");
+        forward.prefer(Layer(1));
+        assert_eq!(forward.frame(&low.delta()), None);
+        assert!(forward.frame(&high.delta()).is_some(), "the old layer goes on until then");
+        assert!(forward.frame(&low.keyframe()).is_some());
+        assert_eq!(forward.frame(&high.delta()), None);
+        assert_eq!(forward.layer(), Some(Layer(1)));
+    }
+
+    #[test]
+    fn a_layer_that_falls_silent_is_left() {
+        let (mut forward, mut high) = (video(), FrameMaker::at(start()));
+        let mut low = FrameMaker::at(start());
+        low.layer = Layer(1);
+        forward.frame(&high.keyframe()).unwrap();
+        low.now = low.now.after(Duration::from_millis(999));
+        assert_eq!(forward.frame(&low.keyframe()), None);
+        assert!(forward.frame(&low.keyframe()).is_some());
+    }
+
+    #[test]
+    fn sound_starts_anywhere() {
+        let mut forward = Forward::new(Codec::Opus, 1, 2);
+        let mut make = FrameMaker::at(start());
+        make.kind = Kind::Audio;
+        make.interval = Duration::from_millis(20);
+        let first = forward.frame(&make.delta()).unwrap();
+        let second = forward.frame(&make.delta()).unwrap();
+        assert_eq!(second.timestamp - first.timestamp, 960);
+    }
+}

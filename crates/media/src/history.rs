@@ -1,0 +1,176 @@
+//! What one viewer was sent, so that a lost packet can be sent again: one small record a frame, the bytes stay shared.
+//! And how much may be sent again, because resends without limit are what makes a congested link collapse.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use haul_model::Frame;
+
+use crate::{forward::Outgoing, sequence};
+
+/// The most frames remembered: four seconds at 30 a second. The oldest is forgotten first.
+pub const MAX_FRAMES: usize = 128;
+/// How often one packet is sent again at most.
+pub const MAX_RESENDS: u8 = 6;
+/// So many packets may be sent again within a round trip in any case; beyond them, half of what was sent in the last.
+pub const MIN_RESENDS_A_ROUND: u32 = 32;
+/// The most packets whose resends are remembered one by one. The oldest is forgotten first.
+const MAX_RECENT: usize = 256;
+
+/// A packet that was sent, enough to build the identical one again.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a> {
+    /// Its extended sequence number.
+    pub sequence: u64,
+    /// How its frame was numbered.
+    pub outgoing: Outgoing,
+    /// The frame it is part of.
+    pub frame: &'a Frame,
+    /// Which of the frame's packets it is.
+    pub index: usize,
+}
+
+/// The frames sent to one viewer on one stream.
+#[derive(Debug, Default)]
+pub struct History {
+    /// In order of sending, so in order of sequence numbers.
+    frames: VecDeque<(Outgoing, Arc<Frame>)>,
+}
+
+impl History {
+    /// Remembers a frame that is being sent.
+    pub fn push(&mut self, outgoing: Outgoing, frame: Arc<Frame>) {
+        if self.frames.len() == MAX_FRAMES {
+            self.frames.pop_front();
+        }
+        self.frames.push_back((outgoing, frame));
+    }
+
+    /// The packet with this sequence number, if it is still remembered.
+    pub fn find(&self, sequence: u16) -> Option<Sent<'_>> {
+        let (newest, newest_frame) = self.frames.back()?;
+        let sequence = sequence::nearest(newest.first_sequence + newest_frame.packets.len() as u64, sequence);
+        let after = self.frames.partition_point(|(outgoing, _)| outgoing.first_sequence <= sequence);
+        let (outgoing, frame) = self.frames.get(after.checked_sub(1)?)?;
+        let index = (sequence - outgoing.first_sequence) as usize;
+        (index < frame.packets.len()).then_some(Sent { sequence, outgoing: *outgoing, frame, index })
+    }
+}
+
+/// How much one viewer may have sent again: each packet once a round trip and [`MAX_RESENDS`] times in all, and all
+/// together a share of what is sent anyway.
+#[derive(Debug, Default)]
+pub struct ResendBudget {
+    /// When the current round trip began.
+    round: Option<Instant>,
+    /// Packets sent in this round trip and in the last.
+    sent: (u32, u32),
+    /// Packets sent again in this round trip.
+    resent: u32,
+    /// Packets sent again lately: sequence number, when last, how often.
+    recent: VecDeque<(u64, Instant, u8)>,
+}
+
+impl ResendBudget {
+    /// So many packets were sent for the first time.
+    pub fn sent(&mut self, packets: u32) {
+        self.sent.0 = self.sent.0.saturating_add(packets);
+    }
+
+    /// Whether `sequence` may be sent again now; if so, it is taken as sent.
+    pub fn allows(&mut self, sequence: u64, round_trip: Duration, now: Instant) -> bool {
+        if self.round.is_none_or(|began| now.saturating_duration_since(began) >= round_trip) {
+            self.round = Some(now);
+            self.sent = (0, self.sent.0);
+            self.resent = 0;
+        }
+        if self.resent >= MIN_RESENDS_A_ROUND.max(self.sent.1.max(self.sent.0) / 2) {
+            return false;
+        }
+        match self.recent.iter_mut().find(|(known, ..)| *known == sequence) {
+            Some((_, last, times)) => {
+                if *times == MAX_RESENDS || now.saturating_duration_since(*last) < round_trip {
+                    return false;
+                }
+                *last = now;
+                *times += 1;
+            }
+            None => {
+                if self.recent.len() == MAX_RECENT {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back((sequence, now, 1));
+            }
+        }
+        self.resent += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FrameMaker, start};
+
+    const ROUND_TRIP: Duration = Duration::from_millis(50);
+
+    fn after(ms: u64) -> Instant {
+        start().instant + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn packets_are_found_by_their_wrapped_numbers() {
+        let (mut history, mut make) = (History::default(), FrameMaker::at(start()));
+        make.packets = 3;
+        let mut first_sequence = 65_530;
+        for timestamp in 0..5 {
+            history.push(Outgoing { first_sequence, timestamp, vp8: None }, make.delta());
+            first_sequence += 3;
+        }
+        let sent = history.find(1).unwrap();
+        assert_eq!((sent.sequence, sent.outgoing.timestamp, sent.index), (65_537, 2, 1));
+        assert_eq!(history.find(65_530).unwrap().index, 0);
+        assert!(history.find(65_529).is_none(), "before the first");
+        assert!(history.find(9).is_none(), "not sent yet");
+    }
+
+    #[test]
+    fn the_oldest_frame_is_forgotten_first() {
+        let (mut history, mut make) = (History::default(), FrameMaker::at(start()));
+        for first_sequence in 0..=MAX_FRAMES as u64 {
+            history.push(Outgoing { first_sequence, timestamp: 0, vp8: None }, make.delta());
+        }
+        assert!(history.find(0).is_none());
+        assert!(history.find(1).is_some());
+    }
+
+    #[test]
+    fn a_packet_goes_once_a_round_trip_and_six_times_in_all() {
+        let mut budget = ResendBudget::default();
+        assert!(budget.allows(7, ROUND_TRIP, after(0)));
+        assert!(!budget.allows(7, ROUND_TRIP, after(49)));
+        let times = (1..100).filter(|round| budget.allows(7, ROUND_TRIP, after(round * 50))).count();
+        assert_eq!(times, usize::from(MAX_RESENDS) - 1);
+    }
+
+    #[test]
+    fn a_round_trip_carries_half_of_what_the_last_one_did() {
+        let mut budget = ResendBudget::default();
+        budget.sent(200);
+        assert!(budget.allows(0, ROUND_TRIP, after(0)));
+        let allowed = (1..1_000).filter(|sequence| budget.allows(*sequence, ROUND_TRIP, after(10))).count();
+        assert_eq!(allowed, 99);
+        assert!(!budget.allows(5_000, ROUND_TRIP, after(49)));
+        assert!(budget.allows(5_000, ROUND_TRIP, after(50)));
+    }
+
+    #[test]
+    fn a_quiet_stream_may_still_repair_itself() {
+        let mut budget = ResendBudget::default();
+        let allowed = (0..1_000).filter(|sequence| budget.allows(*sequence, ROUND_TRIP, after(0))).count();
+        assert_eq!(allowed, MIN_RESENDS_A_ROUND as usize);
+    }
+}

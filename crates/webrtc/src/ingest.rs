@@ -1,0 +1,195 @@
+//! A publisher's media: packets become frames, and frames go to the relay.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use haul_media::{Assembled, Assembly, Broadcast, ClockMap, Packet, Publication, Relay, Source, Wish};
+use haul_model::{Codec, Kind, Layer, Now};
+use rtc::{
+    rtcp::{
+        self, payload_feedbacks::picture_loss_indication::PictureLossIndication, sender_report::SenderReport,
+    },
+    rtp,
+};
+
+use crate::{
+    mailbox::{Command, Mailbox},
+    sdp::Offer,
+    slab::Key,
+    stats::Counters,
+};
+
+/// A publisher's media side.
+pub(crate) struct Ingest {
+    relay: Arc<Relay>,
+    offer: Offer,
+    /// The broadcast on the relay, once connected. Dropping it ends the broadcast.
+    publication: Option<Publication>,
+    wishes: Arc<Wishes>,
+    /// Which SSRC is which simulcast layer, as the packets say. At most one a layer.
+    layers: Vec<(u32, Layer)>,
+    /// One for each kind and layer that packets have come for.
+    streams: Vec<Stream>,
+}
+
+struct Stream {
+    ssrc: u32,
+    kind: Kind,
+    layer: Layer,
+    assembly: Assembly,
+}
+
+/// What the relay wants from this publisher. Written by any thread, read by the publisher's shard.
+pub(crate) struct Wishes {
+    mailbox: Arc<Mailbox>,
+    session: Key,
+    /// Layers that a keyframe is wanted of, one bit each. While any is set, a command is under way.
+    layers: AtomicU8,
+}
+
+impl Source for Wishes {
+    fn request_keyframe(&self, layer: Layer) {
+        if self.layers.fetch_or(1 << layer.0, Ordering::AcqRel) == 0 {
+            self.mailbox.command(Command::Keyframes(self.session));
+        }
+    }
+
+    fn replaced(&self) {
+        self.mailbox.command(Command::Replaced(self.session));
+    }
+}
+
+impl Ingest {
+    pub(crate) fn new(offer: Offer, relay: Arc<Relay>, mailbox: Arc<Mailbox>, session: Key) -> Self {
+        Self {
+            relay,
+            offer,
+            publication: None,
+            wishes: Arc::new(Wishes { mailbox, session, layers: AtomicU8::new(0) }),
+            layers: Vec::new(),
+            streams: Vec::new(),
+        }
+    }
+
+    /// Media may come: the broadcast begins.
+    pub(crate) fn connected(&mut self) {
+        let broadcast = Broadcast {
+            video: self.offer.video.as_ref().map(|format| format.track()),
+            audio: self.offer.audio.as_ref().map(|format| format.track()),
+        };
+        self.publication = Some(self.relay.publish(broadcast, self.wishes.clone()));
+    }
+
+    /// A stream has said which layer it is.
+    pub(crate) fn layer(&mut self, ssrc: u32, rid: &str) {
+        let Some(index) = self.offer.rids.iter().position(|known| known == rid) else { return };
+        let layer = Layer(index as u8);
+        self.layers.retain(|(_, known)| *known != layer);
+        self.layers.push((ssrc, layer));
+    }
+
+    /// Takes a packet. Frames that it completes go to the relay.
+    pub(crate) fn packet(&mut self, now: Now, packet: rtp::Packet, counters: &Counters) {
+        let rtp::Packet { header, payload } = packet;
+        let Some(codec) = self.codec(header.payload_type) else {
+            counters.rtp_unknown.add(1);
+            return;
+        };
+        counters.rtp_packets_in.add(1);
+        counters.rtp_bytes_in.add(payload.len() as u64);
+        let index = self.stream(header.ssrc, codec);
+        let packet = Packet {
+            sequence: header.sequence_number,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            payload,
+        };
+        self.drive(index, now, counters, |assembly| assembly.push(now, packet));
+    }
+
+    /// Takes a report of which timestamp belongs to which instant of the publisher's clock.
+    pub(crate) fn sender_report(&self, now: Now, report: &SenderReport) {
+        let Some(stream) = self.streams.iter().find(|stream| stream.ssrc == report.ssrc) else { return };
+        if let Some(publication) = &self.publication {
+            publication.clock_map(ClockMap {
+                kind: stream.kind,
+                layer: stream.layer,
+                ntp: report.ntp_time,
+                timestamp: report.rtp_time,
+                arrived: now.instant,
+            });
+        }
+    }
+
+    /// Gives up what was waited for long enough.
+    pub(crate) fn handle_timeout(&mut self, now: Now, counters: &Counters) {
+        for index in 0..self.streams.len() {
+            if self.streams[index].assembly.poll_timeout().is_some_and(|at| at <= now.instant) {
+                self.drive(index, now, counters, |assembly| assembly.handle_timeout(now));
+            }
+        }
+    }
+
+    /// When to call [`Ingest::handle_timeout`].
+    pub(crate) fn poll_timeout(&self) -> Option<std::time::Instant> {
+        self.streams.iter().filter_map(|stream| stream.assembly.poll_timeout()).min()
+    }
+
+    /// The keyframe requests that the relay wants sent.
+    pub(crate) fn take_requests(&self) -> Vec<Box<dyn rtcp::Packet>> {
+        let layers = self.wishes.layers.swap(0, Ordering::AcqRel);
+        let wanted = |stream: &&Stream| stream.kind == Kind::Video && layers & (1 << stream.layer.0) != 0;
+        let request = |stream: &Stream| -> Box<dyn rtcp::Packet> {
+            Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc: stream.ssrc })
+        };
+        self.streams.iter().filter(wanted).map(request).collect()
+    }
+
+    fn codec(&self, payload_type: u8) -> Option<Codec> {
+        let formats = self.offer.video.iter().chain(&self.offer.audio);
+        formats.into_iter().find(|format| format.payload_type == payload_type).map(|format| format.codec)
+    }
+
+    /// The stream of `ssrc`. A new SSRC takes the place of what came before in its kind and layer.
+    fn stream(&mut self, ssrc: u32, codec: Codec) -> usize {
+        let kind = codec.kind();
+        if let Some(index) = self.streams.iter().position(|s| s.ssrc == ssrc && s.kind == kind) {
+            return index;
+        }
+        let known = self.layers.iter().find(|(known, _)| *known == ssrc && kind == Kind::Video);
+        let layer = known.map_or(Layer(0), |(_, layer)| *layer);
+        let stream = Stream { ssrc, kind, layer, assembly: Assembly::new(codec, layer) };
+        match self.streams.iter().position(|s| s.kind == kind && s.layer == layer) {
+            Some(index) => {
+                self.streams[index] = stream;
+                index
+            }
+            None => {
+                self.streams.push(stream);
+                self.streams.len() - 1
+            }
+        }
+    }
+
+    fn drive(&mut self, index: usize, now: Now, counters: &Counters, step: impl FnOnce(&mut Assembly)) {
+        let stream = &mut self.streams[index];
+        let before = stream.assembly.counts();
+        step(&mut stream.assembly);
+        let after = stream.assembly.counts();
+        counters.frames_in.add(after.frames - before.frames);
+        counters.keyframes_in.add(after.keyframes - before.keyframes);
+        counters.packets_lost.add(after.lost - before.lost);
+        counters.frames_dropped.add(after.dropped - before.dropped);
+        while let Some(assembled) = stream.assembly.poll() {
+            match (assembled, &self.publication) {
+                (Assembled::Frame(frame), Some(publication)) => publication.frame(Arc::new(frame)),
+                (Assembled::KeyframeNeeded, Some(_)) => {
+                    self.relay.request_keyframe(stream.layer, Wish::Loss, now.instant);
+                }
+                (_, None) => {}
+            }
+        }
+    }
+}

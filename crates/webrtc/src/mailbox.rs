@@ -1,0 +1,212 @@
+//! How everybody else reaches a shard: commands from the async side, frames from relays, wishes for its publishers.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use haul_media::{Delivery, Relay, RelayEvent, Sink};
+use haul_model::{LiveId, SessionId};
+use tokio::sync::oneshot;
+
+use crate::{Answer, OfferError, Role, slab::Key};
+
+/// The most commands that wait. A further offer is refused with [`OfferError::Full`].
+pub(crate) const MAX_COMMANDS: usize = 1_024;
+/// The most frames that wait: about a second of a hundred lives. A further one is dropped, and the relay lets its layer
+/// go on at the next keyframe.
+pub(crate) const MAX_FRAMES: usize = 4_096;
+
+/// What a shard is told to do.
+pub(crate) enum Command {
+    Offer(Box<OfferCommand>),
+    /// End a session; the reply says whether there was one.
+    Close(SessionId, oneshot::Sender<bool>),
+    /// End every session and take no more.
+    Drain(oneshot::Sender<()>),
+    /// A relay wishes for keyframes from a publisher; which ones, its source knows.
+    Keyframes(Key),
+    /// Another publisher has taken a publisher's place.
+    Replaced(Key),
+    /// End every session, and the thread.
+    Stop,
+}
+
+/// An offer to answer.
+pub(crate) struct OfferCommand {
+    pub(crate) role: Role,
+    pub(crate) session: SessionId,
+    pub(crate) live: LiveId,
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) sdp: String,
+    pub(crate) reply: oneshot::Sender<Result<Answer, OfferError>>,
+}
+
+/// Names a feed (one relay on one shard). Never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct FeedKey(pub(crate) u64);
+
+/// A shard's mailbox.
+pub(crate) struct Mailbox {
+    /// A lock, because everybody writes and the order of a relay's events must hold. It is held to append one entry or
+    /// to take all of them, and never while waiting.
+    letters: Mutex<Letters>,
+    waker: mio::Waker,
+}
+
+#[derive(Default)]
+struct Letters {
+    commands: VecDeque<Command>,
+    events: VecDeque<(FeedKey, RelayEvent)>,
+    /// The shard is about to wait, or waiting: whoever writes next must wake it. So a busy shard costs no system call.
+    asleep: bool,
+    /// The shard is gone.
+    closed: bool,
+}
+
+impl Mailbox {
+    pub(crate) fn new(waker: mio::Waker) -> Self {
+        Self { letters: Mutex::default(), waker }
+    }
+
+    /// Leaves a command. False if the shard is gone, or the command is an offer and there are too many.
+    pub(crate) fn command(&self, command: Command) -> bool {
+        let mut letters = self.lock();
+        let full = letters.commands.len() >= MAX_COMMANDS && matches!(command, Command::Offer(_));
+        if letters.closed || full {
+            return false;
+        }
+        letters.commands.push_back(command);
+        self.wake(letters);
+        true
+    }
+
+    /// Takes everything there is into `commands` and `events`, which must be empty.
+    pub(crate) fn take(
+        &self,
+        commands: &mut VecDeque<Command>,
+        events: &mut VecDeque<(FeedKey, RelayEvent)>,
+    ) {
+        let mut letters = self.lock();
+        std::mem::swap(&mut letters.commands, commands);
+        std::mem::swap(&mut letters.events, events);
+        letters.asleep = false;
+    }
+
+    /// Says that the shard is going to wait. False if there is something to do instead.
+    pub(crate) fn sleep(&self) -> bool {
+        let mut letters = self.lock();
+        letters.asleep = letters.commands.is_empty() && letters.events.is_empty();
+        letters.asleep
+    }
+
+    /// Says that the shard is gone. What waits is dropped, and so are the replies it asks for.
+    pub(crate) fn close(&self) {
+        let mut letters = self.lock();
+        letters.closed = true;
+        let dropped = (std::mem::take(&mut letters.commands), std::mem::take(&mut letters.events));
+        drop(letters);
+        drop(dropped);
+    }
+
+    fn event(&self, feed: FeedKey, event: RelayEvent) -> Delivery {
+        let mut letters = self.lock();
+        let refusable = matches!(event, RelayEvent::Frame(_) | RelayEvent::ClockMap(_));
+        if letters.closed || (refusable && letters.events.len() >= MAX_FRAMES) {
+            return Delivery::Refused;
+        }
+        letters.events.push_back((feed, event));
+        self.wake(letters);
+        Delivery::Taken
+    }
+
+    fn wake(&self, mut letters: MutexGuard<'_, Letters>) {
+        let asleep = std::mem::take(&mut letters.asleep);
+        drop(letters);
+        if asleep {
+            // Fails only if the shard's poll is gone, and then nobody is left to wake.
+            let _: io::Result<()> = self.waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A shard as a relay sees it.
+pub(crate) struct FeedSink {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) feed: FeedKey,
+    pub(crate) counters: Arc<crate::stats::Counters>,
+}
+
+impl Sink for FeedSink {
+    fn deliver(&self, event: RelayEvent) -> Delivery {
+        let is_frame = matches!(event, RelayEvent::Frame(_));
+        let delivery = self.mailbox.event(self.feed, event);
+        if is_frame && delivery == Delivery::Refused {
+            self.counters.queue_full_drops.add(1);
+        }
+        delivery
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox() -> (mio::Poll, Mailbox) {
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        (poll, Mailbox::new(waker))
+    }
+
+    fn woken(poll: &mut mio::Poll) -> bool {
+        let mut events = mio::Events::with_capacity(4);
+        poll.poll(&mut events, Some(std::time::Duration::ZERO)).unwrap();
+        !events.is_empty()
+    }
+
+    #[test]
+    fn only_a_sleeping_shard_is_woken_and_once() {
+        let (mut poll, mailbox) = mailbox();
+        mailbox.event(FeedKey(1), RelayEvent::Ended);
+        assert!(!woken(&mut poll), "it will look before it sleeps");
+        assert!(!mailbox.sleep(), "there is something to do");
+        mailbox.take(&mut VecDeque::new(), &mut VecDeque::new());
+        assert!(mailbox.sleep());
+        mailbox.event(FeedKey(1), RelayEvent::Ended);
+        mailbox.event(FeedKey(1), RelayEvent::Ended);
+        assert!(woken(&mut poll));
+        assert!(!woken(&mut poll));
+    }
+
+    #[test]
+    fn a_full_queue_refuses_frames_but_not_what_must_be_known() {
+        let (_poll, mailbox) = mailbox();
+        let map = RelayEvent::ClockMap(haul_media::ClockMap {
+            kind: haul_model::Kind::Audio,
+            layer: haul_model::Layer(0),
+            ntp: 0,
+            timestamp: 0,
+            arrived: std::time::Instant::now(),
+        });
+        for _ in 0..MAX_FRAMES {
+            assert_eq!(mailbox.event(FeedKey(1), map.clone()), Delivery::Taken);
+        }
+        assert_eq!(mailbox.event(FeedKey(1), map), Delivery::Refused);
+        assert_eq!(mailbox.event(FeedKey(1), RelayEvent::Ended), Delivery::Taken);
+    }
+
+    #[test]
+    fn a_closed_mailbox_drops_the_replies_it_owes() {
+        let (_poll, mailbox) = mailbox();
+        let (reply, mut answer) = oneshot::channel();
+        mailbox.command(Command::Drain(reply));
+        mailbox.close();
+        assert!(answer.try_recv().is_err());
+        assert!(!mailbox.command(Command::Stop));
+    }
+}

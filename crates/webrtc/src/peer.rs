@@ -1,0 +1,418 @@
+//! One peer's control plane: `rtc`'s connection, and what it takes to make it work with the clients there are.
+//!
+//! It decides nothing about media. Datagrams that were found to belong to it go in, datagrams go out through the
+//! outbox, and what happened comes back as events.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use rtc::{
+    peer_connection::{
+        RTCPeerConnection,
+        event::{RTCPeerConnectionEvent, RTCTrackEvent},
+        message::RTCMessage,
+        state::{RTCIceConnectionState, RTCPeerConnectionState},
+        transport::RTCDtlsTransportState,
+    },
+    rtcp, rtp,
+    sansio::Protocol,
+    shared::{TaggedBytesMut, TransportContext, TransportProtocol},
+    statistics::StatsSelector,
+};
+
+use crate::{
+    OfferError, Role,
+    connection::{Built, GCM, Handle, Identity, SHA1, Terms, build},
+    hello, keys,
+    outbox::Outbox,
+    seal::Profile,
+    stun, tap,
+};
+
+/// The most datagrams of a client's first DTLS flight that are held; a browser's is two.
+const MAX_HELD: usize = 16;
+/// When our own first DTLS flight is sent again (ffmpeg discards it while it is not listening yet; `rtc` itself would
+/// wait a second).
+const HELLO_AGAIN: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
+/// A connected viewer's connection has nothing to do that is more urgent than this.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// Content type of a DTLS alert (RFC 5246, 6.2.1).
+const DTLS_ALERT: u8 = 21;
+const DTLS_HANDSHAKE: u8 = 22;
+
+/// What happened to a peer.
+pub(crate) enum PeerEvent {
+    /// ICE and DTLS are up.
+    Connected {
+        /// The SRTP profile in use.
+        profile: Profile,
+        /// Its keying material (see [`keys::Captured`]).
+        material: Vec<u8>,
+        /// We are the DTLS client.
+        client: bool,
+    },
+    /// The client has no AES-GCM: the connection was rebuilt with SHA-1.
+    FellBack,
+    /// A simulcast layer has shown itself.
+    Layer { ssrc: u32, rid: String },
+    /// A decrypted packet of a negotiated stream.
+    Rtp(rtp::Packet),
+    /// RTCP packets.
+    Rtcp(Vec<Box<dyn rtcp::Packet>>),
+    /// So many datagrams did not decrypt or parse.
+    Undecrypted(u64),
+    /// So many NACKs were sent.
+    NacksSent(u64),
+    /// The peer said goodbye.
+    Closed,
+    /// The connection can't be used any more.
+    Failed,
+}
+
+/// One peer.
+pub(crate) struct Peer {
+    identity: Identity,
+    terms: Terms,
+    connection: RTCPeerConnection,
+    keys: keys::Captured,
+    tap: tap::Reader,
+    /// Any of our senders or receivers, through which RTCP is sent.
+    handle: Option<Handle>,
+    /// Where to send to: whence the client last nominated.
+    remote: Option<SocketAddr>,
+    /// A nominating check that `rtc` may have to see again: it leaves one unanswered while its own check of the pair is
+    /// under way, and forgets the nomination.
+    nomination: Option<(SocketAddr, Vec<u8>)>,
+    /// ICE has a pair.
+    reachable: bool,
+    connected: bool,
+    /// The client's first DTLS flight, until ICE is up and it is whole, so that its SRTP profiles can be read.
+    held: Vec<Vec<u8>>,
+    /// The profiles were read and the flight let through (or there is none to come).
+    decided: bool,
+    /// The client has no GCM, and this is the second connection.
+    fell_back: bool,
+    /// Our own first flight was sent.
+    called: bool,
+    /// That flight while it is unanswered.
+    hello: Option<Hello>,
+    /// A DTLS alert has come: see whether it was a goodbye.
+    alerted: bool,
+    /// SRTP datagrams given to `rtc` since the tap was last read.
+    undecrypted: u64,
+    /// When `rtc`'s timers last ran.
+    ticked: Instant,
+}
+
+struct Hello {
+    flight: Vec<Vec<u8>>,
+    sent: Instant,
+    repeats: usize,
+}
+
+impl Peer {
+    /// Sets a connection up. Returns it with `rtc`'s answer, which is for [`Offer::complete`].
+    pub(crate) fn new(identity: Identity, terms: Terms, now: Instant) -> Result<(Self, String), OfferError> {
+        let we_connect = terms.offer.we_connect;
+        // As the client we name the profiles, in our order. As the server we take the client's order, so name one.
+        let profiles = if we_connect { vec![GCM, SHA1] } else { vec![GCM] };
+        let Built { connection, keys, tap, handle, answer } = build(&identity, &terms, profiles, now)?;
+        let peer = Self {
+            identity,
+            terms,
+            connection,
+            keys,
+            tap,
+            handle,
+            remote: None,
+            nomination: None,
+            reachable: false,
+            connected: false,
+            held: Vec::new(),
+            decided: we_connect,
+            fell_back: false,
+            called: false,
+            hello: None,
+            alerted: false,
+            undecrypted: 0,
+            ticked: now,
+        };
+        Ok((peer, answer))
+    }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Whether a path to the client was found.
+    pub(crate) fn reachable(&self) -> bool {
+        self.reachable
+    }
+
+    /// Where to send to, once known.
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// Whether `datagram` was made by somebody who knows our password.
+    pub(crate) fn authentic(&self, datagram: &[u8]) -> bool {
+        stun::authentic(datagram, &self.terms.password, self.identity.crypto())
+    }
+
+    /// Takes an authentic connectivity check.
+    pub(crate) fn check(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], nominates: bool) {
+        if nominates {
+            self.remote = Some(from);
+            if !self.connected {
+                self.nomination = Some((from, datagram.to_vec()));
+            }
+        }
+        self.feed(now, from, datagram);
+    }
+
+    /// Takes any other STUN message from a known address.
+    pub(crate) fn stun(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.feed(now, from, datagram);
+        if !self.reachable
+            && stun::is_success(datagram)
+            && let Some((from, check)) = self.nomination.clone()
+        {
+            self.feed(now, from, &check);
+        }
+    }
+
+    /// Takes a DTLS datagram from a known address.
+    pub(crate) fn dtls(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.hello = None;
+        if !self.decided {
+            if self.held.len() < MAX_HELD {
+                self.held.push(datagram.to_vec());
+            }
+            return;
+        }
+        self.alerted |= datagram.first() == Some(&DTLS_ALERT);
+        self.feed(now, from, datagram);
+    }
+
+    /// Takes a protected RTP or RTCP packet from a known address.
+    pub(crate) fn srtp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.undecrypted += 1;
+        self.feed(now, from, datagram);
+    }
+
+    /// Sends RTCP to the peer. There is one SRTCP sender per connection, `rtc`'s, so that no index is used twice.
+    pub(crate) fn write_rtcp(&mut self, now: Instant, packets: Vec<Box<dyn rtcp::Packet>>) {
+        // Fails only before the handshake is complete and after the end, when there is nobody to tell.
+        let _ = match self.handle {
+            Some(Handle::Sender(id)) => {
+                self.connection.rtp_sender(id).map(|mut s| s.write_rtcp(now, packets))
+            }
+            Some(Handle::Receiver(id)) => {
+                self.connection.rtp_receiver(id).map(|mut r| r.write_rtcp(now, packets))
+            }
+            None => None,
+        };
+    }
+
+    /// When to call [`Peer::handle_timeout`].
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        let idle = self.connected && self.terms.role == Role::Viewer;
+        let rtc = self.connection.poll_timeout();
+        let rtc = if idle { rtc.map(|at| at.max(self.ticked + IDLE_TICK)) } else { rtc };
+        let hello = self.hello.as_ref().and_then(|hello| Some(hello.sent + *HELLO_AGAIN.get(hello.repeats)?));
+        rtc.into_iter().chain(hello).min()
+    }
+
+    /// Does what time has made due. [`Peer::settle`] afterwards.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, outbox: &mut Outbox) {
+        if self.connection.poll_timeout().is_some_and(|at| at <= now) {
+            self.ticked = now;
+            // Fails on a closed connection, which is as good as done.
+            let _ = self.connection.handle_timeout(now);
+        }
+        if let (Some(hello), Some(remote)) = (&mut self.hello, self.remote)
+            && HELLO_AGAIN.get(hello.repeats).is_some_and(|wait| hello.sent + *wait <= now)
+        {
+            hello.sent = now;
+            hello.repeats += 1;
+            for datagram in &hello.flight {
+                outbox.copy(remote, datagram);
+            }
+        }
+    }
+
+    /// Sends what is to be sent and tells what happened, after anything was taken in.
+    pub(crate) fn settle(&mut self, now: Instant, outbox: &mut Outbox, events: &mut Vec<PeerEvent>) {
+        loop {
+            let mut quiet = true;
+            while let Some(event) = self.connection.poll_event() {
+                quiet = false;
+                self.react(now, event, events);
+            }
+            self.transmit(now, outbox);
+            if self.reachable && !self.held.is_empty() && self.release_hello(now, events) {
+                quiet = false;
+            }
+            if quiet {
+                break;
+            }
+        }
+        while let Some(message) = self.connection.poll_read() {
+            if let RTCMessage::RtpPacket(_, packet) = message.message {
+                events.push(PeerEvent::Rtp(packet));
+            }
+        }
+        let passed = self.tap.take();
+        let undecrypted = std::mem::take(&mut self.undecrypted).saturating_sub(passed.datagrams_in);
+        if undecrypted > 0 {
+            events.push(PeerEvent::Undecrypted(undecrypted));
+        }
+        if passed.nacks_out > 0 {
+            events.push(PeerEvent::NacksSent(passed.nacks_out));
+        }
+        if !passed.rtcp.is_empty() {
+            events.push(PeerEvent::Rtcp(passed.rtcp));
+        }
+        if std::mem::take(&mut self.alerted) && self.connected && self.dtls_ended() {
+            events.push(PeerEvent::Closed);
+        }
+    }
+
+    /// Says goodbye (DTLS close_notify).
+    pub(crate) fn close(&mut self, now: Instant, outbox: &mut Outbox) {
+        // Fails if parts of it were closed already.
+        let _ = self.connection.close();
+        self.transmit(now, outbox);
+    }
+
+    fn feed(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let transport = TransportContext {
+            local_addr: self.terms.local,
+            peer_addr: from,
+            transport_protocol: TransportProtocol::UDP,
+            ecn: None,
+        };
+        // It reports no errors itself, see `undecrypted`.
+        let _ =
+            self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) });
+    }
+
+    fn transmit(&mut self, now: Instant, outbox: &mut Outbox) {
+        let mut flight = Vec::new();
+        while let Some(datagram) = self.connection.poll_write() {
+            let bytes = &datagram.message[..];
+            // Checks are answered where they came from; all else goes where the client last nominated.
+            let to = match stun::kind(bytes) {
+                stun::Kind::Stun => datagram.transport.peer_addr,
+                _ => self.remote.unwrap_or(datagram.transport.peer_addr),
+            };
+            if self.terms.offer.we_connect && !self.connected && bytes.first() == Some(&DTLS_HANDSHAKE) {
+                flight.push(bytes.to_vec());
+            }
+            outbox.copy(to, bytes);
+        }
+        if !flight.is_empty() && !std::mem::replace(&mut self.called, true) {
+            self.hello = Some(Hello { flight, sent: now, repeats: 0 });
+        }
+    }
+
+    fn react(&mut self, now: Instant, event: RTCPeerConnectionEvent, events: &mut Vec<PeerEvent>) {
+        match event {
+            RTCPeerConnectionEvent::OnIceConnectionStateChangeEvent(RTCIceConnectionState::Connected) => {
+                self.reachable = true;
+                // As the client, the first flight is made by this event but let out by the timer only.
+                let _ = self.connection.handle_timeout(now);
+            }
+            RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) => match state {
+                RTCPeerConnectionState::Connected if !self.connected => {
+                    self.connected = true;
+                    self.hello = None;
+                    self.nomination = None;
+                    events.push(self.connected_event(now));
+                }
+                RTCPeerConnectionState::Failed => events.push(PeerEvent::Failed),
+                _ => {}
+            },
+            RTCPeerConnectionEvent::OnTrack(RTCTrackEvent::OnOpen(track)) => {
+                if let Some(rid) = track.rid {
+                    events.push(PeerEvent::Layer { ssrc: track.ssrc, rid });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn connected_event(&mut self, now: Instant) -> PeerEvent {
+        let report = self.connection.get_stats(now, StatsSelector::None);
+        let name = report.transport().map(|transport| transport.srtp_cipher.clone()).unwrap_or_default();
+        match Profile::from_name(&name) {
+            Some(profile) => PeerEvent::Connected {
+                profile,
+                material: self.keys.take(),
+                client: self.terms.offer.we_connect,
+            },
+            None => PeerEvent::Failed,
+        }
+    }
+
+    /// Lets the client's first flight through once its SRTP profiles are known; to a new connection if it has no GCM.
+    /// Returns whether anything was done.
+    fn release_hello(&mut self, now: Instant, events: &mut Vec<PeerEvent>) -> bool {
+        let Some(remote) = self.remote else { return false };
+        if !self.fell_back {
+            let profiles = match hello::srtp_profiles(&self.held) {
+                Some(profiles) => profiles,
+                None if self.held.len() < MAX_HELD => return false,
+                // If that much is not enough, it is for `rtc` to refuse.
+                None => vec![hello::GCM],
+            };
+            if !profiles.contains(&hello::GCM) {
+                self.fall_back(now, events);
+                return true;
+            }
+        }
+        self.decided = true;
+        for datagram in std::mem::take(&mut self.held) {
+            self.feed(now, remote, &datagram);
+        }
+        true
+    }
+
+    /// Builds the connection again with SHA-1. Credentials, certificate and SSRCs stay, so the answer is still true;
+    /// the path is found again from the nominating check.
+    fn fall_back(&mut self, now: Instant, events: &mut Vec<PeerEvent>) {
+        self.fell_back = true;
+        let Ok(built) = build(&self.identity, &self.terms, vec![SHA1], now) else {
+            self.held.clear();
+            events.push(PeerEvent::Failed);
+            return;
+        };
+        self.connection = built.connection;
+        self.keys = built.keys;
+        self.tap = built.tap;
+        self.handle = built.handle;
+        self.reachable = false;
+        events.push(PeerEvent::FellBack);
+        if let Some((from, check)) = self.nomination.clone() {
+            self.feed(now, from, &check);
+        }
+    }
+
+    fn dtls_ended(&mut self) -> bool {
+        let state = match self.handle {
+            Some(Handle::Sender(id)) => {
+                self.connection.rtp_sender(id).and_then(|sender| sender.transport().map(|dtls| dtls.state()))
+            }
+            Some(Handle::Receiver(id)) => self
+                .connection
+                .rtp_receiver(id)
+                .and_then(|receiver| receiver.transport().map(|dtls| dtls.state())),
+            None => None,
+        };
+        matches!(state, Some(RTCDtlsTransportState::Closed | RTCDtlsTransportState::Failed))
+    }
+}

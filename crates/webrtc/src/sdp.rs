@@ -1,0 +1,391 @@
+//! Offers and answers: from what a client offers, only what we will use goes to `rtc`, so that it has little to parse
+//! and nothing to decide; its answer is then completed with what was left out. Offers are untrusted text.
+
+use std::{fmt::Write as _, net::SocketAddr};
+
+use haul_media::{Broadcast, relay::MAX_LAYERS};
+use haul_model::{Codec, TrackInfo};
+
+use crate::{MAX_OFFER_BYTES, OfferError, Role};
+
+/// Names the stream and section a packet belongs to (RFC 9143).
+pub(crate) const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+/// Names a simulcast layer (RFC 8852).
+pub(crate) const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+/// Numbers packets across streams for congestion control.
+pub(crate) const TRANSPORT_CC: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// One payload type of the offer that will be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) codec: Codec,
+    pub(crate) payload_type: u8,
+    /// The offer's own parameters, which the answer repeats.
+    pub(crate) fmtp: String,
+    /// The payload type of its retransmission stream (RFC 4588), towards viewers.
+    pub(crate) rtx: Option<u8>,
+}
+
+impl Format {
+    pub(crate) fn track(&self) -> TrackInfo {
+        TrackInfo { codec: self.codec, fmtp: self.fmtp.clone() }
+    }
+}
+
+/// An offer, reduced to what we use of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    pub(crate) video: Option<Format>,
+    pub(crate) audio: Option<Format>,
+    /// Simulcast layers offered, in order.
+    pub(crate) rids: Vec<String>,
+    /// The client insists on being the DTLS server (`setup:passive`), so that we have to begin.
+    pub(crate) we_connect: bool,
+    /// The SDP for `rtc`.
+    pub(crate) sdp: String,
+    /// For each section of the client's offer: `None` if it is in `sdp`, else how it is turned down.
+    sections: Vec<Option<String>>,
+}
+
+impl Offer {
+    /// Reads a publisher's offer: H.264 if it has it, else VP8; Opus; either may be missing.
+    pub(crate) fn from_publisher(text: &str) -> Result<Self, OfferError> {
+        read(text, Role::Publisher, |section| match section.kind {
+            "video" => section.best(|codec, fmtp| match codec {
+                Codec::H264 => Some(h264_rank(fmtp)?),
+                Codec::Vp8 => Some(2),
+                Codec::Opus => None,
+            }),
+            _ => section.best(|codec, _| (codec == Codec::Opus).then_some(0)),
+        })
+        .and_then(|offer| match (&offer.video, &offer.audio) {
+            (None, None) => Err(OfferError::Codec("H264, VP8 or opus".to_owned())),
+            _ => Ok(offer),
+        })
+    }
+
+    /// Reads a viewer's offer: the codecs of `broadcast`, since what the host sends is not transcoded.
+    pub(crate) fn from_viewer(text: &str, broadcast: &Broadcast) -> Result<Self, OfferError> {
+        let offer = read(text, Role::Viewer, |section| {
+            let wanted = if section.kind == "video" { &broadcast.video } else { &broadcast.audio };
+            let Some(track) = wanted else { return Ok(None) };
+            section.best(|codec, fmtp| match codec {
+                _ if codec != track.codec => None,
+                Codec::H264 => {
+                    h264_rank(fmtp).map(|rank| 2 * rank + u32::from(!same_profile(fmtp, &track.fmtp)))
+                }
+                Codec::Vp8 | Codec::Opus => Some(0),
+            })
+        })?;
+        if offer.video.is_none() && offer.audio.is_none() {
+            let name =
+                broadcast.video.as_ref().or(broadcast.audio.as_ref()).map_or("opus", |t| t.codec.name());
+            return Err(OfferError::Codec(name.to_owned()));
+        }
+        Ok(offer)
+    }
+
+    /// Completes `rtc`'s answer: sections that were left out are turned down in their places, and all our addresses
+    /// are named, the first preferred.
+    pub(crate) fn complete(&self, answer: &str, addresses: &[SocketAddr]) -> String {
+        let mut parts = sections_of(answer.lines().filter(|line| {
+            !line.is_empty() && !line.starts_with("a=candidate:") && *line != "a=end-of-candidates"
+        }));
+        let mut kept = parts.split_off(1).into_iter().enumerate();
+        let mut text = String::with_capacity(answer.len() + 512);
+        write_lines(&mut text, parts.concat());
+        for section in &self.sections {
+            match section {
+                Some(rejection) => text.push_str(rejection),
+                None => {
+                    let Some((index, lines)) = kept.next() else { break };
+                    write_lines(&mut text, lines);
+                    // All sections share one transport, so the first says it for all (RFC 9143, 7.1.3).
+                    if index == 0 {
+                        write_candidates(&mut text, addresses);
+                    }
+                }
+            }
+        }
+        text
+    }
+}
+
+/// One section of an offer, and what was chosen of it.
+struct Section<'a> {
+    kind: &'a str,
+    lines: &'a [&'a str],
+    payload_types: Vec<&'a str>,
+}
+
+impl<'a> Section<'a> {
+    /// The payload type with the lowest rank, the offer's order deciding among equals. An error if there is none.
+    fn best(&self, rank: impl Fn(Codec, &str) -> Option<u32>) -> Result<Option<Format>, OfferError> {
+        let ranked = self.payload_types.iter().filter_map(|name| {
+            let codec = codec(self.attribute("a=rtpmap:", name)?)?;
+            let fmtp = self.attribute("a=fmtp:", name).unwrap_or_default();
+            let format = Format { codec, payload_type: name.parse().ok()?, fmtp: fmtp.to_owned(), rtx: None };
+            Some((rank(codec, fmtp)?, format))
+        });
+        match ranked.min_by_key(|(rank, _)| *rank) {
+            Some((_, format)) => Ok(Some(format)),
+            None if self.kind == "video" => Err(OfferError::Codec("H264 or VP8".to_owned())),
+            None => Ok(None),
+        }
+    }
+
+    /// The payload type of the retransmission stream for `payload_type`.
+    fn rtx_for(&self, payload_type: u8) -> Option<u8> {
+        self.payload_types.iter().find_map(|name| {
+            let is_rtx = self.attribute("a=rtpmap:", name)?.to_ascii_lowercase().starts_with("rtx/");
+            let apt = parameter(self.attribute("a=fmtp:", name)?, "apt")?;
+            (is_rtx && apt == payload_type.to_string()).then(|| name.parse().ok())?
+        })
+    }
+
+    /// The value of the attribute line that begins with `key` and is about `payload_type`.
+    fn attribute(&self, key: &str, payload_type: &str) -> Option<&'a str> {
+        self.lines
+            .iter()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(payload_type)?.strip_prefix(' '))
+    }
+
+    fn value(&self, key: &str) -> Option<&'a str> {
+        self.lines.iter().find_map(|line| line.strip_prefix(key))
+    }
+
+    /// Whether media may flow the way we need it, and the section is not turned down by the client itself.
+    fn flows(&self, role: Role) -> bool {
+        let against = match role {
+            Role::Publisher => "a=recvonly",
+            Role::Viewer => "a=sendonly",
+        };
+        let port_zero = self.lines[0].split(' ').nth(1) == Some("0");
+        let turned_down = port_zero && !self.lines.contains(&"a=bundle-only");
+        !turned_down && !self.lines.contains(&against) && !self.lines.contains(&"a=inactive")
+    }
+
+    /// The answer to a section we don't use (RFC 8829, 5.3.1).
+    fn rejection(&self) -> String {
+        let mut words = self.lines[0].split(' ');
+        let kind = words.next().unwrap_or("m=video");
+        let rest: Vec<&str> = words.skip(1).collect();
+        let mut text = format!("{kind} 0 {}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n", rest.join(" "));
+        if let Some(mid) = self.value("a=mid:") {
+            let _ = write!(text, "a=mid:{mid}\r\n");
+        }
+        text
+    }
+}
+
+fn read<'a>(
+    text: &'a str,
+    role: Role,
+    choose: impl Fn(&Section<'_>) -> Result<Option<Format>, OfferError>,
+) -> Result<Offer, OfferError> {
+    let malformed = |why: &str| OfferError::Malformed(why.to_owned());
+    if text.len() > MAX_OFFER_BYTES {
+        return Err(OfferError::TooLarge);
+    }
+    if !text.starts_with("v=0") {
+        return Err(malformed("it does not begin with v=0"));
+    }
+    let mut parts = sections_of(text.lines().map(str::trim_end).filter(|line| !line.is_empty()));
+    let session = parts.remove(0);
+    if parts.is_empty() {
+        return Err(malformed("it has no media section"));
+    }
+    let everything = || session.iter().chain(parts.iter().flatten());
+    for needed in ["a=fingerprint:", "a=ice-ufrag:", "a=ice-pwd:"] {
+        if !everything().any(|line| line.starts_with(needed)) {
+            return Err(OfferError::Malformed(format!("it has no {needed} line")));
+        }
+    }
+
+    let mut offer = Offer {
+        video: None,
+        audio: None,
+        rids: Vec::new(),
+        we_connect: everything().find_map(|line| line.strip_prefix("a=setup:")) == Some("passive"),
+        sdp: String::with_capacity(text.len()),
+        sections: Vec::with_capacity(parts.len()),
+    };
+    let (mut media, mut mids) = (String::new(), Vec::new());
+    for lines in &parts {
+        let section =
+            Section::new(lines).ok_or_else(|| malformed("a media section's first line is incomplete"))?;
+        let taken = match section.kind {
+            "audio" => offer.audio.is_some(),
+            "video" => offer.video.is_some(),
+            _ => true,
+        };
+        let chosen = if taken || !section.flows(role) { None } else { choose(&section)? };
+        let Some(mut format) = chosen else {
+            offer.sections.push(Some(section.rejection()));
+            continue;
+        };
+        if role == Role::Viewer {
+            format.rtx = section.rtx_for(format.payload_type);
+        }
+        let rids = section.lines.iter().filter_map(|line| line.strip_prefix("a=rid:")?.split(' ').next());
+        let rids: Vec<String> = rids.map(str::to_owned).collect();
+        if rids.len() > usize::from(MAX_LAYERS) {
+            return Err(OfferError::Malformed(format!("it has more than {MAX_LAYERS} simulcast layers")));
+        }
+        mids.extend(section.value("a=mid:"));
+        section.write_reduced(&mut media, role, &format);
+        offer.sections.push(None);
+        match section.kind {
+            "video" => (offer.video, offer.rids) = (Some(format), rids),
+            _ => offer.audio = Some(format),
+        }
+    }
+    for line in session {
+        if line.starts_with("a=group:BUNDLE") {
+            let _ = write!(offer.sdp, "a=group:BUNDLE {}\r\n", mids.join(" "));
+        } else if SESSION_LINES.iter().any(|kept| line.starts_with(kept)) {
+            offer.sdp.push_str(line);
+            offer.sdp.push_str("\r\n");
+        }
+    }
+    offer.sdp.push_str(&media);
+    Ok(offer)
+}
+
+/// What `rtc` gets of an offer's session part.
+const SESSION_LINES: [&str; 9] = [
+    "v=",
+    "o=",
+    "s=",
+    "t=",
+    "a=fingerprint:",
+    "a=setup:",
+    "a=ice-",
+    "a=msid-semantic:",
+    "a=extmap-allow-mixed",
+];
+
+/// What `rtc` gets of a media section, besides what is chosen line by line. Candidates are left out: we are ICE-lite,
+/// and a client's checks tell where it is.
+const MEDIA_LINES: [&str; 7] =
+    ["c=", "a=fingerprint:", "a=setup:", "a=ice-", "a=mid:", "a=rtcp-mux", "a=rtcp-rsize"];
+
+impl<'a> Section<'a> {
+    fn new(lines: &'a [&'a str]) -> Option<Self> {
+        let mut words = lines.first()?.strip_prefix("m=")?.split(' ');
+        let (kind, _port, _protocol) = (words.next()?, words.next()?, words.next()?);
+        let payload_types: Vec<&str> = words.collect();
+        (!payload_types.is_empty()).then_some(Self { kind, lines, payload_types })
+    }
+
+    /// The section with one codec, the way media will flow, and only the extensions and feedback we speak.
+    fn write_reduced(&self, text: &mut String, role: Role, format: &Format) {
+        let payload_type = format.payload_type.to_string();
+        let mut kept = vec![payload_type.clone()];
+        kept.extend(format.rtx.map(|rtx| rtx.to_string()));
+        let mut head = self.lines[0].splitn(4, ' ');
+        let head: Vec<&str> = head.by_ref().take(3).collect();
+        let _ = write!(text, "{} {}\r\n", head.join(" "), kept.join(" "));
+        for line in &self.lines[1..] {
+            let about = |key: &str| line.strip_prefix(key).and_then(|rest| rest.split(' ').next());
+            let keep = if let Some(about) = about("a=rtpmap:").or(about("a=fmtp:")) {
+                kept.iter().any(|kept| kept == about)
+            } else if let Some(rest) = line.strip_prefix("a=rtcp-fb:* ") {
+                // `rtc` knows no wildcard.
+                let _ = write!(text, "a=rtcp-fb:{payload_type} {rest}\r\n");
+                false
+            } else if let Some(about) = about("a=rtcp-fb:") {
+                about == payload_type
+            } else if role == Role::Publisher {
+                self.is_publishers(line)
+            } else {
+                false
+            };
+            if keep || MEDIA_LINES.iter().any(|kept| line.starts_with(kept)) {
+                text.push_str(line);
+                text.push_str("\r\n");
+            }
+        }
+        text.push_str(match role {
+            Role::Publisher => "a=sendonly\r\n",
+            Role::Viewer => "a=recvonly\r\n",
+        });
+    }
+
+    /// Lines that tell a publisher's streams apart. Retransmission streams are left out with everything that names
+    /// them: they are not negotiated, and a leftover SSRC would be taken for the track's.
+    fn is_publishers(&self, line: &str) -> bool {
+        if let Some(rest) = line.strip_prefix("a=extmap:") {
+            return [MID, RID, TRANSPORT_CC].iter().any(|uri| rest.split(' ').nth(1) == Some(uri));
+        }
+        if let Some(rest) = line.strip_prefix("a=ssrc:") {
+            let ssrc = rest.split(' ').next();
+            let mut repairs = self.lines.iter().filter_map(|line| line.strip_prefix("a=ssrc-group:FID "));
+            return !repairs.any(|group| group.split(' ').nth(1) == ssrc);
+        }
+        ["a=msid:", "a=rid:", "a=simulcast:"].iter().any(|kept| line.starts_with(kept))
+    }
+}
+
+/// The session part and each media section, as lines.
+fn sections_of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<&'a str>> {
+    let mut parts = vec![Vec::new()];
+    for line in lines {
+        if line.starts_with("m=") {
+            parts.push(Vec::new());
+        }
+        parts.last_mut().expect("there is always a last part").push(line);
+    }
+    parts
+}
+
+fn write_lines<'a>(text: &mut String, lines: impl IntoIterator<Item = &'a str>) {
+    for line in lines {
+        text.push_str(line);
+        text.push_str("\r\n");
+    }
+}
+
+/// Host candidates (RFC 8445, 5.1.2.1: type preference 126, and a local preference that falls with each address).
+fn write_candidates(text: &mut String, addresses: &[SocketAddr]) {
+    for (index, address) in addresses.iter().enumerate() {
+        let priority = (126_u32 << 24) | ((65_535 - index as u32) << 8) | 255;
+        let (ip, port) = (address.ip(), address.port());
+        let _ = write!(text, "a=candidate:{} 1 udp {priority} {ip} {port} typ host\r\n", index + 1);
+    }
+    text.push_str("a=end-of-candidates\r\n");
+}
+
+/// The codec that an `a=rtpmap` value names.
+fn codec(rtpmap: &str) -> Option<Codec> {
+    let mut words = rtpmap.split('/');
+    let (name, clock) = (words.next()?, words.next()?);
+    [Codec::H264, Codec::Vp8, Codec::Opus]
+        .into_iter()
+        .find(|codec| codec.name().eq_ignore_ascii_case(name) && codec.clock_rate_hz().to_string() == clock)
+}
+
+/// How welcome H.264 with these parameters is. Packetization mode 1 is needed; GStreamer does not mention it, and does
+/// it.
+fn h264_rank(fmtp: &str) -> Option<u32> {
+    match parameter(fmtp, "packetization-mode") {
+        Some("1") => Some(0),
+        None => Some(1),
+        Some(_) => None,
+    }
+}
+
+/// Whether two H.264 parameter lists name the same profile and constraints; the level may differ.
+fn same_profile(one: &str, other: &str) -> bool {
+    let profile =
+        |fmtp| parameter(fmtp, "profile-level-id").and_then(|id| id.get(..4)).map(str::to_ascii_lowercase);
+    profile(one) == profile(other)
+}
+
+fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';').find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests;

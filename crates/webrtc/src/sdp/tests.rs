@@ -1,0 +1,199 @@
+//! Offers as real clients make them, shortened.
+
+use super::*;
+
+const CHROMIUM_PUBLISHER: &str = "v=0\r
+o=- 4611731400430051336 2 IN IP4 127.0.0.1\r
+s=-\r
+t=0 0\r
+a=group:BUNDLE 0 1 2\r
+a=extmap-allow-mixed\r
+a=msid-semantic: WMS stream\r
+m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r
+c=IN IP4 0.0.0.0\r
+a=rtcp:9 IN IP4 0.0.0.0\r
+a=ice-ufrag:abcd\r
+a=ice-pwd:0123456789012345678901\r
+a=ice-options:trickle\r
+a=fingerprint:sha-256 AA:BB\r
+a=setup:actpass\r
+a=mid:0\r
+a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r
+a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r
+a=sendonly\r
+a=rtcp-mux\r
+a=rtpmap:111 opus/48000/2\r
+a=rtcp-fb:111 transport-cc\r
+a=fmtp:111 minptime=10;useinbandfec=1\r
+a=rtpmap:63 red/48000/2\r
+a=fmtp:63 111/111\r
+a=ssrc:11 cname:x\r
+m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103 106\r
+c=IN IP4 0.0.0.0\r
+a=ice-ufrag:abcd\r
+a=ice-pwd:0123456789012345678901\r
+a=fingerprint:sha-256 AA:BB\r
+a=setup:actpass\r
+a=mid:1\r
+a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r
+a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r
+a=sendonly\r
+a=rtcp-mux\r
+a=rtpmap:96 VP8/90000\r
+a=rtcp-fb:96 nack\r
+a=rtpmap:97 rtx/90000\r
+a=fmtp:97 apt=96\r
+a=rtpmap:102 H264/90000\r
+a=rtcp-fb:102 nack pli\r
+a=fmtp:102 level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f\r
+a=rtpmap:103 H264/90000\r
+a=rtcp-fb:103 nack pli\r
+a=fmtp:103 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r
+a=rtpmap:106 rtx/90000\r
+a=fmtp:106 apt=103\r
+a=ssrc-group:FID 21 22\r
+a=ssrc:21 cname:x\r
+a=ssrc:22 cname:x\r
+a=candidate:1 1 udp 2130706431 10.0.0.2 5000 typ host\r
+m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r
+c=IN IP4 0.0.0.0\r
+a=mid:2\r
+";
+
+fn viewer_offer() -> String {
+    CHROMIUM_PUBLISHER.replace("a=sendonly", "a=recvonly")
+}
+
+fn broadcast(codec: Codec, fmtp: &str) -> Broadcast {
+    Broadcast {
+        video: Some(TrackInfo { codec, fmtp: fmtp.to_owned() }),
+        audio: Some(TrackInfo { codec: Codec::Opus, fmtp: String::new() }),
+    }
+}
+
+#[test]
+fn a_publisher_gets_h264_with_packetization_mode_1_and_no_retransmission_stream() {
+    let offer = Offer::from_publisher(CHROMIUM_PUBLISHER).unwrap();
+    let video = offer.video.unwrap();
+    assert_eq!((video.codec, video.payload_type, video.rtx), (Codec::H264, 103, None));
+    assert_eq!(offer.audio.unwrap().payload_type, 111);
+    assert!(!offer.we_connect);
+    for kept in ["m=video 9 UDP/TLS/RTP/SAVPF 103\r\n", "a=ssrc:21", "a=extmap:3 ", "a=group:BUNDLE 0 1\r\n"]
+    {
+        assert!(offer.sdp.contains(kept), "{kept} is missing in\n{}", offer.sdp);
+    }
+    for dropped in
+        ["apt=", "a=ssrc:22", "FID", "candidate", "audio-level", "VP8", "red/", "webrtc-datachannel"]
+    {
+        assert!(!offer.sdp.contains(dropped), "{dropped} is left in\n{}", offer.sdp);
+    }
+}
+
+#[test]
+fn a_publisher_without_h264_gets_vp8() {
+    let offer = Offer::from_publisher(&CHROMIUM_PUBLISHER.replace("H264/", "H265/")).unwrap();
+    assert_eq!(offer.video.unwrap().codec, Codec::Vp8);
+}
+
+#[test]
+fn h264_without_parameters_is_welcome() {
+    let bare: String = CHROMIUM_PUBLISHER
+        .lines()
+        .filter(|line| !line.starts_with("a=fmtp:10"))
+        .flat_map(|line| [line, "\r\n"])
+        .collect();
+    let video = Offer::from_publisher(&bare).unwrap().video.unwrap();
+    assert_eq!((video.codec, video.payload_type), (Codec::H264, 102));
+}
+
+#[test]
+fn a_viewer_gets_the_hosts_codec_with_retransmission_and_nothing_to_send_by() {
+    let offer = Offer::from_viewer(&viewer_offer(), &broadcast(Codec::Vp8, "")).unwrap();
+    let video = offer.video.unwrap();
+    assert_eq!((video.codec, video.payload_type, video.rtx), (Codec::Vp8, 96, Some(97)));
+    assert!(offer.sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n"));
+    assert!(!offer.sdp.contains("a=ssrc") && !offer.sdp.contains("a=extmap:"), "{}", offer.sdp);
+}
+
+#[test]
+fn a_viewers_profile_follows_the_hosts() {
+    let offer = viewer_offer()
+        .replace("profile-level-id=42e01f\r\na=rtpmap:106", "profile-level-id=640c34\r\na=rtpmap:106");
+    let more = offer.replace("102 103 106", "102 103 106 107").replace(
+        "a=rtpmap:106",
+        "a=rtpmap:107 H264/90000\r\na=fmtp:107 packetization-mode=1;profile-level-id=42E034\r\na=rtpmap:106",
+    );
+    let chosen = |fmtp: &str| {
+        Offer::from_viewer(&more, &broadcast(Codec::H264, fmtp)).unwrap().video.unwrap().payload_type
+    };
+    assert_eq!(chosen("packetization-mode=1;profile-level-id=42e01f"), 107, "same profile, other level");
+    assert_eq!(chosen("packetization-mode=1;profile-level-id=4d001f"), 103, "none has it: the first");
+}
+
+#[test]
+fn a_viewer_who_cannot_decode_the_host_is_told_what_is_needed() {
+    let error = Offer::from_viewer(&viewer_offer().replace("VP8/", "VP9/"), &broadcast(Codec::Vp8, ""));
+    assert!(matches!(error, Err(OfferError::Codec(_))), "{error:?}");
+}
+
+#[test]
+fn sections_of_no_use_are_turned_down_in_their_places() {
+    let sound_only = Broadcast { video: None, ..broadcast(Codec::Vp8, "") };
+    let offer = Offer::from_viewer(&viewer_offer(), &sound_only).unwrap();
+    assert!(offer.video.is_none());
+    let answer = "v=0\r\ns=-\r\na=ice-lite\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=candidate:9 1 udp 1 1.1.1.1 1 typ host\r\n";
+    let addresses = ["10.0.0.1:7000".parse().unwrap(), "127.0.0.1:7000".parse().unwrap()];
+    let complete = offer.complete(answer, &addresses);
+    let heads: Vec<&str> = complete.lines().filter(|line| line.starts_with("m=")).collect();
+    assert_eq!(
+        heads,
+        [
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111",
+            "m=video 0 UDP/TLS/RTP/SAVPF 96 97 102 103 106",
+            "m=application 0 UDP/DTLS/SCTP webrtc-datachannel"
+        ]
+    );
+    let candidates: Vec<&str> = complete.lines().filter(|line| line.starts_with("a=candidate:")).collect();
+    assert_eq!(
+        candidates,
+        [
+            "a=candidate:1 1 udp 2130706431 10.0.0.1 7000 typ host",
+            "a=candidate:2 1 udp 2130706175 127.0.0.1 7000 typ host"
+        ]
+    );
+}
+
+#[test]
+fn a_client_that_wants_to_be_called_is_called() {
+    let offer = Offer::from_publisher(&CHROMIUM_PUBLISHER.replace("actpass", "passive")).unwrap();
+    assert!(offer.we_connect);
+}
+
+#[test]
+fn what_is_no_offer_is_malformed() {
+    for text in ["", "hello", "v=0\r\n", "v=0\r\nm=video\r\n", "m=video 9 UDP 96\r\nv=0"] {
+        assert!(matches!(Offer::from_publisher(text), Err(OfferError::Malformed(_))), "{text:?}");
+    }
+    let cases = [
+        ("a=fingerprint:", "a=fingerprint-:"),
+        ("a=ice-ufrag:", "a=-:"),
+        ("m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103 106", "m=video"),
+    ];
+    for (from, to) in cases {
+        let text = CHROMIUM_PUBLISHER.replace(from, to);
+        assert!(matches!(Offer::from_publisher(&text), Err(OfferError::Malformed(_))), "{from}");
+    }
+    assert!(matches!(Offer::from_publisher(&"v=0\r\n".repeat(20_000)), Err(OfferError::TooLarge)));
+}
+
+#[test]
+fn bent_offers_do_not_panic() {
+    let bytes = CHROMIUM_PUBLISHER.as_bytes();
+    for at in 0..bytes.len() {
+        let _ = Offer::from_publisher(&CHROMIUM_PUBLISHER[..at]);
+        let mut bent = bytes.to_vec();
+        bent[at] = b" :\n0m="[at % 6];
+        let _ = Offer::from_publisher(std::str::from_utf8(&bent).unwrap());
+        let _ = Offer::from_viewer(std::str::from_utf8(&bent).unwrap(), &broadcast(Codec::H264, ""));
+    }
+}

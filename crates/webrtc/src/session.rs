@@ -1,0 +1,194 @@
+//! One session: a peer, and the media it sends or receives.
+
+use std::{net::SocketAddr, time::Instant};
+
+use haul_media::Wish;
+use haul_model::{LiveId, Now, SessionId};
+use rtc::rtcp::{self, sender_report::SenderReport};
+
+use crate::{
+    EndReason, Limits, Role,
+    feed::Feed,
+    ingest::Ingest,
+    outbox::Outbox,
+    peer::{Peer, PeerEvent},
+    seal::Sealer,
+    stats::Counters,
+    viewer::Viewer,
+};
+
+/// The most addresses one session may use in its life: a client tries a few at the start, and one more whenever its
+/// network changes. Checks from further ones are ignored.
+pub(crate) const MAX_ADDRESSES: usize = 32;
+
+/// A session on its shard.
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) live: LiveId,
+    pub(crate) peer: Peer,
+    pub(crate) side: Side,
+    /// Addresses that have proved to be its client's.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// When its offer was answered.
+    pub(crate) answered: Instant,
+    pub(crate) connected: bool,
+    /// When its client was last heard of.
+    pub(crate) heard: Instant,
+    /// When the shard's timers wake it.
+    pub(crate) scheduled: Option<Instant>,
+    /// The shard is going to settle it this turn.
+    pub(crate) touched: bool,
+}
+
+/// Which way its media goes.
+pub(crate) enum Side {
+    Publisher(Ingest),
+    Viewer(Viewer),
+}
+
+/// What a session may use while it runs.
+pub(crate) struct Tools<'a> {
+    pub(crate) now: Now,
+    pub(crate) outbox: &'a mut Outbox,
+    pub(crate) counters: &'a Counters,
+}
+
+/// What the shard is to do about a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    GoOn,
+    /// It has just become connected.
+    Connected,
+    End(EndReason),
+}
+
+impl Session {
+    pub(crate) fn role(&self) -> Role {
+        match self.side {
+            Side::Publisher(_) => Role::Publisher,
+            Side::Viewer(_) => Role::Viewer,
+        }
+    }
+
+    /// Acts on all that was taken in. `feed` is the viewer's.
+    pub(crate) fn settle(
+        &mut self,
+        tools: &mut Tools<'_>,
+        events: &mut Vec<PeerEvent>,
+        feed: Option<&Feed>,
+    ) -> Verdict {
+        let mut verdict = Verdict::GoOn;
+        self.peer.settle(tools.now.instant, tools.outbox, events);
+        for event in events.drain(..) {
+            match event {
+                PeerEvent::Connected { profile, material, client } => {
+                    let Ok(sealer) = Sealer::new(profile, &material, client) else {
+                        return Verdict::End(EndReason::Failed);
+                    };
+                    self.connected = true;
+                    self.connect(tools, sealer, feed);
+                    verdict = Verdict::Connected;
+                }
+                PeerEvent::FellBack => tools.counters.fallback_ciphers.add(1),
+                PeerEvent::Undecrypted(datagrams) => tools.counters.srtp_errors.add(datagrams),
+                PeerEvent::NacksSent(nacks) => tools.counters.nacks_out.add(nacks),
+                PeerEvent::Layer { ssrc, rid } => {
+                    if let Side::Publisher(ingest) = &mut self.side {
+                        ingest.layer(ssrc, &rid);
+                    }
+                }
+                PeerEvent::Rtp(packet) => {
+                    if let Side::Publisher(ingest) = &mut self.side {
+                        ingest.packet(tools.now, packet, tools.counters);
+                    }
+                }
+                PeerEvent::Rtcp(packets) => self.rtcp(tools, &packets, feed),
+                PeerEvent::Closed => return Verdict::End(EndReason::PeerClosed),
+                PeerEvent::Failed => return Verdict::End(EndReason::Failed),
+            }
+        }
+        verdict
+    }
+
+    /// Does what time has made due. To be settled afterwards.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        tools: &mut Tools<'_>,
+        feed: Option<&Feed>,
+        limits: &Limits,
+    ) -> Verdict {
+        let now = tools.now.instant;
+        if self.connected && now.saturating_duration_since(self.heard) >= limits.silence {
+            return Verdict::End(EndReason::Silent);
+        }
+        if !self.connected && now.saturating_duration_since(self.answered) >= limits.connect {
+            return Verdict::End(EndReason::NeverConnected);
+        }
+        self.peer.handle_timeout(now, tools.outbox);
+        match &mut self.side {
+            Side::Publisher(ingest) => ingest.handle_timeout(tools.now, tools.counters),
+            Side::Viewer(viewer) => {
+                let reports = feed.map(|feed| viewer.sender_reports(now, feed)).unwrap_or_default();
+                for report in reports {
+                    self.peer.write_rtcp(now, report);
+                }
+            }
+        }
+        Verdict::GoOn
+    }
+
+    /// When to call [`Session::handle_timeout`].
+    pub(crate) fn poll_timeout(&mut self, limits: &Limits) -> Instant {
+        let end = match self.connected {
+            true => self.heard + limits.silence,
+            false => self.answered + limits.connect,
+        };
+        let media = match &self.side {
+            Side::Publisher(ingest) => ingest.poll_timeout(),
+            Side::Viewer(viewer) => viewer.poll_timeout(),
+        };
+        media.into_iter().chain(self.peer.poll_timeout()).fold(end, Instant::min)
+    }
+
+    /// Sends the keyframe requests that a publisher's relay wants. To be settled afterwards.
+    pub(crate) fn request_keyframes(&mut self, tools: &mut Tools<'_>) {
+        let Side::Publisher(ingest) = &self.side else { return };
+        for request in ingest.take_requests() {
+            tools.counters.keyframe_requests.add(1);
+            self.peer.write_rtcp(tools.now.instant, vec![request]);
+        }
+    }
+
+    fn connect(&mut self, tools: &mut Tools<'_>, sealer: Sealer, feed: Option<&Feed>) {
+        let now = tools.now.instant;
+        match (&mut self.side, feed, self.peer.remote()) {
+            (Side::Publisher(ingest), ..) => ingest.connected(),
+            (Side::Viewer(viewer), Some(feed), Some(to)) => {
+                let layer = viewer.start(now, to, sealer, feed, tools.outbox, tools.counters);
+                // The replay is a picture at once; a keyframe makes it the live one.
+                feed.relay.request_keyframe(layer, Wish::Join, now);
+            }
+            (Side::Viewer(_), ..) => {}
+        }
+    }
+
+    fn rtcp(&mut self, tools: &mut Tools<'_>, packets: &[Box<dyn rtcp::Packet>], feed: Option<&Feed>) {
+        let now = tools.now;
+        match &mut self.side {
+            Side::Publisher(ingest) => {
+                for packet in packets {
+                    if let Some(report) = packet.as_any().downcast_ref::<SenderReport>() {
+                        ingest.sender_report(now, report);
+                    }
+                }
+            }
+            Side::Viewer(viewer) => {
+                let (Some(to), Some(feed)) = (self.peer.remote(), feed) else { return };
+                let wanted = viewer.rtcp(now.instant, to, packets, tools.outbox, tools.counters);
+                if let Some(layer) = wanted {
+                    feed.relay.request_keyframe(layer, Wish::Loss, now.instant);
+                }
+            }
+        }
+    }
+}

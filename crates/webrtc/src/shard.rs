@@ -1,0 +1,562 @@
+//! A shard: one thread, one UDP port, and everything that goes on there.
+//!
+//! Each turn of its loop reads the clocks once and then, in this order: takes what the network brought, does what it
+//! was told, hands frames on, does what time has made due, and sends all that came of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    io,
+    net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use haul_media::{Relay, RelayEvent};
+use haul_model::{Now, SessionId};
+
+use crate::{
+    Answer, EndReason, Limits, Notice, NoticeKind, Observer, OfferError, Role, StartError,
+    connection::{Identity, Ssrcs, Terms},
+    feed::Feed,
+    ingest::Ingest,
+    mailbox::{Command, FeedKey, FeedSink, Mailbox, OfferCommand},
+    outbox::Outbox,
+    peer::{Peer, PeerEvent},
+    sdp::Offer,
+    session::{MAX_ADDRESSES, Session, Side, Tools, Verdict},
+    slab::{Key, Slab},
+    socket::{Inbox, Socket},
+    stats::Counters,
+    stun,
+    viewer::Viewer,
+};
+
+/// How many batches of datagrams are taken a turn at most, so that a flood does not keep frames waiting.
+const MAX_BATCHES: usize = 16;
+/// The longest a shard sleeps.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// The most candidates in an answer.
+const MAX_CANDIDATES: usize = 8;
+
+const SOCKET: mio::Token = mio::Token(0);
+const MAIL: mio::Token = mio::Token(1);
+
+/// A shard, before its thread runs and while it does.
+pub(crate) struct Shard {
+    /// Which one it is: its ufrags begin with this.
+    index: usize,
+    poll: mio::Poll,
+    socket: Arc<Socket>,
+    /// There may be more to receive: the poll tells only once.
+    readable: bool,
+    mailbox: Arc<Mailbox>,
+    outbox: Outbox,
+    /// What answers name as our addresses.
+    addresses: Vec<SocketAddr>,
+    identity: Identity,
+    limits: Limits,
+    counters: Arc<Counters>,
+    observer: Observer,
+    now: Now,
+
+    sessions: Slab<Session>,
+    by_id: HashMap<SessionId, Key>,
+    by_ufrag: HashMap<String, Key>,
+    /// Where datagrams come from, for those addresses that proved to be a session's.
+    by_address: HashMap<SocketAddr, Key>,
+    /// When each session is woken.
+    timers: BTreeSet<(Instant, Key)>,
+    /// Sessions to settle this turn.
+    touched: Vec<Key>,
+
+    feeds: HashMap<FeedKey, Feed>,
+    /// Feeds by the relay's place in memory, which its feed keeps from being another's.
+    by_relay: BTreeMap<usize, FeedKey>,
+    next_feed: u64,
+
+    /// Kept between turns for its capacity.
+    events: Vec<PeerEvent>,
+    draining: bool,
+}
+
+/// What a shard is made with.
+pub(crate) struct Plan {
+    pub(crate) index: usize,
+    pub(crate) bind: SocketAddr,
+    /// What answers name as our addresses, with the port that will be bound.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) identity: Identity,
+    pub(crate) limits: Limits,
+    pub(crate) observer: Observer,
+}
+
+impl Shard {
+    /// Binds the shard's port.
+    pub(crate) fn new(plan: Plan) -> Result<(Self, Arc<Mailbox>, Arc<Counters>), StartError> {
+        let bind_error = |error| StartError::Bind { address: plan.bind, error };
+        let system = |error: io::Error| StartError::System(error.to_string());
+        let mut socket = Socket::bind(plan.bind).map_err(bind_error)?;
+        let port = socket.local_address().map_err(bind_error)?.port();
+        let poll = mio::Poll::new().map_err(system)?;
+        poll.registry().register(socket.source(), SOCKET, mio::Interest::READABLE).map_err(system)?;
+        let waker = mio::Waker::new(poll.registry(), MAIL).map_err(system)?;
+        let (mailbox, counters) = (Arc::new(Mailbox::new(waker)), Arc::new(Counters::default()));
+        let socket = Arc::new(socket);
+        let addresses = plan.addresses.iter().take(MAX_CANDIDATES);
+        let shard = Self {
+            index: plan.index,
+            poll,
+            outbox: Outbox::new(socket.clone(), counters.clone()),
+            socket,
+            readable: true,
+            mailbox: mailbox.clone(),
+            addresses: addresses.map(|ip| SocketAddr::new(*ip, port)).collect(),
+            identity: plan.identity,
+            limits: plan.limits,
+            counters: counters.clone(),
+            observer: plan.observer,
+            now: read_clocks(),
+            sessions: Slab::new(),
+            by_id: HashMap::new(),
+            by_ufrag: HashMap::new(),
+            by_address: HashMap::new(),
+            timers: BTreeSet::new(),
+            touched: Vec::new(),
+            feeds: HashMap::new(),
+            by_relay: BTreeMap::new(),
+            next_feed: 0,
+            events: Vec::new(),
+            draining: false,
+        };
+        Ok((shard, mailbox, counters))
+    }
+
+    /// Runs until told to stop. The thread's whole life.
+    pub(crate) fn run(mut self) {
+        let mut inbox = Inbox::new();
+        let (mut commands, mut frames) = (VecDeque::new(), VecDeque::new());
+        let mut ready = mio::Events::with_capacity(4);
+        let mut stopped = false;
+        while !stopped {
+            self.wait(&mut ready);
+            self.now = read_clocks();
+            self.receive(&mut inbox);
+            self.mailbox.take(&mut commands, &mut frames);
+            for command in commands.drain(..) {
+                stopped |= matches!(command, Command::Stop);
+                self.command(command);
+            }
+            for (feed, event) in frames.drain(..) {
+                self.relay_event(feed, event);
+            }
+            self.run_timers();
+            self.settle_touched();
+            self.outbox.flush();
+        }
+        self.mailbox.close();
+    }
+
+    fn wait(&mut self, ready: &mut mio::Events) {
+        let next = self.timers.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        let mut timeout = next.map_or(MAX_SLEEP, |next| next.min(MAX_SLEEP));
+        if self.readable || !self.mailbox.sleep() {
+            timeout = Duration::ZERO;
+        }
+        // Interrupted by a signal, it is as if the time were up.
+        let _ = self.poll.poll(ready, Some(timeout));
+        self.readable |= ready.iter().any(|event| event.token() == SOCKET);
+    }
+
+    // Datagrams
+
+    fn receive(&mut self, inbox: &mut Inbox) {
+        for _ in 0..MAX_BATCHES {
+            if !self.readable {
+                return;
+            }
+            if self.socket.receive(inbox).is_err() {
+                self.readable = false;
+                return;
+            }
+            let mut bytes = 0;
+            for index in 0..inbox.len() {
+                let Some((datagram, from)) = inbox.datagram(index) else { continue };
+                bytes += datagram.len() as u64;
+                self.route(datagram, from);
+            }
+            self.counters.datagrams_in.add(inbox.len() as u64);
+            self.counters.datagram_bytes_in.add(bytes);
+        }
+    }
+
+    /// Finds a datagram's session: by its address, or, for the checks that make addresses known, by the name in it.
+    fn route(&mut self, datagram: &[u8], from: SocketAddr) {
+        let kind = stun::kind(datagram);
+        if kind == stun::Kind::Unknown {
+            self.counters.datagrams_malformed.add(1);
+            return;
+        }
+        if let (stun::Kind::Stun, Some(check)) = (kind, stun::Check::parse(datagram)) {
+            self.check(datagram, from, check);
+            return;
+        }
+        let Some(key) = self.by_address.get(&from).copied() else {
+            self.counters.datagrams_unrouted.add(1);
+            return;
+        };
+        let now = self.now.instant;
+        self.with(key, |session, _| {
+            session.heard = now;
+            match kind {
+                stun::Kind::Stun => session.peer.stun(now, from, datagram),
+                stun::Kind::Dtls => session.peer.dtls(now, from, datagram),
+                _ => session.peer.srtp(now, from, datagram),
+            }
+        });
+    }
+
+    /// A connectivity check: if it is authentic, its address is the session's from now on.
+    fn check(&mut self, datagram: &[u8], from: SocketAddr, check: stun::Check<'_>) {
+        let Some(key) = self.by_ufrag.get(check.ufrag).copied() else {
+            self.counters.datagrams_unrouted.add(1);
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let known = session.addresses.contains(&from);
+        if !session.peer.authentic(datagram) || (!known && session.addresses.len() == MAX_ADDRESSES) {
+            self.counters.stun_rejected.add(1);
+            return;
+        }
+        if !known {
+            session.addresses.push(from);
+        }
+        // An address may pass from one session to another (a NAT that reuses its ports): the last who proved it has it.
+        self.by_address.insert(from, key);
+        let now = self.now.instant;
+        self.with(key, |session, _| {
+            session.heard = now;
+            session.peer.check(now, from, datagram, check.nominates);
+        });
+    }
+
+    // Commands
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Offer(offer) => self.offer(*offer),
+            Command::Close(session, reply) => {
+                let key = self.by_id.get(&session).copied();
+                if let Some(key) = key {
+                    self.end(key, EndReason::Closed);
+                }
+                // Whoever asked may have gone.
+                let _ = reply.send(key.is_some());
+            }
+            Command::Drain(reply) => {
+                self.end_all();
+                let _ = reply.send(());
+            }
+            Command::Keyframes(key) => self.with(key, |session, tools| session.request_keyframes(tools)),
+            Command::Replaced(key) => self.end(key, EndReason::Replaced),
+            Command::Stop => self.end_all(),
+        }
+    }
+
+    fn offer(&mut self, command: OfferCommand) {
+        let OfferCommand { role, session, live, relay, sdp, reply } = command;
+        let guarded =
+            catch_unwind(AssertUnwindSafe(|| self.accept(role, session.clone(), live, relay, &sdp)));
+        let result =
+            guarded.unwrap_or_else(|_| Err(OfferError::Malformed("it breaks the parser".to_owned())));
+        if result.is_err() {
+            self.counters.offers_refused.add(1);
+        }
+        if let Err(Ok(_)) = reply.send(result)
+            && let Some(key) = self.by_id.get(&session).copied()
+        {
+            // Nobody waits for the answer any more, so nobody will connect.
+            self.end(key, EndReason::Closed);
+        }
+        self.drop_idle_feeds();
+    }
+
+    fn accept(
+        &mut self,
+        role: Role,
+        id: SessionId,
+        live: haul_model::LiveId,
+        relay: Arc<Relay>,
+        sdp: &str,
+    ) -> Result<Answer, OfferError> {
+        if self.draining {
+            return Err(OfferError::Closed);
+        }
+        if self.sessions.len() >= self.limits.sessions_per_shard {
+            return Err(OfferError::Full);
+        }
+        if self.by_id.contains_key(&id) {
+            return Err(OfferError::Internal(format!("there is a session {id} already")));
+        }
+        let now = self.now.instant;
+        let key = self.sessions.next_key();
+        let base = rand::random::<u32>() & !3;
+        let ssrcs = Ssrcs { video: base | 1, rtx: base | 2, audio: base | 3 };
+        let (offer, side) = match role {
+            Role::Publisher => {
+                let offer = Offer::from_publisher(sdp)?;
+                let ingest = Ingest::new(offer.clone(), relay, self.mailbox.clone(), key);
+                (offer, Side::Publisher(ingest))
+            }
+            Role::Viewer => {
+                let feed = self.subscribe(relay);
+                let broadcast = self.feeds[&feed].broadcast.clone().ok_or(OfferError::NoBroadcast)?;
+                let offer = Offer::from_viewer(sdp, &broadcast)?;
+                let viewer = Viewer::new(feed, &offer, &broadcast, ssrcs);
+                (offer, Side::Viewer(viewer))
+            }
+        };
+        let ufrag = format!("{:02x}{:016x}", self.index, rand::random::<u64>());
+        let password = format!("{:032x}", rand::random::<u128>());
+        let local = self.addresses[0];
+        let terms = Terms { offer, role, ufrag: ufrag.clone(), password, ssrcs, local };
+        let (peer, answer) = Peer::new(self.identity.clone(), terms, now)?;
+        let sdp = peer.terms().offer.complete(&answer, &self.addresses);
+        if let Side::Viewer(viewer) = &side
+            && let Some(feed) = self.feeds.get_mut(&viewer.feed)
+        {
+            feed.viewers.push(key);
+        }
+        let session = Session {
+            id: id.clone(),
+            live,
+            peer,
+            side,
+            addresses: Vec::new(),
+            answered: now,
+            connected: false,
+            heard: now,
+            scheduled: None,
+            touched: false,
+        };
+        tracing::info!(live = %session.live, session = %id, ?role, shard = self.index, "session answered");
+        self.sessions.insert(session);
+        self.by_id.insert(id, key);
+        self.by_ufrag.insert(ufrag.clone(), key);
+        self.gauge(role).add(1);
+        self.touch(key);
+        Ok(Answer { sdp, etag: format!("\"{ufrag}\"") })
+    }
+
+    // Relays
+
+    /// The feed of `relay`, subscribed to if it is not yet.
+    fn subscribe(&mut self, relay: Arc<Relay>) -> FeedKey {
+        let place = Arc::as_ptr(&relay) as usize;
+        if let Some(known) = self.by_relay.get(&place) {
+            return *known;
+        }
+        let feed = FeedKey(self.next_feed);
+        self.next_feed += 1;
+        let sink = FeedSink { mailbox: self.mailbox.clone(), feed, counters: self.counters.clone() };
+        let (snapshot, subscription) = relay.subscribe(Arc::new(sink));
+        self.feeds.insert(feed, Feed::new(relay, snapshot, subscription));
+        self.by_relay.insert(place, feed);
+        feed
+    }
+
+    fn drop_idle_feeds(&mut self) {
+        let feeds = &mut self.feeds;
+        feeds.retain(|_, feed| !feed.viewers.is_empty());
+        self.by_relay.retain(|_, feed| feeds.contains_key(feed));
+    }
+
+    fn relay_event(&mut self, key: FeedKey, event: RelayEvent) {
+        // Events of a feed that was dropped meanwhile are nobody's.
+        let Some(feed) = self.feeds.get_mut(&key) else { return };
+        feed.apply(&event);
+        match &event {
+            RelayEvent::Frame(frame) => {
+                for key in &feed.viewers {
+                    let Some(session) = self.sessions.get_mut(*key) else { continue };
+                    if let (Side::Viewer(viewer), Some(to)) = (&mut session.side, session.peer.remote()) {
+                        viewer.frame(to, frame, &mut self.outbox, &self.counters);
+                    }
+                }
+            }
+            RelayEvent::Started(broadcast) => {
+                let mut stranded = Vec::new();
+                for key in &feed.viewers {
+                    let Some(Session { side: Side::Viewer(viewer), .. }) = self.sessions.get_mut(*key) else {
+                        continue;
+                    };
+                    viewer.restart(self.now.instant);
+                    if !viewer.can_play(broadcast) {
+                        stranded.push(*key);
+                    }
+                }
+                for key in feed.viewers.clone() {
+                    self.touch(key);
+                }
+                for key in stranded {
+                    self.end(key, EndReason::CodecChanged);
+                }
+            }
+            RelayEvent::ClockMap(_) | RelayEvent::Ended => {}
+        }
+    }
+
+    // Sessions
+
+    fn run_timers(&mut self) {
+        while let Some((at, key)) = self.timers.first().copied() {
+            if at > self.now.instant {
+                return;
+            }
+            self.timers.pop_first();
+            let limits = self.limits;
+            let verdict = self.guarded(key, |session, tools, feed, _| {
+                session.scheduled = None;
+                session.handle_timeout(tools, feed, &limits)
+            });
+            self.act(key, verdict);
+            self.touch(key);
+        }
+    }
+
+    fn settle_touched(&mut self) {
+        // Settling one session may touch another, for the next turn.
+        for key in std::mem::take(&mut self.touched) {
+            let limits = self.limits;
+            let verdict = self.guarded(key, |session, tools, feed, events| {
+                session.touched = false;
+                session.settle(tools, events, feed)
+            });
+            self.act(key, verdict);
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            let at = session.poll_timeout(&limits);
+            // A timer that comes too early finds nothing to do; only one that would come too late is moved.
+            if session.scheduled.is_none_or(|scheduled| at < scheduled) {
+                if let Some(scheduled) = session.scheduled.replace(at) {
+                    self.timers.remove(&(scheduled, key));
+                }
+                self.timers.insert((at, key));
+            }
+        }
+    }
+
+    fn touch(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && !std::mem::replace(&mut session.touched, true)
+        {
+            self.touched.push(key);
+        }
+    }
+
+    /// Does something with a session, and settles it this turn.
+    fn with(&mut self, key: Key, step: impl FnOnce(&mut Session, &mut Tools<'_>)) {
+        let verdict = self.guarded(key, |session, tools, _, _| {
+            step(session, tools);
+            Verdict::GoOn
+        });
+        self.act(key, verdict);
+        self.touch(key);
+    }
+
+    /// Runs one session's code. A panic in it (a library that was fed garbage) costs that session and no other.
+    fn guarded(
+        &mut self,
+        key: Key,
+        step: impl FnOnce(&mut Session, &mut Tools<'_>, Option<&Feed>, &mut Vec<PeerEvent>) -> Verdict,
+    ) -> Verdict {
+        let Some(session) = self.sessions.get_mut(key) else { return Verdict::GoOn };
+        let feed = match &session.side {
+            Side::Viewer(viewer) => self.feeds.get(&viewer.feed),
+            Side::Publisher(_) => None,
+        };
+        let mut tools = Tools { now: self.now, outbox: &mut self.outbox, counters: &self.counters };
+        let events = &mut self.events;
+        catch_unwind(AssertUnwindSafe(|| step(session, &mut tools, feed, events))).unwrap_or_else(|_| {
+            self.events.clear();
+            Verdict::End(EndReason::Failed)
+        })
+    }
+
+    fn act(&mut self, key: Key, verdict: Verdict) {
+        match verdict {
+            Verdict::GoOn => {}
+            Verdict::Connected => {
+                let Some(session) = self.sessions.get_mut(key) else { return };
+                let after = self.now.instant.saturating_duration_since(session.answered);
+                self.counters.sessions_connected.add(1);
+                let ms = after.as_millis() as u64;
+                tracing::info!(live = %session.live, session = %session.id, ms, "session connected");
+                (self.observer)(notice(session, NoticeKind::Connected { after }));
+            }
+            Verdict::End(reason) => self.end(key, reason),
+        }
+    }
+
+    /// Ends a session: its peer is told, and everything that knows it forgets it.
+    fn end(&mut self, key: Key, reason: EndReason) {
+        let Some(mut session) = self.sessions.remove(key) else { return };
+        let now = self.now.instant;
+        // The peer may be the reason why the session ends; closing it must not take the shard down with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| session.peer.close(now, &mut self.outbox)));
+        self.by_id.remove(&session.id);
+        self.by_ufrag.remove(&session.peer.terms().ufrag);
+        for address in &session.addresses {
+            if self.by_address.get(address) == Some(&key) {
+                self.by_address.remove(address);
+            }
+        }
+        if let Some(at) = session.scheduled {
+            self.timers.remove(&(at, key));
+        }
+        if let Side::Viewer(viewer) = &session.side
+            && let Some(feed) = self.feeds.get_mut(&viewer.feed)
+        {
+            feed.viewers.retain(|viewer| *viewer != key);
+            if feed.viewers.is_empty() {
+                self.drop_idle_feeds();
+            }
+        }
+        self.gauge(session.role()).sub(1);
+        self.counters.sessions_ended.add(1);
+        match reason {
+            EndReason::Silent => self.counters.sessions_silent.add(1),
+            EndReason::NeverConnected | EndReason::Failed
+                if session.peer.reachable() && !session.connected =>
+            {
+                self.counters.handshakes_failed.add(1);
+            }
+            _ => {}
+        }
+        tracing::info!(live = %session.live, session = %session.id, %reason, "session ended");
+        (self.observer)(notice(&session, NoticeKind::Ended { reason }));
+    }
+
+    fn end_all(&mut self) {
+        self.draining = true;
+        for key in self.sessions.keys() {
+            self.end(key, EndReason::Drained);
+        }
+        self.outbox.flush();
+    }
+
+    fn gauge(&self, role: Role) -> &crate::stats::Counter {
+        match role {
+            Role::Publisher => &self.counters.publishers,
+            Role::Viewer => &self.counters.viewers,
+        }
+    }
+}
+
+fn notice(session: &Session, kind: NoticeKind) -> Notice {
+    Notice { session: session.id.clone(), live: session.live.clone(), role: session.role(), kind }
+}
+
+/// The only place where clocks are read for deciding: once a turn.
+fn read_clocks() -> Now {
+    Now { instant: Instant::now(), wall: SystemTime::now().into() }
+}

@@ -1,0 +1,424 @@
+//! A viewer's media: frames are numbered, sealed and written out; what is lost on the way goes again; reports tell the
+//! player which sound belongs to which picture.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use haul_media::{
+    Broadcast, Forward, History, Outgoing,
+    history::{ResendBudget, Sent},
+    vp8,
+};
+use haul_model::{Codec, Frame, Kind, Layer, TrackInfo, media::Vp8Numbers};
+use rtc::rtcp::{
+    self,
+    payload_feedbacks::{
+        full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication,
+    },
+    receiver_report::ReceiverReport,
+    sender_report::SenderReport,
+    source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem},
+    transport_feedbacks::transport_layer_nack::TransportLayerNack,
+};
+
+use crate::{
+    connection::{STREAM, Ssrcs},
+    feed::Feed,
+    mailbox::FeedKey,
+    outbox::Outbox,
+    sdp::{Format, Offer},
+    seal::Sealer,
+    stats::Counters,
+};
+
+/// How often sender reports are sent.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+/// How soon one is tried again while the host's clock is not known yet.
+const REPORT_RETRY: Duration = Duration::from_millis(200);
+/// How many reports are remembered to measure round trips by.
+const REPORTS_KEPT: usize = 8;
+/// What a round trip is taken to be before one is measured, and the range that a measured one is held to: a viewer says
+/// it, so it may be anything.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
+const ROUND_TRIP_RANGE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// An RTP header without extensions (RFC 3550, 5.1).
+const HEADER: usize = 12;
+/// The original sequence number in front of a retransmitted payload (RFC 4588, 4).
+const ORIGINAL: usize = 2;
+
+/// A viewer's media side.
+pub(crate) struct Viewer {
+    /// Where its frames come from.
+    pub(crate) feed: FeedKey,
+    /// How its packets are sealed, once connected.
+    sealer: Option<Sealer>,
+    video: Option<Track>,
+    audio: Option<Track>,
+    /// Kinds that were on offer and that the viewer did not take: they may come and go.
+    declined: Vec<Kind>,
+    /// How long its answers take to come back.
+    round_trip: Duration,
+    /// Reports sent lately: the middle of the NTP time, by which receivers name them, and when.
+    reports: VecDeque<(u32, Instant)>,
+    /// When the next report is due, once connected.
+    next_report: Option<Instant>,
+}
+
+/// One track to the viewer.
+struct Track {
+    codec: Codec,
+    payload_type: u8,
+    ssrc: u32,
+    forward: Forward,
+    /// What can be sent again; only pictures are asked for.
+    repair: Option<Repair>,
+    /// For sender reports: packets and payload bytes sent (wrap).
+    packets: u32,
+    octets: u32,
+}
+
+#[derive(Default)]
+struct Repair {
+    history: History,
+    budget: ResendBudget,
+    /// The retransmission stream, if the viewer negotiated one. Else the identical packet is sent again.
+    rtx: Option<Rtx>,
+}
+
+struct Rtx {
+    payload_type: u8,
+    ssrc: u32,
+    next_sequence: u64,
+}
+
+impl Viewer {
+    pub(crate) fn new(feed: FeedKey, offer: &Offer, broadcast: &Broadcast, ssrcs: Ssrcs) -> Self {
+        let mut declined = Vec::new();
+        declined.extend((offer.video.is_none() && broadcast.video.is_some()).then_some(Kind::Video));
+        declined.extend((offer.audio.is_none() && broadcast.audio.is_some()).then_some(Kind::Audio));
+        Self {
+            feed,
+            sealer: None,
+            video: offer.video.as_ref().map(|format| Track::new(format, ssrcs)),
+            audio: offer.audio.as_ref().map(|format| Track::new(format, ssrcs)),
+            declined,
+            round_trip: ROUND_TRIP,
+            reports: VecDeque::new(),
+            next_report: None,
+        }
+    }
+
+    /// Whether the viewer can go on with `broadcast` as negotiated.
+    pub(crate) fn can_play(&self, broadcast: &Broadcast) -> bool {
+        let fits = |kind, track: &Option<Track>, sent: &Option<TrackInfo>| match (track, sent) {
+            (_, None) => true,
+            (Some(track), Some(sent)) => track.codec == sent.codec,
+            (None, Some(_)) => self.declined.contains(&kind),
+        };
+        fits(Kind::Video, &self.video, &broadcast.video) && fits(Kind::Audio, &self.audio, &broadcast.audio)
+    }
+
+    /// The connection is up: start with the GOP there is. Returns the layer that it starts with.
+    pub(crate) fn start(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        sealer: Sealer,
+        feed: &Feed,
+        outbox: &mut Outbox,
+        counters: &Counters,
+    ) -> Layer {
+        self.next_report = Some(now);
+        let sealer = self.sealer.insert(sealer);
+        let (Some(video), Some((layer, gop))) = (&mut self.video, feed.best_gop()) else { return Layer(0) };
+        video.forward.prefer(layer);
+        let mut writer = Writer { to, sealer, outbox, counters };
+        let replay: Vec<(&Arc<Frame>, Outgoing)> = video.forward.replay(gop).collect();
+        for (frame, outgoing) in replay {
+            video.send(&mut writer, frame, outgoing);
+        }
+        layer
+    }
+
+    /// Another broadcast begins: tracks wait for their first frames of it.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        for track in self.video.iter_mut().chain(&mut self.audio) {
+            track.forward.restart();
+        }
+        self.next_report = self.next_report.map(|_| now);
+    }
+
+    /// Sends a frame, if this viewer is to have it.
+    pub(crate) fn frame(
+        &mut self,
+        to: SocketAddr,
+        frame: &Arc<Frame>,
+        outbox: &mut Outbox,
+        counters: &Counters,
+    ) {
+        let Some(sealer) = &self.sealer else { return };
+        let track = match frame.kind {
+            Kind::Video => &mut self.video,
+            Kind::Audio => &mut self.audio,
+        };
+        let Some(track) = track else { return };
+        let Some(outgoing) = track.forward.frame(frame) else { return };
+        track.send(&mut Writer { to, sealer, outbox, counters }, frame, outgoing);
+    }
+
+    /// Takes RTCP from the viewer. Returns the layer that a keyframe is wanted of, if one is.
+    pub(crate) fn rtcp(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        packets: &[Box<dyn rtcp::Packet>],
+        outbox: &mut Outbox,
+        counters: &Counters,
+    ) -> Option<Layer> {
+        let mut keyframe = false;
+        for packet in packets {
+            let packet = packet.as_any();
+            if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
+                self.nack(now, to, nack, outbox, counters);
+            } else if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
+                counters.plis_in.add(1);
+                keyframe = true;
+            } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
+                self.receiver_report(now, report);
+            }
+        }
+        let video = self.video.as_ref().filter(|_| keyframe)?;
+        Some(video.forward.layer().unwrap_or_default())
+    }
+
+    /// When [`Viewer::sender_reports`] has something to say.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.next_report
+    }
+
+    /// The reports that are due: one compound packet for each track.
+    pub(crate) fn sender_reports(&mut self, now: Instant, feed: &Feed) -> Vec<Vec<Box<dyn rtcp::Packet>>> {
+        if self.next_report.is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        let tracks = self.video.iter().chain(&self.audio);
+        let reports: Vec<SenderReport> = tracks.filter_map(|track| track.report(now, feed)).collect();
+        self.next_report = Some(now + if reports.is_empty() { REPORT_RETRY } else { REPORT_INTERVAL });
+        for report in &reports {
+            if self.reports.len() == REPORTS_KEPT {
+                self.reports.pop_front();
+            }
+            self.reports.push_back(((report.ntp_time >> 16) as u32, now));
+        }
+        reports.into_iter().map(compound).collect()
+    }
+
+    fn nack(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        nack: &TransportLayerNack,
+        outbox: &mut Outbox,
+        counters: &Counters,
+    ) {
+        let (Some(sealer), Some(track)) = (&self.sealer, &mut self.video) else { return };
+        if nack.media_ssrc != track.ssrc {
+            return;
+        }
+        let mut writer = Writer { to, sealer, outbox, counters };
+        for pair in &nack.nacks {
+            for sequence in pair.into_iter() {
+                counters.nacks_in.add(1);
+                track.resend(&mut writer, sequence, self.round_trip, now);
+            }
+        }
+    }
+
+    /// Round trip: from our report to the viewer's answer, less what the viewer sat on it (RFC 3550, 6.4.1).
+    fn receiver_report(&mut self, now: Instant, report: &ReceiverReport) {
+        for block in &report.reports {
+            let Some((_, sent)) = self.reports.iter().find(|(name, _)| *name == block.last_sender_report)
+            else {
+                continue;
+            };
+            // The delay is in units of 1/65,536 s.
+            let delay = Duration::from_secs_f64(f64::from(block.delay) / 65_536.0);
+            let (shortest, longest) = ROUND_TRIP_RANGE;
+            self.round_trip =
+                now.saturating_duration_since(*sent).saturating_sub(delay).clamp(shortest, longest);
+        }
+    }
+}
+
+impl Track {
+    fn new(format: &Format, ssrcs: Ssrcs) -> Self {
+        let rtx = format.rtx.map(|payload_type| Rtx {
+            payload_type,
+            ssrc: ssrcs.rtx,
+            next_sequence: u64::from(rand::random::<u16>() & 0x7FFF),
+        });
+        let (ssrc, repair) = match format.codec.kind() {
+            Kind::Video => (ssrcs.video, Some(Repair { rtx, ..Repair::default() })),
+            Kind::Audio => (ssrcs.audio, None),
+        };
+        Self {
+            codec: format.codec,
+            payload_type: format.payload_type,
+            ssrc,
+            forward: Forward::new(format.codec, rand::random(), rand::random()),
+            repair,
+            packets: 0,
+            octets: 0,
+        }
+    }
+
+    fn send(&mut self, writer: &mut Writer<'_>, frame: &Arc<Frame>, outgoing: Outgoing) {
+        let mut bytes = 0;
+        for (index, payload) in frame.packets.iter().enumerate() {
+            let head = self.head(frame, &outgoing, outgoing.first_sequence + index as u64, index);
+            bytes += writer.packet(head, None, payload, outgoing.vp8);
+        }
+        writer.count(frame.packets.len(), bytes);
+        self.packets = self.packets.wrapping_add(frame.packets.len() as u32);
+        self.octets = self.octets.wrapping_add(frame.size_bytes() as u32);
+        if let Some(repair) = &mut self.repair {
+            repair.budget.sent(frame.packets.len() as u32);
+            repair.history.push(outgoing, frame.clone());
+        }
+    }
+
+    fn resend(&mut self, writer: &mut Writer<'_>, sequence: u16, round_trip: Duration, now: Instant) {
+        let Some(Repair { history, budget, rtx }) = &mut self.repair else { return };
+        let Some(Sent { sequence, outgoing, frame, index }) = history.find(sequence) else {
+            writer.counters.resend_misses.add(1);
+            return;
+        };
+        if !budget.allows(sequence, round_trip, now) {
+            writer.counters.resends_over_budget.add(1);
+            return;
+        }
+        writer.counters.resends.add(1);
+        let mut head = Head {
+            payload_type: self.payload_type,
+            ssrc: self.ssrc,
+            sequence,
+            timestamp: outgoing.timestamp,
+            marker: index + 1 == frame.packets.len(),
+        };
+        let original = rtx.as_mut().map(|rtx| {
+            head.payload_type = rtx.payload_type;
+            head.ssrc = rtx.ssrc;
+            head.sequence = rtx.next_sequence;
+            rtx.next_sequence += 1;
+            sequence as u16
+        });
+        // Without RTX this is the identical packet: the same key, nonce and plaintext, so the same bytes.
+        let bytes = writer.packet(head, original, &frame.packets[index], outgoing.vp8);
+        writer.count(1, bytes);
+    }
+
+    fn head(&self, frame: &Frame, outgoing: &Outgoing, sequence: u64, index: usize) -> Head {
+        Head {
+            payload_type: self.payload_type,
+            ssrc: self.ssrc,
+            sequence,
+            timestamp: outgoing.timestamp,
+            marker: frame.kind == Kind::Video && index + 1 == frame.packets.len(),
+        }
+    }
+
+    /// Maps our timestamps to the host's clock, carried forward to now from its last report.
+    fn report(&self, now: Instant, feed: &Feed) -> Option<SenderReport> {
+        let layer = match self.codec.kind() {
+            Kind::Video => self.forward.layer()?,
+            Kind::Audio => Layer(0),
+        };
+        let map = feed.clock_map(self.codec.kind(), layer)?;
+        let (ntp_time, timestamp) = map.at(now, self.codec.clock_rate_hz());
+        Some(SenderReport {
+            ssrc: self.ssrc,
+            ntp_time,
+            rtp_time: timestamp.wrapping_add(self.forward.offset()?),
+            packet_count: self.packets,
+            octet_count: self.octets,
+            ..SenderReport::default()
+        })
+    }
+}
+
+/// A compound packet needs a CNAME (RFC 3550, 6.1); it is the one in the SDP.
+fn compound(report: SenderReport) -> Vec<Box<dyn rtcp::Packet>> {
+    let item =
+        SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: Bytes::from_static(STREAM.as_bytes()) };
+    let chunk = SourceDescriptionChunk { source: report.ssrc, items: vec![item] };
+    vec![Box::new(report), Box::new(SourceDescription { chunks: vec![chunk] })]
+}
+
+/// What goes into an RTP header.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    payload_type: u8,
+    ssrc: u32,
+    /// Extended: the upper bits are SRTP's rollover counter.
+    sequence: u64,
+    timestamp: u32,
+    marker: bool,
+}
+
+impl Head {
+    fn write(&self, header: &mut [u8]) {
+        header[0] = 2 << 6;
+        header[1] = self.payload_type | u8::from(self.marker) << 7;
+        header[2..4].copy_from_slice(&(self.sequence as u16).to_be_bytes());
+        header[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
+        header[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
+    }
+}
+
+/// Writes packets to one viewer.
+struct Writer<'a> {
+    to: SocketAddr,
+    sealer: &'a Sealer,
+    outbox: &'a mut Outbox,
+    counters: &'a Counters,
+}
+
+impl Writer<'_> {
+    /// The hot path: header, payload, numbers, seal. All of it in the arena that is sent from. Returns its bytes.
+    #[inline]
+    fn packet(
+        &mut self,
+        head: Head,
+        original: Option<u16>,
+        payload: &[u8],
+        numbers: Option<Vp8Numbers>,
+    ) -> usize {
+        let body = HEADER + if original.is_some() { ORIGINAL } else { 0 };
+        let bytes = body + payload.len() + self.sealer.overhead();
+        let datagram = self.outbox.datagram(self.to, bytes);
+        head.write(datagram);
+        if let Some(original) = original {
+            datagram[HEADER..body].copy_from_slice(&original.to_be_bytes());
+        }
+        let place = &mut datagram[body..body + payload.len()];
+        place.copy_from_slice(payload);
+        if let Some(numbers) = numbers {
+            vp8::renumber(place, numbers);
+        }
+        if self.sealer.seal(datagram, HEADER, (head.sequence >> 16) as u32).is_err() {
+            // Nothing goes out unsealed. It can't fail: only a wrong size is refused, and the size is made above.
+            self.outbox.undo(bytes);
+        }
+        bytes
+    }
+
+    fn count(&self, packets: usize, bytes: usize) {
+        self.counters.rtp_packets_out.add(packets as u64);
+        self.counters.rtp_bytes_out.add(bytes as u64);
+    }
+}
