@@ -9,7 +9,6 @@ const HERE = location.pathname.replace(/\/$/, "");
 const LOOK_EVERY_MS = 700;
 const LOOKS_MAX = 20;
 
-const token = takeToken();
 const buttons = [byId("pay"), byId("decline")];
 let order = null;
 
@@ -17,16 +16,9 @@ byId("pay").addEventListener("click", () => decide("paid"));
 byId("decline").addEventListener("click", () => decide("failed"));
 load();
 
-/** The buyer's token comes in the fragment from the watch page, and does not stay in the address. */
-function takeToken() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) history.replaceState(null, "", location.pathname + location.search);
-  return given;
-}
-
 async function load() {
   try {
-    const answer = await rest(`${HERE}/order`, { token });
+    const answer = await rest(`${HERE}/order`);
     order = answer.order;
     setText(byId("what"), `${order.quantity > 1 ? `${order.quantity} × ` : ""}${answer.product_title}`);
     setText(byId("sum"), formatMoney(order.total));
@@ -47,7 +39,7 @@ async function decide(outcome) {
   enable(false);
   say("One moment");
   try {
-    await rest(HERE, { method: "POST", token, body: { outcome } });
+    await rest(HERE, { method: "POST", body: { outcome } });
   } catch (error) {
     say(sentence(error), "bad");
     enable(true);
@@ -69,7 +61,7 @@ async function decide(outcome) {
 async function confirmed(looks) {
   if (looks === 0) return;
   await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
-  const answer = await rest(`${HERE}/order`, { token }).catch(() => null);
+  const answer = await rest(`${HERE}/order`).catch(() => null);
   if (answer) order = answer.order;
   if (answer && order.state !== "paying") settled();
   else confirmed(looks - 1);

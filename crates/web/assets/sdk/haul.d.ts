@@ -114,6 +114,8 @@ export interface PublishOptions {
   base?: string;
   /** bit/s, 2.5 Mb/s by default. */
   maxBitrate?: number;
+  /** bit/s to start with, 1 Mb/s by default. */
+  startBitrate?: number;
   maxFramerate?: number;
   audioBitrate?: number;
   contentHint?: "" | "motion" | "detail" | "text";

@@ -23,8 +23,11 @@ export class Session {
     this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
   }
 
-  /** Offers what `pc` has to `url`. Rejects with a `HaulError`; `http_409` with `retryAfterMs` means: not yet. */
-  async open(url, signal) {
+  /**
+   * Offers what `pc` has to `url`; `adapt` may change the answer before the browser reads it. Rejects with a
+   * `HaulError`; status 409 with `retryAfterMs` means: not yet.
+   */
+  async open(url, signal, adapt = (sdp) => sdp) {
     const { pc } = this;
     await pc.setLocalDescription(await pc.createOffer());
     let response;
@@ -49,7 +52,7 @@ export class Session {
     }
     pc.addEventListener("connectionstatechange", () => this.#check());
     this.#timer = setTimeout(() => this.#lost("no connection came about"), CONNECT_MAX_MS);
-    await pc.setRemoteDescription({ type: "answer", sdp: answer });
+    await pc.setRemoteDescription({ type: "answer", sdp: adapt(answer) });
     this.#watchDtls();
   }
 

@@ -60,6 +60,7 @@ function productRow(room, product, onBuy) {
     setText(list, offer.listPrice ? formatMoney(offer.listPrice) : "");
     setText(state, stateText(offer));
     setText(button, SHORT_LABELS[offer.kind]);
+    button.hidden = offer.kind === "none";
     button.disabled = !offer.enabled;
     button.classList.toggle("primary", offer.kind === "buy" || offer.kind === "mine");
   };

@@ -19,13 +19,11 @@ const WORTH_TRYING = new Set(["not_enough", "pending", "unavailable", "disconnec
 export class Buying extends EventTarget {
   #room;
   #sheet;
-  #token;
   #needsToken;
 
-  constructor(room, { token, needsToken }) {
+  constructor(room, { needsToken }) {
     super();
     this.#room = room;
-    this.#token = token;
     this.#needsToken = needsToken;
     this.step = "closed";
     this.sale = null;
@@ -109,13 +107,10 @@ export class Buying extends EventTarget {
     closeSheet(byId("buy-sheet"));
   }
 
-  /** The payment page's address; the sandbox is told who pays, since it is of this origin. */
+  /** The payment page's address, where this page may frame it; else null. */
   frameUrl() {
     const url = new URL(this.payUrl, location.origin);
-    if (url.origin !== location.origin) return null;
-    const token = this.#token();
-    if (token) url.hash = new URLSearchParams({ token }).toString();
-    return url.href;
+    return url.origin === location.origin ? url.href : null;
   }
 
   async #reserve() {

@@ -28,7 +28,7 @@ showChat(room, byId("chat"));
 wireComposer(channel, byId("composer"), byId("chat-input"));
 
 const entrance = showEntrance(room, { hasToken: () => Boolean(token), onToken: (fresh) => enter(fresh) });
-const buying = new Buying(room, { token: () => token, needsToken: () => entrance.ask() });
+const buying = new Buying(room, { needsToken: () => entrance.ask() });
 showPin(room, buying);
 showBag(room, buying);
 byId("bag-open").addEventListener("click", () => openSheet(byId("bag-sheet")));

@@ -1,0 +1,121 @@
+// The studio: the host's page. Puts its parts together, once the server said that this is the host.
+
+import { Channel, rest } from "/sdk/haul.js";
+import { showChat, wireComposer } from "../ui/chat.js";
+import { byId, setText } from "../ui/dom.js";
+import { Room, renderOn } from "../ui/room.js";
+import { closeSheet, openSheet, toast, wireSheets } from "../ui/sheet.js";
+import { claims, expired, forgetToken, keepToken, liveId, takeToken } from "../ui/visit.js";
+import { sentence } from "../ui/words.js";
+import { runBroadcast } from "./broadcast.js";
+import { showOrders } from "./orders.js";
+import { showProducts } from "./products.js";
+import { showSales } from "./sales.js";
+import { showShare } from "./share.js";
+
+const GATES = {
+  missing: ["The studio needs a host token", "Open the link with the token that the server printed, or paste the token here."],
+  expired: ["This token has run out", "Tokens are valid for a while only. Make a new one and paste it here."],
+  unauthorized: ["This token is not valid here", "It was made for another server, was changed on the way, or has run out."],
+  forbidden: ["This token is for another live", "Check the address of this page, or paste the token that belongs to it."],
+  role: ["This token is for watching", "Going live and selling needs a token of the role host."],
+};
+
+wireSheets();
+setText(byId("gate-command"), `haul token --live ${liveId} --role host --sub you`);
+byId("gate-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const token = byId("gate-token").value.trim();
+  if (!token) return;
+  keepToken(token);
+  location.reload();
+});
+
+const token = takeToken();
+if (!token) refuse("missing");
+else if (expired(token)) refuse("expired");
+else if ((claims(token) || {}).role && claims(token).role !== "host") refuse("role");
+else open();
+
+function refuse(reason) {
+  const [title, text] = GATES[reason] || GATES.unauthorized;
+  setText(byId("gate-title"), title);
+  setText(byId("gate-text"), text);
+  byId("studio").hidden = true;
+  byId("gate").hidden = false;
+  if (reason !== "missing") forgetToken();
+}
+
+function open() {
+  const api = (path, options = {}) => rest(`/v1/lives/${encodeURIComponent(liveId)}${path}`, { token, ...options });
+  const channel = new Channel({ live: liveId, token });
+  const room = new Room(channel);
+  byId("studio").hidden = false;
+
+  const broadcast = runBroadcast({ live: liveId, token, room });
+  // For tests and support: the browser's own statistics are a question away.
+  window.haul = { channel, room, broadcast, get pc() { return broadcast.pc; } };
+
+  showChat(room, byId("chat"));
+  wireComposer(channel, byId("composer"), byId("chat-input"));
+  showProducts(room, api);
+  showSales(room);
+  showOrders(room);
+  showShare({ live: liveId, token, api });
+  showSettings(room, api);
+
+  renderOn(room, ["live"], () => {
+    const title = room.live.title || liveId;
+    setText(byId("title"), title);
+    document.title = `${title} · Studio`;
+  });
+  renderOn(room, ["viewers"], () => setText(byId("viewers"), room.viewers.toLocaleString()));
+  renderOn(room, ["you"], () => {
+    if (room.ready && (!room.you || room.you.role !== "host")) {
+      broadcast.end();
+      channel.close();
+      refuse("role");
+    }
+  });
+
+  let failing = 0;
+  channel.addEventListener("state", ({ detail }) => {
+    clearTimeout(failing);
+    const link = byId("link-state");
+    if (detail.state === "open") link.hidden = true;
+    if (detail.state === "waiting") {
+      // A blink is not worth a word.
+      failing = setTimeout(() => {
+        setText(link, room.ready ? "Reconnecting to the channel" : "Waiting for the server");
+        link.hidden = false;
+      }, 1_200);
+    }
+    if (detail.state === "closed" && detail.reason !== "left") {
+      broadcast.end();
+      refuse(detail.reason);
+    }
+  });
+  // A live that nobody created yet comes into being with its first broadcast.
+  broadcast.addEventListener("state", ({ detail }) => detail.state === "live" && channel.retryNow());
+  channel.connect().catch(() => {});
+}
+
+function showSettings(room, api) {
+  byId("settings-open").addEventListener("click", async () => {
+    byId("settings-title").value = room.live.title;
+    const live = await api("").catch(() => null);
+    byId("settings-public").checked = Boolean(live && live.public);
+    openSheet(byId("settings-sheet"));
+  });
+  byId("settings-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const body = { title: byId("settings-title").value.trim(), public: byId("settings-public").checked };
+    try {
+      await api("", { method: "PUT", body });
+      closeSheet(byId("settings-sheet"));
+      toast("Saved.", "good");
+    } catch (error) {
+      toast(sentence(error), "bad");
+    }
+  });
+}

@@ -1,0 +1,95 @@
+// How viewers get in, and how OBS gets in.
+
+import { byId, copyFrom, el, icon } from "../ui/dom.js";
+import { openSheet, toast } from "../ui/sheet.js";
+import { sentence } from "../ui/words.js";
+
+export function showShare({ live, token, api }) {
+  const watchUrl = `${location.origin}/watch/${encodeURIComponent(live)}`;
+  const whipUrl = `${location.origin}/whip/${encodeURIComponent(live)}`;
+
+  byId("share-open").addEventListener("click", async () => {
+    byId("share-body").replaceChildren(el("p", { class: "muted" }, "One moment"));
+    openSheet(byId("share-sheet"));
+    const about = await api("").catch(() => null);
+    const open = Boolean(about && about.public);
+    byId("share-body").replaceChildren(
+      el(
+        "section",
+        {},
+        el("h3", {}, "For viewers"),
+        copyRow("Watch link", watchUrl),
+        el(
+          "p",
+          { class: "muted small" },
+          open
+            ? "This live is public: anybody with the link may watch and read. Chatting and buying needs a viewer's token."
+            : "This live is private: the link needs a viewer's token. Your shop makes one for each customer; for a try, make one here.",
+        ),
+        personalLink(watchUrl, api),
+      ),
+      el(
+        "section",
+        {},
+        el("h3", {}, "From OBS"),
+        el(
+          "ol",
+          { class: "steps" },
+          el("li", {}, "Settings → Stream, service: WHIP."),
+          el("li", {}, "Server:", copyRow("WHIP server", whipUrl)),
+          el("li", {}, "Bearer token:", tokenRow(token)),
+          el("li", {}, "Settings → Output: x264 or a hardware H.264 encoder, 2500 kb/s, keyframe interval 2 s, no B-frames (bframes=0)."),
+          el("li", {}, "Start streaming. End a broadcast from this page first: a live has one picture."),
+        ),
+        el("p", { class: "muted small" }, "The token lets its holder go live and sell here. Treat it like a password."),
+      ),
+    );
+  });
+}
+
+function copyRow(label, text) {
+  const button = el("button", { class: "button", type: "button" }, icon("copy"), el("span", {}, "Copy"));
+  button.addEventListener("click", () => copyFrom(button, text));
+  return el(
+    "div",
+    { class: "copy-row" },
+    el("input", { class: "input mono", value: text, readOnly: true, "aria-label": label, on: { focus: (event) => event.target.select() } }),
+    button,
+  );
+}
+
+/** The token is hidden until asked for: screens are shared, and a host's screen more than others. */
+function tokenRow(token) {
+  const input = el("input", { class: "input mono", type: "password", value: token, readOnly: true, "aria-label": "Host token", data: { testid: "host-token" }, autocomplete: "off" });
+  const show = el("button", { class: "button", type: "button", data: { testid: "show-token" } }, "Show");
+  show.addEventListener("click", () => {
+    const hidden = input.type === "password";
+    input.type = hidden ? "text" : "password";
+    show.textContent = hidden ? "Hide" : "Show";
+  });
+  const copy = el("button", { class: "button", type: "button" }, icon("copy"), el("span", {}, "Copy"));
+  copy.addEventListener("click", () => copyFrom(copy, token));
+  return el("div", { class: "copy-row" }, input, show, copy);
+}
+
+function personalLink(watchUrl, api) {
+  const name = el("input", { class: "input", placeholder: "Name of the viewer", maxLength: 40, "aria-label": "Name of the viewer" });
+  const make = el("button", { class: "button", type: "submit" }, "Make a personal link");
+  const out = el("div", {});
+  const form = el("form", { class: "personal" }, el("div", { class: "copy-row" }, name, make), out);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    make.disabled = true;
+    try {
+      const { token } = await api("/tokens", { method: "POST", body: { role: "viewer", name: name.value.trim() || "Guest" } });
+      out.replaceChildren(
+        copyRow("Personal watch link", `${watchUrl}#token=${token}`),
+        el("p", { class: "muted small" }, "One link is one person: limits per buyer count by it."),
+      );
+    } catch (error) {
+      toast(sentence(error), "bad");
+    }
+    make.disabled = false;
+  });
+  return form;
+}
