@@ -24,6 +24,9 @@ pub(crate) enum Step {
 /// Where time starts.
 pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
 
+/// Every time is a multiple of this, so that opening, closing and deadlines are often hit to the millisecond.
+const TICK_MS: u64 = 250;
+
 const BUYERS: u32 = 6;
 const KEYS: u32 = 6;
 
@@ -37,14 +40,14 @@ pub(crate) struct Shopping {
 impl Shopping {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let opens_at = UnixMillis(START.0 + random.random_range(0..3_000));
+        let opens_at = UnixMillis(START.0 + ticks(&mut random, 0..12));
         let terms = SaleTerms {
             stock: random.random_range(1..=12),
             per_buyer: random.random_range(1..=4),
-            hold_ms: random.random_range(1_000..5_000),
-            pay_ms: random.random_range(1_000..9_000),
+            hold_ms: ticks(&mut random, 4..20),
+            pay_ms: ticks(&mut random, 4..36),
             opens_at,
-            closes_at: UnixMillis(opens_at.0 + random.random_range(20_000..120_000)),
+            closes_at: UnixMillis(opens_at.0 + ticks(&mut random, 40..400)),
         };
         Self { random, now: START, terms }
     }
@@ -53,20 +56,20 @@ impl Shopping {
         match self.random.random_range(0..100) {
             0..=1 => Step::Put(self.terms.clone()),
             2 => {
-                self.terms.closes_at = UnixMillis(self.now.0 + self.random.random_range(0..60_000));
+                self.terms.closes_at = UnixMillis(self.now.0 + ticks(&mut self.random, 0..120));
                 // Of a known sale, only the times may change, whatever else is asked for.
                 Step::Put(SaleTerms { stock: self.random.random_range(1..=20), ..self.terms.clone() })
             }
             3..=24 => {
-                self.now.0 += self.random.random_range(0..1_500);
+                self.now.0 += ticks(&mut self.random, 0..6);
                 Step::Clock(self.now)
             }
             25..=26 => {
-                self.now.0 += self.random.random_range(0..20_000);
+                self.now.0 += ticks(&mut self.random, 0..80);
                 Step::Clock(self.now)
             }
             27..=28 => {
-                self.now.0 = self.now.0.saturating_sub(self.random.random_range(0..5_000)).max(START.0);
+                self.now.0 = self.now.0.saturating_sub(ticks(&mut self.random, 0..20)).max(START.0);
                 Step::Clock(self.now)
             }
             29..=36 => Step::Standing(self.buyer()),
@@ -105,6 +108,10 @@ impl Shopping {
             _ => Op::Settle { hold, order },
         }
     }
+}
+
+fn ticks(random: &mut StdRng, range: std::ops::Range<u64>) -> u64 {
+    TICK_MS * random.random_range(range)
 }
 
 /// Every hold that a step may name.

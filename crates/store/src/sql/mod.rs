@@ -217,3 +217,53 @@ impl Ledger for SqlLedger {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_connection_syncs_commits_and_checks_references() {
+        let dir = std::env::temp_dir().join(format!("haul-ledger-{}", std::process::id()));
+        let ledger = SqlLedger::open(&format!("sqlite://{}/haul.db", dir.display())).await.unwrap();
+        for pool in [&ledger.write, &ledger.read] {
+            let pragma =
+                async |name: &'static str| -> i64 { sqlx::query_scalar(name).fetch_one(pool).await.unwrap() };
+            assert_eq!(pragma("PRAGMA synchronous").await, 2);
+            assert_eq!(pragma("PRAGMA foreign_keys").await, 1);
+            let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
+            assert_eq!(mode, "wal");
+        }
+        drop(ledger);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_order_leaves_a_trace_of_each_state_it_was_in() {
+        let ledger = SqlLedger::open("sqlite::memory:").await.unwrap();
+        for statement in [
+            "INSERT INTO lives VALUES ('demo', 'main', '', TRUE, 1)",
+            "INSERT INTO products VALUES ('main', 'lamp', '', '', '', 100, 'EUR')",
+            "INSERT INTO sales VALUES ('main', 'demo', 's', 'lamp', 100, 'EUR', 5, 0, 1, 1000, 1000, 1, 2)",
+            "INSERT INTO orders VALUES
+                 ('o', 'main', 'demo', 's', 'lamp', 'h', 'p', 'sandbox', 'ann', '', 1, 100, 100, 'EUR', 'paying', 1, 1)",
+        ] {
+            sqlx::query(statement).execute(&ledger.write).await.unwrap();
+        }
+        let order = "o".parse().unwrap();
+        for (state, at) in [(OrderState::Expired, 5), (OrderState::Sold, 7), (OrderState::Sold, 9)] {
+            Ledger::move_order(&ledger, &order, state, UnixMillis(at)).await.unwrap();
+        }
+        let events: Vec<(String, i64, String, i64)> = sqlx::query(
+            "SELECT merchant_id, number, state, at FROM order_events WHERE order_id = 'o' ORDER BY number",
+        )
+        .map(|row: sqlx::sqlite::SqliteRow| (row.get(0), row.get(1), row.get(2), row.get(3)))
+        .fetch_all(&ledger.read)
+        .await
+        .unwrap();
+        let main = || "main".to_owned();
+        assert_eq!(events, [(main(), 1, "expired".to_owned(), 5), (main(), 2, "sold".to_owned(), 7)]);
+    }
+}

@@ -1,0 +1,453 @@
+//! The ledger in SQLite: every method, asked once and again, and what it must refuse.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use haul_commerce::{
+    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, OrderState, PaymentEvent,
+    PaymentEventKind, Product, Sale, SaleTerms, Totals, order_id, payment_id,
+};
+use haul_model::{HoldId, LiveId, Money, SaleId, UnixMillis};
+use haul_store::{OpenError, SqlLedger};
+use support::TempDir;
+
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+fn money(amount_minor: i64) -> Money {
+    Money { amount_minor, currency: "EUR".parse().unwrap() }
+}
+
+fn live(id: &str) -> LiveRecord {
+    LiveRecord {
+        id: id.parse().unwrap(),
+        merchant: "main".parse().unwrap(),
+        title: format!("The live {id}"),
+        public: true,
+        created_at: NOW,
+    }
+}
+
+fn product(id: &str) -> Product {
+    Product {
+        id: id.parse().unwrap(),
+        merchant: "main".parse().unwrap(),
+        title: format!("The {id}"),
+        subtitle: "夜市 – for the night market".to_owned(),
+        image_url: String::new(),
+        list_price: money(2_500),
+    }
+}
+
+fn sale(id: &str, stock: u32) -> Sale {
+    Sale {
+        id: id.parse().unwrap(),
+        merchant: "main".parse().unwrap(),
+        live: "demo".parse().unwrap(),
+        product: "lamp".parse().unwrap(),
+        unit_price: money(1_999),
+        terms: SaleTerms {
+            stock,
+            per_buyer: 2,
+            hold_ms: 120_000,
+            pay_ms: 600_000,
+            opens_at: NOW,
+            closes_at: UnixMillis(NOW.0 + 60_000),
+        },
+    }
+}
+
+fn order(number: u64, buyer: &str, quantity: u32) -> NewOrder {
+    let hold: HoldId = format!("hold_{number}").parse().unwrap();
+    NewOrder {
+        id: order_id(&hold),
+        payment: payment_id(&hold),
+        provider: "sandbox".to_owned(),
+        merchant: "main".parse().unwrap(),
+        live: "demo".parse().unwrap(),
+        sale: "sale_1".parse().unwrap(),
+        product: "lamp".parse().unwrap(),
+        hold,
+        buyer: buyer.parse().unwrap(),
+        buyer_name: "Ann O'Hara".to_owned(),
+        quantity,
+        unit_price: money(1_999),
+        total: money(1_999 * i64::from(quantity)),
+        created_at: UnixMillis(NOW.0 + number),
+    }
+}
+
+fn demo() -> LiveId {
+    "demo".parse().unwrap()
+}
+
+/// A ledger in memory with a live, a lamp and a sale of five.
+async fn ledger() -> SqlLedger {
+    let ledger = SqlLedger::open("sqlite::memory:").await.unwrap();
+    ledger.ensure_live(&live("demo")).await.unwrap();
+    ledger.put_product(&product("lamp")).await.unwrap();
+    ledger.put_sale(&sale("sale_1", 5)).await.unwrap();
+    ledger
+}
+
+fn callback(event: &str, order: &NewOrder, received_at: u64) -> Callback {
+    Callback {
+        provider: "sandbox".to_owned(),
+        event: PaymentEvent {
+            event: event.to_owned(),
+            payment: order.payment.clone(),
+            kind: PaymentEventKind::Paid,
+            amount: order.total,
+        },
+        received_at: UnixMillis(NOW.0 + received_at),
+    }
+}
+
+#[tokio::test]
+async fn a_live_is_made_once_found_and_changed() {
+    let ledger = SqlLedger::open("sqlite::memory:").await.unwrap();
+    assert_eq!(ledger.live(&demo()).await.unwrap(), None);
+    assert_eq!(ledger.ensure_live(&live("demo")).await.unwrap(), live("demo"));
+    let renamed = LiveRecord { title: "Other".to_owned(), public: false, ..live("demo") };
+    assert_eq!(ledger.ensure_live(&renamed).await.unwrap(), live("demo"), "the first one stays");
+    assert_eq!(ledger.put_live(&renamed).await.unwrap(), renamed);
+    assert_eq!(ledger.live(&demo()).await.unwrap(), Some(renamed));
+    assert!(matches!(ledger.put_live(&live("nowhere")).await, Err(LedgerError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_merchants_lives_are_listed_newest_first() {
+    let ledger = SqlLedger::open("sqlite::memory:").await.unwrap();
+    for (id, after) in [("b", 1), ("a", 3), ("c", 2)] {
+        let record = LiveRecord { created_at: UnixMillis(NOW.0 + after), ..live(id) };
+        ledger.ensure_live(&record).await.unwrap();
+    }
+    let ids = async |merchant: &str, limit| {
+        let lives = ledger.lives(&merchant.parse().unwrap(), limit).await.unwrap();
+        lives.into_iter().map(|live| live.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("main", 10).await, ["a", "c", "b"]);
+    assert_eq!(ids("main", 2).await, ["a", "c"]);
+    assert!(ids("other", 10).await.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_made_for_a_merchant_who_is_not_there() {
+    let ledger = ledger().await;
+    let stranger = || "stranger".parse().unwrap();
+    let refused = ledger.ensure_live(&LiveRecord { merchant: stranger(), ..live("new") }).await;
+    assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
+    let refused = ledger.ensure_live(&LiveRecord { merchant: stranger(), ..live("demo") }).await;
+    assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
+    let refused = ledger.put_live(&LiveRecord { merchant: stranger(), ..live("demo") }).await;
+    assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
+    let refused = ledger.put_product(&Product { merchant: stranger(), ..product("lamp") }).await;
+    assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
+    let refused = ledger.put_sale(&Sale { merchant: stranger(), ..sale("sale_1", 5) }).await;
+    assert!(matches!(refused, Err(LedgerError::Conflict(_) | LedgerError::NotFound(_))), "{refused:?}");
+    let refused = ledger.start_order(&NewOrder { merchant: stranger(), ..order(1, "ann", 1) }).await;
+    assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_bag_keeps_its_order() {
+    let ledger = ledger().await;
+    for id in ["vase", "mug"] {
+        ledger.put_product(&product(id)).await.unwrap();
+    }
+    let bag = async || {
+        let bag = ledger.bag(&demo()).await.unwrap();
+        bag.into_iter().map(|product| product.id.to_string()).collect::<Vec<_>>()
+    };
+    for id in ["mug", "lamp", "vase", "mug"] {
+        ledger.add_to_bag(&demo(), &id.parse().unwrap()).await.unwrap();
+    }
+    assert_eq!(bag().await, ["mug", "lamp", "vase"]);
+    for _ in 0..2 {
+        ledger.remove_from_bag(&demo(), &"mug".parse().unwrap()).await.unwrap();
+    }
+    ledger.add_to_bag(&demo(), &"mug".parse().unwrap()).await.unwrap();
+    assert_eq!(bag().await, ["lamp", "vase", "mug"]);
+
+    let changed = Product { title: "A brighter lamp".to_owned(), list_price: money(1), ..product("lamp") };
+    ledger.put_product(&changed).await.unwrap();
+    assert_eq!(ledger.bag(&demo()).await.unwrap()[0], changed);
+
+    for (live, product) in [("demo", "nothing"), ("nowhere", "lamp")] {
+        let refused = ledger.add_to_bag(&live.parse().unwrap(), &product.parse().unwrap()).await;
+        assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_sale_put_again_changes_its_times_only() {
+    let ledger = ledger().await;
+    let mut again = sale("sale_1", 99);
+    again.unit_price = money(1);
+    again.terms.opens_at = UnixMillis(NOW.0 + 5);
+    again.terms.closes_at = UnixMillis(NOW.0 + 10);
+    ledger.put_sale(&again).await.unwrap();
+    let mut expected = sale("sale_1", 5);
+    (expected.terms.opens_at, expected.terms.closes_at) = (again.terms.opens_at, again.terms.closes_at);
+    assert_eq!(ledger.sales(&demo(), NOW).await.unwrap(), [expected]);
+    for bad in [
+        Sale { product: "nothing".parse().unwrap(), ..sale("sale_2", 5) },
+        Sale { live: "nowhere".parse().unwrap(), ..sale("sale_2", 5) },
+    ] {
+        let refused = ledger.put_sale(&bad).await;
+        assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lives_sales_are_those_that_go_on_or_have_unfinished_orders() {
+    let ledger = ledger().await;
+    let mut later = sale("sale_2", 5);
+    (later.terms.opens_at, later.terms.closes_at) = (UnixMillis(NOW.0 - 5), UnixMillis(NOW.0 + 90_000));
+    ledger.put_sale(&later).await.unwrap();
+    let ids = async |after: u64| {
+        let sales = ledger.sales(&demo(), UnixMillis(NOW.0 + after)).await.unwrap();
+        sales.into_iter().map(|sale| sale.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(0).await, ["sale_2", "sale_1"]);
+    assert_eq!(ids(60_000).await, ["sale_2"]);
+    let paying = order(1, "ann", 1);
+    ledger.start_order(&paying).await.unwrap();
+    assert_eq!(ids(60_000).await, ["sale_2", "sale_1"]);
+    ledger.move_order(&paying.id, OrderState::Expired, NOW).await.unwrap();
+    assert_eq!(ids(60_000).await, ["sale_2"]);
+    ledger.move_order(&paying.id, OrderState::RefundDue, NOW).await.unwrap();
+    assert_eq!(ids(90_000).await, ["sale_1"]);
+    ledger.move_order(&paying.id, OrderState::Refunded, NOW).await.unwrap();
+    assert!(ids(90_000).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_hold_has_one_order() {
+    let ledger = ledger().await;
+    let new = order(1, "ann", 2);
+    let started = ledger.start_order(&new).await.unwrap();
+    assert_eq!(
+        (&started.order, started.state, started.updated_at),
+        (&new, OrderState::Paying, new.created_at)
+    );
+    let again = NewOrder { id: "order_other".parse().unwrap(), quantity: 1, ..new.clone() };
+    assert_eq!(ledger.start_order(&again).await.unwrap(), started, "the first one stays");
+    assert_eq!(ledger.order(&new.id).await.unwrap(), Some(started.clone()));
+    assert_eq!(ledger.order_of_payment(&new.payment).await.unwrap(), Some(started));
+    assert_eq!(ledger.order(&again.id).await.unwrap(), None);
+    assert_eq!(ledger.order_of_payment(&"pay_0".parse().unwrap()).await.unwrap(), None);
+
+    let same_payment = NewOrder { payment: new.payment.clone(), ..order(2, "bob", 1) };
+    let two_currencies =
+        NewOrder { total: Money { currency: "JPY".parse().unwrap(), ..new.total }, ..order(3, "bob", 1) };
+    for bad in [same_payment, two_currencies] {
+        let refused = ledger.start_order(&bad).await;
+        assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
+    }
+    let no_sale = NewOrder { sale: "sale_9".parse().unwrap(), ..order(4, "bob", 1) };
+    assert!(matches!(ledger.start_order(&no_sale).await, Err(LedgerError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn orders_are_found_by_live_state_and_buyer_newest_first() {
+    let ledger = ledger().await;
+    for (number, buyer) in [(1, "ann"), (2, "bob"), (3, "ann")] {
+        ledger.start_order(&order(number, buyer, 1)).await.unwrap();
+    }
+    ledger.move_order(&order(2, "bob", 1).id, OrderState::Sold, NOW).await.unwrap();
+    ledger.move_order(&order(3, "ann", 1).id, OrderState::Expired, NOW).await.unwrap();
+    let holds = |orders: Vec<haul_commerce::Order>| {
+        orders.into_iter().map(|order| order.order.hold.to_string()).collect::<Vec<_>>()
+    };
+    let by_state =
+        async |states: &[OrderState], limit| holds(ledger.orders(&demo(), states, limit).await.unwrap());
+    assert_eq!(by_state(&[], 10).await, ["hold_3", "hold_2", "hold_1"]);
+    assert_eq!(by_state(&[], 2).await, ["hold_3", "hold_2"]);
+    assert_eq!(by_state(&[OrderState::Sold], 10).await, ["hold_2"]);
+    assert_eq!(by_state(&[OrderState::Paying, OrderState::Expired], 10).await, ["hold_3", "hold_1"]);
+    let ann = ledger.orders_of_buyer(&demo(), &"ann".parse().unwrap(), 10).await.unwrap();
+    assert_eq!(holds(ann), ["hold_3", "hold_1"]);
+    let elsewhere = ledger.orders(&"other".parse().unwrap(), &[], 10).await.unwrap();
+    assert!(elsewhere.is_empty());
+}
+
+#[tokio::test]
+async fn an_order_moves_only_as_it_may() {
+    use OrderState::{Expired, Paying, RefundDue, Refunded, Sold};
+    let allowed = [
+        (Paying, Sold),
+        (Paying, Expired),
+        (Paying, RefundDue),
+        (Expired, Sold),
+        (Expired, RefundDue),
+        (RefundDue, Refunded),
+    ];
+    let path = |to| match to {
+        Paying => vec![],
+        Refunded => vec![RefundDue, Refunded],
+        other => vec![other],
+    };
+    let ledger = ledger().await;
+    ledger.put_sale(&sale("sale_1", 5)).await.unwrap();
+    let states = [Paying, Sold, Expired, RefundDue, Refunded];
+    for (number, (from, to)) in
+        states.iter().flat_map(|from| states.iter().map(move |to| (*from, *to))).enumerate()
+    {
+        let sale_id: SaleId = format!("sale_of_{number}").parse().unwrap();
+        ledger.put_sale(&sale(sale_id.as_str(), 5)).await.unwrap();
+        let new = NewOrder { sale: sale_id, ..order(number as u64, "ann", 1) };
+        ledger.start_order(&new).await.unwrap();
+        for step in path(from) {
+            ledger.move_order(&new.id, step, NOW).await.unwrap();
+        }
+        let before = ledger.order(&new.id).await.unwrap().unwrap();
+        let moved = ledger.move_order(&new.id, to, UnixMillis(NOW.0 + 9)).await;
+        let after = ledger.order(&new.id).await.unwrap().unwrap();
+        if from == to {
+            assert_eq!((moved.unwrap(), &after), (before.clone(), &before), "{from:?} again");
+        } else if allowed.contains(&(from, to)) {
+            assert_eq!(moved.unwrap(), after, "{from:?} to {to:?}");
+            assert_eq!((after.state, after.updated_at), (to, UnixMillis(NOW.0 + 9)));
+        } else {
+            assert!(matches!(moved, Err(LedgerError::Conflict(_))), "{from:?} to {to:?}: {moved:?}");
+            assert_eq!(after, before);
+        }
+    }
+    let missing = ledger.move_order(&"order_0".parse().unwrap(), Sold, NOW).await;
+    assert!(matches!(missing, Err(LedgerError::NotFound(_))), "{missing:?}");
+}
+
+#[tokio::test]
+async fn a_sale_cannot_be_oversold_whatever_the_gate_said() {
+    let ledger = ledger().await;
+    for number in 1..=4 {
+        ledger.start_order(&order(number, "ann", 2)).await.unwrap();
+    }
+    for number in 1..=2 {
+        let id = order(number, "ann", 2).id;
+        ledger.move_order(&id, OrderState::Sold, NOW).await.unwrap();
+        // A repeated delivery counts nothing twice.
+        ledger.move_order(&id, OrderState::Sold, NOW).await.unwrap();
+    }
+    // Four of five are sold; two more would be six.
+    let id = order(3, "ann", 2).id;
+    let refused = ledger.move_order(&id, OrderState::Sold, NOW).await;
+    assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
+    assert_eq!(ledger.order(&id).await.unwrap().unwrap().state, OrderState::Paying, "nothing was changed");
+    ledger.move_order(&id, OrderState::RefundDue, NOW).await.unwrap();
+    assert_eq!(
+        ledger.totals(&demo()).await.unwrap(),
+        Totals { orders: 2, units: 4, revenue: vec![money(4 * 1_999)] }
+    );
+}
+
+#[tokio::test]
+async fn totals_are_by_currency_and_of_sold_orders() {
+    let ledger = ledger().await;
+    assert_eq!(ledger.totals(&demo()).await.unwrap(), Totals::default());
+    let yen = |amount_minor| Money { amount_minor, currency: "JPY".parse().unwrap() };
+    ledger.put_sale(&Sale { unit_price: yen(300), ..sale("sale_2", 5) }).await.unwrap();
+    let in_yen = NewOrder {
+        sale: "sale_2".parse().unwrap(),
+        unit_price: yen(300),
+        total: yen(600),
+        ..order(2, "bob", 2)
+    };
+    for new in [order(1, "ann", 1), in_yen, order(3, "cy", 1)] {
+        ledger.start_order(&new).await.unwrap();
+    }
+    for number in [1, 2] {
+        ledger.move_order(&order(number, "x", 1).id, OrderState::Sold, NOW).await.unwrap();
+    }
+    assert_eq!(
+        ledger.totals(&demo()).await.unwrap(),
+        Totals { orders: 2, units: 3, revenue: vec![money(1_999), yen(600)] }
+    );
+}
+
+#[tokio::test]
+async fn a_callback_is_recorded_once_and_finished_once() {
+    let ledger = ledger().await;
+    let new = order(1, "ann", 1);
+    ledger.start_order(&new).await.unwrap();
+    let (first, second) = (callback("evt_1", &new, 2), callback("evt_2", &new, 1));
+    assert_eq!(ledger.record_callback(&first).await.unwrap(), CallbackState::New);
+    assert_eq!(ledger.record_callback(&second).await.unwrap(), CallbackState::New);
+    let redelivered = Callback { received_at: UnixMillis(NOW.0 + 99), ..first.clone() };
+    assert_eq!(ledger.record_callback(&redelivered).await.unwrap(), CallbackState::Unfinished);
+    assert_eq!(ledger.unfinished_callbacks(10).await.unwrap(), [second.clone(), first.clone()]);
+    assert_eq!(ledger.unfinished_callbacks(1).await.unwrap(), [second]);
+    for _ in 0..2 {
+        ledger.finish_callback("sandbox", "evt_1").await.unwrap();
+    }
+    assert_eq!(ledger.record_callback(&first).await.unwrap(), CallbackState::Done);
+    assert_eq!(ledger.unfinished_callbacks(10).await.unwrap().len(), 1);
+
+    let mut altered = first;
+    altered.event.amount = money(1);
+    assert!(matches!(ledger.record_callback(&altered).await, Err(LedgerError::Conflict(_))));
+    let nobodys = callback("evt_3", &order(9, "ann", 1), 1);
+    assert!(matches!(ledger.record_callback(&nobodys).await, Err(LedgerError::NotFound(_))));
+    assert!(matches!(ledger.finish_callback("sandbox", "evt_9").await, Err(LedgerError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_file_is_made_with_its_directories_and_found_again() {
+    let dir = TempDir::new();
+    let url = format!("sqlite://{}/a/b/haul.db", dir.path().display());
+    let ledger = SqlLedger::open(&url).await.unwrap();
+    ledger.ping().await.unwrap();
+    ledger.ensure_live(&live("demo")).await.unwrap();
+    ledger.put_product(&product("lamp")).await.unwrap();
+    ledger.put_sale(&sale("sale_1", 5)).await.unwrap();
+    ledger.start_order(&order(1, "ann", 1)).await.unwrap();
+    ledger.move_order(&order(1, "ann", 1).id, OrderState::Sold, NOW).await.unwrap();
+    // Not closed: a process that is killed doesn't either.
+    let again = SqlLedger::open(&url).await.unwrap();
+    assert_eq!(again.sales(&demo(), NOW).await.unwrap(), [sale("sale_1", 5)]);
+    assert_eq!(again.totals(&demo()).await.unwrap().orders, 1);
+    assert_eq!(again.bag(&demo()).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_wait_for_one_another() {
+    let dir = TempDir::new();
+    let url = format!("sqlite://{}/haul.db", dir.path().display());
+    let ledger = SqlLedger::open(&url).await.unwrap();
+    ledger.ensure_live(&live("demo")).await.unwrap();
+    ledger.put_product(&product("lamp")).await.unwrap();
+    ledger.put_sale(&sale("sale_1", 5)).await.unwrap();
+    let buyers = (0..20).map(|number| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move {
+            let new = order(number, "ann", 1);
+            ledger.start_order(&new).await.unwrap();
+            ledger.orders(&demo(), &[], 50).await.unwrap();
+            ledger.move_order(&new.id, OrderState::Sold, NOW).await.is_ok()
+        })
+    });
+    let sold = futures_util::future::join_all(buyers.collect::<Vec<_>>()).await;
+    assert_eq!(sold.into_iter().filter(|sold| *sold.as_ref().unwrap()).count(), 5);
+    assert_eq!(ledger.totals(&demo()).await.unwrap().units, 5);
+}
+
+#[tokio::test]
+async fn other_databases_are_refused_with_what_to_do() {
+    for (url, says) in [
+        ("postgres://shop:secret@db/haul", "SQLite only"),
+        ("mysql://shop:secret@db/haul", "sqlite://path"),
+        ("data/haul.db", "sqlite://path"),
+        ("sqlite://data/haul.db?speed=high", "speed"),
+    ] {
+        let error = SqlLedger::open(url).await.unwrap_err();
+        assert!(matches!(error, OpenError::Address { .. }), "{url}: {error:?}");
+        assert!(error.to_string().contains(says) && !error.to_string().contains("secret"), "{error}");
+    }
+    let dir = TempDir::new();
+    let file = dir.path().join("text.db");
+    std::fs::write(&file, "this is not a database, and long enough to have a header of its own".repeat(20))
+        .unwrap();
+    let error = SqlLedger::open(&format!("sqlite://{}", file.display())).await.unwrap_err();
+    assert!(matches!(error, OpenError::Ledger { .. }), "{error:?}");
+}
