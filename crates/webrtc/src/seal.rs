@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn material() -> Vec<u8> {
-        (0..64).map(|i| i * 7 + 3).collect()
+        (0..64_u8).map(|i| i.wrapping_mul(7)).collect()
     }
 
     /// What the other end does: `rtc`'s own SRTP, with our half of the keys.

@@ -1,0 +1,447 @@
+//! A WebRTC client made of `rtc`'s sans-IO core and a plain socket, so that a test can look at, drop and forge single
+//! datagrams. Several of them run in one thread: [`pump`] turns all of them until a condition holds or time is up.
+
+#![allow(dead_code)]
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use rtc::{
+    dtls::extension::extension_use_srtp::SrtpProtectionProfile,
+    ice::mdns::MulticastDnsMode,
+    media_stream::MediaStreamTrack,
+    peer_connection::{
+        RTCPeerConnection, RTCPeerConnectionBuilder,
+        configuration::{
+            interceptor_registry::{Registry, register_default_interceptors},
+            media_engine::MediaEngine,
+            setting_engine::SettingEngineBuilder,
+        },
+        event::RTCPeerConnectionEvent,
+        message::RTCMessage,
+        sdp::RTCSessionDescription,
+        state::RTCPeerConnectionState,
+        transport::{CandidateConfig, CandidateHostConfig, RTCDtlsTransportState, RTCIceCandidate},
+    },
+    rtcp, rtp,
+    rtp_transceiver::{
+        RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverInit,
+        rtp_sender::{
+            RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
+            RTCRtpEncodingParameters, RtpCodecKind,
+        },
+    },
+    sansio::Protocol,
+    shared::{TaggedBytesMut, TransportContext, TransportProtocol},
+};
+
+/// No test waits longer than this for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a client can do.
+#[derive(Clone)]
+pub struct Abilities {
+    pub video: &'static str,
+    pub rtx: bool,
+    pub profiles: Vec<SrtpProtectionProfile>,
+}
+
+impl Default for Abilities {
+    fn default() -> Self {
+        Self { video: "VP8", rtx: true, profiles: Vec::new() }
+    }
+}
+
+impl Abilities {
+    pub fn sha1_only() -> Self {
+        Self { profiles: vec![SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80], ..Self::default() }
+    }
+}
+
+/// Decides whether a datagram is lost on its way in.
+pub type Loss = Box<dyn FnMut(&[u8]) -> bool>;
+
+pub struct Client {
+    pub connection: RTCPeerConnection,
+    pub socket: UdpSocket,
+    pub local: SocketAddr,
+    pub connected: bool,
+    pub rtp: Vec<rtp::Packet>,
+    /// RTCP that concerns our own tracks.
+    pub rtcp: Vec<Box<dyn rtcp::Packet>>,
+    pub loss: Option<Loss>,
+    /// Datagrams in whole, decrypted or not.
+    pub datagrams: u64,
+    pub video: Option<RTCRtpSenderId>,
+    pub audio: Option<RTCRtpSenderId>,
+    pub video_payload_type: u8,
+    sequence: u16,
+    audio_sequence: u16,
+}
+
+fn feedback(typ: &str, parameter: &str) -> RTCPFeedback {
+    RTCPFeedback { typ: typ.into(), parameter: parameter.into() }
+}
+
+fn video_codec(name: &str) -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: format!("video/{name}"),
+        clock_rate: 90_000,
+        channels: 0,
+        sdp_fmtp_line: if name == "H264" {
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f".into()
+        } else {
+            String::new()
+        },
+        rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli"), feedback("transport-cc", "")],
+    }
+}
+
+fn opus() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: "audio/opus".into(),
+        clock_rate: 48_000,
+        channels: 2,
+        sdp_fmtp_line: "minptime=10;useinbandfec=1".into(),
+        rtcp_feedback: vec![],
+    }
+}
+
+pub const VIDEO: u8 = 96;
+pub const RTX: u8 = 97;
+pub const AUDIO: u8 = 111;
+
+impl Client {
+    fn new(abilities: &Abilities) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let local = socket.local_addr().unwrap();
+        let mut engine = MediaEngine::default();
+        let mut register = |codec, payload_type, kind| {
+            engine.register_codec(RTCRtpCodecParameters { rtp_codec: codec, payload_type }, kind).unwrap();
+        };
+        if !abilities.video.is_empty() {
+            register(video_codec(abilities.video), VIDEO, RtpCodecKind::Video);
+        }
+        if abilities.rtx {
+            let rtx = RTCRtpCodec {
+                mime_type: "video/rtx".into(),
+                clock_rate: 90_000,
+                sdp_fmtp_line: format!("apt={VIDEO}"),
+                ..RTCRtpCodec::default()
+            };
+            register(rtx, RTX, RtpCodecKind::Video);
+        }
+        register(opus(), AUDIO, RtpCodecKind::Audio);
+        let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
+        let mut settings = SettingEngineBuilder::new().with_multicast_dns_mode(MulticastDnsMode::Disabled);
+        if !abilities.profiles.is_empty() {
+            settings = settings.with_srtp_protection_profiles(abilities.profiles.clone());
+        }
+        let mut connection = RTCPeerConnectionBuilder::new()
+            .with_media_engine(engine)
+            .with_setting_engine(settings.build())
+            .with_interceptor_registry(registry)
+            .build(Instant::now())
+            .unwrap();
+        let config = CandidateHostConfig {
+            base_config: CandidateConfig {
+                network: "udp".into(),
+                address: local.ip().to_string(),
+                port: local.port(),
+                component: 1,
+                ..CandidateConfig::default()
+            },
+            ..CandidateHostConfig::default()
+        };
+        let candidate = RTCIceCandidate::from(&config.new_candidate_host().unwrap()).to_json().unwrap();
+        connection.add_local_candidate(candidate).unwrap();
+        Self {
+            connection,
+            socket,
+            local,
+            connected: false,
+            rtp: Vec::new(),
+            rtcp: Vec::new(),
+            loss: None,
+            datagrams: 0,
+            video: None,
+            audio: None,
+            video_payload_type: VIDEO,
+            sequence: 65_000,
+            audio_sequence: 100,
+        }
+    }
+
+    /// A client that will send sound, and pictures unless it has no codec for them. Returns it with its offer.
+    pub fn publisher(abilities: &Abilities) -> (Self, String) {
+        let mut client = Self::new(abilities);
+        let mut track = |kind, codec| {
+            let coding = RTCRtpEncodingParameters {
+                rtp_coding_parameters: RTCRtpCodingParameters {
+                    ssrc: Some(rand::random()),
+                    ..RTCRtpCodingParameters::default()
+                },
+                codec,
+                ..RTCRtpEncodingParameters::default()
+            };
+            let track = MediaStreamTrack::new("s".into(), format!("{kind}"), "l".into(), kind, vec![coding]);
+            Some(client.connection.add_track(track).unwrap())
+        };
+        if !abilities.video.is_empty() {
+            client.video = track(RtpCodecKind::Video, video_codec(abilities.video));
+        }
+        client.audio = track(RtpCodecKind::Audio, opus());
+        let offer = client.offer();
+        (client, offer)
+    }
+
+    /// A client that wants to receive both.
+    pub fn viewer(abilities: &Abilities) -> (Self, String) {
+        let mut client = Self::new(abilities);
+        let receive = || RTCRtpTransceiverInit {
+            direction: RTCRtpTransceiverDirection::Recvonly,
+            ..RTCRtpTransceiverInit::default()
+        };
+        for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
+            client.connection.add_transceiver_from_kind(kind, Some(receive())).unwrap();
+        }
+        let offer = client.offer();
+        (client, offer)
+    }
+
+    fn offer(&mut self) -> String {
+        let offer = self.connection.create_offer(None).unwrap();
+        self.connection.set_local_description(Instant::now(), offer).unwrap();
+        self.connection.local_description().unwrap().sdp
+    }
+
+    pub fn answer(&mut self, sdp: &str) {
+        let answer = RTCSessionDescription::answer(sdp.to_owned()).unwrap();
+        self.connection.set_remote_description(Instant::now(), answer).unwrap();
+    }
+
+    /// One turn: takes what has come, sends what is to go.
+    pub fn turn(&mut self) {
+        let mut buffer = [0; 2_048];
+        let now = Instant::now();
+        loop {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    let datagram = &buffer[..length];
+                    self.datagrams += 1;
+                    if self.loss.as_mut().is_some_and(|loss| loss(datagram)) {
+                        continue;
+                    }
+                    let transport = TransportContext {
+                        local_addr: self.local,
+                        peer_addr: from,
+                        transport_protocol: TransportProtocol::UDP,
+                        ecn: None,
+                    };
+                    let _ = self.connection.handle_read(TaggedBytesMut {
+                        now,
+                        transport,
+                        message: BytesMut::from(datagram),
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {}
+            }
+        }
+        if self.connection.poll_timeout().is_some_and(|at| at <= now) {
+            let _ = self.connection.handle_timeout(now);
+        }
+        while let Some(event) = self.connection.poll_event() {
+            if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
+                self.connected = state == RTCPeerConnectionState::Connected;
+            }
+        }
+        while let Some(message) = self.connection.poll_read() {
+            match message.message {
+                RTCMessage::RtpPacket(_, packet) => self.rtp.push(packet),
+                RTCMessage::RtcpPacket(_, packets) => self.rtcp.extend(packets),
+                _ => {}
+            }
+        }
+        while let Some(datagram) = self.connection.poll_write() {
+            let _ = self.socket.send_to(&datagram.message, datagram.transport.peer_addr);
+        }
+    }
+
+    /// Whether the other side has said goodbye.
+    pub fn told_goodbye(&mut self) -> bool {
+        let receiver = self.connection.get_receivers().next();
+        let state = match receiver {
+            Some(id) => self.connection.rtp_receiver(id).and_then(|r| r.transport().map(|t| t.state())),
+            None => {
+                let id = self.connection.get_senders().next().unwrap();
+                self.connection.rtp_sender(id).and_then(|s| s.transport().map(|t| t.state()))
+            }
+        };
+        state == Some(RTCDtlsTransportState::Closed)
+    }
+
+    /// Says goodbye.
+    pub fn leave(mut self) {
+        let _ = self.connection.close();
+        while let Some(datagram) = self.connection.poll_write() {
+            let _ = self.socket.send_to(&datagram.message, datagram.transport.peer_addr);
+        }
+    }
+
+    fn ssrc(&mut self, sender: RTCRtpSenderId) -> u32 {
+        self.connection.rtp_sender(sender).unwrap().track().ssrcs().next().unwrap()
+    }
+
+    fn send(&mut self, sender: RTCRtpSenderId, header: rtp::Header, payload: Bytes) {
+        let packet = rtp::Packet { header, payload };
+        self.connection.rtp_sender(sender).unwrap().write_rtp(Instant::now(), packet).unwrap();
+    }
+
+    /// Sends VP8 frame `number`: three packets of equal size and a shorter one.
+    pub fn send_vp8(&mut self, number: u32, keyframe: bool) {
+        let sender = self.video.unwrap();
+        let ssrc = self.ssrc(sender);
+        for index in 0..4_u8 {
+            self.sequence = self.sequence.wrapping_add(1);
+            let header = rtp::Header {
+                version: 2,
+                payload_type: VIDEO,
+                sequence_number: self.sequence,
+                timestamp: number.wrapping_mul(3_000),
+                ssrc,
+                marker: index == 3,
+                ..rtp::Header::default()
+            };
+            self.send(sender, header, vp8_payload(number, index, keyframe));
+        }
+    }
+
+    /// Sends H.264 frame `number` as a single NAL unit, keyframes with their parameter sets.
+    pub fn send_h264(&mut self, number: u32, keyframe: bool) {
+        let sender = self.video.unwrap();
+        let ssrc = self.ssrc(sender);
+        let mut units: Vec<Vec<u8>> = Vec::new();
+        if keyframe {
+            units.extend([vec![0x67, 0x42, 0xE0, 0x1F], vec![0x68, 0xCE, 0x3C, 0x80]]);
+        }
+        let mut picture = vec![if keyframe { 0x65 } else { 0x41 }, 0x88];
+        picture.extend(number.to_be_bytes());
+        units.push(picture);
+        let last = units.len() - 1;
+        for (index, unit) in units.into_iter().enumerate() {
+            self.sequence = self.sequence.wrapping_add(1);
+            let header = rtp::Header {
+                version: 2,
+                payload_type: VIDEO,
+                sequence_number: self.sequence,
+                timestamp: number.wrapping_mul(3_000),
+                ssrc,
+                marker: index == last,
+                ..rtp::Header::default()
+            };
+            self.send(sender, header, unit.into());
+        }
+    }
+
+    /// Sends a packet of sound.
+    pub fn send_opus(&mut self, number: u32) {
+        let sender = self.audio.unwrap();
+        let ssrc = self.ssrc(sender);
+        self.audio_sequence = self.audio_sequence.wrapping_add(1);
+        let header = rtp::Header {
+            version: 2,
+            payload_type: AUDIO,
+            sequence_number: self.audio_sequence,
+            timestamp: number.wrapping_mul(960),
+            ssrc,
+            ..rtp::Header::default()
+        };
+        self.send(sender, header, Bytes::copy_from_slice(&number.to_be_bytes()));
+    }
+
+    /// Sends RTCP about whatever this client sends or receives.
+    pub fn send_rtcp(&mut self, packets: Vec<Box<dyn rtcp::Packet>>) {
+        let receiver = self.connection.get_receivers().next();
+        match receiver {
+            Some(id) => {
+                self.connection.rtp_receiver(id).unwrap().write_rtcp(Instant::now(), packets).unwrap()
+            }
+            None => {
+                let id = self.connection.get_senders().next().unwrap();
+                self.connection.rtp_sender(id).unwrap().write_rtcp(Instant::now(), packets).unwrap();
+            }
+        }
+    }
+
+    pub fn video_ssrc(&mut self) -> u32 {
+        let sender = self.video.unwrap();
+        self.ssrc(sender)
+    }
+
+    /// Received packets of one payload type.
+    pub fn received(&self, payload_type: u8) -> impl Iterator<Item = &rtp::Packet> {
+        self.rtp.iter().filter(move |packet| packet.header.payload_type == payload_type)
+    }
+
+    /// The numbers of VP8 frames of which every packet has come intact, in order.
+    pub fn whole_frames(&self) -> Vec<u32> {
+        let mut numbers: Vec<(u32, u8)> = Vec::new();
+        for packet in self.received(VIDEO) {
+            let number = u32::from_be_bytes(packet.payload[7..11].try_into().unwrap());
+            let index = packet.payload[11];
+            let keyframe = packet.payload[6] == 0;
+            assert_eq!(packet.payload[12..], vp8_payload(number, index, keyframe)[12..], "frame {number}");
+            assert_eq!(packet.header.marker, index == 3);
+            numbers.push((number, index));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let whole = |number: u32| (0..4).all(|index| numbers.binary_search(&(number, index)).is_ok());
+        let mut frames: Vec<u32> = numbers.iter().map(|(number, _)| *number).filter(|n| whole(*n)).collect();
+        frames.dedup();
+        frames
+    }
+
+    pub fn last_whole_frame(&self) -> Option<u32> {
+        self.whole_frames().last().copied()
+    }
+}
+
+/// A payload as libwebrtc makes them: descriptor with 15-bit picture id and TL0PICIDX, then our own numbers.
+fn vp8_payload(number: u32, index: u8, keyframe: bool) -> Bytes {
+    let id = (number as u16 & 0x7FFF | 0x8000).to_be_bytes();
+    let start = if index == 0 { 0x90 } else { 0x80 };
+    let mut payload = vec![start, 0xE0, id[0], id[1], number as u8, 0x20, u8::from(!keyframe)];
+    payload.extend(number.to_be_bytes());
+    payload.push(index);
+    let length = if index == 3 { 200 } else { 1_100 };
+    payload.extend((payload.len()..length).map(|i| (i as u32).wrapping_mul(number + 7) as u8));
+    payload.into()
+}
+
+/// Turns all clients until `done`, or fails when [`PATIENCE`] is over.
+#[track_caller]
+pub fn pump(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [&mut Client]) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        for client in clients.iter_mut() {
+            client.turn();
+        }
+        if done(clients) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "waited too long until {what}");
+        // Not a wait for something to happen: only to leave the processor to the shards.
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// Shared between the test and the edge's observer.
+pub type Shared<T> = Arc<std::sync::Mutex<T>>;

@@ -1,0 +1,496 @@
+//! The whole edge over real loopback UDP: publishers and viewers on two shards.
+
+#![allow(clippy::unwrap_used)]
+
+mod client;
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use client::{AUDIO, Abilities, Client, PATIENCE, Shared, VIDEO, pump};
+use haul_media::Relay;
+use haul_model::{LiveId, SessionId};
+use haul_webrtc::{
+    Answer, Edge, EdgeConfig, EndReason, Limits, Notice, NoticeKind, OfferError, Role, ShardStats,
+};
+use rtc::rtcp::{
+    self, payload_feedbacks::picture_loss_indication::PictureLossIndication, sender_report::SenderReport,
+};
+
+struct Stage {
+    edge: Edge,
+    relay: Arc<Relay>,
+    notices: Shared<Vec<Notice>>,
+    sessions: u32,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let notices: Shared<Vec<Notice>> = Arc::default();
+        let seen = notices.clone();
+        let config = EdgeConfig {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            udp_port: 0,
+            shards: 2,
+            public_addresses: vec![],
+            limits,
+        };
+        let edge = Edge::start(config, Arc::new(move |notice| seen.lock().unwrap().push(notice))).unwrap();
+        Self { edge, relay: Relay::new(), notices, sessions: 0 }
+    }
+
+    fn next_session(&mut self) -> SessionId {
+        self.sessions += 1;
+        format!("s{}", self.sessions).parse().unwrap()
+    }
+
+    async fn offer(&mut self, role: Role, offer: &str) -> Result<(SessionId, Answer), OfferError> {
+        let (session, live) = (self.next_session(), "demo".parse::<LiveId>().unwrap());
+        let relay = self.relay.clone();
+        let answer = match role {
+            Role::Publisher => self.edge.publish(session.clone(), live, relay, offer).await?,
+            Role::Viewer => self.edge.watch(session.clone(), live, relay, offer).await?,
+        };
+        Ok((session, answer))
+    }
+
+    /// A publisher that is connected.
+    async fn publisher(&mut self, abilities: &Abilities) -> (Client, SessionId) {
+        let (mut client, offer) = Client::publisher(abilities);
+        let (session, answer) = self.offer(Role::Publisher, &offer).await.unwrap();
+        client.answer(&answer.sdp);
+        pump(&mut [&mut client], "the publisher is connected", |clients| clients[0].connected);
+        let deadline = Instant::now() + PATIENCE;
+        while self.relay.broadcast().is_none() {
+            client.turn();
+            assert!(Instant::now() < deadline, "the broadcast never began");
+        }
+        (client, session)
+    }
+
+    /// A viewer whose offer is answered.
+    async fn viewer(&mut self, abilities: &Abilities) -> (Client, SessionId) {
+        let (mut client, offer) = Client::viewer(abilities);
+        let (session, answer) = self.offer(Role::Viewer, &offer).await.unwrap();
+        client.answer(&answer.sdp);
+        (client, session)
+    }
+
+    fn stats(&self) -> ShardStats {
+        self.edge.stats().total()
+    }
+
+    /// Why each session has ended, so far.
+    fn ended(&self) -> HashMap<SessionId, EndReason> {
+        let mut ended = HashMap::new();
+        for notice in self.notices.lock().unwrap().iter() {
+            if let NoticeKind::Ended { reason } = notice.kind {
+                assert!(ended.insert(notice.session.clone(), reason).is_none(), "ended twice: {notice:?}");
+            }
+        }
+        ended
+    }
+
+    #[track_caller]
+    fn wait_ended(&self, session: &SessionId, clients: &mut [&mut Client]) -> EndReason {
+        pump(clients, "the session has ended", |_| self.ended().contains_key(session));
+        self.ended()[session]
+    }
+}
+
+/// The publisher sends frames `from..to`, the first as a keyframe if told, and everybody turns until each viewer has
+/// the last one.
+#[track_caller]
+fn stream(publisher: &mut Client, viewers: &mut [&mut Client], frames: std::ops::Range<u32>, keyframe: bool) {
+    let last = frames.end - 1;
+    for number in frames.clone() {
+        publisher.send_vp8(number, keyframe && number == frames.start);
+        publisher.send_opus(number);
+        publisher.turn();
+        for viewer in viewers.iter_mut() {
+            viewer.turn();
+        }
+    }
+    let mut all: Vec<&mut Client> =
+        std::iter::once(publisher).chain(viewers.iter_mut().map(|v| &mut **v)).collect();
+    pump(&mut all, &format!("frame {last} has come"), |clients| {
+        clients[1..].iter().all(|viewer| viewer.last_whole_frame() == Some(last))
+    });
+}
+
+/// That a viewer's sequence numbers have no gaps, and its timestamps only rise.
+#[track_caller]
+fn assert_continuous(viewer: &Client) {
+    let mut packets: Vec<(u16, u32)> = viewer
+        .received(VIDEO)
+        .map(|packet| (packet.header.sequence_number, packet.header.timestamp))
+        .collect();
+    let first = packets[0].0;
+    packets.sort_by_key(|(sequence, _)| sequence.wrapping_sub(first));
+    packets.dedup();
+    for pair in packets.windows(2) {
+        assert_eq!(pair[1].0.wrapping_sub(pair[0].0), 1, "sequence numbers");
+        assert!(pair[1].1.wrapping_sub(pair[0].1) < 1 << 31, "timestamps");
+    }
+}
+
+#[tokio::test]
+async fn viewers_on_two_shards_get_every_frame_intact_from_the_start_of_the_gop() {
+    let mut stage = Stage::new();
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    let (mut first, _) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut first], "the first viewer is connected", |all| all[1].connected);
+    stream(&mut publisher, &mut [&mut first], 0..30, true);
+
+    let (mut second, _) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut first, &mut second], "the GOP is replayed", |all| {
+        all[2].last_whole_frame() == Some(29)
+    });
+    stream(&mut publisher, &mut [&mut first, &mut second], 30..60, false);
+
+    for viewer in [&first, &second] {
+        assert_eq!(viewer.whole_frames(), (0..60).collect::<Vec<u32>>());
+        assert_continuous(viewer);
+    }
+    assert_eq!(first.received(AUDIO).count(), 60);
+    let stats = stage.edge.stats();
+    assert!(stats.shards.iter().all(|shard| shard.viewers == 1), "one viewer on each shard: {stats:?}");
+    let total = stats.total();
+    assert_eq!((total.frames_in, total.keyframes_in, total.publishers), (120, 1, 1));
+    assert_eq!((total.srtp_errors, total.send_errors, total.packets_lost), (0, 0, 0));
+    assert!(total.rtp_packets_out >= 2 * 60 * 4 + 90);
+}
+
+#[tokio::test]
+async fn the_host_stops_and_returns_and_the_viewers_stay() {
+    let mut stage = Stage::new();
+    let (mut publisher, host) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, session) = stage.viewer(&Abilities::default()).await;
+    let (mut other, _) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut viewer, &mut other], "viewers are connected", |all| {
+        all[1].connected && all[2].connected
+    });
+    stream(&mut publisher, &mut [&mut viewer, &mut other], 0..20, true);
+    publisher.leave();
+    assert_eq!(stage.wait_ended(&host, &mut [&mut viewer, &mut other]), EndReason::PeerClosed);
+    assert!(stage.relay.broadcast().is_none());
+    let (_, offer) = Client::viewer(&Abilities::default());
+    assert!(matches!(stage.offer(Role::Viewer, &offer).await, Err(OfferError::NoBroadcast)));
+
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    stream(&mut publisher, &mut [&mut viewer, &mut other], 1_000..1_020, true);
+    for viewer in [&viewer, &other] {
+        assert_eq!(viewer.whole_frames(), (0..20).chain(1_000..1_020).collect::<Vec<u32>>());
+        assert_continuous(viewer);
+    }
+    assert!(!stage.ended().contains_key(&session));
+}
+
+#[tokio::test]
+async fn a_lost_packet_is_asked_for_and_comes_again_with_and_without_rtx() {
+    for rtx in [true, false] {
+        let mut stage = Stage::new();
+        let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+        let (mut viewer, _) = stage.viewer(&Abilities { rtx, ..Abilities::default() }).await;
+        pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+        stream(&mut publisher, &mut [&mut viewer], 0..5, true);
+        let mut seen = 0;
+        viewer.loss = Some(Box::new(move |datagram| {
+            let video = datagram[0] & 0xC0 == 0x80 && datagram[1] & 0x7F == VIDEO;
+            seen += u32::from(video);
+            // Every seventh packet, once.
+            video && seen % 7 == 3 && seen < 40
+        }));
+        stream(&mut publisher, &mut [&mut viewer], 5..30, false);
+        assert_eq!(viewer.whole_frames(), (0..30).collect::<Vec<u32>>(), "rtx: {rtx}");
+        let stats = stage.stats();
+        assert!(stats.resends >= 5, "rtx: {rtx}, {stats:?}");
+        assert_eq!(stats.resend_misses, 0, "rtx: {rtx}");
+    }
+}
+
+#[tokio::test]
+async fn clients_without_gcm_publish_and_watch() {
+    let mut stage = Stage::new();
+    let (mut publisher, _) = stage.publisher(&Abilities::sha1_only()).await;
+    let (mut plain, _) = stage.viewer(&Abilities::sha1_only()).await;
+    let (mut modern, _) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut plain, &mut modern], "viewers are connected", |all| {
+        all[1].connected && all[2].connected
+    });
+    stream(&mut publisher, &mut [&mut plain, &mut modern], 0..20, true);
+    for viewer in [&plain, &modern] {
+        assert_eq!(viewer.whole_frames(), (0..20).collect::<Vec<u32>>());
+    }
+    assert_eq!(stage.stats().fallback_ciphers, 2);
+}
+
+#[tokio::test]
+async fn a_client_that_wants_to_be_the_dtls_server_is_called() {
+    let mut stage = Stage::new();
+    for abilities in [Abilities::default(), Abilities::sha1_only()] {
+        let (mut publisher, offer) = Client::publisher(&abilities);
+        let (_, answer) = stage.offer(Role::Publisher, &offer.replace("actpass", "passive")).await.unwrap();
+        assert!(answer.sdp.contains("a=setup:active"), "{}", answer.sdp);
+        publisher.answer(&answer.sdp);
+        pump(&mut [&mut publisher], "the publisher is connected", |all| all[0].connected);
+        let (mut viewer, offer) = Client::viewer(&abilities);
+        let (_, answer) = stage.offer(Role::Viewer, &offer.replace("actpass", "passive")).await.unwrap();
+        viewer.answer(&answer.sdp);
+        pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+        stream(&mut publisher, &mut [&mut viewer], 0..10, true);
+        assert_eq!(viewer.whole_frames(), (0..10).collect::<Vec<u32>>());
+    }
+}
+
+#[tokio::test]
+async fn garbage_on_the_ports_is_counted_and_harms_nobody() {
+    let mut stage = Stage::new();
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, offer) = Client::viewer(&Abilities::default());
+    let (_, answer) = stage.offer(Role::Viewer, &offer).await.unwrap();
+    viewer.answer(&answer.sdp);
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+
+    let port = |sdp: &str| -> u16 {
+        let candidate = sdp.lines().find(|line| line.starts_with("a=candidate:")).unwrap();
+        candidate.split(' ').nth(5).unwrap().parse().unwrap()
+    };
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = (Ipv4Addr::LOCALHOST, port(&answer.sdp));
+    let ufrag = answer.etag.trim_matches('"');
+    let mut sent = 0;
+    for round in 0..400_u32 {
+        let mut datagram: Vec<u8> = (0..round * 5).map(|i| (i * round) as u8).collect();
+        if let Some(first) = datagram.first_mut() {
+            *first = [0, 1, 22, 128, 200, 255][round as usize % 6];
+        }
+        stranger.send_to(&datagram, to).unwrap();
+        // The same from the viewer's own address, which is let through to its session.
+        viewer.socket.send_to(&datagram, to).unwrap();
+        sent += 2;
+        if round % 20 == 0 {
+            viewer.turn();
+            publisher.turn();
+        }
+    }
+    // A check that names a session, from somebody who does not know its password.
+    let mut forged = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let name = format!("{ufrag}:abcd");
+    forged.extend([0, 6, 0, name.len() as u8]);
+    forged.extend(name.as_bytes());
+    forged.resize(forged.len().next_multiple_of(4), 0);
+    forged[3] = (forged.len() - 20) as u8;
+    stranger.send_to(&forged, to).unwrap();
+
+    pump(&mut [&mut publisher, &mut viewer], "it is counted", |_| stage.stats().stun_rejected == 1);
+    let stats = stage.stats();
+    assert!(stats.datagrams_in >= sent);
+    assert!(
+        stats.datagrams_malformed > 0 && stats.datagrams_unrouted > 0 && stats.srtp_errors > 0,
+        "{stats:?}"
+    );
+    stream(&mut publisher, &mut [&mut viewer], 0..20, true);
+    assert_eq!(viewer.whole_frames(), (0..20).collect::<Vec<u32>>());
+    assert!(stage.ended().is_empty());
+}
+
+#[tokio::test]
+async fn closed_sessions_are_told_once_and_forgotten() {
+    let mut stage = Stage::new();
+    let (mut publisher, host) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, session) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    assert!(stage.edge.close(&session).await);
+    assert!(!stage.edge.close(&session).await, "there is no such session any more");
+    pump(&mut [&mut viewer], "the viewer is told goodbye", |all| all[0].told_goodbye());
+    assert_eq!(stage.ended()[&session], EndReason::Closed);
+
+    let (mut viewer, second) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    stage.edge.drain().await;
+    assert_eq!((stage.ended()[&second], stage.ended()[&host]), (EndReason::Drained, EndReason::Drained));
+    pump(&mut [&mut viewer, &mut publisher], "both are told goodbye", |all| {
+        all.iter_mut().all(|client| client.told_goodbye())
+    });
+    let stats = stage.stats();
+    assert_eq!((stats.publishers, stats.viewers, stats.sessions_ended), (0, 0, 3));
+    let (_, offer) = Client::publisher(&Abilities::default());
+    assert!(matches!(stage.offer(Role::Publisher, &offer).await, Err(OfferError::Closed)));
+}
+
+#[tokio::test]
+async fn sessions_of_clients_that_never_come_or_fall_silent_end() {
+    let limits = Limits {
+        silence: Duration::from_millis(600),
+        connect: Duration::from_millis(600),
+        ..Limits::default()
+    };
+    let mut stage = Stage::with(limits);
+    let (mut publisher, host) = stage.publisher(&Abilities::default()).await;
+    let (_absent, never) = stage.viewer(&Abilities::default()).await;
+    let (mut viewer, silent) = stage.viewer(&Abilities::default()).await;
+    let mut number = 0;
+    let mut talk = |publisher: &mut Client| {
+        publisher.send_opus(number);
+        number += 1;
+    };
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| {
+        talk(all[0]);
+        all[1].connected
+    });
+    // From here on the viewer's client does nothing.
+    pump(&mut [&mut publisher], "both have ended", |all| {
+        talk(all[0]);
+        stage.ended().len() == 2
+    });
+    assert_eq!(
+        (stage.ended()[&never], stage.ended()[&silent]),
+        (EndReason::NeverConnected, EndReason::Silent)
+    );
+    assert_eq!(stage.wait_ended(&host, &mut []), EndReason::Silent);
+    assert!(stage.relay.broadcast().is_none());
+    assert_eq!(stage.stats().sessions_silent, 2);
+}
+
+#[tokio::test]
+async fn a_second_publisher_takes_over() {
+    let mut stage = Stage::new();
+    let (mut first, session) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, _) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut first, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    stream(&mut first, &mut [&mut viewer], 0..10, true);
+    let (mut second, _) = stage.publisher(&Abilities::default()).await;
+    assert_eq!(stage.wait_ended(&session, &mut [&mut first, &mut second, &mut viewer]), EndReason::Replaced);
+    stream(&mut second, &mut [&mut viewer], 500..510, true);
+    assert_continuous(&viewer);
+}
+
+#[tokio::test]
+async fn a_host_that_returns_with_another_codec_ends_the_viewers_who_did_not_negotiate_it() {
+    let mut stage = Stage::new();
+    let (mut publisher, host) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, session) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    publisher.leave();
+    stage.wait_ended(&host, &mut [&mut viewer]);
+    let h264 = Abilities { video: "H264", ..Abilities::default() };
+    let (mut publisher, _) = stage.publisher(&h264).await;
+    assert_eq!(stage.wait_ended(&session, &mut [&mut publisher, &mut viewer]), EndReason::CodecChanged);
+
+    let (_, offer) = Client::viewer(&Abilities::default());
+    let refused = stage.offer(Role::Viewer, &offer).await;
+    assert!(matches!(refused, Err(OfferError::Codec(_))), "{refused:?}");
+    let (mut viewer, _) = stage.viewer(&h264).await;
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    for number in 0..5 {
+        publisher.send_h264(number, number == 0);
+    }
+    pump(&mut [&mut publisher, &mut viewer], "pictures come", |all| all[1].received(VIDEO).count() >= 7);
+    assert_eq!(viewer.received(VIDEO).next().unwrap().payload[..], [0x67, 0x42, 0xE0, 0x1F]);
+}
+
+#[tokio::test]
+async fn sound_alone_is_a_broadcast() {
+    let mut stage = Stage::new();
+    let sound = Abilities { video: "", rtx: false, ..Abilities::default() };
+    let (mut publisher, host) = stage.publisher(&sound).await;
+    let (mut viewer, session) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    for number in 0..50 {
+        publisher.send_opus(number);
+    }
+    pump(&mut [&mut publisher, &mut viewer], "sound comes", |all| all[1].received(AUDIO).count() == 50);
+
+    // The host returns with pictures, which this viewer has not negotiated.
+    publisher.leave();
+    stage.wait_ended(&host, &mut [&mut viewer]);
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    assert_eq!(stage.wait_ended(&session, &mut [&mut publisher, &mut viewer]), EndReason::CodecChanged);
+}
+
+#[tokio::test]
+async fn many_wishes_for_a_keyframe_reach_the_host_as_few() {
+    let mut stage = Stage::new();
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, _) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    stream(&mut publisher, &mut [&mut viewer], 0..5, true);
+    let before = stage.stats().keyframe_requests;
+    let media_ssrc = viewer.received(VIDEO).next().unwrap().header.ssrc;
+    for _ in 0..20 {
+        viewer.send_rtcp(vec![Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc })]);
+    }
+    pump(&mut [&mut publisher, &mut viewer], "they are taken", |_| stage.stats().plis_in >= 20);
+    pump(&mut [&mut publisher, &mut viewer], "one is passed on", |_| {
+        stage.stats().keyframe_requests > before
+    });
+    assert!(stage.stats().keyframe_requests - before <= 2, "{:?}", stage.stats());
+}
+
+#[tokio::test]
+async fn viewers_learn_which_sound_belongs_to_which_picture() {
+    let mut stage = Stage::new();
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, _) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    stream(&mut publisher, &mut [&mut viewer], 0..5, true);
+    let ntp = 0xE000_0000_u64 << 32;
+    let ssrc = publisher.video_ssrc();
+    // Frame 4 was made at `ntp` by the host's clock.
+    let report = SenderReport { ssrc, ntp_time: ntp, rtp_time: 4 * 3_000, ..SenderReport::default() };
+    publisher.send_rtcp(vec![Box::new(report)]);
+    let is_report = |packet: &Box<dyn rtcp::Packet>| packet.as_any().downcast_ref::<SenderReport>().cloned();
+    pump(&mut [&mut publisher, &mut viewer], "a report comes", |all| {
+        all[1].rtcp.iter().any(|p| is_report(p).is_some())
+    });
+    let report = viewer.rtcp.iter().find_map(is_report).unwrap();
+    let frame = viewer.received(VIDEO).find(|packet| packet.payload[7..11] == 4_u32.to_be_bytes()).unwrap();
+    assert_eq!(report.ssrc, frame.header.ssrc);
+    // The same instant by the host's clock, carried forward by the time since: both must have moved as far.
+    let seconds = (report.ntp_time - ntp) as f64 / f64::from(u32::MAX);
+    let ticks = report.rtp_time.wrapping_sub(frame.header.timestamp);
+    assert!(seconds < PATIENCE.as_secs_f64());
+    assert!((f64::from(ticks) - seconds * 90_000.0).abs() < 90.0, "{ticks} ticks in {seconds} s");
+}
+
+#[tokio::test]
+async fn what_is_no_offer_is_refused_and_a_full_edge_says_so() {
+    let mut stage = Stage::with(Limits { sessions_per_shard: 1, ..Limits::default() });
+    let refused = stage.offer(Role::Publisher, "v=0\r\nnonsense").await;
+    assert!(matches!(refused, Err(OfferError::Malformed(_))), "{refused:?}");
+    let refused = stage.offer(Role::Publisher, &"v=0\r\n".repeat(30_000)).await;
+    assert!(matches!(refused, Err(OfferError::TooLarge)), "{refused:?}");
+    let (_, offer) = Client::publisher(&Abilities::default());
+    stage.offer(Role::Publisher, &offer).await.unwrap();
+    stage.offer(Role::Publisher, &offer).await.unwrap();
+    assert!(matches!(stage.offer(Role::Publisher, &offer).await, Err(OfferError::Full)));
+    assert_eq!(stage.stats().offers_refused, 2);
+}
+
+#[test]
+fn an_edge_that_cannot_start_says_why() {
+    let config = EdgeConfig {
+        bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        udp_port: 0,
+        shards: 0,
+        public_addresses: vec![],
+        limits: Limits::default(),
+    };
+    let observer: haul_webrtc::Observer = Arc::new(|_| {});
+    let error = Edge::start(config.clone(), observer.clone()).err().unwrap();
+    assert!(error.to_string().contains("shards"), "{error}");
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = Edge::start(EdgeConfig { shards: 1, udp_port: port, ..config }, observer).err().unwrap();
+    assert!(error.to_string().contains(&port.to_string()), "{error}");
+    drop(Mutex::new(taken));
+}
