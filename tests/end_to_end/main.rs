@@ -1,0 +1,12 @@
+//! The binary from outside: as a host, a viewer, a buyer, a provider and an operator see it.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod channel;
+mod http;
+mod media;
+mod operations;
+mod rtc_client;
+mod selling;
+mod server;
+mod talk;

@@ -1,0 +1,338 @@
+//! A publisher and a viewer on the async `webrtc` crate: another driver than the server's.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rtc::{
+    ice::mdns::MulticastDnsMode,
+    interceptor::Registry,
+    media_stream::MediaStreamTrack,
+    peer_connection::{
+        configuration::{
+            RTCConfigurationBuilder, interceptor_registry::register_default_interceptors,
+            media_engine::MediaEngine, setting_engine::SettingEngineBuilder,
+        },
+        sdp::RTCSessionDescription,
+    },
+    rtp,
+    rtp_transceiver::{
+        RTCRtpTransceiverDirection, RTCRtpTransceiverInit,
+        rtp_sender::{
+            RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
+            RTCRtpEncodingParameters, RtpCodecKind,
+        },
+    },
+};
+use webrtc::{
+    media_stream::{
+        track_local::{TrackLocal, static_rtp::TrackLocalStaticRTP},
+        track_remote::{TrackRemote, TrackRemoteEvent},
+    },
+    peer_connection::{
+        PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
+        RTCPeerConnectionState,
+    },
+    runtime::default_runtime,
+};
+
+use crate::{server::Server, talk::call};
+
+const VIDEO_PT: u8 = 96;
+const AUDIO_PT: u8 = 111;
+/// Packets of a picture.
+pub const PACKETS: u8 = 4;
+
+fn video_codec() -> RTCRtpCodec {
+    let feedback = |typ: &str, parameter: &str| RTCPFeedback { typ: typ.into(), parameter: parameter.into() };
+    RTCRtpCodec {
+        mime_type: "video/VP8".into(),
+        clock_rate: 90_000,
+        rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli")],
+        ..Default::default()
+    }
+}
+
+fn audio_codec() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: "audio/opus".into(),
+        clock_rate: 48_000,
+        channels: 2,
+        sdp_fmtp_line: "minptime=10;useinbandfec=1".into(),
+        ..Default::default()
+    }
+}
+
+fn engine() -> MediaEngine {
+    let mut engine = MediaEngine::default();
+    for (rtp_codec, payload_type, kind) in
+        [(video_codec(), VIDEO_PT, RtpCodecKind::Video), (audio_codec(), AUDIO_PT, RtpCodecKind::Audio)]
+    {
+        engine
+            .register_codec(RTCRtpCodecParameters { rtp_codec, payload_type, ..Default::default() }, kind)
+            .unwrap();
+    }
+    engine
+}
+
+/// What a connection tells, and what a viewer has seen.
+#[derive(Default)]
+pub struct Seen {
+    gathered: AtomicBool,
+    pub connected: AtomicBool,
+    pub closed: AtomicBool,
+    /// Whole pictures.
+    pub pictures: AtomicU64,
+    /// Sound packets.
+    pub sounds: AtomicU64,
+    /// Numbers stamped into whole pictures, in order of arrival.
+    pub stamps: Mutex<Vec<u32>>,
+    /// Sequence number of the last video packet, and how often it jumped.
+    last: Mutex<Option<u16>>,
+    pub jumps: AtomicU64,
+}
+
+struct Handler(Arc<Seen>);
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.0.gathered.store(true, Ordering::SeqCst);
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        match state {
+            RTCPeerConnectionState::Connected => self.0.connected.store(true, Ordering::SeqCst),
+            RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
+                self.0.closed.store(true, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        let seen = self.0.clone();
+        let video = track.kind().await == RtpCodecKind::Video;
+        tokio::spawn(async move {
+            let mut parts = Vec::new();
+            while let Some(event) = track.poll().await {
+                if let TrackRemoteEvent::OnRtpPacket(packet) = event {
+                    match video {
+                        true => seen.video(&packet, &mut parts),
+                        false => drop(seen.sounds.fetch_add(1, Ordering::SeqCst)),
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Seen {
+    fn video(&self, packet: &rtp::Packet, parts: &mut Vec<(u32, u8)>) {
+        let sequence = packet.header.sequence_number;
+        let last = self.last.lock().unwrap().replace(sequence);
+        if last.is_some_and(|last| last.wrapping_add(1) != sequence) {
+            self.jumps.fetch_add(1, Ordering::SeqCst);
+        }
+        let Some((stamp, part)) = read_stamp(&packet.payload) else { return };
+        parts.push((stamp, part));
+        if packet.header.marker {
+            let whole = parts.len() == usize::from(PACKETS)
+                && parts
+                    .iter()
+                    .enumerate()
+                    .all(|(at, (other, part))| *other == stamp && usize::from(*part) == at);
+            if whole {
+                self.pictures.fetch_add(1, Ordering::SeqCst);
+                self.stamps.lock().unwrap().push(stamp);
+            }
+            parts.clear();
+        }
+    }
+}
+
+/// A VP8 payload (RFC 7741) with a 15-bit picture id, whose "picture" is a number and filling.
+fn payload(stamp: u32, part: u8, keyframe: bool) -> Bytes {
+    let mut bytes = vec![if part == 0 { 0x90 } else { 0x80 }, 0x80];
+    bytes.extend((0x8000 | stamp as u16 & 0x7FFF).to_be_bytes());
+    // The frame tag: the lowest bit is clear in keyframes.
+    bytes.extend([u8::from(!keyframe), 0, 0, 0x9D, 0x01, 0x2A]);
+    bytes.extend(stamp.to_be_bytes());
+    bytes.push(part);
+    bytes.extend(std::iter::repeat_n(stamp as u8, 900));
+    bytes.into()
+}
+
+fn read_stamp(payload: &[u8]) -> Option<(u32, u8)> {
+    let stamp = payload.get(10..14)?;
+    let (stamp, part) = (u32::from_be_bytes(stamp.try_into().ok()?), *payload.get(14)?);
+    payload[15..].iter().all(|byte| *byte == stamp as u8).then_some((stamp, part))
+}
+
+/// One connection, with its HTTP resource.
+pub struct Peer {
+    pc: Arc<dyn PeerConnection>,
+    pub seen: Arc<Seen>,
+    pub resource: String,
+    token: String,
+}
+
+impl Peer {
+    async fn build() -> (Arc<dyn PeerConnection>, Arc<Seen>) {
+        let mut media = engine();
+        let registry = register_default_interceptors(Registry::new(), &mut media).unwrap();
+        let seen = Arc::new(Seen::default());
+        let settings =
+            SettingEngineBuilder::new().with_multicast_dns_mode(MulticastDnsMode::Disabled).build();
+        let pc = PeerConnectionBuilder::new()
+            .with_configuration(RTCConfigurationBuilder::new().build())
+            .with_media_engine(media)
+            .with_setting_engine(settings)
+            .with_interceptor_registry(registry)
+            .with_handler(Arc::new(Handler(seen.clone())))
+            .with_runtime(default_runtime().unwrap())
+            .with_udp_addrs(vec!["127.0.0.1:0".to_owned()])
+            .build()
+            .await
+            .unwrap();
+        (Arc::new(pc), seen)
+    }
+
+    async fn offer(pc: Arc<dyn PeerConnection>, seen: Arc<Seen>, url: String, token: &str) -> Self {
+        let offer = pc.create_offer(None).await.unwrap();
+        pc.set_local_description(offer).await.unwrap();
+        crate::server::eventually("candidates", async || seen.gathered.load(Ordering::SeqCst)).await;
+        let offer = pc.local_description().await.unwrap().sdp;
+        let bearer = format!("Bearer {token}");
+        let mut headers = vec![("content-type", "application/sdp")];
+        if !token.is_empty() {
+            headers.push(("authorization", &bearer));
+        }
+        let answer = call("POST", &url, &headers, offer).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        assert_eq!(answer.header("content-type"), "application/sdp");
+        assert!(answer.header("etag").starts_with('"'));
+        let resource = answer.header("location").to_owned();
+        pc.set_remote_description(RTCSessionDescription::answer(answer.text()).unwrap()).await.unwrap();
+        let peer = Self { pc, seen, resource, token: token.to_owned() };
+        crate::server::eventually("connected", async || peer.seen.connected.load(Ordering::SeqCst)).await;
+        peer
+    }
+
+    /// Watches the demo live.
+    pub async fn watch(server: &Server, token: &str) -> Self {
+        let (pc, seen) = Self::build().await;
+        for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
+            let receive = RTCRtpTransceiverInit {
+                direction: RTCRtpTransceiverDirection::Recvonly,
+                ..Default::default()
+            };
+            pc.add_transceiver_from_kind(kind, Some(receive)).await.unwrap();
+        }
+        Self::offer(pc, seen, server.url("/whep/demo"), token).await
+    }
+
+    /// Asks the server to end it; returns the status.
+    pub async fn delete(&self, server: &Server) -> u16 {
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("authorization", bearer.as_str())];
+        let headers = if self.token.is_empty() { &headers[..0] } else { &headers[..] };
+        call("DELETE", &server.url(&self.resource), headers, "").await.status
+    }
+
+    pub fn pictures(&self) -> u64 {
+        self.seen.pictures.load(Ordering::SeqCst)
+    }
+
+    pub fn sounds(&self) -> u64 {
+        self.seen.sounds.load(Ordering::SeqCst)
+    }
+
+    pub async fn close(&self) {
+        let _ = self.pc.close().await;
+    }
+}
+
+/// A host who sends numbered pictures and sound.
+pub struct Publisher {
+    pub peer: Peer,
+    stop: Arc<AtomicBool>,
+}
+
+impl Publisher {
+    /// Publishes to the demo live: 50 pictures a second from the number `first` on, each tenth a keyframe.
+    pub async fn start(server: &Server, first: u32) -> Self {
+        let (pc, seen) = Peer::build().await;
+        let video_ssrc = 0x1000_0000 | first;
+        let video = track(RtpCodecKind::Video, video_codec(), video_ssrc);
+        let audio = track(RtpCodecKind::Audio, audio_codec(), video_ssrc + 1);
+        pc.add_track(video.clone() as Arc<dyn TrackLocal>).await.unwrap();
+        pc.add_track(audio.clone() as Arc<dyn TrackLocal>).await.unwrap();
+        let peer = Peer::offer(pc, seen, server.url("/whip/demo"), &server.host_token).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            let mut number = 0_u32;
+            while !stopped.load(Ordering::SeqCst) {
+                ticks.tick().await;
+                for part in 0..PACKETS {
+                    let header = rtp::Header {
+                        version: 2,
+                        marker: part + 1 == PACKETS,
+                        payload_type: VIDEO_PT,
+                        sequence_number: (number * u32::from(PACKETS)) as u16 + u16::from(part),
+                        timestamp: number * 1800,
+                        ssrc: video_ssrc,
+                        ..Default::default()
+                    };
+                    let payload = payload(first + number, part, number.is_multiple_of(10));
+                    let _ = video.write_rtp(rtp::Packet { header, payload }).await;
+                }
+                let header = rtp::Header {
+                    version: 2,
+                    payload_type: AUDIO_PT,
+                    sequence_number: number as u16,
+                    timestamp: number * 960,
+                    ssrc: video_ssrc + 1,
+                    ..Default::default()
+                };
+                let _ =
+                    audio.write_rtp(rtp::Packet { header, payload: Bytes::from_static(&[0xF8; 40]) }).await;
+                number += 1;
+            }
+        });
+        Self { peer, stop }
+    }
+
+    /// Vanishes without a word.
+    pub fn vanish(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.vanish();
+    }
+}
+
+fn track(kind: RtpCodecKind, codec: RTCRtpCodec, ssrc: u32) -> Arc<TrackLocalStaticRTP> {
+    let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() };
+    let encoding = RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec, ..Default::default() };
+    let name = format!("{kind:?}");
+    Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
+        "haul-test".into(),
+        name.clone().into(),
+        name.into(),
+        kind,
+        vec![encoding],
+    )))
+}

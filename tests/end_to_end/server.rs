@@ -1,0 +1,231 @@
+//! A server process of a test's own, with its data in a directory that goes with it.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::{TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU16, AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take before a test gives up; far more than it takes.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Ports below the range that the system gives out by itself.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+static NEXT_DIR: AtomicU32 = AtomicU32::new(0);
+
+/// A directory that is removed with its owner.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        let number = NEXT_DIR.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("haul-test-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A child process that ends with its owner.
+pub struct Process(pub Child);
+
+impl Process {
+    /// Sends it a signal by name: `INT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "the process does not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Ports that nobody uses now: one for TCP, and `udp` in a row for UDP.
+pub fn free_ports(udp: u16) -> (u16, u16) {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    loop {
+        let offset = NEXT_PORT.fetch_add(udp, Ordering::Relaxed) % 8_000;
+        let first = 20_000 + (std::process::id() % 50) as u16 * 8 + offset;
+        if (first..first + udp).all(|port| UdpSocket::bind(("0.0.0.0", port)).is_ok()) {
+            return (tcp, first);
+        }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    process: Process,
+    pub port: u16,
+    pub udp_port: u16,
+    pub data: Scratch,
+    pub host_token: String,
+    env: Vec<(String, String)>,
+}
+
+impl Server {
+    /// A server on embedded defaults, with the demo live.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with `HAUL__…` variables over it.
+    pub fn start_with(env: &[(&str, &str)]) -> Self {
+        let (port, udp_port) = free_ports(2);
+        let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Self::run(Scratch::new(), port, udp_port, env)
+    }
+
+    fn run(data: Scratch, port: u16, udp_port: u16, env: Vec<(String, String)>) -> Self {
+        let mut process = command(data.path())
+            .env("HAUL__HTTP__LISTEN", format!("127.0.0.1:{port}"))
+            .env("HAUL__MEDIA__UDP_PORT", udp_port.to_string())
+            .env("HAUL__MEDIA__SHARDS", "2")
+            .envs(env.iter().map(|(key, value)| (key, value)))
+            .stdout(Stdio::piped())
+            .spawn()
+            .map(Process)
+            .unwrap();
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let mut host_token = String::new();
+        for line in &mut lines {
+            let line = line.unwrap();
+            if let Some((_, token)) = line.split_once("/studio/demo#token=") {
+                host_token = token.trim().to_owned();
+            }
+            if line.contains("/metrics") {
+                break;
+            }
+        }
+        assert!(!host_token.is_empty(), "the server did not start: {}", log(data.path()));
+        Self { process, port, udp_port, data, host_token, env }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        log(self.data.path())
+    }
+
+    /// Ends it at once, as a power cut would, and starts it again with the same data.
+    pub fn crash_and_restart(mut self) -> Self {
+        self.process.signal("KILL");
+        self.process.wait();
+        self.restart()
+    }
+
+    /// Asks it to end and starts it again with the same data. Returns how it ended, too.
+    pub fn stop_and_restart(mut self) -> (ExitStatus, Self) {
+        let status = self.stop();
+        (status, self.restart())
+    }
+
+    /// Asks it to end, as Ctrl-C does.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.signal("INT");
+        self.process.wait()
+    }
+
+    fn restart(self) -> Self {
+        let Self { data, port, udp_port, env, .. } = self;
+        Self::run(data, port, udp_port, env)
+    }
+}
+
+/// The binary, with its data and its log in `dir`.
+pub fn command(dir: &Path) -> Command {
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
+    command.env("HAUL__DATA_DIR", dir.join("data")).stderr(log).stdin(Stdio::null()).current_dir(dir);
+    command
+}
+
+fn log(dir: &Path) -> String {
+    let mut text = String::new();
+    if let Ok(mut file) = std::fs::File::open(dir.join("log")) {
+        let _ = file.read_to_string(&mut text);
+    }
+    text
+}
+
+/// A Redis of a test's own, that keeps what it acknowledged.
+pub struct Redis {
+    process: Option<Process>,
+    port: u16,
+    dir: Scratch,
+}
+
+impl Redis {
+    pub fn start() -> Self {
+        let (port, _) = free_ports(0);
+        let mut redis = Self { process: None, port, dir: Scratch::new() };
+        redis.resume();
+        redis
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal("KILL");
+            process.wait();
+        }
+    }
+
+    pub fn resume(&mut self) {
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
+            .arg(self.dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed: apt-get install redis-server");
+        self.process = Some(Process(child));
+        let until = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < until, "Redis does not start");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Asks `what` again until it is true.
+pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !check().await {
+        assert!(Instant::now() < until, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
