@@ -164,6 +164,8 @@ mod tests {
         task::{Context, Poll, Waker},
     };
 
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
     use super::*;
 
     const NOW: UnixMillis = UnixMillis(1_700_000_000_123);
@@ -254,6 +256,42 @@ mod tests {
             callback.body = body.to_owned();
             let answer = verify(&sandbox, &callback, NOW);
             assert!(matches!(answer, Err(PaymentError::Malformed(_))), "{body}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_arrives_is_refused_and_never_a_panic() {
+        let sandbox = Sandbox::new(b"secret");
+        let good = sandbox.callback(&payment(), PaymentEventKind::Paid, price(), NOW);
+        let mut random = StdRng::seed_from_u64(7);
+        for round in 0..20_000 {
+            let mut callback = good.clone();
+            // Some bytes of the body or of a header are others, or missing, or more.
+            let target = match random.random_range(0..5) {
+                header @ 0..=3 => &mut callback.headers[header].1,
+                _ => &mut callback.body,
+            };
+            let mut bytes = std::mem::take(target).into_bytes();
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(0..=bytes.len());
+                match random.random_range(0..3) {
+                    0 => bytes.insert(at, random.random()),
+                    1 if at < bytes.len() => bytes[at] = random.random(),
+                    _ => bytes.truncate(at),
+                }
+            }
+            *target = String::from_utf8_lossy(&bytes).into_owned();
+            let signed_parts_differ =
+                callback.headers[1..] != good.headers[1..] || callback.body != good.body;
+            let answer = verify(&sandbox, &callback, NOW);
+            // A signature followed by a space and anything is still that signature.
+            let still_signed = callback.header(SIGNATURE_HEADER).is_some_and(|text| {
+                let known = good.header(SIGNATURE_HEADER).unwrap_or_default();
+                callback.headers[1..3] == good.headers[1..3]
+                    && callback.body == good.body
+                    && text.split(' ').any(|signature| signature == known)
+            });
+            assert_eq!(answer.is_ok(), !signed_parts_differ || still_signed, "round {round}: {callback:?}");
         }
     }
 

@@ -15,9 +15,9 @@ pub enum OpenError {
         /// What is wrong with it.
         why: String,
     },
-    /// Redis does not answer. Start it, or configure another gate.
+    /// Redis can't be reached, or lets nobody in. Start it, or configure another gate.
     #[error(
-        "Redis at {address} does not answer: {why}. Start it, correct store.gate_url, or set that to \"embedded:\" to \
+        "cannot use Redis at {address}: {why}. Start it, correct store.gate_url, or set that to \"embedded:\" to \
          run without Redis"
     )]
     Redis {

@@ -1,7 +1,7 @@
 //! The journal of the embedded gate: a file of groups, each durable as a whole or not there at all.
 //!
 //! ```text
-//! "haul journal 1\n"  then for each group: "HGRP"  length (u32, little endian)  CRC-32 of length and payload  payload
+//! "haul journal 1\n"  then for each group: "HGRP"  length (u32, little endian)  CRC-32C of length and payload  payload
 //! ```
 //!
 //! A payload is lines of JSON, one a [`Change`] of one sale. A group is written at once and synced at once, so only
@@ -241,4 +241,99 @@ fn whole_group(bytes: &[u8]) -> Option<&[u8]> {
     }
     let payload = rest.get(..length_bytes)?;
     (checksum(length, payload) == *sum).then_some(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use haul_commerce::SaleTerms;
+    use haul_model::UnixMillis;
+
+    use super::*;
+
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("haul-journal-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn key() -> (LiveRef, SaleId) {
+        let live = LiveRef { merchant: "main".parse().unwrap(), live: "demo".parse().unwrap() };
+        (live, "sale_1".parse().unwrap())
+    }
+
+    /// Books with one sale that closes at `closes_at`, and the group that says so.
+    fn put(books: &mut Books, closes_at: u64) -> Group {
+        let terms = SaleTerms {
+            stock: 1,
+            per_buyer: 1,
+            hold_ms: 1_000,
+            pay_ms: 1_000,
+            opens_at: UnixMillis(1),
+            closes_at: UnixMillis(closes_at),
+        };
+        let (live, sale) = key();
+        let book = books.entry(key()).or_default();
+        book.put_terms(&terms, UnixMillis(5)).unwrap();
+        let mut group = Group::default();
+        group.push(&live, &sale, book.change().unwrap());
+        group
+    }
+
+    #[test]
+    fn a_grown_journal_is_rewritten_and_goes_on_in_its_new_file() {
+        let dir = Dir::new("grown");
+        let (mut journal, mut books, _) = Journal::open(&dir.0).unwrap();
+        for closes_at in 2..50 {
+            journal.commit(&put(&mut books, closes_at)).unwrap();
+        }
+        let grown = journal.length;
+        journal.compact_if_grown(&books).unwrap();
+        assert_eq!(journal.length, grown, "far too small to be worth it");
+        journal.compact_at = grown;
+        journal.compact_if_grown(&books).unwrap();
+        assert!(journal.length < grown / 10);
+        assert_eq!(journal.compact_at, COMPACT_BYTES);
+        journal.commit(&put(&mut books, 1_000)).unwrap();
+        assert_eq!(journal.length, fs::metadata(dir.0.join("journal")).unwrap().len());
+        drop(journal);
+        let (_, again, torn_bytes) = Journal::open(&dir.0).unwrap();
+        let sequence = |books: &Books| books[&key()].clone().apply(&[], UnixMillis(9)).sequence;
+        assert_eq!((sequence(&again), torn_bytes), (sequence(&books), 0));
+    }
+
+    #[test]
+    fn a_group_that_can_be_neither_written_nor_taken_back_is_unclear() {
+        let dir = Dir::new("unclear");
+        let (mut journal, mut books, _) = Journal::open(&dir.0).unwrap();
+        // Every write fails for want of space, and so does cutting it.
+        journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let answer = journal.commit(&put(&mut books, 2));
+        assert!(matches!(answer, Err(CommitError::Unclear(_))), "{answer:?}");
+    }
+
+    #[test]
+    fn bytes_behind_the_last_group_are_cut_off_whatever_they_are() {
+        let dir = Dir::new("tail");
+        let (mut journal, mut books, _) = Journal::open(&dir.0).unwrap();
+        journal.commit(&put(&mut books, 2)).unwrap();
+        drop(journal);
+        let path = dir.0.join("journal");
+        let whole = fs::read(&path).unwrap();
+        // What file systems leave behind after a power failure: zeros, or half of what was written.
+        for tail in [vec![0; 5_000], b"HGRP".to_vec(), b"HGRP\xff\xff\xff\xff1234payload".to_vec()] {
+            fs::write(&path, [whole.clone(), tail.clone()].concat()).unwrap();
+            let (_, _, torn_bytes) = Journal::open(&dir.0).unwrap();
+            assert_eq!(torn_bytes, tail.len() as u64);
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     env, fs,
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -73,7 +74,8 @@ pub(crate) fn unique_live() -> LiveRef {
     LiveRef { merchant: "main".parse().unwrap(), live: unique("test").parse().unwrap() }
 }
 
-/// A Redis server: that of `HAUL_TEST_REDIS_URL`, or one that is started, and killed at the end.
+/// A Redis server: that of `HAUL_TEST_REDIS_URL`, where a few small sales stay behind, or one that is started, and
+/// killed at the end.
 pub(crate) struct TestRedis {
     pub(crate) url: String,
     port: u16,
@@ -91,8 +93,14 @@ impl TestRedis {
 
     /// A server that may be killed and started again; it keeps what it acknowledged.
     pub(crate) fn own() -> Self {
-        let (port, dir) = (free_port(), TempDir::new());
-        let child = start(port, &dir);
+        let dir = TempDir::new();
+        // Between looking for a free port and using it, another test may take it.
+        let (port, child) = (0..10)
+            .find_map(|_| {
+                let port = free_port();
+                start(port, &dir).map(|child| (port, child))
+            })
+            .expect("one of ten ports is free");
         Self { url: format!("redis://127.0.0.1:{port}"), port, own: Some((child, dir)) }
     }
 
@@ -104,7 +112,7 @@ impl TestRedis {
 
     pub(crate) fn start_again(&mut self) {
         let (child, dir) = self.own.as_mut().expect("only an own server is started");
-        *child = start(self.port, dir);
+        *child = start(self.port, dir).expect("the port was this server's before");
     }
 
     pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
@@ -141,7 +149,8 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn start(port: u16, dir: &TempDir) -> Child {
+/// A server that answers on `port`; `None` where it ended instead, since the port is taken.
+fn start(port: u16, dir: &TempDir) -> Option<Child> {
     let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
         .args(["--appendonly", "yes", "--appendfsync", "always"])
@@ -155,20 +164,21 @@ fn start(port: u16, dir: &TempDir) -> Child {
             )
         });
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !answers(port) {
-        if let Some(status) = child.try_wait().unwrap() {
-            panic!("redis-server on port {port} ended: {status}");
+    while !answers(port, child.id()) {
+        if child.try_wait().unwrap().is_some() {
+            return None;
         }
         assert!(Instant::now() < deadline, "redis-server on port {port} does not answer");
         std::thread::sleep(Duration::from_millis(5));
     }
-    child
+    Some(child)
 }
 
-fn answers(port: u16) -> bool {
-    use std::io::{Read, Write};
+/// Whether the server on `port` is process `id`, and not another test's.
+fn answers(port: u16, id: u32) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
-    let mut answer = [0; 5];
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut answer).is_ok() && &answer == b"+PONG"
+    let mut text = String::new();
+    let read = stream.write_all(b"INFO server\r\nQUIT\r\n").and_then(|()| stream.read_to_string(&mut text));
+    read.is_ok() && text.contains(&format!("process_id:{id}\r\n"))
 }
