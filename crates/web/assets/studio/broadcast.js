@@ -4,7 +4,6 @@ import { Publication } from "/sdk/haul.js";
 import { byId, el, setText } from "../ui/dom.js";
 import { closeSheet, openSheet, toast } from "../ui/sheet.js";
 import { everyTick, spanText } from "../ui/time.js";
-import { sentence } from "../ui/words.js";
 import { showLevel } from "./level.js";
 import { cameraObstacle, listDevices, openSource, screenObstacle } from "./sources.js";
 
@@ -242,5 +241,5 @@ function refusal(error) {
   if (error.status === 401) return "The server refused the token. Open the studio by a fresh link.";
   if (error.status === 403) return "This token may not publish here. It takes a host token of this live.";
   if (error.code === "network") return "The server can't be reached. Check the connection and try again.";
-  return sentence(error);
+  return `The live could not start: ${error.message}`;
 }

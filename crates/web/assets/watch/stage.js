@@ -71,7 +71,7 @@ export function showStage(page, room, player) {
   video.addEventListener("resize", shape);
   video.addEventListener("loadedmetadata", shape);
 
-  paintAmbient(video, byId("ambient"));
+  paintAmbient(player, video, byId("ambient"));
   watchKeyboard(page);
   render();
   renderSound();
@@ -89,10 +89,11 @@ export function showStage(page, room, player) {
 }
 
 /** Stretching a picture of a few hundred pixels blurs it for nothing, where a CSS blur of the video would cost a lot. */
-function paintAmbient(video, canvas) {
+function paintAmbient(player, video, canvas) {
   const context = canvas.getContext("2d");
   setInterval(() => {
-    if (document.visibilityState === "hidden" || video.readyState < 2) return;
+    // Only while it moves: what stays when the connection breaks is the last picture, not the black after it.
+    if (player.state !== "playing" || document.visibilityState === "hidden" || video.readyState < 2) return;
     context.drawImage(video, 0, 0, canvas.width, canvas.height);
   }, AMBIENT_EVERY_MS);
 }
