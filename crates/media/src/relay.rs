@@ -194,9 +194,11 @@ impl Current {
 
     /// Keeps a video frame for joiners. Returns whether a keyframe is needed to be able to serve them again.
     fn keep(&mut self, frame: &Arc<Frame>) -> bool {
-        let video = self.layers.entry(frame.layer).or_default();
+        let (video, now) = (self.layers.entry(frame.layer).or_default(), frame.arrived.instant);
         if frame.keyframe {
-            video.throttle.keyframe(frame.arrived.instant);
+            video.throttle.keyframe(now);
+        } else if video.throttle.due(now) {
+            self.source.request_keyframe(frame.layer);
         }
         video.gop.push(frame.clone()) == Kept::Overflowed
     }

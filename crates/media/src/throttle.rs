@@ -28,15 +28,25 @@ pub struct Throttle {
     asked: Option<Instant>,
     /// When it last delivered.
     delivered: Option<Instant>,
+    /// A picture was lost after the keyframe that was asked for had come, so that another is needed, but it is too soon
+    /// to ask.
+    pending: bool,
 }
 
 impl Throttle {
     /// A keyframe has come.
     pub fn keyframe(&mut self, now: Instant) {
         self.delivered = Some(now);
+        self.pending = false;
     }
 
-    /// Whether to ask the source now. A wish that is not passed on is served by the request that was.
+    /// A frame has come, so time has passed. Whether to ask the source now, for what could not be asked earlier.
+    pub fn due(&mut self, now: Instant) -> bool {
+        self.pending && self.wish(Wish::Loss, now)
+    }
+
+    /// Whether to ask the source now. A wish that is not passed on is served by the request that was, or by one that
+    /// [`Throttle::due`] makes later.
     pub fn wish(&mut self, wish: Wish, now: Instant) -> bool {
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         let interval = match wish {
@@ -44,10 +54,15 @@ impl Throttle {
             Wish::Loss => LOSS_INTERVAL,
         };
         let fresh = wish == Wish::Join && since(self.delivered).is_some_and(|age| age < FRESH_GOP);
-        if fresh || since(self.asked).is_some_and(|age| age < interval) {
+        if fresh {
+            return false;
+        }
+        if since(self.asked).is_some_and(|age| age < interval) {
+            self.pending |= wish == Wish::Loss && self.delivered > self.asked;
             return false;
         }
         self.asked = Some(now);
+        self.pending = false;
         true
     }
 }
@@ -72,6 +87,22 @@ mod tests {
         assert!(throttle.wish(Wish::Join, start));
         assert!(!throttle.wish(Wish::Loss, start + Duration::from_millis(499)));
         assert!(throttle.wish(Wish::Loss, start + Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn a_picture_lost_behind_the_keyframe_that_was_asked_for_gets_another() {
+        let (mut throttle, start) = (Throttle::default(), start().instant);
+        let after = |ms| start + Duration::from_millis(ms);
+        assert!(throttle.wish(Wish::Loss, start));
+        assert!(!throttle.wish(Wish::Loss, after(50)));
+        assert!(!throttle.due(after(600)), "the keyframe that is on its way will do");
+        throttle.keyframe(after(700));
+        assert!(throttle.wish(Wish::Loss, after(800)));
+        throttle.keyframe(after(900));
+        assert!(!throttle.wish(Wish::Loss, after(1_000)), "too soon");
+        assert!(!throttle.due(after(1_299)));
+        assert!(throttle.due(after(1_300)));
+        assert!(!throttle.due(after(2_000)), "once");
     }
 
     #[test]

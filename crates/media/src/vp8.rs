@@ -44,13 +44,10 @@ impl Descriptor {
         }
         // The first byte of the frame: its lowest bit is 0 for keyframes (RFC 6386, 9.1).
         let body = *payload.get(at)?;
-        let numbers = match picture_id_at {
-            Some(id) => Some(Vp8Numbers {
-                picture_id: u16::from_be_bytes([payload[id] & 0x7F, payload[id + 1]]),
-                tl0: tl0_at.map(|tl0| payload[tl0]),
-            }),
-            None => None,
-        };
+        let numbers = picture_id_at.map(|id| Vp8Numbers {
+            picture_id: u16::from_be_bytes([payload[id] & 0x7F, payload[id + 1]]),
+            tl0: tl0_at.map(|tl0| payload[tl0]),
+        });
         let starts_frame = first & 0x17 == 0x10;
         Some(Self {
             starts_frame,

@@ -42,6 +42,9 @@ const NACK_INTERVAL: Duration = Duration::from_millis(40);
 const MAX_NACKS: u16 = 8;
 /// How many of the last packets are watched for losses; a power of two.
 const NACK_WINDOW: u16 = 1_024;
+/// How late a packet may be and still be taken (SRTP's replay window): as late as assembly has a use for it, so that
+/// retransmissions come through. `rtc`'s own is 64, a twentieth of a second at a high rate.
+const REPLAY_WINDOW: usize = haul_media::assembly::MAX_SPAN;
 /// `rtc`'s own view of when a path is dead. Later than ours in any case.
 const ICE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The SRTP profiles by `rtc`'s names for them.
@@ -147,6 +150,7 @@ pub(crate) fn build(
     let settings = SettingEngineBuilder::new()
         .with_crypto_provider(provider)
         .with_lite(true)
+        .with_srtp_replay_protection_window(REPLAY_WINDOW)
         .with_ice_credentials(terms.ufrag.clone(), terms.password.clone())
         .with_ice_timeouts(Some(ICE_TIMEOUT), Some(ICE_TIMEOUT), None)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)

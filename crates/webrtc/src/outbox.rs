@@ -91,7 +91,7 @@ impl Outbox {
 /// Whether a datagram of `bytes` bytes can be the next segment of `message`: all are as long as the first, except that
 /// the last may be shorter.
 fn extends(message: &Message, to: SocketAddr, bytes: usize) -> bool {
-    let whole = message.bytes % message.segment == 0;
+    let whole = message.bytes.is_multiple_of(message.segment);
     message.to == to
         && whole
         && bytes <= message.segment

@@ -100,6 +100,8 @@ pub(crate) struct Peer {
     called: bool,
     /// That flight while it is unanswered.
     hello: Option<Hello>,
+    /// Events that were polled while something was taken in.
+    unread: Vec<RTCPeerConnectionEvent>,
     /// A DTLS alert has come: see whether it was a goodbye.
     alerted: bool,
     /// SRTP datagrams given to `rtc` since the tap was last read.
@@ -137,6 +139,7 @@ impl Peer {
             fell_back: false,
             called: false,
             hello: None,
+            unread: Vec::new(),
             alerted: false,
             undecrypted: 0,
             ticked: now,
@@ -196,6 +199,10 @@ impl Peer {
         }
         self.alerted |= datagram.first() == Some(&DTLS_ALERT);
         self.feed(now, from, datagram);
+        // The end of the handshake takes effect only when its events are polled, and media may be right behind it.
+        while let Some(event) = self.connection.poll_event() {
+            self.unread.push(event);
+        }
     }
 
     /// Takes a protected RTP or RTCP packet from a known address.
@@ -249,6 +256,9 @@ impl Peer {
     pub(crate) fn settle(&mut self, now: Instant, outbox: &mut Outbox, events: &mut Vec<PeerEvent>) {
         loop {
             let mut quiet = true;
+            for event in std::mem::take(&mut self.unread) {
+                self.react(now, event, events);
+            }
             while let Some(event) = self.connection.poll_event() {
                 quiet = false;
                 self.react(now, event, events);

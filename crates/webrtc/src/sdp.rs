@@ -166,21 +166,24 @@ impl<'a> Section<'a> {
         !turned_down && !self.lines.contains(&against) && !self.lines.contains(&"a=inactive")
     }
 
-    /// The answer to a section we don't use (RFC 8829, 5.3.1).
+    /// The answer to a section we don't use (RFC 8829, 5.3.1). It names one format, as it must name any.
     fn rejection(&self) -> String {
-        let mut words = self.lines[0].split(' ');
-        let kind = words.next().unwrap_or("m=video");
-        let rest: Vec<&str> = words.skip(1).collect();
-        let mut text = format!("{kind} 0 {}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n", rest.join(" "));
+        let format = self.payload_types[0];
+        let protocol = self.lines[0].split(' ').nth(2).unwrap_or("UDP/TLS/RTP/SAVPF");
+        let kind = self.kind;
+        let mut text = format!("m={kind} 0 {protocol} {format}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n");
         if let Some(mid) = self.value("a=mid:") {
             let _ = write!(text, "a=mid:{mid}\r\n");
+        }
+        if let Some(rtpmap) = self.attribute("a=rtpmap:", format) {
+            let _ = write!(text, "a=rtpmap:{format} {rtpmap}\r\n");
         }
         text
     }
 }
 
-fn read<'a>(
-    text: &'a str,
+fn read(
+    text: &str,
     role: Role,
     choose: impl Fn(&Section<'_>) -> Result<Option<Format>, OfferError>,
 ) -> Result<Offer, OfferError> {

@@ -45,8 +45,18 @@ const SHA1_TAG: usize = 10;
 
 /// Session keys for one direction of one connection.
 pub(crate) enum Sealer {
-    Gcm { key: LessSafeKey, salt: [u8; 12] },
-    Sha1 { cipher: EncryptingKey, salt: [u8; 14], mac: hmac::Key },
+    Gcm {
+        key: LessSafeKey,
+        salt: [u8; 12],
+    },
+    /// Boxed: these keys are large and rare.
+    Sha1(Box<Sha1Keys>),
+}
+
+pub(crate) struct Sha1Keys {
+    cipher: EncryptingKey,
+    salt: [u8; 14],
+    mac: hmac::Key,
 }
 
 impl Sealer {
@@ -65,11 +75,11 @@ impl Sealer {
                 let key = UnboundKey::new(&aead::AES_128_GCM, &master.derive::<KEY>(0)?)?;
                 Ok(Self::Gcm { key: LessSafeKey::new(key), salt: master.derive(2)? })
             }
-            Profile::Sha1 => Ok(Self::Sha1 {
+            Profile::Sha1 => Ok(Self::Sha1(Box::new(Sha1Keys {
                 cipher: EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, &master.derive::<KEY>(0)?)?)?,
                 salt: master.derive(2)?,
                 mac: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &master.derive::<20>(1)?),
-            }),
+            }))),
         }
     }
 
@@ -77,7 +87,7 @@ impl Sealer {
     pub(crate) fn overhead(&self) -> usize {
         match self {
             Self::Gcm { .. } => aead::MAX_TAG_LEN,
-            Self::Sha1 { .. } => SHA1_TAG,
+            Self::Sha1(_) => SHA1_TAG,
         }
     }
 
@@ -94,7 +104,8 @@ impl Sealer {
                 let sealed = key.seal_in_place_separate_tag(nonce, Aad::from(&*header), payload)?;
                 tag.copy_from_slice(sealed.as_ref());
             }
-            Self::Sha1 { cipher, salt, mac } => {
+            Self::Sha1(keys) => {
+                let Sha1Keys { cipher, salt, mac } = &**keys;
                 let iv = EncryptionContext::Iv128(FixedLength::from(cm_iv(salt, clear, rollover)));
                 cipher.less_safe_encrypt(&mut clear[header..], iv)?;
                 let mut mac = hmac::Context::with_key(mac);

@@ -41,6 +41,7 @@ pub(crate) struct Session {
 }
 
 /// Which way its media goes.
+#[expect(clippy::large_enum_variant, reason = "sessions are boxed, and nearly all are viewers")]
 pub(crate) enum Side {
     Publisher(Ingest),
     Viewer(Viewer),

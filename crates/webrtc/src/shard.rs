@@ -60,7 +60,8 @@ pub(crate) struct Shard {
     observer: Observer,
     now: Now,
 
-    sessions: Slab<Session>,
+    /// Boxed: a session is large, and the table moves its entries when it grows.
+    sessions: Slab<Box<Session>>,
     by_id: HashMap<SessionId, Key>,
     by_ufrag: HashMap<String, Key>,
     /// Where datagrams come from, for those addresses that proved to be a session's.
@@ -340,7 +341,7 @@ impl Shard {
             touched: false,
         };
         tracing::info!(live = %session.live, session = %id, ?role, shard = self.index, "session answered");
-        self.sessions.insert(session);
+        self.sessions.insert(Box::new(session));
         self.by_id.insert(id, key);
         self.by_ufrag.insert(ufrag.clone(), key);
         self.gauge(role).add(1);
@@ -387,9 +388,8 @@ impl Shard {
             RelayEvent::Started(broadcast) => {
                 let mut stranded = Vec::new();
                 for key in &feed.viewers {
-                    let Some(Session { side: Side::Viewer(viewer), .. }) = self.sessions.get_mut(*key) else {
-                        continue;
-                    };
+                    let Some(session) = self.sessions.get_mut(*key) else { continue };
+                    let Side::Viewer(viewer) = &mut session.side else { continue };
                     viewer.restart(self.now.instant);
                     if !viewer.can_play(broadcast) {
                         stranded.push(*key);
@@ -533,7 +533,10 @@ impl Shard {
             _ => {}
         }
         tracing::info!(live = %session.live, session = %session.id, %reason, "session ended");
-        (self.observer)(notice(&session, NoticeKind::Ended { reason }));
+        let ended = notice(&session, NoticeKind::Ended { reason });
+        // First the broadcast ends with its session, then it is told.
+        drop(session);
+        (self.observer)(ended);
     }
 
     fn end_all(&mut self) {

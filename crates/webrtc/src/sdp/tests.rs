@@ -149,7 +149,7 @@ fn sections_of_no_use_are_turned_down_in_their_places() {
         heads,
         [
             "m=audio 9 UDP/TLS/RTP/SAVPF 111",
-            "m=video 0 UDP/TLS/RTP/SAVPF 96 97 102 103 106",
+            "m=video 0 UDP/TLS/RTP/SAVPF 96",
             "m=application 0 UDP/DTLS/SCTP webrtc-datachannel"
         ]
     );

@@ -1,9 +1,10 @@
 //! A WebRTC client made of `rtc`'s sans-IO core and a plain socket, so that a test can look at, drop and forge single
 //! datagrams. Several of them run in one thread: [`pump`] turns all of them until a condition holds or time is up.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::{
+    collections::VecDeque,
     io,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
@@ -14,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use rtc::{
     dtls::extension::extension_use_srtp::SrtpProtectionProfile,
     ice::mdns::MulticastDnsMode,
+    interceptor::{Interceptor, Packet, Slot, StreamInfo, TaggedPacket},
     media_stream::MediaStreamTrack,
     peer_connection::{
         RTCPeerConnection, RTCPeerConnectionBuilder,
@@ -37,7 +39,7 @@ use rtc::{
         },
     },
     sansio::Protocol,
-    shared::{TaggedBytesMut, TransportContext, TransportProtocol},
+    shared::{TaggedBytesMut, TransportContext, TransportProtocol, error::Error},
 };
 
 /// No test waits longer than this for anything.
@@ -72,8 +74,7 @@ pub struct Client {
     pub local: SocketAddr,
     pub connected: bool,
     pub rtp: Vec<rtp::Packet>,
-    /// RTCP that concerns our own tracks.
-    pub rtcp: Vec<Box<dyn rtcp::Packet>>,
+    ear: Heard,
     pub loss: Option<Loss>,
     /// Datagrams in whole, decrypted or not.
     pub datagrams: u64,
@@ -138,8 +139,14 @@ impl Client {
             register(rtx, RTX, RtpCodecKind::Video);
         }
         register(opus(), AUDIO, RtpCodecKind::Audio);
-        let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
-        let mut settings = SettingEngineBuilder::new().with_multicast_dns_mode(MulticastDnsMode::Disabled);
+        let ear = Heard::default();
+        let registry = register_default_interceptors(Registry::new(), &mut engine)
+            .unwrap()
+            .with(Slot::Custom(500), Ear { heard: ear.clone(), ..Ear::default() });
+        let mut settings = SettingEngineBuilder::new()
+            .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+            // As browsers have it.
+            .with_srtp_replay_protection_window(1_024);
         if !abilities.profiles.is_empty() {
             settings = settings.with_srtp_protection_profiles(abilities.profiles.clone());
         }
@@ -167,7 +174,7 @@ impl Client {
             local,
             connected: false,
             rtp: Vec::new(),
-            rtcp: Vec::new(),
+            ear: ear.clone(),
             loss: None,
             datagrams: 0,
             video: None,
@@ -249,6 +256,7 @@ impl Client {
                         transport,
                         message: BytesMut::from(datagram),
                     });
+                    self.events();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {}
@@ -257,21 +265,28 @@ impl Client {
         if self.connection.poll_timeout().is_some_and(|at| at <= now) {
             let _ = self.connection.handle_timeout(now);
         }
-        while let Some(event) = self.connection.poll_event() {
-            if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
-                self.connected = state == RTCPeerConnectionState::Connected;
-            }
-        }
+        self.events();
         while let Some(message) = self.connection.poll_read() {
-            match message.message {
-                RTCMessage::RtpPacket(_, packet) => self.rtp.push(packet),
-                RTCMessage::RtcpPacket(_, packets) => self.rtcp.extend(packets),
-                _ => {}
+            if let RTCMessage::RtpPacket(_, packet) = message.message {
+                self.rtp.push(packet);
             }
         }
         while let Some(datagram) = self.connection.poll_write() {
             let _ = self.socket.send_to(&datagram.message, datagram.transport.peer_addr);
         }
+    }
+
+    fn events(&mut self) {
+        while let Some(event) = self.connection.poll_event() {
+            if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
+                self.connected = state == RTCPeerConnectionState::Connected;
+            }
+        }
+    }
+
+    /// All RTCP so far.
+    pub fn rtcp(&self) -> Vec<Box<dyn rtcp::Packet>> {
+        self.ear.lock().unwrap().clone()
     }
 
     /// Whether the other side has said goodbye.
@@ -441,6 +456,55 @@ pub fn pump(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [
         // Not a wait for something to happen: only to leave the processor to the shards.
         std::thread::sleep(Duration::from_micros(500));
     }
+}
+
+type Heard = Shared<Vec<Box<dyn rtcp::Packet>>>;
+
+/// Keeps a copy of all RTCP that comes in.
+#[derive(Default)]
+struct Ear {
+    heard: Heard,
+    reads: VecDeque<TaggedPacket>,
+    writes: VecDeque<TaggedPacket>,
+}
+
+impl Protocol<TaggedPacket, TaggedPacket, ()> for Ear {
+    type Rout = TaggedPacket;
+    type Wout = TaggedPacket;
+    type Eout = ();
+    type Error = Error;
+    type Time = Instant;
+
+    fn handle_read(&mut self, packet: TaggedPacket) -> Result<(), Error> {
+        if let Packet::Rtcp(packets) = &packet.message.packet {
+            self.heard.lock().unwrap().extend(packets.iter().cloned());
+        }
+        self.reads.push_back(packet);
+        Ok(())
+    }
+    fn poll_read(&mut self) -> Option<TaggedPacket> {
+        self.reads.pop_front()
+    }
+    fn handle_write(&mut self, packet: TaggedPacket) -> Result<(), Error> {
+        self.writes.push_back(packet);
+        Ok(())
+    }
+    fn poll_write(&mut self) -> Option<TaggedPacket> {
+        self.writes.pop_front()
+    }
+    fn handle_timeout(&mut self, _: Instant) -> Result<(), Error> {
+        Ok(())
+    }
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        None
+    }
+}
+
+impl Interceptor for Ear {
+    fn bind_local_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_local_stream(&mut self, _: &StreamInfo) {}
+    fn bind_remote_stream(&mut self, _: &StreamInfo) {}
+    fn unbind_remote_stream(&mut self, _: &StreamInfo) {}
 }
 
 /// Shared between the test and the edge's observer.
