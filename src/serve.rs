@@ -1,6 +1,6 @@
 //! Builds the server, runs it, and drains it. The one place that knows which stores and edges there are.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use haul_commerce::{Gate, PaymentEventKind};
@@ -77,7 +77,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         .context("http.listen, http.tls_cert and http.tls_key")?;
     tracing::info!(listen = %config.http.listen, version = env!("CARGO_PKG_VERSION"), "ready");
     if let Some(links) = links {
-        println!("{links}");
+        // Nobody may be reading: no reason to end, as `println!` would.
+        let _ = writeln!(std::io::stdout(), "{links}");
     }
     let router = haul_gateway::router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
