@@ -1,12 +1,14 @@
 // One WebRTC session over WHIP (RFC 9725) or WHEP: an offer is posted, an answer comes back, DELETE ends it.
 
-import { HaulError } from "./error.js";
+import { HaulError, pause } from "./error.js";
 import { problem } from "./rest.js";
 
 // "disconnected" often mends itself within a second or two, for instance when a phone changes networks.
 const DISCONNECTED_MAX_MS = 4_000;
 // ICE and DTLS together take four round trips; longer than this, something blocks them.
 const CONNECT_MAX_MS = 10_000;
+// How long a goodbye may take before the connection is closed anyway.
+const GOODBYE_MAX_MS = 1_000;
 
 export class Session {
   #token;
@@ -57,12 +59,14 @@ export class Session {
   }
 
   /** Ends the session, here and at the server. */
-  close() {
+  async close() {
     if (this.#over) return;
     this.#over = true;
     clearTimeout(this.#timer);
+    for (const { sender } of this.pc.getTransceivers()) sender.replaceTrack(null).catch(() => {});
+    // The server first: once it saw the connection close, it knows the session no more, and DELETE finds nothing.
+    await Promise.race([this.#delete(), pause(GOODBYE_MAX_MS)]);
     this.pc.close();
-    this.#delete();
   }
 
   // After the server closed, the connection's own state stays "connected" for seconds, while the DTLS transport turns
@@ -72,6 +76,7 @@ export class Session {
       const transport = receiver.transport || sender.transport;
       if (!transport) continue;
       const check = () => {
+        if (transport.state === "closed") this.#resource = null;
         if (transport.state === "closed" || transport.state === "failed") this.#lost(`the connection ${transport.state}`);
       };
       transport.addEventListener("statechange", check);
@@ -99,10 +104,11 @@ export class Session {
   }
 
   #delete() {
-    if (!this.#resource) return;
-    // keepalive, so that it goes out even while the page is being left.
-    fetch(this.#resource, { method: "DELETE", headers: this.#auth(), keepalive: true }).catch(() => {});
+    const resource = this.#resource;
     this.#resource = null;
+    if (!resource) return undefined;
+    // keepalive, so that it goes out even while the page is being left.
+    return fetch(resource, { method: "DELETE", headers: this.#auth(), keepalive: true }).catch(() => {});
   }
 
   #auth() {

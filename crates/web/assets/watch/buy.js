@@ -57,7 +57,6 @@ export class Buying extends EventTarget {
       return;
     }
     this.sale = offer.sale;
-    this.hold = this.order = this.payUrl = null;
     // One key is one attempt: a retry after a lost reply must find what it got, not get it twice.
     this.attempt = { saleId: offer.sale.id, quantity, key: newKey() };
     this.#reserve();
@@ -114,6 +113,7 @@ export class Buying extends EventTarget {
   }
 
   async #reserve() {
+    this.hold = this.order = this.payUrl = null;
     this.#go("holding");
     try {
       const held = await hold(this.#room.channel, this.attempt);

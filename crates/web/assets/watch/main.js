@@ -44,6 +44,8 @@ room.addEventListener("change", ({ detail }) => {
   if (detail === "live" && room.live.state === "live" && player.state === "waiting") player.hurry();
 });
 
+channel.addEventListener("snapshot", () => player.state === "reconnecting" && player.hurry());
+
 channel.addEventListener("state", ({ detail }) => {
   if (detail.state === "closed" && detail.reason !== "left") onRefused(detail.reason);
 });
