@@ -164,7 +164,7 @@ class Broadcast extends EventTarget {
   #render() {
     const { state } = this;
     const kind = this.#source ? this.#source.kind : "none";
-    byId("preview-box").dataset.source = kind;
+    byId("preview-box").dataset.mirror = String(kind === "camera" && facesUser(this.#source.stream));
     byId("preview-empty").hidden = kind !== "none";
     for (const button of document.querySelectorAll(".source")) {
       button.setAttribute("aria-pressed", String(button.dataset.source === kind));
@@ -227,6 +227,12 @@ class Broadcast extends EventTarget {
     fill(byId("camera-pick"), cameras, using("video"), "Camera");
     fill(byId("microphone-pick"), microphones, using("audio"), "Microphone");
   }
+}
+
+/** The camera at the back of a phone shows the world, not a mirror. */
+function facesUser(stream) {
+  const track = stream.getVideoTracks()[0];
+  return !track || !track.getSettings || track.getSettings().facingMode !== "environment";
 }
 
 function fill(select, devices, current, fallback) {
