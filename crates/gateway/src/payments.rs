@@ -104,7 +104,10 @@ async fn find<'a>(app: &'a App, payment: &str) -> Result<(&'a Sandbox, Order), P
 impl From<CallbackError> for Problem {
     fn from(error: CallbackError) -> Self {
         let (status, code) = match &error {
-            CallbackError::UnknownProvider => (StatusCode::NOT_FOUND, "not_found"),
+            CallbackError::UnknownProvider | CallbackError::UnknownPayment => {
+                (StatusCode::NOT_FOUND, "not_found")
+            }
+            CallbackError::Contradiction(_) => (StatusCode::CONFLICT, "conflict"),
             CallbackError::Refused(PaymentError::Unsigned(_)) => (StatusCode::UNAUTHORIZED, "unsigned"),
             CallbackError::Refused(PaymentError::Malformed(_)) => (StatusCode::BAD_REQUEST, "bad_request"),
             CallbackError::Refused(PaymentError::Unavailable(_)) | CallbackError::NotRecorded(_) => {

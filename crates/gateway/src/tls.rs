@@ -4,21 +4,13 @@
 //! handshakes run in tasks of their own, bounded in number and time.
 
 mod certificates;
+mod connection;
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::serve::{ListenerExt, TapIo};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -26,8 +18,14 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-pub use self::certificates::CertificateError;
-use self::certificates::{Certificates, Watch};
+pub use self::{
+    certificates::CertificateError,
+    connection::{Connection, FIRST_ANSWER_WITHIN, SILENT_FOR},
+};
+use self::{
+    certificates::{Certificates, Watch},
+    connection::Transport,
+};
 
 /// TLS handshakes at once. When so many are running, nobody is accepted until one ends; newcomers wait in the kernel's
 /// queue.
@@ -173,7 +171,7 @@ impl axum::serve::Listener for Listener {
             };
             self.counters.accepted.inc();
             match &self.tls {
-                None => return (Connection { transport: Transport::Plain(tcp), _place: place }, address),
+                None => return (Connection::new(Transport::Plain(tcp), place), address),
                 Some(tls) => {
                     let patience = match self.handshakes.len() {
                         running if running < MAX_HANDSHAKES / 2 => HANDSHAKE_TIMEOUT,
@@ -232,80 +230,6 @@ async fn shake_hands(
     failed.inc();
     tracing::debug!(%address, error, "TLS handshake failed");
     None
-}
-
-/// A client's connection, in whichever of the two forms.
-pub struct Connection {
-    transport: Transport,
-    /// Given back when the connection closes.
-    _place: OwnedSemaphorePermit,
-}
-
-enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Connection {
-    /// The channel's messages are small and must not wait for each other's acknowledgements.
-    fn send_at_once(&mut self) {
-        let tcp = match &self.transport {
-            Transport::Plain(tcp) => tcp,
-            Transport::Tls(tls) => tls.get_ref().0,
-        };
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    }
-}
-
-/// Calls a method of whichever transport it is.
-macro_rules! delegate {
-    ($self:ident, $method:ident($($argument:expr),*)) => {
-        match &mut $self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).$method($($argument),*),
-            Transport::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        delegate!(self, poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.transport {
-            Transport::Plain(stream) => stream.is_write_vectored(),
-            Transport::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, poll_shutdown(cx))
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! How a live's owner begins: from the ledger, and from whatever the gate still knows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use haul_commerce::{GateError, LedgerError, LiveRecord, LiveRef, Op, OrderState, Outcome, Sale, order_id};
+use haul_commerce::{LedgerError, LiveRecord, LiveRef, OrderState, Sale};
 use haul_media::Relay;
 use haul_model::UnixMillis;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
     Live, Services,
@@ -58,18 +58,35 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     let epoch = format!("{:016x}", rng.random::<u64>());
     let beginning = Beginning { record, bag, sales: known, orders, totals };
     let stage = Stage::new(beginning, services.settings.clone(), epoch, rng, at);
-    let owner = Owner::new(stage, live.clone(), reference.clone(), services.clone(), till, inputs);
+    // Once at the beginning, for what an earlier process may have left.
+    let orders_need_care = Arc::new(Notify::new());
+    orders_need_care.notify_one();
+    let owner = Owner::new(
+        stage,
+        live.clone(),
+        reference.clone(),
+        services.clone(),
+        till,
+        inputs,
+        orders_need_care.clone(),
+    );
     tokio::spawn(clerk.run());
     tokio::spawn(owner.run(requested, input));
-    tokio::spawn(look_after(services.clone(), live.clone(), reference, unknown));
+    tokio::spawn(look_after(services.clone(), live.clone(), reference, unknown, orders_need_care));
     services.metrics.live_started();
     tracing::info!(live = %live.id(), "live started");
     Ok(live)
 }
 
-/// What an earlier process may have left: sales that the gate could not be told of, orders whose hold has ended, and
-/// refunds that were never asked for.
-async fn look_after(services: Services, live: Live, reference: LiveRef, sales: Vec<Sale>) {
+/// Brings on stage what the gate could not be told of at first. Then, whenever a report of the gate's may have been
+/// lost, looks for orders whose hold has ended, and for refunds that were never asked for.
+async fn look_after(
+    services: Services,
+    live: Live,
+    reference: LiveRef,
+    sales: Vec<Sale>,
+    orders_need_care: Arc<Notify>,
+) {
     for sale in sales {
         let applied = loop {
             match services.gate.put_sale(&reference, &sale.id, &sale.terms).await {
@@ -80,31 +97,23 @@ async fn look_after(services: Services, live: Live, reference: LiveRef, sales: V
         live.input(Input::SaleKnown { sale, applied });
     }
     loop {
-        match tidy_orders(&services, &live).await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(live = %live.id(), error, "orders of an earlier run wait");
-                tokio::time::sleep(GATE_RETRY).await;
-            }
+        orders_need_care.notified().await;
+        while let Err(error) = tidy_orders(&services, &live, &reference).await {
+            tracing::warn!(live = %live.id(), error, "orders that are being paid could not be looked after");
+            tokio::time::sleep(GATE_RETRY).await;
         }
     }
 }
 
-async fn tidy_orders(services: &Services, live: &Live) -> Result<(), String> {
+async fn tidy_orders(services: &Services, live: &Live, reference: &LiveRef) -> Result<(), String> {
     let ledger = &services.ledger;
     let paying = ledger.orders(live.id(), &[OrderState::Paying], MAX_ORPHANS).await.map_err(text)?;
     for order in paying {
         let ids = &order.order;
-        // Asking for the payment to start again changes nothing for a hold that stands, and tells if it does not.
-        let again =
-            Op::StartPayment { hold: ids.hold.clone(), buyer: ids.buyer.clone(), order: order_id(&ids.hold) };
-        match live.ask(&ids.sale, again).await {
-            Ok(Outcome::Released | Outcome::Refused(_)) => {
-                purchase::expire_order(services, live, &ids.id, now().wall).await;
-            }
-            Ok(_) => {}
-            Err(GateError::Corrupt(reason)) => return Err(reason),
-            Err(error) => return Err(error.to_string()),
+        // A hold that is paid stands until the ledger has said SOLD: who does not stand has been released.
+        let standing = services.gate.standing(reference, &ids.sale, &ids.buyer).await.map_err(text)?;
+        if !standing.iter().any(|standing| standing.hold == ids.hold) {
+            purchase::expire_order(services, live, &ids.id, now().wall).await;
         }
     }
     let due = ledger.orders(live.id(), &[OrderState::RefundDue], MAX_ORPHANS).await.map_err(text)?;

@@ -6,7 +6,10 @@ use haul_commerce::{GateError, LiveRef};
 use haul_media::{Delivery as Taken, RelayEvent, Sink, Subscription};
 use haul_model::BuyerId;
 use haul_room::{Key, Lane, Line};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use crate::{
     Services,
@@ -38,6 +41,8 @@ pub(crate) struct Owner {
     pub(crate) till: Till,
     places: HashMap<MemberId, Place>,
     by_buyer: HashMap<BuyerId, Vec<MemberId>>,
+    /// Wakes who looks after orders that are being paid.
+    orders_need_care: Arc<Notify>,
     /// Keeps the watch on the relay.
     _broadcasts: Subscription,
 }
@@ -64,6 +69,7 @@ impl Owner {
         services: Services,
         till: Till,
         inputs: mpsc::UnboundedSender<Input>,
+        orders_need_care: Arc<Notify>,
     ) -> Self {
         let (_, broadcasts) = live.relay().subscribe(Arc::new(Broadcasts(inputs)));
         Self {
@@ -74,6 +80,7 @@ impl Owner {
             till,
             places: HashMap::new(),
             by_buyer: HashMap::new(),
+            orders_need_care,
             _broadcasts: broadcasts,
         }
     }
@@ -170,6 +177,7 @@ impl Owner {
                         live.input(Input::CheckedOut { member, id, sale: id_of_sale, answer });
                     });
                 }
+                Output::LookAfterOrders => self.orders_need_care.notify_one(),
                 Output::ExpireOrder(order) => {
                     let (live, services) = (self.live.clone(), self.services.clone());
                     let server_time = self.stage.server_time(now());

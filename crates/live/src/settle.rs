@@ -33,9 +33,25 @@ pub enum CallbackError {
     /// The provider's adapter refuses it: 401 unsigned, 400 malformed.
     #[error(transparent)]
     Refused(#[from] PaymentError),
+    /// The payment is none of ours: 404, so that the provider's own alarm tells its operator.
+    #[error("there is no such payment here")]
+    UnknownPayment,
+    /// The same event came before with other content: 409.
+    #[error("this event was recorded before with other content: {0}")]
+    Contradiction(String),
     /// It could not be recorded: 503, so that the provider sends it again.
     #[error(transparent)]
-    NotRecorded(#[from] LedgerError),
+    NotRecorded(LedgerError),
+}
+
+impl From<LedgerError> for CallbackError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::NotFound(_) => CallbackError::UnknownPayment,
+            LedgerError::Conflict(reason) => CallbackError::Contradiction(reason),
+            error @ LedgerError::Unavailable(_) => CallbackError::NotRecorded(error),
+        }
+    }
 }
 
 /// Why a recorded callback is not carried out yet.
@@ -70,7 +86,12 @@ impl Lives {
         let received_at = now().wall;
         let event = services.provider.verify(header, body, received_at)?;
         let callback = Callback { provider: provider.to_owned(), event, received_at };
-        match services.ledger.record_callback(&callback).await? {
+        let recorded = services.ledger.record_callback(&callback).await.map_err(CallbackError::from);
+        if let Err(error) = &recorded {
+            let payment = &callback.event.payment;
+            tracing::error!(event = callback.event.event, %payment, %error, "a signed callback was not recorded");
+        }
+        match recorded? {
             CallbackState::Done => {}
             CallbackState::New | CallbackState::Unfinished => {
                 let lives = self.clone();

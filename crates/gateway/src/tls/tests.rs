@@ -6,7 +6,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     task::AbortHandle,
 };
 use tokio_rustls::TlsConnector;
@@ -168,6 +168,45 @@ async fn a_silent_clients_time_runs_out() {
     // With the clock paused, waiting moves it to the next timer, which is the handshake's.
     assert_eq!(silent.read(&mut [0; 16]).await.unwrap_or(0), 0);
     assert_eq!(server.counters.handshakes_failed.get(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_not_waited_for() {
+    let server = Server::start(None, 10).await;
+    let mut slow = server.connect().await;
+    slow.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+    until(&server.counters.accepted, 1).await;
+    tokio::time::pause();
+    let began = Instant::now();
+    // A byte a second: more of the request, and no more patience.
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            read = slow.read(&mut [0; 64]) => {
+                assert_eq!(read.unwrap_or(0), 0);
+                break;
+            }
+            _ = second.tick() => {
+                let _ = slow.write_all(b"x").await;
+            }
+        }
+    }
+    let waited = began.elapsed();
+    assert!(waited <= FIRST_ANSWER_WITHIN + Duration::from_secs(2), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_done_with_is_closed() {
+    let server = Server::start(None, 10).await;
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 1024];
+    assert_ne!(idle.read(&mut answer).await.unwrap(), 0);
+    tokio::time::pause();
+    let began = Instant::now();
+    assert_eq!(idle.read(&mut answer).await.unwrap_or(0), 0);
+    let waited = began.elapsed();
+    assert!(waited > SILENT_FOR / 2 && waited < SILENT_FOR * 2, "{waited:?}");
 }
 
 #[tokio::test]

@@ -20,11 +20,11 @@ use haul_commerce::{
     Applied, GateError, LiveRecord, LiveRef, Op, Order, OrderState, Outcome, Product, Released, Sale,
     order_id,
 };
-use haul_model::{BuyerId, HoldId, Now, OrderId, Role, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, HoldId, Now, OrderId, ProductId, Role, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Line, Rate, Room};
 use haul_wire::{
-    Event, Failure, HoldState, HoldView, LiveState, LiveView, Reply, Request, Totals, encode_failure,
-    encode_reply,
+    Event, Failure, HoldState, HoldView, LiveState, LiveView, Pin, Reply, Request, SaleState, Totals,
+    encode_failure, encode_reply,
 };
 use rand::rngs::StdRng;
 
@@ -121,6 +121,8 @@ pub(crate) enum Output {
     Checkout { member: MemberId, id: u64, viewer: Viewer, sale: Sale, hold: HoldId, deadline: UnixMillis },
     /// Nobody paid: close the order, then [`Input::OrderMoved`].
     ExpireOrder(OrderId),
+    /// A call to the gate may have released holds whose report was lost: look at all orders that are being paid.
+    LookAfterOrders,
 }
 
 /// What happened.
@@ -205,7 +207,7 @@ impl Stage {
             clock.observe(applied.now, now);
         }
         let server_time = clock.now(now);
-        let sales = sales
+        let sales: BTreeMap<SaleId, OnSale> = sales
             .into_iter()
             .map(|(sale, applied)| {
                 let mut on_sale = OnSale::new(sale, &applied);
@@ -213,9 +215,13 @@ impl Stage {
                 (on_sale.sale.id.clone(), on_sale)
             })
             .collect();
+        let mut room = Room::new(epoch, settings.chat_rate);
+        if let Some(product_id) = on_offer(&sales, server_time) {
+            room.set_pin(Some(Pin { product_id, since: server_time }));
+        }
         Self {
             live: LiveRef { merchant: record.merchant.clone(), live: record.id.clone() },
-            room: Room::new(epoch, settings.chat_rate),
+            room,
             record,
             settings,
             rng,
@@ -390,6 +396,9 @@ impl Stage {
     }
 
     fn gate_failed(&mut self, error: &GateError, then: Vec<Then>) {
+        if let GateError::Unknown(_) = error {
+            self.outputs.push_back(Output::LookAfterOrders);
+        }
         for then in then {
             if let Then::Hold { member, id, .. } | Then::Checkout { member, id, .. } = then {
                 self.fail(member, id, &answers::gate_failed(error));
@@ -617,6 +626,16 @@ impl Stage {
     fn deliver(&mut self, to: To, lane: Lane, key: Option<Key>, line: Line) {
         self.outputs.push_back(Output::Deliver(Delivery { to, lane, key, line }));
     }
+}
+
+/// What was being explained when the last owner ended is not written down. The product of the sale that opened last is
+/// the best guess, and a better sight for those who come back than none.
+fn on_offer(sales: &BTreeMap<SaleId, OnSale>, server_time: UnixMillis) -> Option<ProductId> {
+    sales
+        .values()
+        .filter(|on_sale| on_sale.state(server_time) == SaleState::Open)
+        .max_by_key(|on_sale| on_sale.sale.terms.opens_at)
+        .map(|on_sale| on_sale.sale.product.clone())
 }
 
 fn is_staff(viewer: &Viewer) -> bool {
