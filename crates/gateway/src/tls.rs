@@ -219,10 +219,7 @@ async fn shake_hands(
 ) -> Option<(Connection, SocketAddr)> {
     let error = match handshake.await {
         Ok(Ok(stream)) => {
-            return Some((
-                Connection { transport: Transport::Tls(Box::new(stream)), _place: place },
-                address,
-            ));
+            return Some((Connection::new(Transport::Tls(Box::new(stream)), place), address));
         }
         Ok(Err(error)) => error.to_string(),
         Err(elapsed) => elapsed.to_string(),

@@ -180,9 +180,10 @@ async fn a_request_that_never_ends_is_not_waited_for() {
     let began = Instant::now();
     // A byte a second: more of the request, and no more patience.
     let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut answer = [0; 64];
     loop {
         tokio::select! {
-            read = slow.read(&mut [0; 64]) => {
+            read = slow.read(&mut answer) => {
                 assert_eq!(read.unwrap_or(0), 0);
                 break;
             }
