@@ -141,7 +141,6 @@ impl Live {
     }
 
     pub(crate) fn order_moved(&self, order: Order, hold: Option<Outcome>) {
-        self.0.metrics.order_moved(order.state);
         self.input(Input::OrderMoved { order, hold });
     }
 

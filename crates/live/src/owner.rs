@@ -177,6 +177,7 @@ impl Owner {
                         live.input(Input::CheckedOut { member, id, sale: id_of_sale, answer });
                     });
                 }
+                Output::OrderNews(state) => self.live.metrics().order_moved(state),
                 Output::LookAfterOrders => self.orders_need_care.notify_one(),
                 Output::ExpireOrder(order) => {
                     let (live, services) = (self.live.clone(), self.services.clone());

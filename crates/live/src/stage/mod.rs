@@ -121,6 +121,8 @@ pub(crate) enum Output {
     Checkout { member: MemberId, id: u64, viewer: Viewer, sale: Sale, hold: HoldId, deadline: UnixMillis },
     /// Nobody paid: close the order, then [`Input::OrderMoved`].
     ExpireOrder(OrderId),
+    /// An order came to a state that it was not in before: count it.
+    OrderNews(OrderState),
     /// A call to the gate may have released holds whose report was lost: look at all orders that are being paid.
     LookAfterOrders,
 }
@@ -545,6 +547,7 @@ impl Stage {
         if before == Some(order.state) {
             return;
         }
+        self.outputs.push_back(Output::OrderNews(order.state));
         if order.state == OrderState::Sold {
             self.totals.orders += 1;
             self.totals.units += u64::from(order.order.quantity);
