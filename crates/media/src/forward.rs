@@ -91,8 +91,9 @@ impl Forward {
         self.source.map(|_| self.offset)
     }
 
-    /// How to send `frame`; `None` if this viewer is not to have it.
-    pub fn frame(&mut self, frame: &Frame) -> Option<Outgoing> {
+    /// When `frame` is to be shown, on this viewer's timeline; `None` if this viewer is not to have it. Frames are
+    /// placed in the order they come, and [`Forward::number`]ed when they go out.
+    pub fn place(&mut self, frame: &Frame) -> Option<u32> {
         if !self.takes(frame) {
             return None;
         }
@@ -100,26 +101,29 @@ impl Forward {
             self.join_timeline(frame.timestamp, frame.arrived.instant, 0);
             self.begin(frame);
         }
-        Some(self.number(frame, frame.timestamp.wrapping_add(self.offset)))
+        let timestamp = frame.timestamp.wrapping_add(self.offset);
+        self.last = Some(Last { timestamp, arrived: frame.arrived.instant });
+        Some(timestamp)
     }
 
-    /// How to send a cached GOP to somebody who has just joined: all at once, as if its frames had come
+    /// When the frames of a cached GOP are to be shown by somebody who has just joined: as if they had come
     /// [`REPLAY_STEP`] apart and the last one just now.
-    pub fn replay<'a>(
-        &mut self,
-        gop: &'a [Arc<Frame>],
-    ) -> impl Iterator<Item = (&'a Arc<Frame>, Outgoing)> + use<'_, 'a> {
+    pub fn replay(&mut self, gop: &[Arc<Frame>]) -> Vec<u32> {
+        let ([first, ..], [.., last]) = (gop, gop) else { return Vec::new() };
         let step = ticks(REPLAY_STEP, self.clock_hz);
-        let span = step * (gop.len() as u32).saturating_sub(1);
-        if let (Some(first), Some(last)) = (gop.first(), gop.last()) {
-            self.join_timeline(last.timestamp, last.arrived.instant, span);
-            self.begin(first);
-        }
-        let end = gop.last().map_or(0, |last| last.timestamp).wrapping_add(self.offset);
-        gop.iter().enumerate().map(move |(index, frame)| {
-            let timestamp = end.wrapping_sub(span).wrapping_add(step * index as u32);
-            (frame, self.number(frame, timestamp))
-        })
+        let span = step * (gop.len() as u32 - 1);
+        self.join_timeline(last.timestamp, last.arrived.instant, span);
+        self.begin(first);
+        let end = last.timestamp.wrapping_add(self.offset);
+        self.last = Some(Last { timestamp: end, arrived: last.arrived.instant });
+        (0..gop.len() as u32).map(|index| end.wrapping_sub(span).wrapping_add(step * index)).collect()
+    }
+
+    /// How to send a frame that was placed at `timestamp`.
+    pub fn number(&mut self, frame: &Frame, timestamp: u32) -> Outgoing {
+        let first_sequence = self.next_sequence;
+        self.next_sequence += frame.packets.len() as u64;
+        Outgoing { first_sequence, timestamp, vp8: self.vp8.number(frame.vp8) }
     }
 
     fn takes(&mut self, frame: &Frame) -> bool {
@@ -154,13 +158,6 @@ impl Forward {
         self.source = Some(first.layer);
         self.wanted = self.wanted.filter(|wanted| *wanted != first.layer);
         self.vp8.begin(first.vp8);
-    }
-
-    fn number(&mut self, frame: &Frame, timestamp: u32) -> Outgoing {
-        let first_sequence = self.next_sequence;
-        self.next_sequence += frame.packets.len() as u64;
-        self.last = Some(Last { timestamp, arrived: frame.arrived.instant });
-        Outgoing { first_sequence, timestamp, vp8: self.vp8.number(frame.vp8) }
     }
 }
 
@@ -202,6 +199,14 @@ mod tests {
         Forward::new(Codec::Vp8, 40_000, u32::MAX - 10)
     }
 
+    impl Forward {
+        /// Places and numbers at once, as with an empty queue.
+        fn frame(&mut self, frame: &Frame) -> Option<Outgoing> {
+            let timestamp = self.place(frame)?;
+            Some(self.number(frame, timestamp))
+        }
+    }
+
     #[test]
     fn sequence_numbers_run_on_and_the_first_stand_where_they_were_put() {
         let (mut forward, mut make) = (video(), FrameMaker::at(start()));
@@ -238,14 +243,23 @@ mod tests {
     fn a_joiner_runs_through_the_gop_and_is_live() {
         let (mut forward, mut make) = (video(), FrameMaker::at(start()));
         let gop: Vec<_> = std::iter::once(make.keyframe()).chain((0..29).map(|_| make.delta())).collect();
-        let replayed: Vec<Outgoing> = forward.replay(&gop).map(|(_, outgoing)| outgoing).collect();
+        let replayed = forward.replay(&gop);
         assert_eq!(replayed.len(), 30);
-        for pair in replayed.windows(2) {
-            assert_eq!(pair[1].timestamp.wrapping_sub(pair[0].timestamp), 90);
-            assert_eq!(pair[1].first_sequence, pair[0].first_sequence + 1);
-        }
-        let live = forward.frame(&make.delta()).unwrap();
-        assert_eq!(live.timestamp.wrapping_sub(replayed[29].timestamp), 2_970);
+        assert!(replayed.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == 90));
+        let live = forward.place(&make.delta()).unwrap();
+        assert_eq!(live.wrapping_sub(replayed[29]), 2_970);
+    }
+
+    #[test]
+    fn frames_left_out_of_a_replay_leave_no_gap() {
+        let (mut forward, mut make) = (video(), FrameMaker::at(start()));
+        let gop = [make.keyframe(), make.delta(), make.delta()];
+        let replayed = forward.replay(&gop);
+        let first = forward.number(&gop[0], replayed[0]);
+        // A live keyframe overtakes the rest.
+        let live = forward.frame(&make.keyframe()).unwrap();
+        assert_eq!(live.first_sequence, first.first_sequence + 1);
+        assert!(live.timestamp.wrapping_sub(first.timestamp) < 1 << 31);
     }
 
     #[test]
@@ -254,8 +268,8 @@ mod tests {
         let before = forward.frame(&make.keyframe()).unwrap();
         forward.restart();
         let gop: Vec<_> = std::iter::once(make.keyframe()).chain((0..99).map(|_| make.delta())).collect();
-        let first = forward.replay(&gop[..50]).next().unwrap().1;
-        let ahead = first.timestamp.wrapping_sub(before.timestamp);
+        let first = forward.replay(&gop[..50])[0];
+        let ahead = first.wrapping_sub(before.timestamp);
         assert!((1..90_000 * 10).contains(&ahead), "{ahead}");
     }
 

@@ -173,8 +173,11 @@ impl Drop for Shards {
         for shard in &self.handles {
             shard.mailbox.command(Command::Stop);
         }
-        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // A shard that panicked has already said so.
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        // A shard that drops the last handle itself (from the observer) can't wait for its own end.
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != std::thread::current().id())
+        {
+            // One that panicked has already said so.
             let _ = thread.join();
         }
     }

@@ -129,6 +129,9 @@ impl Session {
         match &mut self.side {
             Side::Publisher(ingest) => ingest.handle_timeout(tools.now, tools.counters),
             Side::Viewer(viewer) => {
+                if let Some(to) = self.peer.remote() {
+                    viewer.slice(now, to, tools.outbox, tools.counters);
+                }
                 let reports = feed.map(|feed| viewer.sender_reports(now, feed)).unwrap_or_default();
                 for report in reports {
                     self.peer.write_rtcp(now, report);

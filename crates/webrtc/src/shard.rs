@@ -36,6 +36,8 @@ use crate::{
 const MAX_BATCHES: usize = 16;
 /// The longest a shard sleeps.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// The soonest a session is woken again: one that always wants to be would keep the shard from sleeping.
+const MIN_TICK: Duration = Duration::from_millis(1);
 /// The most candidates in an answer.
 const MAX_CANDIDATES: usize = 8;
 
@@ -176,8 +178,9 @@ impl Shard {
             if !self.readable {
                 return;
             }
-            if self.socket.receive(inbox).is_err() {
-                self.readable = false;
+            if let Err(error) = self.socket.receive(inbox) {
+                // Any other error leaves what is there to the next turn.
+                self.readable = error.kind() != io::ErrorKind::WouldBlock;
                 return;
             }
             let mut bytes = 0;
@@ -434,7 +437,7 @@ impl Shard {
             });
             self.act(key, verdict);
             let Some(session) = self.sessions.get_mut(key) else { continue };
-            let at = session.poll_timeout(&limits);
+            let at = session.poll_timeout(&limits).max(self.now.instant + MIN_TICK);
             // A timer that comes too early finds nothing to do; only one that would come too late is moved.
             if session.scheduled.is_none_or(|scheduled| at < scheduled) {
                 if let Some(scheduled) = session.scheduled.replace(at) {

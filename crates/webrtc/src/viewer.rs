@@ -36,6 +36,10 @@ use crate::{
     stats::Counters,
 };
 
+/// A joiner's GOP goes out in slices, so that it does not overrun the first narrow queue on its way: so many bytes (one
+/// frame at least) each time, which is 75 Mb/s.
+const SLICE_BYTES: usize = 48 << 10;
+const SLICE_INTERVAL: Duration = Duration::from_millis(5);
 /// How often sender reports are sent.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// How soon one is tried again while the host's clock is not known yet.
@@ -61,6 +65,11 @@ pub(crate) struct Viewer {
     audio: Option<Track>,
     /// Kinds that were on offer and that the viewer did not take: they may come and go.
     declined: Vec<Kind>,
+    /// Frames of the replayed GOP that are still to go out, and live ones behind them, with their timestamps. Bounded:
+    /// a GOP is, and it empties faster than frames come; the next keyframe empties it at once.
+    backlog: VecDeque<(Arc<Frame>, u32)>,
+    /// When the next slice of it goes out.
+    next_slice: Option<Instant>,
     /// How long its answers take to come back.
     round_trip: Duration,
     /// Reports sent lately: the middle of the NTP time, by which receivers name them, and when.
@@ -107,6 +116,8 @@ impl Viewer {
             video: offer.video.as_ref().map(|format| Track::new(format, ssrcs)),
             audio: offer.audio.as_ref().map(|format| Track::new(format, ssrcs)),
             declined,
+            backlog: VecDeque::new(),
+            next_slice: None,
             round_trip: ROUND_TRIP,
             reports: VecDeque::new(),
             next_report: None,
@@ -134,14 +145,12 @@ impl Viewer {
         counters: &Counters,
     ) -> Layer {
         self.next_report = Some(now);
-        let sealer = self.sealer.insert(sealer);
+        self.sealer = Some(sealer);
         let (Some(video), Some((layer, gop))) = (&mut self.video, feed.best_gop()) else { return Layer(0) };
         video.forward.prefer(layer);
-        let mut writer = Writer { to, sealer, outbox, counters };
-        let replay: Vec<(&Arc<Frame>, Outgoing)> = video.forward.replay(gop).collect();
-        for (frame, outgoing) in replay {
-            video.send(&mut writer, frame, outgoing);
-        }
+        let timestamps = video.forward.replay(gop);
+        self.backlog = gop.iter().cloned().zip(timestamps).collect();
+        self.slice(now, to, outbox, counters);
         layer
     }
 
@@ -150,6 +159,7 @@ impl Viewer {
         for track in self.video.iter_mut().chain(&mut self.audio) {
             track.forward.restart();
         }
+        self.backlog.clear();
         self.next_report = self.next_report.map(|_| now);
     }
 
@@ -167,8 +177,33 @@ impl Viewer {
             Kind::Audio => &mut self.audio,
         };
         let Some(track) = track else { return };
-        let Some(outgoing) = track.forward.frame(frame) else { return };
-        track.send(&mut Writer { to, sealer, outbox, counters }, frame, outgoing);
+        let Some(timestamp) = track.forward.place(frame) else { return };
+        if frame.kind == Kind::Video && !self.backlog.is_empty() {
+            if !frame.keyframe {
+                self.backlog.push_back((frame.clone(), timestamp));
+                return;
+            }
+            // A keyframe makes everything before it needless.
+            self.backlog.clear();
+        }
+        track.send(&mut Writer { to, sealer, outbox, counters }, frame, timestamp);
+    }
+
+    /// Sends the next slice of the backlog, if it is due.
+    pub(crate) fn slice(&mut self, now: Instant, to: SocketAddr, outbox: &mut Outbox, counters: &Counters) {
+        let (Some(sealer), Some(video)) = (&self.sealer, &mut self.video) else { return };
+        if self.next_slice.is_some_and(|at| now < at) {
+            return;
+        }
+        let mut writer = Writer { to, sealer, outbox, counters };
+        let mut bytes = 0;
+        while bytes < SLICE_BYTES
+            && let Some((frame, timestamp)) = self.backlog.pop_front()
+        {
+            video.send(&mut writer, &frame, timestamp);
+            bytes += frame.size_bytes();
+        }
+        self.next_slice = (!self.backlog.is_empty()).then(|| now + SLICE_INTERVAL);
     }
 
     /// Takes RTCP from the viewer. Returns the layer that a keyframe is wanted of, if one is.
@@ -196,9 +231,9 @@ impl Viewer {
         Some(video.forward.layer().unwrap_or_default())
     }
 
-    /// When [`Viewer::sender_reports`] has something to say.
+    /// When [`Viewer::slice`] or [`Viewer::sender_reports`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.next_report
+        self.next_report.into_iter().chain(self.next_slice).min()
     }
 
     /// The reports that are due: one compound packet for each track.
@@ -277,7 +312,8 @@ impl Track {
         }
     }
 
-    fn send(&mut self, writer: &mut Writer<'_>, frame: &Arc<Frame>, outgoing: Outgoing) {
+    fn send(&mut self, writer: &mut Writer<'_>, frame: &Arc<Frame>, timestamp: u32) {
+        let outgoing = self.forward.number(frame, timestamp);
         let mut bytes = 0;
         for (index, payload) in frame.packets.iter().enumerate() {
             let head = self.head(frame, &outgoing, outgoing.first_sequence + index as u64, index);

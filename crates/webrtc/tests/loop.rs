@@ -7,6 +7,7 @@ mod client;
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, UdpSocket},
+    ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -26,6 +27,14 @@ struct Stage {
     relay: Arc<Relay>,
     notices: Shared<Vec<Notice>>,
     sessions: u32,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the edge's counters: {:?}", self.edge.stats());
+        }
+    }
 }
 
 impl Stage {
@@ -104,23 +113,23 @@ impl Stage {
     }
 }
 
-/// The publisher sends frames `from..to`, the first as a keyframe if told, and everybody turns until each viewer has
-/// the last one.
+/// The publisher sends frames, the first as a keyframe if told, each when the one before has shown itself to every viewer
+/// (so that no socket's buffer overflows), and everybody turns until each viewer has the last one whole.
 #[track_caller]
-fn stream(publisher: &mut Client, viewers: &mut [&mut Client], frames: std::ops::Range<u32>, keyframe: bool) {
+fn stream(publisher: &mut Client, viewers: &mut [&mut Client], frames: Range<u32>, keyframe: bool) {
     let last = frames.end - 1;
-    for number in frames.clone() {
-        publisher.send_vp8(number, keyframe && number == frames.start);
-        publisher.send_opus(number);
-        publisher.turn();
-        for viewer in viewers.iter_mut() {
-            viewer.turn();
-        }
-    }
+    let first = frames.start;
     let mut all: Vec<&mut Client> =
         std::iter::once(publisher).chain(viewers.iter_mut().map(|v| &mut **v)).collect();
-    pump(&mut all, &format!("frame {last} has come"), |clients| {
-        clients[1..].iter().all(|viewer| viewer.last_whole_frame() == Some(last))
+    for number in frames {
+        all[0].send_vp8(number, keyframe && number == first);
+        all[0].send_opus(number);
+        pump(&mut all, &format!("frame {number} shows itself"), |all| {
+            all[1..].iter().all(|viewer| viewer.has_seen(number))
+        });
+    }
+    pump(&mut all, &format!("frame {last} has come"), |all| {
+        all[1..].iter().all(|viewer| viewer.last_whole_frame() == Some(last))
     });
 }
 

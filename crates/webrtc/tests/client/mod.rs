@@ -405,6 +405,11 @@ impl Client {
         self.rtp.iter().filter(move |packet| packet.header.payload_type == payload_type)
     }
 
+    /// Whether anything of VP8 frame `number` has come.
+    pub fn has_seen(&self, number: u32) -> bool {
+        self.received(VIDEO).any(|packet| packet.payload[7..11] == number.to_be_bytes())
+    }
+
     /// The numbers of VP8 frames of which every packet has come intact, in order.
     pub fn whole_frames(&self) -> Vec<u32> {
         let mut numbers: Vec<(u32, u8)> = Vec::new();
@@ -452,7 +457,11 @@ pub fn pump(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [
         if done(clients) {
             return;
         }
-        assert!(Instant::now() < deadline, "waited too long until {what}");
+        if Instant::now() >= deadline {
+            let seen: Vec<_> =
+                clients.iter().map(|c| (c.datagrams, c.rtp.len(), c.last_whole_frame())).collect();
+            panic!("waited too long until {what}; clients' datagrams, RTP packets and last frames: {seen:?}");
+        }
         // Not a wait for something to happen: only to leave the processor to the shards.
         std::thread::sleep(Duration::from_micros(500));
     }
