@@ -140,7 +140,10 @@ impl Channel {
             return self.events.remove(index);
         }
         loop {
-            let message = self.read().await.unwrap_or_else(|| panic!("closed before {kind}"));
+            let Ok(message) = timeout(PATIENCE, self.read()).await else {
+                panic!("{kind} did not come, but {:#?}", self.events);
+            };
+            let message = message.unwrap_or_else(|| panic!("closed before {kind}"));
             if fits(&message) {
                 return message;
             }
@@ -151,7 +154,7 @@ impl Channel {
     /// The next message; `None` when the channel is closed.
     pub async fn read(&mut self) -> Option<Value> {
         loop {
-            match timeout(PATIENCE, self.socket.next()).await.expect("nothing is heard on the channel")? {
+            match timeout(2 * PATIENCE, self.socket.next()).await.expect("nothing is heard on the channel")? {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
                 Ok(Message::Close(frame)) => {
                     self.hello = json!({ "closed": frame.map(|frame| u16::from(frame.code)) });

@@ -29,9 +29,9 @@ const MAX_ORPHANS: u32 = 10_000;
 ///
 /// The gate need not answer for that: picture and chat begin without it, and the sales come on stage when it does.
 pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live, LedgerError> {
-    let (id, at) = (record.id.clone(), now());
+    let id = record.id.clone();
     let bag = services.ledger.bag(&id).await?;
-    let sales = services.ledger.sales(&id, at.wall - SHOW_CLOSED).await?;
+    let sales = services.ledger.sales(&id, now().wall - SHOW_CLOSED).await?;
     let orders = services.ledger.orders(&id, &[], MAX_ORDERS_SHOWN as u32).await?;
     let totals = services.ledger.totals(&id).await?;
 
@@ -57,7 +57,8 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let epoch = format!("{:016x}", rng.random::<u64>());
     let beginning = Beginning { record, bag, sales: known, orders, totals };
-    let stage = Stage::new(beginning, services.settings.clone(), epoch, rng, at);
+    // The clock is read after the gate's answers have come: an estimate of its clock may be late, never early.
+    let stage = Stage::new(beginning, services.settings.clone(), epoch, rng, now());
     // Once at the beginning, for what an earlier process may have left.
     let orders_need_care = Arc::new(Notify::new());
     orders_need_care.notify_one();
