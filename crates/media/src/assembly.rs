@@ -21,8 +21,6 @@ pub const AUDIO_PATIENCE: Duration = Duration::from_millis(60);
 /// The most packets between the oldest awaited and the newest: over a second at 20 Mb/s. A packet beyond it is ignored,
 /// and if the next one follows it, the stream is taken to have started anew there.
 pub const MAX_SPAN: usize = 2_048;
-/// How often a keyframe is asked for again while none comes.
-pub const KEYFRAME_RETRY: Duration = Duration::from_secs(1);
 /// The most payloads of parameter sets remembered. A stream with more of them is forwarded without help from us.
 const MAX_PARAMETER_SETS: usize = 8;
 
@@ -44,7 +42,8 @@ pub struct Packet {
 pub enum Assembled {
     /// The next whole frame, in order of decoding.
     Frame(Frame),
-    /// Decoding can't go on without a keyframe: ask for one. Said again every [`KEYFRAME_RETRY`].
+    /// Decoding can't go on without a keyframe: ask for one. Said again for every frame that is dropped until one comes;
+    /// merging and throttling is the relay's.
     KeyframeNeeded,
 }
 
@@ -80,21 +79,16 @@ pub struct Assembly {
     deadline: Option<Instant>,
     /// The sequence number that would prove that the stream has started anew elsewhere.
     restart_at: Option<u16>,
-    /// Set while pictures are dropped up to the next keyframe.
-    broken: Option<Broken>,
+    /// Pictures are dropped up to the next keyframe.
+    broken: bool,
+    /// Something was dropped since it was last said that a keyframe is needed.
+    missed: bool,
     /// H.264 parameter sets that came alone, to be put in front of the next frame.
     held_sets: Vec<Bytes>,
     /// The last H.264 parameter sets, for keyframes that come without (some encoders send them once).
     known_sets: Vec<Bytes>,
     out: VecDeque<Assembled>,
     counts: Counts,
-}
-
-/// Waiting for a keyframe.
-#[derive(Debug, Clone, Copy, Default)]
-struct Broken {
-    /// When it was last asked for.
-    asked: Option<Instant>,
 }
 
 /// What is at the front of the window.
@@ -121,7 +115,8 @@ impl Assembly {
             scanned: 0,
             deadline: None,
             restart_at: None,
-            broken: (codec.kind() == Kind::Video).then(Broken::default),
+            broken: codec.kind() == Kind::Video,
+            missed: false,
             held_sets: Vec::new(),
             known_sets: Vec::new(),
             out: VecDeque::new(),
@@ -197,11 +192,19 @@ impl Assembly {
         self.scanned = 0;
         self.restart_at = None;
         self.newest = None;
-        self.need_keyframe(now);
+        self.need_keyframe();
         self.push(now, packet);
     }
 
     fn advance(&mut self, now: Now) {
+        self.complete_all(now);
+        // What was dropped may already be made good by a keyframe behind it.
+        if std::mem::take(&mut self.missed) && self.broken {
+            self.out.push_back(Assembled::KeyframeNeeded);
+        }
+    }
+
+    fn complete_all(&mut self, now: Now) {
         self.deadline = None;
         loop {
             match self.look() {
@@ -214,7 +217,7 @@ impl Assembly {
                         self.deadline = Some(deadline);
                         return;
                     }
-                    self.give_up(now, index);
+                    self.give_up(index);
                 }
             }
         }
@@ -251,11 +254,11 @@ impl Assembly {
     }
 
     /// Drops the frame that the hole at `index` is in, and the hole.
-    fn give_up(&mut self, now: Now, index: usize) {
+    fn give_up(&mut self, index: usize) {
         let missing = self.window.iter().skip(index).take_while(|slot| slot.is_none()).count();
         self.counts.lost += missing as u64;
         self.discard(index + missing);
-        self.need_keyframe(now);
+        self.need_keyframe();
     }
 
     fn discard(&mut self, packets: usize) {
@@ -264,15 +267,9 @@ impl Assembly {
         self.scanned = 0;
     }
 
-    fn need_keyframe(&mut self, now: Now) {
-        if self.codec.kind() != Kind::Video {
-            return;
-        }
-        let broken = self.broken.get_or_insert_default();
-        if broken.asked.is_none_or(|asked| now.instant.saturating_duration_since(asked) >= KEYFRAME_RETRY) {
-            broken.asked = Some(now.instant);
-            self.out.push_back(Assembled::KeyframeNeeded);
-        }
+    fn need_keyframe(&mut self) {
+        self.broken = self.codec.kind() == Kind::Video;
+        self.missed = true;
     }
 
     /// The first `count` packets are a frame.
@@ -300,12 +297,12 @@ impl Assembly {
             Codec::H264 => self.h264(frame),
         };
         let Some(frame) = frame else { return };
-        if self.broken.is_some() && !frame.keyframe {
+        if self.broken && !frame.keyframe {
             self.counts.dropped += 1;
-            self.need_keyframe(now);
+            self.need_keyframe();
             return;
         }
-        self.broken = None;
+        self.broken = false;
         self.counts.frames += 1;
         self.counts.keyframes += u64::from(frame.keyframe && frame.kind == Kind::Video);
         self.out.push_back(Assembled::Frame(frame));
@@ -321,7 +318,7 @@ impl Assembly {
     /// Makes sure that a keyframe is whole by itself: parameter sets that came in an access unit of their own, or once
     /// at the beginning of the stream, are put in front of it.
     fn h264(&mut self, mut frame: Frame) -> Option<Frame> {
-        if self.broken.is_some() {
+        if self.broken {
             // The front may be in the middle of a picture here. One that begins further on is whole.
             let start = frame.packets.iter().position(|payload| Units::of(payload).starts_keyframe());
             frame.packets.drain(..start.unwrap_or(0));
@@ -472,10 +469,12 @@ mod tests {
         let mut story = Story::of(Codec::Vp8);
         story.packet(0, 0, true, KEY).packet(2, 2, true, DELTA).after(250);
         assert_eq!(story.told(), "K0 ?");
-        story.packet(1, 1, true, DELTA).packet(3, 3, true, DELTA).after(500).packet(4, 4, true, DELTA);
-        assert_eq!(story.told(), "", "asked once; what follows can't be decoded");
-        story.after(500).packet(5, 5, true, DELTA);
-        assert_eq!(story.told(), "?", "no keyframe for a second: asked again");
+        story
+            .packet(1, 1, true, DELTA)
+            .packet(3, 3, true, DELTA)
+            .packet(4, 4, true, DELTA)
+            .packet(5, 5, true, DELTA);
+        assert_eq!(story.told(), "? ? ?", "what follows can't be decoded");
         story.packet(6, 6, true, KEY).packet(7, 7, true, DELTA);
         assert_eq!(story.told(), "K6 7");
         assert_eq!(story.assembly.counts(), Counts { late: 1, lost: 1, frames: 3, keyframes: 2, dropped: 4 },);
@@ -494,7 +493,7 @@ mod tests {
         let mut story = Story::of(Codec::Vp8);
         story.packet(0, 0, true, KEY).packet(2, 2, true, DELTA).packet(4, 4, true, KEY);
         story.after(250);
-        assert_eq!(story.told(), "K0 ? K4");
+        assert_eq!(story.told(), "K0 K4", "the keyframe is there already");
         assert_eq!(story.assembly.counts().lost, 2);
     }
 
@@ -513,7 +512,7 @@ mod tests {
         story.packet(0, 0, true, KEY).packet(20_000, 9, true, KEY);
         assert_eq!(story.told(), "K0", "one stray packet proves nothing");
         story.packet(1, 1, true, DELTA).packet(20_000, 9, true, KEY).packet(20_001, 10, true, KEY);
-        assert_eq!(story.told(), "1 ? K10");
+        assert_eq!(story.told(), "1 K10");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Session {
                         return Verdict::End(EndReason::Failed);
                     };
                     self.connected = true;
-                    self.connect(tools, sealer, feed);
+                    self.connect(tools.now.instant, sealer, feed);
                     verdict = Verdict::Connected;
                 }
                 PeerEvent::FellBack => tools.counters.fallback_ciphers.add(1),
@@ -163,16 +163,15 @@ impl Session {
         }
     }
 
-    fn connect(&mut self, tools: &mut Tools<'_>, sealer: Sealer, feed: Option<&Feed>) {
-        let now = tools.now.instant;
-        match (&mut self.side, feed, self.peer.remote()) {
-            (Side::Publisher(ingest), ..) => ingest.connected(),
-            (Side::Viewer(viewer), Some(feed), Some(to)) => {
-                let layer = viewer.start(now, to, sealer, feed, tools.outbox, tools.counters);
+    fn connect(&mut self, now: Instant, sealer: Sealer, feed: Option<&Feed>) {
+        match (&mut self.side, feed) {
+            (Side::Publisher(ingest), _) => ingest.connected(),
+            (Side::Viewer(viewer), Some(feed)) => {
+                let layer = viewer.start(now, sealer, feed);
                 // The replay is a picture at once; a keyframe makes it the live one.
                 feed.relay.request_keyframe(layer, Wish::Join, now);
             }
-            (Side::Viewer(_), ..) => {}
+            (Side::Viewer(_), None) => {}
         }
     }
 

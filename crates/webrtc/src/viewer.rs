@@ -40,6 +40,9 @@ use crate::{
 /// frame at least) each time, which is 75 Mb/s.
 const SLICE_BYTES: usize = 48 << 10;
 const SLICE_INTERVAL: Duration = Duration::from_millis(5);
+/// How long after the handshake the first slice goes out. What overtakes the client's own end of the handshake is lost
+/// to it, and it could not know that there was anything to ask for.
+const START_DELAY: Duration = Duration::from_millis(3);
 /// How often sender reports are sent.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// How soon one is tried again while the host's clock is not known yet.
@@ -135,22 +138,14 @@ impl Viewer {
     }
 
     /// The connection is up: start with the GOP there is. Returns the layer that it starts with.
-    pub(crate) fn start(
-        &mut self,
-        now: Instant,
-        to: SocketAddr,
-        sealer: Sealer,
-        feed: &Feed,
-        outbox: &mut Outbox,
-        counters: &Counters,
-    ) -> Layer {
+    pub(crate) fn start(&mut self, now: Instant, sealer: Sealer, feed: &Feed) -> Layer {
         self.next_report = Some(now);
         self.sealer = Some(sealer);
         let (Some(video), Some((layer, gop))) = (&mut self.video, feed.best_gop()) else { return Layer(0) };
         video.forward.prefer(layer);
         let timestamps = video.forward.replay(gop);
         self.backlog = gop.iter().cloned().zip(timestamps).collect();
-        self.slice(now, to, outbox, counters);
+        self.next_slice = Some(now + START_DELAY);
         layer
     }
 

@@ -65,7 +65,7 @@ impl Abilities {
     }
 }
 
-/// Decides whether a datagram is lost on its way in.
+/// Decides whether a datagram is lost.
 pub type Loss = Box<dyn FnMut(&[u8]) -> bool>;
 
 pub struct Client {
@@ -76,6 +76,8 @@ pub struct Client {
     pub rtp: Vec<rtp::Packet>,
     ear: Heard,
     pub loss: Option<Loss>,
+    /// The same on the way out.
+    pub loss_out: Option<Loss>,
     /// Datagrams in whole, decrypted or not.
     pub datagrams: u64,
     pub video: Option<RTCRtpSenderId>,
@@ -176,6 +178,7 @@ impl Client {
             rtp: Vec::new(),
             ear: ear.clone(),
             loss: None,
+            loss_out: None,
             datagrams: 0,
             video: None,
             audio: None,
@@ -220,6 +223,11 @@ impl Client {
         }
         let offer = client.offer();
         (client, offer)
+    }
+
+    /// The sequence number of the next packet of the pictures.
+    pub fn next_sequence(&self) -> u16 {
+        self.sequence.wrapping_add(1)
     }
 
     fn offer(&mut self) -> String {
@@ -272,6 +280,9 @@ impl Client {
             }
         }
         while let Some(datagram) = self.connection.poll_write() {
+            if self.loss_out.as_mut().is_some_and(|loss| loss(&datagram.message)) {
+                continue;
+            }
             let _ = self.socket.send_to(&datagram.message, datagram.transport.peer_addr);
         }
     }
@@ -432,6 +443,12 @@ impl Client {
     pub fn last_whole_frame(&self) -> Option<u32> {
         self.whole_frames().last().copied()
     }
+}
+
+/// The sequence number of a protected packet of the pictures; `None` for anything else.
+pub fn video_sequence(datagram: &[u8]) -> Option<u16> {
+    let video = datagram[0] & 0xC0 == 0x80 && datagram[1] & 0x7F == VIDEO;
+    video.then(|| u16::from_be_bytes([datagram[2], datagram[3]]))
 }
 
 /// A payload as libwebrtc makes them: descriptor with 15-bit picture id and TL0PICIDX, then our own numbers.
