@@ -342,6 +342,8 @@ impl Peer {
                     self.connected = true;
                     self.hello = None;
                     self.nomination = None;
+                    // Nothing is built from it any more.
+                    self.terms.offer.sdp = String::new();
                     events.push(self.connected_event(now));
                 }
                 RTCPeerConnectionState::Failed => events.push(PeerEvent::Failed),

@@ -39,7 +39,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// The soonest a session is woken again: one that always wants to be would keep the shard from sleeping.
 const MIN_TICK: Duration = Duration::from_millis(1);
 /// The most candidates in an answer.
-const MAX_CANDIDATES: usize = 8;
+const MAX_CANDIDATES: usize = 16;
 
 const SOCKET: mio::Token = mio::Token(0);
 const MAIL: mio::Token = mio::Token(1);
@@ -528,12 +528,11 @@ impl Shard {
         self.counters.sessions_ended.add(1);
         match reason {
             EndReason::Silent => self.counters.sessions_silent.add(1),
-            EndReason::NeverConnected | EndReason::Failed
-                if session.peer.reachable() && !session.connected =>
-            {
-                self.counters.handshakes_failed.add(1);
-            }
+            EndReason::NeverConnected => self.counters.sessions_never_connected.add(1),
             _ => {}
+        }
+        if !session.connected && session.peer.reachable() {
+            self.counters.handshakes_failed.add(1);
         }
         tracing::info!(live = %session.live, session = %session.id, %reason, "session ended");
         let ended = notice(&session, NoticeKind::Ended { reason });

@@ -35,8 +35,10 @@ counters! {
     sessions_connected,
     /// Sessions that ended, for whatever reason.
     sessions_ended,
-    /// Sessions ended because nothing was heard of the peer.
+    /// Sessions ended because nothing was heard of the peer any more.
     sessions_silent,
+    /// Sessions ended because the peer never connected.
+    sessions_never_connected,
     /// Sessions whose addresses were found, but whose DTLS handshake did not complete.
     handshakes_failed,
     /// Sessions rebuilt for a client without AES-GCM.

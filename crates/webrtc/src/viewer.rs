@@ -45,7 +45,8 @@ const SLICE_INTERVAL: Duration = Duration::from_millis(5);
 const START_DELAY: Duration = Duration::from_millis(3);
 /// How often sender reports are sent.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
-/// How soon one is tried again while the host's clock is not known yet.
+/// How soon the first is tried again while the host's clock is not known yet. Each further time takes twice as long, up
+/// to [`REPORT_INTERVAL`], for there are hosts that never tell.
 const REPORT_RETRY: Duration = Duration::from_millis(200);
 /// How many reports are remembered to measure round trips by.
 const REPORTS_KEPT: usize = 8;
@@ -79,6 +80,8 @@ pub(crate) struct Viewer {
     reports: VecDeque<(u32, Instant)>,
     /// When the next report is due, once connected.
     next_report: Option<Instant>,
+    /// How long to wait if there is nothing to report then.
+    report_retry: Duration,
 }
 
 /// One track to the viewer.
@@ -124,6 +127,7 @@ impl Viewer {
             round_trip: ROUND_TRIP,
             reports: VecDeque::new(),
             next_report: None,
+            report_retry: REPORT_RETRY,
         }
     }
 
@@ -156,6 +160,7 @@ impl Viewer {
         }
         self.backlog.clear();
         self.next_report = self.next_report.map(|_| now);
+        self.report_retry = REPORT_RETRY;
     }
 
     /// Sends a frame, if this viewer is to have it.
@@ -238,7 +243,9 @@ impl Viewer {
         }
         let tracks = self.video.iter().chain(&self.audio);
         let reports: Vec<SenderReport> = tracks.filter_map(|track| track.report(now, feed)).collect();
-        self.next_report = Some(now + if reports.is_empty() { REPORT_RETRY } else { REPORT_INTERVAL });
+        let wait = if reports.is_empty() { self.report_retry } else { REPORT_INTERVAL };
+        self.next_report = Some(now + wait);
+        self.report_retry = (2 * wait).min(REPORT_INTERVAL);
         for report in &reports {
             if self.reports.len() == REPORTS_KEPT {
                 self.reports.pop_front();

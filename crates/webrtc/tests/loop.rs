@@ -437,7 +437,21 @@ async fn sessions_of_clients_that_never_come_or_fall_silent_end() {
     );
     assert_eq!(stage.wait_ended(&host, &mut []), EndReason::Silent);
     assert!(stage.relay.broadcast().is_none());
-    assert_eq!(stage.stats().sessions_silent, 2);
+    let stats = stage.stats();
+    assert_eq!((stats.sessions_silent, stats.sessions_never_connected, stats.handshakes_failed), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn a_client_with_another_certificate_than_it_said_never_connects() {
+    let mut stage = Stage::with(Limits { connect: Duration::from_millis(600), ..Limits::default() });
+    let (mut publisher, offer) = Client::publisher(&Abilities::default());
+    let fingerprint = offer.lines().find(|line| line.starts_with("a=fingerprint:")).unwrap();
+    let other = format!("a=fingerprint:sha-256 {}", ["AB"; 32].join(":"));
+    let (session, answer) = stage.offer(Role::Publisher, &offer.replace(fingerprint, &other)).await.unwrap();
+    publisher.answer(&answer.sdp);
+    assert_eq!(stage.wait_ended(&session, &mut [&mut publisher]), EndReason::NeverConnected);
+    let stats = stage.stats();
+    assert_eq!((stats.handshakes_failed, stats.sessions_never_connected), (1, 1));
 }
 
 #[tokio::test]
