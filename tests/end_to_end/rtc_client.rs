@@ -73,9 +73,7 @@ fn engine() -> MediaEngine {
     for (rtp_codec, payload_type, kind) in
         [(video_codec(), VIDEO_PT, RtpCodecKind::Video), (audio_codec(), AUDIO_PT, RtpCodecKind::Audio)]
     {
-        engine
-            .register_codec(RTCRtpCodecParameters { rtp_codec, payload_type, ..Default::default() }, kind)
-            .unwrap();
+        engine.register_codec(RTCRtpCodecParameters { rtp_codec, payload_type }, kind).unwrap();
     }
     engine
 }
@@ -330,8 +328,8 @@ fn track(kind: RtpCodecKind, codec: RTCRtpCodec, ssrc: u32) -> Arc<TrackLocalSta
     let name = format!("{kind:?}");
     Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
         "haul-test".into(),
-        name.clone().into(),
-        name.into(),
+        name.clone(),
+        name,
         kind,
         vec![encoding],
     )))
