@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use haul_media::{Broadcast, ClockMap, GopCache, Relay, RelayEvent, Snapshot, Subscription};
+use haul_media::{ClockMap, GopCache, Relay, RelayEvent, Snapshot, Subscription};
 use haul_model::{Frame, Kind, Layer};
 
 use crate::slab::Key;
@@ -13,8 +13,6 @@ use crate::slab::Key;
 /// out, so that a joiner gets each frame once.
 pub(crate) struct Feed {
     pub(crate) relay: Arc<Relay>,
-    /// What the host sends now.
-    pub(crate) broadcast: Option<Arc<Broadcast>>,
     /// The viewers' sessions.
     pub(crate) viewers: Vec<Key>,
     gops: BTreeMap<Layer, GopCache>,
@@ -28,7 +26,6 @@ impl Feed {
         let clock_maps = snapshot.clock_maps.into_iter().map(|map| ((map.kind, map.layer), map));
         Self {
             relay,
-            broadcast: snapshot.broadcast,
             viewers: Vec::new(),
             gops: snapshot.gops.into_iter().collect(),
             clock_maps: clock_maps.collect(),
@@ -39,9 +36,9 @@ impl Feed {
     /// Keeps what new viewers need of an event.
     pub(crate) fn apply(&mut self, event: &RelayEvent) {
         match event {
-            RelayEvent::Started(broadcast) => {
-                self.forget();
-                self.broadcast = Some(broadcast.clone());
+            RelayEvent::Started(_) | RelayEvent::Ended => {
+                self.gops.clear();
+                self.clock_maps.clear();
             }
             RelayEvent::Frame(frame) if frame.kind == Kind::Video => {
                 // An overflow is the relay's to act on: it keeps the same GOP.
@@ -50,10 +47,6 @@ impl Feed {
             RelayEvent::Frame(_) => {}
             RelayEvent::ClockMap(map) => {
                 self.clock_maps.insert((map.kind, map.layer), *map);
-            }
-            RelayEvent::Ended => {
-                self.forget();
-                self.broadcast = None;
             }
         }
     }
@@ -68,10 +61,5 @@ impl Feed {
     /// The last clock map of a track and layer.
     pub(crate) fn clock_map(&self, kind: Kind, layer: Layer) -> Option<&ClockMap> {
         self.clock_maps.get(&(kind, layer))
-    }
-
-    fn forget(&mut self) {
-        self.gops.clear();
-        self.clock_maps.clear();
     }
 }

@@ -10,7 +10,7 @@ use haul_media::{Delivery, Relay, RelayEvent, Sink};
 use haul_model::{LiveId, SessionId};
 use tokio::sync::oneshot;
 
-use crate::{Answer, OfferError, Role, slab::Key};
+use crate::{Answer, OfferError, Role, slab::Key, stats::Counters};
 
 /// The most commands that wait. A further offer is refused with [`OfferError::Full`].
 pub(crate) const MAX_COMMANDS: usize = 1_024;
@@ -139,7 +139,7 @@ impl Mailbox {
 pub(crate) struct FeedSink {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) feed: FeedKey,
-    pub(crate) counters: Arc<crate::stats::Counters>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl Sink for FeedSink {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use haul_media::{Relay, RelayEvent};
-use haul_model::{Now, SessionId};
+use haul_model::{LiveId, Now, SessionId};
 
 use crate::{
     Answer, EndReason, Limits, Notice, NoticeKind, Observer, OfferError, Role, StartError,
@@ -27,7 +27,7 @@ use crate::{
     session::{MAX_ADDRESSES, Session, Side, Tools, Verdict},
     slab::{Key, Slab},
     socket::{Inbox, Socket},
-    stats::Counters,
+    stats::{Counter, Counters},
     stun,
     viewer::Viewer,
 };
@@ -275,6 +275,7 @@ impl Shard {
             guarded.unwrap_or_else(|_| Err(OfferError::Malformed("it breaks the parser".to_owned())));
         if result.is_err() {
             self.counters.offers_refused.add(1);
+            self.drop_idle_feeds();
         }
         if let Err(Ok(_)) = reply.send(result)
             && let Some(key) = self.by_id.get(&session).copied()
@@ -282,14 +283,13 @@ impl Shard {
             // Nobody waits for the answer any more, so nobody will connect.
             self.end(key, EndReason::Closed);
         }
-        self.drop_idle_feeds();
     }
 
     fn accept(
         &mut self,
         role: Role,
         id: SessionId,
-        live: haul_model::LiveId,
+        live: LiveId,
         relay: Arc<Relay>,
         sdp: &str,
     ) -> Result<Answer, OfferError> {
@@ -313,8 +313,9 @@ impl Shard {
                 (offer, Side::Publisher(ingest))
             }
             Role::Viewer => {
+                // What the host sends by now; the feed may have yet to learn of it.
+                let broadcast = relay.broadcast().ok_or(OfferError::NoBroadcast)?;
                 let feed = self.subscribe(relay);
-                let broadcast = self.feeds[&feed].broadcast.clone().ok_or(OfferError::NoBroadcast)?;
                 let offer = Offer::from_viewer(sdp, &broadcast)?;
                 let viewer = Viewer::new(feed, &offer, &broadcast, ssrcs);
                 (offer, Side::Viewer(viewer))
@@ -549,7 +550,7 @@ impl Shard {
         self.outbox.flush();
     }
 
-    fn gauge(&self, role: Role) -> &crate::stats::Counter {
+    fn gauge(&self, role: Role) -> &Counter {
         match role {
             Role::Publisher => &self.counters.publishers,
             Role::Viewer => &self.counters.viewers,

@@ -23,7 +23,8 @@ pub(crate) const SEND_BATCH: usize = 64;
 /// The largest datagram received whole. Media is at most an Ethernet frame; what is longer is cut, and dropped as
 /// malformed.
 pub(crate) const MAX_DATAGRAM: usize = 2_048;
-/// What is asked of the kernel for each direction; it gives what `net.core.?mem_max` allows.
+/// What is asked of the kernel for each direction. Without CAP_NET_ADMIN it gives what `net.core.rmem_max` and `wmem_max`
+/// allow.
 const BUFFER_BYTES: libc::c_int = 4 << 20;
 /// How long a full send buffer is waited for, once a batch. The network takes megabytes in that time.
 const FULL_WAIT: Duration = Duration::from_millis(1);
@@ -70,8 +71,12 @@ impl Socket {
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
         let inner = UdpSocket::bind(address)?;
         let fd = inner.as_raw_fd();
-        for option in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
-            set_option(fd, libc::SOL_SOCKET, option, BUFFER_BYTES)?;
+        // Past the system's limit if we may, else up to it.
+        for (forced, usual) in
+            [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
+        {
+            set_option(fd, libc::SOL_SOCKET, forced, BUFFER_BYTES)
+                .or_else(|_| set_option(fd, libc::SOL_SOCKET, usual, BUFFER_BYTES))?;
         }
         let segments = set_option(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         Ok(Self { inner, segments })
