@@ -45,7 +45,7 @@ pub(crate) struct Offer {
     /// The SDP for `rtc`.
     pub(crate) sdp: String,
     /// For each section of the client's offer: `None` if it is in `sdp`, else how it is turned down.
-    sections: Vec<Option<String>>,
+    pub(crate) sections: Vec<Option<String>>,
 }
 
 impl Offer {

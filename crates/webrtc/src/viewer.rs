@@ -460,3 +460,6 @@ impl Writer<'_> {
         self.counters.rtp_bytes_out.add(bytes as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;
