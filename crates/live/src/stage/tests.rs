@@ -1,7 +1,9 @@
 use std::time::Duration;
 
-use haul_commerce::{Counts, NewOrder, Refusal, SaleTerms, hold_id, payment_id};
-use haul_model::{MerchantId, Money, ProductId};
+use haul_commerce::{Counts, NewOrder, Op, Refusal, SaleTerms, hold_id, payment_id};
+use haul_model::{HoldId, MerchantId, Money, ProductId};
+use haul_room::Rate;
+use haul_wire::Request;
 use rand::SeedableRng;
 use serde_json::{Value, json};
 

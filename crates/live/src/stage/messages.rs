@@ -1,0 +1,129 @@
+//! What goes into a live's state machine, and what comes out of it.
+
+use haul_commerce::{Applied, GateError, LiveRecord, Op, Order, OrderState, Outcome, Product, Sale};
+use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
+use haul_room::{Key, Lane, Line, Rate};
+use haul_wire::{Failure, Request};
+
+use super::Personal;
+
+/// What the server's operator decides for all lives.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How often one person may chat.
+    pub chat_rate: Rate,
+    /// How long a hold lasts where the host does not say.
+    pub hold_ms: u64,
+    /// How long a payment may take.
+    pub pay_ms: u64,
+}
+
+/// One connection to the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct MemberId(pub(crate) u64);
+
+/// What a live is when its owner begins.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) record: LiveRecord,
+    pub(crate) bag: Vec<Product>,
+    pub(crate) sales: Vec<(Sale, Applied)>,
+    /// The latest, newest first.
+    pub(crate) orders: Vec<Order>,
+    pub(crate) totals: haul_commerce::Totals,
+}
+
+/// Who gets a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum To {
+    /// Everybody who has been welcomed.
+    All,
+    /// Host and moderators.
+    Staff,
+    /// All connections of one person.
+    Buyer(BuyerId),
+    /// One connection.
+    Member(MemberId),
+}
+
+/// A line on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delivery {
+    pub(crate) to: To,
+    pub(crate) lane: Lane,
+    pub(crate) key: Option<Key>,
+    pub(crate) line: Line,
+}
+
+/// What to do with the gate's answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It was a sweep: the answer's report is all.
+    Nothing,
+    /// Reply to `hold` or `hold.cancel`.
+    Hold { member: MemberId, id: u64, hold: HoldId, quantity: u32, cancel: bool },
+    /// Go on with `checkout`.
+    Checkout { member: MemberId, id: u64, viewer: Viewer, hold: HoldId },
+}
+
+/// What the owner is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Hand a line over.
+    Deliver(Delivery),
+    /// The member is welcome from here on: deliver to everybody includes them.
+    Welcome(MemberId),
+    /// Ask the gate; no op is a sweep.
+    Ask { sale: SaleId, op: Option<Op>, then: Then },
+    /// Find a buyer's holds and orders, then [`Input::Found`].
+    Find { member: MemberId, buyer: BuyerId },
+    /// Write a sale down and make it known to the gate, then [`Input::SalePut`].
+    PutSale { member: MemberId, id: u64, sale: Sale },
+    /// Commit the order and start its payment, then [`Input::CheckedOut`].
+    Checkout { member: MemberId, id: u64, viewer: Viewer, sale: Sale, hold: HoldId, deadline: UnixMillis },
+    /// Nobody paid: close the order, then [`Input::OrderMoved`].
+    ExpireOrder(OrderId),
+    /// An order came to a state that it was not in before: count it.
+    OrderNews(OrderState),
+    /// A call to the gate may have released holds whose report was lost: look at all orders that are being paid.
+    LookAfterOrders,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Somebody connected and said hello.
+    Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<haul_wire::Position> },
+    /// Their holds and orders, as far as they could be found.
+    Found { member: MemberId, personal: Personal },
+    /// A connection ended.
+    Leave { member: MemberId },
+    /// A welcomed member asks.
+    Request { member: MemberId, id: u64, request: Request },
+    /// The gate has answered.
+    Applied { sale: SaleId, answer: Result<Applied, GateError>, then: Vec<Then> },
+    /// A sale is written down, or could not be.
+    SalePut { member: MemberId, id: u64, answer: Result<(Sale, Applied), Failure> },
+    /// A sale of the ledger's is known to the gate now.
+    SaleKnown { sale: Sale, applied: Applied },
+    /// A payment can be made, or could not be started.
+    CheckedOut { member: MemberId, id: u64, sale: SaleId, answer: Result<CheckedOut, Failure> },
+    /// An order moved on in the ledger.
+    OrderMoved { order: Order, hold: Option<Outcome> },
+    /// The host's picture began or ended.
+    Broadcasting(bool),
+    /// The bag changed.
+    Bag(Vec<Product>),
+    /// Title or visibility changed.
+    Record(LiveRecord),
+    /// The server is going away.
+    Drain { retry_after_ms: u64 },
+}
+
+/// A payment that can be made.
+#[derive(Debug)]
+pub(crate) struct CheckedOut {
+    pub(crate) order: Order,
+    pub(crate) pay_url: String,
+    pub(crate) deadline: UnixMillis,
+}
