@@ -6,7 +6,7 @@ use anyhow::Context;
 use haul_commerce::{Gate, PaymentEventKind};
 use haul_gateway::{App, Parts, Sessions, auth::Authority, tls};
 use haul_live::{Lives, Metrics, Services, Settings};
-use haul_model::{MerchantId, Money, PaymentId};
+use haul_model::{Money, PaymentId};
 use haul_payments::Sandbox;
 use haul_room::Rate;
 use haul_store::{EmbeddedGate, RedisGate, RedisOptions, SqlLedger};
@@ -44,7 +44,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         false => None,
     };
     let lives = Lives::new(services);
-    lives.resume(&MerchantId::main()).await.context("cannot take up the lives of the last run")?;
+    lives.resume().await.context("cannot take up the lives of the last run")?;
     tokio::spawn(lives.clone().settle_unfinished());
     tokio::spawn(deliver_refunds(lives.clone(), sandbox.clone(), refunded));
 

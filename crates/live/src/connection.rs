@@ -11,7 +11,7 @@ use haul_wire::{Failure, Position, Request, encode_failure};
 use tokio::sync::Notify;
 
 use crate::{
-    live::{Command, Live},
+    live::{Command, Live, Post},
     metrics::Metrics,
     stage::MemberId,
 };
@@ -88,7 +88,7 @@ pub struct Connection {
 
 impl Connection {
     /// Says hello: the snapshot arrives in the inbox as the reply to `id`, then the events.
-    pub(crate) async fn open(
+    pub(crate) fn open(
         live: Live,
         member: MemberId,
         id: u64,
@@ -98,7 +98,7 @@ impl Connection {
         let outlet = Arc::new(Outlet::default());
         live.metrics().connected();
         let connection = Self { live, member, outlet: outlet.clone() };
-        connection.live.send(Command::Join { member, id, viewer, resume, outlet }).await;
+        connection.live.post(Post::Join { member, id, viewer, resume, outlet });
         connection
     }
 

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod begin;
+mod chores;
 mod connection;
 mod live;
 mod lives;

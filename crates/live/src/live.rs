@@ -15,6 +15,7 @@ use haul_wire::{Position, Request, SaleView};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    chores::Chore,
     connection::{Connection, Outlet},
     metrics::Metrics,
     stage::{Input, MemberId},
@@ -24,11 +25,26 @@ use crate::{
 /// Requests waiting for an owner; more make their senders wait.
 pub(crate) const MAX_REQUESTS_WAITING: usize = 4096;
 
-/// What connections and services ask of an owner.
+/// What an owner is asked. Bounded: who asks, waits.
 pub(crate) enum Command {
-    Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<Position>, outlet: Arc<Outlet> },
     Request { member: MemberId, id: u64, request: Request },
     Look(oneshot::Sender<Look>),
+}
+
+/// What reaches an owner without waiting: arrivals, departures, and answers to its own questions. There are as many as
+/// there are members and questions, so they need no bound of their own; and because they keep their order, nobody
+/// leaves before they have come.
+pub(crate) enum Post {
+    /// Somebody said hello.
+    Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<Position>, outlet: Arc<Outlet> },
+    /// Anything else that happened.
+    Input(Input),
+}
+
+impl From<Input> for Post {
+    fn from(input: Input) -> Self {
+        Post::Input(input)
+    }
 }
 
 /// A live's state at one moment.
@@ -44,6 +60,14 @@ pub struct Look {
     pub sales: Vec<SaleView>,
 }
 
+/// The ways to an owner and to who looks after what it leaves.
+#[derive(Clone)]
+pub(crate) struct Lines {
+    pub(crate) requests: mpsc::Sender<Command>,
+    pub(crate) post: mpsc::UnboundedSender<Post>,
+    pub(crate) chores: mpsc::UnboundedSender<Chore>,
+}
+
 /// A live in this process. Clones are the same live.
 #[derive(Clone)]
 pub struct Live(Arc<Shared>);
@@ -54,32 +78,25 @@ struct Shared {
     /// Asked by every viewer who comes without a token: not worth a question to the owner.
     public: AtomicBool,
     relay: Arc<Relay>,
-    /// Bounded: who asks, waits.
     requests: mpsc::Sender<Command>,
-    /// What comes back to the owner: answers to its own questions and departures. As many as there were questions and
-    /// members, so it needs no bound of its own, and an answer is never lost for want of room.
-    inputs: mpsc::UnboundedSender<Input>,
+    post: mpsc::UnboundedSender<Post>,
+    chores: mpsc::UnboundedSender<Chore>,
     till: Till,
     metrics: Metrics,
     next_member: AtomicU64,
 }
 
 impl Live {
-    pub(crate) fn new(
-        record: &LiveRecord,
-        relay: Arc<Relay>,
-        requests: mpsc::Sender<Command>,
-        inputs: mpsc::UnboundedSender<Input>,
-        till: Till,
-        metrics: Metrics,
-    ) -> Self {
+    pub(crate) fn new(record: &LiveRecord, lines: Lines, till: Till, metrics: Metrics) -> Self {
+        let Lines { requests, post, chores } = lines;
         Self(Arc::new(Shared {
             id: record.id.clone(),
             merchant: record.merchant.clone(),
             public: AtomicBool::new(record.public),
-            relay,
+            relay: Relay::new(),
             requests,
-            inputs,
+            post,
+            chores,
             till,
             metrics,
             next_member: AtomicU64::new(1),
@@ -112,9 +129,9 @@ impl Live {
     }
 
     /// Somebody opens the channel.
-    pub async fn connect(&self, id: u64, viewer: Option<Viewer>, resume: Option<Position>) -> Connection {
+    pub fn connect(&self, id: u64, viewer: Option<Viewer>, resume: Option<Position>) -> Connection {
         let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
-        Connection::open(self.clone(), member, id, viewer, resume).await
+        Connection::open(self.clone(), member, id, viewer, resume)
     }
 
     /// Its state now; `None` if the owner is gone.
@@ -163,7 +180,15 @@ impl Live {
     }
 
     pub(crate) fn input(&self, input: Input) {
-        let _ = self.0.inputs.send(input);
+        self.post(input.into());
+    }
+
+    pub(crate) fn post(&self, post: Post) {
+        let _ = self.0.post.send(post);
+    }
+
+    pub(crate) fn chore(&self, chore: Chore) {
+        let _ = self.0.chores.send(chore);
     }
 }
 

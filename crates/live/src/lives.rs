@@ -9,12 +9,15 @@ use haul_commerce::{Gate, Ledger, LedgerError, LiveRecord, PaymentProvider};
 use haul_model::{LiveId, MerchantId};
 use tokio::sync::OnceCell;
 
-use crate::{Live, Metrics, Settings, begin, now, settle::Unsettled};
+use crate::{
+    Live, Metrics, Settings, begin, now,
+    settle::{Settling, Unsettled},
+};
 
 /// Lives that this process owns at once; further ones are refused. Each costs two tasks and some kilobytes.
 const MAX_LIVES: usize = 10_000;
-/// Lives of each merchant whose owners begin with the process, newest first: enough for what was on when it ended.
-const MAX_RESUMED: u32 = 100;
+/// Lives whose owners begin with the process because something in them is unfinished.
+const MAX_RESUMED: u32 = 5_000;
 
 /// What lives are built on. Which gate, ledger and provider these are is the binary's choice.
 #[derive(Clone)]
@@ -58,12 +61,18 @@ struct Shared {
     /// and the others wait.
     lives: Mutex<HashMap<LiveId, Arc<OnceCell<Live>>>>,
     unsettled: Unsettled,
+    settling: Settling,
 }
 
 impl Lives {
     /// No live yet.
     pub fn new(services: Services) -> Self {
-        Self(Arc::new(Shared { services, lives: Mutex::default(), unsettled: Unsettled::default() }))
+        Self(Arc::new(Shared {
+            services,
+            lives: Mutex::default(),
+            unsettled: Unsettled::default(),
+            settling: Settling::default(),
+        }))
     }
 
     /// What they are built on.
@@ -73,6 +82,10 @@ impl Lives {
 
     pub(crate) fn unsettled(&self) -> &Unsettled {
         &self.0.unsettled
+    }
+
+    pub(crate) fn settling(&self) -> &Settling {
+        &self.0.settling
     }
 
     /// The live, started if it is known and was not running.
@@ -98,10 +111,10 @@ impl Lives {
         Ok(live)
     }
 
-    /// Starts the lives that an earlier process may have left in the middle of a sale, so that holds expire and orders
+    /// Starts the lives in which an earlier process may have left something unfinished, so that holds expire and orders
     /// close although nobody connects.
-    pub async fn resume(&self, merchant: &MerchantId) -> Result<(), LiveError> {
-        for record in self.0.services.ledger.lives(merchant, MAX_RESUMED).await? {
+    pub async fn resume(&self) -> Result<(), LiveError> {
+        for record in self.0.services.ledger.unsettled_lives(now().wall, MAX_RESUMED).await? {
             self.get(&record.id).await?;
         }
         Ok(())

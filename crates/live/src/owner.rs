@@ -6,15 +6,13 @@ use haul_commerce::{GateError, LiveRef};
 use haul_media::{Delivery as Taken, RelayEvent, Sink, Subscription};
 use haul_model::BuyerId;
 use haul_room::{Key, Lane, Line};
-use tokio::{
-    sync::{Notify, mpsc},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     Services,
+    chores::Chore,
     connection::Outlet,
-    live::{Command, Live, Look},
+    live::{Command, Live, Look, Post},
     now, purchase,
     stage::{Delivery, Input, MemberId, Output, Stage, To},
     till::Till,
@@ -41,20 +39,18 @@ pub(crate) struct Owner {
     pub(crate) till: Till,
     places: HashMap<MemberId, Place>,
     by_buyer: HashMap<BuyerId, Vec<MemberId>>,
-    /// Wakes who looks after orders that are being paid.
-    orders_need_care: Arc<Notify>,
     /// Keeps the watch on the relay.
     _broadcasts: Subscription,
 }
 
 /// Tells the owner when the host's picture begins and ends, whatever protocol it comes by.
-struct Broadcasts(mpsc::UnboundedSender<Input>);
+struct Broadcasts(mpsc::UnboundedSender<Post>);
 
 impl Sink for Broadcasts {
     fn deliver(&self, event: RelayEvent) -> Taken {
         match event {
-            RelayEvent::Started(_) => drop(self.0.send(Input::Broadcasting(true))),
-            RelayEvent::Ended => drop(self.0.send(Input::Broadcasting(false))),
+            RelayEvent::Started(_) => drop(self.0.send(Input::Broadcasting(true).into())),
+            RelayEvent::Ended => drop(self.0.send(Input::Broadcasting(false).into())),
             RelayEvent::Frame(_) | RelayEvent::ClockMap(_) => {}
         }
         Taken::Taken
@@ -68,10 +64,9 @@ impl Owner {
         reference: LiveRef,
         services: Services,
         till: Till,
-        inputs: mpsc::UnboundedSender<Input>,
-        orders_need_care: Arc<Notify>,
+        post: mpsc::UnboundedSender<Post>,
     ) -> Self {
-        let (_, broadcasts) = live.relay().subscribe(Arc::new(Broadcasts(inputs)));
+        let (_, broadcasts) = live.relay().subscribe(Arc::new(Broadcasts(post)));
         Self {
             stage,
             live,
@@ -80,7 +75,6 @@ impl Owner {
             till,
             places: HashMap::new(),
             by_buyer: HashMap::new(),
-            orders_need_care,
             _broadcasts: broadcasts,
         }
     }
@@ -89,7 +83,7 @@ impl Owner {
     pub(crate) async fn run(
         mut self,
         mut requests: mpsc::Receiver<Command>,
-        mut inputs: mpsc::UnboundedReceiver<Input>,
+        mut posted: mpsc::UnboundedReceiver<Post>,
     ) {
         loop {
             let at = now();
@@ -97,12 +91,7 @@ impl Owner {
             let wake = wake.min(at.instant + LONGEST_SLEEP);
             tokio::select! {
                 biased;
-                Some(input) = inputs.recv() => {
-                    if let Input::Leave { member } = &input {
-                        self.forget(*member);
-                    }
-                    self.stage.handle(input, now());
-                }
+                Some(post) = posted.recv() => self.posted(post),
                 () = tokio::time::sleep_until(Instant::from_std(wake)) => self.stage.timeout(now()),
                 Some(command) = requests.recv() => self.command(command),
             }
@@ -110,16 +99,28 @@ impl Owner {
         }
     }
 
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Join { member, id, viewer, resume, outlet } => {
+    fn posted(&mut self, post: Post) {
+        let input = match post {
+            Post::Join { member, id, viewer, resume, outlet } => {
                 let buyer = viewer.as_ref().map(|viewer| viewer.id.clone());
                 if let Some(buyer) = &buyer {
                     self.by_buyer.entry(buyer.clone()).or_default().push(member);
                 }
                 self.places.insert(member, Place { outlet, buyer, welcomed: false, kept: Vec::new() });
-                self.stage.handle(Input::Join { member, id, viewer, resume }, now());
+                Input::Join { member, id, viewer, resume }
             }
+            Post::Input(input) => {
+                if let Input::Leave { member } = &input {
+                    self.forget(*member);
+                }
+                input
+            }
+        };
+        self.stage.handle(input, now());
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
             Command::Request { member, id, request } => {
                 self.stage.handle(Input::Request { member, id, request }, now());
             }
@@ -162,7 +163,7 @@ impl Owner {
                     let (live, services, reference) =
                         (self.live.clone(), self.services.clone(), self.reference.clone());
                     tokio::spawn(async move {
-                        let answer = purchase::put_sale(&services, &reference, sale).await;
+                        let answer = purchase::put_sale(&services, &live, &reference, sale).await;
                         live.input(Input::SalePut { member, id, answer });
                     });
                 }
@@ -177,8 +178,14 @@ impl Owner {
                         live.input(Input::CheckedOut { member, id, sale: id_of_sale, answer });
                     });
                 }
+                Output::TellGate(sale) => self.live.chore(Chore::Sale(sale)),
+                Output::End(member) => {
+                    if let Some(place) = self.places.get(&member) {
+                        place.outlet.end();
+                    }
+                }
                 Output::OrderNews(state) => self.live.metrics().order_moved(state),
-                Output::LookAfterOrders => self.orders_need_care.notify_one(),
+                Output::LookAfterOrders => self.live.chore(Chore::Orders),
                 Output::ExpireOrder(order) => {
                     let (live, services) = (self.live.clone(), self.services.clone());
                     let server_time = self.stage.server_time(now());

@@ -1,34 +1,44 @@
 //! The steps of a purchase that wait for stores: each idempotent, none with state of its own.
 
 use haul_commerce::{
-    GateError, LedgerError, LiveRef, NewOrder, OrderState, PaymentError, PaymentRequest, PriceError, Sale,
-    order_id, payment_id,
+    Applied, GateError, LedgerError, LiveRef, NewOrder, OrderState, PaymentError, PaymentRequest, PriceError,
+    Sale, order_id, payment_id,
 };
 use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_wire::{Code, Failure};
 
 use crate::{
     Live, Services,
+    chores::{self, Chore},
     stage::{CheckedOut, Personal, unavailable},
 };
 
 /// Orders of their own that a buyer is shown.
 const MAX_OWN_ORDERS: u32 = 20;
 
-/// Writes a sale down, then lets the gate know it: a sale that the gate sells is always in the ledger.
+/// Writes a sale down, then lets the gate know it: a sale that the gate sells is always in the ledger. Once it is
+/// written down it stands, and the gate is told of it as soon as it answers.
 pub(crate) async fn put_sale(
     services: &Services,
-    live: &LiveRef,
+    live: &Live,
+    reference: &LiveRef,
     sale: Sale,
-) -> Result<(Sale, haul_commerce::Applied), Failure> {
-    services.ledger.put_sale(&sale).await.map_err(|error| ledger_failed(live, &error))?;
-    let applied = services
-        .gate
-        .put_sale(live, &sale.id, &sale.terms)
-        .await
-        .map_err(|error| gate_failed(live, &error))?;
-    tracing::info!(live = %live.live, sale = %sale.id, stock = sale.terms.stock, "sale put");
-    Ok((sale, applied))
+) -> Result<(Sale, Applied), Failure> {
+    services.ledger.put_sale(&sale).await.map_err(|error| ledger_failed(reference, &error))?;
+    match chores::tell_gate(services, reference, &sale).await {
+        Ok(applied) => {
+            tracing::info!(live = %live.id(), sale = %sale.id, stock = sale.terms.stock, "sale put");
+            Ok((sale, applied))
+        }
+        Err(error) => {
+            tracing::warn!(live = %live.id(), sale = %sale.id, %error, "a sale waits for the gate");
+            live.chore(Chore::Sale(sale));
+            Err(Failure::new(
+                Code::Pending,
+                "this is written down and happens as soon as the stock store answers: do not repeat it",
+            ))
+        }
+    }
 }
 
 /// Who pays for what: the gate has just moved the hold to PAYING.
@@ -77,6 +87,16 @@ pub(crate) async fn check_out(
         created_at: server_time,
     };
     let order = services.ledger.start_order(&order).await.map_err(|error| ledger_failed(live, &error))?;
+    if order.state != OrderState::Paying {
+        return Err(Failure::new(Code::WrongState, "this order is over"));
+    }
+    // The hold may have ended between the look at it and the commit, when there was no order yet to be closed.
+    let still = services.gate.standing(live, &sale.id, &order.order.buyer).await;
+    if still.is_ok_and(|holds| !holds.iter().any(|standing| standing.hold == order.order.hold)) {
+        let expired = services.ledger.move_order(&order.order.id, OrderState::Expired, server_time).await;
+        expired.map_err(|error| ledger_failed(live, &error))?;
+        return Err(Failure::new(Code::HoldOver, "this hold is over and its units went back"));
+    }
     let request = PaymentRequest {
         payment: order.order.payment.clone(),
         order: order.order.id.clone(),

@@ -4,20 +4,21 @@
 //! fails or is interrupted stays unfinished in the ledger and is taken up again, in this process or the next.
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use haul_commerce::{
-    Callback, CallbackState, GateError, LedgerError, Op, Order, OrderState, Outcome, PaymentError,
-    PaymentEvent, PaymentEventKind, Refusal,
+    Callback, CallbackState, GateError, LedgerError, LiveRef, Op, Order, OrderState, Outcome, Paid,
+    PaymentError, PaymentEvent, PaymentEventKind, Refusal,
 };
-use haul_model::UnixMillis;
+use haul_model::{PaymentId, SaleId, UnixMillis};
 
-use crate::{Live, LiveError, Lives, now};
+use crate::{Live, LiveError, Lives, chores, now, stage::Input};
 
 /// How often callbacks that could not be carried out are tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -70,6 +71,32 @@ enum Unfinished {
 /// Wakes the worker that takes unfinished callbacks up again.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Unsettled(Arc<AtomicBool>);
+
+/// Payments that are being settled: two words on one payment are carried out one after the other.
+///
+/// A lock, since callbacks come from anywhere; held to enter or leave a name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settling(Arc<Mutex<HashSet<PaymentId>>>);
+
+impl Settling {
+    /// Takes the payment's turn, unless somebody has it.
+    fn begin(&self, payment: &PaymentId) -> Option<Turn> {
+        let mut payments = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        payments.insert(payment.clone()).then(|| Turn { settling: self.clone(), payment: payment.clone() })
+    }
+}
+
+/// A payment's turn; ends when dropped.
+struct Turn {
+    settling: Settling,
+    payment: PaymentId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.settling.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.payment);
+    }
+}
 
 impl Lives {
     /// A provider calls: verifies, records, and begins to carry out. When this returns, nothing of it can be lost.
@@ -131,6 +158,9 @@ impl Lives {
 
     async fn settle_or_leave(&self, callback: &Callback) {
         let event = &callback.event;
+        let Some(_turn) = self.settling().begin(&event.payment) else {
+            return self.unsettled().0.store(true, Ordering::Release);
+        };
         if let Err(error) = self.settle(callback).await {
             tracing::warn!(event = event.event, payment = %event.payment, %error, "a callback waits");
             self.unsettled().0.store(true, Ordering::Release);
@@ -156,26 +186,29 @@ impl Lives {
         Ok(())
     }
 
-    /// The money is there: take the units, write the sale down, settle; or send the money back.
+    /// The money is there: take the units, write the sale down, settle; or send the money back. One payment makes one
+    /// sale, whatever comes after it.
     async fn paid(&self, live: &Live, order: Order, event: &PaymentEvent) -> Result<(), Unfinished> {
-        let (ids, at) = (&order.order, now().wall);
+        let at = now().wall;
+        let paid = Paid { event: event.event.clone(), amount: event.amount };
+        let order = self.services().ledger.record_paid(&order.order.id, &paid).await?;
+        let ids = &order.order;
+        if order.paid.as_ref().is_some_and(|first| first.event != event.event) {
+            tracing::warn!(order = %ids.id, event = event.event, amount = %event.amount, "paid a second time");
+            return self.refund(live, &order, event).await;
+        }
         match order.state {
-            OrderState::Sold | OrderState::Refunded => {}
-            OrderState::RefundDue => return self.refund(live, order, event).await,
+            // Seen before: perhaps the process ended between the ledger and the gate.
+            OrderState::Sold => {}
+            OrderState::Refunded => return Ok(()),
+            OrderState::RefundDue => return self.refund(live, &order, event).await,
             OrderState::Paying | OrderState::Expired => {
                 if event.amount != ids.total {
                     tracing::error!(order = %ids.id, paid = %event.amount, due = %ids.total, "wrong amount paid");
                     return self.refund_due(live, &order, event, at).await;
                 }
-                let capture = Op::Capture { hold: ids.hold.clone(), order: ids.id.clone() };
-                match live.ask(&ids.sale, capture).await? {
-                    Outcome::Captured { .. } | Outcome::Sold => {}
-                    Outcome::Refused(Refusal::UnknownSale | Refusal::UnknownHold) | Outcome::Late => {
-                        return self.refund_due(live, &order, event, at).await;
-                    }
-                    other => {
-                        return Err(GateError::Corrupt(format!("a capture was answered {other:?}")).into());
-                    }
+                if !self.capture(live, &order).await? {
+                    return self.refund_due(live, &order, event, at).await;
                 }
                 match self.services().ledger.move_order(&ids.id, OrderState::Sold, at).await {
                     Ok(order) => live.order_moved(order, Some(Outcome::Sold)),
@@ -189,10 +222,43 @@ impl Lives {
                 tracing::info!(live = %live.id(), order = %ids.id, total = %ids.total, "sold");
             }
         }
-        // Also when the order was sold before: the process may have ended between the ledger and the gate.
-        if order.state != OrderState::Refunded {
-            live.ask(&ids.sale, Op::Settle { hold: ids.hold.clone(), order: ids.id.clone() }).await?;
+        live.ask(&ids.sale, Op::Settle { hold: ids.hold.clone(), order: ids.id.clone() }).await?;
+        Ok(())
+    }
+
+    /// Takes the units for good. False where there are none left.
+    async fn capture(&self, live: &Live, order: &Order) -> Result<bool, Unfinished> {
+        let ids = &order.order;
+        let (hold, buyer) = (ids.hold.clone(), ids.buyer.clone());
+        let capture = Op::Capture { hold: hold.clone(), order: ids.id.clone() };
+        let mut outcome = live.ask(&ids.sale, capture.clone()).await?;
+        if outcome == Outcome::Refused(Refusal::UnknownSale) {
+            self.tell_gate_again(live, &ids.sale).await?;
+            outcome = live.ask(&ids.sale, capture.clone()).await?;
         }
+        if outcome == Outcome::Refused(Refusal::UnknownHold) {
+            // The gate has lost the hold. The money is here: whoever is first takes what is left.
+            let again = Op::Hold { hold: hold.clone(), buyer: buyer.clone(), quantity: ids.quantity };
+            if let Outcome::Held { .. } = live.ask(&ids.sale, again).await? {
+                live.ask(&ids.sale, Op::StartPayment { hold, buyer, order: ids.id.clone() }).await?;
+                outcome = live.ask(&ids.sale, capture).await?;
+            }
+        }
+        match outcome {
+            Outcome::Captured { .. } | Outcome::Sold => Ok(true),
+            Outcome::Late | Outcome::Refused(Refusal::UnknownHold) => Ok(false),
+            other => Err(GateError::Corrupt(format!("a capture was answered {other:?}")).into()),
+        }
+    }
+
+    async fn tell_gate_again(&self, live: &Live, sale: &SaleId) -> Result<(), Unfinished> {
+        let sales = self.services().ledger.sales(live.id(), now().wall).await?;
+        let Some(sale) = sales.into_iter().find(|known| known.id == *sale) else {
+            return Err(LedgerError::NotFound(format!("the sale {sale} of an order")).into());
+        };
+        let reference = LiveRef { merchant: live.merchant().clone(), live: live.id().clone() };
+        let applied = chores::tell_gate(self.services(), &reference, &sale).await?;
+        live.input(Input::SaleKnown { sale, applied });
         Ok(())
     }
 
@@ -204,11 +270,14 @@ impl Lives {
         at: UnixMillis,
     ) -> Result<(), Unfinished> {
         let order = self.services().ledger.move_order(&order.order.id, OrderState::RefundDue, at).await?;
-        live.order_moved(order.clone(), None);
-        self.refund(live, order, event).await
+        let (hold, buyer) = (order.order.hold.clone(), order.order.buyer.clone());
+        // Whatever still stands for this order goes back to the others.
+        live.ask(&order.order.sale, Op::Cancel { hold, buyer }).await?;
+        live.order_moved(order.clone(), Some(Outcome::Released));
+        self.refund(live, &order, event).await
     }
 
-    async fn refund(&self, live: &Live, order: Order, event: &PaymentEvent) -> Result<(), Unfinished> {
+    async fn refund(&self, live: &Live, order: &Order, event: &PaymentEvent) -> Result<(), Unfinished> {
         self.services().provider.refund(&order.order.payment, event.amount).await?;
         tracing::info!(live = %live.id(), order = %order.order.id, amount = %event.amount, "refund asked for");
         Ok(())
@@ -231,9 +300,14 @@ impl Lives {
 /// The buyer may try again while the hold stands.
 async fn payment_failed(live: &Live, order: Order) -> Result<(), Unfinished> {
     let ids = &order.order;
+    if order.state != OrderState::Paying {
+        return Ok(());
+    }
     let failed = Op::PaymentFailed { hold: ids.hold.clone(), order: ids.id.clone() };
     let outcome = live.ask(&ids.sale, failed).await?;
     tracing::info!(live = %live.id(), order = %ids.id, "a payment failed");
-    live.order_moved(order, Some(outcome));
+    if let Outcome::Restored { .. } = outcome {
+        live.order_moved(order, Some(outcome));
+    }
     Ok(())
 }

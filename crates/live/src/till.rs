@@ -10,6 +10,7 @@ use haul_model::SaleId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{
+    live::Post,
     metrics::Metrics,
     stage::{Input, Then},
 };
@@ -46,7 +47,7 @@ pub(crate) struct Clerk {
     asks: mpsc::Receiver<Ask>,
     gate: Arc<dyn Gate>,
     live: LiveRef,
-    owner: mpsc::UnboundedSender<Input>,
+    owner: mpsc::UnboundedSender<Post>,
     metrics: Metrics,
 }
 
@@ -54,7 +55,7 @@ impl Till {
     pub(crate) fn new(
         gate: Arc<dyn Gate>,
         live: LiveRef,
-        owner: mpsc::UnboundedSender<Input>,
+        owner: mpsc::UnboundedSender<Post>,
         metrics: Metrics,
     ) -> (Self, Clerk) {
         let (till, asks) = mpsc::channel(MAX_WAITING);
@@ -126,7 +127,7 @@ fn by_sale(asks: Vec<Ask>) -> Vec<(SaleId, Vec<Ask>)> {
 struct Call {
     gate: Arc<dyn Gate>,
     live: LiveRef,
-    owner: mpsc::UnboundedSender<Input>,
+    owner: mpsc::UnboundedSender<Post>,
     metrics: Metrics,
 }
 
@@ -176,6 +177,6 @@ impl Call {
         if let Ok(applied) = &mut answer {
             applied.outcomes = outcomes;
         }
-        let _ = self.owner.send(Input::Applied { sale, answer, then });
+        let _ = self.owner.send(Input::Applied { sale, answer, then }.into());
     }
 }

@@ -110,6 +110,6 @@ pub(crate) fn unsaid(refused: Refused) -> Failure {
 }
 
 /// Rounded up, so that who waits exactly that long is not refused again.
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     duration.as_micros().div_ceil(1_000) as u64
 }

@@ -83,6 +83,10 @@ pub(crate) enum Output {
     Checkout { member: MemberId, id: u64, viewer: Viewer, sale: Sale, hold: HoldId, deadline: UnixMillis },
     /// Nobody paid: close the order, then [`Input::OrderMoved`].
     ExpireOrder(OrderId),
+    /// The gate does not know this sale any more: tell it, then [`Input::SaleKnown`].
+    TellGate(Sale),
+    /// End this member's connection: they may not be here any more.
+    End(MemberId),
     /// An order came to a state that it was not in before: count it.
     OrderNews(OrderState),
     /// A call to the gate may have released holds whose report was lost: look at all orders that are being paid.

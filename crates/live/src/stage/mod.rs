@@ -18,10 +18,11 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, GateError, LiveRecord, LiveRef, Order, OrderState, Outcome, Product, Released, Sale, order_id,
+    Applied, GateError, LiveRecord, LiveRef, Order, OrderState, Outcome, Product, Refusal, Released, Sale,
+    order_id,
 };
 use haul_model::{BuyerId, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
-use haul_room::{Key, Lane, Line, Room};
+use haul_room::{Key, Lane, Limiter, Line, Rate, Room};
 use haul_wire::{
     Event, Failure, HoldState, HoldView, LiveState, LiveView, Pin, Reply, SaleState, Totals, encode_failure,
     encode_reply,
@@ -44,11 +45,13 @@ pub use self::{
 };
 
 /// Sales on stage at once; another is refused. Bounds the snapshot that every newcomer gets.
-pub const MAX_SALES: usize = 100;
+pub const MAX_SALES: usize = 50;
 /// Products in a bag; bounds the snapshot likewise.
-pub const MAX_BAG: usize = 200;
+pub const MAX_BAG: usize = 100;
 /// Orders the host is shown.
 pub const MAX_ORDERS_SHOWN: usize = 50;
+/// Holds, cancellations and checkouts of one person in a row, and one more after each of these.
+const SHOPPING: Rate = Rate { burst: 30, every: Duration::from_millis(200) };
 /// The viewer count is told at most once in this time.
 const VIEWERS_EVERY: Duration = Duration::from_secs(1);
 
@@ -67,6 +70,8 @@ pub(crate) struct Stage {
     rng: StdRng,
     clock: GateClock,
     room: Room,
+    /// How often one person may ask for the gate: each hold is remembered, and costs the others' time.
+    shoppers: Limiter<BuyerId>,
     members: HashMap<MemberId, Member>,
     /// Welcomed members who are not staff: what the viewer count says.
     viewers: u64,
@@ -110,6 +115,7 @@ impl Stage {
         Self {
             live: LiveRef { merchant: record.merchant.clone(), live: record.id.clone() },
             room,
+            shoppers: Limiter::new(SHOPPING),
             record,
             settings,
             rng,
@@ -161,6 +167,10 @@ impl Stage {
             Input::Record(record) => {
                 self.record = record;
                 self.announce_live();
+                if !self.record.public {
+                    let strangers = self.members.iter().filter(|(_, member)| member.viewer.is_none());
+                    self.outputs.extend(strangers.map(|(member, _)| Output::End(*member)));
+                }
             }
             Input::Drain { retry_after_ms } => {
                 let line = self.room.line(&Event::Draining { retry_after_ms });
@@ -295,6 +305,9 @@ impl Stage {
     }
 
     fn answer(&mut self, sale: &SaleId, then: Then, outcome: &Outcome, now: Now) {
+        if let (Outcome::Refused(Refusal::UnknownSale), Some(on_sale)) = (outcome, self.sales.get(sale)) {
+            self.outputs.push_back(Output::TellGate(on_sale.sale.clone()));
+        }
         let server_time = self.clock.now(now);
         match then {
             Then::Nothing => {}
@@ -324,7 +337,9 @@ impl Stage {
             Then::Checkout { member, id, viewer, hold } => {
                 let failure = match outcome {
                     Outcome::Paying { deadline } => {
-                        let Some(on_sale) = self.sales.get(sale) else { return };
+                        let Some(on_sale) = self.sales.get(sale) else {
+                            return self.fail(member, id, &unavailable());
+                        };
                         return self.outputs.push_back(Output::Checkout {
                             member,
                             id,
@@ -415,6 +430,9 @@ impl Stage {
 
     /// The buyer and the host hear of an order. `hold`: where its hold stands, if that changed too.
     fn order_moved(&mut self, order: Order, hold: Option<Outcome>) {
+        if self.is_old_news(&order) {
+            return;
+        }
         let buyer = order.order.buyer.clone();
         if let Some(hold) = hold.and_then(|outcome| {
             hold_view(order.order.hold.clone(), order.order.sale.clone(), order.order.quantity, &outcome)
@@ -430,7 +448,7 @@ impl Stage {
     fn remember_order(&mut self, order: Order) {
         let known = self.orders.iter().position(|known| known.order.id == order.order.id);
         let before = known.map(|index| self.orders[index].state);
-        if before == Some(order.state) {
+        if before == Some(order.state) || self.is_old_news(&order) {
             return;
         }
         self.outputs.push_back(Output::OrderNews(order.state));
@@ -453,6 +471,18 @@ impl Stage {
                 self.orders.truncate(MAX_ORDERS_SHOWN);
             }
         }
+    }
+
+    /// Whether more is known of the order already: words on it may overtake each other.
+    fn is_old_news(&self, order: &Order) -> bool {
+        let progress = |state| match state {
+            OrderState::Paying => 0,
+            OrderState::Expired => 1,
+            OrderState::Sold | OrderState::RefundDue => 2,
+            OrderState::Refunded => 3,
+        };
+        let known = self.orders.iter().find(|known| known.order.id == order.order.id);
+        known.is_some_and(|known| progress(order.state) < progress(known.state))
     }
 
     fn tell_stock(&mut self, now: Now) {

@@ -50,9 +50,9 @@ impl Stage {
                     })
                 })
             }
-            Request::Hold { sale_id, quantity, key } => self.hold(member, id, sale_id, quantity, &key),
-            Request::HoldCancel { sale_id, hold_id } => self.cancel(member, id, sale_id, hold_id),
-            Request::Checkout { sale_id, hold_id } => self.checkout(member, id, sale_id, hold_id),
+            Request::Hold { sale_id, quantity, key } => self.hold(member, id, sale_id, quantity, &key, now),
+            Request::HoldCancel { sale_id, hold_id } => self.cancel(member, id, sale_id, hold_id, now),
+            Request::Checkout { sale_id, hold_id } => self.checkout(member, id, sale_id, hold_id, now),
         }
     }
 
@@ -152,8 +152,9 @@ impl Stage {
         sale: SaleId,
         quantity: u32,
         key: &str,
+        now: Now,
     ) -> Result<(), Failure> {
-        let buyer = self.allowed(member, Role::Viewer)?.id.clone();
+        let buyer = self.shopper(member, now)?.id;
         self.known_sale(&sale)?;
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(Failure::new(Code::BadRequest, format!("key: expected 1 to {MAX_KEY_BYTES} bytes")));
@@ -164,8 +165,15 @@ impl Stage {
         Ok(())
     }
 
-    fn cancel(&mut self, member: MemberId, id: u64, sale: SaleId, hold: HoldId) -> Result<(), Failure> {
-        let buyer = self.allowed(member, Role::Viewer)?.id.clone();
+    fn cancel(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        sale: SaleId,
+        hold: HoldId,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let buyer = self.shopper(member, now)?.id;
         self.known_sale(&sale)?;
         let op = Op::Cancel { hold: hold.clone(), buyer };
         // A released hold's quantity says nothing any more.
@@ -173,12 +181,29 @@ impl Stage {
         Ok(())
     }
 
-    fn checkout(&mut self, member: MemberId, id: u64, sale: SaleId, hold: HoldId) -> Result<(), Failure> {
-        let viewer = self.allowed(member, Role::Viewer)?.clone();
+    fn checkout(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        sale: SaleId,
+        hold: HoldId,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let viewer = self.shopper(member, now)?;
         self.known_sale(&sale)?;
         let op = Op::StartPayment { hold: hold.clone(), buyer: viewer.id.clone(), order: order_id(&hold) };
         self.ask(sale, op, Then::Checkout { member, id, viewer, hold });
         Ok(())
+    }
+
+    /// The asker, if they may buy, and do not ask too often.
+    fn shopper(&mut self, member: MemberId, now: Now) -> Result<Viewer, Failure> {
+        let viewer = self.allowed(member, Role::Viewer)?.clone();
+        self.shoppers.take(viewer.id.clone(), now.instant).map_err(|retry_after| {
+            Failure::new(Code::RateLimited, "too many requests: wait a moment")
+                .retry_after(answers::millis(retry_after))
+        })?;
+        Ok(viewer)
     }
 
     fn ask(&mut self, sale: SaleId, op: Op, then: Then) {

@@ -21,7 +21,13 @@ fn live_ref() -> LiveRef {
 }
 
 fn viewer(id: &str, role: Role) -> Option<Viewer> {
-    Some(Viewer { id: id.parse().unwrap(), name: id.to_owned(), role, merchant: MerchantId::main() })
+    Some(Viewer {
+        id: id.parse().unwrap(),
+        name: id.to_owned(),
+        role,
+        expires_at: UnixMillis(u64::MAX),
+        merchant: MerchantId::main(),
+    })
 }
 
 fn applied(now: Now, sequence: u64, counts: (u32, u32, u32), outcomes: Vec<Outcome>) -> Applied {
@@ -353,6 +359,7 @@ fn order(state: OrderState) -> Order {
             created_at: UnixMillis(1),
         },
         state,
+        paid: None,
         updated_at: UnixMillis(2),
     }
 }
