@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     server::{Redis, Server, eventually},
-    talk::{Channel, get, send, viewer_token},
+    talk::{Channel, call, get, send, viewer_token},
 };
 
 fn sale_of(channel: &Channel) -> String {
@@ -248,4 +248,135 @@ async fn a_crowd_gets_exactly_what_there_is() {
     let sales = get(&server, "/v1/lives/demo/sales").await.json();
     let seen = sales["sales"].as_array().unwrap().iter().find(|seen| seen["id"] == sale).unwrap();
     assert_eq!((&seen["available"], &seen["held"]), (&json!(0), &json!(10)));
+}
+
+/// A callback as the provider signs it, with an event id of the test's own.
+async fn paid_event(server: &Server, event: &str, payment: &str, amount_minor: i64) -> u16 {
+    let secret = std::fs::read_to_string(server.data.path().join("data/secret")).unwrap();
+    let key = [b"sandbox callbacks: ", secret.trim().as_bytes()].concat();
+    let data = json!({ "payment": payment, "amount_minor": amount_minor, "currency": "EUR" });
+    let body = json!({ "type": "paid", "data": data }).to_string();
+    let now_s = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let signature = haul_payments::SigningKey::new(&key).sign(event, now_s, body.as_bytes());
+    let timestamp = now_s.to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("webhook-id", event),
+        ("webhook-timestamp", timestamp.as_str()),
+        ("webhook-signature", signature.as_str()),
+    ];
+    call("POST", &server.url("/v1/payments/callback/sandbox"), &headers, body).await.status
+}
+
+fn payment_of(checkout: &Value) -> String {
+    checkout["result"]["pay_url"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn money_that_buys_nothing_goes_back() {
+    let server = Server::start();
+    let mut ann = Channel::open(&server, "demo", &viewer_token(&server, "ann").await).await;
+    let sale = sale_of(&ann);
+    let held = ann.ask("hold", json!({ "sale_id": sale, "key": "a" })).await["result"]["hold"]["id"].clone();
+    let checkout = ann.ask("checkout", json!({ "sale_id": sale, "hold_id": held })).await;
+    let payment = payment_of(&checkout);
+    assert_eq!(paid_event(&server, "first", &payment, 1).await, 204, "one cent for a thing of 16 euros");
+    ann.event("order.changed", |event| event["order"]["state"] == "refunded").await;
+    ann.event("stock.changed", |event| event["available"] == 100).await;
+    let over = ann.ask("checkout", json!({ "sale_id": sale, "hold_id": held })).await;
+    assert_eq!(over["type"], "error", "{over}");
+
+    let held = ann.ask("hold", json!({ "sale_id": sale, "key": "b" })).await["result"]["hold"]["id"].clone();
+    let checkout = ann.ask("checkout", json!({ "sale_id": sale, "hold_id": held })).await;
+    let payment = payment_of(&checkout);
+    for event in ["second", "third"] {
+        assert_eq!(paid_event(&server, event, &payment, 1600).await, 204);
+    }
+    ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
+    eventually("the money of the third event goes back", async || {
+        server.log().lines().filter(|line| line.contains("refund asked for")).count() == 2
+    })
+    .await;
+    let orders = send(&server, "GET", "/v1/lives/demo/orders", &server.host_token, Value::Null).await.json();
+    assert_eq!(orders["totals"]["units"], 1);
+}
+
+#[tokio::test]
+async fn failed_and_paid_at_once_end_as_the_ledger_says() {
+    let server = Server::start();
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    let mut told = 0;
+    for buyer in 0..12 {
+        let token = viewer_token(&server, &format!("b{buyer}")).await;
+        let mut buyer = Channel::open(&server, "demo", &token).await;
+        let sale = sale_of(&buyer);
+        let held =
+            buyer.ask("hold", json!({ "sale_id": sale, "key": "k" })).await["result"]["hold"]["id"].clone();
+        let checkout = buyer.ask("checkout", json!({ "sale_id": sale, "hold_id": held })).await;
+        let (failed, paid) = tokio::join!(pay(&server, &checkout, "failed"), pay(&server, &checkout, "paid"));
+        assert_eq!((failed, paid), (204, 204));
+        buyer.event("order.changed", |event| event["order"]["state"] == "sold").await;
+        let news = host.event("host.order", |event| event["order"]["state"] == "sold").await;
+        told = news["totals"]["orders"].as_u64().unwrap();
+    }
+    let orders = send(&server, "GET", "/v1/lives/demo/orders", &server.host_token, Value::Null).await.json();
+    assert_eq!((told, orders["totals"]["orders"].as_u64()), (12, Some(12)));
+    assert!(orders["orders"].as_array().unwrap().iter().all(|order| order["state"] == "sold"));
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_sells_what_the_ledger_has_not() {
+    let mut redis = Redis::forgetful();
+    let server = Server::start_with(&[("HAUL__STORE__GATE_URL", &redis.url())]);
+    let mut ann = Channel::open(&server, "demo", &viewer_token(&server, "ann").await).await;
+    let sale = sale_of(&ann);
+    let buy = async |buyer: &mut Channel, key: &str| {
+        let held = buyer.ask("hold", json!({ "sale_id": sale, "key": key })).await;
+        let hold = held["result"]["hold"]["id"].clone();
+        buyer.ask("checkout", json!({ "sale_id": sale, "hold_id": hold })).await
+    };
+    let sold = buy(&mut ann, "a").await;
+    assert_eq!(pay(&server, &sold, "paid").await, 204);
+    ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
+    let open = buy(&mut ann, "b").await;
+    redis.kill();
+    redis.resume();
+    // The hold is lost with Redis, the payment is not: whoever has paid takes what is left.
+    assert_eq!(pay(&server, &open, "paid").await, 204);
+    ann.event("order.changed", |event| {
+        event["order"]["state"] == "sold" && event["order"]["id"] == open["result"]["order"]["id"]
+    })
+    .await;
+    let mut bob = Channel::open(&server, "demo", &viewer_token(&server, "bob").await).await;
+    let held = bob.insist("hold", json!({ "sale_id": sale, "key": "k" })).await;
+    assert_eq!(held["result"]["hold"]["state"], "held", "{held}");
+    bob.event("stock.changed", |event| event["available"] == 97 && event["sold"] == 2).await;
+}
+
+#[tokio::test]
+async fn a_sale_scheduled_while_redis_is_away_happens_once() {
+    let mut redis = Redis::start();
+    let server = Server::start_with(&[("HAUL__STORE__GATE_URL", &redis.url())]);
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    redis.kill();
+    let schedule = json!({ "product_id": "lamp", "price_minor": 100, "stock": 7, "duration_ms": 600_000 });
+    let answer = host.ask("sale.schedule", schedule).await;
+    assert_eq!(answer["code"], "pending", "{answer}");
+    redis.resume();
+    let told = host.event("sale.changed", |event| event["sale"]["product_id"] == "lamp").await;
+    assert_eq!(told["sale"]["available"], 7);
+}
+
+#[tokio::test]
+async fn those_who_leave_at_once_leave_nothing_behind() {
+    let server = Server::start();
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    for _ in 0..150 {
+        let mut passer_by = Channel::connect(&server, "demo").await;
+        passer_by.put("hello", json!({})).await;
+    }
+    let last = Channel::open(&server, "demo", "").await;
+    host.event("viewers.changed", |event| event["viewers"] == 1).await;
+    drop(last);
+    host.event("viewers.changed", |event| event["viewers"] == 0).await;
 }

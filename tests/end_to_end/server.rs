@@ -178,17 +178,27 @@ fn log(dir: &Path) -> String {
     text
 }
 
-/// A Redis of a test's own, that keeps what it acknowledged.
+/// A Redis of a test's own.
 pub struct Redis {
     process: Option<Process>,
     port: u16,
     dir: Scratch,
+    keeps: bool,
 }
 
 impl Redis {
     pub fn start() -> Self {
+        Self::run(true)
+    }
+
+    /// One that keeps nothing over a restart.
+    pub fn forgetful() -> Self {
+        Self::run(false)
+    }
+
+    fn run(keeps: bool) -> Self {
         let (port, _) = free_ports(0);
-        let mut redis = Self { process: None, port, dir: Scratch::new() };
+        let mut redis = Self { process: None, port, dir: Scratch::new(), keeps };
         redis.resume();
         redis
     }
@@ -207,7 +217,7 @@ impl Redis {
     pub fn resume(&mut self) {
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
-            .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
+            .args(["--appendonly", if self.keeps { "yes" } else { "no" }, "--appendfsync", "always", "--dir"])
             .arg(self.dir.path())
             .stdout(Stdio::null())
             .spawn()

@@ -468,3 +468,59 @@ fn a_pin_goes_when_its_product_leaves_the_bag() {
     assert_eq!(heard[0].1["type"], "products.changed");
     assert_eq!(heard[1].1["pin"], Value::Null);
 }
+
+#[test]
+fn an_order_never_goes_back() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    play.join(2, viewer("host", Role::Host));
+    let moved = |state| Input::OrderMoved { order: order(state), hold: None };
+    for state in [OrderState::Paying, OrderState::Sold] {
+        assert!(!play.input(moved(state)).is_empty());
+    }
+    for stale in [OrderState::Paying, OrderState::Expired] {
+        assert_eq!(play.input(moved(stale)), [], "{stale:?}");
+    }
+    let answer =
+        Ok(CheckedOut { order: order(OrderState::Paying), pay_url: "/".into(), deadline: UnixMillis(9) });
+    let late = Input::CheckedOut { member: MemberId(1), id: 7, sale: "sale_1".parse().unwrap(), answer };
+    assert_eq!(play.input(late).len(), 1, "the reply and nothing to the host");
+    assert!(!play.input(moved(OrderState::Sold)).iter().any(|output| matches!(output, Output::OrderNews(_))));
+    assert_eq!(play.stage.totals.orders, 1);
+}
+
+#[test]
+fn a_gate_that_lost_a_sale_is_told_of_it_again() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    let outputs = play.ask(1, hold("k"));
+    let [Output::Ask { sale, then, .. }] = &outputs[..] else { panic!("{outputs:?}") };
+    let answer = Ok(applied(play.now, 0, (0, 0, 0), vec![Outcome::Refused(Refusal::UnknownSale)]));
+    let outputs = play.input(Input::Applied { sale: sale.clone(), answer, then: vec![then.clone()] });
+    assert_eq!(error_code(&outputs), "unavailable");
+    assert!(outputs.iter().any(|output| matches!(output, Output::TellGate(told) if told.id == *sale)));
+}
+
+#[test]
+fn strangers_leave_when_a_live_becomes_private() {
+    let mut play = Play::new();
+    play.join(1, None);
+    play.join(2, viewer("ann", Role::Viewer));
+    let record = LiveRecord { public: false, ..play.stage.record.clone() };
+    let outputs = play.input(Input::Record(record));
+    assert!(outputs.contains(&Output::End(MemberId(1))));
+    assert!(!outputs.contains(&Output::End(MemberId(2))));
+}
+
+#[test]
+fn a_shopper_who_asks_too_often_waits() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    for n in 0..SHOPPING.burst {
+        assert!(matches!(&play.ask(1, hold(&n.to_string()))[..], [Output::Ask { .. }]));
+    }
+    let refused = play.ask(1, hold("more"));
+    assert_eq!(error_code(&refused), "rate_limited");
+    play.now = play.now.after(SHOPPING.every);
+    assert!(matches!(&play.ask(1, hold("more"))[..], [Output::Ask { .. }]));
+}
