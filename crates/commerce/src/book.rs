@@ -23,15 +23,16 @@ use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Applied, Counts, Op, Outcome, Refusal, Released, SaleTerms, Standing, TermsError, sale::MAX_STOCK,
+    Applied, Counts, Op, Outcome, Refusal, Released, SaleTerms, Standing, TermsError,
+    sale::{MAX_PER_BUYER, MAX_STOCK},
 };
 
 /// The most due holds that one call releases. It bounds how long a call may keep a store from its other callers.
 pub const MAX_SWEEP: usize = 1024;
 /// A call that changes nothing writes the clock down where it is this much ahead of what was written last.
 pub const CLOCK_MARK_MS: u64 = 1_000;
-/// The most holds that [`SaleBook::standing`] tells; of more, the oldest.
-pub const MAX_STANDING: usize = 100;
+/// The most holds that [`SaleBook::standing`] tells: all of a buyer's, since no sale allows one buyer more units.
+pub const MAX_STANDING: usize = MAX_PER_BUYER as usize;
 /// The most holds in one piece of a [`SaleBook::snapshot`].
 pub const SNAPSHOT_PIECE: usize = 1_000;
 
@@ -94,6 +95,22 @@ pub struct HoldRecord {
     /// Whether it was released and its units were taken again when the money came.
     #[serde(default)]
     pub retaken: bool,
+}
+
+/// What was sold before this book began, as one hold of nobody's: it is written down and counted like any other. Ids
+/// derived from a request never look like these.
+fn sold_before(sold: u32, made: u64, now: UnixMillis) -> HoldRecord {
+    HoldRecord {
+        hold: "sold-before".parse().expect("letters and a dash are an id"),
+        buyer: "sold-before".parse().expect("letters and a dash are an id"),
+        quantity: sold,
+        made,
+        state: HoldState::Sold,
+        deadline: now,
+        order: None,
+        extended: false,
+        retaken: false,
+    }
 }
 
 impl HoldRecord {
@@ -217,8 +234,14 @@ impl SaleBook {
         Self::default()
     }
 
-    /// Makes the sale known; of a known sale, changes `opens_at` and `closes_at` only. Releases nothing.
-    pub fn put_terms(&mut self, terms: &SaleTerms, now: UnixMillis) -> Result<Applied, TermsError> {
+    /// Makes the sale known, with `sold` units sold before (by a gate that has lost it); of a known sale, changes
+    /// `opens_at` and `closes_at` only. Releases nothing.
+    pub fn put_terms(
+        &mut self,
+        terms: &SaleTerms,
+        sold: u32,
+        now: UnixMillis,
+    ) -> Result<Applied, TermsError> {
         terms.check_bounds()?;
         let (now, before) = self.begin(now);
         let wanted = match &self.terms {
@@ -227,10 +250,14 @@ impl SaleBook {
                 SaleTerms { opens_at: terms.opens_at, closes_at: terms.closes_at, ..known.clone() }
             }
         };
+        let is_new = self.terms.is_none();
         if self.terms.as_ref() != Some(&wanted) {
             self.terms = Some(wanted);
             self.changed.terms = true;
             self.sequence += 1;
+        }
+        if is_new && sold > 0 {
+            self.change_hold(sold_before(sold.min(terms.stock), self.sequence, now));
         }
         self.end(now, before);
         Ok(self.report(now, Vec::new(), Vec::new()))

@@ -207,12 +207,15 @@ pub enum GateError {
 
 /// Stock and holds of every live.
 pub trait Gate: Send + Sync + 'static {
-    /// Makes a sale known, or changes the times of a known one (stock and limits of a known sale stay). Idempotent.
+    /// Makes a sale known, or changes the times of a known one (stock, limits and counts of a known sale stay).
+    /// Idempotent. `sold` is what the ledger has sold of it: a gate that does not know the sale, perhaps because it has
+    /// lost it, starts with so many sold; one that knows it ignores the number.
     fn put_sale<'a>(
         &'a self,
         live: &'a LiveRef,
         sale: &'a SaleId,
         terms: &'a SaleTerms,
+        sold: u32,
     ) -> BoxFuture<'a, Result<Applied, GateError>>;
 
     /// Carries out `ops` on one sale in order, atomically as a whole. An empty slice sweeps due holds and reports.

@@ -93,8 +93,19 @@ pub struct Order {
     pub order: NewOrder,
     /// Where it stands.
     pub state: OrderState,
-    /// When it came there.
+    /// The first payment that arrived for it, whatever became of the order. Money of any other event goes back.
+    pub paid: Option<Paid>,
+    /// When it came to its state.
     pub updated_at: UnixMillis,
+}
+
+/// Money that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paid {
+    /// The provider's event that said so.
+    pub event: String,
+    /// How much.
+    pub amount: Money,
 }
 
 /// A provider's callback, recorded before it is answered.
@@ -156,6 +167,9 @@ pub trait Ledger: Send + Sync + 'static {
     fn put_live<'a>(&'a self, live: &'a LiveRecord) -> Answer<'a, LiveRecord>;
     /// The live, if there is one.
     fn live<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Option<LiveRecord>>;
+    /// Lives of all merchants that somebody must look after although nobody may come: with a sale that closes after `now`,
+    /// or an order in Paying or RefundDue. At most `limit`.
+    fn unsettled_lives(&self, now: UnixMillis, limit: u32) -> Answer<'_, Vec<LiveRecord>>;
     /// A merchant's lives, newest first, at most `limit`.
     fn lives<'a>(&'a self, merchant: &'a MerchantId, limit: u32) -> Answer<'a, Vec<LiveRecord>>;
 
@@ -170,6 +184,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Writes a sale down; the same id again changes its times only.
     fn put_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, ()>;
+    /// Units of a sale that the ledger has sold: what a gate that has lost the sale must start from.
+    fn sold_units<'a>(&'a self, sale: &'a SaleId) -> Answer<'a, u32>;
     /// A live's sales that close after `after`, or still have unfinished orders; by opening time.
     fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>>;
 
@@ -191,6 +207,10 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> Answer<'a, Vec<Order>>;
     /// Sums of a live's SOLD orders.
     fn totals<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Totals>;
+
+    /// Writes down that money arrived for an order, unless that was written down before, and returns the order: its
+    /// `paid` is the first event's.
+    fn record_paid<'a>(&'a self, order: &'a OrderId, paid: &'a Paid) -> Answer<'a, Order>;
 
     /// Moves an order and, for `Sold`, counts its units against the sale's stock, in one transaction that a constraint
     /// keeps from overselling (`Conflict`). Idempotent; allowed are Paying|Expired → Sold|RefundDue, Paying → Expired,

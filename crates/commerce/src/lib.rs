@@ -19,7 +19,8 @@ pub use gate::{
     Applied, BoxFuture, Counts, Gate, GateError, LiveRef, Op, Outcome, Refusal, Released, Standing,
 };
 pub use ledger::{
-    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Product, Totals,
+    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Paid, Product,
+    Totals,
 };
 pub use payment::{
     PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// The most units one sale may have. Bounds the arithmetic of every gate, Lua's doubles included.
 pub const MAX_STOCK: u32 = 10_000_000;
+/// The most units a new sale may allow one buyer, and so the most holds a buyer can have standing in it.
+pub const MAX_PER_BUYER: u32 = 100;
 /// The shortest and the longest time a hold may be given, in milliseconds.
 pub const HOLD_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
 
@@ -38,6 +40,9 @@ pub enum TermsError {
         /// What was given.
         given: UnixMillis,
     },
+    /// One buyer could have too many units.
+    #[error("per_buyer must be 1 to {MAX_PER_BUYER} units, not {0}")]
+    PerBuyer(u32),
     /// The sale would close before it opens.
     #[error("closes_at must be later than opens_at ({opens_at:?}), not {closes_at:?}")]
     NeverOpen {
@@ -69,7 +74,10 @@ impl SaleTerms {
     /// Checks the terms of a new sale.
     pub fn validate(&self) -> Result<(), TermsError> {
         self.check_bounds()?;
-        let &Self { opens_at, closes_at, .. } = self;
+        let &Self { per_buyer, opens_at, closes_at, .. } = self;
+        if per_buyer > MAX_PER_BUYER {
+            return Err(TermsError::PerBuyer(per_buyer));
+        }
         if closes_at <= opens_at {
             return Err(TermsError::NeverOpen { opens_at, closes_at });
         }

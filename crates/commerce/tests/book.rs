@@ -33,7 +33,7 @@ fn terms(stock: u32, per_buyer: u32) -> SaleTerms {
 impl Shop {
     fn open(stock: u32, per_buyer: u32) -> Self {
         let mut book = SaleBook::new();
-        book.put_terms(&terms(stock, per_buyer), START).unwrap();
+        book.put_terms(&terms(stock, per_buyer), 0, START).unwrap();
         Self { book, now: START }
     }
 
@@ -197,7 +197,7 @@ fn the_sale_opens_and_closes_by_the_books_clock() {
     assert_eq!(book.apply(&[op("h1")], START).counts, Counts::default());
 
     let terms = SaleTerms { opens_at: at(1_000), closes_at: at(2_000), ..terms(5, 5) };
-    book.put_terms(&terms, START).unwrap();
+    book.put_terms(&terms, 0, START).unwrap();
     let mut ask = |hold: &str, ms| book.apply(&[op(hold)], at(ms)).outcomes.remove(0);
     assert_eq!(ask("h1", 999), Outcome::Refused(Refusal::NotOpen { opens_at: at(1_000) }));
     assert!(matches!(ask("h1", 1_000), Outcome::Held { .. }));
@@ -213,13 +213,13 @@ fn the_sale_opens_and_closes_by_the_books_clock() {
 fn a_known_sale_changes_its_times_only() {
     let mut shop = Shop::open(5, 1);
     let other = SaleTerms { closes_at: START, per_buyer: 4, hold_ms: 1_000, ..terms(50, 4) };
-    let put = shop.book.put_terms(&other, START).unwrap();
+    let put = shop.book.put_terms(&other, 0, START).unwrap();
     assert_eq!((put.counts.available, put.sequence), (5, 2));
     assert_eq!(shop.hold("h1", "ann", 1), Outcome::Refused(Refusal::Closed));
-    assert_eq!(shop.book.put_terms(&other, START).unwrap().sequence, 2);
+    assert_eq!(shop.book.put_terms(&other, 0, START).unwrap().sequence, 2);
     assert_eq!(shop.book.change(), None);
     let again = SaleTerms { closes_at: at(50), ..other };
-    shop.book.put_terms(&again, START).unwrap();
+    shop.book.put_terms(&again, 0, START).unwrap();
     assert_eq!(shop.hold("h1", "ann", 1), Outcome::Held { deadline: at(10_000) });
     assert_eq!(shop.hold("h2", "ann", 1), Outcome::Refused(Refusal::BuyerLimit { per_buyer: 1 }));
 }
@@ -463,7 +463,7 @@ fn no_sequence_of_steps_breaks_an_invariant() {
                 }
                 Step::Put(wanted) => {
                     terms.get_or_insert(wanted.clone());
-                    book.put_terms(&wanted, now).unwrap()
+                    book.put_terms(&wanted, 0, now).unwrap()
                 }
                 Step::Apply(ops) => book.apply(&ops, now),
             };

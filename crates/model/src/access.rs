@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BuyerId, MerchantId};
+use crate::{BuyerId, MerchantId, UnixMillis};
 
 /// What a token permits. Roles include each other: a host may do all that a moderator may, a moderator all that a
 /// viewer may.
@@ -44,6 +44,8 @@ pub struct Viewer {
     pub name: String,
     /// What they may do in this live.
     pub role: Role,
+    /// Until when the token is valid; what is done with it ends then.
+    pub expires_at: UnixMillis,
     /// Whose token it is: nothing of another merchant is visible through it.
     pub merchant: MerchantId,
 }

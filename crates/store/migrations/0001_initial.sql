@@ -79,6 +79,10 @@ CREATE TABLE orders (
     state            TEXT   NOT NULL CHECK (state IN ('paying', 'sold', 'expired', 'refund_due', 'refunded')),
     created_at       BIGINT NOT NULL,
     updated_at       BIGINT NOT NULL,
+    -- The first money that arrived for it: the provider's event, and how much.
+    paid_event       TEXT,
+    paid_minor       BIGINT,
+    paid_currency    TEXT,
     UNIQUE (merchant_id, id),
     FOREIGN KEY (merchant_id, live_id, sale_id) REFERENCES sales (merchant_id, live_id, id),
     FOREIGN KEY (merchant_id, product_id) REFERENCES products (merchant_id, id)

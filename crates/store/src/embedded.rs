@@ -67,7 +67,7 @@ struct Call {
 }
 
 enum Ask {
-    Put(SaleTerms, Answer<Applied>),
+    Put(SaleTerms, u32, Answer<Applied>),
     Apply(Vec<Op>, Answer<Applied>),
     Standing(BuyerId, Answer<Vec<Standing>>),
 }
@@ -77,7 +77,7 @@ type Answer<T> = oneshot::Sender<Result<T, GateError>>;
 impl Ask {
     fn refuse(self, error: GateError) {
         match self {
-            Ask::Put(_, answer) | Ask::Apply(_, answer) => send(answer, Err(error)),
+            Ask::Put(_, _, answer) | Ask::Apply(_, answer) => send(answer, Err(error)),
             Ask::Standing(_, answer) => send(answer, Err(error)),
         }
     }
@@ -172,8 +172,9 @@ impl Gate for EmbeddedGate {
         live: &'a LiveRef,
         sale: &'a SaleId,
         terms: &'a SaleTerms,
+        sold: u32,
     ) -> BoxFuture<'a, Result<Applied, GateError>> {
-        Box::pin(self.call(live, sale, |answer| Ask::Put(terms.clone(), answer)))
+        Box::pin(self.call(live, sale, move |answer| Ask::Put(terms.clone(), sold, answer)))
     }
 
     fn apply<'a>(
@@ -317,7 +318,9 @@ fn gather(
     while let Some(Call { live, sale, ask }) = next {
         let key = (live, sale);
         pending.push(match ask {
-            Ask::Put(terms, answer) => Pending::Applied(answer, put(&key, &terms, books, clock())),
+            Ask::Put(terms, sold, answer) => {
+                Pending::Applied(answer, put(&key, &terms, sold, books, clock()))
+            }
             Ask::Apply(ops, answer) => {
                 let applied = match books.get_mut(&key) {
                     Some(book) => book.apply(&ops, clock()),
@@ -345,11 +348,12 @@ fn gather(
 fn put(
     key: &(LiveRef, SaleId),
     terms: &SaleTerms,
+    sold: u32,
     books: &mut Books,
     now: UnixMillis,
 ) -> Result<Applied, GateError> {
     let defect =
         |error: TermsError| GateError::Corrupt(format!("the sale's terms were not validated: {error}"));
     terms.check_bounds().map_err(defect)?;
-    books.entry(key.clone()).or_default().put_terms(terms, now).map_err(defect)
+    books.entry(key.clone()).or_default().put_terms(terms, sold, now).map_err(defect)
 }

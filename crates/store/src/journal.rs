@@ -283,7 +283,7 @@ mod tests {
         };
         let (live, sale) = key();
         let book = books.entry(key()).or_default();
-        book.put_terms(&terms, UnixMillis(5)).unwrap();
+        book.put_terms(&terms, 0, UnixMillis(5)).unwrap();
         let mut group = Group::default();
         group.push(&live, &sale, book.change().unwrap());
         group

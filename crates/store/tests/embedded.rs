@@ -71,7 +71,7 @@ async fn several_groups() -> (Vec<u8>, Vec<(usize, Applied)>) {
     let dir = TempDir::new();
     let gate = open(dir.path()).unwrap();
     let mut acknowledged = vec![];
-    let put = gate.put_sale(&live(), &sale(), &terms(10)).await.unwrap();
+    let put = gate.put_sale(&live(), &sale(), &terms(10), 0).await.unwrap();
     acknowledged.push((journal(dir.path()).len(), put));
     let order = || "order_1".parse().unwrap();
     for ops in [
@@ -146,7 +146,7 @@ async fn damage_before_a_whole_group_is_an_error_and_changes_nothing() {
 async fn opening_rewrites_the_journal_and_keeps_every_hold() {
     let dir = TempDir::new();
     let gate = open(dir.path()).unwrap();
-    gate.put_sale(&live(), &sale(), &terms(2_500)).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(2_500), 0).await.unwrap();
     for numbers in (0..2_500).collect::<Vec<u64>>().chunks(500) {
         apply(&gate, &numbers.iter().map(|number| hold(*number)).collect::<Vec<_>>()).await.unwrap();
     }
@@ -183,7 +183,7 @@ async fn a_half_written_snapshot_is_ignored() {
 async fn the_clock_does_not_go_back_over_a_restart() {
     let (dir, clock) = (TempDir::new(), TestClock::at(START));
     let gate = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
-    gate.put_sale(&live(), &sale(), &terms(1)).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(1), 0).await.unwrap();
     let later = UnixMillis(START.0 + 30_000);
     clock.set(later);
     apply(&gate, &[hold(1)]).await.unwrap();
@@ -217,7 +217,7 @@ async fn what_is_not_a_journal_is_not_overwritten() {
 async fn calls_at_once_share_their_syncs() {
     let dir = TempDir::new();
     let gate = Arc::new(open(dir.path()).unwrap());
-    gate.put_sale(&live(), &sale(), &terms(4_000)).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(4_000), 0).await.unwrap();
     let calls = (0..4_000).map(|number| {
         let gate = gate.clone();
         tokio::spawn(async move { apply(&gate, &[hold(number)]).await.unwrap() })
@@ -245,7 +245,7 @@ fn child(test: &str, dir: &Path, shell: &str) -> Command {
 async fn child_that_holds_until_it_is_killed() {
     let Some(dir) = env::var_os("HAUL_TEST_DIR") else { return };
     let gate = open(Path::new(&dir)).unwrap();
-    gate.put_sale(&live(), &sale(), &terms(1_000_000)).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(1_000_000), 0).await.unwrap();
     for number in 0.. {
         apply(&gate, &[hold(number)]).await.unwrap();
         println!("\nacknowledged {number}");
@@ -282,7 +282,7 @@ async fn child_that_fills_its_disk() {
     let Some(dir) = env::var_os("HAUL_TEST_DIR") else { return };
     let clock = TestClock::at(START);
     let gate = EmbeddedGate::open(Path::new(&dir), clock.read()).unwrap();
-    gate.put_sale(&live(), &sale(), &terms(10)).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(10), 0).await.unwrap();
     apply(&gate, &[hold(1)]).await.unwrap();
     let order = || "order_1".parse().unwrap();
     let start = || Op::StartPayment { hold: hold_id(1), buyer: "ann".parse().unwrap(), order: order() };

@@ -5,7 +5,7 @@
 mod support;
 
 use haul_commerce::{
-    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, OrderState, PaymentEvent,
+    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, OrderState, Paid, PaymentEvent,
     PaymentEventKind, Product, Sale, SaleTerms, Totals, order_id, payment_id,
 };
 use haul_model::{HoldId, LiveId, Money, SaleId, UnixMillis};
@@ -450,4 +450,41 @@ async fn other_databases_are_refused_with_what_to_do() {
         .unwrap();
     let error = SqlLedger::open(&format!("sqlite://{}", file.display())).await.unwrap_err();
     assert!(matches!(error, OpenError::Ledger { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_first_money_for_an_order_is_remembered() {
+    let ledger = ledger().await;
+    let order = ledger.start_order(&order(1, "ann", 1)).await.unwrap();
+    assert_eq!(order.paid, None);
+    let paid = |event: &str, amount| Paid { event: event.to_owned(), amount: money(amount) };
+    for (event, amount) in [("first", 5), ("second", 7), ("first", 5)] {
+        let found = ledger.record_paid(&order.order.id, &paid(event, amount)).await.unwrap();
+        assert_eq!(found.paid, Some(paid("first", 5)));
+    }
+    let moved = ledger.move_order(&order.order.id, OrderState::RefundDue, NOW).await.unwrap();
+    assert_eq!(moved.paid, Some(paid("first", 5)));
+    let unknown = ledger.record_paid(&"order_none".parse().unwrap(), &paid("x", 1)).await;
+    assert!(matches!(unknown, Err(LedgerError::NotFound(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn what_was_sold_and_which_lives_are_unsettled_is_known() {
+    let ledger = ledger().await;
+    let sale_1 = "sale_1".parse().unwrap();
+    assert_eq!(ledger.sold_units(&sale_1).await, Ok(0));
+    let order = ledger.start_order(&order(1, "ann", 2)).await.unwrap();
+    ledger.ensure_live(&live("quiet")).await.unwrap();
+    let long_after = UnixMillis(NOW.0 + 86_400_000);
+    let unsettled = async |now| -> Vec<String> {
+        let lives = ledger.unsettled_lives(now, 10).await.unwrap();
+        lives.iter().map(|live| live.id.to_string()).collect()
+    };
+    assert_eq!(unsettled(NOW).await, ["demo"], "its sale is open");
+    assert_eq!(unsettled(long_after).await, ["demo"], "its order is being paid");
+    ledger.move_order(&order.order.id, OrderState::Sold, NOW).await.unwrap();
+    assert_eq!(unsettled(long_after).await, [""; 0]);
+    assert_eq!(ledger.sold_units(&sale_1).await, Ok(2));
+    let unknown = ledger.sold_units(&"sale_none".parse().unwrap()).await;
+    assert!(matches!(unknown, Err(LedgerError::NotFound(_))), "{unknown:?}");
 }

@@ -29,7 +29,7 @@ async fn open_sale(gate: &RedisGate, live: &LiveRef) -> Applied {
         opens_at: now,
         closes_at: UnixMillis(now.0 + 86_400_000),
     };
-    gate.put_sale(live, &sale(), &terms).await.unwrap()
+    gate.put_sale(live, &sale(), &terms, 0).await.unwrap()
 }
 
 /// Asks until Redis answers again; a process is being waited for.

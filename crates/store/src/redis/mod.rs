@@ -176,6 +176,7 @@ impl Gate for RedisGate {
         live: &'a LiveRef,
         sale: &'a SaleId,
         terms: &'a SaleTerms,
+        sold: u32,
     ) -> BoxFuture<'a, Result<Applied, GateError>> {
         Box::pin(async move {
             terms.check_bounds().map_err(|error| {
@@ -189,7 +190,8 @@ impl Gate for RedisGate {
                 .arg(terms.hold_ms)
                 .arg(terms.pay_ms)
                 .arg(terms.opens_at.0)
-                .arg(terms.closes_at.0);
+                .arg(terms.closes_at.0)
+                .arg(sold.min(terms.stock));
             self.read_applied(self.link.call(run).await?, 0)
         })
     }

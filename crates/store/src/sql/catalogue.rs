@@ -1,7 +1,7 @@
 //! Lives, products, bags and sales.
 
 use haul_commerce::{LedgerError, LiveRecord, Product, Sale};
-use haul_model::{LiveId, MerchantId, ProductId, UnixMillis};
+use haul_model::{LiveId, MerchantId, ProductId, SaleId, UnixMillis};
 
 use super::{
     SqlLedger, failure,
@@ -70,6 +70,35 @@ impl SqlLedger {
             .fetch_all(&self.read)
             .await
             .map_err(failure)
+    }
+
+    pub(super) async fn unsettled_lives(
+        &self,
+        now: UnixMillis,
+        limit: u32,
+    ) -> Result<Vec<LiveRecord>, LedgerError> {
+        sqlx::query(
+            "SELECT * FROM lives
+             WHERE id IN (SELECT live_id FROM sales WHERE closes_at > $1)
+                OR id IN (SELECT live_id FROM orders WHERE state IN ('paying', 'refund_due'))
+             ORDER BY created_at DESC, id DESC LIMIT $2",
+        )
+        .bind(sql(now.0))
+        .bind(limit)
+        .try_map(|row| row::live(&row))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)
+    }
+
+    pub(super) async fn sold_units(&self, sale: &SaleId) -> Result<u32, LedgerError> {
+        sqlx::query("SELECT sold FROM sales WHERE id = $1")
+            .bind(sale.as_str())
+            .try_map(|row| row::number(&row, "sold"))
+            .fetch_optional(&self.read)
+            .await
+            .map_err(failure)?
+            .ok_or_else(|| LedgerError::NotFound(format!("the sale {sale}")))
     }
 
     pub(super) async fn put_product(&self, product: &Product) -> Result<(), LedgerError> {

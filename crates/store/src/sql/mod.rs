@@ -11,10 +11,10 @@ mod row;
 use std::{fs, path::Path, time::Duration};
 
 use haul_commerce::{
-    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Product, Sale,
-    Totals, ledger::Answer,
+    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Paid, Product,
+    Sale, Totals, ledger::Answer,
 };
-use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, ProductId, UnixMillis};
+use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis};
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
     error::ErrorKind,
@@ -136,6 +136,10 @@ impl Ledger for SqlLedger {
         Box::pin(self.lives(merchant, limit))
     }
 
+    fn unsettled_lives(&self, now: UnixMillis, limit: u32) -> Answer<'_, Vec<LiveRecord>> {
+        Box::pin(self.unsettled_lives(now, limit))
+    }
+
     fn put_product<'a>(&'a self, product: &'a Product) -> Answer<'a, ()> {
         Box::pin(self.put_product(product))
     }
@@ -154,6 +158,10 @@ impl Ledger for SqlLedger {
 
     fn put_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, ()> {
         Box::pin(self.put_sale(sale))
+    }
+
+    fn sold_units<'a>(&'a self, sale: &'a SaleId) -> Answer<'a, u32> {
+        Box::pin(self.sold_units(sale))
     }
 
     fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>> {
@@ -192,6 +200,10 @@ impl Ledger for SqlLedger {
 
     fn totals<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Totals> {
         Box::pin(self.totals(live))
+    }
+
+    fn record_paid<'a>(&'a self, order: &'a OrderId, paid: &'a Paid) -> Answer<'a, Order> {
+        Box::pin(self.record_paid(order, paid))
     }
 
     fn move_order<'a>(&'a self, order: &'a OrderId, to: OrderState, at: UnixMillis) -> Answer<'a, Order> {
@@ -248,7 +260,8 @@ mod tests {
             "INSERT INTO products VALUES ('main', 'lamp', '', '', '', 100, 'EUR')",
             "INSERT INTO sales VALUES ('main', 'demo', 's', 'lamp', 100, 'EUR', 5, 0, 1, 1000, 1000, 1, 2)",
             "INSERT INTO orders VALUES
-                 ('o', 'main', 'demo', 's', 'lamp', 'h', 'p', 'sandbox', 'ann', '', 1, 100, 100, 'EUR', 'paying', 1, 1)",
+                 ('o', 'main', 'demo', 's', 'lamp', 'h', 'p', 'sandbox', 'ann', '', 1, 100, 100, 'EUR', 'paying', 1, 1,
+                  NULL, NULL, NULL)",
         ] {
             sqlx::query(statement).execute(&ledger.write).await.unwrap();
         }

@@ -1,6 +1,6 @@
 //! Orders, their events, and providers' callbacks.
 
-use haul_commerce::{Callback, CallbackState, LedgerError, NewOrder, Order, OrderState, Totals};
+use haul_commerce::{Callback, CallbackState, LedgerError, NewOrder, Order, OrderState, Paid, Totals};
 use haul_model::{BuyerId, LiveId, OrderId, PaymentId, UnixMillis};
 use sqlx::{Row, Sqlite, Transaction};
 
@@ -149,6 +149,21 @@ impl SqlLedger {
         Ok(totals)
     }
 
+    pub(super) async fn record_paid(&self, order: &OrderId, paid: &Paid) -> Result<Order, LedgerError> {
+        sqlx::query(
+            "UPDATE orders SET paid_event = $1, paid_minor = $2, paid_currency = $3
+             WHERE id = $4 AND paid_event IS NULL",
+        )
+        .bind(&paid.event)
+        .bind(paid.amount.amount_minor)
+        .bind(paid.amount.currency.code())
+        .bind(order.as_str())
+        .execute(&self.write)
+        .await
+        .map_err(failure)?;
+        self.order(order).await?.ok_or_else(|| LedgerError::NotFound(format!("the order {order}")))
+    }
+
     pub(super) async fn move_order(
         &self,
         order: &OrderId,
@@ -185,7 +200,7 @@ impl SqlLedger {
         if moved.rows_affected() != 1 {
             return Err(LedgerError::Unavailable(format!("the order {order} was moved at the same time")));
         }
-        let Order { order, .. } = found;
+        let Order { order, paid, .. } = found;
         if to == OrderState::Sold {
             // The constraint no_oversell stands behind this.
             sqlx::query(
@@ -201,7 +216,7 @@ impl SqlLedger {
         }
         add_event(&mut change, &order, to, at).await?;
         change.commit().await.map_err(failure)?;
-        Ok(Order { order, state: to, updated_at: at })
+        Ok(Order { order, state: to, paid, updated_at: at })
     }
 
     pub(super) async fn record_callback(&self, callback: &Callback) -> Result<CallbackState, LedgerError> {

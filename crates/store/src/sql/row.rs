@@ -3,7 +3,7 @@
 use std::{error::Error, str::FromStr};
 
 use haul_commerce::{
-    Callback, LiveRecord, NewOrder, Order, OrderState, PaymentEvent, PaymentEventKind, Product, Sale,
+    Callback, LiveRecord, NewOrder, Order, OrderState, Paid, PaymentEvent, PaymentEventKind, Product, Sale,
     SaleTerms,
 };
 use haul_model::{Money, UnixMillis};
@@ -69,8 +69,15 @@ pub(super) fn order(row: &SqliteRow) -> Read<Order> {
             created_at: time(row, "created_at")?,
         },
         state: order_state(row, "state")?,
+        paid: paid(row)?,
         updated_at: time(row, "updated_at")?,
     })
+}
+
+fn paid(row: &SqliteRow) -> Read<Option<Paid>> {
+    let Some(event) = row.try_get("paid_event")? else { return Ok(None) };
+    let amount = Money { amount_minor: row.try_get("paid_minor")?, currency: parsed(row, "paid_currency")? };
+    Ok(Some(Paid { event, amount }))
 }
 
 pub(super) fn callback(row: &SqliteRow) -> Read<Callback> {
