@@ -307,7 +307,7 @@ fn asyncapi() -> Value {
             "description": format!(
                 "One websocket a viewer, subprotocol `{SUBPROTOCOL}`, JSON text messages. A request has a number \
                  `id` and a `type` and gets one message of `type` reply (its `result`) or error, with the same \
-                 `id`. Events have a `type`, and the `epoch` and `offset` to resume from."
+                 `id`. Events have a `type` and an `epoch`; the numbered ones have the `offset` to resume from."
             ),
         },
         "channels": {

@@ -9,8 +9,9 @@ use haul_model::{HoldId, OrderId, SaleId};
 
 use crate::Line;
 
-/// Bytes one reader may have waiting; more closes the connection. With 10,000 slow readers this is what they cost.
-pub const MAX_BYTES: usize = 256 * 1024;
+/// Bytes one reader may have waiting; more closes the connection. The largest snapshot fits, with room for what comes
+/// while it is sent. 10,000 readers who don't read cost 5 GB, until they are closed.
+pub const MAX_BYTES: usize = 512 * 1024;
 /// Replies one reader may have waiting; more closes the connection: a client that asks and never reads.
 pub const MAX_REPLIES: usize = 256;
 /// Chat lines one reader may have waiting; more drops the oldest, counted.

@@ -95,7 +95,7 @@ impl Room {
     /// Gives an event the next offset, and keeps it for those who come back.
     pub fn record(&mut self, event: &Event) -> Line {
         self.offset += 1;
-        let line = self.line(event);
+        let line = Line::from(encode_event(&self.epoch, Some(self.offset), event));
         self.history_bytes += line.len();
         self.history.push_back(line.clone());
         while self.history.len() > MAX_HISTORY || self.history_bytes > MAX_HISTORY_BYTES {
@@ -107,9 +107,10 @@ impl Room {
         line
     }
 
-    /// An event for one reader, or one of which only the latest matters: it has no offset of its own.
+    /// An event for one reader, or one of which only the latest matters: it has no offset, since it may overtake those
+    /// that have one.
     pub fn line(&self, event: &Event) -> Line {
-        encode_event(&self.epoch, self.offset, event).into()
+        encode_event(&self.epoch, None, event).into()
     }
 
     /// What somebody who had read up to `position` has missed: nothing but those lines, oldest first. `None` where that
@@ -139,7 +140,13 @@ mod tests {
 
     fn viewer(id: &str) -> Viewer {
         let id: BuyerId = id.parse().unwrap();
-        Viewer { name: id.to_string(), id, role: Role::Viewer, merchant: haul_model::MerchantId::main() }
+        Viewer {
+            name: id.to_string(),
+            id,
+            role: Role::Viewer,
+            expires_at: UnixMillis(u64::MAX),
+            merchant: haul_model::MerchantId::main(),
+        }
     }
 
     fn room() -> Room {
@@ -190,6 +197,16 @@ mod tests {
         assert_eq!(room.missed(&at("e0", 3)), None, "another epoch");
         assert_eq!(room.missed(&at("e1", 4)), None, "a future that never was");
         assert_eq!(room.missed(&at("e1", u64::MAX)), None);
+    }
+
+    #[test]
+    fn a_line_that_may_overtake_others_does_not_say_where_its_reader_stands() {
+        let mut room = room();
+        let numbered = room.set_pin(None);
+        let unnumbered = room.line(&Event::ViewersChanged { viewers: 3 });
+        let has_offset = |line: &Line| std::str::from_utf8(line).unwrap().contains(r#""offset":"#);
+        assert!(has_offset(&numbered) && !has_offset(&unnumbered));
+        assert_eq!(room.position(), ("e1", 1), "it takes no place either");
     }
 
     #[test]

@@ -88,22 +88,25 @@ pub enum Event {
 pub struct RoomEvent {
     /// Changes when the live's order starts anew (a restart).
     pub epoch: String,
-    /// Rises by one with each event to everybody. An event to one reader, or one that only the latest of counts,
-    /// carries the offset of the last such event.
-    pub offset: u64,
+    /// The event's place: rises by one with each event that is numbered. Absent from an event to one reader, and from
+    /// one of which only the latest counts: such a line may overtake numbered ones that still wait, and reading it says
+    /// nothing about how far a reader has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// The event as it goes on the wire.
-pub fn encode_event(epoch: &str, offset: u64, event: &Event) -> String {
+/// The event as it goes on the wire; without an offset where it is not numbered.
+pub fn encode_event(epoch: &str, offset: Option<u64>, event: &Event) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
         #[serde(flatten)]
         event: &'a Event,
         epoch: &'a str,
-        offset: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        offset: Option<u64>,
     }
     crate::reply::encode(&Line { event, epoch, offset })
 }
@@ -113,8 +116,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_says_where_it_stands() {
-        let line = encode_event("e1", 9, &Event::ViewersChanged { viewers: 3 });
-        assert_eq!(line, r#"{"type":"viewers.changed","viewers":3,"epoch":"e1","offset":9}"#);
+    fn an_event_says_where_it_stands_if_it_has_a_place() {
+        let line = encode_event("e1", Some(9), &Event::PinChanged { pin: None });
+        assert_eq!(line, r#"{"type":"pin.changed","pin":null,"epoch":"e1","offset":9}"#);
+        let line = encode_event("e1", None, &Event::ViewersChanged { viewers: 3 });
+        assert_eq!(line, r#"{"type":"viewers.changed","viewers":3,"epoch":"e1"}"#);
     }
 }

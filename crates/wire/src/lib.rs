@@ -1,6 +1,7 @@
 //! The channel's messages: what goes over the websocket of a live, subprotocol [`SUBPROTOCOL`], as JSON.
 //!
-//! Requests carry an `id` and get exactly one reply with the same `id`. Events carry the live's `epoch` and `offset`.
+//! Requests carry an `id` and get exactly one reply with the same `id`. Events carry the live's `epoch`, and their
+//! `offset` where they are numbered.
 //! This crate knows shapes and sizes, and no rules.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]

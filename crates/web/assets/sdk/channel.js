@@ -15,9 +15,6 @@ const FINAL_CLOSE = { 4401: "unauthorized", 4403: "forbidden" };
 /** Close codes that ask for more patience than the usual back-off, in milliseconds. */
 const PATIENT_CLOSE = { 4404: 4_000, 4429: 8_000, 4503: 5_000 };
 
-/** Events in the live's order. A snapshot contains those up to its offset; other events carry only the latest state. */
-const ORDERED = new Set(["chat.message", "live.changed", "products.changed", "pin.changed", "sale.changed"]);
-
 /**
  * A connection to a live's channel that keeps itself up.
  *
@@ -201,7 +198,8 @@ export class Channel extends EventTarget {
   }
 
   #onEvent(event) {
-    if (event.epoch !== undefined) {
+    // Only events in the live's order have an offset; the others may overtake them and say nothing about what was read.
+    if (event.offset !== undefined) {
       if (this.#position === null || this.#position.epoch !== event.epoch) this.#snapshotOffset = -1;
       this.#position = { epoch: event.epoch, offset: event.offset };
     }
@@ -209,7 +207,7 @@ export class Channel extends EventTarget {
       this.#notBefore = Date.now() + event.retry_after_ms * (1 + Math.random() * 0.5);
     }
     // While missed events are told again, the snapshot is ahead of them: only what adds up, the chat, is news.
-    const contained = ORDERED.has(event.type) && event.offset <= this.#snapshotOffset;
+    const contained = event.offset !== undefined && event.offset <= this.#snapshotOffset;
     if (contained && event.type !== "chat.message") return;
     this.#tell(event.type, event);
     this.#tell("event", event);

@@ -73,7 +73,8 @@ export class HaulError extends Error {
 export interface ChannelEvents {
   "snapshot": Snapshot;
   "state": { state: Channel["state"]; reason: Channel["reason"] };
-  "event": { type: string; epoch: string; offset: number };
+  /** Every event of the server; `offset` is there on those in the live's order. */
+  "event": { type: string; epoch: string; offset?: number };
   "chat.message": ChatLine;
   "live.changed": { live: LiveView };
   "products.changed": { products: Product[] };
