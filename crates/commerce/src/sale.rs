@@ -145,6 +145,10 @@ mod tests {
                 "per_buyer must be 1 to 10000000 units, not 10000001",
             ),
             (
+                SaleTerms { per_buyer: MAX_PER_BUYER + 1, ..good.clone() },
+                "per_buyer must be 1 to 100 units, not 101",
+            ),
+            (
                 SaleTerms { hold_ms: 999, ..good.clone() },
                 "hold_ms must be 1000 to 3600000 milliseconds, not 999",
             ),
@@ -177,6 +181,22 @@ mod tests {
             closes_at: UnixMillis(1_000),
         };
         assert!(terms.validate().is_err());
+        assert_eq!(terms.check_bounds(), Ok(()));
+    }
+
+    #[test]
+    fn a_sale_made_before_the_limit_on_one_buyer_is_still_carried_on() {
+        let mut terms = SaleTerms {
+            stock: 1_000,
+            per_buyer: MAX_PER_BUYER,
+            hold_ms: 1_000,
+            pay_ms: 1_000,
+            opens_at: UnixMillis(1_000),
+            closes_at: UnixMillis(2_000),
+        };
+        assert_eq!(terms.validate(), Ok(()));
+        terms.per_buyer += 1;
+        assert_eq!(terms.validate(), Err(TermsError::PerBuyer(MAX_PER_BUYER + 1)));
         assert_eq!(terms.check_bounds(), Ok(()));
     }
 }

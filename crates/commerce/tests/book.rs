@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use haul_commerce::{
     Applied, Counts, Op, Outcome, Refusal, Released, SaleBook, SaleTerms, Standing,
     book::{CLOCK_MARK_MS, Change, HoldState, MAX_STANDING, MAX_SWEEP, RestoreError, SNAPSHOT_PIECE},
+    sale::MAX_PER_BUYER,
 };
 use haul_model::{HoldId, OrderId, UnixMillis};
 use random::{START, Shopping, Step};
@@ -398,6 +399,50 @@ fn a_change_that_cannot_be_right_is_refused() {
     let mut oversold = good;
     oversold.holds[0].quantity = 2;
     assert_eq!(shop.book.restore(oversold), Err(RestoreError::Oversold { held: 2, sold: 0, stock: 1 }));
+}
+
+#[test]
+fn a_book_that_begins_again_goes_on_from_what_was_sold() {
+    let mut book = SaleBook::new();
+    let put = book.put_terms(&terms(5, 5), 3, START).unwrap();
+    assert_eq!(put.counts, Counts { available: 2, held: 0, sold: 3 });
+    let mut written = SaleBook::new();
+    written.restore(book.change().unwrap()).unwrap();
+    let again = book.put_terms(&terms(5, 5), 5, START).unwrap();
+    assert_eq!((again.counts, again.sequence), (put.counts, put.sequence), "the sale is known by now");
+    assert_eq!(book.change(), None);
+    let mut copied = SaleBook::new();
+    book.snapshot().for_each(|piece| copied.restore(piece).unwrap());
+    for mut book in [book, written, copied] {
+        let now = book.apply(&[], START);
+        assert_eq!((now.counts, now.sequence), (put.counts, put.sequence));
+        let mut shop = Shop { book, now: START };
+        assert_eq!(shop.hold("h1", "ann", 3), Outcome::Refused(Refusal::NotEnough { available: 2 }));
+        assert!(matches!(shop.hold("h1", "ann", 2), Outcome::Held { .. }));
+        shop.capture("h1");
+        shop.settle("h1");
+        assert_eq!(shop.counts(), (0, 0, 5));
+        assert_eq!(shop.hold("h2", "bob", 1), Outcome::Refused(Refusal::SoldOut));
+    }
+}
+
+#[test]
+fn more_sold_than_there_is_leaves_nothing_to_sell() {
+    let mut book = SaleBook::new();
+    let put = book.put_terms(&terms(5, 5), u32::MAX, START).unwrap();
+    assert_eq!(put.counts, Counts { available: 0, held: 0, sold: 5 });
+}
+
+#[test]
+fn every_hold_that_a_new_sale_allows_one_buyer_is_shown() {
+    let most = MAX_PER_BUYER;
+    assert_eq!(terms(1_000, most).validate(), Ok(()));
+    let mut shop = Shop::open(1_000, most);
+    for number in 0..most {
+        shop.hold(&format!("h{number}"), "ann", 1);
+    }
+    assert!(matches!(shop.hold("more", "ann", 1), Outcome::Refused(Refusal::BuyerLimit { .. })));
+    assert_eq!(shop.book.standing(&"ann".parse().unwrap(), shop.now).len(), most as usize);
 }
 
 /// What must be true of any sale at any time, and what may follow what.

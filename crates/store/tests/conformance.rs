@@ -268,3 +268,31 @@ async fn sales_of_other_lives_and_merchants_are_other_sales() {
         assert!(matches!(answer.outcomes[0], Outcome::Held { .. }), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_gate_that_does_not_know_a_sale_goes_on_from_what_was_sold() {
+    let (gates, _redis, _dir) = both().await;
+    for (name, gate) in gates {
+        let (live, now) = (unique_live(), gate.now().await.unwrap());
+        let terms = SaleTerms {
+            stock: 5,
+            per_buyer: 5,
+            hold_ms: 3_600_000,
+            pay_ms: 3_600_000,
+            opens_at: now,
+            closes_at: UnixMillis(now.0 + 86_400_000),
+        };
+        let put = gate.put_sale(&live, &sale(), &terms, 3).await.unwrap();
+        assert_eq!((put.counts.available, put.counts.held, put.counts.sold), (2, 0, 3), "{name}");
+        let again = gate.put_sale(&live, &sale(), &terms, 5).await.unwrap();
+        assert_eq!((again.counts, again.sequence), (put.counts, put.sequence), "{name}");
+        let ops: Vec<_> = (0..3).map(|key| hold("ann", key, 1)).collect();
+        let applied = gate.apply(&live, &sale(), &ops).await.unwrap();
+        let held = applied.outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Held { .. })).count();
+        assert_eq!(held, 2, "{name}");
+        assert_eq!(applied.outcomes[2], Outcome::Refused(Refusal::NotEnough { available: 0 }), "{name}");
+        let other = "sale_2".parse().unwrap();
+        let put = gate.put_sale(&live, &other, &terms, u32::MAX).await.unwrap();
+        assert_eq!((put.counts.available, put.counts.held, put.counts.sold), (0, 0, 5), "{name}");
+    }
+}

@@ -488,3 +488,36 @@ async fn what_was_sold_and_which_lives_are_unsettled_is_known() {
     let unknown = ledger.sold_units(&"sale_none".parse().unwrap()).await;
     assert!(matches!(unknown, Err(LedgerError::NotFound(_))), "{unknown:?}");
 }
+
+#[tokio::test]
+async fn unsettled_lives_have_a_sale_to_close_or_an_order_to_finish() {
+    let ledger = ledger().await;
+    // A newer live with two sales that go on after the demo's, and a newest one with nothing to do.
+    for (id, after) in [("newer", 1), ("idle", 2)] {
+        let record = LiveRecord { created_at: UnixMillis(NOW.0 + after), ..live(id) };
+        ledger.ensure_live(&record).await.unwrap();
+    }
+    for id in ["sale_2", "sale_3"] {
+        let mut later = Sale { live: "newer".parse().unwrap(), ..sale(id, 5) };
+        later.terms.closes_at = UnixMillis(NOW.0 + 90_000);
+        ledger.put_sale(&later).await.unwrap();
+    }
+    let ids = async |after: u64, limit: u32| {
+        let lives = ledger.unsettled_lives(UnixMillis(NOW.0 + after), limit).await.unwrap();
+        lives.into_iter().map(|live| live.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(0, 10).await, ["newer", "demo"]);
+    assert_eq!(ids(0, 1).await, ["newer"]);
+    assert_eq!(ids(60_000, 10).await, ["newer"]);
+    for number in 1..=2 {
+        ledger.start_order(&order(number, "ann", 1)).await.unwrap();
+    }
+    assert_eq!(ids(59_999, 10).await, ["newer", "demo"], "each once, for whatever reasons");
+    assert_eq!(ids(90_000, 10).await, ["demo"]);
+    let (first, second) = (order(1, "ann", 1).id, order(2, "ann", 1).id);
+    ledger.move_order(&first, OrderState::Sold, NOW).await.unwrap();
+    ledger.move_order(&second, OrderState::RefundDue, NOW).await.unwrap();
+    assert_eq!(ids(90_000, 10).await, ["demo"], "money is to go back");
+    ledger.move_order(&second, OrderState::Refunded, NOW).await.unwrap();
+    assert!(ids(90_000, 10).await.is_empty());
+}

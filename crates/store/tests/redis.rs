@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use haul_commerce::{Applied, Gate, GateError, LiveRef, Op, Outcome, SaleTerms};
+use haul_commerce::{Applied, Gate, GateError, LiveRef, Op, Outcome, Refusal, SaleTerms};
 use haul_model::{SaleId, UnixMillis};
 use haul_store::{OpenError, RedisGate, RedisOptions};
 use support::{TestRedis, free_port, unique_live};
@@ -20,6 +20,11 @@ fn hold(number: u32) -> Op {
 }
 
 async fn open_sale(gate: &RedisGate, live: &LiveRef) -> Applied {
+    put_again(gate, live, 0).await
+}
+
+/// Makes the sale of ten known to a gate that may have lost it.
+async fn put_again(gate: &RedisGate, live: &LiveRef, sold: u32) -> Applied {
     let now = gate.now().await.unwrap();
     let terms = SaleTerms {
         stock: 10,
@@ -29,7 +34,7 @@ async fn open_sale(gate: &RedisGate, live: &LiveRef) -> Applied {
         opens_at: now,
         closes_at: UnixMillis(now.0 + 86_400_000),
     };
-    gate.put_sale(live, &sale(), &terms, 0).await.unwrap()
+    gate.put_sale(live, &sale(), &terms, sold).await.unwrap()
 }
 
 /// Asks until Redis answers again; a process is being waited for.
@@ -86,6 +91,30 @@ async fn a_server_that_goes_away_is_unavailable_and_recovers_by_itself() {
     // The server keeps what it acknowledged, and must be taught the scripts anew.
     let again = when_it_answers(&gate, &live, &[hold(1)]).await;
     assert_eq!((again.outcomes, again.counts), (held.outcomes, held.counts));
+}
+
+#[tokio::test]
+async fn a_server_that_has_lost_a_sale_says_so_and_sells_exactly_the_rest() {
+    let mut redis = TestRedis::forgetful();
+    let (gate, live) = (redis.gate().await, unique_live());
+    open_sale(&gate, &live).await;
+    let order = || "order_1".parse().unwrap();
+    for number in 0..4 {
+        let id = || format!("hold_{number}").parse().unwrap();
+        let capture = Op::Capture { hold: id(), order: order() };
+        let settle = Op::Settle { hold: id(), order: order() };
+        gate.apply(&live, &sale(), &[hold(number), capture, settle]).await.unwrap();
+    }
+    redis.kill();
+    redis.start_again();
+    let lost = when_it_answers(&gate, &live, &[hold(4)]).await;
+    assert_eq!(lost.outcomes, [Outcome::Refused(Refusal::UnknownSale)]);
+    let put = put_again(&gate, &live, 4).await;
+    assert_eq!((put.counts.available, put.counts.held, put.counts.sold), (6, 0, 4));
+    let rest = gate.apply(&live, &sale(), &(4..20).map(hold).collect::<Vec<_>>()).await.unwrap();
+    let held = rest.outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Held { .. })).count();
+    assert_eq!(held, 6);
+    assert_eq!((rest.counts.available, rest.counts.held, rest.counts.sold), (0, 6, 4));
 }
 
 #[tokio::test]

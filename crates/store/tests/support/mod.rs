@@ -80,28 +80,39 @@ pub(crate) struct TestRedis {
     pub(crate) url: String,
     port: u16,
     own: Option<(Child, TempDir)>,
+    /// Whether what it acknowledged is there when it is started again.
+    keeps: bool,
 }
 
 impl TestRedis {
     /// Any server will do.
     pub(crate) fn any() -> Self {
         match env::var("HAUL_TEST_REDIS_URL") {
-            Ok(url) => Self { url, port: 0, own: None },
+            Ok(url) => Self { url, port: 0, own: None, keeps: true },
             Err(_) => Self::own(),
         }
     }
 
     /// A server that may be killed and started again; it keeps what it acknowledged.
     pub(crate) fn own() -> Self {
+        Self::start_one(true)
+    }
+
+    /// A server that writes nothing down: killed and started again, it is empty.
+    pub(crate) fn forgetful() -> Self {
+        Self::start_one(false)
+    }
+
+    fn start_one(keeps: bool) -> Self {
         let dir = TempDir::new();
         // Between looking for a free port and using it, another test may take it.
         let (port, child) = (0..10)
             .find_map(|_| {
                 let port = free_port();
-                start(port, &dir).map(|child| (port, child))
+                start(port, &dir, keeps).map(|child| (port, child))
             })
             .expect("one of ten ports is free");
-        Self { url: format!("redis://127.0.0.1:{port}"), port, own: Some((child, dir)) }
+        Self { url: format!("redis://127.0.0.1:{port}"), port, own: Some((child, dir)), keeps }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -112,7 +123,7 @@ impl TestRedis {
 
     pub(crate) fn start_again(&mut self) {
         let (child, dir) = self.own.as_mut().expect("only an own server is started");
-        *child = start(self.port, dir).expect("the port was this server's before");
+        *child = start(self.port, dir, self.keeps).expect("the port was this server's before");
     }
 
     pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
@@ -150,10 +161,10 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// A server that answers on `port`; `None` where it ended instead, since the port is taken.
-fn start(port: u16, dir: &TempDir) -> Option<Child> {
+fn start(port: u16, dir: &TempDir, keeps: bool) -> Option<Child> {
     let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .args(["--appendonly", "yes", "--appendfsync", "always"])
+        .args(["--appendonly", if keeps { "yes" } else { "no" }, "--appendfsync", "always"])
         .arg("--dir")
         .arg(dir.path())
         .stdout(Stdio::null())
