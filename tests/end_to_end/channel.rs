@@ -122,6 +122,48 @@ async fn a_private_live_is_for_those_with_a_token() {
 }
 
 #[tokio::test]
+async fn a_channel_ends_with_its_token() {
+    let server = Server::start();
+    // Tokens end at a whole second: this one within one or two.
+    let body = json!({ "sub": "ann", "role": "viewer", "name": "ann", "ttl_seconds": 2 });
+    let minted = send(&server, "POST", "/v1/lives/demo/tokens", &server.host_token, body).await.json();
+    let mut ann = Channel::open(&server, "demo", minted["token"].as_str().unwrap()).await;
+    assert_eq!(ann.hello["result"]["you"]["name"], "ann");
+    let mut stranger = Channel::open(&server, "demo", "").await;
+    assert_eq!(ann.closed().await, Some(4401));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert!(now.as_millis() as u64 >= minted["expires_at"].as_u64().unwrap() / 1000 * 1000, "not before");
+    assert_eq!(stranger.ask("ping", json!({})).await["type"], "reply", "who has no token has none to expire");
+}
+
+#[tokio::test]
+async fn only_what_happens_in_the_room_is_numbered() {
+    let server = Server::start();
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    let mut ann = Channel::open(&server, "demo", &viewer_token(&server, "ann").await).await;
+    let viewers = host.event("viewers.changed", |_| true).await;
+    assert!(viewers["epoch"].is_string() && viewers.get("offset").is_none(), "{viewers}");
+    ann.ask("chat.send", json!({ "text": "hi" })).await;
+    let said = host.event("chat.message", |_| true).await;
+    assert_eq!(said["offset"].as_u64(), host.hello["result"]["offset"].as_u64().map(|before| before + 1));
+}
+
+#[tokio::test]
+async fn bytes_are_refused_like_any_other_nonsense() {
+    let server = Server::start();
+    let mut vandal = Channel::open(&server, "demo", "").await;
+    for _ in 0..6_000 {
+        vandal.raw(Message::binary(vec![0; 8])).await;
+    }
+    let mut errors = 0;
+    while let Some(message) = vandal.read().await {
+        errors += u32::from(message["type"] == "error");
+    }
+    assert_eq!(vandal.hello["closed"], 4429);
+    assert!((1..300).contains(&errors), "refusals are merged: {errors}");
+}
+
+#[tokio::test]
 async fn the_viewers_are_counted() {
     let server = Server::start();
     let mut host = Channel::open(&server, "demo", &server.host_token).await;

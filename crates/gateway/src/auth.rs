@@ -228,6 +228,8 @@ impl Authority {
             id: payload.sub,
             name: clean_name(&payload.name).unwrap_or_else(|| default_name(payload.role).to_owned()),
             role: payload.role,
+            // Too late a time for the number, or too early, is the latest or the earliest.
+            expires_at: UnixMillis((seconds(&payload.exp) * 1000.0) as u64),
             merchant: key.merchant.clone(),
         })
     }
@@ -342,6 +344,7 @@ mod tests {
                 id: "mia".parse().unwrap(),
                 name: "Mia".to_owned(),
                 role: Role::Host,
+                expires_at: NOW + Duration::from_secs(60),
                 merchant: MerchantId::main()
             }
         );
@@ -425,7 +428,9 @@ mod tests {
         assert_eq!(with("exp", json!(-1)), Err(AuthError::Expired));
         assert_eq!(with("nbf", json!(seconds_from_now(600))), refused);
         assert_eq!(with("aud", json!("another service")), refused);
-        assert!(with("exp", json!(seconds_from_now(60) as f64 + 0.5)).is_ok());
+        let half = with("exp", json!(seconds_from_now(60) as f64 + 0.5));
+        assert_eq!(half.map(|viewer| viewer.expires_at), Ok(NOW + Duration::from_millis(60_500)));
+        assert_eq!(with("exp", json!(1e300)).map(|viewer| viewer.expires_at), Ok(UnixMillis(u64::MAX)));
         assert!(with("nbf", json!(seconds_from_now(5))).is_ok());
     }
 

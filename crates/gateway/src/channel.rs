@@ -17,7 +17,7 @@ use axum::{
 };
 use futures_util::SinkExt;
 use haul_live::{Connection, Inbox, LiveError};
-use haul_model::{LiveId, Role, Viewer};
+use haul_model::{LiveId, Role, UnixMillis, Viewer};
 use haul_room::{Limiter, Rate};
 use haul_wire::{
     Code, Failure, MAX_REQUEST_BYTES, Position, Request, SUBPROTOCOL, close, encode_failure, parse,
@@ -42,6 +42,11 @@ const REQUESTS: Rate = Rate { burst: 60, every: Duration::from_millis(50) };
 const REFUSE_EVERY: Duration = Duration::from_secs(1);
 /// Messages that were no request, or came too fast, before a connection is closed.
 const MAX_OFFENCES: u32 = 5_000;
+/// How long, and for how many messages, the other side is still listened to after a close frame.
+const LINGER: Duration = Duration::from_secs(1);
+const MAX_LINGER_MESSAGES: usize = 20_000;
+/// A token's end is looked at again after so much time at most: the clock may have been set meanwhile.
+const EXPIRY_CHECK_EVERY: Duration = Duration::from_secs(3600);
 /// Lines written before the socket is flushed and the reader's own messages are looked at again.
 const MAX_BATCH: usize = 64;
 
@@ -109,17 +114,36 @@ struct Hello {
 impl Channel {
     async fn serve(mut self, live: LiveId, viewer: Option<Viewer>) {
         let end = match self.hello(live, viewer).await {
-            Ok(connection) => self.converse(connection).await,
+            Ok((connection, expires_at)) => self.converse(connection, expires_at).await,
             Err(end) => end,
         };
         if let Some((code, reason)) = end {
             let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-            let _ = timeout(WRITE_WITHIN, self.socket.send(Message::Close(Some(frame)))).await;
+            if self.send(Message::Close(Some(frame))).await {
+                self.linger().await;
+            }
         }
     }
 
-    /// The first message: who is there.
-    async fn hello(&mut self, live: LiveId, viewer: Option<Viewer>) -> Result<Connection, End> {
+    /// Reads on until the other side has closed, too. A socket that is dropped with something unread resets the
+    /// connection, and whoever sent too much would not see why they are put out.
+    async fn linger(&mut self) {
+        let _ = timeout(LINGER, async {
+            for _ in 0..MAX_LINGER_MESSAGES {
+                if !matches!(self.socket.recv().await, Some(Ok(_))) {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// The first message: who is there, and until when, if their token says so.
+    async fn hello(
+        &mut self,
+        live: LiveId,
+        viewer: Option<Viewer>,
+    ) -> Result<(Connection, Option<UnixMillis>), End> {
         let expected = Some((close::HELLO_EXPECTED, "hello expected within 5 s"));
         let Hello { id, token, resume } =
             timeout(HELLO_WITHIN, self.read_hello()).await.map_err(|_| expected)??;
@@ -160,7 +184,10 @@ impl Channel {
             None => Err(AuthError::Missing),
         };
         match may {
-            Ok(()) => Ok(live.connect(id, viewer, resume).await),
+            Ok(()) => {
+                let expires_at = viewer.as_ref().map(|viewer| viewer.expires_at);
+                Ok((live.connect(id, viewer, resume), expires_at))
+            }
             Err(error) => Err(self.refuse(id, &error).await),
         }
     }
@@ -188,30 +215,32 @@ impl Channel {
     }
 
     /// From the welcome to the end.
-    async fn converse(&mut self, connection: Connection) -> End {
+    async fn converse(&mut self, connection: Connection, expires_at: Option<UnixMillis>) -> End {
         let inbox = connection.inbox();
         let mut draining = self.app.draining();
         let mut manners = Manners::new();
         let mut ping_at = Instant::now() + PING_AFTER;
         let mut silent = false;
+        let expiry = sleep_until(next_expiry_check(expires_at));
+        tokio::pin!(expiry);
+        // It may have begun while this client said hello.
+        if *draining.borrow_and_update() {
+            return self.go_away(&inbox).await;
+        }
         loop {
             tokio::select! {
                 message = self.socket.recv() => {
                     ping_at = Instant::now() + PING_AFTER;
                     silent = false;
                     let text = match message {
-                        Some(Ok(Message::Text(text))) => text,
-                        Some(Ok(Message::Binary(_))) => {
-                            let failure = Failure::new(Code::BadRequest, "expected text, not bytes");
-                            connection.refuse(None, &failure);
-                            continue;
-                        }
+                        Some(Ok(Message::Text(text))) => Some(text),
+                        Some(Ok(Message::Binary(_))) => None,
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                         Some(Ok(Message::Close(_))) | None => return None,
                         Some(Err(error)) => return self.broken(&error),
                     };
                     self.app.metrics.message_in();
-                    if let ControlFlow::Break(end) = manners.take(&text, &connection).await {
+                    if let ControlFlow::Break(end) = manners.take(text.as_deref(), &connection).await {
                         return end;
                     }
                     if manners.offended() {
@@ -233,14 +262,22 @@ impl Channel {
                         return None;
                     }
                 }
-                _ = draining.changed() => {
-                    // What waits includes the word of when to come back, once the owner has said it.
-                    let _ = timeout(Duration::from_secs(1), inbox.news()).await;
-                    let _ = self.write(&inbox).await;
-                    return Some((axum::extract::ws::close_code::AWAY, "the server is going away"));
+                () = &mut expiry => {
+                    if expires_at.is_some_and(|at| at <= haul_live::now().wall) {
+                        return Some((close::UNAUTHORIZED, "the token has expired"));
+                    }
+                    expiry.as_mut().reset(next_expiry_check(expires_at));
                 }
+                _ = draining.changed() => return self.go_away(&inbox).await,
             }
         }
+    }
+
+    async fn go_away(&mut self, inbox: &Inbox) -> End {
+        // What waits includes the word of when to come back, once the owner has said it.
+        let _ = timeout(Duration::from_secs(1), inbox.news()).await;
+        let _ = self.write(inbox).await;
+        Some((axum::extract::ws::close_code::AWAY, "the server is going away"))
     }
 
     /// Writes what waits, in pieces that let the other direction have its turn.
@@ -304,6 +341,12 @@ impl Channel {
     }
 }
 
+/// When to look at a token's end: then, or before.
+fn next_expiry_check(expires_at: Option<UnixMillis>) -> Instant {
+    let left = expires_at.map_or(EXPIRY_CHECK_EVERY, |at| at.saturating_since(haul_live::now().wall));
+    Instant::now() + left.min(EXPIRY_CHECK_EVERY)
+}
+
 /// How well a client behaves.
 struct Manners {
     requests: Limiter<()>,
@@ -322,14 +365,18 @@ impl Manners {
         self.offended
     }
 
-    /// Hands a message on, or refuses it.
-    async fn take(&mut self, text: &str, connection: &Connection) -> ControlFlow<End> {
+    /// Hands a message on, or refuses it; `None` is one that is not text.
+    async fn take(&mut self, text: Option<&str>, connection: &Connection) -> ControlFlow<End> {
         self.offended = true;
         if let Err(wait) = self.requests.take((), std::time::Instant::now()) {
             let failure = Failure::new(Code::RateLimited, "too many messages: slow down")
                 .retry_after(wait.as_millis() as u64 + 1);
             return self.refuse(connection, None, &failure);
         }
+        let Some(text) = text else {
+            let failure = Failure::new(Code::BadRequest, "expected text, not bytes");
+            return self.refuse(connection, None, &failure);
+        };
         match parse(text) {
             Ok((id, request)) => {
                 self.offended = false;
