@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use crate::{
     rtc_client::{Peer, Publisher},
     server::{Server, eventually},
-    talk::{Channel, call, get, viewer_token},
+    talk::{Channel, call, get, send, viewer_token},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +88,27 @@ async fn a_session_belongs_to_whoever_began_it() {
         viewers.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>() == 0
     })
     .await;
+    drop(host);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_that_becomes_private_is_over_for_strangers() {
+    let server = Server::start();
+    let host = Publisher::start(&server, 0).await;
+    let stranger = Peer::watch(&server, "").await;
+    let ann = Peer::watch(&server, &viewer_token(&server, "ann").await).await;
+    for viewer in [&stranger, &ann] {
+        eventually("pictures", async || viewer.pictures() > 0).await;
+    }
+    let body = json!({ "title": "For friends", "public": false });
+    assert_eq!(send(&server, "PUT", "/v1/lives/demo", &server.host_token, body).await.status, 200);
+    let (url, fragment) =
+        (server.url(&stranger.resource), ("content-type", "application/trickle-ice-sdpfrag"));
+    let asked = async || call("PATCH", &url, &[fragment], "a=end-of-candidates\r\n").await.status;
+    eventually("the stranger is put out", async || asked().await == 404).await;
+    let before = ann.pictures();
+    eventually("who has a token goes on", async || ann.pictures() >= before + 10).await;
+    assert_eq!(ann.delete(&server).await, 200);
     drop(host);
 }
 

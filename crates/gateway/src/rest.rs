@@ -9,7 +9,7 @@ use axum::{
     routing::{get, post, put},
 };
 use haul_commerce::{LiveRecord, Product, check_price};
-use haul_live::{Live, Look, MAX_BAG, MAX_ORDERS_SHOWN};
+use haul_live::{Live, LiveError, Look, MAX_BAG, MAX_ORDERS_SHOWN};
 use haul_model::{BuyerId, Currency, LiveId, Money, ProductId, Role, UnixMillis};
 use haul_room::{Limiter, Rate};
 use haul_wire::{LiveState, OrderView, ProductView, SaleView, Totals};
@@ -27,7 +27,7 @@ use crate::{
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The longest title and subtitle, in characters, and picture URL, in bytes.
 const MAX_TITLE_CHARS: usize = 120;
-const MAX_URL_BYTES: usize = 2048;
+const MAX_URL_BYTES: usize = 512;
 /// How long a token may live, and does where nothing else is asked for.
 const MAX_TOKEN_SECONDS: u64 = 30 * 86_400;
 const TOKEN_SECONDS: u64 = 12 * 3600;
@@ -96,7 +96,7 @@ pub(crate) struct PutProduct {
     /// At most 120 characters.
     #[serde(default)]
     subtitle: String,
-    /// An https URL, or a path on this server.
+    /// An https URL, or a path on this server. At most 512 bytes.
     #[serde(default)]
     image_url: String,
     /// In the currency's minor unit.
@@ -172,6 +172,15 @@ async fn put_live(
     let record = ledger.live(live.id()).await?.ok_or_else(not_found)?;
     let record = ledger.put_live(&LiveRecord { title, public: put.public, ..record }).await?;
     live.record_changed(record.clone());
+    if !record.public {
+        // By itself, so that a host who hangs up does not leave some of them watching.
+        let (app, strangers) = (app.clone(), app.sessions.strangers(live.id()));
+        tokio::spawn(async move {
+            for session in strangers {
+                app.edge.close(&session).await;
+            }
+        });
+    }
     let looked = look(&live).await?;
     Ok(Json(document(&app, &live, Look { title: record.title, ..looked })))
 }
@@ -260,8 +269,11 @@ async fn mint(
     let live: LiveId = path_id("live", &live)?;
     let now = haul_live::now().wall;
     let host = app.authority.require(bearer(&headers), &live, Role::Host, now)?;
-    if let Ok(known) = app.lives.get(&live).await {
-        crate::app::same_merchant(&known, &host)?;
+    match app.lives.get(&live).await {
+        Ok(known) => crate::app::same_merchant(&known, &host)?,
+        // Tokens may be given out before the live begins.
+        Err(LiveError::Unknown) => {}
+        Err(error) => return Err(error.into()),
     }
     if mint.role.includes(Role::Host) {
         return Err(bad_request("role: expected viewer or moderator"));
@@ -385,7 +397,10 @@ fn image_url(url: &str) -> Result<String, Problem> {
     let url = url.trim();
     let is_path = url.starts_with('/') && !url.starts_with("//");
     let is_good = url.is_empty() || is_path || url.starts_with("https://");
-    if !is_good || url.len() > MAX_URL_BYTES || url.chars().any(|c| c.is_control() || c == '\\') {
+    if url.len() > MAX_URL_BYTES {
+        return Err(bad_request(format!("image_url: expected at most {MAX_URL_BYTES} bytes")));
+    }
+    if !is_good || url.chars().any(|c| c.is_control() || c == '\\') {
         return Err(bad_request("image_url: expected an https URL or a path on this server"));
     }
     Ok(url.to_owned())
@@ -401,7 +416,100 @@ fn not_found() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use haul_live::MAX_SALES;
+
     use super::*;
+    use crate::auth::MAX_NAME_CHARS;
+
+    /// A text as large as people may make it, in bytes as they are sent.
+    fn wide(chars: usize) -> String {
+        "\u{1F375}".repeat(chars)
+    }
+
+    /// An id as long as may be.
+    fn long<T: std::str::FromStr<Err: std::fmt::Debug>>() -> T {
+        "i".repeat(haul_model::id::MAX_ID_BYTES).parse().unwrap()
+    }
+
+    #[test]
+    fn the_largest_snapshot_can_be_told_to_a_newcomer() {
+        use haul_wire::*;
+        const LATE: UnixMillis = UnixMillis(u64::MAX);
+        let money = || Money { amount_minor: i64::MAX, currency: "EUR".parse().unwrap() };
+        let product = ProductView {
+            id: long(),
+            title: wide(MAX_TITLE_CHARS),
+            subtitle: wide(MAX_TITLE_CHARS),
+            image_url: "x".repeat(MAX_URL_BYTES),
+            list_price: money(),
+        };
+        let sale = SaleView {
+            id: long(),
+            product_id: long(),
+            price: money(),
+            state: SaleState::Scheduled,
+            opens_at: LATE,
+            closes_at: LATE,
+            per_buyer: u32::MAX,
+            hold_ms: u64::MAX,
+            stock: u32::MAX,
+            available: u32::MAX,
+            held: u32::MAX,
+            sold: u32::MAX,
+        };
+        let line = ChatLine {
+            id: long(),
+            name: wide(MAX_NAME_CHARS),
+            role: Role::Moderator,
+            text: wide(MAX_CHAT_CHARS),
+            at: LATE,
+        };
+        let hold = HoldView {
+            id: long(),
+            sale_id: long(),
+            quantity: u32::MAX,
+            state: HoldState::Captured,
+            deadline: Some(LATE),
+        };
+        let order = OrderView {
+            id: long(),
+            hold_id: long(),
+            sale_id: long(),
+            product_id: long(),
+            buyer_name: wide(MAX_NAME_CHARS),
+            quantity: u32::MAX,
+            total: money(),
+            state: OrderStateView::RefundDue,
+            created_at: LATE,
+        };
+        // A buyer sees 20 orders of their own, and a hold in each sale.
+        let you = You {
+            name: wide(MAX_NAME_CHARS),
+            role: Role::Moderator,
+            holds: vec![hold; MAX_SALES],
+            orders: vec![order.clone(); 20],
+        };
+        let totals = Totals { orders: u64::MAX, units: u64::MAX, revenue: vec![money(); 10] };
+        let snapshot = Snapshot {
+            session: "s".repeat(haul_model::id::MAX_ID_BYTES),
+            server_time: LATE,
+            epoch: "e".repeat(haul_model::id::MAX_ID_BYTES),
+            offset: u64::MAX,
+            resumed: Some(Resumed { recovered: false }),
+            you: Some(you),
+            live: LiveView { title: wide(MAX_TITLE_CHARS), state: LiveState::Waiting },
+            products: vec![product; MAX_BAG],
+            pin: Some(Pin { product_id: long(), since: LATE }),
+            sales: vec![sale; MAX_SALES],
+            viewers: u64::MAX,
+            chat: vec![line; haul_room::room::MAX_CHAT_SHOWN],
+            host: Some(HostView { totals, orders: vec![order; MAX_ORDERS_SHOWN] }),
+        };
+        let bytes = encode_reply(u64::MAX, &Reply::Hello(Box::new(snapshot))).len();
+        assert!(bytes <= haul_room::outbox::MAX_BYTES, "{bytes}");
+        // Had it grown so small that this proves nothing, the limit could come down.
+        assert!(bytes > haul_room::outbox::MAX_BYTES / 2, "{bytes}");
+    }
 
     #[test]
     fn a_picture_is_a_picture_and_not_a_script() {
@@ -413,5 +521,8 @@ mod tests {
         {
             assert!(image_url(bad).is_err(), "{bad}");
         }
+        let of_bytes = |bytes: usize| image_url(&format!("/{}", "a".repeat(bytes - 1)));
+        assert!(of_bytes(MAX_URL_BYTES).is_ok());
+        assert!(of_bytes(MAX_URL_BYTES + 1).is_err());
     }
 }

@@ -81,11 +81,54 @@ impl Sessions {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Somebody else who publishes on this live.
-    fn other_host(&self, live: &LiveId, host: &BuyerId) -> bool {
-        self.lock().values().any(|entry| {
-            entry.way == Way::Whip && entry.live == *live && entry.sub.as_ref().is_some_and(|sub| sub != host)
-        })
+    /// Enters a session whose offer is about to be answered, so that the edge can't report its end before it is here.
+    /// `None` where somebody else publishes on the live: looked for under the same lock, so that of two hosts who come
+    /// at once one is refused.
+    fn enter(&self, id: SessionId, entry: Entry) -> Option<Offered> {
+        let mut sessions = self.lock();
+        let is_other_host =
+            |known: &Entry| known.way == Way::Whip && known.live == entry.live && known.sub != entry.sub;
+        if entry.way == Way::Whip && sessions.values().any(is_other_host) {
+            return None;
+        }
+        sessions.insert(id.clone(), entry);
+        drop(sessions);
+        Some(Offered { sessions: self.clone(), id, answered: false })
+    }
+
+    /// Who watches this live without a token.
+    pub(crate) fn strangers(&self, live: &LiveId) -> Vec<SessionId> {
+        let sessions = self.lock();
+        let strangers = sessions
+            .iter()
+            .filter(|(_, entry)| entry.live == *live && entry.way == Way::Whep && entry.sub.is_none());
+        strangers.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+/// A session whose offer waits for its answer. Dropped before that (the offer was refused, or the client went away) it
+/// takes its entry along; afterwards the edge's word of the session's end does.
+struct Offered {
+    sessions: Sessions,
+    id: SessionId,
+    answered: bool,
+}
+
+impl Offered {
+    fn answered(mut self, etag: &str) {
+        self.answered = true;
+        // It may have ended already.
+        if let Some(entry) = self.sessions.lock().get_mut(&self.id) {
+            etag.clone_into(&mut entry.etag);
+        }
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.sessions.lock().remove(&self.id);
+        }
     }
 }
 
@@ -115,13 +158,6 @@ async fn publish(
     let host = app.authority.require(bearer(&headers), &live, Role::Host, haul_live::now().wall)?;
     let offer = offer(&headers, body).await?;
     let live = app.lives.ensure(&live, &host.merchant).await?;
-    if app.sessions.other_host(live.id(), &host.id) {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "other_host",
-            "another host is publishing here: they must end first, or use the same sub",
-        ));
-    }
     answer(&app, Way::Whip, &live, Some(host), &offer).await
 }
 
@@ -152,20 +188,20 @@ async fn answer(
     let session = SessionId::generate("s_", now.wall, rand::rng().random());
     let entry =
         Entry { way, live: live.id().clone(), sub: viewer.map(|viewer| viewer.id), etag: String::new() };
-    // Entered before the edge can report its end.
-    app.sessions.lock().insert(session.clone(), entry);
+    let is_stranger = entry.sub.is_none();
+    let offered = app.sessions.enter(session.clone(), entry).ok_or_else(other_host)?;
     let (id, relay) = (live.id().clone(), live.relay().clone());
     let answered = match way {
         Way::Whip => app.edge.publish(session.clone(), id, relay, offer).await,
         Way::Whep => app.edge.watch(session.clone(), id, relay, offer).await,
     };
     app.metrics.offer(way == Way::Whip, answered.as_ref().err());
-    let Answer { sdp, etag } = answered.map_err(|error| {
-        app.sessions.lock().remove(&session);
-        Problem::from(error)
-    })?;
-    if let Some(entry) = app.sessions.lock().get_mut(&session) {
-        entry.etag.clone_from(&etag);
+    let Answer { sdp, etag } = answered?;
+    offered.answered(&etag);
+    // Who closes the live to strangers afterwards finds this one among them.
+    if is_stranger && !live.is_public() {
+        app.edge.close(&session).await;
+        return Err(AuthError::Missing.into());
     }
     let path = match way {
         Way::Whip => "whip",
@@ -256,6 +292,11 @@ fn no_session() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", "no such session, or it has ended")
 }
 
+fn other_host() -> Problem {
+    let detail = "another host is publishing here: they must end first, or use the same sub";
+    Problem::new(StatusCode::CONFLICT, "other_host", detail)
+}
+
 fn no_host() -> Problem {
     Problem::new(StatusCode::CONFLICT, "no_host", "the host is not there: ask again").retry_after(HOST_WAIT)
 }
@@ -274,5 +315,63 @@ impl From<OfferError> for Problem {
                 refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(way: Way, sub: Option<&str>) -> Entry {
+        let sub = sub.map(|sub| sub.parse().unwrap());
+        Entry { way, live: "demo".parse().unwrap(), sub, etag: String::new() }
+    }
+
+    fn id(text: &str) -> SessionId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_offer_that_is_not_answered_leaves_nothing_behind() {
+        let sessions = Sessions::new();
+        let given_up = sessions.enter(id("s_1"), entry(Way::Whip, Some("mia"))).unwrap();
+        assert!(sessions.enter(id("s_2"), entry(Way::Whip, Some("eve"))).is_none(), "mia is at it");
+        drop(given_up);
+        assert!(sessions.lock().is_empty());
+        assert!(sessions.enter(id("s_3"), entry(Way::Whip, Some("eve"))).is_some());
+    }
+
+    #[test]
+    fn an_answered_one_stays_until_the_edge_reports_its_end() {
+        let sessions = Sessions::new();
+        sessions.enter(id("s_1"), entry(Way::Whip, Some("mia"))).unwrap().answered("\"e\"");
+        assert_eq!(sessions.lock()[&id("s_1")].etag, "\"e\"");
+        assert!(sessions.enter(id("s_2"), entry(Way::Whip, Some("eve"))).is_none());
+        assert!(
+            sessions.enter(id("s_3"), entry(Way::Whip, Some("mia"))).is_some(),
+            "they take over from themselves"
+        );
+        assert!(sessions.enter(id("s_4"), entry(Way::Whep, Some("eve"))).is_some());
+        sessions.observer()(Notice {
+            session: id("s_1"),
+            live: "demo".parse().unwrap(),
+            role: haul_webrtc::Role::Publisher,
+            kind: NoticeKind::Ended { reason: haul_webrtc::EndReason::PeerClosed },
+        });
+        assert!(sessions.lock().is_empty());
+    }
+
+    #[test]
+    fn strangers_are_those_who_watch_without_a_token() {
+        let sessions = Sessions::new();
+        for (name, entry) in [
+            ("s_1", entry(Way::Whip, Some("mia"))),
+            ("s_2", entry(Way::Whep, Some("ann"))),
+            ("s_3", entry(Way::Whep, None)),
+            ("s_4", Entry { live: "other".parse().unwrap(), ..entry(Way::Whep, None) }),
+        ] {
+            sessions.enter(id(name), entry).unwrap().answered("");
+        }
+        assert_eq!(sessions.strangers(&"demo".parse().unwrap()), [id("s_3")]);
     }
 }
