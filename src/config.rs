@@ -27,6 +27,7 @@ pub(crate) use self::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Config {
     /// Where everything is that must survive a restart.
+    #[serde(deserialize_with = "value::path")]
     pub(crate) data_dir: PathBuf,
     /// Whether to seed the demo live with products and a sale. Off by default with a file, on without one.
     pub(crate) demo: bool,
@@ -233,6 +234,16 @@ impl Config {
             return Err(format!(
                 "media.udp_port and media.shards: expected ports up to {}, these would reach {last}",
                 u16::MAX
+            ));
+        }
+        // The ports have one family; an address of the other would be told to nobody.
+        let bind = self.media.bind;
+        let other = |address: &&IpAddr| address.is_ipv4() != bind.is_ipv4();
+        if let Some(address) = self.media.public_addresses.iter().find(other) {
+            let (expected, got) = if bind.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+            return Err(format!(
+                "media.public_addresses: expected {expected} addresses, as media.bind is ({bind}), got {address}: \
+                 {got} is not served there"
             ));
         }
         Ok(())

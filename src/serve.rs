@@ -49,7 +49,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(deliver_refunds(lives.clone(), sandbox.clone(), refunded));
 
     let sessions = Sessions::new();
-    let edge = Edge::start(edge_config(&config), sessions.observer())?;
+    let edge = Edge::start(edge_config(&config), sessions.observer())
+        .context("media.bind, media.udp_port and media.public_addresses")?;
     let authority = Authority::new(&secret);
     let links = demo.as_ref().map(|demo| demo::Links::new(&config, demo, &authority));
     let settings = haul_gateway::Settings {

@@ -282,7 +282,7 @@ mod tests {
             ("HAUL__DEMO", "false"),
             ("HAUL__DATA_DIR", "/var/lib/haul"),
             ("HAUL__MEDIA__UDP_PORT", " 9000 "),
-            ("HAUL__MEDIA__PUBLIC_ADDRESSES", "203.0.113.9, 2001:db8::1"),
+            ("HAUL__MEDIA__PUBLIC_ADDRESSES", "203.0.113.9, 203.0.113.10"),
             ("HAUL__HTTP__TRUSTED_PROXIES", "10.0.0.0/8,192.0.2.1"),
             ("HAUL__HTTP__ALLOWED_ORIGINS", ""),
             ("HAUL__HTTP__PUBLIC_URL", "https://live.example/"),
@@ -330,6 +330,7 @@ mod tests {
     #[test]
     fn a_wrong_value_is_refused_with_what_was_expected() {
         for (text, expected) in [
+            ("data_dir = \"\"", "data_dir: expected the path of a directory (a text), got \"\""),
             ("demo = 1", "demo: expected true or false, got 1"),
             ("[demo]\nx = 1", "demo: expected true or false, got a section"),
             ("http = 1", "http: expected a section [http], got 1"),
@@ -388,6 +389,13 @@ mod tests {
         let error =
             from_variables(&[("HAUL__MEDIA__UDP_PORT", "65535"), ("HAUL__MEDIA__SHARDS", "2")]).unwrap_err();
         assert!(error.contains("media.udp_port and media.shards"), "{error}");
+        let error = from_variables(&[("HAUL__MEDIA__PUBLIC_ADDRESSES", "203.0.113.9, ::1")]).unwrap_err();
+        assert!(
+            error.contains("media.public_addresses") && error.contains("got ::1: IPv6 is not"),
+            "{error}"
+        );
+        let both = [("HAUL__MEDIA__PUBLIC_ADDRESSES", "2001:db8::1"), ("HAUL__MEDIA__BIND", "::")];
+        assert!(from_variables(&both).is_ok());
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Values that are more than a number or a text: each is read once, here, and cannot be wrong afterwards.
 
-use std::{fmt, path::Path, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use haul_gateway::{auth::MIN_SECRET_BYTES, origin::Origins};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -159,8 +163,17 @@ impl FromStr for IceServer {
             "turn" | "turns" => login.is_some(),
             _ => false,
         };
-        let host_ok = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/<>\"".contains(c));
-        if !fits || !host_ok {
+        let host_ok = !host.is_empty()
+            && !host.starts_with('?')
+            && !host.contains(|c: char| c.is_whitespace() || "/<>\"".contains(c));
+        // The only parameter of these URLs, which TURN alone has (RFC 7065, 3.1).
+        let transport_ok = match host.split_once('?') {
+            None => true,
+            Some((_, query)) => {
+                scheme.starts_with("turn") && matches!(query, "transport=udp" | "transport=tcp")
+            }
+        };
+        if !fits || !host_ok || !transport_ok {
             return Err(Refused);
         }
         let login = login.map(|(user, password)| (user.to_owned(), Hidden(password.to_owned())));
@@ -229,6 +242,13 @@ impl Filter {
     }
 }
 
+/// A path; none would be the directory that the server happens to be started in.
+pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    let good = !path.as_os_str().is_empty();
+    good.then_some(path).ok_or_else(|| D::Error::custom(Refused))
+}
+
 /// A secret that is long enough, or none.
 pub(super) fn long_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hidden, D::Error> {
     let secret = Hidden::deserialize(deserializer)?;
@@ -286,6 +306,10 @@ mod tests {
         {
             assert!(bad.parse::<IceServer>().is_err(), "{bad}");
         }
+        for bad in ["stun:a?transport=udp", "turn:u:p@a?transport=quic", "turn:u:p@a?x=udp", "turn:u:p@a?"] {
+            assert!(bad.parse::<IceServer>().is_err(), "{bad}");
+        }
+        assert!("turns:u:p@a:5349?transport=tcp".parse::<IceServer>().is_ok());
     }
 
     #[test]

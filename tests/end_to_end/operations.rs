@@ -27,6 +27,8 @@ fn a_wrong_configuration_is_refused_with_what_was_expected() {
         ("[media]\nudp_port = 70000\n", ["media.udp_port", "65535"]),
         ("[auth]\nsecret = \"short\"\n", ["auth.secret", "32"]),
         ("demo = maybe\n", ["haul.toml", "demo"]),
+        ("data_dir = \"\"\n", ["data_dir", "directory"]),
+        ("[ice]\nservers = [\"turn:u:p@turn.example?transport=quic\"]\n", ["ice.servers", "turn:USER"]),
     ] {
         std::fs::write(&file, text).unwrap();
         let said = refused(&dir, &["serve", "--config", file.to_str().unwrap()], &[]);
@@ -37,6 +39,11 @@ fn a_wrong_configuration_is_refused_with_what_was_expected() {
     assert!(said.contains("HAUL__MEDIA__SHARD"), "{said}");
     let said = refused(&dir, &[], &[("HAUL__HTTP__LISTEN", "everywhere")]);
     assert!(said.contains("HAUL__HTTP__LISTEN") && said.contains("0.0.0.0:8080"), "{said}");
+    let said = refused(&dir, &[], &[("HAUL__MEDIA__PUBLIC_ADDRESSES", "::1")]);
+    assert!(said.contains("media.public_addresses") && said.contains("IPv6"), "{said}");
+    // An address of nobody's (RFC 5737): it can't be bound to.
+    let said = refused(&dir, &[], &[("HAUL__MEDIA__BIND", "203.0.113.7")]);
+    assert!(said.contains("media.bind") && said.contains("203.0.113.7"), "{said}");
 }
 
 #[test]
