@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use haul_commerce::{
@@ -31,6 +32,9 @@ pub type Clock = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
 
 /// The most calls that wait for the gate's thread. When it is full, callers wait to get in.
 const MAX_QUEUE: usize = 4096;
+/// How often, and how far apart, a lock that is held is tried: half a second in all.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// After the journal failed, it is opened again at most this often.
 const REOPEN_MS: u64 = 1_000;
 
@@ -216,15 +220,23 @@ impl Drop for EmbeddedGate {
     }
 }
 
+/// Takes the directory's lock. One that is held is waited for a moment: a process that ends, or starts another one, may
+/// hold it for some milliseconds more.
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let failed = |source| OpenError::Io { path: path.clone(), source };
     let file = File::create(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    for attempt in 0..LOCK_ATTEMPTS {
+        if attempt > 0 {
+            thread::sleep(LOCK_PAUSE);
+        }
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
     }
+    Err(OpenError::Locked(dir.to_owned()))
 }
 
 /// The thread that owns the books.
