@@ -34,6 +34,10 @@ pub(crate) enum Command {
 /// What reaches an owner without waiting: arrivals, departures, and answers to its own questions. There are as many as
 /// there are members and questions, so they need no bound of their own; and because they keep their order, nobody
 /// leaves before they have come.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are inputs, and a box each would cost more than the room"
+)]
 pub(crate) enum Post {
     /// Somebody said hello.
     Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<Position>, outlet: Arc<Outlet> },
