@@ -185,7 +185,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Writes a sale down; the same id again changes its times only.
     fn put_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, ()>;
     /// Units of a sale that the ledger has sold: what a gate that has lost the sale must start from.
-    fn sold_units<'a>(&'a self, sale: &'a SaleId) -> Answer<'a, u32>;
+    fn sold_units<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, u32>;
     /// A live's sales that close after `after`, or still have unfinished orders; by opening time.
     fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>>;
 

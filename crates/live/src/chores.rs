@@ -77,7 +77,7 @@ pub(crate) async fn tell_gate(
     live: &LiveRef,
     sale: &Sale,
 ) -> Result<Applied, GateError> {
-    let sold = match services.ledger.sold_units(&sale.id).await {
+    let sold = match services.ledger.sold_units(&sale.live, &sale.id).await {
         Ok(sold) => sold,
         Err(LedgerError::NotFound(_)) => 0,
         Err(error) => return Err(GateError::Unavailable(error.to_string())),

@@ -472,7 +472,7 @@ async fn the_first_money_for_an_order_is_remembered() {
 async fn what_was_sold_and_which_lives_are_unsettled_is_known() {
     let ledger = ledger().await;
     let sale_1 = "sale_1".parse().unwrap();
-    assert_eq!(ledger.sold_units(&sale_1).await, Ok(0));
+    assert_eq!(ledger.sold_units(&demo(), &sale_1).await, Ok(0));
     let order = ledger.start_order(&order(1, "ann", 2)).await.unwrap();
     ledger.ensure_live(&live("quiet")).await.unwrap();
     let long_after = UnixMillis(NOW.0 + 86_400_000);
@@ -484,8 +484,8 @@ async fn what_was_sold_and_which_lives_are_unsettled_is_known() {
     assert_eq!(unsettled(long_after).await, ["demo"], "its order is being paid");
     ledger.move_order(&order.order.id, OrderState::Sold, NOW).await.unwrap();
     assert_eq!(unsettled(long_after).await, [""; 0]);
-    assert_eq!(ledger.sold_units(&sale_1).await, Ok(2));
-    let unknown = ledger.sold_units(&"sale_none".parse().unwrap()).await;
+    assert_eq!(ledger.sold_units(&demo(), &sale_1).await, Ok(2));
+    let unknown = ledger.sold_units(&demo(), &"sale_none".parse().unwrap()).await;
     assert!(matches!(unknown, Err(LedgerError::NotFound(_))), "{unknown:?}");
 }
 

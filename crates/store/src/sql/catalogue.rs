@@ -91,8 +91,9 @@ impl SqlLedger {
         .map_err(failure)
     }
 
-    pub(super) async fn sold_units(&self, sale: &SaleId) -> Result<u32, LedgerError> {
-        sqlx::query("SELECT sold FROM sales WHERE id = $1")
+    pub(super) async fn sold_units(&self, live: &LiveId, sale: &SaleId) -> Result<u32, LedgerError> {
+        sqlx::query("SELECT sold FROM sales WHERE live_id = $1 AND id = $2")
+            .bind(live.as_str())
             .bind(sale.as_str())
             .try_map(|row| row::number(&row, "sold"))
             .fetch_optional(&self.read)

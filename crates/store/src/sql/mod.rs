@@ -160,8 +160,8 @@ impl Ledger for SqlLedger {
         Box::pin(self.put_sale(sale))
     }
 
-    fn sold_units<'a>(&'a self, sale: &'a SaleId) -> Answer<'a, u32> {
-        Box::pin(self.sold_units(sale))
+    fn sold_units<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, u32> {
+        Box::pin(self.sold_units(live, sale))
     }
 
     fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>> {
