@@ -85,8 +85,8 @@ async fn upgrade(
     tracing::debug!(%live, ?client, "channel opened");
     Ok(socket
         .protocols([SUBPROTOCOL])
-        .max_message_size(2 * MAX_REQUEST_BYTES)
-        .max_frame_size(2 * MAX_REQUEST_BYTES)
+        .max_message_size(MAX_REQUEST_BYTES)
+        .max_frame_size(MAX_REQUEST_BYTES)
         // The library's default is 128 KB a connection, for ten thousand of them.
         .read_buffer_size(4 * 1024)
         .write_buffer_size(4 * 1024)

@@ -1,7 +1,7 @@
 //! `/v1/openapi.json` and `/v1/asyncapi.json`: what is offered, described from the types that are parsed and written.
 
 use axum::{Json, Router, routing::get};
-use haul_wire::{Event, Failure, Reply, Request, SUBPROTOCOL, Snapshot};
+use haul_wire::{Failure, Reply, Request, RoomEvent, SUBPROTOCOL, Snapshot};
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -297,7 +297,7 @@ fn asyncapi() -> Value {
     let request = message("request", schema::<Request>(&mut generator));
     let reply = message("reply", schema::<Reply>(&mut generator));
     let failure = message("error", schema::<Failure>(&mut generator));
-    let event = message("event", schema::<Event>(&mut generator));
+    let event = message("event", schema::<RoomEvent>(&mut generator));
     schema::<Snapshot>(&mut generator);
     json!({
         "asyncapi": "3.0.0",
