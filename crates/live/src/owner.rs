@@ -14,7 +14,7 @@ use crate::{
     connection::Outlet,
     live::{Command, Live, Look, Post},
     now, purchase,
-    stage::{Delivery, Input, MemberId, Output, Stage, To},
+    stage::{Delivery, Input, MemberId, Output, Stage, To, is_staff},
     till::Till,
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct Owner {
     pub(crate) till: Till,
     places: HashMap<MemberId, Place>,
     by_buyer: HashMap<BuyerId, Vec<MemberId>>,
+    /// Host and moderators: few, and told of every order, so that the whole house is not searched for them.
+    staff: Vec<MemberId>,
     /// Keeps the watch on the relay.
     _broadcasts: Subscription,
 }
@@ -75,6 +77,7 @@ impl Owner {
             till,
             places: HashMap::new(),
             by_buyer: HashMap::new(),
+            staff: Vec::new(),
             _broadcasts: broadcasts,
         }
     }
@@ -105,6 +108,9 @@ impl Owner {
                 let buyer = viewer.as_ref().map(|viewer| viewer.id.clone());
                 if let Some(buyer) = &buyer {
                     self.by_buyer.entry(buyer.clone()).or_default().push(member);
+                }
+                if viewer.as_ref().is_some_and(is_staff) {
+                    self.staff.push(member);
                 }
                 self.places.insert(member, Place { outlet, buyer, welcomed: false, kept: Vec::new() });
                 Input::Join { member, id, viewer, resume }
@@ -137,6 +143,7 @@ impl Owner {
 
     fn forget(&mut self, member: MemberId) {
         let Some(place) = self.places.remove(&member) else { return };
+        self.staff.retain(|other| *other != member);
         if let Some(buyer) = place.buyer
             && let Some(members) = self.by_buyer.get_mut(&buyer)
         {
@@ -223,8 +230,8 @@ impl Owner {
                 }
             }
             To::Staff => {
-                for (member, place) in &self.places {
-                    if place.welcomed && self.stage.is_staff(*member) {
+                for place in self.staff.iter().filter_map(|member| self.places.get(member)) {
+                    if place.welcomed {
                         place.outlet.push(lane, key.clone(), line.clone(), self.live.metrics());
                     }
                 }

@@ -261,10 +261,6 @@ impl Stage {
         self.sales.values().map(|on_sale| on_sale.view(server_time)).collect()
     }
 
-    pub(crate) fn is_staff(&self, member: MemberId) -> bool {
-        self.members.get(&member).and_then(|member| member.viewer.as_ref()).is_some_and(is_staff)
-    }
-
     fn leave(&mut self, member: MemberId, now: Now) {
         let Some(member) = self.members.remove(&member) else { return };
         if member.joining.is_none() && !member.viewer.as_ref().is_some_and(is_staff) {
@@ -557,6 +553,6 @@ fn on_offer(sales: &BTreeMap<SaleId, OnSale>, server_time: UnixMillis) -> Option
         .map(|on_sale| on_sale.sale.product.clone())
 }
 
-fn is_staff(viewer: &Viewer) -> bool {
+pub(crate) fn is_staff(viewer: &Viewer) -> bool {
     viewer.role.includes(Role::Moderator)
 }
