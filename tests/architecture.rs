@@ -14,6 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The nouns.
     ("haul-model", &[]),
     ("haul-web", &[]),
+    // A tool of the tests, which knows none of us.
+    ("haul-test-link", &[]),
     // What decides: pure.
     ("haul-media", &["haul-model"]),
     ("haul-commerce", &["haul-model"]),
