@@ -1,0 +1,187 @@
+//! The send path against its limit: nanoseconds of processor time a packet that a shard takes to send frames to its
+//! viewers, and that a bare loop takes for the same packets to the same addresses (see `support/limit.rs`). The two
+//! take turns, so that whatever else the machine does falls on both.
+//!
+//! `cargo bench -p haul-webrtc --bench egress [-- CASE…]`; a case is run if its name contains one of the words. It is
+//! measured on plain loopback, where sending includes the receivers' side of the kernel, and (`nic`) in a private
+//! network namespace whose loopback queue is full, so that nothing is received, as with a network card. That needs
+//! `unshare`, `ip` and `tc`, and root.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::process::Command;
+
+use support::{Audience, Cpu, Line, Shape, Stage, limit::Limit, median, packets};
+
+/// Set for the process inside the namespace.
+const INSIDE: &str = "HAUL_BENCH_INSIDE";
+const VIEWERS: [usize; 3] = [100, 1_000, 4_000];
+const ROUNDS: usize = 9;
+/// Packets that are sent a round, over all viewers.
+const UNIFORM_PACKETS: usize = 400_000;
+const UNIFORM_MAX: [f64; 3] = [1.15, 1.15, 1.25];
+/// Rounds of the clip, and their length: one GOP.
+const CLIP_ROUNDS: usize = 3;
+const CLIP_SECONDS: u64 = 2;
+const CLIP_MAX: f64 = 1.3;
+/// By how much a viewer among 4,000 may cost more than one among 100.
+const GROWTH_MAX: f64 = 1.1;
+
+fn main() {
+    let inside = std::env::var_os(INSIDE).is_some();
+    let place = if inside { "nic" } else { "loopback" };
+    let wanted = support::wanted();
+    let runs = |case: &str| wanted.is_empty() || wanted.iter().any(|word| case.contains(word.as_str()));
+    let names = ["uniform", "clip"].map(|name| format!("{place}/{name}"));
+    if names.iter().any(|name| runs(name)) {
+        if inside {
+            run("ip", &["link", "set", "lo", "up"]);
+        }
+        let mut sides: Vec<Side> = VIEWERS.into_iter().map(Side::new).collect();
+        if inside {
+            // From here on the only packet that fits waits for ever.
+            run("tc", &["qdisc", "add", "dev", "lo", "root", "bfifo", "limit", "1"]);
+        }
+        if runs(&names[0]) {
+            uniform(&names[0], &mut sides);
+        }
+        if runs(&names[1]) {
+            clip(&names[1], &mut sides);
+        }
+    }
+    if !inside {
+        enter();
+    }
+}
+
+fn uniform(name: &str, sides: &mut [Side]) {
+    let frames = |side: &Side| support::uniform((UNIFORM_PACKETS / 8 / side.viewers()).max(8));
+    let costs: Vec<Cost> = measure(sides, ROUNDS, frames);
+    for ((side, cost), max) in sides.iter().zip(&costs).zip(UNIFORM_MAX) {
+        cost.line(name, side.viewers(), max).print();
+    }
+    let (few, many) = (&costs[0], &costs[costs.len() - 1]);
+    let growth = Cost { limit: few.shard, ..*many };
+    growth.line(&format!("{name}/per-viewer-at-4000-against-100"), VIEWERS[2], GROWTH_MAX).print();
+}
+
+fn clip(name: &str, sides: &mut [Side]) {
+    let costs = measure(sides, CLIP_ROUNDS, |_| support::clip(CLIP_SECONDS));
+    for (side, cost) in sides.iter().zip(&costs) {
+        cost.line(name, side.viewers(), CLIP_MAX).print();
+    }
+}
+
+/// A live and the two that send it.
+struct Side {
+    stage: Stage,
+    audience: Audience,
+    limit: Limit,
+}
+
+impl Side {
+    fn new(viewers: usize) -> Self {
+        eprintln!("{viewers} viewers join");
+        let mut stage = Stage::new();
+        let audience = stage.audience(viewers);
+        let limit = Limit::new(&audience.addresses());
+        Self { stage, audience, limit }
+    }
+
+    fn viewers(&self) -> usize {
+        self.audience.sockets.len()
+    }
+
+    /// Processor nanoseconds that the limit takes for the frames.
+    fn limit(&mut self, frames: &[Shape]) -> u64 {
+        let (before, start) = (Cpu::own().ns(), std::time::Instant::now());
+        for frame in frames {
+            support::sleep_until(start + frame.at);
+            self.limit.frame(frame);
+        }
+        Cpu::own().ns() - before
+    }
+
+    fn shard(&mut self, frames: &[Shape]) -> (u64, u64) {
+        let (cpu, bytes) = (self.stage.cpu.ns(), self.stage.stats().rtp_bytes_out);
+        self.audience.send(&self.stage, frames);
+        (self.stage.cpu.ns() - cpu, self.stage.stats().rtp_bytes_out - bytes)
+    }
+}
+
+/// Nanoseconds a packet.
+#[derive(Clone, Copy)]
+struct Cost {
+    shard: f64,
+    limit: f64,
+    bytes: f64,
+}
+
+impl Cost {
+    fn line(&self, case: &str, viewers: usize, max: f64) -> Line {
+        Line {
+            case: case.to_owned(),
+            viewers,
+            ns_per_packet: self.shard,
+            limit_ns_per_packet: self.limit,
+            max,
+            bytes_per_packet: self.bytes,
+        }
+    }
+}
+
+/// Rounds of all sides, limit and shard in turn.
+fn measure(sides: &mut [Side], rounds: usize, frames: impl Fn(&Side) -> Vec<Shape>) -> Vec<Cost> {
+    let frames: Vec<Vec<Shape>> = sides.iter().map(frames).collect();
+    let mut costs = vec![Vec::new(); sides.len()];
+    for round in 0..rounds {
+        for ((side, frames), costs) in sides.iter_mut().zip(&frames).zip(&mut costs) {
+            // What the others have pushed out of the caches comes back first.
+            let first = &frames[..frames.len().min(2)];
+            side.limit(first);
+            let limit = side.limit(frames);
+            side.shard(first);
+            let (shard, bytes) = side.shard(frames);
+            let sent = (packets(frames) * side.viewers()) as f64;
+            let cost =
+                Cost { shard: shard as f64 / sent, limit: limit as f64 / sent, bytes: bytes as f64 / sent };
+            eprintln!(
+                "round {round}, {} viewers: {:.0} ns, limit {:.0}",
+                side.viewers(),
+                cost.shard,
+                cost.limit
+            );
+            costs.push(cost);
+        }
+    }
+    let middle = |costs: Vec<Cost>| Cost {
+        shard: median(costs.iter().map(|cost| cost.shard)),
+        limit: median(costs.iter().map(|cost| cost.limit)),
+        bytes: costs[0].bytes,
+    };
+    costs.into_iter().map(middle).collect()
+}
+
+/// Runs this program again, in a network namespace of its own.
+fn enter() {
+    let program = std::env::current_exe().unwrap();
+    let again = Command::new("unshare")
+        .arg("--net")
+        .arg(program)
+        .args(std::env::args().skip(1))
+        .env(INSIDE, "1")
+        .status();
+    match again {
+        Ok(status) if status.success() => {}
+        other => {
+            eprintln!("the cases in a network namespace of their own did not run: {other:?}");
+            std::process::exit(1);
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
+}
