@@ -1,7 +1,11 @@
 //! Packets become frames: put in order, holes waited for while a retransmission may fill them, and given up when not.
 //!
-//! Nothing broken leaves here. After a hole in the pictures that could not be filled, frames are dropped up to the next
-//! keyframe, which is asked for; whoever watches sees a short freeze and never a smear.
+//! Nothing broken leaves here. After a hole in the pictures that could not be filled, what depends on what was lost is
+//! dropped; where that is everything, up to the next keyframe, which is asked for. Whoever watches sees a short freeze
+//! and never a smear. A picture that takes long to arrive goes on in parts; if its rest never comes, it was the last
+//! before a keyframe.
+
+mod pictures;
 
 use std::{
     collections::VecDeque,
@@ -9,20 +13,34 @@ use std::{
 };
 
 use bytes::Bytes;
-use haul_model::{Codec, Frame, Kind, Layer, Now};
+use haul_model::{Codec, Frame, Kind, Layer, Now, media::PictureNumbers};
 
-use crate::{h264::Units, sequence, vp8::Descriptor};
+use crate::{nack::Nacks, sequence};
+
+use pictures::{Judgement, Pictures};
 
 /// How long a missing packet of the pictures is waited for, from the arrival of the one behind it. Time for two or
 /// three retransmissions over a usual uplink; longer, and a keyframe is quicker.
 pub const VIDEO_PATIENCE: Duration = Duration::from_millis(250);
+/// The same over a long uplink: so many of its round trips.
+const PATIENCE_ROUND_TRIPS: u32 = 3;
+/// And no longer than this.
+pub const MAX_VIDEO_PATIENCE: Duration = Duration::from_millis(600);
 /// How long a missing packet of sound is waited for. Players conceal a gap better than they bear a stall.
 pub const AUDIO_PATIENCE: Duration = Duration::from_millis(60);
 /// The most packets between the oldest awaited and the newest: over a second at 20 Mb/s. A packet beyond it is ignored,
 /// and if the next one follows it, the stream is taken to have started anew there.
 pub const MAX_SPAN: usize = 2_048;
-/// The most payloads of parameter sets remembered. A stream with more of them is forwarded without help from us.
-const MAX_PARAMETER_SETS: usize = 8;
+/// A picture that is still arriving so long after its first packet goes on in parts, as far as it is there without a
+/// hole.
+pub const PART_AFTER: Duration = Duration::from_millis(8);
+/// A keyframe that was asked for and does not come is asked for again after this time, and then after twice as long each
+/// time.
+pub const KEYFRAME_RETRY: Duration = Duration::from_millis(500);
+/// And never later than this.
+pub const MAX_KEYFRAME_RETRY: Duration = Duration::from_secs(4);
+/// A timestamp that lies further back than this is not a picture out of order, but a stream whose time has jumped.
+const MAX_REORDER_TICKS: u32 = 90_000;
 
 /// One RTP packet of a stream, decrypted, without header extensions and padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +58,13 @@ pub struct Packet {
 /// What comes out.
 #[derive(Debug, Clone)]
 pub enum Assembled {
-    /// The next whole frame, in order of decoding.
+    /// The next frame, in order of decoding, or the next part of one.
     Frame(Frame),
-    /// Decoding can't go on without a keyframe: ask for one. Said again for every frame that is dropped until one comes;
-    /// merging and throttling is the relay's.
+    /// Decoding can't go on without a keyframe: ask for one. Said once, and again ever less often while none comes and
+    /// frames are dropped for want of it.
     KeyframeNeeded,
+    /// The encoder sends pictures out of the order they are shown in (B-frames), which browsers stutter on. Said once.
+    OutOfOrder,
 }
 
 /// What an assembly has seen.
@@ -58,15 +78,21 @@ pub struct Counts {
     pub frames: u64,
     /// Keyframes among those.
     pub keyframes: u64,
-    /// Frames not handed on because an earlier one of their GOP was lost.
+    /// Frames not handed on because something that they may depend on was lost.
     pub dropped: u64,
+    /// Frames that went on in parts.
+    pub in_parts: u64,
 }
 
 /// One incoming RTP stream: an audio track, or one layer of a video track.
 #[derive(Debug)]
 pub struct Assembly {
-    codec: Codec,
+    kind: Kind,
     layer: Layer,
+    /// What the payloads say.
+    pictures: Pictures,
+    /// What to ask for again; sound is not.
+    nacks: Nacks,
     /// The newest sequence number, extended; `None` before the first packet.
     newest: Option<u64>,
     /// The sequence number of the window's front: all before it is done.
@@ -79,16 +105,29 @@ pub struct Assembly {
     deadline: Option<Instant>,
     /// The sequence number that would prove that the stream has started anew elsewhere.
     restart_at: Option<u16>,
-    /// Pictures are dropped up to the next keyframe.
-    broken: bool,
-    /// Something was dropped since it was last said that a keyframe is needed.
+    /// The picture whose first parts have gone on.
+    open: Option<Open>,
+    /// When what is there of the front's picture goes on as a part.
+    part_due: Option<Instant>,
+    /// With so many packets it was tried and could not.
+    part_tried: usize,
+    /// A picture was dropped since it was last said that a keyframe is needed.
     missed: bool,
-    /// H.264 parameter sets that came alone, to be put in front of the next frame.
-    held_sets: Vec<Bytes>,
-    /// The last H.264 parameter sets, for keyframes that come without (some encoders send them once).
-    known_sets: Vec<Bytes>,
+    /// When it was said, and how long it lasts.
+    asked: Option<(Instant, Duration)>,
+    /// The latest timestamp that went on.
+    latest: Option<u32>,
+    /// It was said that pictures come out of order.
+    disorder_told: bool,
     out: VecDeque<Assembled>,
     counts: Counts,
+}
+
+/// A picture that goes on in parts.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    timestamp: u32,
+    numbers: Option<PictureNumbers>,
 }
 
 /// What is at the front of the window.
@@ -107,21 +146,32 @@ impl Assembly {
     /// An assembly for one stream. Pictures start with a keyframe.
     pub fn new(codec: Codec, layer: Layer) -> Self {
         Self {
-            codec,
+            kind: codec.kind(),
             layer,
+            pictures: Pictures::new(codec),
+            nacks: Nacks::default(),
             newest: None,
             front: 0,
             window: VecDeque::new(),
             scanned: 0,
             deadline: None,
             restart_at: None,
-            broken: codec.kind() == Kind::Video,
+            open: None,
+            part_due: None,
+            part_tried: 0,
             missed: false,
-            held_sets: Vec::new(),
-            known_sets: Vec::new(),
+            asked: None,
+            latest: None,
+            disorder_told: false,
             out: VecDeque::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// Parameter sets that were told out of band, one unit each: put in front of keyframes that come without.
+    pub fn with_parameter_sets(mut self, sets: impl IntoIterator<Item = Bytes>) -> Self {
+        self.pictures.know(sets);
+        self
     }
 
     /// Takes a packet as it arrives. [`Assembly::poll`] until `None` afterwards.
@@ -143,6 +193,12 @@ impl Assembly {
             return;
         }
         self.restart_at = None;
+        if self.kind == Kind::Video {
+            match self.newest {
+                Some(newest) if extended > newest => self.nacks.miss(newest + 1, extended, now.instant),
+                _ => self.nacks.arrive(extended, now.instant),
+            }
+        }
         self.newest = self.newest.max(Some(extended));
         let index = (extended - self.front) as usize;
         if index >= self.window.len() {
@@ -163,9 +219,19 @@ impl Assembly {
         self.advance(now);
     }
 
-    /// When to call [`Assembly::handle_timeout`].
+    /// When to call [`Assembly::handle_timeout`], or [`Assembly::poll_nacks`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline
+        [self.deadline, self.part_due, self.nacks.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Which packets to ask for again now, by sequence number. They are taken as asked for.
+    pub fn poll_nacks(&mut self, now: Instant) -> Vec<u16> {
+        self.nacks.poll(now)
+    }
+
+    /// How long the host takes to send something again, once that was seen.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.nacks.round_trip()
     }
 
     /// What has come out since.
@@ -190,18 +256,34 @@ impl Assembly {
         self.counts.lost += self.window.iter().filter(|slot| slot.is_none()).count() as u64;
         self.window.clear();
         self.scanned = 0;
+        self.part_tried = 0;
         self.restart_at = None;
         self.newest = None;
-        self.need_keyframe();
+        self.open = None;
+        self.latest = None;
+        self.nacks.forget_before(u64::MAX);
+        self.pictures.break_off();
+        self.missed = true;
         self.push(now, packet);
     }
 
     fn advance(&mut self, now: Now) {
         self.complete_all(now);
+        self.pass_on_part(now);
         // What was dropped may already be made good by a keyframe behind it.
-        if std::mem::take(&mut self.missed) && self.broken {
-            self.out.push_back(Assembled::KeyframeNeeded);
+        if std::mem::take(&mut self.missed) && self.pictures.broken() {
+            self.need_keyframe(now.instant);
         }
+    }
+
+    fn need_keyframe(&mut self, now: Instant) {
+        let wait = match self.asked {
+            Some((at, wait)) if now.saturating_duration_since(at) < wait => return,
+            Some((_, wait)) => (2 * wait).min(MAX_KEYFRAME_RETRY),
+            None => KEYFRAME_RETRY,
+        };
+        self.asked = Some((now, wait));
+        self.out.push_back(Assembled::KeyframeNeeded);
     }
 
     fn complete_all(&mut self, now: Now) {
@@ -231,7 +313,7 @@ impl Assembly {
                 if index == 0 {
                     return Front::Padding;
                 }
-            } else if self.codec.kind() == Kind::Audio || packet.marker {
+            } else if self.kind == Kind::Audio || packet.marker {
                 return Front::Frame(index + 1);
             } else if let Some(Some((_, first))) = self.window.front()
                 && first.timestamp != packet.timestamp
@@ -245,8 +327,11 @@ impl Assembly {
 
     /// The hole at `index` has held up what is behind it since the first of that arrived.
     fn patience_ends(&self, index: usize) -> Instant {
-        let patience = match self.codec.kind() {
-            Kind::Video => VIDEO_PATIENCE,
+        let patience = match self.kind {
+            Kind::Video => {
+                let long = self.nacks.round_trip().map_or(VIDEO_PATIENCE, |trip| trip * PATIENCE_ROUND_TRIPS);
+                long.clamp(VIDEO_PATIENCE, MAX_VIDEO_PATIENCE)
+            }
             Kind::Audio => AUDIO_PATIENCE,
         };
         let behind = self.window.iter().skip(index).flatten().map(|(arrived, _)| *arrived).min();
@@ -257,336 +342,150 @@ impl Assembly {
     fn give_up(&mut self, index: usize) {
         let missing = self.window.iter().skip(index).take_while(|slot| slot.is_none()).count();
         self.counts.lost += missing as u64;
+        if self.open.take().is_some() {
+            // Its first parts are with the viewers.
+            self.pictures.break_off();
+        } else {
+            let torn = self.window.front().and_then(|slot| slot.as_ref()).map(|(_, packet)| &packet.payload);
+            self.pictures.lose(torn.filter(|_| index > 0));
+        }
         self.discard(index + missing);
-        self.need_keyframe();
+        self.missed = true;
     }
 
     fn discard(&mut self, packets: usize) {
         self.window.drain(..packets);
+        self.moved(packets);
+    }
+
+    /// So many packets have left the window.
+    fn moved(&mut self, packets: usize) {
         self.front += packets as u64;
         self.scanned = 0;
+        self.part_tried = 0;
+        self.nacks.forget_before(self.front);
     }
 
-    fn need_keyframe(&mut self) {
-        self.broken = self.codec.kind() == Kind::Video;
-        self.missed = true;
+    /// The payloads of the first `count` packets, which are all there.
+    fn take(&mut self, count: usize) -> Vec<Bytes> {
+        let payloads = self.window.drain(..count).flatten().map(|(_, packet)| packet.payload);
+        let payloads = payloads.filter(|payload| !payload.is_empty()).collect();
+        self.moved(count);
+        payloads
     }
 
-    /// The first `count` packets are a frame.
+    fn front_timestamp(&self) -> Option<u32> {
+        self.window.front()?.as_ref().map(|(_, packet)| packet.timestamp)
+    }
+
+    /// The first `count` packets are a frame, or the end of one.
     fn complete(&mut self, now: Now, count: usize) {
-        let timestamp = match self.window.front() {
-            Some(Some((_, first))) => first.timestamp,
-            _ => unreachable!("a frame has packets, and the front is its first"),
-        };
-        let packets: Vec<Bytes> =
-            self.window.drain(..count).flatten().map(|(_, p)| p.payload).filter(|p| !p.is_empty()).collect();
-        self.front += count as u64;
-        self.scanned = 0;
-        let frame = Frame {
-            kind: self.codec.kind(),
+        let timestamp = self.front_timestamp().expect("a frame has packets, and the front is its first");
+        let mut packets = self.take(count);
+        if let Some(open) = self.open.take()
+            && open.timestamp == timestamp
+        {
+            self.counts.frames += 1;
+            self.counts.in_parts += 1;
+            let frame = self.frame(now, timestamp, packets);
+            self.out.push_back(Assembled::Frame(Frame { begins: false, numbers: open.numbers, ..frame }));
+            return;
+        }
+        match self.pictures.begin(&mut packets) {
+            Judgement::Go { keyframe, numbers } => {
+                self.counts.frames += 1;
+                let frame = self.frame(now, timestamp, packets);
+                self.go(Frame { keyframe, numbers, ..frame });
+            }
+            Judgement::Keep => {}
+            Judgement::Drop => {
+                self.counts.dropped += 1;
+                self.missed = true;
+            }
+        }
+    }
+
+    fn frame(&self, now: Now, timestamp: u32, packets: Vec<Bytes>) -> Frame {
+        Frame {
+            kind: self.kind,
             layer: self.layer,
             timestamp,
             arrived: now,
-            keyframe: true,
-            vp8: None,
+            keyframe: false,
+            begins: true,
+            ends: true,
+            captured: None,
+            numbers: None,
             packets,
-        };
-        let frame = match self.codec {
-            Codec::Opus => Some(frame),
-            Codec::Vp8 => self.vp8(frame),
-            Codec::H264 => self.h264(frame),
-        };
-        let Some(frame) = frame else { return };
-        if self.broken && !frame.keyframe {
-            self.counts.dropped += 1;
-            self.need_keyframe();
-            return;
         }
-        self.broken = false;
-        self.counts.frames += 1;
-        self.counts.keyframes += u64::from(frame.keyframe && frame.kind == Kind::Video);
+    }
+
+    /// A frame, or the first part of one, goes on.
+    fn go(&mut self, frame: Frame) {
+        if frame.kind == Kind::Video {
+            self.counts.keyframes += u64::from(frame.keyframe);
+            if frame.keyframe {
+                self.asked = None;
+            }
+            self.watch_order(frame.timestamp);
+        }
         self.out.push_back(Assembled::Frame(frame));
     }
 
-    fn vp8(&self, mut frame: Frame) -> Option<Frame> {
-        let first = Descriptor::parse(&frame.packets[0]);
-        frame.keyframe = first.is_some_and(|descriptor| descriptor.starts_keyframe);
-        frame.vp8 = first.and_then(|descriptor| descriptor.numbers);
-        Some(frame)
+    /// B-frames show in two ways: they are shown before what was sent before them; and where the publisher stamps its
+    /// packets in order of sending all the same, their slices say what they are.
+    fn watch_order(&mut self, timestamp: u32) {
+        let behind = self.latest.map_or(0, |latest| latest.wrapping_sub(timestamp));
+        let backwards = (1..=MAX_REORDER_TICKS).contains(&behind);
+        if !backwards {
+            self.latest = Some(timestamp);
+        }
+        if (backwards || self.pictures.bidirectional()) && !self.disorder_told {
+            self.disorder_told = true;
+            self.out.push_back(Assembled::OutOfOrder);
+        }
     }
 
-    /// Makes sure that a keyframe is whole by itself: parameter sets that came in an access unit of their own, or once
-    /// at the beginning of the stream, are put in front of it.
-    fn h264(&mut self, mut frame: Frame) -> Option<Frame> {
-        if self.broken {
-            // The front may be in the middle of a picture here. One that begins further on is whole.
-            let start = frame.packets.iter().position(|payload| Units::of(payload).starts_keyframe());
-            frame.packets.drain(..start.unwrap_or(0));
-            if start.is_none() && !self.only_sets(&frame) {
-                frame.keyframe = false;
-                return Some(frame);
-            }
+    /// Lets what is there of a picture go on, if it has been arriving for long enough. The last packet that is there
+    /// stays, because it may turn out to be the picture's last, which is to carry the marker.
+    fn pass_on_part(&mut self, now: Now) {
+        self.part_due = None;
+        let there = self.window.iter().take(self.scanned).flatten();
+        let Some((arrived, timestamp)) = there.clone().next().map(|(arrived, p)| (*arrived, p.timestamp))
+        else {
+            return;
+        };
+        let count = there.enumerate().filter(|(_, (_, packet))| !packet.payload.is_empty()).last();
+        let count = count.map_or(0, |(index, _)| index);
+        // What could not go on is not tried again before there is twice as much of it.
+        if self.kind == Kind::Audio || count == 0 || count < 2 * self.part_tried {
+            return;
         }
-        let units = Units::of_all(frame.packets.iter().map(|payload| &payload[..]));
-        if units.sps {
-            self.known_sets.clear();
+        if now.instant < arrived + PART_AFTER {
+            self.part_due = Some(arrived + PART_AFTER);
+            return;
         }
-        for payload in &frame.packets {
-            if Units::of(payload).only_parameter_sets() && self.known_sets.len() < MAX_PARAMETER_SETS {
-                self.known_sets.push(payload.clone());
-            }
+        if let Some(open) = self.open.filter(|open| open.timestamp == timestamp) {
+            let packets = self.take(count);
+            let part = self.frame(now, timestamp, packets);
+            let part = Frame { begins: false, ends: false, numbers: open.numbers, ..part };
+            self.out.push_back(Assembled::Frame(part));
+            return;
         }
-        if !units.picture {
-            if units.sps {
-                self.held_sets.clear();
-            }
-            self.held_sets.extend(frame.packets);
-            self.held_sets.truncate(MAX_PARAMETER_SETS);
-            return None;
-        }
-        let mut sets = std::mem::take(&mut self.held_sets);
-        let held_sps = Units::of_all(sets.iter().map(|payload| &payload[..])).sps;
-        if units.idr && !units.sps && !held_sps {
-            sets.splice(..0, self.known_sets.iter().cloned());
-        }
-        frame.keyframe = units.keyframe() || held_sps;
-        frame.packets.splice(..0, sets);
-        Some(frame)
-    }
-
-    fn only_sets(&self, frame: &Frame) -> bool {
-        Units::of_all(frame.packets.iter().map(|payload| &payload[..])).only_parameter_sets()
+        let mut trial = self.pictures.clone();
+        let payloads = self.window.iter().take(count).flatten().map(|(_, packet)| &packet.payload);
+        let mut packets: Vec<Bytes> = payloads.filter(|payload| !payload.is_empty()).cloned().collect();
+        let Judgement::Go { keyframe, numbers } = trial.begin(&mut packets) else {
+            self.part_tried = count;
+            return;
+        };
+        self.pictures = trial;
+        self.discard(count);
+        self.open = Some(Open { timestamp, numbers });
+        let part = self.frame(now, timestamp, packets);
+        self.go(Frame { keyframe, numbers, ends: false, ..part });
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::start;
-
-    const KEY: &[u8] = &[0x10, 0x00, 0xAA];
-    const DELTA: &[u8] = &[0x10, 0x01, 0xBB];
-    const MORE: &[u8] = &[0x00, 0xCC];
-
-    /// A stream as a test tells it: packets are put in by number, and what comes out is written down.
-    struct Story {
-        assembly: Assembly,
-        now: Now,
-        first: u16,
-    }
-
-    impl Story {
-        fn of(codec: Codec) -> Self {
-            Self { assembly: Assembly::new(codec, Layer(0)), now: start(), first: 65_530 }
-        }
-
-        /// Packet `number` of the stream. Sequence numbers wrap after the first few.
-        fn packet(&mut self, number: u16, timestamp: u32, marker: bool, payload: &[u8]) -> &mut Self {
-            let payload = Bytes::copy_from_slice(payload);
-            let sequence = self.first.wrapping_add(number);
-            self.assembly.push(self.now, Packet { sequence, timestamp, marker, payload });
-            self
-        }
-
-        fn after(&mut self, ms: u64) -> &mut Self {
-            self.now = self.now.after(Duration::from_millis(ms));
-            if self.assembly.poll_timeout().is_some_and(|at| at <= self.now.instant) {
-                self.assembly.handle_timeout(self.now);
-            }
-            self
-        }
-
-        /// Frames as timestamps, `K` in front of keyframes, and `?` where a keyframe is asked for.
-        fn told(&mut self) -> String {
-            let mut words = Vec::new();
-            while let Some(out) = self.assembly.poll() {
-                words.push(match out {
-                    Assembled::Frame(frame) if frame.keyframe => format!("K{}", frame.timestamp),
-                    Assembled::Frame(frame) => frame.timestamp.to_string(),
-                    Assembled::KeyframeNeeded => "?".to_owned(),
-                });
-            }
-            words.join(" ")
-        }
-    }
-
-    #[test]
-    fn packets_become_frames_across_the_wrap() {
-        let mut story = Story::of(Codec::Vp8);
-        for frame in 0..8 {
-            let head = if frame == 0 { KEY } else { DELTA };
-            story.packet(frame * 2, frame.into(), false, head).packet(
-                frame * 2 + 1,
-                frame.into(),
-                true,
-                MORE,
-            );
-        }
-        assert_eq!(story.told(), "K0 1 2 3 4 5 6 7");
-        assert_eq!(story.assembly.counts(), Counts { frames: 8, keyframes: 1, ..Counts::default() });
-    }
-
-    #[test]
-    fn a_timestamp_ends_a_frame_whose_marker_is_missing() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, false, KEY).packet(1, 1, false, DELTA).packet(2, 2, false, DELTA);
-        assert_eq!(story.told(), "K0 1");
-    }
-
-    #[test]
-    fn reordered_and_doubled_packets_change_nothing() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, false, KEY).packet(0, 0, false, KEY);
-        story
-            .packet(3, 1, true, MORE)
-            .packet(2, 1, false, DELTA)
-            .packet(1, 0, true, MORE)
-            .packet(1, 0, true, MORE);
-        assert_eq!(story.told(), "K0 1");
-        assert_eq!(story.assembly.counts().late, 2);
-    }
-
-    #[test]
-    fn padding_takes_a_number_and_nothing_else() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, true, KEY).packet(1, 0, false, &[]).packet(2, 0, false, &[]);
-        story.packet(3, 1, false, DELTA).packet(4, 1, false, &[]).packet(5, 1, true, MORE);
-        assert_eq!(story.told(), "K0 1");
-    }
-
-    #[test]
-    fn a_hole_that_is_filled_in_time_costs_only_time() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, true, KEY).packet(2, 2, true, DELTA).after(249);
-        assert_eq!(story.told(), "K0");
-        story.packet(1, 1, true, DELTA);
-        assert_eq!(story.told(), "1 2");
-        assert_eq!(story.assembly.poll_timeout(), None);
-    }
-
-    #[test]
-    fn after_a_hole_nothing_goes_on_until_a_keyframe_which_is_asked_for() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, true, KEY).packet(2, 2, true, DELTA).after(250);
-        assert_eq!(story.told(), "K0 ?");
-        story
-            .packet(1, 1, true, DELTA)
-            .packet(3, 3, true, DELTA)
-            .packet(4, 4, true, DELTA)
-            .packet(5, 5, true, DELTA);
-        assert_eq!(story.told(), "? ? ?", "what follows can't be decoded");
-        story.packet(6, 6, true, KEY).packet(7, 7, true, DELTA);
-        assert_eq!(story.told(), "K6 7");
-        assert_eq!(story.assembly.counts(), Counts { late: 1, lost: 1, frames: 3, keyframes: 2, dropped: 4 },);
-    }
-
-    #[test]
-    fn the_tail_of_a_torn_keyframe_is_not_a_keyframe() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, true, KEY).packet(1, 1, false, KEY).packet(3, 1, true, MORE);
-        story.packet(4, 2, true, DELTA).after(250).packet(5, 3, true, KEY);
-        assert_eq!(story.told(), "K0 ? K3");
-    }
-
-    #[test]
-    fn two_holes_are_waited_for_together() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, true, KEY).packet(2, 2, true, DELTA).packet(4, 4, true, KEY);
-        story.after(250);
-        assert_eq!(story.told(), "K0 K4", "the keyframe is there already");
-        assert_eq!(story.assembly.counts().lost, 2);
-    }
-
-    #[test]
-    fn sound_skips_its_holes_sooner_and_needs_no_keyframe() {
-        let mut story = Story::of(Codec::Opus);
-        story.packet(0, 0, true, &[1]).packet(2, 1_920, false, &[1]).after(59);
-        assert_eq!(story.told(), "K0");
-        story.after(1).packet(3, 2_880, false, &[1]);
-        assert_eq!(story.told(), "K1920 K2880");
-    }
-
-    #[test]
-    fn a_stream_that_starts_anew_elsewhere_is_followed() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, true, KEY).packet(20_000, 9, true, KEY);
-        assert_eq!(story.told(), "K0", "one stray packet proves nothing");
-        story.packet(1, 1, true, DELTA).packet(20_000, 9, true, KEY).packet(20_001, 10, true, KEY);
-        assert_eq!(story.told(), "1 K10");
-    }
-
-    #[test]
-    fn a_flood_of_gaps_stays_within_the_window() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, true, KEY);
-        for number in (2..60_000).step_by(2) {
-            story.packet(number, number.into(), true, DELTA);
-        }
-        assert!(story.assembly.window.len() <= MAX_SPAN);
-    }
-
-    #[test]
-    fn a_stream_that_is_joined_in_the_middle_asks_at_once() {
-        let mut story = Story::of(Codec::Vp8);
-        story.packet(0, 0, true, DELTA);
-        assert_eq!(story.told(), "?");
-    }
-
-    const SPS: &[u8] = &[0x67, 0x42];
-    const PPS: &[u8] = &[0x68, 0xCE];
-    const IDR: &[u8] = &[0x65, 0x88];
-    const SLICE: &[u8] = &[0x41, 0x9A];
-
-    fn frames(story: &mut Story) -> Vec<Vec<Bytes>> {
-        std::iter::from_fn(|| story.assembly.poll())
-            .filter_map(|out| match out {
-                Assembled::Frame(frame) => Some(frame.packets),
-                Assembled::KeyframeNeeded => None,
-            })
-            .collect()
-    }
-
-    #[test]
-    fn parameter_sets_sent_alone_join_the_keyframe_behind_them() {
-        let mut story = Story::of(Codec::H264);
-        story
-            .packet(0, 0, true, SPS)
-            .packet(1, 0, true, PPS)
-            .packet(2, 0, true, IDR)
-            .packet(3, 1, true, SLICE);
-        assert_eq!(frames(&mut story), [vec![SPS, PPS, IDR], vec![SLICE]]);
-    }
-
-    #[test]
-    fn parameter_sets_sent_once_are_repeated_before_every_keyframe() {
-        let mut story = Story::of(Codec::H264);
-        story
-            .packet(0, 0, false, SPS)
-            .packet(1, 0, false, PPS)
-            .packet(2, 0, true, IDR)
-            .packet(3, 1, true, IDR);
-        assert_eq!(frames(&mut story), [vec![SPS, PPS, IDR], vec![SPS, PPS, IDR]]);
-    }
-
-    #[test]
-    fn a_later_slice_of_a_torn_picture_is_no_beginning() {
-        let mut story = Story::of(Codec::H264);
-        story.packet(0, 0, false, SPS).packet(1, 0, false, PPS).packet(2, 0, true, IDR);
-        // The first slice of the second picture is lost, its second slice arrives.
-        story.packet(4, 1, true, &[0x65, 0x40]).after(250).packet(5, 2, false, PPS).packet(6, 2, true, IDR);
-        assert_eq!(frames(&mut story), [vec![SPS, PPS, IDR], vec![SPS, PPS, IDR]]);
-        assert_eq!(story.assembly.counts().dropped, 1);
-    }
-
-    #[test]
-    fn garbage_in_every_codec_is_dropped_quietly() {
-        for codec in [Codec::H264, Codec::Vp8, Codec::Opus] {
-            let mut story = Story::of(codec);
-            for number in 0..500_u16 {
-                let noise: Vec<u8> =
-                    (0..number % 7).map(|i| (number.wrapping_mul(31 + i) >> 3) as u8).collect();
-                story.packet(number ^ (number % 5), number.into(), number % 3 == 0, &noise).after(7);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! One viewer's numbering of one track: sequence numbers, timestamps and VP8's running numbers go on without a jump,
+//! One viewer's numbering of one track: sequence numbers, timestamps and the pictures' running numbers go on without a jump,
 //! whatever layer or broadcast the frames come from.
 
 use std::{
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haul_model::{Codec, Frame, Kind, Layer, media::Vp8Numbers};
+use haul_model::{Codec, Frame, Kind, Layer, media::PictureNumbers};
 
 use crate::clock::ticks;
 
@@ -24,8 +24,8 @@ pub struct Outgoing {
     pub first_sequence: u64,
     /// The timestamp.
     pub timestamp: u32,
-    /// What to write over the VP8 numbers; `None` where they are right as they are.
-    pub vp8: Option<Vp8Numbers>,
+    /// What to write over the payloads' running numbers; `None` where they are right as they are.
+    pub numbers: Option<PictureNumbers>,
 }
 
 /// One viewer's side of one track.
@@ -43,7 +43,7 @@ pub struct Forward {
     source: Option<Layer>,
     /// The layer to change to at its next keyframe.
     wanted: Option<Layer>,
-    vp8: Vp8Continuity,
+    continuity: Continuity,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,7 @@ impl Forward {
             last: None,
             source: None,
             wanted: None,
-            vp8: Vp8Continuity::default(),
+            continuity: Continuity::default(),
         }
     }
 
@@ -111,19 +111,27 @@ impl Forward {
     pub fn replay(&mut self, gop: &[Arc<Frame>]) -> Vec<u32> {
         let ([first, ..], [.., last]) = (gop, gop) else { return Vec::new() };
         let step = ticks(REPLAY_STEP, self.clock_hz);
-        let span = step * (gop.len() as u32 - 1);
+        // Parts of one access unit have one place. The first frame is the keyframe, so it begins one.
+        let span = step * gop[1..].iter().filter(|frame| frame.begins).count() as u32;
         self.join_timeline(last.timestamp, last.arrived.instant, span);
         self.begin(first);
         let end = last.timestamp.wrapping_add(self.offset);
         self.last = Some(Last { timestamp: end, arrived: last.arrived.instant });
-        (0..gop.len() as u32).map(|index| end.wrapping_sub(span).wrapping_add(step * index)).collect()
+        let steps =
+            gop.iter().enumerate().map(|(index, frame)| if index > 0 && frame.begins { step } else { 0 });
+        steps
+            .scan(end.wrapping_sub(span), |place, step| {
+                *place = place.wrapping_add(step);
+                Some(*place)
+            })
+            .collect()
     }
 
     /// How to send a frame that was placed at `timestamp`.
     pub fn number(&mut self, frame: &Frame, timestamp: u32) -> Outgoing {
         let first_sequence = self.next_sequence;
         self.next_sequence += frame.packets.len() as u64;
-        Outgoing { first_sequence, timestamp, vp8: self.vp8.number(frame.vp8) }
+        Outgoing { first_sequence, timestamp, numbers: self.continuity.number(frame.numbers) }
     }
 
     fn takes(&mut self, frame: &Frame) -> bool {
@@ -157,21 +165,21 @@ impl Forward {
     fn begin(&mut self, first: &Frame) {
         self.source = Some(first.layer);
         self.wanted = self.wanted.filter(|wanted| *wanted != first.layer);
-        self.vp8.begin(first.vp8);
+        self.continuity.begin(first.numbers);
     }
 }
 
-/// VP8's picture id (15 bits) and TL0PICIDX (8 bits), kept running by adding what makes the first frame of a source
+/// VP8's and VP9's picture id (15 bits) and TL0PICIDX (8 bits), kept running by adding what makes the first frame of a source
 /// follow the last of the one before.
 #[derive(Debug, Default)]
-struct Vp8Continuity {
+struct Continuity {
     picture_id: u16,
     tl0: u8,
-    last: Option<Vp8Numbers>,
+    last: Option<PictureNumbers>,
 }
 
-impl Vp8Continuity {
-    fn begin(&mut self, first: Option<Vp8Numbers>) {
+impl Continuity {
+    fn begin(&mut self, first: Option<PictureNumbers>) {
         let (Some(first), Some(last)) = (first, self.last) else { return };
         self.picture_id = last.picture_id.wrapping_add(1).wrapping_sub(first.picture_id) & 0x7FFF;
         if let (Some(first), Some(last)) = (first.tl0, last.tl0) {
@@ -179,9 +187,9 @@ impl Vp8Continuity {
         }
     }
 
-    fn number(&mut self, numbers: Option<Vp8Numbers>) -> Option<Vp8Numbers> {
+    fn number(&mut self, numbers: Option<PictureNumbers>) -> Option<PictureNumbers> {
         let numbers = numbers?;
-        let running = Vp8Numbers {
+        let running = PictureNumbers {
             picture_id: numbers.picture_id.wrapping_add(self.picture_id) & 0x7FFF,
             tl0: numbers.tl0.map(|tl0| tl0.wrapping_add(self.tl0)),
         };
@@ -222,21 +230,21 @@ mod tests {
     #[test]
     fn the_host_returns_and_the_viewers_timeline_goes_on_by_the_time_away() {
         let (mut forward, mut make) = (video(), FrameMaker::at(start()));
-        make.vp8 = Some(Vp8Numbers { picture_id: 0x7FFE, tl0: Some(255) });
+        make.numbers = Some(PictureNumbers { picture_id: 0x7FFE, tl0: Some(255) });
         forward.frame(&make.keyframe()).unwrap();
         let last = forward.frame(&make.delta()).unwrap();
-        assert_eq!(last.vp8, None, "the first source's numbers are right as they are");
+        assert_eq!(last.numbers, None, "the first source's numbers are right as they are");
 
         forward.restart();
         let mut make = FrameMaker::at(make.now.after(Duration::from_millis(2_967)));
         make.timestamp = 3_000_000_000;
-        make.vp8 = Some(Vp8Numbers { picture_id: 77, tl0: Some(3) });
+        make.numbers = Some(PictureNumbers { picture_id: 77, tl0: Some(3) });
         assert_eq!(forward.frame(&make.delta()), None);
         let again = forward.frame(&make.keyframe()).unwrap();
         assert_eq!(again.first_sequence, last.first_sequence + 1);
         // Three seconds from the last frame, plus the delta that was not for this viewer.
         assert_eq!(again.timestamp.wrapping_sub(last.timestamp), 90 * 3_033);
-        assert_eq!(again.vp8, Some(Vp8Numbers { picture_id: 0, tl0: Some(1) }), "after 0x7FFF and 0");
+        assert_eq!(again.numbers, Some(PictureNumbers { picture_id: 0, tl0: Some(1) }), "after 0x7FFF and 0");
     }
 
     #[test]

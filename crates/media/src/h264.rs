@@ -1,6 +1,8 @@
 //! H.264 in RTP (RFC 6184, packetization mode 1), as far as starting to decode is concerned. Payloads are untrusted:
 //! whatever is in them, the answer is "nothing of the kind".
 
+use crate::nal::{Units, aggregated};
+
 /// NAL unit types (ITU-T H.264, table 7-1) and payload structures (RFC 6184, table 1).
 const SLICE: u8 = 1;
 const IDR: u8 = 5;
@@ -8,86 +10,58 @@ const SPS: u8 = 7;
 const PPS: u8 = 8;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
+/// Slice type (ITU-T H.264, table 7-6).
+const B_SLICE: u32 = 1;
 
-/// What one payload, or several, carry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Units {
-    /// A sequence parameter set: decoding can start here.
-    pub sps: bool,
-    /// A picture parameter set.
-    pub pps: bool,
-    /// Some part of a coded picture.
-    pub picture: bool,
-    /// Some part of a picture that needs no earlier one.
-    pub idr: bool,
-    /// The beginning of the first slice of an IDR picture: nothing of that picture comes before it.
-    pub idr_start: bool,
-}
-
-impl Units {
-    /// What `payload` carries.
-    pub fn of(payload: &[u8]) -> Self {
-        let mut units = Self::default();
-        match payload {
-            [header, rest @ ..] if header & 31 == STAP_A => {
-                let mut rest = rest;
-                while let [high, low, more @ ..] = rest {
-                    let length = usize::from(u16::from_be_bytes([*high, *low]));
-                    let Some((unit, more)) = more.split_at_checked(length) else { break };
-                    if let [header, body @ ..] = unit {
-                        units.add(header & 31, true, body);
-                    }
-                    rest = more;
+/// What `payload` carries.
+pub fn units(payload: &[u8]) -> Units {
+    let mut units = Units::default();
+    match payload {
+        [header, rest @ ..] if header & 31 == STAP_A => {
+            for unit in aggregated(rest) {
+                if let [header, body @ ..] = unit {
+                    add(&mut units, header & 31, true, body);
                 }
             }
-            [header, fragment, body @ ..] if header & 31 == FU_A => {
-                units.add(fragment & 31, fragment & 0x80 != 0, body);
-            }
-            [header, body @ ..] => units.add(header & 31, true, body),
-            [] => {}
         }
-        units
-    }
-
-    /// What all of `payloads` carry together.
-    pub fn of_all<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        payloads.into_iter().map(Self::of).fold(Self::default(), |all, one| Self {
-            sps: all.sps | one.sps,
-            pps: all.pps | one.pps,
-            picture: all.picture | one.picture,
-            idr: all.idr | one.idr,
-            idr_start: all.idr_start | one.idr_start,
-        })
-    }
-
-    /// Whether a decoder can start with these.
-    pub fn keyframe(self) -> bool {
-        self.sps || self.idr
-    }
-
-    /// Whether a keyframe begins in this payload, and not before it.
-    pub fn starts_keyframe(self) -> bool {
-        self.sps || self.idr_start
-    }
-
-    /// Parameter sets and nothing of a picture.
-    pub fn only_parameter_sets(self) -> bool {
-        (self.sps || self.pps) && !self.picture
-    }
-
-    fn add(&mut self, kind: u8, begins: bool, body: &[u8]) {
-        match kind {
-            SLICE..=IDR => {
-                self.picture = true;
-                self.idr |= kind == IDR;
-                // A slice header begins with first_mb_in_slice as Exp-Golomb: a leading 1 is the number 0.
-                self.idr_start |= kind == IDR && begins && body.first().is_some_and(|byte| byte & 0x80 != 0);
-            }
-            SPS => self.sps |= begins,
-            PPS => self.pps |= begins,
-            _ => {}
+        [header, fragment, body @ ..] if header & 31 == FU_A => {
+            add(&mut units, fragment & 31, fragment & 0x80 != 0, body);
         }
+        [header, body @ ..] => add(&mut units, header & 31, true, body),
+        [] => {}
     }
+    units
+}
+
+fn add(units: &mut Units, kind: u8, begins: bool, body: &[u8]) {
+    match kind {
+        SLICE..=IDR => {
+            units.picture = true;
+            units.intra |= kind == IDR;
+            // A slice header begins with first_mb_in_slice as Exp-Golomb: a leading 1 is the number 0.
+            units.intra_start |= kind == IDR && begins && body.first().is_some_and(|byte| byte & 0x80 != 0);
+            units.bidirectional |= kind == SLICE && begins && slice_type(body) == Some(B_SLICE);
+        }
+        SPS => units.sps |= begins,
+        PPS => units.pps |= begins,
+        _ => {}
+    }
+}
+
+/// The type of the slice whose header begins with `body` (ITU-T H.264, 7.3.3: the second number in it). The types from
+/// 5 on say the same of all slices of the picture.
+fn slice_type(body: &[u8]) -> Option<u32> {
+    let mut bits =
+        body.iter().take(8).flat_map(|byte| (0..8).rev().map(move |bit| u32::from(byte >> bit & 1)));
+    let mut number = || {
+        let zeros = bits.by_ref().take_while(|bit| *bit == 0).count();
+        // More would be no number of a slice that exists.
+        let value =
+            (zeros <= 24).then(|| (0..zeros).try_fold(1, |value, _| Some(value << 1 | bits.next()?)))??;
+        Some(value - 1)
+    };
+    number()?;
+    Some(number()? % 5)
 }
 
 #[cfg(test)]
@@ -108,7 +82,7 @@ mod tests {
             ("STAP-A with SEI and a slice", &[0x78, 0, 1, 0x06, 0, 2, 0x41, 0x9A], false, false),
         ];
         for (name, payload, keyframe, starts) in cases {
-            let units = Units::of(payload);
+            let units = units(payload);
             assert_eq!((units.keyframe(), units.starts_keyframe()), (keyframe, starts), "{name}");
         }
     }
@@ -118,9 +92,26 @@ mod tests {
         for payload in
             [&[][..], &[0x78], &[0x78, 0xFF], &[0x78, 0xFF, 0xFF, 0x67], &[0x7C], &[0x78, 0, 0, 0, 0]]
         {
-            assert_eq!(Units::of(payload), Units::default(), "{payload:02x?}");
+            assert_eq!(units(payload), Units::default(), "{payload:02x?}");
         }
         // A STAP-A is read as far as it is whole.
-        assert!(Units::of(&[0x78, 0, 1, 0x67, 0xFF, 0xFF, 0x41]).sps);
+        assert!(units(&[0x78, 0, 1, 0x67, 0xFF, 0xFF, 0x41]).sps);
+    }
+
+    #[test]
+    fn slices_predicted_from_both_sides_are_told_from_others() {
+        // first_mb_in_slice, slice_type as Exp-Golomb.
+        let cases: [(&str, &[u8], bool); 6] = [
+            ("0, P (5)", &[0x41, 0b1001_1000], false),
+            ("0, B (6)", &[0x01, 0b1001_1100], true),
+            ("0, B (1)", &[0x01, 0b1010_0000], true),
+            ("0, I (7)", &[0x41, 0b1000_1000], false),
+            ("130, B (6), in an FU-A", &[0x5C, 0x81, 0b0000_0001, 0b0000_0110, 0b0111_0000], true),
+            ("the middle of an FU-A", &[0x5C, 0x01, 0b1001_1100], false),
+        ];
+        for (name, payload, bidirectional) in cases {
+            assert_eq!(units(payload).bidirectional, bidirectional, "{name}");
+        }
+        assert!(!units(&[0x01]).bidirectional && !units(&[0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0]).bidirectional);
     }
 }

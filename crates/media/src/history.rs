@@ -127,7 +127,7 @@ mod tests {
         make.packets = 3;
         let mut first_sequence = 65_530;
         for timestamp in 0..5 {
-            history.push(Outgoing { first_sequence, timestamp, vp8: None }, make.delta());
+            history.push(Outgoing { first_sequence, timestamp, numbers: None }, make.delta());
             first_sequence += 3;
         }
         let sent = history.find(1).unwrap();
@@ -141,7 +141,7 @@ mod tests {
     fn the_oldest_frame_is_forgotten_first() {
         let (mut history, mut make) = (History::default(), FrameMaker::at(start()));
         for first_sequence in 0..=MAX_FRAMES as u64 {
-            history.push(Outgoing { first_sequence, timestamp: 0, vp8: None }, make.delta());
+            history.push(Outgoing { first_sequence, timestamp: 0, numbers: None }, make.delta());
         }
         assert!(history.find(0).is_none());
         assert!(history.find(1).is_some());

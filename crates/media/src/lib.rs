@@ -11,18 +11,26 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod assembly;
+pub mod av1;
 pub mod clock;
+pub mod dependence;
 pub mod forward;
 pub mod gop;
 pub mod h264;
+pub mod h265;
 pub mod history;
+pub mod nack;
+pub mod nal;
 pub mod relay;
 pub mod sequence;
 pub mod throttle;
 pub mod vp8;
+pub mod vp9;
 
 #[cfg(test)]
 mod testing;
+
+use haul_model::{Codec, media::PictureNumbers};
 
 pub use assembly::{Assembled, Assembly, Packet};
 pub use clock::ClockMap;
@@ -31,3 +39,12 @@ pub use gop::GopCache;
 pub use history::History;
 pub use relay::{Broadcast, Delivery, Publication, Relay, RelayEvent, Sink, Snapshot, Source, Subscription};
 pub use throttle::Wish;
+
+/// Writes `numbers` over the running numbers in a payload of `codec`, where it has them.
+pub fn renumber(codec: Codec, payload: &mut [u8], numbers: PictureNumbers) {
+    match codec {
+        Codec::Vp8 => vp8::renumber(payload, numbers),
+        Codec::Vp9 => vp9::renumber(payload, numbers),
+        Codec::Opus | Codec::H264 | Codec::Av1 | Codec::H265 => {}
+    }
+}

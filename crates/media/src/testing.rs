@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use haul_model::{Frame, Kind, Layer, Now, UnixMillis, media::Vp8Numbers};
+use haul_model::{Frame, Kind, Layer, Now, UnixMillis, media::PictureNumbers};
 
 /// The first instant of every test. There is no other way to make one; what it is does not matter.
 #[allow(clippy::disallowed_methods)]
@@ -24,7 +24,7 @@ pub(crate) struct FrameMaker {
     pub(crate) timestamp: u32,
     pub(crate) payload_bytes: usize,
     pub(crate) packets: usize,
-    pub(crate) vp8: Option<Vp8Numbers>,
+    pub(crate) numbers: Option<PictureNumbers>,
 }
 
 impl FrameMaker {
@@ -37,7 +37,7 @@ impl FrameMaker {
             timestamp: 1_000,
             payload_bytes: 100,
             packets: 1,
-            vp8: None,
+            numbers: None,
         }
     }
 
@@ -57,13 +57,16 @@ impl FrameMaker {
             timestamp: self.timestamp,
             arrived: self.now,
             keyframe,
-            vp8: self.vp8,
+            begins: true,
+            ends: true,
+            captured: None,
+            numbers: self.numbers,
             packets: vec![payload; self.packets],
         };
         let hz = if self.kind == Kind::Video { 90_000 } else { 48_000 };
         self.timestamp = self.timestamp.wrapping_add(crate::clock::ticks(self.interval, hz));
         self.now = self.now.after(self.interval);
-        if let Some(numbers) = &mut self.vp8 {
+        if let Some(numbers) = &mut self.numbers {
             numbers.picture_id = (numbers.picture_id + 1) & 0x7FFF;
             numbers.tl0 = numbers.tl0.map(|tl0| tl0.wrapping_add(1));
         }

@@ -1,7 +1,9 @@
 //! The VP8 payload descriptor (RFC 7741, 4.2): reading it, and writing other running numbers into it. Payloads are
 //! untrusted: one that does not parse is no descriptor.
 
-use haul_model::media::Vp8Numbers;
+use haul_model::media::PictureNumbers;
+
+use crate::dependence::Reference;
 
 /// A parsed payload descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +13,9 @@ pub struct Descriptor {
     /// The payload is the beginning of a keyframe.
     pub starts_keyframe: bool,
     /// Running numbers, where a 15-bit picture id is present.
-    pub numbers: Option<Vp8Numbers>,
+    pub numbers: Option<PictureNumbers>,
+    /// What the frame depends on.
+    pub reference: Reference,
     /// Where the 15-bit picture id stands.
     picture_id_at: Option<usize>,
     /// Where TL0PICIDX stands.
@@ -39,12 +43,16 @@ impl Descriptor {
             tl0_at = Some(at);
             at += 1;
         }
+        let mut layer = 0;
         if extension & 0x30 != 0 {
+            layer = *payload.get(at)?;
             at += 1;
         }
+        // TID and Y mean something only where T says that they are there.
+        let layer = if extension & 0x20 != 0 { layer } else { 0 };
         // The first byte of the frame: its lowest bit is 0 for keyframes (RFC 6386, 9.1).
         let body = *payload.get(at)?;
-        let numbers = picture_id_at.map(|id| Vp8Numbers {
+        let numbers = picture_id_at.map(|id| PictureNumbers {
             picture_id: u16::from_be_bytes([payload[id] & 0x7F, payload[id + 1]]),
             tl0: tl0_at.map(|tl0| payload[tl0]),
         });
@@ -53,6 +61,14 @@ impl Descriptor {
             starts_frame,
             starts_keyframe: starts_frame && body & 1 == 0,
             numbers,
+            reference: Reference {
+                numbers,
+                temporal_id: layer >> 6,
+                depends_on_base_only: layer & 0x20 != 0,
+                switching_point: false,
+                pictures: None,
+                unneeded: first & 0x20 != 0,
+            },
             picture_id_at,
             tl0_at,
         })
@@ -60,7 +76,7 @@ impl Descriptor {
 }
 
 /// Writes `numbers` over those in `payload`'s descriptor, where it has them.
-pub fn renumber(payload: &mut [u8], numbers: Vp8Numbers) {
+pub fn renumber(payload: &mut [u8], numbers: PictureNumbers) {
     let Some(descriptor) = Descriptor::parse(payload) else { return };
     if let Some(at) = descriptor.picture_id_at {
         let [high, low] = (numbers.picture_id | 0x8000).to_be_bytes();
@@ -78,8 +94,8 @@ mod tests {
 
     #[test]
     fn descriptors_of_every_shape() {
-        let numbers = |picture_id, tl0| Some(Vp8Numbers { picture_id, tl0 });
-        let cases: [(&str, &[u8], bool, Option<Vp8Numbers>); 6] = [
+        let numbers = |picture_id, tl0| Some(PictureNumbers { picture_id, tl0 });
+        let cases: [(&str, &[u8], bool, Option<PictureNumbers>); 6] = [
             ("shortest, keyframe", &[0x10, 0x00], true, None),
             ("shortest, delta", &[0x10, 0x01], false, None),
             ("not the beginning", &[0x00, 0x00], false, None),
@@ -104,10 +120,10 @@ mod tests {
     #[test]
     fn renumbering_changes_the_numbers_and_nothing_else() {
         let mut payload = [0x90, 0xE0, 0x92, 0x34, 0x05, 0x20, 0x00, 0xAB];
-        renumber(&mut payload, Vp8Numbers { picture_id: 0x7FFF, tl0: Some(9) });
+        renumber(&mut payload, PictureNumbers { picture_id: 0x7FFF, tl0: Some(9) });
         assert_eq!(payload, [0x90, 0xE0, 0xFF, 0xFF, 0x09, 0x20, 0x00, 0xAB]);
         let mut short_id = [0x90, 0x80, 0x11, 0x00];
-        renumber(&mut short_id, Vp8Numbers { picture_id: 3, tl0: None });
+        renumber(&mut short_id, PictureNumbers { picture_id: 3, tl0: None });
         assert_eq!(short_id, [0x90, 0x80, 0x11, 0x00]);
     }
 }

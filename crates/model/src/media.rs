@@ -24,22 +24,31 @@ pub enum Codec {
     H264,
     /// Pictures (RFC 7741).
     Vp8,
+    /// Pictures (RFC 9628).
+    Vp9,
+    /// Pictures ("RTP Payload Format For AV1", Alliance for Open Media).
+    Av1,
+    /// Pictures (RFC 7798).
+    H265,
 }
 
 impl Codec {
+    /// All there are.
+    pub const ALL: [Codec; 6] = [Codec::Opus, Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::H265];
+
     /// Audio or video.
     pub fn kind(self) -> Kind {
         match self {
             Codec::Opus => Kind::Audio,
-            Codec::H264 | Codec::Vp8 => Kind::Video,
+            Codec::H264 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::H265 => Kind::Video,
         }
     }
 
     /// Ticks a second of its RTP timestamps.
     pub fn clock_rate_hz(self) -> u32 {
-        match self {
-            Codec::Opus => 48_000,
-            Codec::H264 | Codec::Vp8 => 90_000,
+        match self.kind() {
+            Kind::Audio => 48_000,
+            Kind::Video => 90_000,
         }
     }
 
@@ -49,6 +58,9 @@ impl Codec {
             Codec::Opus => "opus",
             Codec::H264 => "H264",
             Codec::Vp8 => "VP8",
+            Codec::Vp9 => "VP9",
+            Codec::Av1 => "AV1",
+            Codec::H265 => "H265",
         }
     }
 }
@@ -67,7 +79,8 @@ pub struct TrackInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Layer(pub u8);
 
-/// One access unit: all of a picture, or one packet of sound.
+/// One access unit: all of a picture, or one packet of sound. Or a part of a picture that takes long to arrive: then
+/// its other parts follow with the same timestamp, before anything else of their layer.
 #[derive(Debug, Clone)]
 pub struct Frame {
     /// Audio or video.
@@ -78,11 +91,17 @@ pub struct Frame {
     pub timestamp: u32,
     /// When its last packet had arrived.
     pub arrived: Now,
-    /// Whether decoding can start here.
+    /// Whether decoding can start here. Of a keyframe in parts, true for the first part only.
     pub keyframe: bool,
-    /// VP8's running numbers, which must go on without a jump for a viewer who is moved to another layer or broadcast.
-    pub vp8: Option<Vp8Numbers>,
-    /// RTP payloads in order, none empty. The last carries the marker for video.
+    /// Whether the access unit begins with this. False for the later parts of one.
+    pub begins: bool,
+    /// Whether the access unit ends with this. False for the earlier parts of one, whose end may never come.
+    pub ends: bool,
+    /// When it was captured, if the publisher told.
+    pub captured: Option<Capture>,
+    /// Running numbers, which must go on without a jump for a viewer who is moved to another layer or broadcast.
+    pub numbers: Option<PictureNumbers>,
+    /// RTP payloads in order, none empty. The last carries the marker for video if the access unit ends here.
     pub packets: Vec<Bytes>,
 }
 
@@ -93,9 +112,20 @@ impl Frame {
     }
 }
 
-/// The running numbers in a VP8 payload descriptor (RFC 7741, 4.2). All packets of a frame have the same.
+/// When something was captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Vp8Numbers {
+pub struct Capture {
+    /// On the publisher's clock: seconds since 1900 in 32.32 fixed point, as NTP and RTCP have it.
+    pub ntp: u64,
+    /// What to add to get the same instant on our own clock, in the same unit; `None` while it can't be estimated.
+    /// It includes what the quickest report took to get here, unless a round trip was measured.
+    pub to_ours: Option<i64>,
+}
+
+/// The running numbers in a VP8 or VP9 payload descriptor (RFC 7741, 4.2; RFC 9628, 4.2). All packets of a picture have
+/// the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureNumbers {
     /// 15 bits; present in every stream of libwebrtc's. A 7-bit number is not rewritten and counts as absent.
     pub picture_id: u16,
     /// TL0PICIDX, where present.

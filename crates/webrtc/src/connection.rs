@@ -130,7 +130,7 @@ pub(crate) fn build(
         register(&mut engine, format, terms.role).map_err(internal)?;
     }
     if terms.role == Role::Publisher {
-        for uri in [sdp::MID, sdp::RID, sdp::TRANSPORT_CC] {
+        for uri in [sdp::MID, sdp::RID, sdp::TRANSPORT_CC, sdp::CAPTURE_TIME] {
             for kind in [RtpCodecKind::Video, RtpCodecKind::Audio] {
                 let extension = RTCRtpHeaderExtensionCapability { uri: uri.to_owned() };
                 engine.register_header_extension(extension, kind, None).map_err(internal)?;

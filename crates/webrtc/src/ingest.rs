@@ -188,6 +188,7 @@ impl Ingest {
                 (Assembled::KeyframeNeeded, Some(_)) => {
                     self.relay.request_keyframe(stream.layer, Wish::Loss, now.instant);
                 }
+                (Assembled::OutOfOrder, Some(_)) => {}
                 (_, None) => {}
             }
         }

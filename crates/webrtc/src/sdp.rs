@@ -1,10 +1,12 @@
 //! Offers and answers: from what a client offers, only what we will use goes to `rtc`, so that it has little to parse
 //! and nothing to decide; its answer is then completed with what was left out. Offers are untrusted text.
 
+mod profiles;
+
 use std::{fmt::Write as _, net::SocketAddr};
 
 use haul_media::{Broadcast, relay::MAX_LAYERS};
-use haul_model::{Codec, TrackInfo};
+use haul_model::{Codec, Kind, TrackInfo};
 
 use crate::{MAX_OFFER_BYTES, OfferError, Role};
 
@@ -33,13 +35,24 @@ impl Format {
     }
 }
 
+/// When the first sample of a packet's frame was captured.
+pub(crate) const CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+/// The video codecs there are, as an error names them.
+const VIDEO_CODECS: &str = "H264, VP8, VP9, AV1 or H265";
+
 /// An offer, reduced to what we use of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Offer {
     pub(crate) video: Option<Format>,
     pub(crate) audio: Option<Format>,
     /// Simulcast layers offered, in order.
     pub(crate) rids: Vec<String>,
+    /// The publisher takes requests for lost packets of its video (`nack`).
+    pub(crate) nack: bool,
+    /// The number of the header extension that says when a packet's content was captured.
+    pub(crate) capture_time: Option<u8>,
+    /// The host's parameters for sound, which a viewer's answer tells (stereo, in-band FEC).
+    pub(crate) sound_parameters: Option<String>,
     /// The client insists on being the DTLS server (`setup:passive`), so that we have to begin.
     pub(crate) we_connect: bool,
     /// The SDP for `rtc`.
@@ -49,40 +62,31 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Reads a publisher's offer: H.264 if it has it, else VP8; Opus; either may be missing.
+    /// Reads a publisher's offer. Either kind may be missing. Of several video codecs, the one that most viewers can
+    /// decode is taken, since nothing is transcoded (see [`publisher_rank`]); of one codec's profiles, the one that is
+    /// listed first. A host who wants another codec offers that one alone, as browsers do after `setCodecPreferences`.
     pub(crate) fn from_publisher(text: &str) -> Result<Self, OfferError> {
-        read(text, Role::Publisher, |section| match section.kind {
-            "video" => section.best(|codec, fmtp| match codec {
-                Codec::H264 => Some(h264_rank(fmtp)?),
-                Codec::Vp8 => Some(2),
-                Codec::Opus => None,
-            }),
-            _ => section.best(|codec, _| (codec == Codec::Opus).then_some(0)),
-        })
-        .and_then(|offer| match (&offer.video, &offer.audio) {
-            (None, None) => Err(OfferError::Codec("H264, VP8 or opus".to_owned())),
-            _ => Ok(offer),
+        read(text, Role::Publisher, |section| section.best(VIDEO_CODECS, publisher_rank)).and_then(|offer| {
+            match (&offer.video, &offer.audio) {
+                (None, None) => Err(OfferError::Codec(format!("{VIDEO_CODECS} or opus"))),
+                _ => Ok(offer),
+            }
         })
     }
 
     /// Reads a viewer's offer: the codecs of `broadcast`, since what the host sends is not transcoded.
     pub(crate) fn from_viewer(text: &str, broadcast: &Broadcast) -> Result<Self, OfferError> {
-        let offer = read(text, Role::Viewer, |section| {
+        let mut offer = read(text, Role::Viewer, |section| {
             let wanted = if section.kind == "video" { &broadcast.video } else { &broadcast.audio };
             let Some(track) = wanted else { return Ok(None) };
-            section.best(|codec, fmtp| match codec {
-                _ if codec != track.codec => None,
-                Codec::H264 => {
-                    h264_rank(fmtp).map(|rank| 2 * rank + u32::from(!same_profile(fmtp, &track.fmtp)))
-                }
-                Codec::Vp8 | Codec::Opus => Some(0),
-            })
+            section.best(&profiles::name(track), |codec, fmtp| profiles::viewer_rank(track, codec, fmtp))
         })?;
         if offer.video.is_none() && offer.audio.is_none() {
-            let name =
-                broadcast.video.as_ref().or(broadcast.audio.as_ref()).map_or("opus", |t| t.codec.name());
-            return Err(OfferError::Codec(name.to_owned()));
+            let needed = broadcast.video.as_ref().or(broadcast.audio.as_ref());
+            return Err(OfferError::Codec(needed.map_or("opus".to_owned(), profiles::name)));
         }
+        offer.sound_parameters =
+            offer.audio.as_ref().and(broadcast.audio.as_ref()).map(|track| track.fmtp.clone());
         Ok(offer)
     }
 
@@ -99,7 +103,13 @@ impl Offer {
             match section {
                 Some(rejection) => text.push_str(rejection),
                 None => {
-                    let Some((index, lines)) = kept.next() else { break };
+                    let Some((index, mut lines)) = kept.next() else { break };
+                    let sound = self.sound_line();
+                    if let Some((key, told)) = &sound
+                        && let Some(line) = lines.iter_mut().find(|line| line.starts_with(key))
+                    {
+                        *line = told;
+                    }
                     write_lines(&mut text, lines);
                     // All sections share one transport, so the first says it for all (RFC 9143, 7.1.3).
                     if index == 0 {
@@ -112,6 +122,17 @@ impl Offer {
     }
 }
 
+impl Offer {
+    /// The line of a viewer's answer that tells the host's parameters for sound, and how the line that it replaces
+    /// begins.
+    fn sound_line(&self) -> Option<(String, String)> {
+        let parameters = self.sound_parameters.as_ref().filter(|told| !told.is_empty())?;
+        let key = format!("a=fmtp:{} ", self.audio.as_ref()?.payload_type);
+        let line = format!("{key}{parameters}");
+        Some((key, line))
+    }
+}
+
 /// One section of an offer, and what was chosen of it.
 struct Section<'a> {
     kind: &'a str,
@@ -120,19 +141,55 @@ struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// The payload type with the lowest rank, the offer's order deciding among equals. An error if there is none.
-    fn best(&self, rank: impl Fn(Codec, &str) -> Option<u32>) -> Result<Option<Format>, OfferError> {
+    /// The payload type with the lowest rank, the offer's order deciding among equals. An error that names what is
+    /// `needed` if there is no video.
+    fn best(
+        &self,
+        needed: &str,
+        rank: impl Fn(Codec, &str) -> Option<u32>,
+    ) -> Result<Option<Format>, OfferError> {
         let ranked = self.payload_types.iter().filter_map(|name| {
             let codec = codec(self.attribute("a=rtpmap:", name)?)?;
+            if codec.kind() != self.media()? {
+                return None;
+            }
             let fmtp = self.attribute("a=fmtp:", name).unwrap_or_default();
             let format = Format { codec, payload_type: name.parse().ok()?, fmtp: fmtp.to_owned(), rtx: None };
             Some((rank(codec, fmtp)?, format))
         });
         match ranked.min_by_key(|(rank, _)| *rank) {
             Some((_, format)) => Ok(Some(format)),
-            None if self.kind == "video" => Err(OfferError::Codec("H264 or VP8".to_owned())),
+            None if self.kind == "video" => Err(OfferError::Codec(needed.to_owned())),
             None => Ok(None),
         }
+    }
+
+    fn media(&self) -> Option<Kind> {
+        match self.kind {
+            "audio" => Some(Kind::Audio),
+            "video" => Some(Kind::Video),
+            _ => None,
+        }
+    }
+
+    /// Whether lost packets of `payload_type` may be asked for.
+    fn takes_nacks(&self, payload_type: u8) -> bool {
+        let feedback = |name: &str| {
+            self.lines.iter().any(|line| {
+                line.strip_prefix("a=rtcp-fb:").and_then(|rest| rest.strip_prefix(name)) == Some(" nack")
+            })
+        };
+        feedback(&payload_type.to_string()) || feedback("*")
+    }
+
+    /// The number of a header extension.
+    fn extension(&self, uri: &str) -> Option<u8> {
+        let mut extensions = self.lines.iter().filter_map(|line| line.strip_prefix("a=extmap:"));
+        extensions.find_map(|line| {
+            let (number, rest) = line.split_once(' ')?;
+            let number = number.split('/').next()?.parse().ok()?;
+            (rest.split(' ').next() == Some(uri)).then_some(number)
+        })
     }
 
     /// The payload type of the retransmission stream for `payload_type`.
@@ -207,12 +264,10 @@ fn read(
     }
 
     let mut offer = Offer {
-        video: None,
-        audio: None,
-        rids: Vec::new(),
         we_connect: everything().find_map(|line| line.strip_prefix("a=setup:")) == Some("passive"),
         sdp: String::with_capacity(text.len()),
         sections: Vec::with_capacity(parts.len()),
+        ..Offer::default()
     };
     let (mut media, mut mids) = (String::new(), Vec::new());
     for lines in &parts {
@@ -239,8 +294,12 @@ fn read(
         mids.extend(section.value("a=mid:"));
         section.write_reduced(&mut media, role, &format);
         offer.sections.push(None);
+        offer.capture_time = offer.capture_time.or(section.extension(CAPTURE_TIME));
         match section.kind {
-            "video" => (offer.video, offer.rids) = (Some(format), rids),
+            "video" => {
+                offer.nack = section.takes_nacks(format.payload_type);
+                (offer.video, offer.rids) = (Some(format), rids);
+            }
             _ => offer.audio = Some(format),
         }
     }
@@ -320,7 +379,9 @@ impl<'a> Section<'a> {
     /// them: they are not negotiated, and a leftover SSRC would be taken for the track's.
     fn is_publishers(&self, line: &str) -> bool {
         if let Some(rest) = line.strip_prefix("a=extmap:") {
-            return [MID, RID, TRANSPORT_CC].iter().any(|uri| rest.split(' ').nth(1) == Some(uri));
+            return [MID, RID, TRANSPORT_CC, CAPTURE_TIME]
+                .iter()
+                .any(|uri| rest.split(' ').nth(1) == Some(uri));
         }
         if let Some(rest) = line.strip_prefix("a=ssrc:") {
             let ssrc = rest.split(' ').next();
@@ -364,26 +425,21 @@ fn write_candidates(text: &mut String, addresses: &[SocketAddr]) {
 fn codec(rtpmap: &str) -> Option<Codec> {
     let mut words = rtpmap.split('/');
     let (name, clock) = (words.next()?, words.next()?);
-    [Codec::H264, Codec::Vp8, Codec::Opus]
+    Codec::ALL
         .into_iter()
         .find(|codec| codec.name().eq_ignore_ascii_case(name) && codec.clock_rate_hz().to_string() == clock)
 }
 
-/// How welcome H.264 with these parameters is. Packetization mode 1 is needed; GStreamer does not mention it, and does
-/// it.
-fn h264_rank(fmtp: &str) -> Option<u32> {
-    match parameter(fmtp, "packetization-mode") {
-        Some("1") => Some(0),
-        None => Some(1),
-        Some(_) => None,
-    }
-}
-
-/// Whether two H.264 parameter lists name the same profile and constraints; the level may differ.
-fn same_profile(one: &str, other: &str) -> bool {
-    let profile =
-        |fmtp| parameter(fmtp, "profile-level-id").and_then(|id| id.get(..4)).map(str::to_ascii_lowercase);
-    profile(one) == profile(other)
+/// How welcome a publisher's codec is: the more viewers can decode it, the more.
+fn publisher_rank(codec: Codec, fmtp: &str) -> Option<u32> {
+    Some(match codec {
+        Codec::Opus => 0,
+        Codec::H264 => profiles::h264_rank(fmtp)?,
+        Codec::Vp8 => 2,
+        Codec::Vp9 => 3,
+        Codec::Av1 => 4,
+        Codec::H265 => 5,
+    })
 }
 
 fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {

@@ -12,9 +12,8 @@ use bytes::Bytes;
 use haul_media::{
     Broadcast, Forward, History, Outgoing,
     history::{ResendBudget, Sent},
-    vp8,
 };
-use haul_model::{Codec, Frame, Kind, Layer, TrackInfo, media::Vp8Numbers};
+use haul_model::{Codec, Frame, Kind, Layer, TrackInfo, media::PictureNumbers};
 use rtc::rtcp::{
     self,
     payload_feedbacks::{
@@ -319,7 +318,8 @@ impl Track {
         let mut bytes = 0;
         for (index, payload) in frame.packets.iter().enumerate() {
             let head = self.head(frame, &outgoing, outgoing.first_sequence + index as u64, index);
-            bytes += writer.packet(head, None, payload, outgoing.vp8);
+            bytes +=
+                writer.packet(head, None, payload, outgoing.numbers.map(|numbers| (self.codec, numbers)));
         }
         writer.count(frame.packets.len(), bytes);
         self.packets = self.packets.wrapping_add(frame.packets.len() as u32);
@@ -346,7 +346,7 @@ impl Track {
             ssrc: self.ssrc,
             sequence,
             timestamp: outgoing.timestamp,
-            marker: index + 1 == frame.packets.len(),
+            marker: frame.ends && index + 1 == frame.packets.len(),
         };
         let original = rtx.as_mut().map(|rtx| {
             head.payload_type = rtx.payload_type;
@@ -356,7 +356,8 @@ impl Track {
             sequence as u16
         });
         // Without RTX this is the identical packet: the same key, nonce and plaintext, so the same bytes.
-        let bytes = writer.packet(head, original, &frame.packets[index], outgoing.vp8);
+        let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
+        let bytes = writer.packet(head, original, &frame.packets[index], numbers);
         writer.count(1, bytes);
     }
 
@@ -366,7 +367,7 @@ impl Track {
             ssrc: self.ssrc,
             sequence,
             timestamp: outgoing.timestamp,
-            marker: frame.kind == Kind::Video && index + 1 == frame.packets.len(),
+            marker: frame.kind == Kind::Video && frame.ends && index + 1 == frame.packets.len(),
         }
     }
 
@@ -434,7 +435,7 @@ impl Writer<'_> {
         head: Head,
         original: Option<u16>,
         payload: &[u8],
-        numbers: Option<Vp8Numbers>,
+        numbers: Option<(Codec, PictureNumbers)>,
     ) -> usize {
         let body = HEADER + if original.is_some() { ORIGINAL } else { 0 };
         let bytes = body + payload.len() + self.sealer.overhead();
@@ -445,8 +446,8 @@ impl Writer<'_> {
         }
         let place = &mut datagram[body..body + payload.len()];
         place.copy_from_slice(payload);
-        if let Some(numbers) = numbers {
-            vp8::renumber(place, numbers);
+        if let Some((codec, numbers)) = numbers {
+            haul_media::renumber(codec, place, numbers);
         }
         if self.sealer.seal(datagram, HEADER, (head.sequence >> 16) as u32).is_err() {
             // Nothing goes out unsealed. It can't fail: only a wrong size is refused, and the size is made above.

@@ -45,14 +45,7 @@ impl Scene {
         }
         let (snapshot, subscription) = relay.subscribe(Arc::new(Nobody));
         let format = Format { codec: Codec::Vp8, payload_type: 96, fmtp: String::new(), rtx: None };
-        let offer = Offer {
-            video: Some(format),
-            audio: None,
-            rids: Vec::new(),
-            we_connect: false,
-            sdp: String::new(),
-            sections: Vec::new(),
-        };
+        let offer = Offer { video: Some(format), ..Offer::default() };
         let counters = Arc::new(Counters::default());
         let socket = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         Self {
@@ -106,7 +99,10 @@ fn frame(now: &mut Now, timestamp: &mut u32, keyframe: bool) -> Arc<Frame> {
         timestamp: *timestamp,
         arrived: *now,
         keyframe,
-        vp8: None,
+        begins: true,
+        ends: true,
+        captured: None,
+        numbers: None,
         packets: vec![payload; 10],
     })
 }
@@ -171,13 +167,8 @@ fn who_declined_the_pictures_may_stay_when_they_return() {
     assert!(!scene.viewer.can_play(&both), "there was no sound to negotiate");
     assert!(scene.viewer.can_play(&Broadcast { video: None, audio: None }));
     assert!(!scene.viewer.can_play(&Broadcast { video: track(Codec::H264), audio: None }));
-    let sound = Offer {
-        video: None,
-        audio: None,
-        rids: vec![],
-        we_connect: false,
-        sdp: String::new(),
-        sections: vec![],
-    };
-    assert!(Viewer::new(FeedKey(0), &sound, &both, SSRCS).can_play(&both), "wanted neither, misses neither");
+    assert!(
+        Viewer::new(FeedKey(0), &Offer::default(), &both, SSRCS).can_play(&both),
+        "wanted neither, misses neither"
+    );
 }

@@ -1,0 +1,220 @@
+//! Streams as tests tell them: packets in, frames out, in virtual time.
+
+use super::*;
+use crate::testing::start;
+
+const KEY: &[u8] = &[0x10, 0x00, 0xAA];
+const DELTA: &[u8] = &[0x10, 0x01, 0xBB];
+const MORE: &[u8] = &[0x00, 0xCC];
+
+/// A stream as a test tells it: packets are put in by number, and what comes out is written down.
+struct Story {
+    assembly: Assembly,
+    now: Now,
+    first: u16,
+}
+
+impl Story {
+    fn of(codec: Codec) -> Self {
+        Self { assembly: Assembly::new(codec, Layer(0)), now: start(), first: 65_530 }
+    }
+
+    /// Packet `number` of the stream. Sequence numbers wrap after the first few.
+    fn packet(&mut self, number: u16, timestamp: u32, marker: bool, payload: &[u8]) -> &mut Self {
+        let payload = Bytes::copy_from_slice(payload);
+        let sequence = self.first.wrapping_add(number);
+        self.assembly.push(self.now, Packet { sequence, timestamp, marker, payload });
+        self
+    }
+
+    fn after(&mut self, ms: u64) -> &mut Self {
+        self.now = self.now.after(Duration::from_millis(ms));
+        if self.assembly.poll_timeout().is_some_and(|at| at <= self.now.instant) {
+            self.assembly.handle_timeout(self.now);
+        }
+        self
+    }
+
+    /// Frames as timestamps, `K` in front of keyframes, and `?` where a keyframe is asked for.
+    fn told(&mut self) -> String {
+        let mut words = Vec::new();
+        while let Some(out) = self.assembly.poll() {
+            words.push(match out {
+                Assembled::Frame(frame) if frame.keyframe => format!("K{}", frame.timestamp),
+                Assembled::Frame(frame) => frame.timestamp.to_string(),
+                Assembled::KeyframeNeeded => "?".to_owned(),
+                Assembled::OutOfOrder => "~".to_owned(),
+            });
+        }
+        words.join(" ")
+    }
+}
+
+#[test]
+fn packets_become_frames_across_the_wrap() {
+    let mut story = Story::of(Codec::Vp8);
+    for frame in 0..8 {
+        let head = if frame == 0 { KEY } else { DELTA };
+        story.packet(frame * 2, frame.into(), false, head).packet(frame * 2 + 1, frame.into(), true, MORE);
+    }
+    assert_eq!(story.told(), "K0 1 2 3 4 5 6 7");
+    assert_eq!(story.assembly.counts(), Counts { frames: 8, keyframes: 1, ..Counts::default() });
+}
+
+#[test]
+fn a_timestamp_ends_a_frame_whose_marker_is_missing() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, false, KEY).packet(1, 1, false, DELTA).packet(2, 2, false, DELTA);
+    assert_eq!(story.told(), "K0 1");
+}
+
+#[test]
+fn reordered_and_doubled_packets_change_nothing() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, false, KEY).packet(0, 0, false, KEY);
+    story
+        .packet(3, 1, true, MORE)
+        .packet(2, 1, false, DELTA)
+        .packet(1, 0, true, MORE)
+        .packet(1, 0, true, MORE);
+    assert_eq!(story.told(), "K0 1");
+    assert_eq!(story.assembly.counts().late, 2);
+}
+
+#[test]
+fn padding_takes_a_number_and_nothing_else() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, true, KEY).packet(1, 0, false, &[]).packet(2, 0, false, &[]);
+    story.packet(3, 1, false, DELTA).packet(4, 1, false, &[]).packet(5, 1, true, MORE);
+    assert_eq!(story.told(), "K0 1");
+}
+
+#[test]
+fn a_hole_that_is_filled_in_time_costs_only_time() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, true, KEY).packet(2, 2, true, DELTA).after(249);
+    assert_eq!(story.told(), "K0");
+    story.packet(1, 1, true, DELTA);
+    assert_eq!(story.told(), "1 2");
+    assert_eq!(story.assembly.poll_timeout(), None);
+}
+
+#[test]
+fn after_a_hole_nothing_goes_on_until_a_keyframe_which_is_asked_for() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, true, KEY).packet(2, 2, true, DELTA).after(250);
+    assert_eq!(story.told(), "K0 ?");
+    story
+        .packet(1, 1, true, DELTA)
+        .packet(3, 3, true, DELTA)
+        .packet(4, 4, true, DELTA)
+        .packet(5, 5, true, DELTA);
+    assert_eq!(story.told(), "", "what follows can't be decoded, and that was said");
+    story.packet(6, 6, true, KEY).packet(7, 7, true, DELTA);
+    assert_eq!(story.told(), "K6 7");
+    assert_eq!(
+        story.assembly.counts(),
+        Counts { late: 1, lost: 1, frames: 3, keyframes: 2, dropped: 4, ..Counts::default() }
+    );
+}
+
+#[test]
+fn the_tail_of_a_torn_keyframe_is_not_a_keyframe() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, true, KEY).packet(1, 1, false, KEY).packet(3, 1, true, MORE);
+    story.packet(4, 2, true, DELTA).after(250).packet(5, 3, true, KEY);
+    assert_eq!(story.told(), "K0 ? K3");
+}
+
+#[test]
+fn two_holes_are_waited_for_together() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, true, KEY).packet(2, 2, true, DELTA).packet(4, 4, true, KEY);
+    story.after(250);
+    assert_eq!(story.told(), "K0 K4", "the keyframe is there already");
+    assert_eq!(story.assembly.counts().lost, 2);
+}
+
+#[test]
+fn sound_skips_its_holes_sooner_and_needs_no_keyframe() {
+    let mut story = Story::of(Codec::Opus);
+    story.packet(0, 0, true, &[1]).packet(2, 1_920, false, &[1]).after(59);
+    assert_eq!(story.told(), "K0");
+    story.after(1).packet(3, 2_880, false, &[1]);
+    assert_eq!(story.told(), "K1920 K2880");
+}
+
+#[test]
+fn a_stream_that_starts_anew_elsewhere_is_followed() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, true, KEY).packet(20_000, 9, true, KEY);
+    assert_eq!(story.told(), "K0", "one stray packet proves nothing");
+    story.packet(1, 1, true, DELTA).packet(20_000, 9, true, KEY).packet(20_001, 10, true, KEY);
+    assert_eq!(story.told(), "1 K10");
+}
+
+#[test]
+fn a_flood_of_gaps_stays_within_the_window() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, true, KEY);
+    for number in (2..60_000).step_by(2) {
+        story.packet(number, number.into(), true, DELTA);
+    }
+    assert!(story.assembly.window.len() <= MAX_SPAN);
+}
+
+#[test]
+fn a_stream_that_is_joined_in_the_middle_asks_at_once() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, true, DELTA);
+    assert_eq!(story.told(), "?");
+}
+
+const SPS: &[u8] = &[0x67, 0x42];
+const PPS: &[u8] = &[0x68, 0xCE];
+const IDR: &[u8] = &[0x65, 0x88];
+const SLICE: &[u8] = &[0x41, 0x9A];
+
+fn frames(story: &mut Story) -> Vec<Vec<Bytes>> {
+    std::iter::from_fn(|| story.assembly.poll())
+        .filter_map(|out| match out {
+            Assembled::Frame(frame) => Some(frame.packets),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn parameter_sets_sent_alone_join_the_keyframe_behind_them() {
+    let mut story = Story::of(Codec::H264);
+    story.packet(0, 0, true, SPS).packet(1, 0, true, PPS).packet(2, 0, true, IDR).packet(3, 1, true, SLICE);
+    assert_eq!(frames(&mut story), [vec![SPS, PPS, IDR], vec![SLICE]]);
+}
+
+#[test]
+fn parameter_sets_sent_once_are_repeated_before_every_keyframe() {
+    let mut story = Story::of(Codec::H264);
+    story.packet(0, 0, false, SPS).packet(1, 0, false, PPS).packet(2, 0, true, IDR).packet(3, 1, true, IDR);
+    assert_eq!(frames(&mut story), [vec![SPS, PPS, IDR], vec![SPS, PPS, IDR]]);
+}
+
+#[test]
+fn a_later_slice_of_a_torn_picture_is_no_beginning() {
+    let mut story = Story::of(Codec::H264);
+    story.packet(0, 0, false, SPS).packet(1, 0, false, PPS).packet(2, 0, true, IDR);
+    // The first slice of the second picture is lost, its second slice arrives.
+    story.packet(4, 1, true, &[0x65, 0x40]).after(250).packet(5, 2, false, PPS).packet(6, 2, true, IDR);
+    assert_eq!(frames(&mut story), [vec![SPS, PPS, IDR], vec![SPS, PPS, IDR]]);
+    assert_eq!(story.assembly.counts().dropped, 1);
+}
+
+#[test]
+fn garbage_in_every_codec_is_dropped_quietly() {
+    for codec in [Codec::H264, Codec::Vp8, Codec::Opus] {
+        let mut story = Story::of(codec);
+        for number in 0..500_u16 {
+            let noise: Vec<u8> = (0..number % 7).map(|i| (number.wrapping_mul(31 + i) >> 3) as u8).collect();
+            story.packet(number ^ (number % 5), number.into(), number % 3 == 0, &noise).after(7);
+        }
+    }
+}
