@@ -222,7 +222,10 @@ impl Audience {
             timestamp: sent.wrapping_mul(ticks),
             arrived: now(),
             keyframe: shape.keyframe,
-            vp8: None,
+            begins: true,
+            ends: true,
+            captured: None,
+            numbers: None,
             packets: shape.packets.clone(),
         }));
     }
