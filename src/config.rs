@@ -7,7 +7,7 @@ mod load;
 mod value;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
@@ -22,6 +22,9 @@ pub(crate) use self::{
     load::{environment, load},
     value::{Filter, GateUrl, Hidden, IceServer, LedgerUrl},
 };
+
+/// The most addresses of `media.bind`: each is a socket on every shard.
+const MAX_BINDS: usize = 8;
 
 /// All of it. `Default` is what a server without a file runs with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,8 +83,8 @@ pub(crate) struct Media {
     pub(crate) udp_port: u16,
     /// See [`Media::shards`].
     shards: usize,
-    /// The address the ports are bound to.
-    pub(crate) bind: IpAddr,
+    /// The addresses the ports are bound to.
+    pub(crate) bind: Vec<IpAddr>,
     /// The addresses that clients reach the ports at; empty: this machine's own.
     pub(crate) public_addresses: Vec<IpAddr>,
     /// See [`Media::ice_tcp_port`].
@@ -196,7 +199,7 @@ impl Default for Config {
             media: Media {
                 udp_port: 7000,
                 shards: 0,
-                bind: Ipv4Addr::UNSPECIFIED.into(),
+                bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
                 public_addresses: Vec::new(),
                 ice_tcp_port: 0,
                 max_viewers: 10_000,
@@ -236,13 +239,18 @@ impl Config {
                 u16::MAX
             ));
         }
-        // The ports have one family; an address of the other would be told to nobody.
-        let bind = self.media.bind;
-        let other = |address: &&IpAddr| address.is_ipv4() != bind.is_ipv4();
-        if let Some(address) = self.media.public_addresses.iter().find(other) {
-            let (expected, got) = if bind.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+        if !(1..=MAX_BINDS).contains(&self.media.bind.len()) {
             return Err(format!(
-                "media.public_addresses: expected {expected} addresses, as media.bind is ({bind}), got {address}: \
+                "media.bind: expected from 1 to {MAX_BINDS} addresses, got {}",
+                self.media.bind.len()
+            ));
+        }
+        // An address of a family that is not bound to would be told to nobody.
+        let served = |address: &IpAddr| self.media.bind.iter().any(|ip| ip.is_ipv4() == address.is_ipv4());
+        if let Some(address) = self.media.public_addresses.iter().find(|address| !served(address)) {
+            let (expected, got) = if address.is_ipv6() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
+            return Err(format!(
+                "media.public_addresses: expected {expected} addresses, as all of media.bind are, got {address}: \
                  {got} is not served there"
             ));
         }
@@ -317,7 +325,7 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("http.max_connections", Expect::Integer(1, 1_000_000, "connections")),
     ("media.udp_port", Expect::Integer(1, 65_535, "as a port")),
     ("media.shards", Expect::Integer(0, 256, "threads")),
-    ("media.bind", Expect::Text("an IP address")),
+    ("media.bind", Expect::List("an IP address")),
     ("media.public_addresses", Expect::List("an IP address")),
     ("media.ice_tcp_port", Expect::Integer(0, 65_535, "as a port")),
     ("media.max_viewers", Expect::Integer(1, 1_000_000, "sessions")),

@@ -160,7 +160,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
     let shards = config.media.shards().get();
     let sessions = config.media.max_viewers + config.media.max_publishers;
     EdgeConfig {
-        bind: config.media.bind,
+        bind: config.media.bind.clone(),
         udp_port: config.media.udp_port,
         shards,
         public_addresses: config.media.public_addresses.clone(),

@@ -158,6 +158,11 @@ impl Merged {
 
     fn put(&mut self, origin: &Origin, key: String, value: Value) -> Result<(), ConfigError> {
         let expect = expected(origin, &key)?;
+        // A list of one may be written without brackets.
+        let value = match (expect, value) {
+            (Expect::List(_), Value::String(only)) => Value::Array(vec![Value::String(only)]),
+            (_, value) => value,
+        };
         let refused = wrong(origin, &key, expect.to_string(), &value);
         if !expect.fits(&value) {
             return Err(refused);
@@ -389,11 +394,16 @@ mod tests {
         let error =
             from_variables(&[("HAUL__MEDIA__UDP_PORT", "65535"), ("HAUL__MEDIA__SHARDS", "2")]).unwrap_err();
         assert!(error.contains("media.udp_port and media.shards"), "{error}");
-        let error = from_variables(&[("HAUL__MEDIA__PUBLIC_ADDRESSES", "203.0.113.9, ::1")]).unwrap_err();
+        let both = ("HAUL__MEDIA__PUBLIC_ADDRESSES", "203.0.113.9, ::1");
+        assert!(from_variables(&[both]).is_ok());
+        let error = from_variables(&[both, ("HAUL__MEDIA__BIND", "0.0.0.0")]).unwrap_err();
         assert!(
             error.contains("media.public_addresses") && error.contains("got ::1: IPv6 is not"),
             "{error}"
         );
+        let error = from_variables(&[("HAUL__MEDIA__BIND", "")]).unwrap_err();
+        assert!(error.contains("media.bind: expected from 1 to 8"), "{error}");
+        assert_eq!(from_file("[media]\nbind = \"::1\"").unwrap().media.bind.len(), 1, "a list of one");
         let both = [("HAUL__MEDIA__PUBLIC_ADDRESSES", "2001:db8::1"), ("HAUL__MEDIA__BIND", "::")];
         assert!(from_variables(&both).is_ok());
     }

@@ -39,7 +39,8 @@ fn a_wrong_configuration_is_refused_with_what_was_expected() {
     assert!(said.contains("HAUL__MEDIA__SHARD"), "{said}");
     let said = refused(&dir, &[], &[("HAUL__HTTP__LISTEN", "everywhere")]);
     assert!(said.contains("HAUL__HTTP__LISTEN") && said.contains("0.0.0.0:8080"), "{said}");
-    let said = refused(&dir, &[], &[("HAUL__MEDIA__PUBLIC_ADDRESSES", "::1")]);
+    let said =
+        refused(&dir, &[], &[("HAUL__MEDIA__PUBLIC_ADDRESSES", "::1"), ("HAUL__MEDIA__BIND", "0.0.0.0")]);
     assert!(said.contains("media.public_addresses") && said.contains("IPv6"), "{said}");
     // An address of nobody's (RFC 5737): it can't be bound to.
     let said = refused(&dir, &[], &[("HAUL__MEDIA__BIND", "203.0.113.7")]);

@@ -1,6 +1,9 @@
 //! Where the edge listens and how much it takes on.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 /// The largest offer read, in bytes. A browser's is about 6 KB; anything larger is refused.
 pub const MAX_OFFER_BYTES: usize = 64 << 10;
@@ -11,18 +14,32 @@ pub(crate) const MAX_SHARDS: usize = 256;
 /// Where the edge listens and how much it takes on.
 #[derive(Debug, Clone)]
 pub struct EdgeConfig {
-    /// The address all shards bind to. Unspecified (`0.0.0.0`) means every address of this machine; answers then name
-    /// `public_addresses`, or this machine's own addresses where there are none.
-    pub bind: IpAddr,
+    /// The addresses all shards bind to, eight at most. Unspecified ones (`0.0.0.0`, `::`) mean every address of their
+    /// family; answers then name `public_addresses`, or this machine's own addresses where there are none. Where the
+    /// machine has no IPv6, `::` beside others is left out, with a warning.
+    pub bind: Vec<IpAddr>,
     /// UDP port of the first shard; shard `i` listens on `udp_port + i`. 0 gives each shard a free port.
     pub udp_port: u16,
     /// Number of shards, one thread each; at least one.
     pub shards: usize,
     /// The addresses clients reach this machine by, where those differ from its own (NAT, load balancer). They must
-    /// lead to the same ports.
+    /// lead to the same ports. Both families may be mixed; those of a family that is not bound to are left out.
     pub public_addresses: Vec<IpAddr>,
     /// How much the edge takes on.
     pub limits: Limits,
+}
+
+impl Default for EdgeConfig {
+    /// One shard on any free port of every address, IPv4 and IPv6.
+    fn default() -> Self {
+        Self {
+            bind: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            udp_port: 0,
+            shards: 1,
+            public_addresses: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// How much the edge takes on, and how long it waits.

@@ -1,7 +1,7 @@
 //! The edge as the async side sees it: offers in, answers out.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -15,10 +15,14 @@ use crate::{
     config::MAX_SHARDS,
     connection::Identity,
     mailbox::{Command, Mailbox, OfferCommand},
+    route::MAX_SOCKETS,
     shard::{Plan, Shard},
-    socket,
+    socket::{self, Socket},
     stats::Counters,
 };
+
+/// The most addresses in an answer.
+const MAX_CANDIDATES: usize = 16;
 
 /// The answer to an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +62,15 @@ impl Edge {
     pub fn start(config: EdgeConfig, observer: Observer) -> Result<Self, StartError> {
         check(&config)?;
         let identity = Identity::generate().map_err(StartError::System)?;
-        let addresses = addresses(&config)?;
+        let bind = bindable(&config);
+        let addresses = addresses(&config, &bind)?;
         let mut edge = Shards { handles: Vec::new(), threads: Mutex::default() };
         for index in 0..config.shards {
             let port = if config.udp_port == 0 { 0 } else { config.udp_port + index as u16 };
             let plan = Plan {
                 index,
-                bind: SocketAddr::new(config.bind, port),
+                bind: bind.clone(),
+                port,
                 addresses: addresses.clone(),
                 identity: identity.clone(),
                 limits: config.limits,
@@ -188,26 +194,99 @@ fn check(config: &EdgeConfig) -> Result<(), StartError> {
     if !(1..=MAX_SHARDS).contains(&config.shards) {
         return refuse(format!("shards must be from 1 to {MAX_SHARDS}, not {}", config.shards));
     }
+    if !(1..=MAX_SOCKETS).contains(&config.bind.len()) {
+        return refuse(format!(
+            "from 1 to {MAX_SOCKETS} addresses can be bound to, not {}",
+            config.bind.len()
+        ));
+    }
     if config.udp_port != 0 && usize::from(config.udp_port) + config.shards > 65_536 {
         return refuse(format!("{} shards do not fit above UDP port {}", config.shards, config.udp_port));
     }
     Ok(())
 }
 
+/// The addresses to bind to: as configured, without `::` where that is all that fails for want of IPv6.
+fn bindable(config: &EdgeConfig) -> Vec<IpAddr> {
+    let mut bind = config.bind.clone();
+    bind.dedup();
+    let all_v6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    if bind.len() > 1
+        && bind.contains(&all_v6)
+        && let Err(error) = Socket::bind(SocketAddr::new(all_v6, 0))
+    {
+        tracing::warn!(%error, "this machine has no IPv6: media goes over IPv4 only");
+        bind.retain(|ip| *ip != all_v6);
+    }
+    bind
+}
+
 /// What answers name: the public addresses if there are any, else what is bound to, else all that this machine has.
-fn addresses(config: &EdgeConfig) -> Result<Vec<IpAddr>, StartError> {
-    let mut addresses = match &config.public_addresses[..] {
-        [] if config.bind.is_unspecified() => {
-            socket::interface_addresses().map_err(|error| StartError::System(error.to_string()))?
+fn addresses(config: &EdgeConfig, bind: &[IpAddr]) -> Result<Vec<IpAddr>, StartError> {
+    let own = || socket::interface_addresses().map_err(|error| StartError::System(error.to_string()));
+    let mut addresses = config.public_addresses.clone();
+    if addresses.is_empty() {
+        for ip in bind {
+            match ip.is_unspecified() {
+                true => addresses.extend(own()?.into_iter().filter(|own| own.is_ipv4() == ip.is_ipv4())),
+                false => addresses.push(*ip),
+            }
         }
-        [] => vec![config.bind],
-        public => public.to_vec(),
-    };
-    addresses.retain(|address| address.is_ipv4() == config.bind.is_ipv4());
+    }
+    let served = |address: &IpAddr| bind.iter().any(|ip| ip.is_ipv4() == address.is_ipv4());
+    addresses.retain(served);
     match addresses.is_empty() {
         true => {
             Err(StartError::Config("there is no address that clients could reach this machine by".to_owned()))
         }
-        false => Ok(addresses),
+        false => Ok(by_preference(addresses)),
+    }
+}
+
+/// The families by turns, IPv6 first (RFC 8421, 4), so that neither has to wait for the other's whole list; loopback,
+/// which helps nobody elsewhere, last.
+fn by_preference(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut ranked = Vec::with_capacity(addresses.len());
+    let (mut v6, mut v4) = (0, 0);
+    // Sorting keeps the order among equals.
+    let (loopback, far): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_loopback);
+    for ip in far.into_iter().chain(loopback) {
+        let turn = if ip.is_ipv6() { &mut v6 } else { &mut v4 };
+        ranked.push((ip.is_loopback(), *turn, ip.is_ipv4(), ip));
+        *turn += 1;
+    }
+    ranked.sort_by_key(|(loopback, turn, v4, _)| (*loopback, *turn, *v4));
+    ranked.into_iter().map(|(.., ip)| ip).take(MAX_CANDIDATES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_take_turns_and_loopback_comes_last() {
+        let given = ["127.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3", "::1", "2001:db8::1"];
+        let expected = ["2001:db8::1", "10.0.0.1", "10.0.0.2", "10.0.0.3", "::1", "127.0.0.1"];
+        assert_eq!(by_preference(ips(&given)), ips(&expected));
+        assert_eq!(by_preference(vec![[10, 0, 0, 1].into(); 40]).len(), MAX_CANDIDATES);
+    }
+
+    #[test]
+    fn public_addresses_of_a_family_that_is_not_served_are_not_told() {
+        let config = |bind: &[&str], public: &[&str]| EdgeConfig {
+            bind: ips(bind),
+            public_addresses: ips(public),
+            ..EdgeConfig::default()
+        };
+        let told = |bind: &[&str], public: &[&str]| addresses(&config(bind, public), &ips(bind));
+        let both = ["203.0.113.9", "2001:db8::9"];
+        assert_eq!(told(&["0.0.0.0"], &both).unwrap(), ips(&["203.0.113.9"]));
+        assert_eq!(told(&["0.0.0.0", "::"], &both).unwrap(), ips(&["2001:db8::9", "203.0.113.9"]));
+        assert_eq!(told(&["127.0.0.1", "::1"], &[]).unwrap(), ips(&["::1", "127.0.0.1"]));
+        assert!(told(&["0.0.0.0"], &["2001:db8::9"]).is_err());
     }
 }

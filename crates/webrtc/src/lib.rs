@@ -20,6 +20,7 @@ mod mailbox;
 mod notice;
 mod outbox;
 mod peer;
+mod route;
 mod sdp;
 mod seal;
 mod session;

@@ -1,9 +1,10 @@
 //! Everything a shard sends in a turn: datagrams are written one behind the other into one arena, and those of equal
 //! size to one address become one message, which the kernel cuts up again (UDP GSO). One system call takes many.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
+    route::{Route, Via},
     socket::{MAX_DATAGRAM, Message, SEND_BATCH, Socket},
     stats::Counters,
 };
@@ -17,41 +18,53 @@ const MAX_MESSAGE_BYTES: usize = 65_000;
 
 /// Gathers datagrams and sends them in batches.
 pub(crate) struct Outbox {
-    socket: Arc<Socket>,
     arena: Box<[u8]>,
     used: usize,
-    messages: Vec<Message>,
+    /// One a UDP socket, by [`Via::Socket`].
+    lanes: Vec<Lane>,
+    /// The lane of the last datagram, for taking it back.
+    last: usize,
     counters: Arc<Counters>,
 }
 
+/// What goes out by one socket.
+struct Lane {
+    socket: Arc<Socket>,
+    messages: Vec<Message>,
+}
+
 impl Outbox {
-    pub(crate) fn new(socket: Arc<Socket>, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(sockets: &[Arc<Socket>], counters: Arc<Counters>) -> Self {
+        let lane =
+            |socket: &Arc<Socket>| Lane { socket: socket.clone(), messages: Vec::with_capacity(SEND_BATCH) };
         Self {
-            socket,
             arena: vec![0; ARENA_BYTES].into(),
             used: 0,
-            messages: Vec::with_capacity(SEND_BATCH),
+            lanes: sockets.iter().map(lane).collect(),
+            last: 0,
             counters,
         }
     }
 
     /// Room for the next datagram to `to`, of exactly `bytes` bytes, which are to be overwritten.
-    pub(crate) fn datagram(&mut self, to: SocketAddr, bytes: usize) -> &mut [u8] {
+    pub(crate) fn datagram(&mut self, to: Route, bytes: usize) -> &mut [u8] {
         debug_assert!(bytes > 0, "an empty datagram is no segment");
         if self.used + bytes > ARENA_BYTES {
             self.flush();
         }
-        let start = self.used;
-        match self.messages.last_mut() {
-            Some(last) if extends(last, to, bytes) => last.bytes += bytes,
-            _ => {
-                if self.messages.len() == SEND_BATCH {
-                    self.flush();
-                    return self.datagram(to, bytes);
-                }
-                self.messages.push(Message { to, start, bytes, segment: bytes });
+        let Via::Socket(lane) = to.via;
+        let (lane, start) = (usize::from(lane), self.used);
+        let messages = &mut self.lanes[lane].messages;
+        let full = messages.len() == SEND_BATCH;
+        match messages.last_mut() {
+            Some(last) if extends(last, to, start, bytes) => last.bytes += bytes,
+            _ if full => {
+                self.flush();
+                return self.datagram(to, bytes);
             }
+            _ => messages.push(Message { to, start, bytes, segment: bytes }),
         }
+        self.last = lane;
         self.used = start + bytes;
         &mut self.arena[start..start + bytes]
     }
@@ -59,16 +72,17 @@ impl Outbox {
     /// Takes the last datagram back.
     pub(crate) fn undo(&mut self, bytes: usize) {
         self.used -= bytes;
-        if let Some(last) = self.messages.last_mut() {
+        let messages = &mut self.lanes[self.last].messages;
+        if let Some(last) = messages.last_mut() {
             last.bytes -= bytes;
             if last.bytes == 0 {
-                self.messages.pop();
+                messages.pop();
             }
         }
     }
 
     /// A datagram that is there already.
-    pub(crate) fn copy(&mut self, to: SocketAddr, datagram: &[u8]) {
+    pub(crate) fn copy(&mut self, to: Route, datagram: &[u8]) {
         if (1..=MAX_DATAGRAM).contains(&datagram.len()) {
             self.datagram(to, datagram.len()).copy_from_slice(datagram);
         }
@@ -76,23 +90,26 @@ impl Outbox {
 
     /// Sends all that was gathered.
     pub(crate) fn flush(&mut self) {
-        if self.messages.is_empty() {
-            return;
+        for lane in &mut self.lanes {
+            if lane.messages.is_empty() {
+                continue;
+            }
+            let sent = lane.socket.send(&self.arena, &lane.messages);
+            self.counters.send_full.add(sent.full);
+            self.counters.send_errors.add(sent.errors);
+            self.counters.gso_refused.add(sent.unsegmented);
+            lane.messages.clear();
         }
-        let sent = self.socket.send(&self.arena, &self.messages);
-        self.counters.send_full.add(sent.full);
-        self.counters.send_errors.add(sent.errors);
-        self.counters.gso_refused.add(sent.unsegmented);
-        self.messages.clear();
         self.used = 0;
     }
 }
 
-/// Whether a datagram of `bytes` bytes can be the next segment of `message`: all are as long as the first, except that
-/// the last may be shorter.
-fn extends(message: &Message, to: SocketAddr, bytes: usize) -> bool {
+/// Whether a datagram of `bytes` bytes at `start` can be the next segment of `message`: all lie one behind the other and
+/// are as long as the first, except that the last may be shorter.
+fn extends(message: &Message, to: Route, start: usize, bytes: usize) -> bool {
     let whole = message.bytes.is_multiple_of(message.segment);
     message.to == to
+        && message.start + message.bytes == start
         && whole
         && bytes <= message.segment
         && message.datagrams() < MAX_SEGMENTS
@@ -105,19 +122,23 @@ mod tests {
 
     fn outbox() -> Outbox {
         let socket = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        Outbox::new(Arc::new(socket), Arc::default())
+        Outbox::new(&[Arc::new(socket)], Arc::default())
+    }
+
+    fn nowhere(port: u16) -> Route {
+        Route::udp(([127, 0, 0, 1], port).into())
     }
 
     /// The messages that datagrams of these sizes become: sizes of their segments.
     fn runs(sizes: &[usize]) -> Vec<Vec<usize>> {
         let mut outbox = outbox();
         for size in sizes {
-            outbox.datagram("127.0.0.1:9".parse().unwrap(), *size);
+            outbox.datagram(nowhere(9), *size);
         }
         let cut = |message: &Message| {
             outbox.arena[message.start..][..message.bytes].chunks(message.segment).map(<[u8]>::len).collect()
         };
-        outbox.messages.iter().map(cut).collect()
+        outbox.lanes[0].messages.iter().map(cut).collect()
     }
 
     #[test]
@@ -143,33 +164,52 @@ mod tests {
     fn another_viewer_is_another_message() {
         let mut outbox = outbox();
         for port in [9, 9, 10, 9] {
-            outbox.copy(SocketAddr::from(([127, 0, 0, 1], port)), &[0; 50]);
+            outbox.copy(nowhere(port), &[0; 50]);
         }
-        assert_eq!(outbox.messages.len(), 3);
+        assert_eq!(outbox.lanes[0].messages.len(), 3);
     }
 
     #[test]
     fn a_datagram_taken_back_leaves_no_trace() {
         let mut outbox = outbox();
-        let to = "127.0.0.1:9".parse().unwrap();
+        let to = nowhere(9);
         outbox.datagram(to, 100);
-        let before = outbox.messages.clone();
+        let before = outbox.lanes[0].messages.clone();
         outbox.datagram(to, 60);
         outbox.undo(60);
-        assert_eq!((outbox.messages.clone(), outbox.used), (before, 100));
+        assert_eq!((outbox.lanes[0].messages.clone(), outbox.used), (before, 100));
         outbox.undo(100);
-        assert!(outbox.messages.is_empty());
+        assert!(outbox.lanes[0].messages.is_empty());
     }
 
     #[test]
     fn a_full_arena_or_batch_is_sent_and_gathering_goes_on() {
         let mut outbox = outbox();
-        let to = outbox.socket.local_address().unwrap();
+        let to = Route::udp(outbox.lanes[0].socket.local_address().unwrap());
         for size in 0..2_000 {
             outbox.datagram(to, 1_000 + size % 2);
         }
         outbox.flush();
-        assert!(outbox.messages.is_empty() && outbox.used == 0);
+        assert!(outbox.lanes[0].messages.is_empty() && outbox.used == 0);
         assert_eq!(outbox.counters.send_errors.get(), 0);
+    }
+
+    #[test]
+    fn what_goes_out_by_another_socket_ends_a_message() {
+        let bind = |address: &str| Arc::new(Socket::bind(address.parse().unwrap()).unwrap());
+        let sockets = [bind("127.0.0.1:0"), bind("127.0.0.2:0")];
+        let mut outbox = Outbox::new(&sockets, Arc::default());
+        let first = nowhere(9);
+        let second = Route { via: Via::Socket(1), ..first };
+        for to in [first, second, second, first] {
+            outbox.datagram(to, 50);
+        }
+        let places = |lane: usize| -> Vec<(usize, usize)> {
+            outbox.lanes[lane].messages.iter().map(|message| (message.start, message.bytes)).collect()
+        };
+        assert_eq!(places(0), [(0, 50), (150, 50)], "not one message, for another lies between");
+        assert_eq!(places(1), [(50, 100)]);
+        outbox.undo(50);
+        assert_eq!(outbox.lanes[0].messages.len(), 1);
     }
 }

@@ -28,12 +28,16 @@ use crate::{
     connection::{Built, GCM, Handle, Identity, SHA1, Terms, build},
     hello, keys,
     outbox::Outbox,
+    route::Route,
     seal::Profile,
     stun, tap,
 };
 
 /// The most datagrams of a client's first DTLS flight that are held; a browser's is two.
 const MAX_HELD: usize = 16;
+/// The most routes one peer may use in its life: a client tries a few at the start, and one more whenever its network
+/// changes. Checks by further ones are ignored.
+const MAX_ROUTES: usize = 32;
 /// When our own first DTLS flight is sent again (ffmpeg discards it while it is not listening yet; `rtc` itself would
 /// wait a second).
 const HELLO_AGAIN: [Duration; 3] =
@@ -82,11 +86,13 @@ pub(crate) struct Peer {
     tap: tap::Reader,
     /// Any of our senders or receivers, through which RTCP is sent.
     handle: Option<Handle>,
+    /// Routes that authentic checks came by: nothing is taken from elsewhere.
+    routes: Vec<Route>,
     /// Where to send to: whence the client last nominated.
-    remote: Option<SocketAddr>,
+    remote: Option<Route>,
     /// A nominating check that `rtc` may have to see again: it leaves one unanswered while its own check of the pair is
     /// under way, and forgets the nomination.
-    nomination: Option<(SocketAddr, Vec<u8>)>,
+    nomination: Option<(Route, Vec<u8>)>,
     /// ICE has a pair.
     reachable: bool,
     connected: bool,
@@ -130,6 +136,7 @@ impl Peer {
             keys,
             tap,
             handle,
+            routes: Vec::new(),
             remote: None,
             nomination: None,
             reachable: false,
@@ -157,17 +164,32 @@ impl Peer {
     }
 
     /// Where to send to, once known.
-    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+    pub(crate) fn remote(&self) -> Option<Route> {
         self.remote
     }
 
-    /// Whether `datagram` was made by somebody who knows our password.
-    pub(crate) fn authentic(&self, datagram: &[u8]) -> bool {
-        stun::authentic(datagram, &self.terms.password, self.identity.crypto())
+    /// Routes that have proved to be this peer's.
+    pub(crate) fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// Lets a check prove its route. False if it was not made by somebody who knows our password, or is one route too
+    /// many.
+    pub(crate) fn prove(&mut self, from: Route, datagram: &[u8]) -> bool {
+        let known = self.routes.contains(&from);
+        if !stun::authentic(datagram, &self.terms.password, self.identity.crypto())
+            || (!known && self.routes.len() == MAX_ROUTES)
+        {
+            return false;
+        }
+        if !known {
+            self.routes.push(from);
+        }
+        true
     }
 
     /// Takes an authentic connectivity check.
-    pub(crate) fn check(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], nominates: bool) {
+    pub(crate) fn check(&mut self, now: Instant, from: Route, datagram: &[u8], nominates: bool) {
         if nominates {
             self.remote = Some(from);
             if !self.connected {
@@ -178,7 +200,7 @@ impl Peer {
     }
 
     /// Takes any other STUN message from a known address.
-    pub(crate) fn stun(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    pub(crate) fn stun(&mut self, now: Instant, from: Route, datagram: &[u8]) {
         self.feed(now, from, datagram);
         if !self.reachable
             && stun::is_success(datagram)
@@ -189,7 +211,7 @@ impl Peer {
     }
 
     /// Takes a DTLS datagram from a known address.
-    pub(crate) fn dtls(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    pub(crate) fn dtls(&mut self, now: Instant, from: Route, datagram: &[u8]) {
         self.hello = None;
         if !self.decided {
             if self.held.len() < MAX_HELD {
@@ -206,7 +228,7 @@ impl Peer {
     }
 
     /// Takes a protected RTP or RTCP packet from a known address.
-    pub(crate) fn srtp(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    pub(crate) fn srtp(&mut self, now: Instant, from: Route, datagram: &[u8]) {
         self.undecrypted += 1;
         self.feed(now, from, datagram);
     }
@@ -299,10 +321,10 @@ impl Peer {
         self.transmit(now, outbox);
     }
 
-    fn feed(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    fn feed(&mut self, now: Instant, from: Route, datagram: &[u8]) {
         let transport = TransportContext {
             local_addr: self.terms.local,
-            peer_addr: from,
+            peer_addr: from.remote,
             transport_protocol: TransportProtocol::UDP,
             ecn: None,
         };
@@ -316,10 +338,11 @@ impl Peer {
         while let Some(datagram) = self.connection.poll_write() {
             let bytes = &datagram.message[..];
             // Checks are answered where they came from; all else goes where the client last nominated.
-            let to = match stun::kind(bytes) {
-                stun::Kind::Stun => datagram.transport.peer_addr,
-                _ => self.remote.unwrap_or(datagram.transport.peer_addr),
+            let to = match (stun::kind(bytes), self.remote) {
+                (stun::Kind::Stun, _) | (_, None) => self.route_to(datagram.transport.peer_addr),
+                (_, remote) => remote,
             };
+            let Some(to) = to else { continue };
             if self.terms.offer.we_connect && !self.connected && bytes.first() == Some(&DTLS_HANDSHAKE) {
                 flight.push(bytes.to_vec());
             }
@@ -328,6 +351,11 @@ impl Peer {
         if !flight.is_empty() && !std::mem::replace(&mut self.called, true) {
             self.hello = Some(Hello { flight, sent: now, repeats: 0 });
         }
+    }
+
+    /// The route to an address that `rtc` knows: the last one, if it is the same by UDP and by TCP.
+    fn route_to(&self, address: SocketAddr) -> Option<Route> {
+        self.routes.iter().rev().find(|route| route.remote == address).copied()
     }
 
     fn react(&mut self, now: Instant, event: RTCPeerConnectionEvent, events: &mut Vec<PeerEvent>) {

@@ -1,6 +1,6 @@
 //! One session: a peer, and the media it sends or receives.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use haul_media::Wish;
 use haul_model::{LiveId, Now, SessionId};
@@ -17,18 +17,12 @@ use crate::{
     viewer::Viewer,
 };
 
-/// The most addresses one session may use in its life: a client tries a few at the start, and one more whenever its
-/// network changes. Checks from further ones are ignored.
-pub(crate) const MAX_ADDRESSES: usize = 32;
-
 /// A session on its shard.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) live: LiveId,
     pub(crate) peer: Peer,
     pub(crate) side: Side,
-    /// Addresses that have proved to be its client's.
-    pub(crate) addresses: Vec<SocketAddr>,
     /// When its offer was answered.
     pub(crate) answered: Instant,
     pub(crate) connected: bool,

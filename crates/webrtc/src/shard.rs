@@ -1,7 +1,9 @@
-//! A shard: one thread, one UDP port, and everything that goes on there.
+//! A shard: one thread, one UDP port (on each address that is bound to), and everything that goes on there.
 //!
 //! Each turn of its loop reads the clocks once and then, in this order: takes what the network brought, does what it
 //! was told, hands frames on, does what time has made due, and sends all that came of it.
+
+mod datagrams;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -23,35 +25,28 @@ use crate::{
     mailbox::{Command, FeedKey, FeedSink, Mailbox, OfferCommand},
     outbox::Outbox,
     peer::{Peer, PeerEvent},
+    route::{MAX_SOCKETS, Route},
     sdp::Offer,
-    session::{MAX_ADDRESSES, Session, Side, Tools, Verdict},
+    session::{Session, Side, Tools, Verdict},
     slab::{Key, Slab},
-    socket::{Inbox, Socket},
+    socket::{self, Inbox, Socket},
     stats::{Counter, Counters},
-    stun,
     viewer::Viewer,
 };
 
-/// How many batches of datagrams are taken a turn at most, so that a flood does not keep frames waiting.
-const MAX_BATCHES: usize = 16;
 /// The longest a shard sleeps.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// The soonest a session is woken again: one that always wants to be would keep the shard from sleeping.
 const MIN_TICK: Duration = Duration::from_millis(1);
-/// The most candidates in an answer.
-const MAX_CANDIDATES: usize = 16;
-
-const SOCKET: mio::Token = mio::Token(0);
-const MAIL: mio::Token = mio::Token(1);
+/// Tokens below are the sockets, by their place.
+const MAIL: mio::Token = mio::Token(MAX_SOCKETS);
 
 /// A shard, before its thread runs and while it does.
 pub(crate) struct Shard {
     /// Which one it is: its ufrags begin with this.
     index: usize,
     poll: mio::Poll,
-    socket: Arc<Socket>,
-    /// There may be more to receive: the poll tells only once.
-    readable: bool,
+    ports: Vec<Port>,
     mailbox: Arc<Mailbox>,
     outbox: Outbox,
     /// What answers name as our addresses.
@@ -67,7 +62,7 @@ pub(crate) struct Shard {
     by_id: HashMap<SessionId, Key>,
     by_ufrag: HashMap<String, Key>,
     /// Where datagrams come from, for those addresses that proved to be a session's.
-    by_address: HashMap<SocketAddr, Key>,
+    by_route: HashMap<Route, Key>,
     /// When each session is woken.
     timers: BTreeSet<(Instant, Key)>,
     /// Sessions to settle this turn.
@@ -83,10 +78,19 @@ pub(crate) struct Shard {
     draining: bool,
 }
 
+/// One of a shard's sockets.
+struct Port {
+    socket: Arc<Socket>,
+    /// There may be more to receive: the poll tells only once.
+    readable: bool,
+}
+
 /// What a shard is made with.
 pub(crate) struct Plan {
     pub(crate) index: usize,
-    pub(crate) bind: SocketAddr,
+    /// The addresses to bind to, at most [`MAX_SOCKETS`], and the port on each; 0: any that is free on all.
+    pub(crate) bind: Vec<IpAddr>,
+    pub(crate) port: u16,
     /// What answers name as our addresses, with the port that will be bound.
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) identity: Identity,
@@ -97,22 +101,27 @@ pub(crate) struct Plan {
 impl Shard {
     /// Binds the shard's port.
     pub(crate) fn new(plan: Plan) -> Result<(Self, Arc<Mailbox>, Arc<Counters>), StartError> {
-        let bind_error = |error| StartError::Bind { address: plan.bind, error };
         let system = |error: io::Error| StartError::System(error.to_string());
-        let mut socket = Socket::bind(plan.bind).map_err(bind_error)?;
-        let port = socket.local_address().map_err(bind_error)?.port();
+        let (mut sockets, port) = socket::bind_all(&plan.bind, plan.port)
+            .map_err(|(address, error)| StartError::Bind { address, error })?;
+        if plan.index == 0 {
+            // They are alike on all shards: said once.
+            sockets.iter().for_each(warn_of_short_buffers);
+        }
         let poll = mio::Poll::new().map_err(system)?;
-        poll.registry().register(socket.source(), SOCKET, mio::Interest::READABLE).map_err(system)?;
+        for (index, socket) in sockets.iter_mut().enumerate() {
+            let token = mio::Token(index);
+            poll.registry().register(socket.source(), token, mio::Interest::READABLE).map_err(system)?;
+        }
         let waker = mio::Waker::new(poll.registry(), MAIL).map_err(system)?;
         let (mailbox, counters) = (Arc::new(Mailbox::new(waker)), Arc::new(Counters::default()));
-        let socket = Arc::new(socket);
-        let addresses = plan.addresses.iter().take(MAX_CANDIDATES);
+        let sockets: Vec<Arc<Socket>> = sockets.into_iter().map(Arc::new).collect();
+        let addresses = plan.addresses.iter();
         let shard = Self {
             index: plan.index,
             poll,
-            outbox: Outbox::new(socket.clone(), counters.clone()),
-            socket,
-            readable: true,
+            outbox: Outbox::new(&sockets, counters.clone()),
+            ports: sockets.into_iter().map(|socket| Port { socket, readable: true }).collect(),
             mailbox: mailbox.clone(),
             addresses: addresses.map(|ip| SocketAddr::new(*ip, port)).collect(),
             identity: plan.identity,
@@ -123,7 +132,7 @@ impl Shard {
             sessions: Slab::new(),
             by_id: HashMap::new(),
             by_ufrag: HashMap::new(),
-            by_address: HashMap::new(),
+            by_route: HashMap::new(),
             timers: BTreeSet::new(),
             touched: Vec::new(),
             feeds: HashMap::new(),
@@ -158,90 +167,6 @@ impl Shard {
             self.outbox.flush();
         }
         self.mailbox.close();
-    }
-
-    fn wait(&mut self, ready: &mut mio::Events) {
-        let next = self.timers.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        let mut timeout = next.map_or(MAX_SLEEP, |next| next.min(MAX_SLEEP));
-        if self.readable || !self.mailbox.sleep() {
-            timeout = Duration::ZERO;
-        }
-        // Interrupted by a signal, it is as if the time were up.
-        let _ = self.poll.poll(ready, Some(timeout));
-        self.readable |= ready.iter().any(|event| event.token() == SOCKET);
-    }
-
-    // Datagrams
-
-    fn receive(&mut self, inbox: &mut Inbox) {
-        for _ in 0..MAX_BATCHES {
-            if !self.readable {
-                return;
-            }
-            if let Err(error) = self.socket.receive(inbox) {
-                // Any other error leaves what is there to the next turn.
-                self.readable = error.kind() != io::ErrorKind::WouldBlock;
-                return;
-            }
-            let mut bytes = 0;
-            for index in 0..inbox.len() {
-                let Some((datagram, from)) = inbox.datagram(index) else { continue };
-                bytes += datagram.len() as u64;
-                self.route(datagram, from);
-            }
-            self.counters.datagrams_in.add(inbox.len() as u64);
-            self.counters.datagram_bytes_in.add(bytes);
-        }
-    }
-
-    /// Finds a datagram's session: by its address, or, for the checks that make addresses known, by the name in it.
-    fn route(&mut self, datagram: &[u8], from: SocketAddr) {
-        let kind = stun::kind(datagram);
-        if kind == stun::Kind::Unknown {
-            self.counters.datagrams_malformed.add(1);
-            return;
-        }
-        if let (stun::Kind::Stun, Some(check)) = (kind, stun::Check::parse(datagram)) {
-            self.check(datagram, from, check);
-            return;
-        }
-        let Some(key) = self.by_address.get(&from).copied() else {
-            self.counters.datagrams_unrouted.add(1);
-            return;
-        };
-        let now = self.now.instant;
-        self.with(key, |session, _| {
-            session.heard = now;
-            match kind {
-                stun::Kind::Stun => session.peer.stun(now, from, datagram),
-                stun::Kind::Dtls => session.peer.dtls(now, from, datagram),
-                _ => session.peer.srtp(now, from, datagram),
-            }
-        });
-    }
-
-    /// A connectivity check: if it is authentic, its address is the session's from now on.
-    fn check(&mut self, datagram: &[u8], from: SocketAddr, check: stun::Check<'_>) {
-        let Some(key) = self.by_ufrag.get(check.ufrag).copied() else {
-            self.counters.datagrams_unrouted.add(1);
-            return;
-        };
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let known = session.addresses.contains(&from);
-        if !session.peer.authentic(datagram) || (!known && session.addresses.len() == MAX_ADDRESSES) {
-            self.counters.stun_rejected.add(1);
-            return;
-        }
-        if !known {
-            session.addresses.push(from);
-        }
-        // An address may pass from one session to another (a NAT that reuses its ports): the last who proved it has it.
-        self.by_address.insert(from, key);
-        let now = self.now.instant;
-        self.with(key, |session, _| {
-            session.heard = now;
-            session.peer.check(now, from, datagram, check.nominates);
-        });
     }
 
     // Commands
@@ -337,7 +262,6 @@ impl Shard {
             live,
             peer,
             side,
-            addresses: Vec::new(),
             answered: now,
             connected: false,
             heard: now,
@@ -509,9 +433,9 @@ impl Shard {
         let _ = catch_unwind(AssertUnwindSafe(|| session.peer.close(now, &mut self.outbox)));
         self.by_id.remove(&session.id);
         self.by_ufrag.remove(&session.peer.terms().ufrag);
-        for address in &session.addresses {
-            if self.by_address.get(address) == Some(&key) {
-                self.by_address.remove(address);
+        for route in session.peer.routes() {
+            if self.by_route.get(route) == Some(&key) {
+                self.by_route.remove(route);
             }
         }
         if let Some(at) = session.scheduled {
@@ -560,6 +484,21 @@ impl Shard {
 
 fn notice(session: &Session, kind: NoticeKind) -> Notice {
     Notice { session: session.id.clone(), live: session.live.clone(), role: session.role(), kind }
+}
+
+/// Short buffers lose what comes or goes in bursts, and keyframes are bursts.
+fn warn_of_short_buffers(socket: &Socket) {
+    let (receive, send) = socket.short_buffers();
+    for (bytes, sysctl) in [(receive, "net.core.rmem_max"), (send, "net.core.wmem_max")] {
+        if let Some(bytes) = bytes {
+            let wanted = socket::BUFFER_BYTES;
+            tracing::warn!(
+                bytes,
+                wanted,
+                "the kernel gives media sockets a short buffer: sysctl -w {sysctl}={wanted}"
+            );
+        }
+    }
 }
 
 /// The only place where clocks are read for deciding: once a turn.

@@ -9,12 +9,14 @@ use std::{
     io,
     mem::{self, MaybeUninit},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     ptr,
     time::Duration,
 };
 
 use mio::net::UdpSocket;
+
+use crate::route::Route;
 
 /// Datagrams received by one system call.
 pub(crate) const RECEIVE_BATCH: usize = 64;
@@ -25,9 +27,12 @@ pub(crate) const SEND_BATCH: usize = 64;
 pub(crate) const MAX_DATAGRAM: usize = 2_048;
 /// What is asked of the kernel for each direction. Without CAP_NET_ADMIN it gives what `net.core.rmem_max` and `wmem_max`
 /// allow.
-const BUFFER_BYTES: libc::c_int = 4 << 20;
+pub(crate) const BUFFER_BYTES: libc::c_int = 4 << 20;
 /// How long a full send buffer is waited for, once a batch. The network takes megabytes in that time.
 const FULL_WAIT: Duration = Duration::from_millis(1);
+
+/// How often a port that is free on all addresses is looked for.
+const FREE_PORT_TRIES: usize = 8;
 
 /// A bound socket.
 pub(crate) struct Socket {
@@ -39,7 +44,7 @@ pub(crate) struct Socket {
 /// One or more datagrams to one address, lying one behind the other in the arena.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Message {
-    pub(crate) to: SocketAddr,
+    pub(crate) to: Route,
     /// Where it begins in the arena.
     pub(crate) start: usize,
     /// Bytes of all its datagrams.
@@ -67,9 +72,9 @@ pub(crate) struct Sent {
 }
 
 impl Socket {
-    /// Binds to `address` and asks for large buffers.
+    /// Binds to `address`, whose family alone it then speaks, and asks for large buffers.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let inner = UdpSocket::bind(address)?;
+        let inner = bind(address)?;
         let fd = inner.as_raw_fd();
         // Past the system's limit if we may, else up to it.
         for (forced, usual) in
@@ -80,6 +85,16 @@ impl Socket {
         }
         let segments = set_option(fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         Ok(Self { inner, segments })
+    }
+
+    /// The buffers that the kernel gave, where those are less than asked for: to receive, and to send.
+    pub(crate) fn short_buffers(&self) -> (Option<u64>, Option<u64>) {
+        let given = |option| {
+            // The kernel counts its own book-keeping too, and so says twice what it gives.
+            let bytes = option_value(self.inner.as_raw_fd(), libc::SOL_SOCKET, option).ok()? / 2;
+            (bytes < BUFFER_BYTES).then_some(bytes.max(0) as u64)
+        };
+        (given(libc::SO_RCVBUF), given(libc::SO_SNDBUF))
     }
 
     /// For registering with a poll.
@@ -180,7 +195,7 @@ impl Socket {
             let bytes = &arena[message.start..message.start + message.bytes];
             vectors[index] = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             let header = &mut headers[index].msg_hdr;
-            header.msg_namelen = RawAddress::write(&mut names[index], message.to);
+            header.msg_namelen = RawAddress::write(&mut names[index], message.to.remote);
             header.msg_name = names[index].as_mut_ptr().cast();
             header.msg_iov = &mut vectors[index];
             header.msg_iovlen = 1;
@@ -204,7 +219,7 @@ impl Socket {
     fn send_singly(&self, arena: &[u8], message: &Message) -> u64 {
         let bytes = &arena[message.start..message.start + message.bytes];
         let refused =
-            bytes.chunks(message.segment).filter(|one| self.inner.send_to(one, message.to).is_err());
+            bytes.chunks(message.segment).filter(|one| self.inner.send_to(one, message.to.remote).is_err());
         refused.count() as u64
     }
 
@@ -213,6 +228,32 @@ impl Socket {
         // SAFETY: one `pollfd`, alive until the call returns.
         unsafe { libc::poll(&mut poll, 1, FULL_WAIT.as_millis() as libc::c_int) };
     }
+}
+
+/// Sockets on all of `addresses` with one port; with port 0, with one that is free on all of them.
+pub(crate) fn bind_all(
+    addresses: &[IpAddr],
+    port: u16,
+) -> Result<(Vec<Socket>, u16), (SocketAddr, io::Error)> {
+    let try_all = || {
+        let (mut sockets, mut port) = (Vec::with_capacity(addresses.len()), port);
+        for ip in addresses {
+            let address = SocketAddr::new(*ip, port);
+            let socket = Socket::bind(address).map_err(|error| (address, error))?;
+            port = socket.local_address().map_err(|error| (address, error))?.port();
+            sockets.push(socket);
+        }
+        Ok((sockets, port))
+    };
+    let mut bound = try_all();
+    // The port that was free on the first may be taken on another.
+    for _ in 1..FREE_PORT_TRIES {
+        if port != 0 || bound.is_ok() {
+            break;
+        }
+        bound = try_all();
+    }
+    bound
 }
 
 const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
@@ -340,6 +381,38 @@ impl Control {
     }
 }
 
+/// A UDP socket that does not block. One that is bound to IPv6 takes no IPv4, so that both may have the same port.
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(family, kind, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given it to us, and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    if address.is_ipv6() {
+        set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
+    let mut name = MaybeUninit::uninit();
+    let length = RawAddress::write(&mut name, address);
+    // SAFETY: `name` was written, as long as `length` says, and is alive until the call returns.
+    if unsafe { libc::bind(fd, name.as_ptr().cast(), length) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(UdpSocket::from_std(socket.into()))
+}
+
+fn option_value(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    let pointer: *mut libc::c_int = &mut value;
+    // SAFETY: `value` and `length` are alive until the call returns, and `length` says how long `value` is.
+    let result = unsafe { libc::getsockopt(fd, level, option, pointer.cast(), &mut length) };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
 fn set_option(fd: RawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let pointer: *const libc::c_int = &value;
     // SAFETY: `value` is alive until the call returns, and as long as said.
@@ -349,7 +422,7 @@ fn set_option(fd: RawFd, level: libc::c_int, option: libc::c_int, value: libc::c
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// This machine's own addresses: those of interfaces that are up, loopback last, link-local ones left out.
+/// This machine's own addresses: those of interfaces that are up; link-local ones left out.
 pub(crate) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
     let mut list: *mut libc::ifaddrs = ptr::null_mut();
     // SAFETY: on success `list` is a linked list that stays valid until `freeifaddrs`.
@@ -380,7 +453,7 @@ pub(crate) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
     }
     // SAFETY: `list` came from `getifaddrs` and is not used again.
     unsafe { libc::freeifaddrs(list) };
-    addresses.sort_by_key(IpAddr::is_loopback);
+    addresses.sort();
     addresses.dedup();
     Ok(addresses)
 }
@@ -417,7 +490,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Some((a, b)) = pair(address) else { continue };
             let arena: Vec<u8> = (0..250).collect();
-            let to = b.local_address().unwrap();
+            let to = Route::udp(b.local_address().unwrap());
             let messages = [
                 Message { to, start: 0, bytes: 220, segment: 100 },
                 Message { to, start: 220, bytes: 30, segment: 30 },
@@ -440,9 +513,10 @@ mod tests {
     fn what_the_kernel_refuses_is_counted_and_the_rest_goes_on() {
         let (a, b) = pair("127.0.0.1:0").unwrap();
         let arena = vec![7; 70_000];
-        let to = b.local_address().unwrap();
+        let to = Route::udp(b.local_address().unwrap());
         let too_long = Message { to, start: 0, bytes: 70_000, segment: 70_000 };
-        let nowhere = Message { to: "[::1]:9".parse().unwrap(), start: 0, bytes: 10, segment: 10 };
+        let nowhere =
+            Message { to: Route::udp("[::1]:9".parse().unwrap()), start: 0, bytes: 10, segment: 10 };
         let good = Message { to, start: 0, bytes: 10, segment: 10 };
         assert_eq!(a.send(&arena, &[too_long, nowhere, good]).errors, 2);
         assert_eq!(receive_all(&b, 1).len(), 1);
@@ -451,15 +525,15 @@ mod tests {
     #[test]
     fn a_datagram_that_is_too_long_is_empty() {
         let (a, b) = pair("127.0.0.1:0").unwrap();
-        let (arena, to) = (vec![7; 3_000], b.local_address().unwrap());
+        let (arena, to) = (vec![7; 3_000], Route::udp(b.local_address().unwrap()));
         a.send(&arena, &[Message { to, start: 0, bytes: 3_000, segment: 3_000 }]);
         assert_eq!(receive_all(&b, 1)[0].0.len(), 0);
     }
 
     #[test]
-    fn this_machine_has_addresses_and_the_loopback_ones_come_last() {
+    fn this_machine_has_addresses_and_none_of_one_link_only() {
         let addresses = interface_addresses().unwrap();
         assert!(addresses.iter().any(IpAddr::is_loopback), "{addresses:?}");
-        assert!(addresses.is_sorted_by_key(IpAddr::is_loopback), "{addresses:?}");
+        assert!(!addresses.iter().any(is_link_local), "{addresses:?}");
     }
 }

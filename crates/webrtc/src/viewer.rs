@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,6 +29,7 @@ use crate::{
     feed::Feed,
     mailbox::FeedKey,
     outbox::Outbox,
+    route::Route,
     sdp::{Format, Offer},
     seal::Sealer,
     stats::Counters,
@@ -163,13 +163,7 @@ impl Viewer {
     }
 
     /// Sends a frame, if this viewer is to have it.
-    pub(crate) fn frame(
-        &mut self,
-        to: SocketAddr,
-        frame: &Arc<Frame>,
-        outbox: &mut Outbox,
-        counters: &Counters,
-    ) {
+    pub(crate) fn frame(&mut self, to: Route, frame: &Arc<Frame>, outbox: &mut Outbox, counters: &Counters) {
         let Some(sealer) = &self.sealer else { return };
         let track = match frame.kind {
             Kind::Video => &mut self.video,
@@ -189,7 +183,7 @@ impl Viewer {
     }
 
     /// Sends the next slice of the backlog, if it is due.
-    pub(crate) fn slice(&mut self, now: Instant, to: SocketAddr, outbox: &mut Outbox, counters: &Counters) {
+    pub(crate) fn slice(&mut self, now: Instant, to: Route, outbox: &mut Outbox, counters: &Counters) {
         let (Some(sealer), Some(video)) = (&self.sealer, &mut self.video) else { return };
         if self.next_slice.is_some_and(|at| now < at) {
             return;
@@ -209,7 +203,7 @@ impl Viewer {
     pub(crate) fn rtcp(
         &mut self,
         now: Instant,
-        to: SocketAddr,
+        to: Route,
         packets: &[Box<dyn rtcp::Packet>],
         outbox: &mut Outbox,
         counters: &Counters,
@@ -257,7 +251,7 @@ impl Viewer {
     fn nack(
         &mut self,
         now: Instant,
-        to: SocketAddr,
+        to: Route,
         nack: &TransportLayerNack,
         outbox: &mut Outbox,
         counters: &Counters,
@@ -421,7 +415,7 @@ impl Head {
 
 /// Writes packets to one viewer.
 struct Writer<'a> {
-    to: SocketAddr,
+    to: Route,
     sealer: &'a Sealer,
     outbox: &'a mut Outbox,
     counters: &'a Counters,

@@ -4,7 +4,7 @@
 
 use std::{
     future::Future,
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use haul_media::Relay;
-use haul_webrtc::{Edge, EdgeConfig, Limits};
+use haul_webrtc::{Edge, EdgeConfig};
 use rtc::{
     ice::mdns::MulticastDnsMode,
     media_stream::MediaStreamTrack,
@@ -121,13 +121,7 @@ impl Client {
 }
 
 fn edge() -> Edge {
-    let config = EdgeConfig {
-        bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        udp_port: 0,
-        shards: 2,
-        public_addresses: vec![],
-        limits: Limits::default(),
-    };
+    let config = EdgeConfig { bind: vec![Ipv4Addr::LOCALHOST.into()], shards: 2, ..EdgeConfig::default() };
     Edge::start(config, Arc::new(|_| {})).unwrap()
 }
 

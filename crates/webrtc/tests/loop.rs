@@ -6,7 +6,7 @@ mod client;
 
 use std::{
     collections::{HashMap, HashSet},
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -52,11 +52,10 @@ impl Stage {
         let notices: Shared<Vec<Notice>> = Arc::default();
         let seen = notices.clone();
         let config = EdgeConfig {
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            udp_port: 0,
+            bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
             shards: 2,
-            public_addresses: vec![],
             limits,
+            ..EdgeConfig::default()
         };
         let edge = Edge::start(config, Arc::new(move |notice| seen.lock().unwrap().push(notice))).unwrap();
         Self { _turn: turn, edge, relay: Relay::new(), notices, sessions: 0 }
@@ -297,6 +296,25 @@ async fn what_cannot_be_repaired_freezes_the_picture_until_a_keyframe_and_breaks
     let stats = stage.stats();
     assert_eq!(stats.packets_lost, 1);
     assert_eq!(stats.frames_dropped, u64::from(next - 5), "the torn frame's tail, and those that lean on it");
+}
+
+#[tokio::test]
+async fn both_families_meet_in_one_live() {
+    let mut stage = Stage::new();
+    let old = Abilities::default();
+    let new = Abilities { ip: Ipv6Addr::LOCALHOST.into(), ..Abilities::default() };
+    for (host, watcher) in [(&old, &new), (&new, &old)] {
+        let (mut publisher, _) = stage.publisher(host).await;
+        let (mut viewer, _) = stage.viewer(watcher).await;
+        let (mut other, _) = stage.viewer(host).await;
+        pump(&mut [&mut publisher, &mut viewer, &mut other], "both are connected", |all| {
+            all[1].connected && all[2].connected
+        });
+        stream(&mut publisher, &mut [&mut viewer, &mut other], 0..10, true);
+        for viewer in [&viewer, &other] {
+            assert_eq!(viewer.whole_frames(), (0..10).collect::<Vec<u32>>());
+        }
+    }
 }
 
 #[tokio::test]
@@ -580,13 +598,7 @@ async fn what_is_no_offer_is_refused_and_a_full_edge_says_so() {
 
 #[test]
 fn an_edge_that_cannot_start_says_why() {
-    let config = EdgeConfig {
-        bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        udp_port: 0,
-        shards: 0,
-        public_addresses: vec![],
-        limits: Limits::default(),
-    };
+    let config = EdgeConfig { bind: vec![Ipv4Addr::LOCALHOST.into()], shards: 0, ..EdgeConfig::default() };
     let observer: haul_webrtc::Observer = Arc::new(|_| {});
     let error = Edge::start(config.clone(), observer.clone()).err().unwrap();
     assert!(error.to_string().contains("shards"), "{error}");

@@ -10,7 +10,7 @@ pub mod limit;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -124,12 +124,10 @@ pub struct Stage {
 impl Stage {
     pub fn new() -> Self {
         let config = EdgeConfig {
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            udp_port: 0,
-            shards: 1,
-            public_addresses: vec![],
+            bind: vec![Ipv4Addr::LOCALHOST.into()],
             // The clients fall silent once they are connected.
             limits: Limits { silence: Duration::from_secs(3_600), ..Limits::default() },
+            ..EdgeConfig::default()
         };
         let before = threads("media-0");
         let edge = Edge::start(config, Arc::new(|_| {})).unwrap();

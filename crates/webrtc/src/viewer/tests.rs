@@ -51,7 +51,7 @@ impl Scene {
         Self {
             viewer: Viewer::new(FeedKey(0), &offer, &broadcast, SSRCS),
             feed: Feed::new(relay, snapshot, subscription),
-            outbox: Outbox::new(Arc::new(socket), counters.clone()),
+            outbox: Outbox::new(&[Arc::new(socket)], counters.clone()),
             counters,
             now,
             timestamp,
@@ -76,9 +76,9 @@ impl Scene {
         self.sent(|scene, to| scene.viewer.frame(to, &frame, &mut scene.outbox, &scene.counters))
     }
 
-    fn sent(&mut self, step: impl FnOnce(&mut Self, SocketAddr)) -> u64 {
+    fn sent(&mut self, step: impl FnOnce(&mut Self, Route)) -> u64 {
         let before = self.counters.rtp_packets_out.get();
-        step(self, "127.0.0.1:9".parse().unwrap());
+        step(self, Route::udp("127.0.0.1:9".parse().unwrap()));
         self.counters.rtp_packets_out.get() - before
     }
 

@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -51,11 +51,13 @@ pub struct Abilities {
     pub video: &'static str,
     pub rtx: bool,
     pub profiles: Vec<SrtpProtectionProfile>,
+    /// Its own address.
+    pub ip: IpAddr,
 }
 
 impl Default for Abilities {
     fn default() -> Self {
-        Self { video: "VP8", rtx: true, profiles: Vec::new() }
+        Self { video: "VP8", rtx: true, profiles: Vec::new(), ip: Ipv4Addr::LOCALHOST.into() }
     }
 }
 
@@ -121,7 +123,7 @@ pub const AUDIO: u8 = 111;
 
 impl Client {
     fn new(abilities: &Abilities) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind((abilities.ip, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let local = socket.local_addr().unwrap();
         let mut engine = MediaEngine::default();

@@ -1,0 +1,105 @@
+//! What a shard receives: batches from its sockets, each datagram to the session it belongs to.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use super::{MAX_SLEEP, Shard};
+use crate::{
+    route::{Route, Via},
+    socket::Inbox,
+    stun,
+};
+
+/// How many batches of datagrams are taken from a socket a turn at most, so that a flood does not keep frames waiting.
+const MAX_BATCHES: usize = 16;
+
+impl Shard {
+    /// Sleeps until something comes or is due.
+    pub(super) fn wait(&mut self, ready: &mut mio::Events) {
+        let next = self.timers.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        let mut timeout = next.map_or(MAX_SLEEP, |next| next.min(MAX_SLEEP));
+        if self.ports.iter().any(|port| port.readable) || !self.mailbox.sleep() {
+            timeout = Duration::ZERO;
+        }
+        // Interrupted by a signal, it is as if the time were up.
+        let _ = self.poll.poll(ready, Some(timeout));
+        for event in ready.iter() {
+            if let Some(port) = self.ports.get_mut(event.token().0) {
+                port.readable = true;
+            }
+        }
+    }
+
+    /// Takes what has come to each socket.
+    pub(super) fn receive(&mut self, inbox: &mut Inbox) {
+        for index in 0..self.ports.len() {
+            for _ in 0..MAX_BATCHES {
+                let port = &mut self.ports[index];
+                if !port.readable {
+                    break;
+                }
+                if let Err(error) = port.socket.receive(inbox) {
+                    // Any other error leaves what is there to the next turn.
+                    port.readable = error.kind() != io::ErrorKind::WouldBlock;
+                    break;
+                }
+                let mut bytes = 0;
+                for place in 0..inbox.len() {
+                    let Some((datagram, remote)) = inbox.datagram(place) else { continue };
+                    bytes += datagram.len() as u64;
+                    self.route(datagram, Route { remote, via: Via::Socket(index as u8) });
+                }
+                self.counters.datagrams_in.add(inbox.len() as u64);
+                self.counters.datagram_bytes_in.add(bytes);
+            }
+        }
+    }
+
+    /// Finds a datagram's session: by its address, or, for the checks that make addresses known, by the name in it.
+    fn route(&mut self, datagram: &[u8], from: Route) {
+        let kind = stun::kind(datagram);
+        if kind == stun::Kind::Unknown {
+            self.counters.datagrams_malformed.add(1);
+            return;
+        }
+        if let (stun::Kind::Stun, Some(check)) = (kind, stun::Check::parse(datagram)) {
+            self.check(datagram, from, check);
+            return;
+        }
+        let Some(key) = self.by_route.get(&from).copied() else {
+            self.counters.datagrams_unrouted.add(1);
+            return;
+        };
+        let now = self.now.instant;
+        self.with(key, |session, _| {
+            session.heard = now;
+            match kind {
+                stun::Kind::Stun => session.peer.stun(now, from, datagram),
+                stun::Kind::Dtls => session.peer.dtls(now, from, datagram),
+                _ => session.peer.srtp(now, from, datagram),
+            }
+        });
+    }
+
+    /// A connectivity check: if it is authentic, its address is the session's from now on.
+    fn check(&mut self, datagram: &[u8], from: Route, check: stun::Check<'_>) {
+        let Some(key) = self.by_ufrag.get(check.ufrag).copied() else {
+            self.counters.datagrams_unrouted.add(1);
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if !session.peer.prove(from, datagram) {
+            self.counters.stun_rejected.add(1);
+            return;
+        }
+        // An address may pass from one session to another (a NAT that reuses its ports): the last who proved it has it.
+        self.by_route.insert(from, key);
+        let now = self.now.instant;
+        self.with(key, |session, _| {
+            session.heard = now;
+            session.peer.check(now, from, datagram, check.nominates);
+        });
+    }
+}
