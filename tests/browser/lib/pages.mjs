@@ -136,8 +136,8 @@ export class Host extends Visitor {
 }
 
 export class Guest extends Visitor {
-  static enter(browser, url, device) {
-    return this.open(browser, url, device);
+  static enter(browser, url, device, prepare) {
+    return this.open(browser, url, device, prepare);
   }
 
   async join(name) {

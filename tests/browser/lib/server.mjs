@@ -20,16 +20,17 @@ const children = new Set();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
 
-/** Starts `haul` with a demo live: `{url, studioUrl, log(), stop()}`. */
-export async function startHaul({ gateUrl = "embedded:" } = {}) {
+/** Starts `haul` with a demo live: `{url, studioUrl, udpPort, log(), stop()}`; `udpPort` is the first shard's. */
+export async function startHaul({ gateUrl = "embedded:", shards = SHARDS } = {}) {
   const directory = await mkdtemp(join(tmpdir(), "haul-browser-"));
   const port = await freePort();
+  const udpPort = await freeUdpPorts(shards);
   const child = run(process.env.HAUL_BINARY || DEFAULT_BINARY, ["serve"], directory, {
     HAUL__DATA_DIR: directory,
     HAUL__DEMO: "true",
     HAUL__HTTP__LISTEN: `127.0.0.1:${port}`,
-    HAUL__MEDIA__UDP_PORT: String(await freeUdpPorts(SHARDS)),
-    HAUL__MEDIA__SHARDS: String(SHARDS),
+    HAUL__MEDIA__UDP_PORT: String(udpPort),
+    HAUL__MEDIA__SHARDS: String(shards),
     HAUL__STORE__GATE_URL: gateUrl,
   });
   const url = `http://127.0.0.1:${port}`;
@@ -41,6 +42,7 @@ export async function startHaul({ gateUrl = "embedded:" } = {}) {
   return {
     url,
     studioUrl: child.output.match(/Studio\s+(\S+)/)[1],
+    udpPort,
     log: () => child.output,
     /** Ends it as Ctrl-C does, and returns its exit code. */
     stop: async () => {
@@ -69,11 +71,11 @@ export async function startRedis() {
   };
 }
 
-function run(command, args, directory, variables = {}) {
+export function run(command, args, directory, variables = {}, input = "ignore") {
   // The configuration of whoever runs the test must not change it.
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith("HAUL__"));
   const env = { ...Object.fromEntries(inherited), ...variables };
-  const child = spawn(command, args.map(String), { cwd: directory, env, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(command, args.map(String), { cwd: directory, env, stdio: [input, "pipe", "pipe"] });
   child.output = "";
   child.ended = false;
   const keep = (bytes) => (child.output += bytes);
@@ -91,7 +93,7 @@ function run(command, args, directory, variables = {}) {
   return child;
 }
 
-async function end(child, signal, withinMs) {
+export async function end(child, signal, withinMs) {
   if (child.exitCode !== null) return child.exitCode;
   const ended = once(child, "exit");
   child.kill(signal);

@@ -121,6 +121,8 @@ export interface PublishOptions {
   audioBitrate?: number;
   contentHint?: "" | "motion" | "detail" | "text";
   codec?: "H264" | "VP8";
+  /** Simulcast layers at most: sizes of the picture sent at once. 3 by default, fewer of a small picture; 1 turns simulcast off. */
+  layers?: 1 | 2 | 3;
 }
 export interface Facts {
   codec: string | null;

@@ -3,14 +3,40 @@
 import { HaulError, backoffMs, pause } from "./error.js";
 import { Session, statsOf } from "./session.js";
 
-const DEFAULTS = { maxBitrate: 2_500_000, startBitrate: 1_000_000, maxFramerate: 30, audioBitrate: 96_000, contentHint: "motion" };
+const DEFAULTS = {
+  maxBitrate: 2_500_000,
+  startBitrate: 1_000_000,
+  maxFramerate: 30,
+  audioBitrate: 96_000,
+  contentHint: "motion",
+  layers: 3,
+};
+/**
+ * Simulcast layers, the whole picture last, as browsers want them. A picture of half the width and height looks as good at
+ * somewhat more than a quarter of the rate.
+ */
+const LAYERS = [
+  { rid: "q", scaleResolutionDownBy: 4, share: 0.08 },
+  { rid: "h", scaleResolutionDownBy: 2, share: 0.28 },
+  { rid: "f", scaleResolutionDownBy: 1, share: 1 },
+];
+/**
+ * The most layers of a picture whose longer side has at least so many pixels. Chromium sends no more than this of small
+ * pictures, and what it leaves out is the largest.
+ */
+const MOST_LAYERS = [
+  [960, 3],
+  [480, 2],
+  [0, 1],
+];
 /** Answers that trying again does not change. */
 const REFUSED = new Set([400, 401, 403, 404, 405, 413, 415]);
 
 /**
  * Publishes `stream` to a live. Options: `live`, `token` (role host), `base`, `maxBitrate` and `startBitrate` in bit/s,
  * `maxFramerate`, `contentHint` ("motion", "detail"), `codec` ("H264" or "VP8" first; H264 by default, as every phone decodes it in
- * hardware). Resolves with a `Publication` once the server answered; rejects when it refused.
+ * hardware), `layers` (at most so many sizes of the picture at once, 3 by default, fewer of a small one, so that viewers with a
+ * slow line get a smaller picture; `maxBitrate` is that of the largest, the others take a third of it more). Resolves with a `Publication` once the server answered; rejects when it refused.
  */
 export async function publish(stream, options) {
   const publication = new Publication(stream, options);
@@ -75,16 +101,19 @@ export class Publication extends EventTarget {
   async facts() {
     if (!this.pc) return null;
     const report = await this.pc.getStats();
-    const video = statsOf(report, "outbound-rtp", "video")[0];
+    // Of the layers that go out now, the largest is what viewers see at best.
+    const layers = statsOf(report, "outbound-rtp", "video");
+    const sent = layers.filter((layer) => layer.active !== false && layer.frameWidth > 0);
+    const video = sent.reduce((a, b) => (b.frameWidth > a.frameWidth ? b : a), sent[0] || layers[0]);
     if (!video) return null;
     const outbound = statsOf(report, "outbound-rtp");
     const remote = statsOf(report, "remote-inbound-rtp", "video")[0];
     const pair = statsOf(report, "candidate-pair").find((candidate) => candidate.nominated);
     const codec = video.codecId ? report.get(video.codecId) : null;
     const bytes = outbound.reduce((sum, entry) => sum + (entry.bytesSent || 0), 0);
-    const now = { at: video.timestamp, bytes, frames: video.framesEncoded || 0 };
-    // A new session counts from zero again.
-    const last = this.#last && this.#last.bytes <= bytes ? this.#last : null;
+    const now = { id: video.id, at: video.timestamp, bytes, frames: video.framesEncoded || 0 };
+    // A new session counts from zero again, and each layer counts its own frames.
+    const last = this.#last && this.#last.id === now.id && this.#last.bytes <= bytes ? this.#last : null;
     this.#last = now;
     const seconds = last ? (now.at - last.at) / 1000 : 0;
     const rtt = remote && remote.roundTripTime !== undefined ? remote.roundTripTime : pair && pair.currentRoundTripTime;
@@ -101,18 +130,17 @@ export class Publication extends EventTarget {
   }
 
   async #open() {
-    const { base, live, token, maxBitrate, startBitrate, maxFramerate, audioBitrate, contentHint, codec } = this.#options;
+    const { base, live, token, maxBitrate, startBitrate, audioBitrate, contentHint, codec } = this.#options;
     const session = new Session({ token, onLost: () => this.#reopen() });
     const { pc } = session;
     try {
       for (const track of this.#stream.getTracks()) {
         const video = track.kind === "video";
         if (video) hint(track, contentHint);
-        const encoding = video ? { maxBitrate, maxFramerate } : { maxBitrate: audioBitrate };
         const transceiver = pc.addTransceiver(track, {
           direction: "sendonly",
           streams: [this.#stream],
-          sendEncodings: [encoding],
+          sendEncodings: video ? encodings(track, this.#options) : [{ maxBitrate: audioBitrate }],
         });
         if (video) prefer(transceiver, codec);
       }
@@ -160,6 +188,21 @@ export class Publication extends EventTarget {
     this.state = state;
     this.dispatchEvent(new CustomEvent("state", { detail: { state, error: error instanceof HaulError ? error : null } }));
   }
+}
+
+/** What the browser is to make of the picture: one entry a layer. */
+function encodings(track, { layers, maxBitrate, maxFramerate }) {
+  const { width, height } = track.getSettings ? track.getSettings() : {};
+  const longer = Math.max(width || 0, height || 0) || Infinity;
+  const count = Math.min(layers, MOST_LAYERS.find(([least]) => longer >= least)[1]);
+  // A layer alone has no name, for a name would make it simulcast.
+  if (count <= 1) return [{ maxBitrate, maxFramerate }];
+  return LAYERS.slice(-count).map(({ rid, scaleResolutionDownBy, share }) => ({
+    rid,
+    scaleResolutionDownBy,
+    maxBitrate: Math.round(maxBitrate * share),
+    maxFramerate,
+  }));
 }
 
 function hint(track, contentHint) {
