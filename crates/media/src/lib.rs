@@ -12,6 +12,7 @@
 
 pub mod assembly;
 pub mod av1;
+pub mod bandwidth;
 pub mod clock;
 pub mod dependence;
 pub mod forward;
@@ -33,6 +34,7 @@ mod testing;
 use haul_model::{Codec, media::PictureNumbers};
 
 pub use assembly::{Assembled, Assembly, Packet};
+pub use bandwidth::Estimator;
 pub use clock::ClockMap;
 pub use forward::{Forward, Outgoing};
 pub use gop::GopCache;

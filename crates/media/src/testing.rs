@@ -73,3 +73,5 @@ impl FrameMaker {
         Arc::new(frame)
     }
 }
+
+pub(crate) mod net;
