@@ -20,6 +20,15 @@ pub const MIN_RESENDS_A_ROUND: u32 = 32;
 /// The most packets whose resends are remembered one by one. The oldest is forgotten first.
 const MAX_RECENT: usize = 256;
 
+/// What a frame's packets carry besides its numbering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp {
+    /// The first packet's transport-wide sequence number, extended; the others follow.
+    pub transport: u64,
+    /// The capture time that they tell, if they do: the publisher's clock in NTP's 32.32 fixed point.
+    pub captured: Option<u64>,
+}
+
 /// A packet that was sent, enough to build the identical one again.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent<'a> {
@@ -27,36 +36,72 @@ pub struct Sent<'a> {
     pub sequence: u64,
     /// How its frame was numbered.
     pub outgoing: Outgoing,
+    /// What its frame's packets carried besides.
+    pub stamp: Stamp,
     /// The frame it is part of.
     pub frame: &'a Frame,
     /// Which of the frame's packets it is.
     pub index: usize,
 }
 
+#[derive(Debug)]
+struct Record {
+    outgoing: Outgoing,
+    stamp: Stamp,
+    frame: Arc<Frame>,
+}
+
 /// The frames sent to one viewer on one stream.
 #[derive(Debug, Default)]
 pub struct History {
     /// In order of sending, so in order of sequence numbers.
-    frames: VecDeque<(Outgoing, Arc<Frame>)>,
+    frames: VecDeque<Record>,
 }
 
 impl History {
     /// Remembers a frame that is being sent.
-    pub fn push(&mut self, outgoing: Outgoing, frame: Arc<Frame>) {
+    pub fn push(&mut self, outgoing: Outgoing, stamp: Stamp, frame: Arc<Frame>) {
         if self.frames.len() == MAX_FRAMES {
             self.frames.pop_front();
         }
-        self.frames.push_back((outgoing, frame));
+        self.frames.push_back(Record { outgoing, stamp, frame });
     }
 
     /// The packet with this sequence number, if it is still remembered.
     pub fn find(&self, sequence: u16) -> Option<Sent<'_>> {
-        let (newest, newest_frame) = self.frames.back()?;
-        let sequence = sequence::nearest(newest.first_sequence + newest_frame.packets.len() as u64, sequence);
-        let after = self.frames.partition_point(|(outgoing, _)| outgoing.first_sequence <= sequence);
-        let (outgoing, frame) = self.frames.get(after.checked_sub(1)?)?;
-        let index = (sequence - outgoing.first_sequence) as usize;
-        (index < frame.packets.len()).then_some(Sent { sequence, outgoing: *outgoing, frame, index })
+        let newest = self.frames.back()?;
+        let next = newest.outgoing.first_sequence + newest.frame.packets.len() as u64;
+        let sequence = sequence::nearest(next, sequence);
+        let after = self.frames.partition_point(|record| record.outgoing.first_sequence <= sequence);
+        let record = self.frames.get(after.checked_sub(1)?)?;
+        let index = (sequence - record.outgoing.first_sequence) as usize;
+        (index < record.frame.packets.len()).then(|| record.packet(index))
+    }
+
+    /// All packets that are remembered, the newest first.
+    pub fn recent(&self) -> impl Iterator<Item = Sent<'_>> {
+        let packets = |record: &'_ Record| record.frame.packets.len();
+        self.frames
+            .iter()
+            .rev()
+            .flat_map(move |record| (0..packets(record)).rev().map(|index| record.packet(index)))
+    }
+
+    /// Whether nothing was sent yet.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+}
+
+impl Record {
+    fn packet(&self, index: usize) -> Sent<'_> {
+        Sent {
+            sequence: self.outgoing.first_sequence + index as u64,
+            outgoing: self.outgoing,
+            stamp: self.stamp,
+            frame: &self.frame,
+            index,
+        }
     }
 }
 
@@ -127,7 +172,11 @@ mod tests {
         make.packets = 3;
         let mut first_sequence = 65_530;
         for timestamp in 0..5 {
-            history.push(Outgoing { first_sequence, timestamp, numbers: None }, make.delta());
+            history.push(
+                Outgoing { first_sequence, timestamp, numbers: None },
+                Stamp::default(),
+                make.delta(),
+            );
             first_sequence += 3;
         }
         let sent = history.find(1).unwrap();
@@ -141,7 +190,11 @@ mod tests {
     fn the_oldest_frame_is_forgotten_first() {
         let (mut history, mut make) = (History::default(), FrameMaker::at(start()));
         for first_sequence in 0..=MAX_FRAMES as u64 {
-            history.push(Outgoing { first_sequence, timestamp: 0, numbers: None }, make.delta());
+            history.push(
+                Outgoing { first_sequence, timestamp: 0, numbers: None },
+                Stamp::default(),
+                make.delta(),
+            );
         }
         assert!(history.find(0).is_none());
         assert!(history.find(1).is_some());

@@ -17,6 +17,19 @@ pub(crate) const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 /// Numbers packets across streams for congestion control.
 pub(crate) const TRANSPORT_CC: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+/// Tells when a packet's content was captured.
+pub(crate) const CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+/// The largest id that fits into one-byte extension headers (RFC 8285, 4.2).
+const MAX_EXTENSION: u8 = 14;
+
+/// Header extensions towards viewers, by the ids in the offer; `None` where it has none that fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Extensions {
+    /// [`TRANSPORT_CC`]; only where the client gives feedback on it, too.
+    pub(crate) transport: Option<u8>,
+    /// [`CAPTURE_TIME`].
+    pub(crate) capture_time: Option<u8>,
+}
 
 /// One payload type of the offer that will be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,16 +40,34 @@ pub(crate) struct Format {
     pub(crate) fmtp: String,
     /// The payload type of its retransmission stream (RFC 4588), towards viewers.
     pub(crate) rtx: Option<u8>,
+    /// What its packets carry in their headers, towards viewers.
+    pub(crate) extensions: Extensions,
+    /// The client offers to tell its own estimate (REMB). Used where it gives no feedback.
+    pub(crate) remb: bool,
 }
 
 impl Format {
     pub(crate) fn track(&self) -> TrackInfo {
         TrackInfo { codec: self.codec, fmtp: self.fmtp.clone() }
     }
+
+    /// What the answer says besides `rtc`'s: `rtc` does not send to viewers, so it need not know of these.
+    fn write_additions(&self, text: &mut String) {
+        let Extensions { transport, capture_time } = self.extensions;
+        for (id, uri) in [(transport, TRANSPORT_CC), (capture_time, CAPTURE_TIME)] {
+            if let Some(id) = id {
+                let _ = write!(text, "a=extmap:{id} {uri}\r\n");
+            }
+        }
+        let payload_type = self.payload_type;
+        if transport.is_some() {
+            let _ = write!(text, "a=rtcp-fb:{payload_type} transport-cc\r\n");
+        } else if self.remb {
+            let _ = write!(text, "a=rtcp-fb:{payload_type} goog-remb\r\n");
+        }
+    }
 }
 
-/// When the first sample of a packet's frame was captured.
-pub(crate) const CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
 /// The video codecs there are, as an error names them.
 const VIDEO_CODECS: &str = "H264, VP8, VP9, AV1 or H265";
 
@@ -90,6 +121,11 @@ impl Offer {
         Ok(offer)
     }
 
+    /// Whether the client, a viewer, reports the arrival of packets.
+    pub(crate) fn gives_feedback(&self) -> bool {
+        self.video.iter().chain(&self.audio).any(|format| format.extensions.transport.is_some())
+    }
+
     /// Completes `rtc`'s answer: sections that were left out are turned down in their places, and all our addresses
     /// are named, the first preferred.
     pub(crate) fn complete(&self, answer: &str, addresses: &[SocketAddr]) -> String {
@@ -110,7 +146,11 @@ impl Offer {
                     {
                         *line = told;
                     }
+                    let is_video = lines.first().is_some_and(|line| line.starts_with("m=video"));
                     write_lines(&mut text, lines);
+                    if let Some(format) = if is_video { &self.video } else { &self.audio } {
+                        format.write_additions(&mut text);
+                    }
                     // All sections share one transport, so the first says it for all (RFC 9143, 7.1.3).
                     if index == 0 {
                         write_candidates(&mut text, addresses);
@@ -154,7 +194,14 @@ impl<'a> Section<'a> {
                 return None;
             }
             let fmtp = self.attribute("a=fmtp:", name).unwrap_or_default();
-            let format = Format { codec, payload_type: name.parse().ok()?, fmtp: fmtp.to_owned(), rtx: None };
+            let format = Format {
+                codec,
+                payload_type: name.parse().ok()?,
+                fmtp: fmtp.to_owned(),
+                rtx: None,
+                extensions: Extensions::default(),
+                remb: false,
+            };
             Some((rank(codec, fmtp)?, format))
         });
         match ranked.min_by_key(|(rank, _)| *rank) {
@@ -199,6 +246,27 @@ impl<'a> Section<'a> {
             let apt = parameter(self.attribute("a=fmtp:", name)?, "apt")?;
             (is_rtx && apt == payload_type.to_string()).then(|| name.parse().ok())?
         })
+    }
+
+    /// The extensions towards a viewer that it offers.
+    fn extensions(&self, payload_type: u8) -> Extensions {
+        let id = |wanted: &str| {
+            self.lines.iter().find_map(|line| {
+                let mut words = line.strip_prefix("a=extmap:")?.split(' ');
+                let (id, uri) = (words.next()?, words.next()?);
+                let id = id.split('/').next()?.parse().ok()?;
+                (uri == wanted && (1..=MAX_EXTENSION).contains(&id)).then_some(id)
+            })
+        };
+        let transport = id(TRANSPORT_CC).filter(|_| self.has_feedback(payload_type, "transport-cc"));
+        Extensions { transport, capture_time: id(CAPTURE_TIME) }
+    }
+
+    fn has_feedback(&self, payload_type: u8, name: &str) -> bool {
+        let all = payload_type.to_string();
+        let mut feedback =
+            self.lines.iter().filter_map(|line| line.strip_prefix("a=rtcp-fb:")?.split_once(' '));
+        feedback.any(|(about, what)| (about == "*" || about == all) && what == name)
     }
 
     /// The value of the attribute line that begins with `key` and is about `payload_type`.
@@ -285,6 +353,8 @@ fn read(
         };
         if role == Role::Viewer {
             format.rtx = section.rtx_for(format.payload_type);
+            format.extensions = section.extensions(format.payload_type);
+            format.remb = section.has_feedback(format.payload_type, "goog-remb");
         }
         let rids = section.lines.iter().filter_map(|line| line.strip_prefix("a=rid:")?.split(' ').next());
         let rids: Vec<String> = rids.map(str::to_owned).collect();

@@ -125,6 +125,7 @@ impl Session {
             Side::Viewer(viewer) => {
                 if let Some(to) = self.peer.remote() {
                     viewer.slice(now, to, tools.outbox, tools.counters);
+                    viewer.pad(now, to, tools.outbox, tools.counters);
                 }
                 let reports = feed.map(|feed| viewer.sender_reports(now, feed)).unwrap_or_default();
                 for report in reports {

@@ -242,7 +242,7 @@ impl Shard {
                 let broadcast = relay.broadcast().ok_or(OfferError::NoBroadcast)?;
                 let feed = self.subscribe(relay);
                 let offer = Offer::from_viewer(sdp, &broadcast)?;
-                let viewer = Viewer::new(feed, &offer, &broadcast, ssrcs);
+                let viewer = Viewer::new(now, feed, &offer, &broadcast, ssrcs);
                 (offer, Side::Viewer(viewer))
             }
         };
@@ -309,7 +309,7 @@ impl Shard {
                 for key in &feed.viewers {
                     let Some(session) = self.sessions.get_mut(*key) else { continue };
                     if let (Side::Viewer(viewer), Some(to)) = (&mut session.side, session.peer.remote()) {
-                        viewer.frame(to, frame, &mut self.outbox, &self.counters);
+                        viewer.frame(self.now.instant, to, frame, &mut self.outbox, &self.counters);
                     }
                 }
             }

@@ -82,6 +82,8 @@ counters! {
     rtp_packets_out,
     /// Bytes of those, as UDP payload.
     rtp_bytes_out,
+    /// Bytes sent to find out how much viewers' networks carry.
+    padding_bytes_out,
     /// Packets reported lost by viewers (each sequence number in a NACK).
     nacks_in,
     /// Packets sent again.
@@ -92,6 +94,8 @@ counters! {
     resends_over_budget,
     /// Keyframe requests from viewers (PLI and FIR).
     plis_in,
+    /// Reports of arrivals from viewers (transport-wide congestion control).
+    feedback_in,
 
     /// Frames from relays dropped because the shard's queue was full.
     queue_full_drops,

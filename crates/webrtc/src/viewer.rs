@@ -8,20 +8,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use haul_media::{
-    Broadcast, Forward, History, Outgoing,
-    history::{ResendBudget, Sent},
-};
-use haul_model::{Codec, Frame, Kind, Layer, TrackInfo, media::PictureNumbers};
+use haul_media::Broadcast;
+use haul_model::{Frame, Kind, Layer, TrackInfo};
 use rtc::rtcp::{
     self,
     payload_feedbacks::{
         full_intra_request::FullIntraRequest, picture_loss_indication::PictureLossIndication,
+        receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate,
     },
     receiver_report::ReceiverReport,
     sender_report::SenderReport,
     source_description::{SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem},
-    transport_feedbacks::transport_layer_nack::TransportLayerNack,
+    transport_feedbacks::{transport_layer_cc::TransportLayerCc, transport_layer_nack::TransportLayerNack},
 };
 
 use crate::{
@@ -30,10 +28,18 @@ use crate::{
     mailbox::FeedKey,
     outbox::Outbox,
     route::Route,
-    sdp::{Format, Offer},
+    sdp::Offer,
     seal::Sealer,
     stats::Counters,
 };
+
+mod track;
+mod transport;
+mod writer;
+
+use track::Track;
+use transport::Transport;
+use writer::Writer;
 
 /// A joiner's GOP goes out in slices, so that it does not overrun the first narrow queue on its way: so many bytes (one
 /// frame at least) each time, which is 75 Mb/s.
@@ -53,10 +59,6 @@ const REPORTS_KEPT: usize = 8;
 /// it, so it may be anything.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 const ROUND_TRIP_RANGE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-/// An RTP header without extensions (RFC 3550, 5.1).
-const HEADER: usize = 12;
-/// The original sequence number in front of a retransmitted payload (RFC 4588, 4).
-const ORIGINAL: usize = 2;
 
 /// A viewer's media side.
 pub(crate) struct Viewer {
@@ -66,6 +68,8 @@ pub(crate) struct Viewer {
     sealer: Option<Sealer>,
     video: Option<Track>,
     audio: Option<Track>,
+    /// What all tracks share: how much is sent, and how much fits.
+    transport: Transport,
     /// Kinds that were on offer and that the viewer did not take: they may come and go.
     declined: Vec<Kind>,
     /// Frames of the replayed GOP that are still to go out, and live ones behind them, with their timestamps. Bounded:
@@ -83,35 +87,14 @@ pub(crate) struct Viewer {
     report_retry: Duration,
 }
 
-/// One track to the viewer.
-struct Track {
-    codec: Codec,
-    payload_type: u8,
-    ssrc: u32,
-    forward: Forward,
-    /// What can be sent again; only pictures are asked for.
-    repair: Option<Repair>,
-    /// For sender reports: packets and payload bytes sent (wrap).
-    packets: u32,
-    octets: u32,
-}
-
-#[derive(Default)]
-struct Repair {
-    history: History,
-    budget: ResendBudget,
-    /// The retransmission stream, if the viewer negotiated one. Else the identical packet is sent again.
-    rtx: Option<Rtx>,
-}
-
-struct Rtx {
-    payload_type: u8,
-    ssrc: u32,
-    next_sequence: u64,
-}
-
 impl Viewer {
-    pub(crate) fn new(feed: FeedKey, offer: &Offer, broadcast: &Broadcast, ssrcs: Ssrcs) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        feed: FeedKey,
+        offer: &Offer,
+        broadcast: &Broadcast,
+        ssrcs: Ssrcs,
+    ) -> Self {
         let mut declined = Vec::new();
         declined.extend((offer.video.is_none() && broadcast.video.is_some()).then_some(Kind::Video));
         declined.extend((offer.audio.is_none() && broadcast.audio.is_some()).then_some(Kind::Audio));
@@ -120,6 +103,7 @@ impl Viewer {
             sealer: None,
             video: offer.video.as_ref().map(|format| Track::new(format, ssrcs)),
             audio: offer.audio.as_ref().map(|format| Track::new(format, ssrcs)),
+            transport: Transport::new(now, offer.gives_feedback()),
             declined,
             backlog: VecDeque::new(),
             next_slice: None,
@@ -149,6 +133,9 @@ impl Viewer {
         let timestamps = video.forward.replay(gop);
         self.backlog = gop.iter().cloned().zip(timestamps).collect();
         self.next_slice = Some(now + START_DELAY);
+        // So much at once tells how fast the way is.
+        let bytes: usize = gop.iter().map(|frame| frame.size_bytes()).sum();
+        self.transport.burst(now, START_DELAY + SLICE_INTERVAL * (1 + bytes / SLICE_BYTES) as u32);
         layer
     }
 
@@ -163,7 +150,14 @@ impl Viewer {
     }
 
     /// Sends a frame, if this viewer is to have it.
-    pub(crate) fn frame(&mut self, to: Route, frame: &Arc<Frame>, outbox: &mut Outbox, counters: &Counters) {
+    pub(crate) fn frame(
+        &mut self,
+        now: Instant,
+        to: Route,
+        frame: &Arc<Frame>,
+        outbox: &mut Outbox,
+        counters: &Counters,
+    ) {
         let Some(sealer) = &self.sealer else { return };
         let track = match frame.kind {
             Kind::Video => &mut self.video,
@@ -179,7 +173,20 @@ impl Viewer {
             // A keyframe makes everything before it needless.
             self.backlog.clear();
         }
-        track.send(&mut Writer { to, sealer, outbox, counters }, frame, timestamp);
+        let mut writer = Writer { to, sealer, outbox, counters };
+        track.send(now, &mut writer, &mut self.transport, frame, timestamp);
+    }
+
+    /// Sends what is due of padding, while it is being found out how much the viewer's network carries.
+    pub(crate) fn pad(&mut self, now: Instant, to: Route, outbox: &mut Outbox, counters: &Counters) {
+        let bytes = self.transport.padding(now);
+        if let (Some(sealer), Some(video)) = (&self.sealer, &mut self.video)
+            && bytes > 0
+        {
+            let mut writer = Writer { to, sealer, outbox, counters };
+            let padded = video.pad(now, &mut writer, &mut self.transport, bytes);
+            counters.padding_bytes_out.add(padded as u64);
+        }
     }
 
     /// Sends the next slice of the backlog, if it is due.
@@ -193,7 +200,7 @@ impl Viewer {
         while bytes < SLICE_BYTES
             && let Some((frame, timestamp)) = self.backlog.pop_front()
         {
-            video.send(&mut writer, &frame, timestamp);
+            video.send(now, &mut writer, &mut self.transport, &frame, timestamp);
             bytes += frame.size_bytes();
         }
         self.next_slice = (!self.backlog.is_empty()).then(|| now + SLICE_INTERVAL);
@@ -216,6 +223,12 @@ impl Viewer {
             } else if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
                 counters.plis_in.add(1);
                 keyframe = true;
+            } else if let Some(feedback) = packet.downcast_ref::<TransportLayerCc>() {
+                counters.feedback_in.add(1);
+                self.transport.feedback(now, self.round_trip, feedback);
+            } else if let Some(remb) = packet.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+                // Untrusted: a cast saturates.
+                self.transport.estimator.remb(now, remb.bitrate as u64);
             } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
                 self.receiver_report(now, report);
             }
@@ -224,9 +237,10 @@ impl Viewer {
         Some(video.forward.layer().unwrap_or_default())
     }
 
-    /// When [`Viewer::slice`] or [`Viewer::sender_reports`] has something to do.
+    /// When [`Viewer::slice`], [`Viewer::pad`] or [`Viewer::sender_reports`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.next_report.into_iter().chain(self.next_slice).min()
+        let padding = self.transport.estimator.poll_timeout();
+        self.next_report.into_iter().chain(self.next_slice).chain(padding).min()
     }
 
     /// The reports that are due: one compound packet for each track.
@@ -264,7 +278,7 @@ impl Viewer {
         for pair in &nack.nacks {
             for sequence in pair.into_iter() {
                 counters.nacks_in.add(1);
-                track.resend(&mut writer, sequence, self.round_trip, now);
+                track.resend(now, &mut writer, &mut self.transport, sequence, self.round_trip);
             }
         }
     }
@@ -285,175 +299,12 @@ impl Viewer {
     }
 }
 
-impl Track {
-    fn new(format: &Format, ssrcs: Ssrcs) -> Self {
-        let rtx = format.rtx.map(|payload_type| Rtx {
-            payload_type,
-            ssrc: ssrcs.rtx,
-            next_sequence: u64::from(rand::random::<u16>() & 0x7FFF),
-        });
-        let (ssrc, repair) = match format.codec.kind() {
-            Kind::Video => (ssrcs.video, Some(Repair { rtx, ..Repair::default() })),
-            Kind::Audio => (ssrcs.audio, None),
-        };
-        Self {
-            codec: format.codec,
-            payload_type: format.payload_type,
-            ssrc,
-            forward: Forward::new(format.codec, rand::random(), rand::random()),
-            repair,
-            packets: 0,
-            octets: 0,
-        }
-    }
-
-    fn send(&mut self, writer: &mut Writer<'_>, frame: &Arc<Frame>, timestamp: u32) {
-        let outgoing = self.forward.number(frame, timestamp);
-        let mut bytes = 0;
-        for (index, payload) in frame.packets.iter().enumerate() {
-            let head = self.head(frame, &outgoing, outgoing.first_sequence + index as u64, index);
-            bytes +=
-                writer.packet(head, None, payload, outgoing.numbers.map(|numbers| (self.codec, numbers)));
-        }
-        writer.count(frame.packets.len(), bytes);
-        self.packets = self.packets.wrapping_add(frame.packets.len() as u32);
-        self.octets = self.octets.wrapping_add(frame.size_bytes() as u32);
-        if let Some(repair) = &mut self.repair {
-            repair.budget.sent(frame.packets.len() as u32);
-            repair.history.push(outgoing, frame.clone());
-        }
-    }
-
-    fn resend(&mut self, writer: &mut Writer<'_>, sequence: u16, round_trip: Duration, now: Instant) {
-        let Some(Repair { history, budget, rtx }) = &mut self.repair else { return };
-        let Some(Sent { sequence, outgoing, frame, index }) = history.find(sequence) else {
-            writer.counters.resend_misses.add(1);
-            return;
-        };
-        if !budget.allows(sequence, round_trip, now) {
-            writer.counters.resends_over_budget.add(1);
-            return;
-        }
-        writer.counters.resends.add(1);
-        let mut head = Head {
-            payload_type: self.payload_type,
-            ssrc: self.ssrc,
-            sequence,
-            timestamp: outgoing.timestamp,
-            marker: frame.ends && index + 1 == frame.packets.len(),
-        };
-        let original = rtx.as_mut().map(|rtx| {
-            head.payload_type = rtx.payload_type;
-            head.ssrc = rtx.ssrc;
-            head.sequence = rtx.next_sequence;
-            rtx.next_sequence += 1;
-            sequence as u16
-        });
-        // Without RTX this is the identical packet: the same key, nonce and plaintext, so the same bytes.
-        let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
-        let bytes = writer.packet(head, original, &frame.packets[index], numbers);
-        writer.count(1, bytes);
-    }
-
-    fn head(&self, frame: &Frame, outgoing: &Outgoing, sequence: u64, index: usize) -> Head {
-        Head {
-            payload_type: self.payload_type,
-            ssrc: self.ssrc,
-            sequence,
-            timestamp: outgoing.timestamp,
-            marker: frame.kind == Kind::Video && frame.ends && index + 1 == frame.packets.len(),
-        }
-    }
-
-    /// Maps our timestamps to the host's clock, carried forward to now from its last report.
-    fn report(&self, now: Instant, feed: &Feed) -> Option<SenderReport> {
-        let layer = match self.codec.kind() {
-            Kind::Video => self.forward.layer()?,
-            Kind::Audio => Layer(0),
-        };
-        let map = feed.clock_map(self.codec.kind(), layer)?;
-        let (ntp_time, timestamp) = map.at(now, self.codec.clock_rate_hz());
-        Some(SenderReport {
-            ssrc: self.ssrc,
-            ntp_time,
-            rtp_time: timestamp.wrapping_add(self.forward.offset()?),
-            packet_count: self.packets,
-            octet_count: self.octets,
-            ..SenderReport::default()
-        })
-    }
-}
-
 /// A compound packet needs a CNAME (RFC 3550, 6.1); it is the one in the SDP.
 fn compound(report: SenderReport) -> Vec<Box<dyn rtcp::Packet>> {
     let item =
         SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: Bytes::from_static(STREAM.as_bytes()) };
     let chunk = SourceDescriptionChunk { source: report.ssrc, items: vec![item] };
     vec![Box::new(report), Box::new(SourceDescription { chunks: vec![chunk] })]
-}
-
-/// What goes into an RTP header.
-#[derive(Debug, Clone, Copy)]
-struct Head {
-    payload_type: u8,
-    ssrc: u32,
-    /// Extended: the upper bits are SRTP's rollover counter.
-    sequence: u64,
-    timestamp: u32,
-    marker: bool,
-}
-
-impl Head {
-    fn write(&self, header: &mut [u8]) {
-        header[0] = 2 << 6;
-        header[1] = self.payload_type | u8::from(self.marker) << 7;
-        header[2..4].copy_from_slice(&(self.sequence as u16).to_be_bytes());
-        header[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
-        header[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
-    }
-}
-
-/// Writes packets to one viewer.
-struct Writer<'a> {
-    to: Route,
-    sealer: &'a Sealer,
-    outbox: &'a mut Outbox,
-    counters: &'a Counters,
-}
-
-impl Writer<'_> {
-    /// The hot path: header, payload, numbers, seal. All of it in the arena that is sent from. Returns its bytes.
-    #[inline]
-    fn packet(
-        &mut self,
-        head: Head,
-        original: Option<u16>,
-        payload: &[u8],
-        numbers: Option<(Codec, PictureNumbers)>,
-    ) -> usize {
-        let body = HEADER + if original.is_some() { ORIGINAL } else { 0 };
-        let bytes = body + payload.len() + self.sealer.overhead();
-        let datagram = self.outbox.datagram(self.to, bytes);
-        head.write(datagram);
-        if let Some(original) = original {
-            datagram[HEADER..body].copy_from_slice(&original.to_be_bytes());
-        }
-        let place = &mut datagram[body..body + payload.len()];
-        place.copy_from_slice(payload);
-        if let Some((codec, numbers)) = numbers {
-            haul_media::renumber(codec, place, numbers);
-        }
-        if self.sealer.seal(datagram, HEADER, (head.sequence >> 16) as u32).is_err() {
-            // Nothing goes out unsealed. It can't fail: only a wrong size is refused, and the size is made above.
-            self.outbox.undo(bytes);
-        }
-        bytes
-    }
-
-    fn count(&self, packets: usize, bytes: usize) {
-        self.counters.rtp_packets_out.add(packets as u64);
-        self.counters.rtp_bytes_out.add(bytes as u64);
-    }
 }
 
 #[cfg(test)]

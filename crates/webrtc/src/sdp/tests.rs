@@ -116,6 +116,38 @@ fn a_viewer_gets_the_hosts_codec_with_retransmission_and_nothing_to_send_by() {
 }
 
 #[test]
+fn a_viewer_gets_the_extensions_and_the_feedback_that_it_offers() {
+    let answer = |text: &str| {
+        let offer = Offer::from_viewer(text, &broadcast(Codec::Vp8, "")).unwrap();
+        let rtc = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\n";
+        (offer.gives_feedback(), offer.complete(rtc, &[]))
+    };
+    let (feedback, text) = answer(&viewer_offer());
+    assert!(!feedback && !text.contains("extmap"), "an extension without its feedback is of no use: {text}");
+
+    let remb = viewer_offer().replace("a=rtcp-fb:96 nack", "a=rtcp-fb:96 goog-remb");
+    assert!(answer(&remb).1.contains("a=rtcp-fb:96 goog-remb\r\n"));
+
+    let capture = format!("a=extmap:15 urn:other\r\na=extmap:9/recvonly {CAPTURE_TIME}\r\na=rtpmap:96");
+    let offer = remb
+        .replace("a=rtpmap:96", &capture)
+        .replace("a=rtpmap:97", "a=rtcp-fb:* transport-cc\r\na=rtpmap:97");
+    let (feedback, text) = answer(&offer);
+    let (_, video) = text.split_once("m=video").unwrap();
+    assert!(feedback);
+    for line in [
+        &format!("a=extmap:3 {TRANSPORT_CC}"),
+        &format!("a=extmap:9 {CAPTURE_TIME}"),
+        "a=rtcp-fb:96 transport-cc",
+    ] {
+        assert!(video.contains(&format!("{line}\r\n")), "{line} is missing in\n{text}");
+    }
+    assert!(!text.contains("goog-remb"), "{text}");
+    let (_, text) = answer(&offer.replace("a=extmap:3 ", "a=extmap:15 "));
+    assert!(!text.contains("transport"), "an id that needs two bytes is left out: {text}");
+}
+
+#[test]
 fn a_viewers_profile_follows_the_hosts() {
     let offer = viewer_offer()
         .replace("profile-level-id=42e01f\r\na=rtpmap:106", "profile-level-id=640c34\r\na=rtpmap:106");

@@ -1,11 +1,15 @@
 //! A viewer without a peer: frames in, packets counted.
 
 use haul_media::{Delivery, Publication, Relay, RelayEvent, Sink, Source};
-use haul_model::{Now, UnixMillis};
+use haul_model::{Codec, Now, UnixMillis};
 use rtc::rtcp::reception_report::ReceptionReport;
 
 use super::*;
-use crate::{seal::Profile, socket::Socket};
+use crate::{
+    sdp::{Extensions, Format},
+    seal::Profile,
+    socket::Socket,
+};
 
 struct Nobody;
 
@@ -44,12 +48,19 @@ impl Scene {
             publication.frame(frame(&mut now, &mut timestamp, index == 0));
         }
         let (snapshot, subscription) = relay.subscribe(Arc::new(Nobody));
-        let format = Format { codec: Codec::Vp8, payload_type: 96, fmtp: String::new(), rtx: None };
+        let format = Format {
+            codec: Codec::Vp8,
+            payload_type: 96,
+            fmtp: String::new(),
+            rtx: None,
+            extensions: Extensions::default(),
+            remb: false,
+        };
         let offer = Offer { video: Some(format), ..Offer::default() };
         let counters = Arc::new(Counters::default());
         let socket = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         Self {
-            viewer: Viewer::new(FeedKey(0), &offer, &broadcast, SSRCS),
+            viewer: Viewer::new(now.instant, FeedKey(0), &offer, &broadcast, SSRCS),
             feed: Feed::new(relay, snapshot, subscription),
             outbox: Outbox::new(&[Arc::new(socket)], counters.clone()),
             counters,
@@ -73,7 +84,9 @@ impl Scene {
     /// Packets that go out when a live frame comes.
     fn live(&mut self, keyframe: bool) -> u64 {
         let frame = frame(&mut self.now, &mut self.timestamp, keyframe);
-        self.sent(|scene, to| scene.viewer.frame(to, &frame, &mut scene.outbox, &scene.counters))
+        self.sent(|scene, to| {
+            scene.viewer.frame(scene.now.instant, to, &frame, &mut scene.outbox, &scene.counters)
+        })
     }
 
     fn sent(&mut self, step: impl FnOnce(&mut Self, Route)) -> u64 {
@@ -168,7 +181,7 @@ fn who_declined_the_pictures_may_stay_when_they_return() {
     assert!(scene.viewer.can_play(&Broadcast { video: None, audio: None }));
     assert!(!scene.viewer.can_play(&Broadcast { video: track(Codec::H264), audio: None }));
     assert!(
-        Viewer::new(FeedKey(0), &Offer::default(), &both, SSRCS).can_play(&both),
+        Viewer::new(scene.now.instant, FeedKey(0), &Offer::default(), &both, SSRCS).can_play(&both),
         "wanted neither, misses neither"
     );
 }

@@ -1,0 +1,230 @@
+//! One track to a viewer: its numbering, what of it can be sent again, and its reports.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use haul_media::{
+    Forward, History,
+    history::{ResendBudget, Sent, Stamp},
+};
+use haul_model::{Codec, Frame, Kind, Layer};
+use rtc::rtcp::sender_report::SenderReport;
+
+use super::{
+    transport::Transport,
+    writer::{Head, Place, Writer},
+};
+use crate::{
+    connection::Ssrcs,
+    feed::Feed,
+    sdp::{Extensions, Format},
+};
+
+/// How often at most a track's packets say when they were captured, besides keyframes.
+const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One track to the viewer.
+pub(super) struct Track {
+    pub(super) codec: Codec,
+    pub(super) ssrc: u32,
+    pub(super) forward: Forward,
+    /// What can be sent again; only pictures are asked for.
+    pub(super) repair: Option<Repair>,
+    /// Payload bytes sent, for sender reports (wraps).
+    pub(super) octets: u32,
+    /// Packets sent, for the same.
+    packets: u32,
+    payload_type: u8,
+    extensions: Extensions,
+    /// When the time of capture was told last.
+    told: Option<Instant>,
+}
+
+#[derive(Default)]
+pub(super) struct Repair {
+    pub(super) history: History,
+    budget: ResendBudget,
+    /// The retransmission stream, if the viewer negotiated one. Else the identical packet is sent again.
+    rtx: Option<Rtx>,
+}
+
+struct Rtx {
+    payload_type: u8,
+    ssrc: u32,
+    next_sequence: u64,
+}
+
+impl Track {
+    pub(super) fn new(format: &Format, ssrcs: Ssrcs) -> Self {
+        let rtx = format.rtx.map(|payload_type| Rtx {
+            payload_type,
+            ssrc: ssrcs.rtx,
+            next_sequence: u64::from(rand::random::<u16>() & 0x7FFF),
+        });
+        let (ssrc, repair) = match format.codec.kind() {
+            Kind::Video => (ssrcs.video, Some(Repair { rtx, ..Repair::default() })),
+            Kind::Audio => (ssrcs.audio, None),
+        };
+        Self {
+            codec: format.codec,
+            payload_type: format.payload_type,
+            extensions: format.extensions,
+            ssrc,
+            forward: Forward::new(format.codec, rand::random(), rand::random()),
+            repair,
+            told: None,
+            packets: 0,
+            octets: 0,
+        }
+    }
+
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        writer: &mut Writer<'_>,
+        transport: &mut Transport,
+        frame: &Arc<Frame>,
+        timestamp: u32,
+    ) {
+        let outgoing = self.forward.number(frame, timestamp);
+        let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
+        let stamp = Stamp { transport: transport.next(), captured: self.capture_time(now, frame) };
+        let mut head = Head::new(self.payload_type, self.ssrc, timestamp, self.extensions, stamp);
+        let mut bytes = 0;
+        let last = frame.packets.len() - 1;
+        for (index, payload) in frame.packets.iter().enumerate() {
+            let place = Place {
+                sequence: outgoing.first_sequence + index as u64,
+                transport: stamp.transport + index as u64,
+                marker: frame.kind == Kind::Video && frame.ends && index == last,
+            };
+            bytes += writer.packet(&mut head, place, None, payload, numbers);
+        }
+        writer.count(frame.packets.len(), bytes);
+        if self.extensions.transport.is_some() {
+            transport.sent(now, frame.packets.len(), bytes);
+        }
+        self.packets = self.packets.wrapping_add(frame.packets.len() as u32);
+        self.octets = self.octets.wrapping_add(frame.size_bytes() as u32);
+        if let Some(repair) = &mut self.repair {
+            repair.budget.sent(frame.packets.len() as u32);
+            repair.history.push(outgoing, stamp, frame.clone());
+        }
+    }
+
+    pub(super) fn resend(
+        &mut self,
+        now: Instant,
+        writer: &mut Writer<'_>,
+        transport: &mut Transport,
+        sequence: u16,
+        round_trip: Duration,
+    ) {
+        let Some(Repair { history, budget, rtx }) = &mut self.repair else { return };
+        let Some(sent) = history.find(sequence) else {
+            writer.counters.resend_misses.add(1);
+            return;
+        };
+        if !budget.allows(sent.sequence, round_trip, now) {
+            writer.counters.resends_over_budget.add(1);
+            return;
+        }
+        writer.counters.resends.add(1);
+        if let Some(rtx) = rtx {
+            rtx.send(now, writer, transport, &sent, self.codec, self.extensions);
+            return;
+        }
+        // The identical packet: the same key, nonce and plaintext, so the same bytes.
+        let Sent { sequence, outgoing, stamp, frame, index } = sent;
+        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, self.extensions, stamp);
+        let place = Place {
+            sequence,
+            transport: stamp.transport + index as u64,
+            marker: frame.ends && index + 1 == frame.packets.len(),
+        };
+        let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
+        let bytes = writer.packet(&mut head, place, None, &frame.packets[index], numbers);
+        writer.count(1, bytes);
+    }
+
+    /// Sends packets of late again, as padding: players drop what they have already. Nothing without a retransmission
+    /// stream. Returns the bytes sent.
+    pub(super) fn pad(
+        &mut self,
+        now: Instant,
+        writer: &mut Writer<'_>,
+        transport: &mut Transport,
+        bytes: usize,
+    ) -> usize {
+        let Some(Repair { history, rtx: Some(rtx), .. }) = &mut self.repair else { return 0 };
+        let mut sent = 0;
+        for packet in history.recent() {
+            if sent >= bytes {
+                break;
+            }
+            sent += rtx.send(now, writer, transport, &packet, self.codec, self.extensions);
+        }
+        sent
+    }
+
+    /// Maps our timestamps to the host's clock, carried forward to now from its last report.
+    pub(super) fn report(&self, now: Instant, feed: &Feed) -> Option<SenderReport> {
+        let layer = match self.codec.kind() {
+            Kind::Video => self.forward.layer()?,
+            Kind::Audio => Layer(0),
+        };
+        let map = feed.clock_map(self.codec.kind(), layer)?;
+        let (ntp_time, timestamp) = map.at(now, self.codec.clock_rate_hz());
+        Some(SenderReport {
+            ssrc: self.ssrc,
+            ntp_time,
+            rtp_time: timestamp.wrapping_add(self.forward.offset()?),
+            packet_count: self.packets,
+            octet_count: self.octets,
+            ..SenderReport::default()
+        })
+    }
+
+    /// When the frame was captured, if that is known and due to be told.
+    fn capture_time(&mut self, now: Instant, frame: &Frame) -> Option<u64> {
+        self.extensions.capture_time?;
+        let is_due = frame.kind == Kind::Video && frame.keyframe
+            || self.told.is_none_or(|at| now.saturating_duration_since(at) >= CAPTURE_INTERVAL);
+        let captured = frame.captured.filter(|_| is_due)?;
+        self.told = Some(now);
+        Some(captured.ntp)
+    }
+}
+
+impl Rtx {
+    /// Sends a packet as a retransmission. Returns its bytes.
+    fn send(
+        &mut self,
+        now: Instant,
+        writer: &mut Writer<'_>,
+        transport: &mut Transport,
+        sent: &Sent<'_>,
+        codec: Codec,
+        extensions: Extensions,
+    ) -> usize {
+        let Sent { sequence, outgoing, frame, index, .. } = *sent;
+        let stamp = Stamp { transport: transport.next(), captured: None };
+        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, extensions, stamp);
+        let place = Place {
+            sequence: self.next_sequence,
+            transport: stamp.transport,
+            marker: frame.ends && index + 1 == frame.packets.len(),
+        };
+        self.next_sequence += 1;
+        let payload = &frame.packets[index];
+        let numbers = outgoing.numbers.map(|numbers| (codec, numbers));
+        let bytes = writer.packet(&mut head, place, Some(sequence as u16), payload, numbers);
+        writer.count(1, bytes);
+        if extensions.transport.is_some() {
+            transport.sent(now, 1, bytes);
+        }
+        bytes
+    }
+}
