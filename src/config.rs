@@ -93,6 +93,12 @@ pub(crate) struct Media {
     pub(crate) max_viewers: usize,
     /// Publishers' sessions at once; more are refused with "try later".
     pub(crate) max_publishers: usize,
+    /// Sessions at once from one client address.
+    pub(crate) max_sessions_per_client: usize,
+    /// Media sent to viewers at which further ones are refused; 0: no limit.
+    pub(crate) max_egress_mbps: u64,
+    /// Load of the least busy shard's processor at which further viewers are refused; 0: no limit.
+    pub(crate) max_cpu_percent: u64,
 }
 
 /// Media over QUIC.
@@ -204,6 +210,10 @@ impl Default for Config {
                 ice_tcp_port: 0,
                 max_viewers: 10_000,
                 max_publishers: 100,
+                max_sessions_per_client: 500,
+                // Four fifths of a 10 Gb/s card.
+                max_egress_mbps: 8_000,
+                max_cpu_percent: 85,
             },
             moq: Moq { listen: None },
             store: Store {
@@ -330,6 +340,9 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("media.ice_tcp_port", Expect::Integer(0, 65_535, "as a port")),
     ("media.max_viewers", Expect::Integer(1, 1_000_000, "sessions")),
     ("media.max_publishers", Expect::Integer(1, 100_000, "sessions")),
+    ("media.max_sessions_per_client", Expect::Integer(1, 1_000_000, "sessions")),
+    ("media.max_egress_mbps", Expect::Integer(0, 1_000_000, "Mb/s")),
+    ("media.max_cpu_percent", Expect::Integer(0, 100, "percent")),
     ("moq.listen", Expect::Text("an IP address and a port, such as 0.0.0.0:4443, or nothing")),
     ("store.gate_url", Expect::Text("embedded: or redis://HOST[:PORT][/DB] (rediss:// for TLS)")),
     ("store.ledger_url", Expect::Text("sqlite:, sqlite://PATH or postgres://…")),

@@ -57,6 +57,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         origins: config.http.origins(),
         trusted_proxies: config.http.trusted_proxies.clone(),
         max_channels: config.channel.max_connections,
+        max_sessions_per_client: config.media.max_sessions_per_client,
         ice_links: config.ice.servers.iter().map(|server| server.link()).collect(),
         demo,
     };
@@ -158,13 +159,18 @@ fn live_settings(config: &Config) -> Settings {
 
 fn edge_config(config: &Config) -> EdgeConfig {
     let shards = config.media.shards().get();
-    let sessions = config.media.max_viewers + config.media.max_publishers;
     EdgeConfig {
         bind: config.media.bind.clone(),
         udp_port: config.media.udp_port,
         shards,
         public_addresses: config.media.public_addresses.clone(),
-        limits: Limits { sessions_per_shard: sessions.div_ceil(shards), ..Limits::default() },
+        limits: Limits {
+            viewers: config.media.max_viewers,
+            publishers: config.media.max_publishers,
+            cpu_percent: config.media.max_cpu_percent,
+            egress_bps: config.media.max_egress_mbps * 1_000_000,
+            ..Limits::default()
+        },
     }
 }
 

@@ -140,3 +140,51 @@ async fn picture_and_shop_do_not_get_into_each_others_way() {
     }
     drop(host);
 }
+
+/// An offer of somebody who will never connect.
+fn offer() -> String {
+    let fingerprint = ["AB"; 32].join(":");
+    format!(
+        "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+         m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n\
+         a=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=fingerprint:sha-256 {fingerprint}\r\na=setup:actpass\r\n\
+         a=mid:0\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_node_sends_viewers_away_and_lets_the_host_in() {
+    let server = Server::start_with(&[
+        ("HAUL__MEDIA__MAX_VIEWERS", "2"),
+        ("HAUL__MEDIA__MAX_SESSIONS_PER_CLIENT", "1"),
+        ("HAUL__HTTP__TRUSTED_PROXIES", "127.0.0.1"),
+    ]);
+    let host = Publisher::start(&server, 0).await;
+    let node = async || get(&server, "/v1/node").await.json();
+    let fresh = node().await;
+    assert_eq!(fresh["accepting"], json!({ "viewers": true, "publishers": true }));
+    assert_eq!((&fresh["capacity"]["viewers"], &fresh["load"]["publishers"]), (&json!(2), &json!(1)));
+
+    let (url, sdp) = (server.url("/whep/demo"), ("content-type", "application/sdp"));
+    let watch = async |client: &str| call("POST", &url, &[sdp, ("x-forwarded-for", client)], offer()).await;
+    let first = watch("203.0.113.7").await;
+    assert_eq!(first.status, 201, "{}", first.text());
+    let greedy = watch("203.0.113.7").await;
+    assert_eq!((greedy.status, greedy.json()["code"].as_str()), (429, Some("too_many_sessions")));
+    let viewer = Peer::watch(&server, "").await;
+    eventually("pictures", async || viewer.pictures() > 0).await;
+
+    let refused = watch("203.0.113.8").await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("busy")));
+    assert!((3..=12).contains(&refused.header("retry-after").parse::<u64>().unwrap()));
+    let full = node().await;
+    assert_eq!(full["accepting"], json!({ "viewers": false, "publishers": true }));
+    assert_eq!(full["load"]["viewers"], 2);
+    let (returned, before) = (Publisher::start(&server, 100_000).await, viewer.pictures());
+    eventually("the host's pictures", async || viewer.pictures() >= before + 20).await;
+
+    // Who leaves makes room, for the node and for their address.
+    assert_eq!(call("DELETE", &server.url(first.header("location")), &[], "").await.status, 200);
+    eventually("there is room", async || watch("203.0.113.7").await.status == 201).await;
+    drop((host, returned));
+}

@@ -13,7 +13,7 @@ use axum::{
 use haul_live::{Live, LiveError, Lives};
 use haul_model::{LiveId, Role, Viewer};
 use haul_payments::Sandbox;
-use haul_webrtc::Edge;
+use haul_webrtc::{Edge, Quota};
 use tokio::sync::watch;
 
 use crate::{
@@ -34,6 +34,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<Network>,
     /// Websockets at once; more are refused with 503.
     pub max_channels: usize,
+    /// Media sessions at once of one client address (an IPv6 network of 64 bits); more are refused with 429.
+    pub max_sessions_per_client: usize,
     /// `Link` header values for STUN and TURN servers (RFC 9725, 4.6).
     pub ice_links: Vec<String>,
     /// The live in which anybody may have a viewer's token for the asking.
@@ -71,6 +73,8 @@ pub struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Metrics,
     pub(crate) guests: crate::rest::Guests,
+    /// Of media sessions, by client: what they are in all, the edge limits.
+    pub(crate) session_places: Quota,
     channels: watch::Sender<usize>,
     draining: watch::Sender<bool>,
 }
@@ -79,6 +83,7 @@ impl App {
     /// A gateway that joins these parts.
     pub fn new(parts: Parts, settings: Settings) -> Self {
         let Parts { lives, edge, sessions, authority, sandbox, listener } = parts;
+        let session_places = Quota::new(usize::MAX, settings.max_sessions_per_client);
         let metrics = Metrics::new(&lives.services().metrics, edge.clone(), &listener);
         Self(Arc::new(Shared {
             lives,
@@ -89,6 +94,7 @@ impl App {
             sessions,
             metrics,
             guests: crate::rest::Guests::default(),
+            session_places,
             channels: watch::Sender::new(0),
             draining: watch::Sender::new(false),
         }))
@@ -157,6 +163,11 @@ impl App {
             None => {}
         }
         Ok((live, viewer))
+    }
+
+    /// The address of whoever sent a request, where that came over a connection.
+    pub(crate) fn sender(&self, peer: &Peer, headers: &HeaderMap) -> Option<IpAddr> {
+        peer.0.map(|peer| self.client(peer, headers))
     }
 
     /// The client's address, as far as it can be believed.

@@ -10,6 +10,7 @@ pub mod auth;
 mod channel;
 pub mod client;
 mod metrics;
+mod node;
 mod openapi;
 pub mod origin;
 mod pages;
@@ -55,6 +56,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .merge(rest::routes())
         .merge(openapi::routes())
+        .merge(node::routes())
         .merge(pages::routes())
         .layer(cors)
         .merge(payments::routes())

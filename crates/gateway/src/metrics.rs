@@ -71,6 +71,7 @@ impl Metrics {
             Some(OfferError::Codec(_)) => "no_codec",
             Some(OfferError::NoBroadcast) => "no_host",
             Some(OfferError::Full) => "full",
+            Some(OfferError::Busy) => "busy",
             Some(OfferError::Closed) => "closed",
             Some(OfferError::Internal(_)) => "internal",
         };
@@ -125,10 +126,35 @@ type ShardMetric = (&'static str, &'static str, MetricType, fn(&ShardStats) -> u
 const SHARD_METRICS: &[ShardMetric] = &[
     ("haul_publishers", "Publishers' media sessions", MetricType::Gauge, |s| s.publishers),
     ("haul_viewers", "Viewers' media sessions", MetricType::Gauge, |s| s.viewers),
+    (
+        "haul_shard_cpu_ppm",
+        "Processor time that the shard's thread used in the last second, in millionths",
+        MetricType::Gauge,
+        |s| s.cpu_ppm,
+    ),
+    ("haul_shard_egress_bps", "Bits of RTP sent in the last second", MetricType::Gauge, |s| s.egress_bps),
+    (
+        "haul_shard_frames_waiting",
+        "The most frames that waited for the shard at once in the last second",
+        MetricType::Gauge,
+        |s| s.frames_waiting,
+    ),
+    (
+        "haul_shard_commands_waiting",
+        "The most commands that waited for the shard at once in the last second",
+        MetricType::Gauge,
+        |s| s.commands_waiting,
+    ),
     ("haul_sessions_connected", "Media sessions that became connected", MetricType::Counter, |s| {
         s.sessions_connected
     }),
     ("haul_sessions_ended", "Media sessions that ended", MetricType::Counter, |s| s.sessions_ended),
+    (
+        "haul_sessions_never_connected",
+        "Media sessions ended because their peer never connected",
+        MetricType::Counter,
+        |s| s.sessions_never_connected,
+    ),
     (
         "haul_sessions_silent",
         "Media sessions ended because their peer was silent",

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     app::App,
+    node::NodeDocument,
     payments::{Pay, SandboxOrder},
     rest::{Guest, LiveDocument, Mint, Orders, Products, PutLive, PutProduct, Sales, Token},
 };
@@ -150,7 +151,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "Publish a stream (WHIP, RFC 9725)",
             Some((SDP, sdp())),
             ("201", Some((SDP, sdp()))),
-            &["400", "401", "403", "406", "409", "413", "415", "503"],
+            &["400", "401", "403", "406", "409", "413", "415", "429", "503"],
         ),
         op(
             "delete",
@@ -168,7 +169,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "Watch a stream (WHEP)",
             Some((SDP, sdp())),
             ("201", Some((SDP, sdp()))),
-            &["400", "401", "403", "406", "409", "413", "415", "503"],
+            &["400", "401", "403", "406", "409", "413", "415", "429", "503"],
         ),
         op(
             "delete",
@@ -178,6 +179,15 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             None,
             ("200", None),
             &["401", "403", "404"],
+        ),
+        op(
+            "get",
+            "/v1/node",
+            Who::Anybody,
+            "What this node carries, what it may, and whether it takes more",
+            None,
+            ("200", schema!(NodeDocument)),
+            &[],
         ),
         op(
             "get",

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -19,12 +20,12 @@ use axum::{
 };
 use haul_live::Live;
 use haul_model::{BuyerId, LiveId, Role, SessionId, Viewer};
-use haul_webrtc::{Answer, MAX_OFFER_BYTES, Notice, NoticeKind, Observer, OfferError};
+use haul_webrtc::{Answer, MAX_OFFER_BYTES, Notice, NoticeKind, Observer, OfferError, Seat};
 use rand::RngExt;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::{
-    app::{App, path_id, unavailable},
+    app::{App, Peer, path_id, unavailable},
     auth::{AuthError, bearer},
     problem::Problem,
 };
@@ -35,6 +36,9 @@ const SDP: &str = "application/sdp";
 const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// When to ask again for a live whose host is not there.
 const HOST_WAIT: Duration = Duration::from_secs(2);
+
+/// When to ask again where there is no room now: long enough for some to leave, and spread.
+const BUSY_WAIT_SECONDS: std::ops::RangeInclusive<u64> = 3..=12;
 
 /// Which way a session's media goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,8 @@ struct Entry {
     /// Nobody, for who watches a public live without a token: the session's unguessable id is their right to end it.
     sub: Option<BuyerId>,
     etag: String,
+    /// Its place among those of its client's address; nobody's where the client is on this machine.
+    _seat: Option<Arc<Seat>>,
 }
 
 /// The media sessions that have an HTTP resource. Clones are the same.
@@ -151,6 +157,7 @@ pub(crate) fn routes() -> Router<App> {
 async fn publish(
     State(app): State<App>,
     Path(live): Path<String>,
+    peer: Peer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -158,12 +165,13 @@ async fn publish(
     let host = app.authority.require(bearer(&headers), &live, Role::Host, haul_live::now().wall)?;
     let offer = offer(&headers, body).await?;
     let live = app.lives.ensure(&live, &host.merchant).await?;
-    answer(&app, Way::Whip, &live, Some(host), &offer).await
+    answer(&app, Way::Whip, &live, Some(host), app.sender(&peer, &headers), &offer).await
 }
 
 async fn watch(
     State(app): State<App>,
     Path(live): Path<String>,
+    peer: Peer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -174,7 +182,7 @@ async fn watch(
         found => found?,
     };
     let offer = offer(&headers, body).await?;
-    answer(&app, Way::Whep, &live, viewer, &offer).await
+    answer(&app, Way::Whep, &live, viewer, app.sender(&peer, &headers), &offer).await
 }
 
 async fn answer(
@@ -182,12 +190,18 @@ async fn answer(
     way: Way,
     live: &Live,
     viewer: Option<Viewer>,
+    client: Option<IpAddr>,
     offer: &str,
 ) -> Result<Response, Problem> {
     let now = haul_live::now();
     let session = SessionId::generate("s_", now.wall, rand::rng().random());
-    let entry =
-        Entry { way, live: live.id().clone(), sub: viewer.map(|viewer| viewer.id), etag: String::new() };
+    let entry = Entry {
+        way,
+        live: live.id().clone(),
+        sub: viewer.map(|viewer| viewer.id),
+        etag: String::new(),
+        _seat: seat(app, client)?,
+    };
     let is_stranger = entry.sub.is_none();
     let offered = app.sessions.enter(session.clone(), entry).ok_or_else(other_host)?;
     let (id, relay) = (live.id().clone(), live.relay().clone());
@@ -217,6 +231,25 @@ async fn answer(
         }
     }
     Ok(response)
+}
+
+/// A place for one more session of this client. This machine itself has as many as it likes: who measures, and a proxy
+/// that nobody named, would both look like one greedy client.
+fn seat(app: &App, client: Option<IpAddr>) -> Result<Option<Arc<Seat>>, Problem> {
+    let Some(client) = client.filter(|client| !client.is_loopback()) else { return Ok(None) };
+    match app.session_places.take(Some(client)) {
+        Ok(seat) => Ok(Some(Arc::new(seat))),
+        Err(_) => {
+            let detail = "too many media sessions from your address at once";
+            Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_sessions", detail)
+                .retry_after(come_back_later()))
+        }
+    }
+}
+
+/// When somebody who was turned away should ask again: not all at the same moment.
+fn come_back_later() -> Duration {
+    Duration::from_secs(rand::rng().random_range(BUSY_WAIT_SECONDS))
 }
 
 /// A session's candidates need no telling: its checks come from where its media will come from. What is asked for
@@ -309,7 +342,10 @@ impl From<OfferError> for Problem {
             OfferError::TooLarge => refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             OfferError::Codec(_) => refuse(StatusCode::NOT_ACCEPTABLE, "no_common_codec"),
             OfferError::NoBroadcast => no_host(),
-            OfferError::Full | OfferError::Closed => unavailable(error.to_string()),
+            OfferError::Full | OfferError::Busy => {
+                refuse(StatusCode::SERVICE_UNAVAILABLE, "busy").retry_after(come_back_later())
+            }
+            OfferError::Closed => unavailable(error.to_string()),
             OfferError::Internal(reason) => {
                 tracing::error!(reason, "a session could not be set up");
                 refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal")
@@ -324,7 +360,7 @@ mod tests {
 
     fn entry(way: Way, sub: Option<&str>) -> Entry {
         let sub = sub.map(|sub| sub.parse().unwrap());
-        Entry { way, live: "demo".parse().unwrap(), sub, etag: String::new() }
+        Entry { way, live: "demo".parse().unwrap(), sub, etag: String::new(), _seat: None }
     }
 
     fn id(text: &str) -> SessionId {

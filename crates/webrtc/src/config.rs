@@ -45,9 +45,15 @@ impl Default for EdgeConfig {
 /// How much the edge takes on, and how long it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions a shard holds; further offers are refused with [`crate::OfferError::Full`]. A viewer's session takes
-    /// about 100 KB.
-    pub sessions_per_shard: usize,
+    /// Viewers' sessions at once; further offers are refused with [`crate::OfferError::Full`]. One takes about 100 KB.
+    pub viewers: usize,
+    /// Publishers' sessions at once; the same.
+    pub publishers: usize,
+    /// Viewers are refused with [`crate::OfferError::Busy`] while even the least busy shard uses this much of its
+    /// processor, in percent. 0: however much.
+    pub cpu_percent: u64,
+    /// Viewers are refused with [`crate::OfferError::Busy`] while this much is sent, in bits per second. 0: however much.
+    pub egress_bps: u64,
     /// A session whose peer has sent nothing for this long is ended. Peers check consent every 5 s (RFC 7675).
     pub silence: Duration,
     /// A session that isn't connected within this time of its answer is ended.
@@ -56,6 +62,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions_per_shard: 8_000, silence: Duration::from_secs(15), connect: Duration::from_secs(15) }
+        Self {
+            viewers: 10_000,
+            publishers: 1_000,
+            cpu_percent: 0,
+            egress_bps: 0,
+            silence: Duration::from_secs(15),
+            connect: Duration::from_secs(15),
+        }
     }
 }

@@ -11,9 +11,10 @@ use haul_model::{LiveId, SessionId};
 use tokio::sync::oneshot;
 
 use crate::{
-    EdgeConfig, EdgeStats, Notice, OfferError, Role, StartError,
+    EdgeConfig, EdgeStats, Limits, Notice, OfferError, Quota, Role, ShardStats, StartError,
     config::MAX_SHARDS,
     connection::Identity,
+    load::{self, Ceiling, ShardLoad},
     mailbox::{Command, Mailbox, OfferCommand},
     route::MAX_SOCKETS,
     shard::{Plan, Shard},
@@ -43,8 +44,38 @@ pub struct Edge {
     shards: Arc<Shards>,
 }
 
+/// A node as somebody sees it who has to decide where to send the next viewer.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// What it may carry.
+    pub limits: Limits,
+    /// Whether a viewer would be let in now.
+    pub accepts_viewers: bool,
+    /// Whether a publisher would be.
+    pub accepts_publishers: bool,
+    /// What each shard carries, in the order of their ports.
+    pub shards: Vec<Load>,
+}
+
+/// What a shard carries, as of the last second.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Viewers' sessions.
+    pub viewers: u64,
+    /// Publishers' sessions.
+    pub publishers: u64,
+    /// How much of a processor its thread uses.
+    pub cpu_percent: f64,
+    /// Bits of RTP sent to viewers a second.
+    pub egress_bps: u64,
+}
+
 struct Shards {
     handles: Vec<Handle>,
+    limits: Limits,
+    /// Places for sessions of each role.
+    viewers: Quota,
+    publishers: Quota,
     /// Joined when the edge goes, so that no thread outlives it. Behind a lock only because joining consumes them.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -64,7 +95,13 @@ impl Edge {
         let identity = Identity::generate().map_err(StartError::System)?;
         let bind = bindable(&config);
         let addresses = addresses(&config, &bind)?;
-        let mut edge = Shards { handles: Vec::new(), threads: Mutex::default() };
+        let mut edge = Shards {
+            handles: Vec::new(),
+            limits: config.limits,
+            viewers: Quota::new(config.limits.viewers, usize::MAX),
+            publishers: Quota::new(config.limits.publishers, usize::MAX),
+            threads: Mutex::default(),
+        };
         for index in 0..config.shards {
             let port = if config.udp_port == 0 { 0 } else { config.udp_port + index as u16 };
             let plan = Plan {
@@ -142,6 +179,27 @@ impl Edge {
         EdgeStats { shards: self.shards.handles.iter().map(|shard| shard.counters.snapshot()).collect() }
     }
 
+    /// What the node carries, what it may, and whether it takes more.
+    pub fn node(&self) -> Node {
+        let stats = self.stats();
+        let load = |shard: &ShardStats| Load {
+            viewers: shard.viewers,
+            publishers: shard.publishers,
+            cpu_percent: shard.cpu_ppm as f64 / 10_000.0,
+            egress_bps: shard.egress_bps,
+        };
+        let has_room = |role| {
+            let seats = self.seats(role);
+            seats.taken() < seats.total() && self.choose(role).is_some()
+        };
+        Node {
+            limits: self.shards.limits,
+            accepts_viewers: has_room(Role::Viewer),
+            accepts_publishers: has_room(Role::Publisher),
+            shards: stats.shards.iter().map(load).collect(),
+        }
+    }
+
     async fn offer(
         &self,
         role: Role,
@@ -153,16 +211,36 @@ impl Edge {
         if offer.len() > crate::MAX_OFFER_BYTES {
             return Err(OfferError::TooLarge);
         }
-        let sessions = |shard: &&Handle| shard.counters.publishers.get() + shard.counters.viewers.get();
-        let Some(shard) = self.shards.handles.iter().min_by_key(sessions) else {
-            return Err(OfferError::Closed);
-        };
+        let index = self.choose(role).ok_or(OfferError::Busy)?;
+        // Taken before the answer is made, so that of many who come at once no more are let in than there is room for.
+        let seat = self.seats(role).take(None).map_err(|_| OfferError::Full)?;
         let (reply, answer) = oneshot::channel();
-        let command = OfferCommand { role, session, live, relay, sdp: offer.to_owned(), reply };
-        if !shard.mailbox.command(Command::Offer(Box::new(command))) {
+        let command = OfferCommand { role, session, live, relay, sdp: offer.to_owned(), seat, reply };
+        if !self.shards.handles[index].mailbox.command(Command::Offer(Box::new(command))) {
             return Err(OfferError::Full);
         }
         answer.await.unwrap_or(Err(OfferError::Closed))
+    }
+
+    /// The shard that takes a new session; `None` while the node is too busy for one.
+    fn choose(&self, role: Role) -> Option<usize> {
+        let load = |shard: &Handle| ShardLoad {
+            cpu_ppm: shard.counters.cpu_ppm.get(),
+            egress_bps: shard.counters.egress_bps.get(),
+            sessions: shard.counters.publishers.get() + shard.counters.viewers.get(),
+            measured_sessions: shard.counters.measured_sessions.get(),
+        };
+        let loads: Vec<ShardLoad> = self.shards.handles.iter().map(load).collect();
+        let limits = &self.shards.limits;
+        let ceiling = Ceiling { cpu_ppm: limits.cpu_percent * 10_000, egress_bps: limits.egress_bps };
+        load::choose(role, &loads, ceiling)
+    }
+
+    fn seats(&self, role: Role) -> &Quota {
+        match role {
+            Role::Publisher => &self.shards.publishers,
+            Role::Viewer => &self.shards.viewers,
+        }
     }
 
     fn ask_all<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {

@@ -17,9 +17,12 @@ pub enum OfferError {
     /// Nobody publishes on this live now. (409, retry)
     #[error("nobody publishes here now")]
     NoBroadcast,
-    /// The edge holds all the sessions it may, or its queue is full. (503, retry)
+    /// The edge holds all the sessions it may, or its queue is full. (503, retry later)
     #[error("no room for another session")]
     Full,
+    /// The node is near what it can carry: a further viewer would cost those who are there. (503, retry later)
+    #[error("the server is too busy for another viewer")]
+    Busy,
     /// The edge is draining or gone. (503)
     #[error("the media server is shutting down")]
     Closed,

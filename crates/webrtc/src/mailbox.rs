@@ -10,7 +10,7 @@ use haul_media::{Delivery, Relay, RelayEvent, Sink};
 use haul_model::{LiveId, SessionId};
 use tokio::sync::oneshot;
 
-use crate::{Answer, OfferError, Role, slab::Key, stats::Counters};
+use crate::{Answer, OfferError, Role, Seat, slab::Key, stats::Counters};
 
 /// The most commands that wait. A further offer is refused with [`OfferError::Full`].
 pub(crate) const MAX_COMMANDS: usize = 1_024;
@@ -40,6 +40,8 @@ pub(crate) struct OfferCommand {
     pub(crate) live: LiveId,
     pub(crate) relay: Arc<Relay>,
     pub(crate) sdp: String,
+    /// Its place, for its session to hold.
+    pub(crate) seat: Seat,
     pub(crate) reply: oneshot::Sender<Result<Answer, OfferError>>,
 }
 

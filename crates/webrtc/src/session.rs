@@ -12,6 +12,7 @@ use crate::{
     ingest::Ingest,
     outbox::Outbox,
     peer::{Peer, PeerEvent},
+    quota::Seat,
     seal::Sealer,
     stats::Counters,
     viewer::Viewer,
@@ -28,6 +29,8 @@ pub(crate) struct Session {
     pub(crate) connected: bool,
     /// When its client was last heard of.
     pub(crate) heard: Instant,
+    /// Its place among the node's sessions, given back when it ends.
+    pub(crate) _seat: Seat,
     /// When the shard's timers wake it.
     pub(crate) scheduled: Option<Instant>,
     /// The shard is going to settle it this turn.

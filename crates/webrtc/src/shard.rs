@@ -18,10 +18,11 @@ use haul_media::{Relay, RelayEvent};
 use haul_model::{LiveId, Now, SessionId};
 
 use crate::{
-    Answer, EndReason, Limits, Notice, NoticeKind, Observer, OfferError, Role, StartError,
+    Answer, EndReason, Limits, Notice, NoticeKind, Observer, OfferError, Role, Seat, StartError,
     connection::{Identity, Ssrcs, Terms},
     feed::Feed,
     ingest::Ingest,
+    load::Meter,
     mailbox::{Command, FeedKey, FeedSink, Mailbox, OfferCommand},
     outbox::Outbox,
     peer::{Peer, PeerEvent},
@@ -75,6 +76,9 @@ pub(crate) struct Shard {
 
     /// Kept between turns for its capacity.
     events: Vec<PeerEvent>,
+    meter: Meter,
+    /// The most commands and frames that waited at once since it was last read.
+    peaks: (u64, u64),
     draining: bool,
 }
 
@@ -139,6 +143,9 @@ impl Shard {
             by_relay: BTreeMap::new(),
             next_feed: 0,
             events: Vec::new(),
+            // The thread that is to run has used nothing yet.
+            meter: Meter::new(Instant::now(), Duration::ZERO, 0),
+            peaks: (0, 0),
             draining: false,
         };
         Ok((shard, mailbox, counters))
@@ -155,6 +162,7 @@ impl Shard {
             self.now = read_clocks();
             self.receive(&mut inbox);
             self.mailbox.take(&mut commands, &mut frames);
+            self.measure(commands.len() as u64, frames.len() as u64);
             for command in commands.drain(..) {
                 stopped |= matches!(command, Command::Stop);
                 self.command(command);
@@ -167,6 +175,23 @@ impl Shard {
             self.outbox.flush();
         }
         self.mailbox.close();
+    }
+
+    /// Once a second, tells how busy the shard is.
+    fn measure(&mut self, commands: u64, frames: u64) {
+        self.peaks = (self.peaks.0.max(commands), self.peaks.1.max(frames));
+        if !self.meter.is_due(self.now.instant) {
+            return;
+        }
+        let counters = &self.counters;
+        let sent = counters.rtp_bytes_out.get();
+        let measured = self.meter.measure(self.now.instant, socket::thread_cpu_time(), sent);
+        counters.cpu_ppm.set(measured.cpu_ppm);
+        counters.egress_bps.set(measured.egress_bps);
+        counters.measured_sessions.set(self.sessions.len() as u64);
+        counters.commands_waiting.set(self.peaks.0);
+        counters.frames_waiting.set(self.peaks.1);
+        self.peaks = (0, 0);
     }
 
     // Commands
@@ -193,9 +218,9 @@ impl Shard {
     }
 
     fn offer(&mut self, command: OfferCommand) {
-        let OfferCommand { role, session, live, relay, sdp, reply } = command;
+        let OfferCommand { role, session, live, relay, sdp, seat, reply } = command;
         let guarded =
-            catch_unwind(AssertUnwindSafe(|| self.accept(role, session.clone(), live, relay, &sdp)));
+            catch_unwind(AssertUnwindSafe(|| self.accept(role, session.clone(), live, relay, &sdp, seat)));
         let result =
             guarded.unwrap_or_else(|_| Err(OfferError::Malformed("it breaks the parser".to_owned())));
         if result.is_err() {
@@ -217,12 +242,10 @@ impl Shard {
         live: LiveId,
         relay: Arc<Relay>,
         sdp: &str,
+        seat: Seat,
     ) -> Result<Answer, OfferError> {
         if self.draining {
             return Err(OfferError::Closed);
-        }
-        if self.sessions.len() >= self.limits.sessions_per_shard {
-            return Err(OfferError::Full);
         }
         if self.by_id.contains_key(&id) {
             return Err(OfferError::Internal(format!("there is a session {id} already")));
@@ -265,6 +288,7 @@ impl Shard {
             answered: now,
             connected: false,
             heard: now,
+            _seat: seat,
             scheduled: None,
             touched: false,
         };

@@ -31,6 +31,16 @@ counters! {
     publishers,
     /// Viewers' sessions now.
     viewers,
+    /// Processor time that the thread used in the last second, in millionths of it.
+    cpu_ppm,
+    /// Bits of RTP sent to viewers in the last second.
+    egress_bps,
+    /// Sessions when those two were measured.
+    measured_sessions,
+    /// The most frames that waited at once in the last second.
+    frames_waiting,
+    /// The most commands that waited at once in the last second.
+    commands_waiting,
     /// Sessions that became connected.
     sessions_connected,
     /// Sessions that ended, for whatever reason.
@@ -118,6 +128,11 @@ impl Counter {
 
     pub(crate) fn sub(&self, n: u64) {
         self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// For a gauge that is measured as a whole.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

@@ -584,7 +584,7 @@ async fn viewers_learn_which_sound_belongs_to_which_picture() {
 
 #[tokio::test]
 async fn what_is_no_offer_is_refused_and_a_full_edge_says_so() {
-    let mut stage = Stage::with(Limits { sessions_per_shard: 1, ..Limits::default() });
+    let mut stage = Stage::with(Limits { publishers: 2, ..Limits::default() });
     let refused = stage.offer(Role::Publisher, "v=0\r\nnonsense").await;
     assert!(matches!(refused, Err(OfferError::Malformed(_))), "{refused:?}");
     let refused = stage.offer(Role::Publisher, &"v=0\r\n".repeat(30_000)).await;
@@ -592,8 +592,49 @@ async fn what_is_no_offer_is_refused_and_a_full_edge_says_so() {
     let (_, offer) = Client::publisher(&Abilities::default());
     stage.offer(Role::Publisher, &offer).await.unwrap();
     stage.offer(Role::Publisher, &offer).await.unwrap();
+    assert!(!stage.edge.node().accepts_publishers && stage.edge.node().accepts_viewers);
     assert!(matches!(stage.offer(Role::Publisher, &offer).await, Err(OfferError::Full)));
-    assert_eq!(stage.stats().offers_refused, 2);
+    stage.edge.close(&"s3".parse().unwrap()).await;
+    stage.offer(Role::Publisher, &offer).await.unwrap();
+    assert_eq!(stage.stats().offers_refused, 1);
+}
+
+#[tokio::test]
+async fn a_busy_node_turns_viewers_away_and_harms_none_of_those_it_has() {
+    // Reached by the first pictures.
+    let mut stage = Stage::with(Limits { egress_bps: 10_000, ..Limits::default() });
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, _) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    let (mut next, edge) = (0, stage.edge.clone());
+    while edge.node().accepts_viewers {
+        stream(&mut publisher, &mut [&mut viewer], next..next + 1, next == 0);
+        next += 1;
+        assert!(next < 20_000, "{:?}", edge.node());
+    }
+    let (_, offer) = Client::viewer(&Abilities::default());
+    let refused = stage.offer(Role::Viewer, &offer).await;
+    assert!(matches!(refused, Err(OfferError::Busy)), "{refused:?}");
+    let load = edge.node();
+    assert!(
+        load.accepts_publishers && load.shards.iter().any(|shard| shard.egress_bps >= 10_000),
+        "{load:?}"
+    );
+
+    // Another host comes in, and the viewer goes on without a gap.
+    let relay = std::mem::replace(&mut stage.relay, Relay::new());
+    let (mut other, _) = stage.publisher(&Abilities::default()).await;
+    stage.relay = relay;
+    for number in next..next + 30 {
+        stream(&mut publisher, &mut [&mut viewer], number..number + 1, false);
+        other.turn();
+    }
+    assert_eq!(viewer.whole_frames(), (0..next + 30).collect::<Vec<u32>>());
+    assert_continuous(&viewer);
+    // What is not sent any more is room again.
+    pump(&mut [&mut publisher, &mut viewer, &mut other], "there is room again", |_| {
+        edge.node().accepts_viewers
+    });
 }
 
 #[test]

@@ -14,6 +14,7 @@ const SENTENCES = {
   hold_over: "Time ran out, and your units went back to the shelf.",
   pending: "We are still waiting for the answer. Nothing is lost: try again, and you will see where you stand.",
   unavailable: "Buying is paused for a moment. Nothing was taken; try again shortly.",
+  busy: "The house is full. You are let in as soon as someone leaves.",
   disconnected: "The connection dropped. We are bringing it back.",
   timeout: "No answer in time. We will check again.",
   network: "The server can't be reached. Check your connection.",
