@@ -53,6 +53,7 @@ impl Sink for Broadcasts {
         match event {
             RelayEvent::Started(_) => drop(self.0.send(Input::Broadcasting(true).into())),
             RelayEvent::Ended => drop(self.0.send(Input::Broadcasting(false).into())),
+            RelayEvent::OutOfOrder => drop(self.0.send(Input::OutOfOrder.into())),
             RelayEvent::Frame(_) | RelayEvent::ClockMap(_) => {}
         }
         Taken::Taken

@@ -31,6 +31,8 @@ pub const AUDIO_PATIENCE: Duration = Duration::from_millis(60);
 /// The most packets between the oldest awaited and the newest: over a second at 20 Mb/s. A packet beyond it is ignored,
 /// and if the next one follows it, the stream is taken to have started anew there.
 pub const MAX_SPAN: usize = 2_048;
+/// The most packets that the first to arrive of a stream may have overtaken.
+const MAX_EARLY: u64 = 16;
 /// A picture that is still arriving so long after its first packet goes on in parts, as far as it is there without a
 /// hole.
 pub const PART_AFTER: Duration = Duration::from_millis(8);
@@ -97,6 +99,8 @@ pub struct Assembly {
     newest: Option<u64>,
     /// The sequence number of the window's front: all before it is done.
     front: u64,
+    /// Nothing has left the window yet.
+    fresh: bool,
     /// Packets from the front on; `None` where one is missing. Its last entry is never `None`.
     window: VecDeque<Option<(Instant, Packet)>>,
     /// So many packets at the front are present and known not to end a frame: looking starts behind them.
@@ -152,6 +156,7 @@ impl Assembly {
             nacks: Nacks::default(),
             newest: None,
             front: 0,
+            fresh: true,
             window: VecDeque::new(),
             scanned: 0,
             deadline: None,
@@ -180,6 +185,13 @@ impl Assembly {
             Some(newest) => sequence::nearest(newest, packet.sequence),
             None => self.start_at(packet.sequence),
         };
+        if extended < self.front && self.fresh && self.front - extended <= MAX_EARLY {
+            let missing = self.front - extended;
+            (0..missing).for_each(|_| self.window.push_front(None));
+            self.front = extended;
+            self.scanned = 0;
+            self.nacks.miss(extended + 1, extended + missing, now.instant);
+        }
         if extended < self.front && self.front - extended <= MAX_SPAN as u64 {
             self.counts.late += 1;
             return;
@@ -247,6 +259,7 @@ impl Assembly {
     fn start_at(&mut self, sequence: u16) -> u64 {
         // One cycle up: an early straggler has a number too.
         self.front = (1 << 16) + u64::from(sequence);
+        self.fresh = true;
         self.newest = Some(self.front);
         self.front
     }
@@ -261,7 +274,7 @@ impl Assembly {
         self.newest = None;
         self.open = None;
         self.latest = None;
-        self.nacks.forget_before(u64::MAX);
+        self.nacks.restart();
         self.pictures.break_off();
         self.missed = true;
         self.push(now, packet);
@@ -313,12 +326,12 @@ impl Assembly {
                 if index == 0 {
                     return Front::Padding;
                 }
-            } else if self.kind == Kind::Audio || packet.marker {
-                return Front::Frame(index + 1);
             } else if let Some(Some((_, first))) = self.window.front()
                 && first.timestamp != packet.timestamp
             {
                 return Front::Frame(index);
+            } else if self.kind == Kind::Audio || packet.marker {
+                return Front::Frame(index + 1);
             }
             self.scanned += 1;
         }
@@ -360,6 +373,7 @@ impl Assembly {
 
     /// So many packets have left the window.
     fn moved(&mut self, packets: usize) {
+        self.fresh = false;
         self.front += packets as u64;
         self.scanned = 0;
         self.part_tried = 0;
@@ -475,9 +489,13 @@ impl Assembly {
         let mut trial = self.pictures.clone();
         let payloads = self.window.iter().take(count).flatten().map(|(_, packet)| &packet.payload);
         let mut packets: Vec<Bytes> = payloads.filter(|payload| !payload.is_empty()).cloned().collect();
-        let Judgement::Go { keyframe, numbers } = trial.begin(&mut packets) else {
-            self.part_tried = count;
-            return;
+        let (keyframe, numbers) = match trial.begin(&mut packets) {
+            Judgement::Go { keyframe, numbers } => (keyframe, numbers),
+            Judgement::Keep => return,
+            Judgement::Drop => {
+                self.part_tried = count;
+                return;
+            }
         };
         self.pictures = trial;
         self.discard(count);

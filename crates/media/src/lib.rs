@@ -13,6 +13,7 @@
 pub mod assembly;
 pub mod av1;
 pub mod bandwidth;
+pub mod capture;
 pub mod clock;
 pub mod dependence;
 pub mod forward;
@@ -35,6 +36,7 @@ use haul_model::{Codec, media::PictureNumbers};
 
 pub use assembly::{Assembled, Assembly, Packet};
 pub use bandwidth::Estimator;
+pub use capture::{CaptureClock, HostClock};
 pub use clock::ClockMap;
 pub use forward::{Forward, Outgoing};
 pub use gop::GopCache;

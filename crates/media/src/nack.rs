@@ -8,7 +8,8 @@ use std::{
 
 /// How long a missing packet may be merely late.
 pub const REORDER_TIME: Duration = Duration::from_millis(10);
-/// So many later packets prove sooner that it is not.
+/// So many later packets prove sooner that it is not. On a path where packets overtake each other, it takes more: as
+/// many as were seen to.
 pub const REORDER_PACKETS: u64 = 3;
 /// How often one packet is asked for at most.
 pub const MAX_REQUESTS: u8 = 6;
@@ -22,6 +23,10 @@ const ROUND_TRIP_RANGE: (Duration, Duration) = (Duration::from_millis(10), Durat
 #[derive(Debug, Default)]
 pub struct Nacks {
     missing: BTreeMap<u64, Wanted>,
+    /// The last packet that arrived in order.
+    newest: u64,
+    /// By how many packets others were overtaken so far.
+    overtaken: u64,
     /// From asking to getting, smoothed; `None` before the first time.
     round_trip: Option<Duration>,
 }
@@ -30,7 +35,7 @@ pub struct Nacks {
 struct Wanted {
     /// When to ask (again).
     due: Instant,
-    /// When it was last asked for.
+    /// When it was first asked for.
     asked: Option<Instant>,
     times: u8,
 }
@@ -44,7 +49,8 @@ impl Nacks {
             }
             self.missing.insert(sequence, Wanted { due: now + REORDER_TIME, asked: None, times: 0 });
         }
-        let proved = newest.saturating_sub(REORDER_PACKETS - 1);
+        self.newest = self.newest.max(newest);
+        let proved = newest.saturating_sub(self.overtaken.max(REORDER_PACKETS) - 1);
         for wanted in self.missing.range_mut(..proved).map(|(_, wanted)| wanted) {
             if wanted.times == 0 {
                 wanted.due = wanted.due.min(now);
@@ -55,10 +61,18 @@ impl Nacks {
     /// A packet has arrived, late or asked for.
     pub fn arrive(&mut self, sequence: u64, now: Instant) {
         let Some(wanted) = self.missing.remove(&sequence) else { return };
-        // After several requests nobody knows which was answered (Karn's rule).
-        if let (Some(asked), 1) = (wanted.asked, wanted.times) {
-            let (shortest, longest) = ROUND_TRIP_RANGE;
-            let measured = now.saturating_duration_since(asked).clamp(shortest, longest);
+        let waited = wanted.asked.map(|asked| now.saturating_duration_since(asked));
+        if waited.is_none_or(|waited| waited < ROUND_TRIP_RANGE.0) {
+            // Too soon to be an answer.
+            self.overtaken = self.overtaken.max(self.newest.saturating_sub(sequence) + 1);
+            return;
+        }
+        // After several requests nobody knows which was answered (Karn's rule). But if requests have never been waited
+        // out yet, it was the first: what round trips are taken to be is too short.
+        if let Some(waited) = waited
+            && (wanted.times == 1 || self.round_trip.is_none())
+        {
+            let measured = waited.min(ROUND_TRIP_RANGE.1);
             self.round_trip = Some(self.round_trip.map_or(measured, |before| (before * 7 + measured) / 8));
         }
     }
@@ -68,6 +82,12 @@ impl Nacks {
         if self.missing.first_key_value().is_some_and(|(first, _)| *first < front) {
             self.missing = self.missing.split_off(&front);
         }
+    }
+
+    /// The stream starts anew elsewhere.
+    pub fn restart(&mut self) {
+        self.missing.clear();
+        self.newest = 0;
     }
 
     /// How long the host takes to send something again.
@@ -86,7 +106,7 @@ impl Nacks {
                 continue;
             }
             due.push(*sequence as u16);
-            wanted.asked = Some(now);
+            wanted.asked.get_or_insert(now);
             wanted.due = now + patience * (1 << wanted.times);
             wanted.times += 1;
         }
@@ -158,6 +178,15 @@ mod tests {
         nacks.miss(20, 21, at(100));
         assert_eq!(nacks.poll(at(110)), [20]);
         assert_eq!(nacks.poll_timeout(), Some(at(140)), "by the round trip of 20 ms, and 10");
+    }
+
+    #[test]
+    fn a_round_trip_longer_than_thought_is_learnt() {
+        let mut nacks = Nacks::default();
+        nacks.miss(7, 8, at(0));
+        assert_eq!((nacks.poll(at(10)), nacks.poll(at(85))), (vec![7], vec![7]));
+        nacks.arrive(7, at(210));
+        assert_eq!(nacks.round_trip(), Some(Duration::from_millis(200)));
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub enum RelayEvent {
     Frame(Arc<Frame>),
     /// A newer mapping of a track's timestamps to the publisher's clock.
     ClockMap(ClockMap),
+    /// The host's encoder sends pictures out of the order they are shown in (B-frames), which browsers stutter on.
+    OutOfOrder,
     /// The broadcast is over. The host may come back.
     Ended,
 }
@@ -261,6 +263,18 @@ impl Publication {
     }
 }
 
+impl Publication {
+    /// The encoder sends B-frames. To be said once.
+    pub fn out_of_order(&self) {
+        let state = self.relay.lock();
+        if state.epoch == self.epoch && state.current.is_some() {
+            for subscriber in state.sinks.values() {
+                subscriber.sink.deliver(RelayEvent::OutOfOrder);
+            }
+        }
+    }
+}
+
 impl Drop for Publication {
     fn drop(&mut self) {
         let mut state = self.relay.lock();
@@ -332,6 +346,7 @@ mod tests {
                 RelayEvent::Frame(frame) if frame.keyframe => 'K',
                 RelayEvent::Frame(_) => 'd',
                 RelayEvent::ClockMap(_) => 'c',
+                RelayEvent::OutOfOrder => 'o',
                 RelayEvent::Ended => 'E',
             };
             if "aKdc".contains(letter) && self.full.load(Ordering::Relaxed) {

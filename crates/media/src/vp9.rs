@@ -126,10 +126,13 @@ pub fn renumber(payload: &mut [u8], numbers: PictureNumbers) {
 mod tests {
     use super::*;
 
+    /// Its name, its bytes, whether a picture starts, whether a keyframe does, its numbers.
+    type Case = (&'static str, &'static [u8], bool, bool, Option<PictureNumbers>);
+
     #[test]
     fn descriptors_of_every_shape() {
         let numbers = |picture_id, tl0| Some(PictureNumbers { picture_id, tl0 });
-        let cases: [(&str, &[u8], bool, bool, Option<PictureNumbers>); 9] = [
+        let cases: [Case; 9] = [
             ("shortest, keyframe", &[0x0C, 0xAA], true, true, None),
             ("shortest, delta", &[0x4C, 0xAA], true, false, None),
             ("not the beginning", &[0x04, 0xAA], false, false, None),

@@ -11,7 +11,7 @@ use rtc::{
     crypto::{RTCCrypto, RTCCryptoProvider, SignatureScheme, providers::AwsLcRsProvider},
     dtls::extension::extension_use_srtp::SrtpProtectionProfile,
     ice::mdns::MulticastDnsMode,
-    interceptor::{NackGeneratorBuilder, ReceiverReportBuilder, Registry, Slot, TwccReceiverBuilder},
+    interceptor::{ReceiverReportBuilder, Registry, Slot, TwccReceiverBuilder},
     media_stream::MediaStreamTrack,
     peer_connection::{
         RTCPeerConnection, RTCPeerConnectionBuilder,
@@ -37,11 +37,6 @@ use crate::{
     tap,
 };
 
-/// How often lost packets are asked for again, and how often in all.
-const NACK_INTERVAL: Duration = Duration::from_millis(40);
-const MAX_NACKS: u16 = 8;
-/// How many of the last packets are watched for losses; a power of two.
-const NACK_WINDOW: u16 = 1_024;
 /// How late a packet may be and still be taken (SRTP's replay window): as late as assembly has a use for it, so that
 /// retransmissions come through. `rtc`'s own is 64, a twentieth of a second at a high rate.
 const REPLAY_WINDOW: usize = haul_media::assembly::MAX_SPAN;
@@ -136,9 +131,8 @@ pub(crate) fn build(
                 engine.register_header_extension(extension, kind, None).map_err(internal)?;
             }
         }
-        let nacks = NackGeneratorBuilder::new().with_size(NACK_WINDOW).with_interval(NACK_INTERVAL);
+        // Lost packets are asked for by who knows whether they are still of use: `haul_media::Assembly`.
         registry = registry
-            .with(Slot::NackGenerator, nacks.with_max_nacks_per_packet(MAX_NACKS).build())
             .with(Slot::TwccReceiver, TwccReceiverBuilder::new().build())
             .with(Slot::ReceiverReport, ReceiverReportBuilder::new().build());
     }

@@ -44,7 +44,7 @@ impl Feed {
                 // An overflow is the relay's to act on: it keeps the same GOP.
                 self.gops.entry(frame.layer).or_default().push(frame.clone());
             }
-            RelayEvent::Frame(_) => {}
+            RelayEvent::Frame(_) | RelayEvent::OutOfOrder => {}
             RelayEvent::ClockMap(map) => {
                 self.clock_maps.insert((map.kind, map.layer), *map);
             }

@@ -5,11 +5,19 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
-use haul_media::{Assembled, Assembly, Broadcast, ClockMap, Packet, Publication, Relay, Source, Wish};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use haul_media::{
+    Assembled, Assembly, Broadcast, CaptureClock, ClockMap, HostClock, Packet, Publication, Relay, Source,
+    Wish,
+};
 use haul_model::{Codec, Kind, Layer, Now};
 use rtc::{
     rtcp::{
-        self, payload_feedbacks::picture_loss_indication::PictureLossIndication, sender_report::SenderReport,
+        self,
+        payload_feedbacks::picture_loss_indication::PictureLossIndication,
+        sender_report::SenderReport,
+        transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers},
     },
     rtp,
 };
@@ -32,6 +40,10 @@ pub(crate) struct Ingest {
     layers: Vec<(u32, Layer)>,
     /// One for each kind and layer that packets have come for.
     streams: Vec<Stream>,
+    /// How the publisher's clock stands to ours.
+    clock: HostClock,
+    /// The encoder sends B-frames: `Some(true)` once that was taken to be said.
+    out_of_order: Option<bool>,
 }
 
 struct Stream {
@@ -39,6 +51,7 @@ struct Stream {
     kind: Kind,
     layer: Layer,
     assembly: Assembly,
+    capture: CaptureClock,
 }
 
 /// What the relay wants from this publisher. Written by any thread, read by the publisher's shard.
@@ -70,6 +83,8 @@ impl Ingest {
             wishes: Arc::new(Wishes { mailbox, session, layers: AtomicU8::new(0) }),
             layers: Vec::new(),
             streams: Vec::new(),
+            clock: HostClock::default(),
+            out_of_order: None,
         }
     }
 
@@ -100,6 +115,10 @@ impl Ingest {
         counters.rtp_packets_in.add(1);
         counters.rtp_bytes_in.add(payload.len() as u64);
         let index = self.stream(header.ssrc, codec);
+        let captured = self.offer.capture_time.and_then(|id| header.get_extension(id));
+        if let Some(ntp) = captured.and_then(|extension| capture_time(&extension)) {
+            self.streams[index].capture.tell(header.timestamp, ntp);
+        }
         let packet = Packet {
             sequence: header.sequence_number,
             timestamp: header.timestamp,
@@ -110,8 +129,11 @@ impl Ingest {
     }
 
     /// Takes a report of which timestamp belongs to which instant of the publisher's clock.
-    pub(crate) fn sender_report(&self, now: Now, report: &SenderReport) {
-        let Some(stream) = self.streams.iter().find(|stream| stream.ssrc == report.ssrc) else { return };
+    pub(crate) fn sender_report(&mut self, now: Now, report: &SenderReport) {
+        let stream = self.streams.iter_mut().find(|stream| stream.ssrc == report.ssrc);
+        let Some(stream) = stream else { return };
+        stream.capture.report(report.rtp_time, report.ntp_time);
+        self.clock.report(report.ntp_time, now.wall);
         if let Some(publication) = &self.publication {
             publication.clock_map(ClockMap {
                 kind: stream.kind,
@@ -137,6 +159,32 @@ impl Ingest {
         self.streams.iter().filter_map(|stream| stream.assembly.poll_timeout()).min()
     }
 
+    /// The requests for lost packets that are due: one RTCP packet for each stream.
+    pub(crate) fn take_nacks(&mut self, now: Now) -> Vec<Box<dyn rtcp::Packet>> {
+        let mut requests: Vec<Box<dyn rtcp::Packet>> = Vec::new();
+        for stream in self.streams.iter_mut().filter(|stream| stream.kind == Kind::Video) {
+            let lost = stream.assembly.poll_nacks(now.instant);
+            if !lost.is_empty() && self.offer.nack {
+                let nacks = nack_pairs_from_sequence_numbers(&lost);
+                requests.push(Box::new(TransportLayerNack {
+                    sender_ssrc: 1,
+                    media_ssrc: stream.ssrc,
+                    nacks,
+                }));
+            }
+        }
+        requests
+    }
+
+    /// Whether the encoder was found to send B-frames. Said once.
+    pub(crate) fn take_out_of_order(&mut self) -> bool {
+        let news = self.out_of_order == Some(false);
+        if news {
+            self.out_of_order = Some(true);
+        }
+        news
+    }
+
     /// The keyframe requests that the relay wants sent.
     pub(crate) fn take_requests(&self) -> Vec<Box<dyn rtcp::Packet>> {
         let layers = self.wishes.layers.swap(0, Ordering::AcqRel);
@@ -160,7 +208,11 @@ impl Ingest {
         }
         let known = self.layers.iter().find(|(known, _)| *known == ssrc && kind == Kind::Video);
         let layer = known.map_or(Layer(0), |(_, layer)| *layer);
-        let stream = Stream { ssrc, kind, layer, assembly: Assembly::new(codec, layer) };
+        let sets = self.offer.video.iter().filter(|format| format.codec == codec);
+        let sets = sets.flat_map(|format| parameter_sets(&format.fmtp));
+        let assembly = Assembly::new(codec, layer).with_parameter_sets(sets);
+        let capture = CaptureClock::new(codec.clock_rate_hz());
+        let stream = Stream { ssrc, kind, layer, assembly, capture };
         match self.streams.iter().position(|s| s.kind == kind && s.layer == layer) {
             Some(index) => {
                 self.streams[index] = stream;
@@ -184,13 +236,60 @@ impl Ingest {
         counters.frames_dropped.add(after.dropped - before.dropped);
         while let Some(assembled) = stream.assembly.poll() {
             match (assembled, &self.publication) {
-                (Assembled::Frame(frame), Some(publication)) => publication.frame(Arc::new(frame)),
+                (Assembled::Frame(mut frame), Some(publication)) => {
+                    let captured = stream.capture.at(frame.timestamp);
+                    frame.captured =
+                        captured.map(|ntp| self.clock.capture(ntp, stream.assembly.round_trip()));
+                    publication.frame(Arc::new(frame));
+                }
                 (Assembled::KeyframeNeeded, Some(_)) => {
                     self.relay.request_keyframe(stream.layer, Wish::Loss, now.instant);
+                }
+                (Assembled::OutOfOrder, Some(publication)) if self.out_of_order.is_none() => {
+                    self.out_of_order = Some(false);
+                    publication.out_of_order();
                 }
                 (Assembled::OutOfOrder, Some(_)) => {}
                 (_, None) => {}
             }
         }
+    }
+}
+
+/// The instant in an `abs-capture-time` extension, on the clock of the publisher's reports: where it is another's, the
+/// difference stands behind it.
+fn capture_time(extension: &[u8]) -> Option<u64> {
+    let word = |at: usize| extension.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
+    Some(word(0)?.wrapping_sub(word(8).unwrap_or(0)))
+}
+
+/// The parameter sets in an offer's parameters: H.264's (RFC 6184, 8.1) or H.265's (RFC 7798, 7.1). What is no base64 is
+/// left out.
+fn parameter_sets(fmtp: &str) -> impl Iterator<Item = Bytes> {
+    let names = ["sprop-vps=", "sprop-sps=", "sprop-pps=", "sprop-parameter-sets="];
+    let pairs = move |name| fmtp.split(';').filter_map(move |pair| pair.trim().strip_prefix(name));
+    let sets = names.into_iter().flat_map(pairs).flat_map(|sets| sets.split(','));
+    sets.filter_map(|set| BASE64.decode(set).ok()).map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameter_sets_are_read_from_an_offer() {
+        let sets: Vec<Bytes> =
+            parameter_sets("packetization-mode=1; sprop-parameter-sets=Z0IAHw==,aM48gA==,!;x=1").collect();
+        assert_eq!(sets, [&[0x67, 0x42, 0x00, 0x1F][..], &[0x68, 0xCE, 0x3C, 0x80]]);
+        let sets: Vec<Bytes> = parameter_sets("sprop-pps=RAE=;sprop-vps=QAE=;sprop-sps=QgE=").collect();
+        assert_eq!(sets, [&[0x40, 1][..], &[0x42, 1], &[0x44, 1]], "in a decoder's order");
+    }
+
+    #[test]
+    fn capture_times_are_read_on_the_publishers_clock() {
+        let told = [7_u64.to_be_bytes(), (-2_i64).to_be_bytes()].concat();
+        assert_eq!(capture_time(&told), Some(9));
+        assert_eq!(capture_time(&told[..8]), Some(7));
+        assert_eq!(capture_time(&told[..7]), None);
     }
 }

@@ -333,7 +333,8 @@ impl Peer {
             self.connection.handle_read(TaggedBytesMut { now, transport, message: BytesMut::from(datagram) });
     }
 
-    fn transmit(&mut self, now: Instant, outbox: &mut Outbox) {
+    /// Hands what is to be sent to the outbox.
+    pub(crate) fn transmit(&mut self, now: Instant, outbox: &mut Outbox) {
         let mut flight = Vec::new();
         while let Some(datagram) = self.connection.poll_write() {
             let bytes = &datagram.message[..];

@@ -105,6 +105,15 @@ impl Session {
                 PeerEvent::Failed => return Verdict::End(EndReason::Failed),
             }
         }
+        if let Side::Publisher(ingest) = &mut self.side {
+            for request in ingest.take_nacks(tools.now) {
+                self.peer.write_rtcp(tools.now.instant, vec![request]);
+                self.peer.transmit(tools.now.instant, tools.outbox);
+            }
+            if ingest.take_out_of_order() {
+                tracing::warn!(live = %self.live, session = %self.id, "the host's encoder sends B-frames, which browsers stutter on");
+            }
+        }
         verdict
     }
 

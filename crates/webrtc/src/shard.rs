@@ -354,7 +354,7 @@ impl Shard {
                     self.end(key, EndReason::CodecChanged);
                 }
             }
-            RelayEvent::ClockMap(_) | RelayEvent::Ended => {}
+            RelayEvent::ClockMap(_) | RelayEvent::OutOfOrder | RelayEvent::Ended => {}
         }
     }
 

@@ -75,12 +75,27 @@ pub enum Event {
         /// The sums now.
         totals: Totals,
     },
+    /// To host and moderators: something is wrong with what the host sends. Once a broadcast.
+    #[serde(rename = "host.warning")]
+    HostWarning {
+        /// What.
+        warning: Warning,
+    },
     /// To everybody: the server is going away. Connect again after the given time.
     #[serde(rename = "draining")]
     Draining {
         /// When to connect again.
         retry_after_ms: u64,
     },
+}
+
+/// What may be wrong with what the host sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Warning {
+    /// The encoder sends B-frames, which browsers stutter on: they are to be turned off there.
+    #[serde(rename = "b_frames")]
+    BFrames,
 }
 
 /// An [`Event`] in its place in the live's order.

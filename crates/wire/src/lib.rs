@@ -11,7 +11,7 @@ pub mod reply;
 pub mod request;
 pub mod view;
 
-pub use event::{Event, RoomEvent, encode_event};
+pub use event::{Event, RoomEvent, Warning, encode_event};
 pub use reply::{Code, Failure, Reply, Resumed, Snapshot, encode_failure, encode_reply};
 pub use request::{ParseError, Position, Request, SaleSchedule, parse};
 pub use view::{

@@ -63,6 +63,9 @@ impl Stage {
         for line in missed.flatten().into_iter().flatten() {
             self.deliver(To::Member(member), Lane::Room, None, line);
         }
+        if self.out_of_order && viewer.as_ref().is_some_and(is_staff) {
+            self.warn_of_b_frames(To::Member(member));
+        }
         self.outputs.push_back(Output::Welcome(member));
     }
 

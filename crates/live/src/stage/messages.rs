@@ -116,6 +116,8 @@ pub(crate) enum Input {
     OrderMoved { order: Order, hold: Option<Outcome> },
     /// The host's picture began or ended.
     Broadcasting(bool),
+    /// The host's encoder sends pictures out of the order they are shown in (B-frames).
+    OutOfOrder,
     /// The bag changed.
     Bag(Vec<Product>),
     /// Title or visibility changed.

@@ -24,8 +24,8 @@ use haul_commerce::{
 use haul_model::{BuyerId, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Limiter, Line, Rate, Room};
 use haul_wire::{
-    Event, Failure, HoldState, HoldView, LiveState, LiveView, Pin, Reply, SaleState, Totals, encode_failure,
-    encode_reply,
+    Event, Failure, HoldState, HoldView, LiveState, LiveView, Pin, Reply, SaleState, Totals, Warning,
+    encode_failure, encode_reply,
 };
 use rand::rngs::StdRng;
 
@@ -79,6 +79,8 @@ pub(crate) struct Stage {
     tell_viewers_at: Option<Instant>,
     viewers_told_at: Instant,
     broadcasting: bool,
+    /// Its encoder sends B-frames: told to staff who come later, too.
+    out_of_order: bool,
     bag: Vec<Product>,
     sales: BTreeMap<SaleId, OnSale>,
     orders: VecDeque<Order>,
@@ -126,6 +128,7 @@ impl Stage {
             tell_viewers_at: None,
             viewers_told_at: now.instant,
             broadcasting: false,
+            out_of_order: false,
             bag,
             sales,
             orders: orders.into(),
@@ -148,10 +151,15 @@ impl Stage {
             Input::CheckedOut { member, id, sale, answer } => self.checked_out(member, id, sale, answer, now),
             Input::OrderMoved { order, hold } => self.order_moved(order, hold),
             Input::Broadcasting(broadcasting) => {
+                self.out_of_order = false;
                 if self.broadcasting != broadcasting {
                     self.broadcasting = broadcasting;
                     self.announce_live();
                 }
+            }
+            Input::OutOfOrder => {
+                self.out_of_order = true;
+                self.warn_of_b_frames(To::Staff);
             }
             Input::Bag(bag) => {
                 self.bag = bag;
@@ -177,6 +185,11 @@ impl Stage {
                 self.deliver(To::All, Lane::Reply, None, line);
             }
         }
+    }
+
+    fn warn_of_b_frames(&mut self, to: To) {
+        let line = self.room.line(&Event::HostWarning { warning: Warning::BFrames });
+        self.deliver(to, Lane::Room, None, line);
     }
 
     /// What to do next, until there is nothing more.

@@ -384,6 +384,21 @@ fn a_sold_order_reaches_buyer_and_host_and_is_counted_once() {
 }
 
 #[test]
+fn the_host_hears_of_b_frames_whenever_they_come_and_viewers_do_not() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    play.input(Input::Broadcasting(true));
+    let heard = lines(&play.input(Input::OutOfOrder));
+    assert_eq!((heard.len(), &heard[0].0), (1, &To::Staff));
+    assert_eq!((&heard[0].1["type"], &heard[0].1["warning"]), (&"host.warning".into(), &"b_frames".into()));
+    let warned = |outputs: &[Output]| lines(outputs).iter().any(|(_, line)| line["type"] == "host.warning");
+    assert!(warned(&play.join(2, viewer("host", Role::Host))));
+    assert!(!warned(&play.join(3, viewer("ben", Role::Viewer))));
+    play.input(Input::Broadcasting(true));
+    assert!(!warned(&play.join(4, viewer("host", Role::Host))), "another broadcast");
+}
+
+#[test]
 fn checkout_goes_from_the_gate_to_the_ledger_to_the_buyer() {
     let mut play = Play::new();
     play.join(1, viewer("ann", Role::Viewer));

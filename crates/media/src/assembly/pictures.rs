@@ -180,7 +180,9 @@ impl Pictures {
         if units.intra && !units.sps && !held_sps {
             sets.splice(..0, self.known_sets.iter().cloned());
         }
-        let keyframe = units.keyframe() || held_sps;
+        // Without a sequence parameter set from anywhere, not even a picture that needs no other decodes.
+        let sps = units.sps || held_sps || (units.intra && self.units_of(&sets).sps);
+        let keyframe = units.keyframe() && sps || held_sps;
         packets.splice(..0, sets);
         self.go_if(keyframe || !self.broken, keyframe, None)
     }

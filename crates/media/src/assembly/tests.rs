@@ -1,5 +1,7 @@
 //! Streams as tests tell them: packets in, frames out, in virtual time.
 
+mod loss;
+
 use super::*;
 use crate::testing::start;
 
@@ -210,11 +212,163 @@ fn a_later_slice_of_a_torn_picture_is_no_beginning() {
 
 #[test]
 fn garbage_in_every_codec_is_dropped_quietly() {
-    for codec in [Codec::H264, Codec::Vp8, Codec::Opus] {
+    for codec in Codec::ALL {
         let mut story = Story::of(codec);
         for number in 0..500_u16 {
             let noise: Vec<u8> = (0..number % 7).map(|i| (number.wrapping_mul(31 + i) >> 3) as u8).collect();
             story.packet(number ^ (number % 5), number.into(), number % 3 == 0, &noise).after(7);
         }
     }
+}
+
+const START: &[u8] = &[0x10, 0x00, 0xAA];
+
+/// Parts as `K[` a keyframe's first part, `[` another's, `-` a middle one, `]` a last; whole frames as `K` and `d`; each
+/// with its number of packets.
+fn parts(story: &mut Story) -> String {
+    let mut words = Vec::new();
+    while let Some(out) = story.assembly.poll() {
+        words.push(match out {
+            Assembled::Frame(frame) => {
+                let shape = match (frame.begins, frame.ends) {
+                    (true, true) => {
+                        if frame.keyframe {
+                            "K"
+                        } else {
+                            "d"
+                        }
+                    }
+                    (true, false) => {
+                        if frame.keyframe {
+                            "K["
+                        } else {
+                            "["
+                        }
+                    }
+                    (false, false) => "-",
+                    (false, true) => "]",
+                };
+                format!("{shape}{}", frame.packets.len())
+            }
+            Assembled::KeyframeNeeded => "?".to_owned(),
+            Assembled::OutOfOrder => "~".to_owned(),
+        });
+    }
+    words.join(" ")
+}
+
+#[test]
+fn a_slow_keyframe_goes_on_in_parts_and_keeps_its_last_packet_for_the_marker() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, false, START).after(3).packet(1, 0, false, MORE).after(3).packet(2, 0, false, MORE);
+    assert_eq!(parts(&mut story), "");
+    story.after(2);
+    assert_eq!(parts(&mut story), "K[2");
+    story.after(1).packet(3, 0, false, MORE).after(1).packet(4, 0, false, MORE).after(6);
+    assert_eq!(parts(&mut story), "-2", "eight milliseconds from what is left");
+    story.packet(5, 0, true, MORE).packet(6, 1, true, DELTA);
+    assert_eq!(parts(&mut story), "]2 d1");
+    let counts = Counts { frames: 2, keyframes: 1, in_parts: 1, ..Counts::default() };
+    assert_eq!(story.assembly.counts(), counts);
+}
+
+#[test]
+fn parts_end_with_the_timestamp_where_there_is_no_marker() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, false, START).packet(1, 0, false, MORE).packet(2, 0, false, &[]).after(8);
+    story.packet(3, 1, true, DELTA);
+    assert_eq!(parts(&mut story), "K[1 ]1 d1");
+}
+
+#[test]
+fn parts_go_on_up_to_a_hole_and_no_further() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, false, START).packet(1, 0, false, MORE).packet(3, 0, true, MORE).after(8);
+    assert_eq!(parts(&mut story), "K[1");
+    story.packet(2, 0, false, MORE);
+    assert_eq!(parts(&mut story), "]3");
+}
+
+#[test]
+fn a_picture_whose_rest_never_comes_was_the_last_before_a_keyframe() {
+    let mut story = Story::of(Codec::Vp8);
+    story
+        .packet(0, 0, false, START)
+        .packet(1, 0, false, MORE)
+        .packet(3, 0, true, MORE)
+        .packet(4, 1, true, DELTA);
+    story.after(8).after(242);
+    assert_eq!(parts(&mut story), "K[1 ?");
+    story.packet(5, 2, true, START);
+    assert_eq!(parts(&mut story), "K1");
+}
+
+#[test]
+fn parameter_sets_alone_are_no_part_and_stay_with_their_picture() {
+    let mut story = Story::of(Codec::H264);
+    story.packet(0, 0, false, SPS).packet(1, 0, false, PPS).after(8);
+    assert_eq!(parts(&mut story), "");
+    story.packet(2, 0, false, IDR).packet(3, 0, false, &[0x65, 0x40]).after(8);
+    assert_eq!(parts(&mut story), "K[3");
+    story.packet(4, 0, true, &[0x65, 0x40]);
+    assert_eq!(parts(&mut story), "]2");
+}
+
+#[test]
+fn what_waits_for_a_keyframe_does_not_go_on_in_parts() {
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, false, DELTA).packet(1, 0, false, MORE).packet(2, 0, false, MORE).after(8);
+    assert_eq!(parts(&mut story), "");
+    story.packet(3, 0, true, MORE);
+    assert_eq!(parts(&mut story), "?");
+}
+
+#[test]
+fn pictures_out_of_order_are_told_of_once_by_time_or_by_type() {
+    let mut story = Story::of(Codec::H264);
+    story.packet(0, 0, false, SPS).packet(1, 0, true, IDR).packet(2, 9_000, true, SLICE);
+    story.packet(3, 3_000, true, SLICE).packet(4, 6_000, true, SLICE).packet(5, 18_000, true, SLICE);
+    assert_eq!(story.told(), "K0 9000 ~ 3000 6000 18000");
+    let mut story = Story::of(Codec::H264);
+    story.packet(0, 0, false, SPS).packet(1, 0, true, IDR).packet(2, 3_000, true, &[0x01, 0x9C]);
+    assert_eq!(story.told(), "K0 ~ 3000");
+    let mut story = Story::of(Codec::H264);
+    story.packet(0, 900_000, false, SPS).packet(1, 900_000, true, IDR).packet(2, 3_000, true, SLICE);
+    assert_eq!(story.told(), "K900000 3000", "time has jumped");
+}
+
+#[test]
+fn parameter_sets_from_the_offer_stand_in_until_the_stream_has_its_own() {
+    let mut story = Story::of(Codec::H264);
+    let told = [SPS, PPS, SLICE].map(Bytes::from_static);
+    story.assembly = Assembly::new(Codec::H264, Layer(0)).with_parameter_sets(told);
+    story
+        .packet(0, 0, true, IDR)
+        .packet(1, 1, false, &[0x67, 0x64])
+        .packet(2, 1, true, IDR)
+        .packet(3, 2, true, IDR);
+    let own: &[u8] = &[0x67, 0x64];
+    assert_eq!(frames(&mut story), [vec![SPS, PPS, IDR], vec![own, IDR], vec![own, IDR]]);
+}
+
+#[test]
+fn h265_parameter_sets_are_repeated_too() {
+    let (vps, sps, pps, idr): (&[u8], &[u8], &[u8], &[u8]) =
+        (&[0x40, 1, 1], &[0x42, 1, 1], &[0x44, 1, 1], &[0x26, 1, 0xAF]);
+    let mut story = Story::of(Codec::H265);
+    for (number, payload) in [vps, sps, pps, idr].into_iter().enumerate() {
+        story.packet(number as u16, 0, number == 3, payload);
+    }
+    story.packet(4, 1, true, &[0x02, 1, 0xD0]).packet(5, 2, true, idr);
+    assert_eq!(frames(&mut story)[2], [vps, sps, pps, idr]);
+}
+
+#[test]
+fn a_lost_picture_of_an_upper_temporal_layer_costs_no_keyframe() {
+    let picture = |id: u8, tl0: u8, layer: u8| [0x90, 0xE0, 0x80, id, tl0, layer << 6, u8::from(id > 0)];
+    let mut story = Story::of(Codec::Vp8);
+    story.packet(0, 0, true, &picture(0, 0, 0)).packet(2, 2, true, &picture(2, 1, 0)).after(250);
+    assert_eq!(story.told(), "K0 2");
+    story.packet(3, 3, true, &picture(3, 1, 1)).packet(5, 5, true, &picture(5, 3, 0)).after(250);
+    assert_eq!(story.told(), "?", "picture 3 may need 1, and 5 needs 4");
 }

@@ -85,6 +85,7 @@ export interface ChannelEvents {
   "hold.changed": { hold: Hold };
   "order.changed": { order: Order };
   "host.order": { order: Order; totals: Totals };
+  "host.warning": { warning: "b_frames" };
   "draining": { retry_after_ms: number };
 }
 

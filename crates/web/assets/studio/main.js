@@ -21,6 +21,11 @@ const GATES = {
   role: ["This token is for watching", "Going live and selling needs a token of the role host."],
 };
 
+const WARNING_MS = 30_000;
+const WARNINGS = {
+  b_frames: "Your encoder sends B-frames, which make browsers stutter. Turn them off (in OBS: set bframes=0, or tune to zerolatency).",
+};
+
 wireSheets();
 setText(byId("gate-command"), `haul token --live ${liveId} --role host --sub you`);
 byId("gate-form").addEventListener("submit", (event) => {
@@ -76,6 +81,11 @@ function open() {
       channel.close();
       refuse("role");
     }
+  });
+
+  channel.addEventListener("host.warning", ({ detail }) => {
+    // Of one that this page does not know it has nothing to say.
+    if (WARNINGS[detail.warning]) toast(WARNINGS[detail.warning], "bad", WARNING_MS);
   });
 
   let failing = 0;

@@ -35,14 +35,14 @@ const TOAST_MS = 4_500;
 const TOASTS_MAX = 3;
 
 /** Shows a short message: tone `plain`, `good` or `bad`. The same words twice are shown once. */
-export function toast(text, tone = "plain") {
+export function toast(text, tone = "plain", forMs = TOAST_MS) {
   const area = byId("toasts");
   for (const shown of area.children) if (shown.textContent === text) shown.remove();
   while (area.children.length >= TOASTS_MAX) area.firstChild.remove();
   const message = el("div", { class: "toast", data: { tone } }, text);
   area.append(message);
   raiseToasts();
-  setTimeout(() => message.remove(), TOAST_MS);
+  setTimeout(() => message.remove(), forMs);
 }
 
 function raiseToasts() {
