@@ -2,8 +2,8 @@
 //! viewers, and that a bare loop takes for the same packets to the same addresses (see `support/limit.rs`). The two
 //! take turns, so that whatever else the machine does falls on both.
 //!
-//! `cargo bench -p haul-webrtc --bench egress [-- CASE…]`; a case is run if its name contains one of the words. It is
-//! measured on plain loopback, where sending includes the receivers' side of the kernel, and (`nic`) in a private
+//! `cargo bench -p haul-webrtc --bench egress [-- WORD…]`: a word is part of a case's name, or a number of viewers; none
+//! means all. Each case is measured on plain loopback, where sending includes the receivers' side of the kernel, and (`nic`) in a private
 //! network namespace whose loopback queue is full, so that nothing is received, as with a network card. That needs
 //! `unshare`, `ip` and `tc`, and root.
 
@@ -32,14 +32,16 @@ const GROWTH_MAX: f64 = 1.1;
 fn main() {
     let inside = std::env::var_os(INSIDE).is_some();
     let place = if inside { "nic" } else { "loopback" };
-    let wanted = support::wanted();
+    let (numbers, wanted): (Vec<_>, Vec<_>) =
+        support::wanted().into_iter().partition(|word| word.parse::<usize>().is_ok());
     let runs = |case: &str| wanted.is_empty() || wanted.iter().any(|word| case.contains(word.as_str()));
     let names = ["uniform", "clip"].map(|name| format!("{place}/{name}"));
     if names.iter().any(|name| runs(name)) {
         if inside {
             run("ip", &["link", "set", "lo", "up"]);
         }
-        let mut sides: Vec<Side> = VIEWERS.into_iter().map(Side::new).collect();
+        let chosen = |viewers: &usize| numbers.is_empty() || numbers.contains(&viewers.to_string());
+        let mut sides: Vec<Side> = VIEWERS.into_iter().filter(chosen).map(Side::new).collect();
         if inside {
             // From here on the only packet that fits waits for ever.
             run("tc", &["qdisc", "add", "dev", "lo", "root", "bfifo", "limit", "1"]);
@@ -58,13 +60,18 @@ fn main() {
 
 fn uniform(name: &str, sides: &mut [Side]) {
     let frames = |side: &Side| support::uniform((UNIFORM_PACKETS / 8 / side.viewers()).max(8));
-    let costs: Vec<Cost> = measure(sides, ROUNDS, frames);
-    for ((side, cost), max) in sides.iter().zip(&costs).zip(UNIFORM_MAX) {
-        cost.line(name, side.viewers(), max).print();
+    let rounds = std::env::var("HAUL_BENCH_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let costs: Vec<Cost> = measure(sides, rounds, frames);
+    for (side, cost) in sides.iter().zip(&costs) {
+        let max =
+            VIEWERS.iter().position(|viewers| *viewers == side.viewers()).map(|index| UNIFORM_MAX[index]);
+        cost.line(name, side.viewers(), max.unwrap()).print();
     }
-    let (few, many) = (&costs[0], &costs[costs.len() - 1]);
-    let growth = Cost { limit: few.shard, ..*many };
-    growth.line(&format!("{name}/per-viewer-at-4000-against-100"), VIEWERS[2], GROWTH_MAX).print();
+    if let [few, .., many] = &costs[..] {
+        let growth = Cost { limit: few.shard, ..*many };
+        let (last, name) = (sides.last().unwrap().viewers(), format!("{name}/cost-of-a-viewer-against-few"));
+        growth.line(&name, last, GROWTH_MAX).print();
+    }
 }
 
 fn clip(name: &str, sides: &mut [Side]) {

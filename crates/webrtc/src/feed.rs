@@ -5,16 +5,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use haul_media::{ClockMap, GopCache, Relay, RelayEvent, Snapshot, Subscription};
 use haul_model::{Frame, Kind, Layer};
 
-use crate::slab::Key;
+use crate::lane::Lane;
 
 /// A relay with viewers on this shard.
 ///
-/// It keeps GOPs of its own, although the relay has them too: these hold exactly the frames that this shard has handed
-/// out, so that a joiner gets each frame once.
+/// It keeps GOPs of its own, although the relay has them too: these hold exactly the frames that its lane has taken, so
+/// that a joiner gets each frame once.
 pub(crate) struct Feed {
     pub(crate) relay: Arc<Relay>,
-    /// The viewers' sessions.
-    pub(crate) viewers: Vec<Key>,
+    /// The viewers' sessions, and the pictures that are on their way to them.
+    pub(crate) lane: Lane,
     gops: BTreeMap<Layer, GopCache>,
     clock_maps: BTreeMap<(Kind, Layer), ClockMap>,
     /// Held so that frames come; dropped with the feed.
@@ -26,7 +26,7 @@ impl Feed {
         let clock_maps = snapshot.clock_maps.into_iter().map(|map| ((map.kind, map.layer), map));
         Self {
             relay,
-            viewers: Vec::new(),
+            lane: Lane::default(),
             gops: snapshot.gops.into_iter().collect(),
             clock_maps: clock_maps.collect(),
             _subscription: subscription,

@@ -16,6 +16,7 @@ mod feed;
 mod hello;
 mod ingest;
 mod keys;
+mod lane;
 mod load;
 mod mailbox;
 mod notice;

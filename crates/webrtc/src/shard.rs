@@ -4,6 +4,7 @@
 //! was told, hands frames on, does what time has made due, and sends all that came of it.
 
 mod datagrams;
+mod fanout;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -14,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use haul_media::{Relay, RelayEvent};
+use haul_media::Relay;
 use haul_model::{LiveId, Now, SessionId};
 
 use crate::{
@@ -73,6 +74,8 @@ pub(crate) struct Shard {
     /// Feeds by the relay's place in memory, which its feed keeps from being another's.
     by_relay: BTreeMap<usize, FeedKey>,
     next_feed: u64,
+    /// Feeds with pictures to send, in whose turn it is. Each is in here once at most.
+    turns: VecDeque<FeedKey>,
 
     /// Kept between turns for its capacity.
     events: Vec<PeerEvent>,
@@ -106,17 +109,13 @@ impl Shard {
     /// Binds the shard's port.
     pub(crate) fn new(plan: Plan) -> Result<(Self, Arc<Mailbox>, Arc<Counters>), StartError> {
         let system = |error: io::Error| StartError::System(error.to_string());
-        let (mut sockets, port) = socket::bind_all(&plan.bind, plan.port)
+        let (sockets, port) = socket::bind_all(&plan.bind, plan.port)
             .map_err(|(address, error)| StartError::Bind { address, error })?;
         if plan.index == 0 {
             // They are alike on all shards: said once.
             sockets.iter().for_each(warn_of_short_buffers);
         }
         let poll = mio::Poll::new().map_err(system)?;
-        for (index, socket) in sockets.iter_mut().enumerate() {
-            let token = mio::Token(index);
-            poll.registry().register(socket.source(), token, mio::Interest::READABLE).map_err(system)?;
-        }
         let waker = mio::Waker::new(poll.registry(), MAIL).map_err(system)?;
         let (mailbox, counters) = (Arc::new(Mailbox::new(waker)), Arc::new(Counters::default()));
         let sockets: Vec<Arc<Socket>> = sockets.into_iter().map(Arc::new).collect();
@@ -142,6 +141,7 @@ impl Shard {
             feeds: HashMap::new(),
             by_relay: BTreeMap::new(),
             next_feed: 0,
+            turns: VecDeque::new(),
             events: Vec::new(),
             // The thread that is to run has used nothing yet.
             meter: Meter::new(Instant::now(), Duration::ZERO, 0),
@@ -168,10 +168,11 @@ impl Shard {
                 self.command(command);
             }
             for (feed, event) in frames.drain(..) {
-                self.relay_event(feed, event);
+                self.relay_event(feed, &event);
             }
             self.run_timers();
             self.settle_touched();
+            self.send_slices();
             self.outbox.flush();
         }
         self.mailbox.close();
@@ -278,7 +279,7 @@ impl Shard {
         if let Side::Viewer(viewer) = &side
             && let Some(feed) = self.feeds.get_mut(&viewer.feed)
         {
-            feed.viewers.push(key);
+            feed.lane.join(key);
         }
         let session = Session {
             id: id.clone(),
@@ -320,42 +321,8 @@ impl Shard {
 
     fn drop_idle_feeds(&mut self) {
         let feeds = &mut self.feeds;
-        feeds.retain(|_, feed| !feed.viewers.is_empty());
+        feeds.retain(|_, feed| !feed.lane.is_deserted());
         self.by_relay.retain(|_, feed| feeds.contains_key(feed));
-    }
-
-    fn relay_event(&mut self, key: FeedKey, event: RelayEvent) {
-        // Events of a feed that was dropped meanwhile are nobody's.
-        let Some(feed) = self.feeds.get_mut(&key) else { return };
-        feed.apply(&event);
-        match &event {
-            RelayEvent::Frame(frame) => {
-                for key in &feed.viewers {
-                    let Some(session) = self.sessions.get_mut(*key) else { continue };
-                    if let (Side::Viewer(viewer), Some(to)) = (&mut session.side, session.peer.remote()) {
-                        viewer.frame(self.now.instant, to, frame, &mut self.outbox, &self.counters);
-                    }
-                }
-            }
-            RelayEvent::Started(broadcast) => {
-                let mut stranded = Vec::new();
-                for key in &feed.viewers {
-                    let Some(session) = self.sessions.get_mut(*key) else { continue };
-                    let Side::Viewer(viewer) = &mut session.side else { continue };
-                    viewer.restart(self.now.instant);
-                    if !viewer.can_play(broadcast) {
-                        stranded.push(*key);
-                    }
-                }
-                for key in feed.viewers.clone() {
-                    self.touch(key);
-                }
-                for key in stranded {
-                    self.end(key, EndReason::CodecChanged);
-                }
-            }
-            RelayEvent::ClockMap(_) | RelayEvent::OutOfOrder | RelayEvent::Ended => {}
-        }
     }
 
     // Sessions
@@ -444,6 +411,12 @@ impl Shard {
                 let ms = after.as_millis() as u64;
                 tracing::info!(live = %session.live, session = %session.id, ms, "session connected");
                 (self.observer)(notice(session, NoticeKind::Connected { after }));
+                // What is on its way was part of what it started with.
+                if let Side::Viewer(viewer) = &session.side
+                    && let Some(feed) = self.feeds.get_mut(&viewer.feed)
+                {
+                    feed.lane.replayed(key);
+                }
             }
             Verdict::End(reason) => self.end(key, reason),
         }
@@ -468,8 +441,8 @@ impl Shard {
         if let Side::Viewer(viewer) = &session.side
             && let Some(feed) = self.feeds.get_mut(&viewer.feed)
         {
-            feed.viewers.retain(|viewer| *viewer != key);
-            if feed.viewers.is_empty() {
+            feed.lane.leave(key);
+            if feed.lane.is_deserted() {
                 self.drop_idle_feeds();
             }
         }

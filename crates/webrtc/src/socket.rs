@@ -16,7 +16,7 @@ use std::{
 
 use mio::net::UdpSocket;
 
-use crate::route::Route;
+use crate::route::{MAX_SOCKETS, Route};
 
 /// Datagrams received by one system call.
 pub(crate) const RECEIVE_BATCH: usize = 64;
@@ -95,11 +95,6 @@ impl Socket {
             (bytes < BUFFER_BYTES).then_some(bytes.max(0) as u64)
         };
         (given(libc::SO_RCVBUF), given(libc::SO_SNDBUF))
-    }
-
-    /// For registering with a poll.
-    pub(crate) fn source(&mut self) -> &mut UdpSocket {
-        &mut self.inner
     }
 
     /// The address it is bound to.
@@ -254,6 +249,44 @@ pub(crate) fn bind_all(
         bound = try_all();
     }
     bound
+}
+
+/// Sleeps until one of `sockets` has something to receive, `poll` has something to tell, or `timeout` is over. Calls
+/// `readable` with the place of each such socket, and returns whether the poll is one.
+///
+/// The sockets are not registered with the poll themselves: of a registered one the kernel tells the poll each time that
+/// a message has left its send buffer, which is a seventh of what the kernel takes to send one.
+pub(crate) fn wait<'a>(
+    sockets: impl Iterator<Item = &'a Socket>,
+    poll: &impl AsRawFd,
+    timeout: Duration,
+    mut readable: impl FnMut(usize),
+) -> bool {
+    let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut entries = [entry(-1); MAX_SOCKETS + 1];
+    let mut count = 1;
+    entries[0] = entry(poll.as_raw_fd());
+    for (place, socket) in entries[1..].iter_mut().zip(sockets) {
+        *place = entry(socket.inner.as_raw_fd());
+        count += 1;
+    }
+    let time = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    };
+    // SAFETY: the first `count` entries and the time are alive until the call returns; there is no signal mask.
+    let ready = unsafe { libc::ppoll(entries.as_mut_ptr(), count, &time, ptr::null()) };
+    if ready <= 0 {
+        // The time is up; or a signal came, and it is as if it were.
+        return false;
+    }
+    for (place, entry) in entries[1..count as usize].iter().enumerate() {
+        // An error waits to be fetched by receiving, too.
+        if entry.revents != 0 {
+            readable(place);
+        }
+    }
+    entries[0].revents != 0
 }
 
 const EMPTY_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };

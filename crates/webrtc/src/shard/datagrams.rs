@@ -7,8 +7,8 @@ use std::{
 
 use super::{MAX_SLEEP, Shard};
 use crate::{
-    route::{Route, Via},
-    socket::Inbox,
+    route::{MAX_SOCKETS, Route, Via},
+    socket::{self, Inbox},
     stun,
 };
 
@@ -20,15 +20,19 @@ impl Shard {
     pub(super) fn wait(&mut self, ready: &mut mio::Events) {
         let next = self.timers.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
         let mut timeout = next.map_or(MAX_SLEEP, |next| next.min(MAX_SLEEP));
-        if self.ports.iter().any(|port| port.readable) || !self.mailbox.sleep() {
+        let busy = !self.turns.is_empty() || self.ports.iter().any(|port| port.readable);
+        if busy || !self.mailbox.sleep() {
             timeout = Duration::ZERO;
         }
-        // Interrupted by a signal, it is as if the time were up.
-        let _ = self.poll.poll(ready, Some(timeout));
-        for event in ready.iter() {
-            if let Some(port) = self.ports.get_mut(event.token().0) {
-                port.readable = true;
-            }
+        let Self { ports, poll, .. } = self;
+        let mut readable = [false; MAX_SOCKETS];
+        let sockets = ports.iter().map(|port| &*port.socket);
+        if socket::wait(sockets, poll, timeout, |place| readable[place] = true) {
+            // Fails if a signal comes, and then it is told again.
+            let _ = poll.poll(ready, Some(Duration::ZERO));
+        }
+        for (port, readable) in ports.iter_mut().zip(readable) {
+            port.readable |= readable;
         }
     }
 
