@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod channel;
+mod faults;
 mod http;
 mod media;
 mod operations;

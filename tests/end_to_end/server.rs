@@ -1,7 +1,7 @@
 //! A server process of a test's own, with its data in a directory that goes with it.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -9,6 +9,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use tokio::{sync::watch, task::JoinHandle};
 
 /// How long anything may take before a test gives up; far more than it takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -144,6 +146,14 @@ impl Server {
         self.restart()
     }
 
+    /// The same, with something done while it is down.
+    pub fn crash_meanwhile(mut self, meanwhile: impl FnOnce()) -> Self {
+        self.process.signal("KILL");
+        self.process.wait();
+        meanwhile();
+        self.restart()
+    }
+
     /// Asks it to end and starts it again with the same data. Returns how it ended, too.
     pub fn stop_and_restart(mut self) -> (ExitStatus, Self) {
         let status = self.stop();
@@ -207,6 +217,30 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Sends a command and gives the first line of the answer.
+    pub fn ask(&self, command: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Becomes a replica of another, and has all that it has.
+    pub fn follow(&self, primary: &Redis) {
+        assert_eq!(self.ask(&format!("REPLICAOF 127.0.0.1 {}", primary.port)), "+OK");
+    }
+
+    /// Stops without ending: connections stay open and nothing is answered.
+    pub fn stall(&self) {
+        self.process.as_ref().unwrap().signal("STOP");
+    }
+
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.signal("KILL");
@@ -228,6 +262,53 @@ impl Redis {
             assert!(Instant::now() < until, "Redis does not start");
             thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// An address that stands for one server and later for another, as that of a managed Redis does.
+pub struct Proxy {
+    port: u16,
+    target: watch::Sender<u16>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    pub async fn to(port: u16) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().port();
+        let target = watch::Sender::new(port);
+        let seen = target.subscribe();
+        let task = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut turned = seen.clone();
+                let port = *turned.borrow_and_update();
+                tokio::spawn(async move {
+                    let Ok(mut server) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else {
+                        return;
+                    };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = turned.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { port: own, target, task }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends all connections; new ones lead elsewhere.
+    pub fn turn_to(&self, port: u16) {
+        self.target.send_replace(port);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -14,6 +14,10 @@
 //! - A hold that is over stays in the book, so that its retry is told [`Outcome::Released`] (a new attempt takes a new
 //!   key) and money that comes late for it is recognised. [`Outcome::Late`] is final: once it was said, a refund is due.
 //! - A step on a hold that is further on answers with where the hold is, and changes nothing.
+//! - It stays for [`KEEP_RELEASED_MS`] after its end, or [`KEEP_ORDERED_MS`] if it had an order, and is forgotten then: the
+//!   book holds what a sale did in its last hour, however long it lasts.
+//! - A caller says how far it has seen the book ([`Mark`]). A book that is behind that has been lost in part: it refuses
+//!   everything until it is rebuilt ([`SaleBook::begin_rebuild`], [`SaleBook::rebuild`]) as a new epoch.
 //! - Refusals are not remembered: a hold that was refused may be granted when it is asked for again.
 //! - The clock never goes back behind what the book last wrote down, which is at most [`CLOCK_MARK_MS`] ago.
 
@@ -23,7 +27,7 @@ use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Applied, Counts, Op, Outcome, Refusal, Released, SaleTerms, Standing, TermsError,
+    Applied, Counts, Image, Mark, Op, Outcome, Rebuild, Refusal, Released, SaleTerms, Standing, TermsError,
     sale::{MAX_PER_BUYER, MAX_STOCK},
 };
 
@@ -35,6 +39,16 @@ pub const CLOCK_MARK_MS: u64 = 1_000;
 pub const MAX_STANDING: usize = MAX_PER_BUYER as usize;
 /// The most holds in one piece of a [`SaleBook::snapshot`].
 pub const SNAPSHOT_PIECE: usize = 1_000;
+
+/// How long a hold that is over is remembered: so long, a retry of its key is told that it is over.
+pub const KEEP_RELEASED_MS: u64 = 3_600_000;
+/// The same where it had an order: so long, late money finds it and takes its units again if there are any.
+pub const KEEP_ORDERED_MS: u64 = 24 * 3_600_000;
+/// The most holds that one call forgets beside those that it names. More than a call can make, so that forgetting keeps
+/// up with any sale.
+pub const MAX_FORGET: usize = 2 * MAX_SWEEP;
+/// A rebuild that has not ended after this long may be begun by somebody else.
+pub const TAKEOVER_MS: u64 = 5_000;
 
 /// Where a hold stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,12 +75,12 @@ impl HoldState {
     }
 
     /// Whether its units are set aside for its buyer.
-    fn stands(self) -> bool {
+    pub fn stands(self) -> bool {
         matches!(self, HoldState::Held | HoldState::Paying | HoldState::Captured)
     }
 
     /// Whether its units count towards its buyer's limit.
-    fn takes_units(self) -> bool {
+    pub fn takes_units(self) -> bool {
         self.stands() || self == HoldState::Sold
     }
 }
@@ -84,7 +98,8 @@ pub struct HoldRecord {
     pub made: u64,
     /// Where it stands.
     pub state: HoldState,
-    /// When its units go back while it is HELD or PAYING; its last deadline afterwards.
+    /// When its units go back while it is HELD or PAYING; its last deadline once it is paid; when it ended once it is
+    /// RELEASED or LATE.
     pub deadline: UnixMillis,
     /// The order that it is paid by, from the first step that names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,22 +110,6 @@ pub struct HoldRecord {
     /// Whether it was released and its units were taken again when the money came.
     #[serde(default)]
     pub retaken: bool,
-}
-
-/// What was sold before this book began, as one hold of nobody's: it is written down and counted like any other. Ids
-/// derived from a request never look like these.
-fn sold_before(sold: u32, made: u64, now: UnixMillis) -> HoldRecord {
-    HoldRecord {
-        hold: "sold-before".parse().expect("letters and a dash are an id"),
-        buyer: "sold-before".parse().expect("letters and a dash are an id"),
-        quantity: sold,
-        made,
-        state: HoldState::Sold,
-        deadline: now,
-        order: None,
-        extended: false,
-        retaken: false,
-    }
 }
 
 impl HoldRecord {
@@ -129,6 +128,13 @@ impl HoldRecord {
     fn is_due(&self, now: UnixMillis) -> bool {
         self.state.has_deadline() && self.deadline <= now
     }
+
+    /// When it may be forgotten, once it is over.
+    fn forget_at(&self) -> Option<UnixMillis> {
+        let keep_ms = if self.order.is_some() { KEEP_ORDERED_MS } else { KEEP_RELEASED_MS };
+        matches!(self.state, HoldState::Released | HoldState::Late)
+            .then(|| UnixMillis(self.deadline.0.saturating_add(keep_ms)))
+    }
 }
 
 /// What a call changed: enough, in order, to open the same book again.
@@ -143,9 +149,28 @@ pub struct Change {
     /// The sale's terms, where they are new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<SaleTerms>,
+    /// Since when the book has been waiting to be rebuilt, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<UnixMillis>,
     /// The holds that changed, as they are now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<HoldRecord>,
+}
+
+/// The book is behind what was seen of it, or waits to be rebuilt, and did nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the book is only at {0}")]
+pub struct Behind(pub Mark);
+
+/// Why a sale is not put.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// Its terms are out of bounds.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
+    /// The book is behind.
+    #[error(transparent)]
+    Behind(#[from] Behind),
 }
 
 /// Why a written [`Change`] can't be right. Whoever wrote it, or kept it, is defective.
@@ -175,12 +200,14 @@ pub enum RestoreError {
 }
 
 /// One sale's stock and holds. A new book knows no terms and refuses everything with [`Refusal::UnknownSale`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SaleBook {
     /// `None` until the sale is made known.
     terms: Option<SaleTerms>,
-    /// Raised when the book is rebuilt, so that words about the old one are recognised.
+    /// 1 from the first terms on; raised when the book is rebuilt, so that words about the old one are recognised.
     epoch: u64,
+    /// Since when it waits to be rebuilt: it refuses everything else.
+    frozen: Option<UnixMillis>,
     /// Counts every change.
     sequence: u64,
     /// The latest time written down; decisions are never made at an earlier one.
@@ -190,12 +217,14 @@ pub struct SaleBook {
     held: u64,
     /// Units of SOLD holds.
     sold: u64,
-    /// Every hold there ever was: retries and late money are recognised by it.
+    /// Every hold that stands or is sold, and what ended lately: retries and late money are recognised by it.
     holds: HashMap<HoldId, HoldRecord>,
     /// Units each buyer holds or bought, for the limit. No zeros.
     buyers: HashMap<BuyerId, u64>,
     /// Deadlines of HELD and PAYING holds, earliest first; at one instant by the hold's id, as Redis sorts them.
     deadlines: BTreeSet<(UnixMillis, HoldId)>,
+    /// RELEASED and LATE holds by when they may be forgotten, earliest first.
+    over: BTreeSet<(UnixMillis, HoldId)>,
     /// HELD, PAYING and CAPTURED holds by buyer and the number they were made with, so oldest first.
     standing: BTreeMap<(BuyerId, u64), HoldId>,
     /// What the latest call changed.
@@ -208,24 +237,8 @@ struct Changed {
     clock: bool,
     terms: bool,
     holds: BTreeSet<HoldId>,
-}
-
-impl Default for SaleBook {
-    fn default() -> Self {
-        Self {
-            terms: None,
-            epoch: 1,
-            sequence: 0,
-            clock: UnixMillis::default(),
-            held: 0,
-            sold: 0,
-            holds: HashMap::new(),
-            buyers: HashMap::new(),
-            deadlines: BTreeSet::new(),
-            standing: BTreeMap::new(),
-            changed: Changed::default(),
-        }
-    }
+    /// Holds that operations named: told with those that changed, not written down.
+    named: BTreeSet<HoldId>,
 }
 
 impl SaleBook {
@@ -234,52 +247,98 @@ impl SaleBook {
         Self::default()
     }
 
-    /// Makes the sale known, with `sold` units sold before (by a gate that has lost it); of a known sale, changes
-    /// `opens_at` and `closes_at` only. Releases nothing.
-    pub fn put_terms(
-        &mut self,
-        terms: &SaleTerms,
-        sold: u32,
-        now: UnixMillis,
-    ) -> Result<Applied, TermsError> {
+    /// Makes the sale known; of a known sale, changes `opens_at` and `closes_at` only. Releases nothing.
+    pub fn put_terms(&mut self, terms: &SaleTerms, seen: Mark, now: UnixMillis) -> Result<Applied, PutError> {
         terms.check_bounds()?;
         let (now, before) = self.begin(now);
+        self.check(seen)?;
         let wanted = match &self.terms {
             None => terms.clone(),
             Some(known) => {
                 SaleTerms { opens_at: terms.opens_at, closes_at: terms.closes_at, ..known.clone() }
             }
         };
-        let is_new = self.terms.is_none();
         if self.terms.as_ref() != Some(&wanted) {
             self.terms = Some(wanted);
             self.changed.terms = true;
+            self.epoch = self.epoch.max(1);
             self.sequence += 1;
-        }
-        if is_new && sold > 0 {
-            self.change_hold(sold_before(sold.min(terms.stock), self.sequence, now));
         }
         self.end(now, before);
         Ok(self.report(now, Vec::new(), Vec::new()))
     }
 
     /// Carries out `ops` in order. With none, releases due holds and reports.
-    pub fn apply(&mut self, ops: &[Op], now: UnixMillis) -> Applied {
+    pub fn apply(&mut self, ops: &[Op], seen: Mark, now: UnixMillis) -> Result<Applied, Behind> {
         let (now, before) = self.begin(now);
+        self.check(seen)?;
         let Some(terms) = self.terms.clone() else {
             let outcomes = ops.iter().map(|_| Outcome::Refused(Refusal::UnknownSale)).collect();
-            return self.report(now, outcomes, Vec::new());
+            return Ok(self.report(now, outcomes, Vec::new()));
         };
         let mut released = Vec::new();
         self.sweep(now, &mut released);
+        self.forget_old(now);
         let outcomes = ops.iter().map(|op| self.carry_out(&terms, op, now, &mut released)).collect();
         self.end(now, before);
-        self.report(now, outcomes, released)
+        Ok(self.report(now, outcomes, released))
+    }
+
+    /// Empties and freezes the book to be rebuilt as the next epoch, unless it is not behind, or somebody began less
+    /// than [`TAKEOVER_MS`] ago.
+    pub fn begin_rebuild(&mut self, seen: Mark, now: UnixMillis) -> Rebuild {
+        let (now, _) = self.begin(now);
+        match self.frozen {
+            None if self.terms.is_some() && self.mark() >= seen => return Rebuild::NotNeeded,
+            Some(since) if now.0 < since.0 + TAKEOVER_MS => return Rebuild::Busy,
+            _ => {}
+        }
+        *self = Self {
+            epoch: self.epoch.max(seen.epoch) + 1,
+            sequence: self.sequence.max(seen.sequence) + 1,
+            clock: now,
+            frozen: Some(now),
+            ..Self::default()
+        };
+        self.changed.clock = true;
+        Rebuild::Begun { epoch: self.epoch }
+    }
+
+    /// Puts holds back into a book that was emptied for it. A rebuild may come in pieces, each with the terms; the `last`
+    /// lets the sale go on. A piece that comes again changes nothing.
+    pub fn rebuild(
+        &mut self,
+        image: &Image,
+        holds: &[HoldRecord],
+        last: bool,
+        now: UnixMillis,
+    ) -> Result<Applied, PutError> {
+        image.terms.check_bounds()?;
+        let (now, before) = self.begin(now.max(image.clock));
+        if self.epoch != image.epoch {
+            return Err(Behind(self.mark()).into());
+        }
+        if self.frozen.is_none() {
+            return Ok(self.report(now, Vec::new(), Vec::new()));
+        }
+        self.terms = Some(image.terms.clone());
+        self.changed.terms = true;
+        for record in holds {
+            if !self.holds.contains_key(&record.hold) {
+                self.change_hold(record.clone());
+            }
+        }
+        if last {
+            self.frozen = None;
+        }
+        self.sequence += 1;
+        self.end(now, before);
+        Ok(self.report(now, Vec::new(), Vec::new()))
     }
 
     /// What the latest call changed and must be written down before it is answered; `None` where that is nothing.
     pub fn change(&self) -> Option<Change> {
-        let Changed { clock, terms, holds } = &self.changed;
+        let Changed { clock, terms, holds, named: _ } = &self.changed;
         if !clock {
             return None;
         }
@@ -288,6 +347,7 @@ impl SaleBook {
             sequence: self.sequence,
             clock: self.clock,
             terms: if *terms { self.terms.clone() } else { None },
+            frozen: self.frozen,
             holds: holds.iter().filter_map(|hold| self.holds.get(hold)).cloned().collect(),
         })
     }
@@ -303,20 +363,39 @@ impl SaleBook {
             }
             let terms = if first { self.terms.clone() } else { None };
             first = false;
-            Some(Change { epoch: self.epoch, sequence: self.sequence, clock: self.clock, terms, holds })
+            Some(Change {
+                epoch: self.epoch,
+                sequence: self.sequence,
+                clock: self.clock,
+                terms,
+                frozen: self.frozen,
+                holds,
+            })
         })
     }
 
     /// Makes a written change again.
     pub fn restore(&mut self, change: Change) -> Result<(), RestoreError> {
-        let Change { epoch, sequence, clock, terms, holds } = change;
+        let Change { epoch, sequence, clock, terms, frozen, holds } = change;
         if (epoch, sequence) < (self.epoch, self.sequence) {
             return Err(RestoreError::Older { epoch, sequence });
         }
+        if epoch > self.epoch {
+            // Rebuilt: what was before does not count.
+            *self = Self { clock: self.clock, ..Self::default() };
+        }
         (self.epoch, self.sequence, self.clock) = (epoch, sequence, self.clock.max(clock));
+        self.frozen = frozen;
         self.terms = terms.or(self.terms.take());
         for record in holds {
             self.file(record);
+        }
+        // What had been forgotten by then; one that is not forgotten yet though it may be is none either.
+        while let Some((at, hold)) = self.over.first()
+            && *at <= self.clock
+        {
+            self.holds.remove(hold);
+            self.over.pop_first();
         }
         let stock = match &self.terms {
             Some(terms) => terms.stock,
@@ -331,9 +410,11 @@ impl SaleBook {
 
     /// A buyer's HELD, PAYING and CAPTURED holds at `now`, oldest first, at most [`MAX_STANDING`]. Changes nothing: a
     /// hold past its deadline is left out, and released by the next [`SaleBook::apply`].
-    pub fn standing(&self, buyer: &BuyerId, now: UnixMillis) -> Vec<Standing> {
+    pub fn standing(&self, buyer: &BuyerId, seen: Mark, now: UnixMillis) -> Result<Vec<Standing>, Behind> {
+        self.check(seen)?;
         let now = now.max(self.clock);
-        self.standing
+        let holds = self
+            .standing
             .range((buyer.clone(), 0)..)
             .take_while(|((theirs, _), _)| theirs == buyer)
             .filter_map(|(_, hold)| self.holds.get(hold))
@@ -345,7 +426,8 @@ impl SaleBook {
                 outcome: record.outcome(),
                 order: record.order.clone(),
             })
-            .collect()
+            .collect();
+        Ok(holds)
     }
 
     /// Where the units are.
@@ -359,6 +441,22 @@ impl SaleBook {
         }
     }
 
+    /// How far the book's history is.
+    pub fn mark(&self) -> Mark {
+        Mark { epoch: self.epoch, sequence: self.sequence }
+    }
+
+    /// Whether nothing in it can matter any more: it closed at least `ms` ago, and nobody holds anything.
+    pub fn is_over_since(&self, ms: u64, now: UnixMillis) -> bool {
+        let closed = self.terms.as_ref().is_some_and(|terms| terms.closes_at.0.saturating_add(ms) <= now.0);
+        closed && self.held == 0 && self.frozen.is_none()
+    }
+
+    /// How many holds it remembers.
+    pub fn remembered(&self) -> usize {
+        self.holds.len()
+    }
+
     /// The book's clock: the latest time it has written down.
     pub fn clock(&self) -> UnixMillis {
         self.clock
@@ -367,6 +465,10 @@ impl SaleBook {
     /// A hold, if there ever was one of this id.
     pub fn hold(&self, hold: &HoldId) -> Option<&HoldRecord> {
         self.holds.get(hold)
+    }
+
+    fn check(&self, seen: Mark) -> Result<(), Behind> {
+        if self.frozen.is_some() || self.mark() < seen { Err(Behind(self.mark())) } else { Ok(()) }
     }
 
     /// Forgets what the last call changed, and gives the time to decide at and the sequence before.
@@ -383,11 +485,13 @@ impl SaleBook {
     }
 
     fn report(&self, now: UnixMillis, outcomes: Vec<Outcome>, released: Vec<Released>) -> Applied {
+        let told = self.changed.holds.union(&self.changed.named);
         Applied {
             now,
-            sequence: self.sequence,
+            mark: self.mark(),
             outcomes,
             released,
+            holds: told.filter_map(|hold| self.holds.get(hold)).cloned().collect(),
             counts: self.counts(),
             next_deadline: self.deadlines.first().map(|(deadline, _)| *deadline),
         }
@@ -412,8 +516,34 @@ impl SaleBook {
             return;
         }
         let HoldRecord { hold, buyer, quantity, order, .. } = record.clone();
-        self.change_hold(HoldRecord { state: HoldState::Released, ..record.clone() });
+        self.change_hold(HoldRecord { state: HoldState::Released, deadline: now, ..record.clone() });
         released.push(Released { hold, buyer, quantity, order });
+    }
+
+    /// Forgets what has been over for long, at most [`MAX_FORGET`] holds.
+    fn forget_old(&mut self, now: UnixMillis) {
+        for _ in 0..MAX_FORGET {
+            match self.over.first() {
+                Some((at, hold)) if *at <= now => {
+                    let hold = hold.clone();
+                    self.forget(&hold, now);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Forgets a hold that has been over for long. No change of the sale, but the clock is written down: it must not be
+    /// remembered again.
+    fn forget(&mut self, hold: &HoldId, now: UnixMillis) {
+        if let Some(at) = self.holds.get(hold).and_then(HoldRecord::forget_at)
+            && at <= now
+        {
+            self.holds.remove(hold);
+            self.over.remove(&(at, hold.clone()));
+            self.changed.clock = true;
+            self.clock = now;
+        }
     }
 
     fn carry_out(
@@ -426,6 +556,8 @@ impl SaleBook {
         let (hold, asked_by, order) = match op {
             Op::Hold { hold, buyer, quantity } => {
                 self.expire(hold, now, released);
+                self.forget(hold, now);
+                self.changed.named.insert(hold.clone());
                 return self.make_hold(terms, hold, buyer, *quantity, now);
             }
             Op::Cancel { hold, buyer } => (hold, Some(buyer), None),
@@ -435,6 +567,8 @@ impl SaleBook {
             }
         };
         self.expire(hold, now, released);
+        self.forget(hold, now);
+        self.changed.named.insert(hold.clone());
         let Some(record) = self.holds.get(hold).cloned() else {
             return Outcome::Refused(Refusal::UnknownHold);
         };
@@ -523,6 +657,7 @@ impl SaleBook {
             }
             (Op::Capture { .. }, Released) => {
                 record.state = Late;
+                record.deadline = now;
                 Outcome::Late
             }
             (_, Released | Late) => return Outcome::Released,
@@ -532,6 +667,7 @@ impl SaleBook {
             }
             (Op::Cancel { .. }, Held | Paying) => {
                 record.state = Released;
+                record.deadline = now;
                 Outcome::Released
             }
             (Op::StartPayment { .. }, Held) => {
@@ -582,6 +718,9 @@ impl SaleBook {
     }
 
     fn count_in(&mut self, record: HoldRecord) {
+        if let Some(at) = record.forget_at() {
+            self.over.insert((at, record.hold.clone()));
+        }
         let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
         let units = u64::from(record.quantity);
         if state.takes_units() {
@@ -600,6 +739,9 @@ impl SaleBook {
 
     /// Undoes `count_in`, to the letter.
     fn count_out(&mut self, record: &HoldRecord) {
+        if let Some(at) = record.forget_at() {
+            self.over.remove(&(at, record.hold.clone()));
+        }
         let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
         let units = u64::from(record.quantity);
         if state.takes_units()

@@ -1,10 +1,10 @@
 //! The gate: stock and holds, atomic and durable. It decides; everything else asks.
 
-use std::{future::Future, pin::Pin};
+use std::{fmt, future::Future, pin::Pin};
 
 use haul_model::{BuyerId, HoldId, LiveId, MerchantId, OrderId, SaleId, UnixMillis};
 
-use crate::SaleTerms;
+use crate::{SaleTerms, book::HoldRecord};
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -16,6 +16,22 @@ pub struct LiveRef {
     pub merchant: MerchantId,
     /// Which live.
     pub live: LiveId,
+}
+
+/// A point in a sale's history at the gate; of two, the later is the greater. The default is before everything: nothing
+/// has been seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Mark {
+    /// How often the sale was put to the gate or rebuilt there, counted from 1.
+    pub epoch: u64,
+    /// Counts the sale's changes.
+    pub sequence: u64,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.sequence)
+    }
 }
 
 /// One thing asked of the gate. All are idempotent: asked again, each gives the same answer and changes nothing more.
@@ -179,12 +195,15 @@ pub struct Standing {
 pub struct Applied {
     /// The gate's clock when it decided: what everybody calls server time.
     pub now: UnixMillis,
-    /// Counts every change of the sale; a reader who has seen a higher one ignores this batch's `counts`.
-    pub sequence: u64,
+    /// Where the sale's history is after this batch; a reader who has seen a later one ignores this batch's `counts`.
+    pub mark: Mark,
     /// One for each op, in order.
     pub outcomes: Vec<Outcome>,
     /// Holds that this call found past their deadline. Each is reported by exactly one call.
     pub released: Vec<Released>,
+    /// Every hold that this call changed, or that its operations named, as it is now; by id. Whoever writes these down
+    /// has written down all that anybody was told.
+    pub holds: Vec<HoldRecord>,
     /// The sale afterwards.
     pub counts: Counts,
     /// The earliest deadline of a standing hold, if any: when to sweep next.
@@ -200,22 +219,75 @@ pub enum GateError {
     /// The request may or may not have been carried out. Ask again with the same ids: the answer then is the truth.
     #[error("the stock store did not answer in time: {0}")]
     Unknown(String),
+    /// The gate is behind what was seen of it, or is being rebuilt: it has lost something. Nothing was done. Rebuild it,
+    /// and ask again.
+    #[error("the stock store has lost something: it is at {at}")]
+    Stale {
+        /// How far the gate is.
+        at: Mark,
+    },
     /// The store answered something impossible. A defect, or somebody else writes to it.
     #[error("the stock store is corrupt: {0}")]
     Corrupt(String),
 }
 
+/// What became of a wish to rebuild a sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rebuild {
+    /// The sale is empty and frozen, and whoever asked may rebuild it as this epoch.
+    Begun {
+        /// The sale's new epoch.
+        epoch: u64,
+    },
+    /// Somebody else began a moment ago ([`TAKEOVER_MS`](crate::book::TAKEOVER_MS)). Ask again later.
+    Busy,
+    /// The gate is not behind (any more).
+    NotNeeded,
+}
+
+/// What a sale is rebuilt from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The epoch that [`Gate::begin_rebuild`] gave.
+    pub epoch: u64,
+    /// The gate's clock was here before; it does not go back.
+    pub clock: UnixMillis,
+    /// The sale's terms.
+    pub terms: SaleTerms,
+    /// All its holds, as they stand.
+    pub holds: Vec<HoldRecord>,
+}
+
+impl Image {
+    /// Whether its holds fit the stock.
+    pub fn check(&self) -> Result<(), GateError> {
+        let units: u64 = self
+            .holds
+            .iter()
+            .filter(|record| record.state.takes_units())
+            .map(|record| u64::from(record.quantity))
+            .sum();
+        if units > u64::from(self.terms.stock) {
+            let stock = self.terms.stock;
+            return Err(GateError::Corrupt(format!("an image with {units} of {stock} units held and sold")));
+        }
+        Ok(())
+    }
+}
+
 /// Stock and holds of every live.
+///
+/// `seen` is the latest [`Mark`] that the caller, or the ledger, has seen of the sale. A gate that is behind it has lost
+/// something (an old copy was restored, a failover lost writes) and refuses with [`GateError::Stale`].
 pub trait Gate: Send + Sync + 'static {
     /// Makes a sale known, or changes the times of a known one (stock, limits and counts of a known sale stay).
-    /// Idempotent. `sold` is what the ledger has sold of it: a gate that does not know the sale, perhaps because it has
-    /// lost it, starts with so many sold; one that knows it ignores the number.
+    /// Idempotent.
     fn put_sale<'a>(
         &'a self,
         live: &'a LiveRef,
         sale: &'a SaleId,
         terms: &'a SaleTerms,
-        sold: u32,
+        seen: Mark,
     ) -> BoxFuture<'a, Result<Applied, GateError>>;
 
     /// Carries out `ops` on one sale in order, atomically as a whole. An empty slice sweeps due holds and reports.
@@ -224,6 +296,7 @@ pub trait Gate: Send + Sync + 'static {
         live: &'a LiveRef,
         sale: &'a SaleId,
         ops: &'a [Op],
+        seen: Mark,
     ) -> BoxFuture<'a, Result<Applied, GateError>>;
 
     /// A buyer's standing holds in one sale, oldest first (at most as many as the sale allows one buyer): what a buyer
@@ -233,8 +306,33 @@ pub trait Gate: Send + Sync + 'static {
         live: &'a LiveRef,
         sale: &'a SaleId,
         buyer: &'a BuyerId,
+        seen: Mark,
     ) -> BoxFuture<'a, Result<Vec<Standing>, GateError>>;
+
+    /// Empties and freezes a sale that is behind `seen`, to be rebuilt: until [`Gate::rebuild`] is done, every call on it
+    /// is refused as `Stale`. Of several who ask, one gets it.
+    fn begin_rebuild<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        seen: Mark,
+    ) -> BoxFuture<'a, Result<Rebuild, GateError>>;
+
+    /// Puts everything back and lets the sale go on, as the epoch of `image`. Idempotent. `Stale` where somebody else
+    /// has taken over in the meantime.
+    fn rebuild<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        image: &'a Image,
+    ) -> BoxFuture<'a, Result<Applied, GateError>>;
 
     /// The gate's clock.
     fn now(&self) -> BoxFuture<'_, Result<UnixMillis, GateError>>;
+
+    /// Which connection to the gate this is. Where it changes, the gate may be another one than before, or the same with
+    /// an older memory: whoever shares it with other processes looks up how far they have seen it.
+    fn connection(&self) -> u64 {
+        0
+    }
 }

@@ -4,7 +4,7 @@ use haul_model::{
     BuyerId, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId, UnixMillis,
 };
 
-use crate::{BoxFuture, PaymentEvent, Sale};
+use crate::{BoxFuture, Mark, PaymentEvent, Sale, book::HoldRecord};
 
 /// A live as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +130,36 @@ pub enum CallbackState {
     Done,
 }
 
+/// What the gate has said of a sale since it was last written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldNotes {
+    /// In which live.
+    pub live: LiveId,
+    /// Of which sale.
+    pub sale: SaleId,
+    /// How far the sale's history is.
+    pub mark: Mark,
+    /// The gate's clock then.
+    pub clock: UnixMillis,
+    /// Holds, each as it was at a mark.
+    pub holds: Vec<(Mark, HoldRecord)>,
+}
+
+/// All that the ledger knows of a sale that concerns its gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// How far the gate's history is written down.
+    pub mark: Mark,
+    /// The gate's clock then.
+    pub clock: UnixMillis,
+    /// The sale.
+    pub sale: Sale,
+    /// Its holds as they were last written down.
+    pub holds: Vec<HoldRecord>,
+    /// All its orders.
+    pub orders: Vec<Order>,
+}
+
 /// Sums of a live's orders.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
@@ -184,8 +214,14 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Writes a sale down; the same id again changes its times only.
     fn put_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, ()>;
-    /// Units of a sale that the ledger has sold: what a gate that has lost the sale must start from.
-    fn sold_units<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, u32>;
+    /// How far the gate's history of a sale is written down: a gate that is behind this has lost something.
+    fn gate_mark<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, Mark>;
+    /// What a gate that has lost the sale is rebuilt from.
+    fn recorded<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, Recorded>;
+    /// Writes down what the gate has said, in one transaction. What is older than what is written changes nothing.
+    fn record_holds<'a>(&'a self, notes: &'a [HoldNotes]) -> Answer<'a, ()>;
+    /// Forgets written holds of a live that ended before `before` (by the gate's clock) and have no order.
+    fn forget_holds<'a>(&'a self, live: &'a LiveId, before: UnixMillis) -> Answer<'a, ()>;
     /// A live's sales that close after `after`, or still have unfinished orders; by opening time.
     fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>>;
 

@@ -11,16 +11,18 @@ pub mod gate;
 pub mod ledger;
 pub mod payment;
 pub mod price;
+pub mod rebuild;
 pub mod sale;
 
 pub use book::SaleBook;
 pub use derive::{hold_id, order_id, payment_id};
 pub use gate::{
-    Applied, BoxFuture, Counts, Gate, GateError, LiveRef, Op, Outcome, Refusal, Released, Standing,
+    Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, Refusal,
+    Released, Standing,
 };
 pub use ledger::{
-    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Paid, Product,
-    Totals,
+    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Paid,
+    Product, Recorded, Totals,
 };
 pub use payment::{
     PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,

@@ -7,8 +7,11 @@ mod random;
 use std::collections::HashMap;
 
 use haul_commerce::{
-    Applied, Counts, Op, Outcome, Refusal, Released, SaleBook, SaleTerms, Standing,
-    book::{CLOCK_MARK_MS, Change, HoldState, MAX_STANDING, MAX_SWEEP, RestoreError, SNAPSHOT_PIECE},
+    Applied, Counts, Image, Mark, Op, Outcome, Rebuild, Refusal, Released, SaleBook, SaleTerms, Standing,
+    book::{
+        Behind, CLOCK_MARK_MS, Change, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS,
+        MAX_STANDING, MAX_SWEEP, PutError, RestoreError, SNAPSHOT_PIECE, TAKEOVER_MS,
+    },
     sale::MAX_PER_BUYER,
 };
 use haul_model::{HoldId, OrderId, UnixMillis};
@@ -34,7 +37,7 @@ fn terms(stock: u32, per_buyer: u32) -> SaleTerms {
 impl Shop {
     fn open(stock: u32, per_buyer: u32) -> Self {
         let mut book = SaleBook::new();
-        book.put_terms(&terms(stock, per_buyer), 0, START).unwrap();
+        book.put_terms(&terms(stock, per_buyer), Mark::default(), START).unwrap();
         Self { book, now: START }
     }
 
@@ -43,7 +46,7 @@ impl Shop {
     }
 
     fn apply(&mut self, ops: &[Op]) -> Applied {
-        self.book.apply(ops, self.now)
+        self.book.apply(ops, Mark::default(), self.now).unwrap()
     }
 
     fn one(&mut self, op: Op) -> Outcome {
@@ -122,10 +125,10 @@ fn every_step_asked_again_gives_its_answer_again_and_changes_nothing() {
     ];
     for step in steps {
         let first = step(&mut shop);
-        let sequence = shop.apply(&[]).sequence;
+        let sequence = shop.apply(&[]).mark.sequence;
         shop.wait(500);
         assert_eq!(step(&mut shop), first);
-        assert_eq!(shop.apply(&[]).sequence, sequence);
+        assert_eq!(shop.apply(&[]).mark.sequence, sequence);
     }
 }
 
@@ -194,12 +197,16 @@ fn the_sale_opens_and_closes_by_the_books_clock() {
     let mut book = SaleBook::new();
     let op =
         |hold: &str| Op::Hold { hold: hold.parse().unwrap(), buyer: "ann".parse().unwrap(), quantity: 1 };
-    assert_eq!(book.apply(&[op("h1")], START).outcomes, [Outcome::Refused(Refusal::UnknownSale)]);
-    assert_eq!(book.apply(&[op("h1")], START).counts, Counts::default());
+    assert_eq!(
+        book.apply(&[op("h1")], Mark::default(), START).unwrap().outcomes,
+        [Outcome::Refused(Refusal::UnknownSale)]
+    );
+    assert_eq!(book.apply(&[op("h1")], Mark::default(), START).unwrap().counts, Counts::default());
 
     let terms = SaleTerms { opens_at: at(1_000), closes_at: at(2_000), ..terms(5, 5) };
-    book.put_terms(&terms, 0, START).unwrap();
-    let mut ask = |hold: &str, ms| book.apply(&[op(hold)], at(ms)).outcomes.remove(0);
+    book.put_terms(&terms, Mark::default(), START).unwrap();
+    let mut ask =
+        |hold: &str, ms| book.apply(&[op(hold)], Mark::default(), at(ms)).unwrap().outcomes.remove(0);
     assert_eq!(ask("h1", 999), Outcome::Refused(Refusal::NotOpen { opens_at: at(1_000) }));
     assert!(matches!(ask("h1", 1_000), Outcome::Held { .. }));
     assert!(matches!(ask("h2", 1_999), Outcome::Held { .. }));
@@ -207,20 +214,23 @@ fn the_sale_opens_and_closes_by_the_books_clock() {
     // What was held before may still be paid.
     let (hold, order) = names("h1");
     let pay = Op::StartPayment { hold, buyer: "ann".parse().unwrap(), order };
-    assert!(matches!(book.apply(&[pay], at(3_000)).outcomes[0], Outcome::Paying { .. }));
+    assert!(matches!(
+        book.apply(&[pay], Mark::default(), at(3_000)).unwrap().outcomes[0],
+        Outcome::Paying { .. }
+    ));
 }
 
 #[test]
 fn a_known_sale_changes_its_times_only() {
     let mut shop = Shop::open(5, 1);
     let other = SaleTerms { closes_at: START, per_buyer: 4, hold_ms: 1_000, ..terms(50, 4) };
-    let put = shop.book.put_terms(&other, 0, START).unwrap();
-    assert_eq!((put.counts.available, put.sequence), (5, 2));
+    let put = shop.book.put_terms(&other, Mark::default(), START).unwrap();
+    assert_eq!((put.counts.available, put.mark.sequence), (5, 2));
     assert_eq!(shop.hold("h1", "ann", 1), Outcome::Refused(Refusal::Closed));
-    assert_eq!(shop.book.put_terms(&other, 0, START).unwrap().sequence, 2);
+    assert_eq!(shop.book.put_terms(&other, Mark::default(), START).unwrap().mark.sequence, 2);
     assert_eq!(shop.book.change(), None);
     let again = SaleTerms { closes_at: at(50), ..other };
-    shop.book.put_terms(&again, 0, START).unwrap();
+    shop.book.put_terms(&again, Mark::default(), START).unwrap();
     assert_eq!(shop.hold("h1", "ann", 1), Outcome::Held { deadline: at(10_000) });
     assert_eq!(shop.hold("h2", "ann", 1), Outcome::Refused(Refusal::BuyerLimit { per_buyer: 1 }));
 }
@@ -330,7 +340,8 @@ fn a_buyer_who_comes_back_sees_their_standing_holds_oldest_first() {
     shop.start("a", "ann");
     shop.capture("m");
     shop.cancel("q", "ann");
-    let standing = |shop: &Shop| shop.book.standing(&"ann".parse().unwrap(), shop.now);
+    let standing =
+        |shop: &Shop| shop.book.standing(&"ann".parse().unwrap(), Mark::default(), shop.now).unwrap();
     let order = |hold: &str| Some(names(hold).1);
     assert_eq!(
         standing(&shop),
@@ -349,7 +360,7 @@ fn a_buyer_who_comes_back_sees_their_standing_holds_oldest_first() {
     shop.wait(10_000);
     let left: Vec<_> = standing(&shop).into_iter().map(|standing| standing.hold.to_string()).collect();
     assert_eq!(left, ["a", "m"], "a due hold is not shown, though nobody has swept it yet");
-    assert!(shop.book.standing(&"an".parse().unwrap(), shop.now).is_empty());
+    assert!(shop.book.standing(&"an".parse().unwrap(), Mark::default(), shop.now).unwrap().is_empty());
 }
 
 #[test]
@@ -359,7 +370,10 @@ fn a_sweep_is_bounded_and_says_that_there_is_more() {
     for n in 0..total {
         shop.hold(&format!("h{n:05}"), "ann", 1);
     }
-    assert_eq!(shop.book.standing(&"ann".parse().unwrap(), shop.now).len(), MAX_STANDING);
+    assert_eq!(
+        shop.book.standing(&"ann".parse().unwrap(), Mark::default(), shop.now).unwrap().len(),
+        MAX_STANDING
+    );
     shop.wait(10_000);
     // The last of them is beyond the bound, and named: it is released all the same.
     let last =
@@ -402,38 +416,6 @@ fn a_change_that_cannot_be_right_is_refused() {
 }
 
 #[test]
-fn a_book_that_begins_again_goes_on_from_what_was_sold() {
-    let mut book = SaleBook::new();
-    let put = book.put_terms(&terms(5, 5), 3, START).unwrap();
-    assert_eq!(put.counts, Counts { available: 2, held: 0, sold: 3 });
-    let mut written = SaleBook::new();
-    written.restore(book.change().unwrap()).unwrap();
-    let again = book.put_terms(&terms(5, 5), 5, START).unwrap();
-    assert_eq!((again.counts, again.sequence), (put.counts, put.sequence), "the sale is known by now");
-    assert_eq!(book.change(), None);
-    let mut copied = SaleBook::new();
-    book.snapshot().for_each(|piece| copied.restore(piece).unwrap());
-    for mut book in [book, written, copied] {
-        let now = book.apply(&[], START);
-        assert_eq!((now.counts, now.sequence), (put.counts, put.sequence));
-        let mut shop = Shop { book, now: START };
-        assert_eq!(shop.hold("h1", "ann", 3), Outcome::Refused(Refusal::NotEnough { available: 2 }));
-        assert!(matches!(shop.hold("h1", "ann", 2), Outcome::Held { .. }));
-        shop.capture("h1");
-        shop.settle("h1");
-        assert_eq!(shop.counts(), (0, 0, 5));
-        assert_eq!(shop.hold("h2", "bob", 1), Outcome::Refused(Refusal::SoldOut));
-    }
-}
-
-#[test]
-fn more_sold_than_there_is_leaves_nothing_to_sell() {
-    let mut book = SaleBook::new();
-    let put = book.put_terms(&terms(5, 5), u32::MAX, START).unwrap();
-    assert_eq!(put.counts, Counts { available: 0, held: 0, sold: 5 });
-}
-
-#[test]
 fn every_hold_that_a_new_sale_allows_one_buyer_is_shown() {
     let most = MAX_PER_BUYER;
     assert_eq!(terms(1_000, most).validate(), Ok(()));
@@ -442,7 +424,141 @@ fn every_hold_that_a_new_sale_allows_one_buyer_is_shown() {
         shop.hold(&format!("h{number}"), "ann", 1);
     }
     assert!(matches!(shop.hold("more", "ann", 1), Outcome::Refused(Refusal::BuyerLimit { .. })));
-    assert_eq!(shop.book.standing(&"ann".parse().unwrap(), shop.now).len(), most as usize);
+    assert_eq!(
+        shop.book.standing(&"ann".parse().unwrap(), Mark::default(), shop.now).unwrap().len(),
+        most as usize
+    );
+}
+
+#[test]
+fn a_hold_that_is_over_is_forgotten_in_time_and_not_before() {
+    let mut shop = Shop::open(5, 5);
+    shop.hold("h1", "ann", 1);
+    shop.hold("h2", "ann", 1);
+    shop.start("h2", "ann");
+    shop.cancel("h1", "ann");
+    shop.cancel("h2", "ann");
+    shop.wait(KEEP_RELEASED_MS - 1);
+    assert_eq!(shop.cancel("h1", "ann"), Outcome::Released);
+    shop.wait(1);
+    assert_eq!(shop.cancel("h1", "ann"), Outcome::Refused(Refusal::UnknownHold));
+    assert_eq!(shop.book.remembered(), 1);
+    // Its order may still be paid.
+    shop.wait(KEEP_ORDERED_MS - KEEP_RELEASED_MS - 1);
+    assert_eq!(shop.capture("h2"), Outcome::Captured { retaken: true });
+    shop.wait(2 * KEEP_ORDERED_MS);
+    assert_eq!(shop.capture("h2"), Outcome::Captured { retaken: true }, "it is not over any more");
+}
+
+#[test]
+fn what_was_forgotten_is_not_remembered_again_when_the_clock_goes_back() {
+    let mut shop = Shop::open(5, 5);
+    shop.hold("h1", "ann", 1);
+    shop.cancel("h1", "ann");
+    shop.wait(KEEP_RELEASED_MS);
+    shop.apply(&[]);
+    let mut written = SaleBook::new();
+    shop.book.snapshot().for_each(|piece| written.restore(piece).unwrap());
+    shop.now.0 -= 500;
+    for book in [shop.book, written] {
+        let mut shop = Shop { book, now: shop.now };
+        assert_eq!(shop.cancel("h1", "ann"), Outcome::Refused(Refusal::UnknownHold));
+    }
+}
+
+#[test]
+fn a_sale_remembers_what_it_did_lately_however_long_it_lasts() {
+    let mut shop = Shop::open(5, 5);
+    let mut most = 0;
+    for number in 0..200_000_u32 {
+        shop.book
+            .put_terms(
+                &SaleTerms { closes_at: UnixMillis(shop.now.0 + 1_000), ..terms(5, 5) },
+                Mark::default(),
+                shop.now,
+            )
+            .unwrap();
+        let hold = format!("h{number}");
+        assert!(matches!(shop.hold(&hold, "ann", 1), Outcome::Held { .. }));
+        shop.cancel(&hold, "ann");
+        shop.wait(100);
+        most = most.max(shop.book.remembered());
+    }
+    let an_hour = KEEP_RELEASED_MS as usize / 100;
+    assert!((an_hour..=an_hour + 2).contains(&most), "{most}");
+}
+
+fn mark(epoch: u64, sequence: u64) -> Mark {
+    Mark { epoch, sequence }
+}
+
+fn record(hold: &str, buyer: &str, state: HoldState) -> HoldRecord {
+    HoldRecord {
+        hold: hold.parse().unwrap(),
+        buyer: buyer.parse().unwrap(),
+        quantity: 1,
+        made: 7,
+        state,
+        deadline: at(20_000),
+        order: None,
+        extended: false,
+        retaken: false,
+    }
+}
+
+#[test]
+fn a_book_that_is_behind_refuses_everything_until_it_is_rebuilt() {
+    let mut shop = Shop::open(3, 2);
+    shop.hold("h1", "ann", 1);
+    let seen = shop.book.mark();
+    // An old copy of it: the hold is not there.
+    let mut old = Shop::open(3, 2);
+    let behind = Behind(mark(1, 1));
+    assert_eq!(old.book.apply(&[], seen, START), Err(behind));
+    assert_eq!(old.book.standing(&"ann".parse().unwrap(), seen, START), Err(behind));
+    assert_eq!(old.book.put_terms(&terms(3, 2), seen, START), Err(PutError::Behind(behind)));
+    assert_eq!(old.book.change(), None, "nothing was done");
+    // One that knows nothing is behind too; to those who saw nothing it is only new.
+    assert_eq!(SaleBook::new().apply(&[], seen, START), Err(Behind(mark(0, 0))));
+    assert!(SaleBook::new().apply(&[], Mark::default(), START).is_ok());
+
+    assert_eq!(old.book.begin_rebuild(seen, at(1)), Rebuild::Begun { epoch: 2 });
+    assert_eq!(old.book.begin_rebuild(seen, at(TAKEOVER_MS)), Rebuild::Busy);
+    assert!(old.book.apply(&[], Mark::default(), at(2)).is_err(), "frozen for all");
+    let holds = vec![record("h1", "ann", HoldState::Held), record("h2", "bob", HoldState::Sold)];
+    let image = Image { epoch: 2, clock: at(5), terms: terms(3, 2), holds: holds.clone() };
+    assert!(old.book.rebuild(&Image { epoch: 1, ..image.clone() }, &holds, true, at(5)).is_err());
+    let mut written = SaleBook::new();
+    for (piece, last) in [(&holds[..1], false), (&holds[..1], false), (&holds[1..], true)] {
+        old.book.rebuild(&image, piece, last, at(3)).unwrap();
+        written.restore(old.book.change().unwrap()).unwrap();
+        assert_eq!(written.apply(&[], Mark::default(), at(5)).is_err(), !last);
+    }
+    same_book(&old.book, &written, at(5), "rebuilt");
+    assert_eq!(old.book.begin_rebuild(seen, at(9)), Rebuild::NotNeeded);
+    old.now = at(5);
+    assert_eq!(old.counts(), (1, 1, 1));
+    assert!(old.book.mark() > seen);
+    assert_eq!(old.hold("h1", "ann", 1), Outcome::Held { deadline: at(20_000) }, "the same hold");
+    assert_eq!(old.hold("h3", "bob", 2), Outcome::Refused(Refusal::BuyerLimit { per_buyer: 2 }));
+    assert!(old.book.apply(&[], seen, at(5)).is_ok());
+    // A change of the old epoch does not fit any more.
+    assert!(matches!(written.restore(shop.book.change().unwrap()), Err(RestoreError::Older { .. })));
+}
+
+#[test]
+fn a_rebuild_that_was_given_up_is_taken_over() {
+    let mut shop = Shop::open(3, 2);
+    let seen = mark(4, 9);
+    assert_eq!(shop.book.begin_rebuild(seen, START), Rebuild::Begun { epoch: 5 });
+    let image = |epoch| Image { epoch, clock: START, terms: terms(3, 2), holds: Vec::new() };
+    let holds = [record("h1", "ann", HoldState::Held)];
+    shop.book.rebuild(&image(5), &holds, false, START).unwrap();
+    assert_eq!(shop.book.begin_rebuild(seen, at(TAKEOVER_MS)), Rebuild::Begun { epoch: 6 });
+    assert!(shop.book.rebuild(&image(5), &holds, true, START).is_err(), "somebody else does it now");
+    shop.book.rebuild(&image(6), &[], true, START).unwrap();
+    assert_eq!(shop.counts(), (3, 0, 0));
+    assert!(shop.book.mark() > seen);
 }
 
 /// What must be true of any sale at any time, and what may follow what.
@@ -483,9 +599,17 @@ fn same_book(left: &SaleBook, right: &SaleBook, now: UnixMillis, trace: &str) {
         assert_eq!(left.hold(&hold), right.hold(&hold), "{trace}");
     }
     for buyer in random::all_buyers() {
-        assert_eq!(left.standing(&buyer, now), right.standing(&buyer, now), "{trace}");
+        assert_eq!(
+            left.standing(&buyer, Mark::default(), now),
+            right.standing(&buyer, Mark::default(), now),
+            "{trace}"
+        );
     }
-    assert_eq!(left.clone().apply(&[], now), right.clone().apply(&[], now), "{trace}");
+    assert_eq!(
+        left.clone().apply(&[], Mark::default(), now),
+        right.clone().apply(&[], Mark::default(), now),
+        "{trace}"
+    );
 }
 
 #[test]
@@ -503,14 +627,14 @@ fn no_sequence_of_steps_breaks_an_invariant() {
                     continue;
                 }
                 Step::Standing(buyer) => {
-                    assert!(book.standing(&buyer, now).len() <= 4, "{trace}");
+                    assert!(book.standing(&buyer, Mark::default(), now).unwrap().len() <= 4, "{trace}");
                     continue;
                 }
                 Step::Put(wanted) => {
                     terms.get_or_insert(wanted.clone());
-                    book.put_terms(&wanted, 0, now).unwrap()
+                    book.put_terms(&wanted, Mark::default(), now).unwrap()
                 }
-                Step::Apply(ops) => book.apply(&ops, now),
+                Step::Apply(ops) => book.apply(&ops, Mark::default(), now).unwrap(),
             };
             for Released { hold, .. } in applied.released {
                 let times: &mut u32 = expired.entry(hold).or_default();
@@ -536,10 +660,10 @@ fn no_sequence_of_steps_breaks_an_invariant() {
         // Whatever was going on, it ends: captured holds are settled, and time ends the others.
         for hold in random::all_holds() {
             if let Some(order) = book.hold(&hold).and_then(|record| record.order.clone()) {
-                book.apply(&[Op::Settle { hold, order }], now);
+                book.apply(&[Op::Settle { hold, order }], Mark::default(), now).unwrap();
             }
         }
-        let end = book.apply(&[], UnixMillis(now.0 + 1_000_000));
+        let end = book.apply(&[], Mark::default(), UnixMillis(now.0 + 1_000_000)).unwrap();
         assert_eq!((end.counts.held, end.next_deadline), (0, None), "{trace}");
         for hold in random::all_holds() {
             let state = book.hold(&hold).map(|record| record.state);

@@ -13,8 +13,10 @@ use crate::{
     live::{Lines, MAX_REQUESTS_WAITING},
     now,
     owner::Owner,
+    recorder::Recorder,
     stage::{Beginning, MAX_ORDERS_SHOWN, Stage},
     till::Till,
+    watch::Watch,
 };
 
 /// Sales that closed longer ago are not shown any more; those with unfinished orders come anyway.
@@ -34,14 +36,22 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     let (requests, requested) = mpsc::channel(MAX_REQUESTS_WAITING);
     let (post, posted) = mpsc::unbounded_channel();
     let (chores, chores_due) = mpsc::unbounded_channel();
-    let (till, clerk) =
-        Till::new(services.gate.clone(), reference.clone(), post.clone(), services.metrics.clone());
+    let recorder = Recorder::new(reference.live.clone(), services.metrics.clone());
+    let gate = Watch::new(
+        services.gate.clone(),
+        services.ledger.clone(),
+        reference.clone(),
+        recorder.clone(),
+        services.metrics.clone(),
+    );
+    let (till, clerk) = Till::new(gate.clone(), post.clone(), services.metrics.clone());
     let lines = Lines { requests, post: post.clone(), chores };
-    let live = Live::new(&record, lines, till.clone(), services.metrics.clone());
+    let live = Live::new(&record, lines, till.clone(), gate, services.metrics.clone());
+    tokio::spawn(recorder.run(services.ledger.clone()));
 
     let mut known = Vec::new();
     for sale in sales {
-        match chores::tell_gate(&services, &reference, &sale).await {
+        match live.gate().put_sale(&sale.id, &sale.terms).await {
             Ok(applied) => known.push((sale, applied)),
             Err(error) => {
                 tracing::warn!(live = %reference.live, sale = %sale.id, %error, "a sale waits for the gate");
@@ -56,10 +66,10 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     let beginning = Beginning { record, bag, sales: known, orders, totals };
     // The clock is read after the gate's answers have come: an estimate of its clock may be late, never early.
     let stage = Stage::new(beginning, services.settings.clone(), epoch, rng, now());
-    let owner = Owner::new(stage, live.clone(), reference.clone(), services.clone(), till, post);
+    let owner = Owner::new(stage, live.clone(), services.clone(), till, post);
     tokio::spawn(clerk.run());
     tokio::spawn(owner.run(requested, posted));
-    tokio::spawn(chores::run(services.clone(), live.clone(), reference, chores_due));
+    tokio::spawn(chores::run(services.clone(), live.clone(), chores_due));
     services.metrics.live_started();
     tracing::info!(live = %live.id(), "live started");
     Ok(live)

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use haul_commerce::{Applied, GateError, LedgerError, LiveRef, OrderState, Sale};
+use haul_commerce::{GateError, OrderState, Sale, book::KEEP_ORDERED_MS};
 use haul_model::SaleId;
 use tokio::sync::mpsc;
 
@@ -24,12 +24,7 @@ pub(crate) enum Chore {
 }
 
 /// Does a live's chores, one after the other, until the live is gone.
-pub(crate) async fn run(
-    services: Services,
-    live: Live,
-    reference: LiveRef,
-    mut chores: mpsc::UnboundedReceiver<Chore>,
-) {
+pub(crate) async fn run(services: Services, live: Live, mut chores: mpsc::UnboundedReceiver<Chore>) {
     let mut sales: BTreeMap<SaleId, Sale> = BTreeMap::new();
     let mut orders = false;
     loop {
@@ -42,8 +37,10 @@ pub(crate) async fn run(
             take(chore, &mut sales, &mut orders);
         }
         for sale in std::mem::take(&mut sales).into_values() {
-            match tell_gate(&services, &reference, &sale).await {
-                Ok(applied) => live.input(Input::SaleKnown { sale, applied }),
+            match tell_gate(&live, &sale).await {
+                // What it cost may have to do with orders.
+                Ok(Told::Rebuilt) => orders = true,
+                Ok(Told::Known) => {}
                 Err(error) => {
                     tracing::warn!(live = %live.id(), sale = %sale.id, %error, "a sale waits for the gate");
                     sales.insert(sale.id.clone(), sale);
@@ -51,7 +48,7 @@ pub(crate) async fn run(
             }
         }
         if orders {
-            match tidy_orders(&services, &live, &reference).await {
+            match tidy_orders(&services, &live).await {
                 Ok(()) => orders = false,
                 Err(error) => {
                     tracing::warn!(live = %live.id(), error, "orders being paid could not be looked at")
@@ -71,27 +68,38 @@ fn take(chore: Chore, sales: &mut BTreeMap<SaleId, Sale>, orders: &mut bool) {
     }
 }
 
-/// Makes a sale known to the gate. One that has lost it starts again from what the ledger has sold.
-pub(crate) async fn tell_gate(
-    services: &Services,
-    live: &LiveRef,
-    sale: &Sale,
-) -> Result<Applied, GateError> {
-    let sold = match services.ledger.sold_units(&sale.live, &sale.id).await {
-        Ok(sold) => sold,
-        Err(LedgerError::NotFound(_)) => 0,
-        Err(error) => return Err(GateError::Unavailable(error.to_string())),
-    };
-    services.gate.put_sale(live, &sale.id, &sale.terms, sold).await
+enum Told {
+    Known,
+    Rebuilt,
 }
 
-async fn tidy_orders(services: &Services, live: &Live, reference: &LiveRef) -> Result<(), String> {
+/// Makes a sale known to the gate, and rebuilds it there if the gate has lost it; then tells the stage.
+async fn tell_gate(live: &Live, sale: &Sale) -> Result<Told, GateError> {
+    match live.gate().put_sale(&sale.id, &sale.terms).await {
+        Ok(applied) => {
+            live.input(Input::SaleKnown { sale: sale.clone(), applied });
+            Ok(Told::Known)
+        }
+        Err(GateError::Stale { at }) => {
+            tracing::error!(live = %live.id(), sale = %sale.id, %at, "the gate has lost something of this sale");
+            let Some((applied, rebuilt)) = live.gate().rebuild(&sale.id).await? else {
+                return Err(GateError::Unavailable("the sale was rebuilt by another process".to_owned()));
+            };
+            live.input(Input::SaleKnown { sale: sale.clone(), applied });
+            live.input(Input::HoldsLost { sale: sale.id.clone(), holds: rebuilt.lost });
+            Ok(Told::Rebuilt)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn tidy_orders(services: &Services, live: &Live) -> Result<(), String> {
     let ledger = &services.ledger;
     let paying = ledger.orders(live.id(), &[OrderState::Paying], MAX_ORDERS).await.map_err(text)?;
     for order in paying {
         let ids = &order.order;
         // A hold that is paid stands until the ledger has said SOLD: what does not stand has been released.
-        let standing = services.gate.standing(reference, &ids.sale, &ids.buyer).await.map_err(text)?;
+        let standing = live.gate().standing(&ids.sale, &ids.buyer).await.map_err(text)?;
         if !standing.iter().any(|standing| standing.hold == ids.hold) {
             purchase::expire_order(services, live, &ids.id, now().wall).await;
         }
@@ -102,6 +110,9 @@ async fn tidy_orders(services: &Services, live: &Live, reference: &LiveRef) -> R
         let amount = order.paid.map_or(order.order.total, |paid| paid.amount);
         services.provider.refund(&order.order.payment, amount).await.map_err(text)?;
     }
+    // Nobody asks for them any more: the gate has forgotten them too.
+    let before = now().wall - Duration::from_millis(KEEP_ORDERED_MS);
+    ledger.forget_holds(live.id(), before).await.map_err(text)?;
     Ok(())
 }
 

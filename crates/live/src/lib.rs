@@ -14,11 +14,13 @@ mod lives;
 mod metrics;
 mod owner;
 mod purchase;
+mod recorder;
 mod settle;
 mod stage;
 #[cfg(test)]
 mod testing;
 mod till;
+mod watch;
 
 pub use connection::{Connection, Inbox};
 pub use live::{Live, Look};

@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     stage::{Input, MemberId},
     till::Till,
+    watch::Watch,
 };
 
 /// Requests waiting for an owner; more make their senders wait.
@@ -86,12 +87,13 @@ struct Shared {
     post: mpsc::UnboundedSender<Post>,
     chores: mpsc::UnboundedSender<Chore>,
     till: Till,
+    gate: Watch,
     metrics: Metrics,
     next_member: AtomicU64,
 }
 
 impl Live {
-    pub(crate) fn new(record: &LiveRecord, lines: Lines, till: Till, metrics: Metrics) -> Self {
+    pub(crate) fn new(record: &LiveRecord, lines: Lines, till: Till, gate: Watch, metrics: Metrics) -> Self {
         let Lines { requests, post, chores } = lines;
         Self(Arc::new(Shared {
             id: record.id.clone(),
@@ -102,6 +104,7 @@ impl Live {
             post,
             chores,
             till,
+            gate,
             metrics,
             next_member: AtomicU64::new(1),
         }))
@@ -168,6 +171,11 @@ impl Live {
     /// Asks the gate one thing, in the same queue as the buyers.
     pub(crate) async fn ask(&self, sale: &SaleId, op: Op) -> Result<Outcome, GateError> {
         self.0.till.ask(sale.clone(), op).await
+    }
+
+    /// The gate, past the queue: for what is not a buyer's question.
+    pub(crate) fn gate(&self) -> &Watch {
+        &self.0.gate
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

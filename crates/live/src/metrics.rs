@@ -20,6 +20,9 @@ pub struct Metrics {
     gate_errors: Counter,
     gate_seconds: Histogram,
     holds_expired: Counter,
+    gate_rebuilds: Counter,
+    holds_lost: Counter,
+    holds_unrecorded: Counter,
     orders: Family<OrderLabels, Counter>,
     callbacks_resumed: Counter,
 }
@@ -49,6 +52,9 @@ impl Default for Metrics {
                 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
             ]),
             holds_expired: Counter::default(),
+            gate_rebuilds: Counter::default(),
+            holds_lost: Counter::default(),
+            holds_unrecorded: Counter::default(),
             orders: Family::default(),
             callbacks_resumed: Counter::default(),
         }
@@ -84,6 +90,21 @@ impl Metrics {
             "haul_holds_expired",
             "Holds that ended by their deadline",
             self.holds_expired.clone(),
+        );
+        registry.register(
+            "haul_gate_rebuilds",
+            "Sales that the gate had lost and that were rebuilt from the ledger",
+            self.gate_rebuilds.clone(),
+        );
+        registry.register(
+            "haul_holds_lost",
+            "Holds that ended because the gate had lost them",
+            self.holds_lost.clone(),
+        );
+        registry.register(
+            "haul_holds_unrecorded",
+            "Holds that were not written down because the ledger did not answer for too long",
+            self.holds_unrecorded.clone(),
         );
         registry.register("haul_orders", "Orders by the state they came to", self.orders.clone());
         registry.register(
@@ -141,6 +162,15 @@ impl Metrics {
 
     pub(crate) fn holds_expired(&self, holds: usize) {
         self.holds_expired.inc_by(holds as u64);
+    }
+
+    pub(crate) fn gate_rebuilt(&self, lost: usize) {
+        self.gate_rebuilds.inc();
+        self.holds_lost.inc_by(lost as u64);
+    }
+
+    pub(crate) fn holds_unrecorded(&self, holds: usize) {
+        self.holds_unrecorded.inc_by(holds as u64);
     }
 
     pub(crate) fn order_moved(&self, state: OrderState) {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use haul_commerce::{GateError, LiveRef};
+use haul_commerce::GateError;
 use haul_media::{Delivery as Taken, RelayEvent, Sink, Subscription};
 use haul_model::BuyerId;
 use haul_room::{Key, Lane, Line};
@@ -34,7 +34,6 @@ struct Place {
 pub(crate) struct Owner {
     pub(crate) stage: Stage,
     pub(crate) live: Live,
-    pub(crate) reference: LiveRef,
     pub(crate) services: Services,
     pub(crate) till: Till,
     places: HashMap<MemberId, Place>,
@@ -64,7 +63,6 @@ impl Owner {
     pub(crate) fn new(
         stage: Stage,
         live: Live,
-        reference: LiveRef,
         services: Services,
         till: Till,
         post: mpsc::UnboundedSender<Post>,
@@ -73,7 +71,6 @@ impl Owner {
         Self {
             stage,
             live,
-            reference,
             services,
             till,
             places: HashMap::new(),
@@ -168,21 +165,19 @@ impl Owner {
                 }
                 Output::Find { member, buyer } => self.find(member, buyer),
                 Output::PutSale { member, id, sale } => {
-                    let (live, services, reference) =
-                        (self.live.clone(), self.services.clone(), self.reference.clone());
+                    let (live, services) = (self.live.clone(), self.services.clone());
                     tokio::spawn(async move {
-                        let answer = purchase::put_sale(&services, &live, &reference, sale).await;
+                        let answer = purchase::put_sale(&services, &live, sale).await;
                         live.input(Input::SalePut { member, id, answer });
                     });
                 }
                 Output::Checkout { member, id, viewer, sale, hold, deadline } => {
-                    let (live, services, reference) =
-                        (self.live.clone(), self.services.clone(), self.reference.clone());
+                    let (live, services) = (self.live.clone(), self.services.clone());
                     let server_time = self.stage.server_time(now());
                     tokio::spawn(async move {
                         let id_of_sale = sale.id.clone();
                         let purchase = purchase::Purchase { viewer, sale, hold, deadline, server_time };
-                        let answer = purchase::check_out(&services, &reference, purchase).await;
+                        let answer = purchase::check_out(&services, &live, purchase).await;
                         live.input(Input::CheckedOut { member, id, sale: id_of_sale, answer });
                     });
                 }
@@ -206,10 +201,10 @@ impl Owner {
     }
 
     fn find(&self, member: MemberId, buyer: BuyerId) {
-        let (live, services, reference) = (self.live.clone(), self.services.clone(), self.reference.clone());
+        let (live, services) = (self.live.clone(), self.services.clone());
         let sales = self.stage.sale_ids();
         tokio::spawn(async move {
-            let personal = purchase::find_personal(&services, &reference, &sales, &buyer).await;
+            let personal = purchase::find_personal(&services, &live, &sales, &buyer).await;
             live.input(Input::Found { member, personal });
         });
     }

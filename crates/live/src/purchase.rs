@@ -1,15 +1,15 @@
 //! The steps of a purchase that wait for stores: each idempotent, none with state of its own.
 
 use haul_commerce::{
-    Applied, GateError, LedgerError, LiveRef, NewOrder, OrderState, PaymentError, PaymentRequest, PriceError,
-    Sale, order_id, payment_id,
+    Applied, GateError, LedgerError, NewOrder, OrderState, PaymentError, PaymentRequest, PriceError, Sale,
+    order_id, payment_id,
 };
 use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_wire::{Code, Failure};
 
 use crate::{
     Live, Services,
-    chores::{self, Chore},
+    chores::Chore,
     stage::{CheckedOut, Personal, unavailable},
 };
 
@@ -21,11 +21,10 @@ const MAX_OWN_ORDERS: u32 = 20;
 pub(crate) async fn put_sale(
     services: &Services,
     live: &Live,
-    reference: &LiveRef,
     sale: Sale,
 ) -> Result<(Sale, Applied), Failure> {
-    services.ledger.put_sale(&sale).await.map_err(|error| ledger_failed(reference, &error))?;
-    match chores::tell_gate(services, reference, &sale).await {
+    services.ledger.put_sale(&sale).await.map_err(|error| ledger_failed(live, &error))?;
+    match live.gate().put_sale(&sale.id, &sale.terms).await {
         Ok(applied) => {
             tracing::info!(live = %live.id(), sale = %sale.id, stock = sale.terms.stock, "sale put");
             Ok((sale, applied))
@@ -54,28 +53,28 @@ pub(crate) struct Purchase {
 /// order and the same payment.
 pub(crate) async fn check_out(
     services: &Services,
-    live: &LiveRef,
+    live: &Live,
     purchase: Purchase,
 ) -> Result<CheckedOut, Failure> {
     let Purchase { viewer, sale, hold, deadline, server_time } = purchase;
-    let standing = services
-        .gate
-        .standing(live, &sale.id, &viewer.id)
+    let standing = live
+        .gate()
+        .standing(&sale.id, &viewer.id)
         .await
         .map_err(|error| gate_failed(live, &error))?
         .into_iter()
         .find(|standing| standing.hold == hold)
         .ok_or_else(|| Failure::new(Code::HoldOver, "this hold is over and its units went back"))?;
     let total = sale.total(standing.quantity).map_err(|error: PriceError| {
-        tracing::error!(live = %live.live, sale = %sale.id, %error, "a sale with an impossible price");
+        tracing::error!(live = %live.id(), sale = %sale.id, %error, "a sale with an impossible price");
         Failure::new(Code::Internal, "the server could not do it")
     })?;
     let order = NewOrder {
         id: order_id(&hold),
         payment: payment_id(&hold),
         provider: services.provider.name().to_owned(),
-        merchant: live.merchant.clone(),
-        live: live.live.clone(),
+        merchant: live.merchant().clone(),
+        live: live.id().clone(),
         sale: sale.id.clone(),
         product: sale.product.clone(),
         hold,
@@ -86,12 +85,14 @@ pub(crate) async fn check_out(
         total,
         created_at: server_time,
     };
+    // An order is never ahead of what the gate has said: whatever a gate loses that has to do with money is noticed.
+    live.gate().written().await.map_err(|error| ledger_failed(live, &error))?;
     let order = services.ledger.start_order(&order).await.map_err(|error| ledger_failed(live, &error))?;
     if order.state != OrderState::Paying {
         return Err(Failure::new(Code::WrongState, "this order is over"));
     }
     // The hold may have ended between the look at it and the commit, when there was no order yet to be closed.
-    let still = services.gate.standing(live, &sale.id, &order.order.buyer).await;
+    let still = live.gate().standing(&sale.id, &order.order.buyer).await;
     if still.is_ok_and(|holds| !holds.iter().any(|standing| standing.hold == order.order.hold)) {
         let expired = services.ledger.move_order(&order.order.id, OrderState::Expired, server_time).await;
         expired.map_err(|error| ledger_failed(live, &error))?;
@@ -100,21 +101,21 @@ pub(crate) async fn check_out(
     let request = PaymentRequest {
         payment: order.order.payment.clone(),
         order: order.order.id.clone(),
-        live: live.live.clone(),
+        live: live.id().clone(),
         buyer: order.order.buyer.clone(),
         amount: order.order.total,
         description: format!("{} × {}", order.order.quantity, order.order.product),
         expires_at: deadline,
     };
     let session = services.provider.start(&request).await.map_err(|error: PaymentError| {
-        tracing::warn!(live = %live.live, order = %request.order, %error, "no payment could be started");
+        tracing::warn!(live = %live.id(), order = %request.order, %error, "no payment could be started");
         Failure::new(
             Code::Unavailable,
             "the payment provider cannot be reached: your units stay reserved, try again",
         )
         .retry_after(2_000)
     })?;
-    tracing::info!(live = %live.live, order = %request.order, total = %request.amount, "payment started");
+    tracing::info!(live = %live.id(), order = %request.order, total = %request.amount, "payment started");
     Ok(CheckedOut { order, pay_url: session.url, deadline })
 }
 
@@ -136,33 +137,33 @@ pub(crate) async fn expire_order(services: &Services, live: &Live, order: &Order
 /// What somebody holds and has bought here.
 pub(crate) async fn find_personal(
     services: &Services,
-    live: &LiveRef,
+    live: &Live,
     sales: &[SaleId],
     buyer: &BuyerId,
 ) -> Personal {
     let mut personal = Personal::default();
     for sale in sales {
-        match services.gate.standing(live, sale, buyer).await {
+        match live.gate().standing(sale, buyer).await {
             Ok(standing) => personal.holds.extend(standing.into_iter().map(|hold| (sale.clone(), hold))),
             Err(error) => {
-                tracing::warn!(live = %live.live, %error, "a buyer's holds could not be found");
+                tracing::warn!(live = %live.id(), %error, "a buyer's holds could not be found");
                 break;
             }
         }
     }
-    match services.ledger.orders_of_buyer(&live.live, buyer, MAX_OWN_ORDERS).await {
+    match services.ledger.orders_of_buyer(live.id(), buyer, MAX_OWN_ORDERS).await {
         Ok(orders) => personal.orders = orders,
-        Err(error) => tracing::warn!(live = %live.live, %error, "a buyer's orders could not be found"),
+        Err(error) => tracing::warn!(live = %live.id(), %error, "a buyer's orders could not be found"),
     }
     personal
 }
 
-fn gate_failed(live: &LiveRef, error: &GateError) -> Failure {
-    tracing::warn!(live = %live.live, %error, "the gate gave no answer");
-    unavailable()
+fn gate_failed(live: &Live, error: &GateError) -> Failure {
+    tracing::warn!(live = %live.id(), %error, "the gate gave no answer");
+    crate::stage::gate_failed(error)
 }
 
-fn ledger_failed(live: &LiveRef, error: &LedgerError) -> Failure {
-    tracing::warn!(live = %live.live, %error, "the ledger gave no answer");
+fn ledger_failed(live: &Live, error: &LedgerError) -> Failure {
+    tracing::warn!(live = %live.id(), %error, "the ledger gave no answer");
     unavailable()
 }

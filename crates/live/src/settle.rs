@@ -13,12 +13,12 @@ use std::{
 };
 
 use haul_commerce::{
-    Callback, CallbackState, GateError, LedgerError, LiveRef, Op, Order, OrderState, Outcome, Paid,
-    PaymentError, PaymentEvent, PaymentEventKind, Refusal,
+    Callback, CallbackState, GateError, LedgerError, Op, Order, OrderState, Outcome, Paid, PaymentError,
+    PaymentEvent, PaymentEventKind, Refusal,
 };
-use haul_model::{PaymentId, SaleId, UnixMillis};
+use haul_model::{PaymentId, UnixMillis};
 
-use crate::{Live, LiveError, Lives, chores, now, stage::Input};
+use crate::{Live, LiveError, Lives, now};
 
 /// How often callbacks that could not be carried out are tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -210,6 +210,8 @@ impl Lives {
                 if !self.capture(live, &order).await? {
                     return self.refund_due(live, &order, event, at).await;
                 }
+                // The ledger knows of the capture before it knows of the sale: a gate that loses it is noticed.
+                live.gate().written().await?;
                 match self.services().ledger.move_order(&ids.id, OrderState::Sold, at).await {
                     Ok(order) => live.order_moved(order, Some(Outcome::Sold)),
                     // The ledger's own constraint: the gate has sold more than there is. Nobody pays for nothing.
@@ -232,12 +234,9 @@ impl Lives {
         let (hold, buyer) = (ids.hold.clone(), ids.buyer.clone());
         let capture = Op::Capture { hold: hold.clone(), order: ids.id.clone() };
         let mut outcome = live.ask(&ids.sale, capture.clone()).await?;
-        if outcome == Outcome::Refused(Refusal::UnknownSale) {
-            self.tell_gate_again(live, &ids.sale).await?;
-            outcome = live.ask(&ids.sale, capture.clone()).await?;
-        }
         if outcome == Outcome::Refused(Refusal::UnknownHold) {
-            // The gate has lost the hold. The money is here: whoever is first takes what is left.
+            // The gate has forgotten the hold, so long ago did it end. The money is here: take what is left, if the sale
+            // still is.
             let again = Op::Hold { hold: hold.clone(), buyer: buyer.clone(), quantity: ids.quantity };
             if let Outcome::Held { .. } = live.ask(&ids.sale, again).await? {
                 live.ask(&ids.sale, Op::StartPayment { hold, buyer, order: ids.id.clone() }).await?;
@@ -249,17 +248,6 @@ impl Lives {
             Outcome::Late | Outcome::Refused(Refusal::UnknownHold) => Ok(false),
             other => Err(GateError::Corrupt(format!("a capture was answered {other:?}")).into()),
         }
-    }
-
-    async fn tell_gate_again(&self, live: &Live, sale: &SaleId) -> Result<(), Unfinished> {
-        let sales = self.services().ledger.sales(live.id(), now().wall).await?;
-        let Some(sale) = sales.into_iter().find(|known| known.id == *sale) else {
-            return Err(LedgerError::NotFound(format!("the sale {sale} of an order")).into());
-        };
-        let reference = LiveRef { merchant: live.merchant().clone(), live: live.id().clone() };
-        let applied = chores::tell_gate(self.services(), &reference, &sale).await?;
-        live.input(Input::SaleKnown { sale, applied });
-        Ok(())
     }
 
     async fn refund_due(

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use haul_commerce::{Gate, GateError, LiveRef, Op, Outcome};
+use haul_commerce::{GateError, Op, Outcome};
 use haul_model::SaleId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -13,6 +13,7 @@ use crate::{
     live::Post,
     metrics::Metrics,
     stage::{Input, Then},
+    watch::Watch,
 };
 
 /// Questions in one call of the gate.
@@ -45,21 +46,15 @@ enum Asker {
 /// The till's other end, to be run.
 pub(crate) struct Clerk {
     asks: mpsc::Receiver<Ask>,
-    gate: Arc<dyn Gate>,
-    live: LiveRef,
+    gate: Watch,
     owner: mpsc::UnboundedSender<Post>,
     metrics: Metrics,
 }
 
 impl Till {
-    pub(crate) fn new(
-        gate: Arc<dyn Gate>,
-        live: LiveRef,
-        owner: mpsc::UnboundedSender<Post>,
-        metrics: Metrics,
-    ) -> (Self, Clerk) {
+    pub(crate) fn new(gate: Watch, owner: mpsc::UnboundedSender<Post>, metrics: Metrics) -> (Self, Clerk) {
         let (till, asks) = mpsc::channel(MAX_WAITING);
-        (Self(till), Clerk { asks, gate, live, owner, metrics })
+        (Self(till), Clerk { asks, gate, owner, metrics })
     }
 
     /// Asks on behalf of the stage. Gives the question back where there is no room for it.
@@ -96,12 +91,8 @@ impl Clerk {
                 return;
             }
             let batch = std::mem::replace(&mut asks, Vec::with_capacity(MAX_BATCH));
-            let call = Call {
-                gate: self.gate.clone(),
-                live: self.live.clone(),
-                owner: self.owner.clone(),
-                metrics: self.metrics.clone(),
-            };
+            let call =
+                Call { gate: self.gate.clone(), owner: self.owner.clone(), metrics: self.metrics.clone() };
             tokio::spawn(async move {
                 for (sale, asks) in by_sale(batch) {
                     call.make(sale, asks).await;
@@ -125,8 +116,7 @@ fn by_sale(asks: Vec<Ask>) -> Vec<(SaleId, Vec<Ask>)> {
 }
 
 struct Call {
-    gate: Arc<dyn Gate>,
-    live: LiveRef,
+    gate: Watch,
     owner: mpsc::UnboundedSender<Post>,
     metrics: Metrics,
 }
@@ -142,7 +132,7 @@ impl Call {
             }
         }
         let started = Instant::now();
-        let mut answer = self.gate.apply(&self.live, &sale, &ops).await;
+        let mut answer = self.gate.apply(&sale, &ops).await;
         self.metrics.gate_took(started.elapsed());
         match &answer {
             Ok(applied) => {
@@ -153,7 +143,7 @@ impl Call {
             }
             Err(error) => {
                 self.metrics.gate_failed();
-                tracing::warn!(live = %self.live.live, %sale, %error, "the gate gave no answer");
+                tracing::warn!(live = %self.gate.live().live, %sale, %error, "the gate gave no answer");
             }
         }
         // Whoever waits is told here; the stage gets the rest, with its outcomes in the same order.

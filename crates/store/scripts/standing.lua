@@ -1,14 +1,21 @@
 -- A buyer's standing holds, oldest first. SaleBook::standing in haul-commerce defines what it answers.
 --
 -- KEYS  1 sale (hash)  2 holds (hash)  3 standing (sorted set), all as apply.lua writes them
--- ARGV  1 buyer  2 most holds to tell
--- Reply for each hold five: hold, quantity, code and number as apply.lua answers, order (empty for none)
-local now = math.max(clock(), tonumber(redis.call('HGET', KEYS[1], 'clock') or 0))
-local most, reply, offset = tonumber(ARGV[2]), {}, 0
+-- ARGV  1 buyer  2 most holds to tell  3, 4 epoch and sequence that the caller has seen
+-- Reply 0, then for each hold five: hold, quantity, code and number as apply.lua answers, order (empty for none)
+--       or, where the sale is behind what was seen or frozen: -1, epoch, sequence
+local sale = redis.call('HMGET', KEYS[1], 'clock', 'epoch', 'sequence', 'frozen')
+local now = math.max(clock(), tonumber(sale[1] or 0))
+local epoch, sequence = tonumber(sale[2] or 0), tonumber(sale[3] or 0)
+local seen_epoch, seen_sequence = tonumber(ARGV[3]), tonumber(ARGV[4])
+if sale[4] or epoch < seen_epoch or (epoch == seen_epoch and sequence < seen_sequence) then
+  return {-1, epoch, sequence}
+end
+local most, reply, offset = 1 + 5 * tonumber(ARGV[2]), {0}, 0
 -- A bar ends the buyer's id, and a brace comes after the bar; no id has either.
 local from, to = '[' .. ARGV[1] .. '|', '(' .. ARGV[1] .. '}'
-while #reply < 5 * most do
-  local members = redis.call('ZRANGEBYLEX', KEYS[3], from, to, 'LIMIT', offset, most)
+while #reply < most do
+  local members = redis.call('ZRANGEBYLEX', KEYS[3], from, to, 'LIMIT', offset, tonumber(ARGV[2]))
   if #members == 0 then break end
   offset = offset + #members
   for _, member in ipairs(members) do
@@ -17,7 +24,7 @@ while #reply < 5 * most do
       string.match(redis.call('HGET', KEYS[2], hold), '^(%u)|(%d+)|(%d+)|%d+|(%d)|[^|]+|(.*)$')
     deadline = tonumber(deadline)
     local captured = state == 'C'
-    if (captured or deadline > now) and #reply < 5 * most then
+    if (captured or deadline > now) and #reply < most then
       local n = #reply
       reply[n + 1], reply[n + 2], reply[n + 5] = hold, tonumber(quantity), order
       if captured then

@@ -17,14 +17,15 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, BoxFuture, Gate, GateError, LiveRef, Op, SaleBook, SaleTerms, Standing, TermsError,
+    Applied, BoxFuture, Gate, GateError, Image, LiveRef, Mark, Op, Rebuild, SaleBook, SaleTerms, Standing,
+    book::{Behind, HoldRecord, PutError},
 };
 use haul_model::{BuyerId, SaleId, UnixMillis};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    OpenError, check_size,
-    journal::{Books, CommitError, Group, Journal},
+    OpenError, REBUILD_PIECE, check_size,
+    journal::{self, Books, CommitError, Group, Journal},
 };
 
 /// Tells the time.
@@ -71,9 +72,19 @@ struct Call {
 }
 
 enum Ask {
-    Put(SaleTerms, u32, Answer<Applied>),
-    Apply(Vec<Op>, Answer<Applied>),
-    Standing(BuyerId, Answer<Vec<Standing>>),
+    Put(SaleTerms, Mark, Answer<Applied>),
+    Apply(Vec<Op>, Mark, Answer<Applied>),
+    Standing(BuyerId, Mark, Answer<Vec<Standing>>),
+    BeginRebuild(Mark, Answer<Rebuild>),
+    Rebuild(Box<Piece>, Answer<Applied>),
+}
+
+/// A part of a rebuild.
+struct Piece {
+    /// Without its holds.
+    image: Image,
+    holds: Vec<HoldRecord>,
+    last: bool,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, GateError>>;
@@ -81,8 +92,11 @@ type Answer<T> = oneshot::Sender<Result<T, GateError>>;
 impl Ask {
     fn refuse(self, error: GateError) {
         match self {
-            Ask::Put(_, _, answer) | Ask::Apply(_, answer) => send(answer, Err(error)),
-            Ask::Standing(_, answer) => send(answer, Err(error)),
+            Ask::Put(_, _, answer) | Ask::Apply(_, _, answer) | Ask::Rebuild(_, answer) => {
+                send(answer, Err(error));
+            }
+            Ask::Standing(_, _, answer) => send(answer, Err(error)),
+            Ask::BeginRebuild(_, answer) => send(answer, Err(error)),
         }
     }
 }
@@ -90,14 +104,16 @@ impl Ask {
 /// An answer that waits for its group to be durable.
 enum Pending {
     Applied(Answer<Applied>, Result<Applied, GateError>),
-    Standing(Answer<Vec<Standing>>, Vec<Standing>),
+    Standing(Answer<Vec<Standing>>, Result<Vec<Standing>, GateError>),
+    BeginRebuild(Answer<Rebuild>, Rebuild),
 }
 
 impl Pending {
     fn give(self) {
         match self {
             Pending::Applied(answer, result) => send(answer, result),
-            Pending::Standing(answer, holds) => send(answer, Ok(holds)),
+            Pending::Standing(answer, holds) => send(answer, holds),
+            Pending::BeginRebuild(answer, rebuild) => send(answer, Ok(rebuild)),
         }
     }
 
@@ -105,6 +121,7 @@ impl Pending {
         match self {
             Pending::Applied(answer, _) => send(answer, Err(error)),
             Pending::Standing(answer, _) => send(answer, Err(error)),
+            Pending::BeginRebuild(answer, _) => send(answer, Err(error)),
         }
     }
 }
@@ -127,7 +144,8 @@ impl EmbeddedGate {
         // Otherwise the directory, if it is new, could be gone after a power failure with all that is in it.
         File::open(dir.join("..")).and_then(|parent| parent.sync_all()).map_err(failed)?;
         let lock = lock(dir)?;
-        let (journal, books, torn_bytes) = Journal::open(dir)?;
+        let (journal, mut books, torn_bytes) = Journal::open(dir)?;
+        journal::forget_old_sales(&mut books, clock());
         if torn_bytes > 0 {
             tracing::warn!(torn_bytes, "cut off the end of the journal, which was never acknowledged");
         }
@@ -176,9 +194,9 @@ impl Gate for EmbeddedGate {
         live: &'a LiveRef,
         sale: &'a SaleId,
         terms: &'a SaleTerms,
-        sold: u32,
+        seen: Mark,
     ) -> BoxFuture<'a, Result<Applied, GateError>> {
-        Box::pin(self.call(live, sale, move |answer| Ask::Put(terms.clone(), sold, answer)))
+        Box::pin(self.call(live, sale, move |answer| Ask::Put(terms.clone(), seen, answer)))
     }
 
     fn apply<'a>(
@@ -186,10 +204,11 @@ impl Gate for EmbeddedGate {
         live: &'a LiveRef,
         sale: &'a SaleId,
         ops: &'a [Op],
+        seen: Mark,
     ) -> BoxFuture<'a, Result<Applied, GateError>> {
         Box::pin(async move {
             check_size(ops)?;
-            self.call(live, sale, |answer| Ask::Apply(ops.to_vec(), answer)).await
+            self.call(live, sale, |answer| Ask::Apply(ops.to_vec(), seen, answer)).await
         })
     }
 
@@ -198,8 +217,43 @@ impl Gate for EmbeddedGate {
         live: &'a LiveRef,
         sale: &'a SaleId,
         buyer: &'a BuyerId,
+        seen: Mark,
     ) -> BoxFuture<'a, Result<Vec<Standing>, GateError>> {
-        Box::pin(self.call(live, sale, |answer| Ask::Standing(buyer.clone(), answer)))
+        Box::pin(self.call(live, sale, move |answer| Ask::Standing(buyer.clone(), seen, answer)))
+    }
+
+    fn begin_rebuild<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        seen: Mark,
+    ) -> BoxFuture<'a, Result<Rebuild, GateError>> {
+        Box::pin(self.call(live, sale, move |answer| Ask::BeginRebuild(seen, answer)))
+    }
+
+    fn rebuild<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        image: &'a Image,
+    ) -> BoxFuture<'a, Result<Applied, GateError>> {
+        Box::pin(async move {
+            image.check()?;
+            let (first, rest) = image.holds.split_at(image.holds.len().min(REBUILD_PIECE));
+            let piece = |holds: &[HoldRecord], last| {
+                let image = Image { holds: Vec::new(), terms: image.terms.clone(), ..*image };
+                Box::new(Piece { image, holds: holds.to_vec(), last })
+            };
+            let (mut holds, mut rest) = (first, rest);
+            loop {
+                let piece = piece(holds, rest.is_empty());
+                let applied = self.call(live, sale, |answer| Ask::Rebuild(piece, answer)).await?;
+                if rest.is_empty() {
+                    return Ok(applied);
+                }
+                (holds, rest) = rest.split_at(rest.len().min(REBUILD_PIECE));
+            }
+        })
     }
 
     fn now(&self) -> BoxFuture<'_, Result<UnixMillis, GateError>> {
@@ -278,8 +332,9 @@ impl Owner {
         let error = match committed {
             Ok(()) => {
                 pending.into_iter().for_each(Pending::give);
+                let now = (self.clock)();
                 if let State::Open { journal, books } = &mut self.state
-                    && let Err(error) = journal.compact_if_grown(books)
+                    && let Err(error) = journal.compact_if_grown(books, now)
                 {
                     self.fail(format!("compacting the journal: {error}"));
                 }
@@ -330,27 +385,37 @@ fn gather(
     while let Some(Call { live, sale, ask }) = next {
         let key = (live, sale);
         pending.push(match ask {
-            Ask::Put(terms, sold, answer) => {
-                Pending::Applied(answer, put(&key, &terms, sold, books, clock()))
+            Ask::Put(terms, seen, answer) => {
+                Pending::Applied(answer, put(&key, &terms, seen, books, clock()))
             }
-            Ask::Apply(ops, answer) => {
+            Ask::Apply(ops, seen, answer) => {
                 let applied = match books.get_mut(&key) {
-                    Some(book) => book.apply(&ops, clock()),
+                    Some(book) => book.apply(&ops, seen, clock()),
                     // Asking for a sale that isn't there must not make it.
-                    None => SaleBook::new().apply(&ops, clock()),
+                    None => SaleBook::new().apply(&ops, seen, clock()),
                 };
-                Pending::Applied(answer, Ok(applied))
+                Pending::Applied(answer, applied.map_err(stale))
             }
-            Ask::Standing(buyer, answer) => {
-                let holds = books.get(&key).map(|book| book.standing(&buyer, clock()));
-                Pending::Standing(answer, holds.unwrap_or_default())
+            Ask::Standing(buyer, seen, answer) => {
+                let holds = match books.get(&key) {
+                    Some(book) => book.standing(&buyer, seen, clock()),
+                    None => SaleBook::new().standing(&buyer, seen, clock()),
+                };
+                Pending::Standing(answer, holds.map_err(stale))
             }
+            Ask::BeginRebuild(seen, answer) => {
+                let book = books.entry(key.clone()).or_default();
+                Pending::BeginRebuild(answer, book.begin_rebuild(seen, clock()))
+            }
+            Ask::Rebuild(piece, answer) => Pending::Applied(answer, rebuild(&key, &piece, books, clock())),
         });
         if let Some(Pending::Applied(_, Ok(applied))) = pending.last() {
             latest.fetch_max(applied.now.0, Ordering::Relaxed);
-            if let Some(change) = books.get(&key).and_then(SaleBook::change) {
-                group.push(&key.0, &key.1, change);
-            }
+        }
+        if let Some(Pending::Applied(_, Ok(_)) | Pending::BeginRebuild(..)) = pending.last()
+            && let Some(change) = books.get(&key).and_then(SaleBook::change)
+        {
+            group.push(&key.0, &key.1, change);
         }
         next = if group.is_full() || pending.len() >= MAX_QUEUE { None } else { queue.try_recv().ok() };
     }
@@ -360,12 +425,38 @@ fn gather(
 fn put(
     key: &(LiveRef, SaleId),
     terms: &SaleTerms,
-    sold: u32,
+    seen: Mark,
     books: &mut Books,
     now: UnixMillis,
 ) -> Result<Applied, GateError> {
-    let defect =
-        |error: TermsError| GateError::Corrupt(format!("the sale's terms were not validated: {error}"));
-    terms.check_bounds().map_err(defect)?;
-    books.entry(key.clone()).or_default().put_terms(terms, sold, now).map_err(defect)
+    match books.get_mut(key) {
+        Some(book) => book.put_terms(terms, seen, now).map_err(not_put),
+        None => {
+            let mut book = SaleBook::new();
+            let applied = book.put_terms(terms, seen, now).map_err(not_put)?;
+            books.insert(key.clone(), book);
+            Ok(applied)
+        }
+    }
+}
+
+fn rebuild(
+    key: &(LiveRef, SaleId),
+    piece: &Piece,
+    books: &mut Books,
+    now: UnixMillis,
+) -> Result<Applied, GateError> {
+    let Some(book) = books.get_mut(key) else { return Err(GateError::Stale { at: Mark::default() }) };
+    book.rebuild(&piece.image, &piece.holds, piece.last, now).map_err(not_put)
+}
+
+fn stale(Behind(at): Behind) -> GateError {
+    GateError::Stale { at }
+}
+
+fn not_put(error: PutError) -> GateError {
+    match error {
+        PutError::Behind(behind) => stale(behind),
+        PutError::Terms(error) => GateError::Corrupt(format!("the sale's terms were not validated: {error}")),
+    }
 }

@@ -18,10 +18,10 @@ use std::{
 };
 
 use haul_commerce::{LiveRef, SaleBook, book::Change};
-use haul_model::{LiveId, MerchantId, SaleId};
+use haul_model::{LiveId, MerchantId, SaleId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::OpenError;
+use crate::{KEEP_SALE_MS, OpenError};
 
 /// All sales of a gate.
 pub(crate) type Books = HashMap<(LiveRef, SaleId), SaleBook>;
@@ -141,10 +141,11 @@ impl Journal {
 
     /// Rewrites the journal as a snapshot of `books` when it has grown enough. Where the snapshot can't be written, the
     /// journal goes on growing; an error means that it must be opened again.
-    pub(crate) fn compact_if_grown(&mut self, books: &Books) -> io::Result<()> {
+    pub(crate) fn compact_if_grown(&mut self, books: &mut Books, now: UnixMillis) -> io::Result<()> {
         if self.length < self.compact_at {
             return Ok(());
         }
+        forget_old_sales(books, now);
         match write_snapshot(&self.dir, books) {
             Ok((file, length)) => {
                 put_in_place(&self.dir)?;
@@ -155,6 +156,11 @@ impl Journal {
         self.compact_at = compact_at(self.length);
         Ok(())
     }
+}
+
+/// Forgets sales that are long over.
+pub(crate) fn forget_old_sales(books: &mut Books, now: UnixMillis) {
+    books.retain(|_, book| !book.is_over_since(KEEP_SALE_MS, now));
 }
 
 fn compact_at(length: u64) -> u64 {
@@ -245,8 +251,7 @@ fn whole_group(bytes: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use haul_commerce::SaleTerms;
-    use haul_model::UnixMillis;
+    use haul_commerce::{Mark, SaleTerms};
 
     use super::*;
 
@@ -283,7 +288,7 @@ mod tests {
         };
         let (live, sale) = key();
         let book = books.entry(key()).or_default();
-        book.put_terms(&terms, 0, UnixMillis(5)).unwrap();
+        book.put_terms(&terms, Mark::default(), UnixMillis(5)).unwrap();
         let mut group = Group::default();
         group.push(&live, &sale, book.change().unwrap());
         group
@@ -297,18 +302,18 @@ mod tests {
             journal.commit(&put(&mut books, closes_at)).unwrap();
         }
         let grown = journal.length;
-        journal.compact_if_grown(&books).unwrap();
+        journal.compact_if_grown(&mut books, UnixMillis(9)).unwrap();
         assert_eq!(journal.length, grown, "far too small to be worth it");
         journal.compact_at = grown;
-        journal.compact_if_grown(&books).unwrap();
+        journal.compact_if_grown(&mut books, UnixMillis(9)).unwrap();
         assert!(journal.length < grown / 10);
         assert_eq!(journal.compact_at, COMPACT_BYTES);
         journal.commit(&put(&mut books, 1_000)).unwrap();
         assert_eq!(journal.length, fs::metadata(dir.0.join("journal")).unwrap().len());
         drop(journal);
         let (_, again, torn_bytes) = Journal::open(&dir.0).unwrap();
-        let sequence = |books: &Books| books[&key()].clone().apply(&[], UnixMillis(9)).sequence;
-        assert_eq!((sequence(&again), torn_bytes), (sequence(&books), 0));
+        let mark = |books: &Books| books[&key()].mark();
+        assert_eq!((mark(&again), torn_bytes), (mark(&books), 0));
     }
 
     #[test]

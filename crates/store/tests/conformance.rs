@@ -6,11 +6,17 @@
 mod random;
 mod support;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures_util::future::join_all;
-use haul_commerce::{Applied, Gate, GateError, LiveRef, Op, Outcome, Refusal, SaleTerms};
-use haul_model::{BuyerId, HoldId, SaleId, UnixMillis};
+use haul_commerce::{
+    Applied, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, Recorded, Refusal, Sale, SaleTerms,
+    book::HoldRecord, rebuild::rebuild,
+};
+use haul_model::{BuyerId, HoldId, Money, SaleId, UnixMillis};
 use haul_store::{EmbeddedGate, MAX_OPS};
 use random::{START, Shopping, Step};
 use support::{TempDir, TestClock, TestRedis, unique, unique_live};
@@ -32,7 +38,30 @@ async fn compare(redis: &TestRedis, seed: u64, steps: u32) {
     let there = redis.gate_with_clock(&clock_key).await;
     let mut here = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
     let mut shopping = Shopping::new(seed);
+    // What the ledger would have: every hold as it was last told.
+    let (mut seen, mut told, mut terms_put) = (Mark::default(), HashMap::new(), None);
     for number in 0..steps {
+        if number % 90 == 89
+            && let Some(terms) = &terms_put
+        {
+            // Something was seen that neither gate has: both are rebuilt.
+            let lost = Mark { sequence: seen.sequence + 3, ..seen };
+            let trace = format!("seed {seed}, rebuilt before step {number}");
+            let ask = here.apply(&live, &sale, &[], lost).await;
+            assert!(matches!(ask, Err(GateError::Stale { .. })), "{trace}: {ask:?}");
+            assert_eq!(there.apply(&live, &sale, &[], lost).await, ask, "{trace}");
+            let begun = here.begin_rebuild(&live, &sale, lost).await;
+            let Ok(Rebuild::Begun { epoch }) = begun else { panic!("{trace}: {begun:?}") };
+            assert_eq!(there.begin_rebuild(&live, &sale, lost).await, begun, "{trace}");
+            assert_eq!(there.begin_rebuild(&live, &sale, lost).await, Ok(Rebuild::Busy), "{trace}");
+            let image = image(epoch, terms, &told, clock.read()());
+            let rebuilt = here.rebuild(&live, &sale, &image).await;
+            assert_eq!(there.rebuild(&live, &sale, &image).await, rebuilt, "{trace}");
+            let rebuilt = rebuilt.unwrap();
+            assert!(rebuilt.mark > lost, "{trace}");
+            seen = rebuilt.mark;
+            told.extend(image.holds.into_iter().map(|record| (record.hold.clone(), record)));
+        }
         let step = shopping.next_step();
         let trace = format!("seed {seed}, step {number}: {step:?}");
         if number % 50 == 49 {
@@ -43,27 +72,49 @@ async fn compare(redis: &TestRedis, seed: u64, steps: u32) {
         match step {
             Step::Clock(now) => set_clock(now, &mut connection).await,
             Step::Put(terms) => {
-                // Counts for a sale that is not known yet, and only there.
-                let sold = (seed % 4) as u32;
-                let expected = here.put_sale(&live, &sale, &terms, sold).await;
-                assert!(expected.is_ok(), "{trace}: {expected:?}");
-                assert_eq!(there.put_sale(&live, &sale, &terms, sold).await, expected, "{trace}");
+                let expected = here.put_sale(&live, &sale, &terms, seen).await;
+                assert_eq!(there.put_sale(&live, &sale, &terms, seen).await, expected, "{trace}");
+                seen = expected.unwrap_or_else(|error| panic!("{trace}: {error}")).mark;
+                // Of a known sale, only the times change.
+                let stock = terms_put.as_ref().map_or(terms.stock, |known: &SaleTerms| known.stock);
+                terms_put = Some(SaleTerms { stock, ..terms });
             }
             Step::Apply(ops) => {
-                let expected = here.apply(&live, &sale, &ops).await;
-                assert!(expected.is_ok(), "{trace}: {expected:?}");
-                assert_eq!(there.apply(&live, &sale, &ops).await, expected, "{trace}");
+                let expected = here.apply(&live, &sale, &ops, seen).await;
+                assert_eq!(there.apply(&live, &sale, &ops, seen).await, expected, "{trace}");
+                let applied = expected.unwrap_or_else(|error| panic!("{trace}: {error}"));
+                seen = applied.mark;
+                told.extend(applied.holds.into_iter().map(|record| (record.hold.clone(), record)));
             }
             Step::Standing(buyer) => {
-                let expected = here.standing(&live, &sale, &buyer).await;
+                let expected = here.standing(&live, &sale, &buyer, seen).await;
                 assert!(expected.is_ok(), "{trace}: {expected:?}");
-                assert_eq!(there.standing(&live, &sale, &buyer).await, expected, "{trace}");
+                assert_eq!(there.standing(&live, &sale, &buyer, seen).await, expected, "{trace}");
             }
         }
     }
-    let keys = ["", "/holds", "/buyers", "/deadlines", "/standing"]
+    let keys = ["", "/holds", "/buyers", "/deadlines", "/standing", "/over"]
         .map(|below| format!("haul:{{{}/{}}}/{sale}{below}", live.merchant, live.live));
     let _: () = redis::cmd("DEL").arg(&keys).arg(&clock_key).query_async(&mut connection).await.unwrap();
+}
+
+/// What a sale without orders is rebuilt from.
+fn image(epoch: u64, terms: &SaleTerms, told: &HashMap<HoldId, HoldRecord>, now: UnixMillis) -> Image {
+    let recorded = Recorded {
+        mark: Mark::default(),
+        clock: START,
+        sale: Sale {
+            id: sale(),
+            merchant: "main".parse().unwrap(),
+            live: "demo".parse().unwrap(),
+            product: "tea".parse().unwrap(),
+            unit_price: Money { amount_minor: 1, currency: "EUR".parse().unwrap() },
+            terms: terms.clone(),
+        },
+        holds: told.values().cloned().collect(),
+        orders: Vec::new(),
+    };
+    rebuild(recorded, epoch, now).image
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,7 +145,7 @@ async fn open_sale(gate: &dyn Gate, live: &LiveRef, stock: u32, per_buyer: u32) 
         opens_at: now,
         closes_at: UnixMillis(now.0 + 86_400_000),
     };
-    gate.put_sale(live, &sale(), &terms, 0).await.unwrap()
+    gate.put_sale(live, &sale(), &terms, Mark::default()).await.unwrap()
 }
 
 fn hold(buyer: &str, key: u32, quantity: u32) -> Op {
@@ -118,9 +169,9 @@ async fn ten_thousand_buyers_for_a_hundred_units_make_a_hundred_holds() {
         while !rest.is_empty() {
             let (batch, others) = rest.split_at(size.min(rest.len()));
             let (gate, live, batch) = (gate.clone(), live.clone(), batch.to_vec());
-            tasks.push(tokio::spawn(
-                async move { gate.apply(&live, &sale(), &batch).await.unwrap().outcomes },
-            ));
+            tasks.push(tokio::spawn(async move {
+                gate.apply(&live, &sale(), &batch, Mark::default()).await.unwrap().outcomes
+            }));
             (rest, size) = (others, size % 64 + 1);
         }
         let outcomes: Vec<Outcome> =
@@ -135,9 +186,13 @@ async fn ten_thousand_buyers_for_a_hundred_units_make_a_hundred_holds() {
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == refused).count(), 9_900, "{name}");
         // Everybody asks again: the winners are told of the same holds, and nobody else wins.
         for batch in ops.chunks(64).zip(outcomes.chunks(64)) {
-            assert_eq!(gate.apply(&live, &sale(), batch.0).await.unwrap().outcomes, batch.1, "{name}");
+            assert_eq!(
+                gate.apply(&live, &sale(), batch.0, Mark::default()).await.unwrap().outcomes,
+                batch.1,
+                "{name}"
+            );
         }
-        let counts = gate.apply(&live, &sale(), &[]).await.unwrap().counts;
+        let counts = gate.apply(&live, &sale(), &[], Mark::default()).await.unwrap().counts;
         assert_eq!((counts.available, counts.held, counts.sold), (0, 100, 0), "{name}");
     }
 }
@@ -150,7 +205,9 @@ async fn one_buyer_with_twenty_sessions_gets_no_more_than_the_limit() {
         open_sale(&*gate, &live, 100, 2).await;
         let sessions = (0..20).map(|key| {
             let (gate, live) = (gate.clone(), live.clone());
-            tokio::spawn(async move { gate.apply(&live, &sale(), &[hold("ann", key, 1)]).await.unwrap() })
+            tokio::spawn(async move {
+                gate.apply(&live, &sale(), &[hold("ann", key, 1)], Mark::default()).await.unwrap()
+            })
         });
         let held: u32 = join_all(sessions.collect::<Vec<_>>())
             .await
@@ -159,7 +216,7 @@ async fn one_buyer_with_twenty_sessions_gets_no_more_than_the_limit() {
             .count() as u32;
         assert_eq!(held, 2, "{name}");
         let buyer: BuyerId = "ann".parse().unwrap();
-        assert_eq!(gate.standing(&live, &sale(), &buyer).await.unwrap().len(), 2, "{name}");
+        assert_eq!(gate.standing(&live, &sale(), &buyer, Mark::default()).await.unwrap().len(), 2, "{name}");
     }
 }
 
@@ -169,7 +226,7 @@ async fn eight_confirmations_at_once_sell_one_hold_once() {
     for (name, gate) in gates {
         let live = unique_live();
         open_sale(&*gate, &live, 5, 2).await;
-        gate.apply(&live, &sale(), &[hold("ann", 0, 2)]).await.unwrap();
+        gate.apply(&live, &sale(), &[hold("ann", 0, 2)], Mark::default()).await.unwrap();
         let (id, order) = (hold_id("ann", 0), "order_1".parse().unwrap());
         let steps = [
             Op::Capture { hold: id.clone(), order },
@@ -177,7 +234,7 @@ async fn eight_confirmations_at_once_sell_one_hold_once() {
         ];
         let confirmations = (0..8).map(|_| {
             let (gate, live, steps) = (gate.clone(), live.clone(), steps.clone());
-            tokio::spawn(async move { gate.apply(&live, &sale(), &steps).await.unwrap() })
+            tokio::spawn(async move { gate.apply(&live, &sale(), &steps, Mark::default()).await.unwrap() })
         });
         for applied in join_all(confirmations.collect::<Vec<_>>()).await {
             let applied = applied.unwrap();
@@ -206,9 +263,9 @@ async fn thousands_of_due_holds_go_back_in_bounded_sweeps() {
     let _: () = redis::cmd("SET").arg(&key).arg(START.0).query_async(&mut connection).await.unwrap();
     let ops: Vec<Op> = (0..3_000).map(|n| hold(&format!("buyer-{}", n % 700), n, 1)).collect();
     for gate in [&here as &dyn Gate, &there] {
-        gate.put_sale(&live, &sale, &terms, 0).await.unwrap();
+        gate.put_sale(&live, &sale, &terms, Mark::default()).await.unwrap();
         for batch in ops.chunks(MAX_OPS) {
-            gate.apply(&live, &sale, batch).await.unwrap();
+            gate.apply(&live, &sale, batch, Mark::default()).await.unwrap();
         }
     }
     let later = UnixMillis(START.0 + 1_000);
@@ -216,8 +273,12 @@ async fn thousands_of_due_holds_go_back_in_bounded_sweeps() {
     let _: () = redis::cmd("SET").arg(&key).arg(later.0).query_async(&mut connection).await.unwrap();
     let mut released = HashSet::new();
     for sweep in 1.. {
-        let swept = here.apply(&live, &sale, &[]).await.unwrap();
-        assert_eq!(there.apply(&live, &sale, &[]).await.as_ref(), Ok(&swept), "sweep {sweep}");
+        let swept = here.apply(&live, &sale, &[], Mark::default()).await.unwrap();
+        assert_eq!(
+            there.apply(&live, &sale, &[], Mark::default()).await.as_ref(),
+            Ok(&swept),
+            "sweep {sweep}"
+        );
         assert!(swept.released.into_iter().all(|one| released.insert(one.hold)), "released twice");
         if swept.next_deadline.is_none() {
             assert_eq!((sweep, released.len(), swept.counts.available), (3, 3_000, 5_000));
@@ -233,7 +294,7 @@ async fn a_call_that_is_too_large_and_terms_that_are_not_validated_are_refused_w
         let live = unique_live();
         let put = open_sale(&*gate, &live, 5, 5).await;
         let ops: Vec<Op> = (0..=MAX_OPS as u32).map(|key| hold("ann", key, 1)).collect();
-        let answer = gate.apply(&live, &sale(), &ops).await;
+        let answer = gate.apply(&live, &sale(), &ops, Mark::default()).await;
         assert!(matches!(answer, Err(GateError::Corrupt(_))), "{name}: {answer:?}");
         let bad = SaleTerms {
             stock: u32::MAX,
@@ -243,10 +304,10 @@ async fn a_call_that_is_too_large_and_terms_that_are_not_validated_are_refused_w
             opens_at: START,
             closes_at: START,
         };
-        let answer = gate.put_sale(&live, &"sale_2".parse().unwrap(), &bad, 0).await;
+        let answer = gate.put_sale(&live, &"sale_2".parse().unwrap(), &bad, Mark::default()).await;
         assert!(matches!(answer, Err(GateError::Corrupt(_))), "{name}: {answer:?}");
-        let now = gate.apply(&live, &sale(), &[]).await.unwrap();
-        assert_eq!((now.counts, now.sequence), (put.counts, put.sequence), "{name}");
+        let now = gate.apply(&live, &sale(), &[], Mark::default()).await.unwrap();
+        assert_eq!((now.counts, now.mark), (put.counts, put.mark), "{name}");
     }
 }
 
@@ -262,37 +323,81 @@ async fn sales_of_other_lives_and_merchants_are_other_sales() {
         };
         let (one, two) = (live("a:b", tail.clone()), live("a", format!("b:{tail}")));
         open_sale(&*gate, &one, 5, 5).await;
-        let answer = gate.apply(&two, &sale(), &[hold("ann", 0, 1)]).await.unwrap();
+        let answer = gate.apply(&two, &sale(), &[hold("ann", 0, 1)], Mark::default()).await.unwrap();
         assert_eq!(answer.outcomes, [Outcome::Refused(Refusal::UnknownSale)], "{name}");
-        let answer = gate.apply(&one, &sale(), &[hold("ann", 0, 1)]).await.unwrap();
+        let answer = gate.apply(&one, &sale(), &[hold("ann", 0, 1)], Mark::default()).await.unwrap();
         assert!(matches!(answer.outcomes[0], Outcome::Held { .. }), "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_gate_that_does_not_know_a_sale_goes_on_from_what_was_sold() {
-    let (gates, _redis, _dir) = both().await;
-    for (name, gate) in gates {
-        let (live, now) = (unique_live(), gate.now().await.unwrap());
-        let terms = SaleTerms {
-            stock: 5,
-            per_buyer: 5,
-            hold_ms: 3_600_000,
-            pay_ms: 3_600_000,
-            opens_at: now,
-            closes_at: UnixMillis(now.0 + 86_400_000),
-        };
-        let put = gate.put_sale(&live, &sale(), &terms, 3).await.unwrap();
-        assert_eq!((put.counts.available, put.counts.held, put.counts.sold), (2, 0, 3), "{name}");
-        let again = gate.put_sale(&live, &sale(), &terms, 5).await.unwrap();
-        assert_eq!((again.counts, again.sequence), (put.counts, put.sequence), "{name}");
-        let ops: Vec<_> = (0..3).map(|key| hold("ann", key, 1)).collect();
-        let applied = gate.apply(&live, &sale(), &ops).await.unwrap();
-        let held = applied.outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Held { .. })).count();
-        assert_eq!(held, 2, "{name}");
-        assert_eq!(applied.outcomes[2], Outcome::Refused(Refusal::NotEnough { available: 0 }), "{name}");
-        let other = "sale_2".parse().unwrap();
-        let put = gate.put_sale(&live, &other, &terms, u32::MAX).await.unwrap();
-        assert_eq!((put.counts.available, put.counts.held, put.counts.sold), (0, 0, 5), "{name}");
+async fn what_a_sale_did_long_ago_takes_no_room_at_either_gate() {
+    let redis = TestRedis::any();
+    let (dir, clock, key) = (TempDir::new(), TestClock::at(START), unique("haul-test-clock"));
+    let mut connection = redis.connection().await;
+    let here = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
+    let there = redis.gate_with_clock(&key).await;
+    let (live, sale) = (unique_live(), sale());
+    let terms = SaleTerms {
+        stock: 5_000,
+        per_buyer: 5_000,
+        hold_ms: 3_600_000,
+        pay_ms: 1_000,
+        opens_at: START,
+        closes_at: UnixMillis(START.0 + 30 * 86_400_000),
+    };
+    // 200,000 holds, each given up at once, 500 of them every ten minutes.
+    let cycles = 400;
+    let holds_key = format!("haul:{{{}/{}}}/{sale}/holds", live.merchant, live.live);
+    for cycle in 0..cycles {
+        let now = UnixMillis(START.0 + cycle * 600_000);
+        clock.set(now);
+        let _: () = redis::cmd("SET").arg(&key).arg(now.0).query_async(&mut connection).await.unwrap();
+        let ops: Vec<Op> = (0..500)
+            .flat_map(|n| {
+                let key = cycle as u32 * 500 + n;
+                let (id, buyer) = (hold_id("ann", key), "ann".parse().unwrap());
+                [hold("ann", key, 1), Op::Cancel { hold: id, buyer }]
+            })
+            .collect();
+        for gate in [&here as &dyn Gate, &there] {
+            if cycle == 0 {
+                gate.put_sale(&live, &sale, &terms, Mark::default()).await.unwrap();
+            }
+            let applied = gate.apply(&live, &sale, &ops, Mark::default()).await.unwrap();
+            assert_eq!(applied.counts.available, 5_000);
+        }
+        let remembered: usize =
+            redis::cmd("HLEN").arg(&holds_key).query_async(&mut connection).await.unwrap();
+        assert!(remembered <= 3_500, "an hour of it, not {remembered}");
+    }
+    let written = std::fs::metadata(dir.path().join("journal")).unwrap().len();
+    drop(here);
+    drop(EmbeddedGate::open(dir.path(), clock.read()).unwrap());
+    let rewritten = std::fs::metadata(dir.path().join("journal")).unwrap().len();
+    assert!(rewritten < written / 20, "{rewritten} of {written} bytes");
+    let _: () = redis::cmd("DEL").arg(&key).query_async(&mut connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_keys_of_a_sale_go_when_it_is_long_over() {
+    let redis = TestRedis::any();
+    let (gate, live) = (redis.gate().await, unique_live());
+    open_sale(&gate, &live, 5, 5).await;
+    let cancel = Op::Cancel { hold: hold_id("ann", 0), buyer: "ann".parse().unwrap() };
+    gate.apply(&live, &sale(), &[hold("ann", 0, 1), cancel, hold("bob", 0, 1)], Mark::default())
+        .await
+        .unwrap();
+    let mut connection = redis.connection().await;
+    let keys: Vec<String> = redis::cmd("KEYS")
+        .arg(format!("haul:{{{}/{}}}*", live.merchant, live.live))
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(keys.len(), 6, "{keys:?}");
+    for key in keys {
+        let ttl_ms: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
+        let days = ttl_ms / 86_400_000;
+        assert!((14..=15).contains(&days), "{key}: {ttl_ms} ms");
     }
 }

@@ -13,7 +13,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use haul_commerce::{Applied, Gate, GateError, LiveRef, Op, Outcome, SaleTerms};
+use haul_commerce::{
+    Applied, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, SaleTerms, book::TAKEOVER_MS,
+};
 use haul_model::{HoldId, SaleId, UnixMillis};
 use haul_store::{EmbeddedGate, OpenError, Recovery};
 use support::{TempDir, TestClock};
@@ -48,7 +50,7 @@ fn hold(number: u64) -> Op {
 }
 
 async fn apply(gate: &EmbeddedGate, ops: &[Op]) -> Result<Applied, GateError> {
-    gate.apply(&live(), &sale(), ops).await
+    gate.apply(&live(), &sale(), ops, Mark::default()).await
 }
 
 fn open(dir: &Path) -> Result<EmbeddedGate, OpenError> {
@@ -71,7 +73,7 @@ async fn several_groups() -> (Vec<u8>, Vec<(usize, Applied)>) {
     let dir = TempDir::new();
     let gate = open(dir.path()).unwrap();
     let mut acknowledged = vec![];
-    let put = gate.put_sale(&live(), &sale(), &terms(10), 0).await.unwrap();
+    let put = gate.put_sale(&live(), &sale(), &terms(10), Mark::default()).await.unwrap();
     acknowledged.push((journal(dir.path()).len(), put));
     let order = || "order_1".parse().unwrap();
     for ops in [
@@ -102,7 +104,7 @@ async fn a_journal_cut_at_any_byte_has_all_that_was_acknowledged_before() {
         let gate = open(dir.path()).unwrap();
         assert_eq!(gate.recovery(), Recovery { sales: 1, torn_bytes: (cut - length) as u64 }, "cut at {cut}");
         let state = apply(&gate, &[]).await.unwrap();
-        assert_eq!((state.counts, state.sequence), (expected.counts, expected.sequence), "cut at {cut}");
+        assert_eq!((state.counts, state.mark), (expected.counts, expected.mark), "cut at {cut}");
     }
 }
 
@@ -146,7 +148,7 @@ async fn damage_before_a_whole_group_is_an_error_and_changes_nothing() {
 async fn opening_rewrites_the_journal_and_keeps_every_hold() {
     let dir = TempDir::new();
     let gate = open(dir.path()).unwrap();
-    gate.put_sale(&live(), &sale(), &terms(2_500), 0).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(2_500), Mark::default()).await.unwrap();
     for numbers in (0..2_500).collect::<Vec<u64>>().chunks(500) {
         apply(&gate, &numbers.iter().map(|number| hold(*number)).collect::<Vec<_>>()).await.unwrap();
     }
@@ -183,7 +185,7 @@ async fn a_half_written_snapshot_is_ignored() {
 async fn the_clock_does_not_go_back_over_a_restart() {
     let (dir, clock) = (TempDir::new(), TestClock::at(START));
     let gate = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
-    gate.put_sale(&live(), &sale(), &terms(1), 0).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(1), Mark::default()).await.unwrap();
     let later = UnixMillis(START.0 + 30_000);
     clock.set(later);
     apply(&gate, &[hold(1)]).await.unwrap();
@@ -217,7 +219,7 @@ async fn what_is_not_a_journal_is_not_overwritten() {
 async fn calls_at_once_share_their_syncs() {
     let dir = TempDir::new();
     let gate = Arc::new(open(dir.path()).unwrap());
-    gate.put_sale(&live(), &sale(), &terms(4_000), 0).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(4_000), Mark::default()).await.unwrap();
     let calls = (0..4_000).map(|number| {
         let gate = gate.clone();
         tokio::spawn(async move { apply(&gate, &[hold(number)]).await.unwrap() })
@@ -245,7 +247,7 @@ fn child(test: &str, dir: &Path, shell: &str) -> Command {
 async fn child_that_holds_until_it_is_killed() {
     let Some(dir) = env::var_os("HAUL_TEST_DIR") else { return };
     let gate = open(Path::new(&dir)).unwrap();
-    gate.put_sale(&live(), &sale(), &terms(1_000_000), 0).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(1_000_000), Mark::default()).await.unwrap();
     for number in 0.. {
         apply(&gate, &[hold(number)]).await.unwrap();
         println!("\nacknowledged {number}");
@@ -282,7 +284,7 @@ async fn child_that_fills_its_disk() {
     let Some(dir) = env::var_os("HAUL_TEST_DIR") else { return };
     let clock = TestClock::at(START);
     let gate = EmbeddedGate::open(Path::new(&dir), clock.read()).unwrap();
-    gate.put_sale(&live(), &sale(), &terms(10), 0).await.unwrap();
+    gate.put_sale(&live(), &sale(), &terms(10), Mark::default()).await.unwrap();
     apply(&gate, &[hold(1)]).await.unwrap();
     let order = || "order_1".parse().unwrap();
     let start = || Op::StartPayment { hold: hold_id(1), buyer: "ann".parse().unwrap(), order: order() };
@@ -291,7 +293,7 @@ async fn child_that_fills_its_disk() {
     let (mut paying, mut sequence) = (false, 0);
     let error = loop {
         match apply(&gate, &[if paying { fail() } else { start() }]).await {
-            Ok(applied) => (paying, sequence) = (!paying, applied.sequence),
+            Ok(applied) => (paying, sequence) = (!paying, applied.mark.sequence),
             Err(error) => break error,
         }
     };
@@ -301,9 +303,9 @@ async fn child_that_fills_its_disk() {
     clock.set(UnixMillis(START.0 + 1_000));
     // A snapshot has one hold, and fits. What was refused did not happen.
     let state = apply(&gate, &[]).await.unwrap();
-    assert_eq!((state.sequence, state.counts.held), (sequence, 1));
+    assert_eq!((state.mark.sequence, state.counts.held), (sequence, 1));
     let next = apply(&gate, &[if paying { fail() } else { start() }]).await.unwrap();
-    assert_eq!(next.sequence, sequence + 1);
+    assert_eq!(next.mark.sequence, sequence + 1);
     println!("\nrecovered at {sequence}");
 }
 
@@ -317,5 +319,58 @@ async fn a_full_disk_stops_selling_and_is_recovered_from() {
     assert!(output.status.success(), "{text}");
     let sequence = text.lines().find_map(|line| line.strip_prefix("recovered at ")?.parse::<u64>().ok());
     let gate = open(dir.path()).unwrap();
-    assert_eq!(apply(&gate, &[]).await.unwrap().sequence, sequence.unwrap() + 1);
+    assert_eq!(apply(&gate, &[]).await.unwrap().mark.sequence, sequence.unwrap() + 1);
+}
+
+#[tokio::test]
+async fn an_old_journal_is_noticed_and_the_sale_is_rebuilt_for_good() {
+    let dir = TempDir::new();
+    let gate = open(dir.path()).unwrap();
+    gate.put_sale(&live(), &sale(), &terms(2_000), Mark::default()).await.unwrap();
+    let old = journal(dir.path());
+    let ops: Vec<_> = (0..1_000).map(hold).collect();
+    let told = apply(&gate, &ops).await.unwrap();
+    drop(gate);
+    fs::write(dir.path().join("journal"), old).unwrap();
+
+    let gate = open(dir.path()).unwrap();
+    let behind = Err(GateError::Stale { at: Mark { epoch: 1, sequence: 1 } });
+    assert_eq!(gate.apply(&live(), &sale(), &[], told.mark).await, behind);
+    let begun = gate.begin_rebuild(&live(), &sale(), told.mark).await;
+    assert_eq!(begun, Ok(Rebuild::Begun { epoch: 2 }));
+    // Ended half-way: it stays frozen, and is begun again.
+    drop(gate);
+    let clock = TestClock::at(START);
+    let gate = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
+    assert!(gate.apply(&live(), &sale(), &[], Mark::default()).await.is_err());
+    assert_eq!(gate.begin_rebuild(&live(), &sale(), told.mark).await, Ok(Rebuild::Busy));
+    clock.set(UnixMillis(START.0 + TAKEOVER_MS));
+    let begun = gate.begin_rebuild(&live(), &sale(), told.mark).await;
+    assert_eq!(begun, Ok(Rebuild::Begun { epoch: 3 }));
+    let image = Image { epoch: 3, clock: told.now, terms: terms(2_000), holds: told.holds.clone() };
+    let rebuilt = gate.rebuild(&live(), &sale(), &image).await.unwrap();
+    assert_eq!(rebuilt.counts, told.counts);
+    assert!(rebuilt.mark > told.mark);
+    drop(gate);
+    let gate = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
+    let again = gate.apply(&live(), &sale(), &ops, rebuilt.mark).await.unwrap();
+    assert_eq!((again.outcomes, again.counts), (told.outcomes, told.counts), "the same holds as before");
+}
+
+#[tokio::test]
+async fn a_sale_that_is_long_over_is_forgotten_once_nobody_holds_anything() {
+    let dir = TempDir::new();
+    let clock = TestClock::at(START);
+    let open = || EmbeddedGate::open(dir.path(), clock.read()).unwrap();
+    let gate = open();
+    gate.put_sale(&live(), &sale(), &terms(5), Mark::default()).await.unwrap();
+    let held = apply(&gate, &[hold(1)]).await.unwrap();
+    drop(gate);
+    clock.set(UnixMillis(START.0 + 30 * 24 * 3_600_000));
+    let gate = open();
+    assert_eq!(gate.apply(&live(), &sale(), &[], held.mark).await.unwrap().released.len(), 1);
+    drop(gate);
+    let gate = open();
+    // Whoever has seen it is not told that it is new.
+    assert!(matches!(gate.apply(&live(), &sale(), &[], held.mark).await, Err(GateError::Stale { .. })));
 }

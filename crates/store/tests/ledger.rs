@@ -5,8 +5,10 @@
 mod support;
 
 use haul_commerce::{
-    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, OrderState, Paid, PaymentEvent,
-    PaymentEventKind, Product, Sale, SaleTerms, Totals, order_id, payment_id,
+    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, Mark, NewOrder, OrderState, Paid,
+    PaymentEvent, PaymentEventKind, Product, Sale, SaleTerms, Totals,
+    book::{HoldRecord, HoldState},
+    order_id, payment_id,
 };
 use haul_model::{HoldId, LiveId, Money, SaleId, UnixMillis};
 use haul_store::{OpenError, SqlLedger};
@@ -469,10 +471,8 @@ async fn the_first_money_for_an_order_is_remembered() {
 }
 
 #[tokio::test]
-async fn what_was_sold_and_which_lives_are_unsettled_is_known() {
+async fn which_lives_are_unsettled_is_known() {
     let ledger = ledger().await;
-    let sale_1 = "sale_1".parse().unwrap();
-    assert_eq!(ledger.sold_units(&demo(), &sale_1).await, Ok(0));
     let order = ledger.start_order(&order(1, "ann", 2)).await.unwrap();
     ledger.ensure_live(&live("quiet")).await.unwrap();
     let long_after = UnixMillis(NOW.0 + 86_400_000);
@@ -484,9 +484,6 @@ async fn what_was_sold_and_which_lives_are_unsettled_is_known() {
     assert_eq!(unsettled(long_after).await, ["demo"], "its order is being paid");
     ledger.move_order(&order.order.id, OrderState::Sold, NOW).await.unwrap();
     assert_eq!(unsettled(long_after).await, [""; 0]);
-    assert_eq!(ledger.sold_units(&demo(), &sale_1).await, Ok(2));
-    let unknown = ledger.sold_units(&demo(), &"sale_none".parse().unwrap()).await;
-    assert!(matches!(unknown, Err(LedgerError::NotFound(_))), "{unknown:?}");
 }
 
 #[tokio::test]
@@ -520,4 +517,78 @@ async fn unsettled_lives_have_a_sale_to_close_or_an_order_to_finish() {
     assert_eq!(ids(90_000, 10).await, ["demo"], "money is to go back");
     ledger.move_order(&second, OrderState::Refunded, NOW).await.unwrap();
     assert!(ids(90_000, 10).await.is_empty());
+}
+
+fn record(number: u32, state: HoldState) -> HoldRecord {
+    HoldRecord {
+        hold: format!("hold_{number}").parse().unwrap(),
+        buyer: "ann".parse().unwrap(),
+        quantity: 1,
+        made: u64::from(number),
+        state,
+        deadline: UnixMillis(NOW.0 + u64::from(number)),
+        order: None,
+        extended: false,
+        retaken: false,
+    }
+}
+
+#[tokio::test]
+async fn what_the_gate_said_is_written_once_and_never_by_an_older_word() {
+    let ledger = ledger().await;
+    let sale_1: SaleId = "sale_1".parse().unwrap();
+    let mark = |sequence| Mark { epoch: 1, sequence };
+    let note = async |sequence, holds: Vec<(Mark, HoldRecord)>| {
+        let clock = UnixMillis(NOW.0 + sequence);
+        let notes = HoldNotes { live: demo(), sale: sale_1.clone(), mark: mark(sequence), clock, holds };
+        ledger.record_holds(&[notes]).await
+    };
+    assert_eq!(ledger.gate_mark(&demo(), &sale_1).await, Ok(Mark::default()));
+    // More than one statement takes.
+    let many = (0..1_200).map(|number| (mark(5), record(number, HoldState::Held))).collect();
+    note(5, many).await.unwrap();
+    note(7, vec![(mark(7), record(1, HoldState::Released)), (mark(7), record(2, HoldState::Held))])
+        .await
+        .unwrap();
+    note(6, vec![(mark(6), record(1, HoldState::Paying))]).await.unwrap();
+    assert_eq!(ledger.gate_mark(&demo(), &sale_1).await, Ok(mark(7)));
+    let recorded = ledger.recorded(&demo(), &sale_1).await.unwrap();
+    assert_eq!(
+        (recorded.mark, recorded.clock, recorded.holds.len()),
+        (mark(7), UnixMillis(NOW.0 + 7), 1_200)
+    );
+    let find =
+        |number| recorded.holds.iter().find(|known| known.hold == record(number, HoldState::Held).hold);
+    assert_eq!(find(1), Some(&record(1, HoldState::Released)), "the older word did not count");
+    assert_eq!(find(2), Some(&record(2, HoldState::Held)));
+    // A new epoch counts, whatever its sequence.
+    let rebuilt = HoldNotes {
+        live: demo(),
+        sale: sale_1.clone(),
+        mark: Mark { epoch: 2, sequence: 1 },
+        clock: NOW,
+        holds: vec![(Mark { epoch: 2, sequence: 1 }, record(2, HoldState::Released))],
+    };
+    ledger.record_holds(&[rebuilt]).await.unwrap();
+    assert_eq!(ledger.gate_mark(&demo(), &sale_1).await, Ok(Mark { epoch: 2, sequence: 1 }));
+    ledger.forget_holds(&demo(), UnixMillis(NOW.0 + 2)).await.unwrap();
+    let left = ledger.recorded(&demo(), &sale_1).await.unwrap();
+    assert_eq!(left.holds.len(), 1_199, "hold 1 is over");
+    assert_eq!(left.clock, UnixMillis(NOW.0 + 7), "the clock does not go back");
+}
+
+#[tokio::test]
+async fn what_concerns_a_sale_that_is_not_there_is_refused() {
+    let ledger = ledger().await;
+    let none: SaleId = "sale_none".parse().unwrap();
+    let notes = HoldNotes {
+        live: demo(),
+        sale: none.clone(),
+        mark: Mark { epoch: 1, sequence: 1 },
+        clock: NOW,
+        holds: Vec::new(),
+    };
+    assert!(matches!(ledger.record_holds(&[notes]).await, Err(LedgerError::NotFound(_))));
+    assert!(matches!(ledger.gate_mark(&demo(), &none).await, Err(LedgerError::NotFound(_))));
+    assert!(matches!(ledger.recorded(&demo(), &none).await, Err(LedgerError::NotFound(_))));
 }

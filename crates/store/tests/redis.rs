@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use haul_commerce::{Applied, Gate, GateError, LiveRef, Op, Outcome, Refusal, SaleTerms};
+use haul_commerce::{Applied, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, SaleTerms};
 use haul_model::{SaleId, UnixMillis};
 use haul_store::{OpenError, RedisGate, RedisOptions};
 use support::{TestRedis, free_port, unique_live};
@@ -19,29 +19,28 @@ fn hold(number: u32) -> Op {
     Op::Hold { hold: format!("hold_{number}").parse().unwrap(), buyer: "ann".parse().unwrap(), quantity: 1 }
 }
 
-async fn open_sale(gate: &RedisGate, live: &LiveRef) -> Applied {
-    put_again(gate, live, 0).await
-}
-
-/// Makes the sale of ten known to a gate that may have lost it.
-async fn put_again(gate: &RedisGate, live: &LiveRef, sold: u32) -> Applied {
-    let now = gate.now().await.unwrap();
-    let terms = SaleTerms {
+/// A sale of ten that is open for a day.
+fn terms(opens_at: UnixMillis) -> SaleTerms {
+    SaleTerms {
         stock: 10,
         per_buyer: 10,
         hold_ms: 3_600_000,
         pay_ms: 3_600_000,
-        opens_at: now,
-        closes_at: UnixMillis(now.0 + 86_400_000),
-    };
-    gate.put_sale(live, &sale(), &terms, sold).await.unwrap()
+        opens_at,
+        closes_at: UnixMillis(opens_at.0 + 86_400_000),
+    }
+}
+
+async fn open_sale(gate: &RedisGate, live: &LiveRef) -> Applied {
+    let terms = terms(gate.now().await.unwrap());
+    gate.put_sale(live, &sale(), &terms, Mark::default()).await.unwrap()
 }
 
 /// Asks until Redis answers again; a process is being waited for.
 async fn when_it_answers(gate: &RedisGate, live: &LiveRef, ops: &[Op]) -> Applied {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        match gate.apply(live, &sale(), ops).await {
+        match gate.apply(live, &sale(), ops, Mark::default()).await {
             Ok(applied) => return applied,
             Err(error) => assert!(Instant::now() < deadline, "it did not recover: {error}"),
         }
@@ -75,12 +74,12 @@ async fn a_server_that_goes_away_is_unavailable_and_recovers_by_itself() {
     let mut redis = TestRedis::own();
     let (gate, live) = (redis.gate().await, unique_live());
     open_sale(&gate, &live).await;
-    let held = gate.apply(&live, &sale(), &[hold(1)]).await.unwrap();
+    let held = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await.unwrap();
     redis.kill();
     // The first call may have been on its way when the connection broke; then nothing more is sent.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        match gate.apply(&live, &sale(), &[hold(2)]).await {
+        match gate.apply(&live, &sale(), &[hold(2)], Mark::default()).await {
             Err(GateError::Unavailable(_)) => break,
             Err(GateError::Unknown(_)) => assert!(Instant::now() < deadline),
             other => panic!("{other:?}"),
@@ -94,27 +93,55 @@ async fn a_server_that_goes_away_is_unavailable_and_recovers_by_itself() {
 }
 
 #[tokio::test]
-async fn a_server_that_has_lost_a_sale_says_so_and_sells_exactly_the_rest() {
+async fn a_server_that_has_lost_a_sale_is_rebuilt_by_one_of_two_and_goes_on_for_both() {
     let mut redis = TestRedis::forgetful();
-    let (gate, live) = (redis.gate().await, unique_live());
-    open_sale(&gate, &live).await;
+    let (one, two, live) = (redis.gate().await, redis.gate().await, unique_live());
+    let opens_at = open_sale(&one, &live).await.now;
     let order = || "order_1".parse().unwrap();
+    let mut told = Vec::new();
+    let mut seen = Mark::default();
     for number in 0..4 {
         let id = || format!("hold_{number}").parse().unwrap();
-        let capture = Op::Capture { hold: id(), order: order() };
-        let settle = Op::Settle { hold: id(), order: order() };
-        gate.apply(&live, &sale(), &[hold(number), capture, settle]).await.unwrap();
+        let mut ops = vec![hold(number)];
+        if number > 0 {
+            ops.extend([
+                Op::Capture { hold: id(), order: order() },
+                Op::Settle { hold: id(), order: order() },
+            ]);
+        }
+        let applied = one.apply(&live, &sale(), &ops, seen).await.unwrap();
+        seen = applied.mark;
+        told.extend(applied.holds);
     }
     redis.kill();
     redis.start_again();
-    let lost = when_it_answers(&gate, &live, &[hold(4)]).await;
-    assert_eq!(lost.outcomes, [Outcome::Refused(Refusal::UnknownSale)]);
-    let put = put_again(&gate, &live, 4).await;
-    assert_eq!((put.counts.available, put.counts.held, put.counts.sold), (6, 0, 4));
-    let rest = gate.apply(&live, &sale(), &(4..20).map(hold).collect::<Vec<_>>()).await.unwrap();
-    let held = rest.outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Held { .. })).count();
-    assert_eq!(held, 6);
-    assert_eq!((rest.counts.available, rest.counts.held, rest.counts.sold), (0, 6, 4));
+    let connections = (one.connection(), two.connection());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let lost = loop {
+        match one.apply(&live, &sale(), &[hold(4)], seen).await {
+            Err(GateError::Unavailable(_) | GateError::Unknown(_)) => assert!(Instant::now() < deadline),
+            answer => break answer,
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(lost, Err(GateError::Stale { at: Mark::default() }));
+    assert!(one.connection() > 0 && (one.connection(), two.connection()) >= connections);
+    let begun =
+        [one.begin_rebuild(&live, &sale(), seen).await, two.begin_rebuild(&live, &sale(), seen).await];
+    assert_eq!(begun, [Ok(Rebuild::Begun { epoch: 2 }), Ok(Rebuild::Busy)]);
+    let frozen = two.apply(&live, &sale(), &[hold(4)], Mark::default()).await;
+    assert!(matches!(frozen, Err(GateError::Stale { .. })), "whoever asks: {frozen:?}");
+    let image = Image { epoch: 2, clock: opens_at, terms: terms(opens_at), holds: told.clone() };
+    let rebuilt = one.rebuild(&live, &sale(), &image).await.unwrap();
+    assert_eq!((rebuilt.counts.available, rebuilt.counts.held, rebuilt.counts.sold), (6, 1, 3));
+    assert_eq!(one.rebuild(&live, &sale(), &image).await.unwrap().mark, rebuilt.mark, "a lost answer");
+    assert_eq!(two.begin_rebuild(&live, &sale(), seen).await, Ok(Rebuild::NotNeeded));
+
+    let ops: Vec<_> = (0..20).map(hold).collect();
+    let rest = two.apply(&live, &sale(), &ops, seen).await.unwrap();
+    assert_eq!(rest.outcomes[0], Outcome::Held { deadline: told[0].deadline }, "the hold of before");
+    assert_eq!(rest.outcomes[1..4], [Outcome::Sold, Outcome::Sold, Outcome::Sold]);
+    assert_eq!((rest.counts.available, rest.counts.held, rest.counts.sold), (0, 7, 3));
 }
 
 #[tokio::test]
@@ -127,7 +154,7 @@ async fn a_late_answer_is_unknown_and_the_same_key_gives_the_truth() {
     let mut other = redis.connection().await;
     let _: () =
         redis::cmd("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE").query_async(&mut other).await.unwrap();
-    let answer = gate.apply(&live, &sale(), &[hold(1)]).await;
+    let answer = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await;
     assert!(matches!(answer, Err(GateError::Unknown(_))), "{answer:?}");
     let _: () = redis::cmd("CLIENT").arg("UNPAUSE").query_async(&mut other).await.unwrap();
     // Whether the first was carried out or not, there is one hold.
@@ -143,7 +170,7 @@ async fn scripts_that_the_server_forgot_are_loaded_again() {
     open_sale(&gate, &live).await;
     let mut other = redis.connection().await;
     let _: () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut other).await.unwrap();
-    let applied = gate.apply(&live, &sale(), &[hold(1)]).await.unwrap();
+    let applied = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await.unwrap();
     assert!(matches!(applied.outcomes[0], Outcome::Held { .. }));
 }
 
@@ -158,15 +185,15 @@ async fn a_server_that_may_not_write_is_unavailable_and_nothing_was_done() {
             redis::cmd("CONFIG").arg("SET").arg(key).arg(value).query_async(&mut other).await.unwrap();
     };
     set("maxmemory", "1").await;
-    let answer = gate.apply(&live, &sale(), &[hold(1)]).await;
+    let answer = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await;
     assert!(matches!(answer, Err(GateError::Unavailable(_))), "{answer:?}");
     set("maxmemory", "0").await;
     set("min-replicas-to-write", "1").await;
-    let answer = gate.apply(&live, &sale(), &[hold(1)]).await;
+    let answer = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await;
     assert!(matches!(answer, Err(GateError::Unavailable(_))), "{answer:?}");
     set("min-replicas-to-write", "0").await;
-    let state = gate.apply(&live, &sale(), &[]).await.unwrap();
-    assert_eq!((state.counts, state.sequence), (put.counts, put.sequence));
+    let state = gate.apply(&live, &sale(), &[], Mark::default()).await.unwrap();
+    assert_eq!((state.counts, state.mark), (put.counts, put.mark));
 }
 
 #[tokio::test]
@@ -178,11 +205,11 @@ async fn what_somebody_else_wrote_is_corrupt_and_is_left_alone() {
     let holds = format!("haul:{{{}/{}}}/{}/holds", live.merchant, live.live, sale());
     let _: () =
         redis::cmd("HSET").arg(&holds).arg("hold_1").arg("nonsense").query_async(&mut other).await.unwrap();
-    let answer = gate.apply(&live, &sale(), &[hold(2), hold(1)]).await;
+    let answer = gate.apply(&live, &sale(), &[hold(2), hold(1)], Mark::default()).await;
     assert!(matches!(answer, Err(GateError::Corrupt(_))), "{answer:?}");
     // The batch was refused whole: hold 2 is not there either.
-    let state = gate.apply(&live, &sale(), &[]).await.unwrap();
-    assert_eq!((state.counts, state.sequence), (put.counts, put.sequence));
+    let state = gate.apply(&live, &sale(), &[], Mark::default()).await.unwrap();
+    assert_eq!((state.counts, state.mark), (put.counts, put.mark));
 }
 
 #[tokio::test]

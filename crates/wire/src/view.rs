@@ -84,6 +84,8 @@ pub enum SaleState {
     Scheduled,
     /// Units can be held, if there are any.
     Open,
+    /// Interrupted for a moment: the stock is being restored after a failure. Requests are answered `pending`.
+    Frozen,
     /// Over.
     Closed,
 }

@@ -1,6 +1,8 @@
 //! What goes into a live's state machine, and what comes out of it.
 
-use haul_commerce::{Applied, GateError, LiveRecord, Op, Order, OrderState, Outcome, Product, Sale};
+use haul_commerce::{
+    Applied, GateError, LiveRecord, Op, Order, OrderState, Outcome, Product, Sale, book::HoldRecord,
+};
 use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Line, Rate};
 use haul_wire::{Failure, Request};
@@ -83,7 +85,7 @@ pub(crate) enum Output {
     Checkout { member: MemberId, id: u64, viewer: Viewer, sale: Sale, hold: HoldId, deadline: UnixMillis },
     /// Nobody paid: close the order, then [`Input::OrderMoved`].
     ExpireOrder(OrderId),
-    /// The gate does not know this sale any more: tell it, then [`Input::SaleKnown`].
+    /// The gate does not know this sale any more, or only an older state of it: tell it, then [`Input::SaleKnown`].
     TellGate(Sale),
     /// End this member's connection: they may not be here any more.
     End(MemberId),
@@ -110,6 +112,8 @@ pub(crate) enum Input {
     SalePut { member: MemberId, id: u64, answer: Result<(Sale, Applied), Failure> },
     /// A sale of the ledger's is known to the gate now.
     SaleKnown { sale: Sale, applied: Applied },
+    /// The gate had lost these holds and they are over.
+    HoldsLost { sale: SaleId, holds: Vec<HoldRecord> },
     /// A payment can be made, or could not be started.
     CheckedOut { member: MemberId, id: u64, sale: SaleId, answer: Result<CheckedOut, Failure> },
     /// An order moved on in the ledger.

@@ -19,7 +19,7 @@ use std::{
 
 use haul_commerce::{
     Applied, GateError, LiveRecord, LiveRef, Order, OrderState, Outcome, Product, Refusal, Released, Sale,
-    order_id,
+    book::HoldRecord, order_id,
 };
 use haul_model::{BuyerId, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Limiter, Line, Rate, Room};
@@ -35,7 +35,7 @@ use self::{
     sales::{OnSale, SWEEP_RETRY},
 };
 pub(crate) use self::{
-    answers::unavailable,
+    answers::{gate_failed, unavailable},
     join::Personal,
     messages::{Beginning, CheckedOut, Delivery, Input, MemberId, Output, Then, To},
 };
@@ -148,6 +148,11 @@ impl Stage {
             Input::SaleKnown { sale, applied } => {
                 self.put_on_stage(sale, &applied, now);
             }
+            Input::HoldsLost { sale, holds } => {
+                for HoldRecord { hold, buyer, quantity, order, .. } in holds {
+                    self.released(&sale, &Released { hold, buyer, quantity, order });
+                }
+            }
             Input::CheckedOut { member, id, sale, answer } => self.checked_out(member, id, sale, answer, now),
             Input::OrderMoved { order, hold } => self.order_moved(order, hold),
             Input::Broadcasting(broadcasting) => {
@@ -202,7 +207,7 @@ impl Stage {
         let server_time = self.clock.now(now);
         let sales = self.sales.values().flat_map(|on_sale| {
             let change = on_sale.next_change(server_time).map(|at| self.clock.instant_of(at, now));
-            let sweep = on_sale.next_deadline.map(|at| {
+            let sweep = on_sale.next_deadline.filter(|_| !on_sale.frozen).map(|at| {
                 let due = self.clock.instant_of(at, now);
                 on_sale.sweep_not_before.map_or(due, |not_before| due.max(not_before))
             });
@@ -219,7 +224,8 @@ impl Stage {
         }
         let mut events = Vec::new();
         for on_sale in self.sales.values_mut() {
-            if on_sale.next_deadline.is_some_and(|at| at <= server_time)
+            if !on_sale.frozen
+                && on_sale.next_deadline.is_some_and(|at| at <= server_time)
                 && on_sale.sweep_not_before.is_none_or(|at| at <= now.instant)
             {
                 // Also the pause between two sweeps, should the gate's answer never arrive.
@@ -286,7 +292,7 @@ impl Stage {
     fn applied(&mut self, sale: &SaleId, answer: Result<Applied, GateError>, then: Vec<Then>, now: Now) {
         let applied = match answer {
             Ok(applied) => applied,
-            Err(error) => return self.gate_failed(&error, then),
+            Err(error) => return self.gate_failed(sale, &error, then, now),
         };
         self.clock.observe(applied.now, now);
         for (then, outcome) in then.into_iter().zip(&applied.outcomes) {
@@ -302,15 +308,31 @@ impl Stage {
         self.tell_stock(now);
     }
 
-    fn gate_failed(&mut self, error: &GateError, then: Vec<Then>) {
-        if let GateError::Unknown(_) = error {
-            self.outputs.push_back(Output::LookAfterOrders);
+    fn gate_failed(&mut self, sale: &SaleId, error: &GateError, then: Vec<Then>, now: Now) {
+        match error {
+            GateError::Unknown(_) => self.outputs.push_back(Output::LookAfterOrders),
+            GateError::Stale { .. } => self.freeze(sale, now),
+            GateError::Unavailable(_) | GateError::Corrupt(_) => {}
         }
         for then in then {
             if let Then::Hold { member, id, .. } | Then::Checkout { member, id, .. } = then {
-                self.fail(member, id, &answers::gate_failed(error));
+                self.fail(member, id, &gate_failed(error));
             }
         }
+    }
+
+    /// The gate has lost something of this sale: it stops until it is rebuilt, and everybody is told.
+    fn freeze(&mut self, sale: &SaleId, now: Now) {
+        let server_time = self.clock.now(now);
+        let Some(on_sale) = self.sales.get_mut(sale) else { return };
+        if on_sale.frozen {
+            return;
+        }
+        on_sale.frozen = true;
+        on_sale.state_told = on_sale.state(server_time);
+        let (sale, view) = (on_sale.sale.clone(), on_sale.view(server_time));
+        self.outputs.push_back(Output::TellGate(sale));
+        self.tell_all(&Event::SaleChanged { sale: view });
     }
 
     fn answer(&mut self, sale: &SaleId, then: Then, outcome: &Outcome, now: Now) {
@@ -400,6 +422,7 @@ impl Stage {
             .entry(sale.id.clone())
             .and_modify(|on_sale| on_sale.sale = sale.clone())
             .or_insert_with(|| OnSale::new(sale, applied));
+        on_sale.frozen = false;
         on_sale.observe(applied, now.instant);
         on_sale.state_told = on_sale.state(server_time);
         let view = on_sale.view(server_time);

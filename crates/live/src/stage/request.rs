@@ -155,7 +155,7 @@ impl Stage {
         now: Now,
     ) -> Result<(), Failure> {
         let buyer = self.shopper(member, now)?.id;
-        self.known_sale(&sale)?;
+        self.selling(&sale)?;
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(Failure::new(Code::BadRequest, format!("key: expected 1 to {MAX_KEY_BYTES} bytes")));
         }
@@ -174,7 +174,7 @@ impl Stage {
         now: Now,
     ) -> Result<(), Failure> {
         let buyer = self.shopper(member, now)?.id;
-        self.known_sale(&sale)?;
+        self.selling(&sale)?;
         let op = Op::Cancel { hold: hold.clone(), buyer };
         // A released hold's quantity says nothing any more.
         self.ask(sale, op, Then::Hold { member, id, hold, quantity: 0, cancel: true });
@@ -190,7 +190,7 @@ impl Stage {
         now: Now,
     ) -> Result<(), Failure> {
         let viewer = self.shopper(member, now)?;
-        self.known_sale(&sale)?;
+        self.selling(&sale)?;
         let op = Op::StartPayment { hold: hold.clone(), buyer: viewer.id.clone(), order: order_id(&hold) };
         self.ask(sale, op, Then::Checkout { member, id, viewer, hold });
         Ok(())
@@ -208,6 +208,15 @@ impl Stage {
 
     fn ask(&mut self, sale: SaleId, op: Op, then: Then) {
         self.outputs.push_back(Output::Ask { sale, op: Some(op), then });
+    }
+
+    /// Refuses what the gate would refuse, while a sale is being rebuilt there.
+    fn selling(&self, sale: &SaleId) -> Result<(), Failure> {
+        self.known_sale(sale)?;
+        match self.sales.get(sale) {
+            Some(on_sale) if on_sale.frozen => Err(answers::frozen()),
+            _ => Ok(()),
+        }
     }
 
     fn known_sale(&self, sale: &SaleId) -> Result<&Sale, Failure> {

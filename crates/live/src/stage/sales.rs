@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use haul_commerce::{Applied, Counts, Sale};
+use haul_commerce::{Applied, Counts, Mark, Sale};
 use haul_model::UnixMillis;
 use haul_wire::{Event, SaleState, SaleView};
 
@@ -19,7 +19,9 @@ pub(crate) struct OnSale {
     pub(crate) sale: Sale,
     pub(crate) counts: Counts,
     /// Of the newest `counts`: answers may overtake each other.
-    sequence: u64,
+    mark: Mark,
+    /// The gate has lost something of it; nothing is sold until it is rebuilt.
+    pub(crate) frozen: bool,
     /// What the room was told last.
     told: Counts,
     /// When to tell the room again, where it was not told the latest.
@@ -37,7 +39,8 @@ impl OnSale {
         Self {
             sale,
             counts: applied.counts,
-            sequence: applied.sequence,
+            mark: applied.mark,
+            frozen: false,
             told: applied.counts,
             tell_at: None,
             told_at: None,
@@ -49,10 +52,10 @@ impl OnSale {
 
     /// Takes the gate's word on the stock in, and sees whether the room must hear of it.
     pub(crate) fn observe(&mut self, applied: &Applied, now: Instant) {
-        if applied.sequence < self.sequence {
+        if applied.mark < self.mark {
             return;
         }
-        self.sequence = applied.sequence;
+        self.mark = applied.mark;
         self.counts = applied.counts;
         self.next_deadline = applied.next_deadline;
         if self.counts == self.told {
@@ -75,7 +78,9 @@ impl OnSale {
     }
 
     pub(crate) fn state(&self, server_time: UnixMillis) -> SaleState {
-        if server_time < self.sale.terms.opens_at {
+        if self.frozen && server_time < self.sale.terms.closes_at {
+            SaleState::Frozen
+        } else if server_time < self.sale.terms.opens_at {
             SaleState::Scheduled
         } else if server_time < self.sale.terms.closes_at {
             SaleState::Open

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use haul_commerce::{Counts, NewOrder, Op, Refusal, SaleTerms, hold_id, payment_id};
+use haul_commerce::{Counts, Mark, NewOrder, Op, Refusal, SaleTerms, hold_id, payment_id};
 use haul_model::{HoldId, MerchantId, Money, ProductId};
 use haul_room::Rate;
 use haul_wire::Request;
@@ -34,9 +34,10 @@ fn applied(now: Now, sequence: u64, counts: (u32, u32, u32), outcomes: Vec<Outco
     let (available, held, sold) = counts;
     Applied {
         now: now.wall,
-        sequence,
+        mark: Mark { epoch: 1, sequence },
         outcomes,
         released: Vec::new(),
+        holds: Vec::new(),
         counts: Counts { available, held, sold },
         next_deadline: None,
     }
@@ -538,4 +539,55 @@ fn a_shopper_who_asks_too_often_waits() {
     assert_eq!(error_code(&refused), "rate_limited");
     play.now = play.now.after(SHOPPING.every);
     assert!(matches!(&play.ask(1, hold("more"))[..], [Output::Ask { .. }]));
+}
+
+#[test]
+fn a_sale_that_the_gate_has_lost_is_frozen_until_it_is_rebuilt() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    play.join(2, viewer("bob", Role::Viewer));
+    play.wait(Duration::from_secs(60));
+    play.outputs();
+    let asked = play.ask(1, hold("k"));
+    let [Output::Ask { sale, then, .. }] = &asked[..] else { panic!("{asked:?}") };
+    let (sale, then) = (sale.clone(), then.clone());
+    let stale = || Err(GateError::Stale { at: Mark::default() });
+    let outputs = play.input(Input::Applied { sale: sale.clone(), answer: stale(), then: vec![then] });
+    let told = lines(&outputs);
+    assert_eq!((&told[0].0, &told[0].1["sale"]["state"]), (&To::All, &json!("frozen")));
+    assert_eq!((&told[1].0, &told[1].1["code"]), (&To::Member(MemberId(1)), &json!("pending")));
+    assert!(outputs.iter().any(|output| matches!(output, Output::TellGate(_))));
+    // Meanwhile the gate is left alone, and the room is not told again.
+    let again = play.input(Input::Applied { sale: sale.clone(), answer: stale(), then: Vec::new() });
+    assert_eq!(again, []);
+    assert_eq!(error_code(&play.ask(2, hold("k"))), "pending");
+
+    let known = play.stage.sale(&sale).unwrap().clone();
+    let rebuilt =
+        Applied { mark: Mark { epoch: 2, sequence: 1 }, ..applied(play.now, 0, (9, 1, 0), Vec::new()) };
+    let outputs = play.input(Input::SaleKnown { sale: known, applied: rebuilt });
+    let told = &lines(&outputs)[0].1["sale"];
+    assert_eq!((&told["state"], &told["available"]), (&json!("open"), &json!(9)));
+    let lost = HoldRecord {
+        hold: "hold_9".parse().unwrap(),
+        buyer: "bob".parse().unwrap(),
+        quantity: 1,
+        made: 1,
+        state: haul_commerce::book::HoldState::Released,
+        deadline: play.now.wall,
+        order: None,
+        extended: false,
+        retaken: false,
+    };
+    let outputs = play.input(Input::HoldsLost { sale: sale.clone(), holds: vec![lost] });
+    let (to, told) = &lines(&outputs)[0];
+    assert_eq!((to, &told["hold"]["state"]), (&To::Buyer("bob".parse().unwrap()), &json!("released")));
+    // An answer from before it was rebuilt says nothing any more.
+    play.input(Input::Applied {
+        sale,
+        answer: Ok(applied(play.now, 900, (1, 9, 0), Vec::new())),
+        then: Vec::new(),
+    });
+    assert_eq!(play.stage.sale_views(play.now)[0].available, 9);
+    assert!(matches!(play.ask(2, hold("k2"))[..], [Output::Ask { .. }]));
 }

@@ -6,7 +6,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,6 +39,8 @@ struct Inner {
     /// Read by every call and changed when the connection is lost or found again; held for a copy, never across an
     /// await.
     state: Mutex<State>,
+    /// The number of the latest connection.
+    latest: AtomicU64,
 }
 
 enum State {
@@ -76,9 +81,15 @@ impl Link {
             config,
             connect_timeout: options.connect_timeout,
             state: Mutex::new(State::Down { why: "not connected yet".to_owned() }),
+            latest: AtomicU64::new(0),
         });
         inner.connect(0).await.map_err(|why| OpenError::Redis { address: inner.address.clone(), why })?;
         Ok(Self(inner))
+    }
+
+    /// Which connection this is, or was the last: another number is another connection.
+    pub(super) fn number(&self) -> u64 {
+        self.0.latest.load(Ordering::Acquire)
     }
 
     /// Runs a script.
@@ -170,6 +181,8 @@ impl Inner {
             .await
             .map_err(|_| format!("no answer within {} ms", self.connect_timeout.as_millis()))?
             .map_err(|error| error.to_string())?;
+        // Before anybody can use it.
+        self.latest.store(number, Ordering::Release);
         *self.state() = State::Up { connection, number };
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The gate in Redis: each call is one run of a script, atomic there.
 //!
 //! All keys of a live have one hash tag, so they live on one node: `haul:{merchant/live}/sale`, and below it `/holds`,
-//! `/buyers`, `/deadlines` and `/standing`. Ids may contain colons but no slash, so no two sales share a key. Nothing expires by
-//! key: deadlines are a sorted set that the scripts sweep by Redis' own clock.
+//! `/buyers`, `/deadlines`, `/standing` and `/over`. Ids may contain colons but no slash, so no two sales share a key. No
+//! hold expires by key: deadlines are a sorted set that the scripts sweep by Redis' own clock. Only the keys of a whole
+//! sale do, long after it closed.
 
 mod link;
 mod script;
@@ -14,19 +15,22 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, BoxFuture, Counts, Gate, GateError, LiveRef, Op, Outcome, Refusal, Released, SaleTerms,
-    Standing,
-    book::{CLOCK_MARK_MS, MAX_STANDING, MAX_SWEEP},
+    Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, Refusal,
+    Released, SaleTerms, Standing,
+    book::{
+        CLOCK_MARK_MS, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS, MAX_FORGET, MAX_STANDING,
+        MAX_SWEEP, TAKEOVER_MS,
+    },
     sale::MAX_STOCK,
 };
-use haul_model::{BuyerId, SaleId, UnixMillis};
+use haul_model::{BuyerId, HoldId, SaleId, UnixMillis};
 use redis::Value;
 
 use self::{
     link::Link,
-    script::{Reply, Script},
+    script::{Reply, Run, Script},
 };
-use crate::{OpenError, check_size};
+use crate::{KEEP_SALE_MS, OpenError, REBUILD_PIECE, check_size};
 
 /// How a [`RedisGate`] talks to its server. `Default` is right in production.
 #[derive(Debug, Clone)]
@@ -57,6 +61,8 @@ pub struct RedisGate {
     apply: Script,
     put_sale: Script,
     standing: Script,
+    begin_rebuild: Script,
+    rebuild: Script,
     now: Script,
     /// The latest time that any call decided at: [`Gate::now`] doesn't go back behind it.
     latest: AtomicU64,
@@ -76,6 +82,8 @@ impl RedisGate {
             apply: script(include_str!("../../scripts/apply.lua")),
             put_sale: script(include_str!("../../scripts/put_sale.lua")),
             standing: script(include_str!("../../scripts/standing.lua")),
+            begin_rebuild: script(include_str!("../../scripts/begin_rebuild.lua")),
+            rebuild: script(include_str!("../../scripts/rebuild.lua")),
             now: script(include_str!("../../scripts/now.lua")),
             latest: AtomicU64::new(0),
             link: Link::open(url, &options).await?,
@@ -88,13 +96,18 @@ impl RedisGate {
 
     fn read_applied(&self, value: Value, ops: usize) -> Result<Applied, GateError> {
         let mut reply = Reply::new(value)?;
-        let (now, sequence) = (reply.number()?, reply.number()?);
+        let now = reply.integer()?;
+        let mark = Mark { epoch: reply.number()?, sequence: reply.number()? };
+        if now == -1 {
+            return Err(GateError::Stale { at: mark });
+        }
+        let now = Reply::fit(now)?;
         let counts = Counts { available: reply.number()?, held: reply.number()?, sold: reply.number()? };
         let next_deadline = match reply.integer()? {
             -1 => None,
             deadline => Some(UnixMillis(Reply::fit(deadline)?)),
         };
-        // Only `apply` goes on from here.
+        // Putting a sale ends here.
         let count: usize = if reply.is_empty() { 0 } else { reply.number()? };
         let mut released = Vec::with_capacity(count.min(MAX_SWEEP));
         for _ in 0..count {
@@ -105,6 +118,13 @@ impl RedisGate {
                 order: reply.optional_id()?,
             });
         }
+        let count: usize = if reply.is_empty() { 0 } else { reply.number()? };
+        let mut holds = Vec::with_capacity(count.min(MAX_SWEEP));
+        for _ in 0..count {
+            holds.push(read_hold(reply.id()?, &reply.text()?)?);
+        }
+        // Lua has no order of its own.
+        holds.sort_by(|a, b| a.hold.cmp(&b.hold));
         let mut outcomes = Vec::with_capacity(ops);
         while !reply.is_empty() {
             outcomes.push(read_outcome(&mut reply)?);
@@ -113,8 +133,63 @@ impl RedisGate {
             return Err(GateError::Corrupt(format!("{} answers to {ops} operations", outcomes.len())));
         }
         self.seen(now);
-        Ok(Applied { now: UnixMillis(now), sequence, outcomes, released, counts, next_deadline })
+        Ok(Applied { now: UnixMillis(now), mark, outcomes, released, holds, counts, next_deadline })
     }
+}
+
+/// A hold as `apply.lua` writes it.
+fn read_hold(hold: HoldId, text: &str) -> Result<HoldRecord, GateError> {
+    let read = || {
+        let mut fields = text.split('|');
+        let mut next = || fields.next();
+        let state = match next()? {
+            "H" => HoldState::Held,
+            "P" => HoldState::Paying,
+            "C" => HoldState::Captured,
+            "S" => HoldState::Sold,
+            "R" => HoldState::Released,
+            "L" => HoldState::Late,
+            _ => return None,
+        };
+        let quantity = next()?.parse().ok()?;
+        let deadline = UnixMillis(next()?.parse().ok()?);
+        let made = next()?.parse().ok()?;
+        let flags: u8 = next()?.parse().ok()?;
+        let buyer = next()?.parse().ok()?;
+        let order = match next()? {
+            "" => None,
+            order => Some(order.parse().ok()?),
+        };
+        let (extended, retaken) = (flags & 1 != 0, flags & 2 != 0);
+        Some(HoldRecord {
+            hold: hold.clone(),
+            buyer,
+            quantity,
+            made,
+            state,
+            deadline,
+            order,
+            extended,
+            retaken,
+        })
+    };
+    read().ok_or_else(|| GateError::Corrupt(format!("the hold {hold} is written as {text:?}")))
+}
+
+/// The same the other way.
+fn write_hold(record: &HoldRecord) -> String {
+    let HoldRecord { hold: _, buyer, quantity, made, state, deadline, order, extended, retaken } = record;
+    let state = match state {
+        HoldState::Held => 'H',
+        HoldState::Paying => 'P',
+        HoldState::Captured => 'C',
+        HoldState::Sold => 'S',
+        HoldState::Released => 'R',
+        HoldState::Late => 'L',
+    };
+    let flags = u8::from(*extended) | u8::from(*retaken) << 1;
+    let order = order.as_ref().map_or("", |order| order.as_str());
+    format!("{state}|{quantity}|{}|{made}|{flags}|{buyer}|{order}", deadline.0)
 }
 
 /// The codes at the top of `apply.lua`.
@@ -168,6 +243,16 @@ impl Keys {
     fn standing(&self) -> String {
         format!("{}/standing", self.sale)
     }
+
+    fn over(&self) -> String {
+        format!("{}/over", self.sale)
+    }
+
+    /// All of them, in the order in which `apply.lua` takes them.
+    fn all(&self) -> [String; 6] {
+        let sale = self.sale.clone();
+        [sale, self.holds(), self.buyers(), self.deadlines(), self.standing(), self.over()]
+    }
 }
 
 impl Gate for RedisGate {
@@ -176,22 +261,16 @@ impl Gate for RedisGate {
         live: &'a LiveRef,
         sale: &'a SaleId,
         terms: &'a SaleTerms,
-        sold: u32,
+        seen: Mark,
     ) -> BoxFuture<'a, Result<Applied, GateError>> {
         Box::pin(async move {
-            terms.check_bounds().map_err(|error| {
-                GateError::Corrupt(format!("the sale's terms were not validated: {error}"))
-            })?;
+            check_terms(terms)?;
             let keys = Keys::new(live, sale);
-            let mut run = self.put_sale.run(&[&keys.sale, &keys.deadlines()]);
-            run.arg(CLOCK_MARK_MS)
-                .arg(terms.stock)
-                .arg(terms.per_buyer)
-                .arg(terms.hold_ms)
-                .arg(terms.pay_ms)
-                .arg(terms.opens_at.0)
-                .arg(terms.closes_at.0)
-                .arg(sold.min(terms.stock));
+            let (holds, buyers, standing) = (keys.holds(), keys.buyers(), keys.standing());
+            let keys = [&*keys.sale, &*keys.deadlines(), &*holds, &*buyers, &*standing, &*keys.over()];
+            let mut run = self.put_sale.run(&keys);
+            run.arg(CLOCK_MARK_MS).arg(seen.epoch).arg(seen.sequence).arg(KEEP_SALE_MS);
+            add_terms(&mut run, terms);
             self.read_applied(self.link.call(run).await?, 0)
         })
     }
@@ -201,14 +280,15 @@ impl Gate for RedisGate {
         live: &'a LiveRef,
         sale: &'a SaleId,
         ops: &'a [Op],
+        seen: Mark,
     ) -> BoxFuture<'a, Result<Applied, GateError>> {
         Box::pin(async move {
             check_size(ops)?;
-            let keys = Keys::new(live, sale);
-            let (holds, buyers) = (keys.holds(), keys.buyers());
-            let (deadlines, standing) = (keys.deadlines(), keys.standing());
-            let mut run = self.apply.run(&[&keys.sale, &holds, &buyers, &deadlines, &standing]);
+            let keys = Keys::new(live, sale).all();
+            let mut run = self.apply.run(&keys.each_ref().map(String::as_str));
             run.arg(MAX_SWEEP).arg(CLOCK_MARK_MS).arg(MAX_STOCK);
+            run.arg(seen.epoch).arg(seen.sequence);
+            run.arg(KEEP_RELEASED_MS).arg(KEEP_ORDERED_MS).arg(MAX_FORGET).arg(KEEP_SALE_MS);
             for op in ops {
                 let (kind, hold, buyer, quantity, order) = match op {
                     Op::Hold { hold, buyer, quantity } => ("H", hold, buyer.as_str(), *quantity, ""),
@@ -229,12 +309,17 @@ impl Gate for RedisGate {
         live: &'a LiveRef,
         sale: &'a SaleId,
         buyer: &'a BuyerId,
+        seen: Mark,
     ) -> BoxFuture<'a, Result<Vec<Standing>, GateError>> {
         Box::pin(async move {
             let keys = Keys::new(live, sale);
             let mut run = self.standing.run(&[&keys.sale, &keys.holds(), &keys.standing()]);
-            run.arg(buyer.as_str()).arg(MAX_STANDING);
+            run.arg(buyer.as_str()).arg(MAX_STANDING).arg(seen.epoch).arg(seen.sequence);
             let mut reply = Reply::new(self.link.call(run).await?)?;
+            if reply.integer()? == -1 {
+                let at = Mark { epoch: reply.number()?, sequence: reply.number()? };
+                return Err(GateError::Stale { at });
+            }
             let mut holds = Vec::new();
             while !reply.is_empty() {
                 holds.push(Standing {
@@ -248,10 +333,76 @@ impl Gate for RedisGate {
         })
     }
 
+    fn begin_rebuild<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        seen: Mark,
+    ) -> BoxFuture<'a, Result<Rebuild, GateError>> {
+        Box::pin(async move {
+            let keys = Keys::new(live, sale).all();
+            let mut run = self.begin_rebuild.run(&keys.each_ref().map(String::as_str));
+            run.arg(seen.epoch).arg(seen.sequence).arg(TAKEOVER_MS);
+            let mut reply = Reply::new(self.link.call(run).await?)?;
+            match reply.integer()? {
+                1 => Ok(Rebuild::Begun { epoch: reply.number()? }),
+                2 => Ok(Rebuild::Busy),
+                3 => Ok(Rebuild::NotNeeded),
+                other => Err(GateError::Corrupt(format!("a script answered with code {other}"))),
+            }
+        })
+    }
+
+    fn rebuild<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        sale: &'a SaleId,
+        image: &'a Image,
+    ) -> BoxFuture<'a, Result<Applied, GateError>> {
+        Box::pin(async move {
+            image.check()?;
+            check_terms(&image.terms)?;
+            let keys = Keys::new(live, sale).all();
+            let (mut piece, mut rest) = image.holds.split_at(image.holds.len().min(REBUILD_PIECE));
+            loop {
+                let mut run = self.rebuild.run(&keys.each_ref().map(String::as_str));
+                run.arg(image.epoch).arg(u8::from(rest.is_empty())).arg(image.clock.0);
+                run.arg(KEEP_RELEASED_MS).arg(KEEP_ORDERED_MS).arg(KEEP_SALE_MS);
+                add_terms(&mut run, &image.terms);
+                for record in piece {
+                    run.arg(record.hold.as_str()).arg(write_hold(record));
+                }
+                let applied = self.read_applied(self.link.call(run).await?, 0)?;
+                if rest.is_empty() {
+                    return Ok(applied);
+                }
+                (piece, rest) = rest.split_at(rest.len().min(REBUILD_PIECE));
+            }
+        })
+    }
+
     fn now(&self) -> BoxFuture<'_, Result<UnixMillis, GateError>> {
         Box::pin(async move {
             let mut reply = Reply::new(Value::Array(vec![self.link.call(self.now.run(&[])).await?]))?;
             Ok(self.seen(reply.number()?))
         })
     }
+
+    fn connection(&self) -> u64 {
+        self.link.number()
+    }
+}
+
+fn check_terms(terms: &SaleTerms) -> Result<(), GateError> {
+    let defect = |error| GateError::Corrupt(format!("the sale's terms were not validated: {error}"));
+    terms.check_bounds().map_err(defect)
+}
+
+fn add_terms(run: &mut Run<'_>, terms: &SaleTerms) {
+    run.arg(terms.stock)
+        .arg(terms.per_buyer)
+        .arg(terms.hold_ms)
+        .arg(terms.pay_ms)
+        .arg(terms.opens_at.0)
+        .arg(terms.closes_at.0);
 }

@@ -89,14 +89,18 @@ impl Reply {
 
     /// An id, or an empty text for none.
     pub(super) fn optional_id<T: FromStr>(&mut self) -> Result<Option<T>, GateError> {
-        let Some(Value::BulkString(bytes)) = self.0.next() else {
-            return Err(GateError::Corrupt("a script answered with something else than an id".to_owned()));
-        };
-        if bytes.is_empty() {
+        let text = self.text()?;
+        if text.is_empty() {
             return Ok(None);
         }
-        let id = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
-        id.map(Some).ok_or_else(|| corrupt(&String::from_utf8_lossy(&bytes)))
+        text.parse().map(Some).map_err(|_| corrupt(&text))
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, GateError> {
+        let Some(Value::BulkString(bytes)) = self.0.next() else {
+            return Err(GateError::Corrupt("a script answered with something else than text".to_owned()));
+        };
+        String::from_utf8(bytes).map_err(|error| corrupt(&error))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Lives, products, bags and sales.
 
 use haul_commerce::{LedgerError, LiveRecord, Product, Sale};
-use haul_model::{LiveId, MerchantId, ProductId, SaleId, UnixMillis};
+use haul_model::{LiveId, MerchantId, ProductId, UnixMillis};
 
 use super::{
     SqlLedger, failure,
@@ -89,17 +89,6 @@ impl SqlLedger {
         .fetch_all(&self.read)
         .await
         .map_err(failure)
-    }
-
-    pub(super) async fn sold_units(&self, live: &LiveId, sale: &SaleId) -> Result<u32, LedgerError> {
-        sqlx::query("SELECT sold FROM sales WHERE live_id = $1 AND id = $2")
-            .bind(live.as_str())
-            .bind(sale.as_str())
-            .try_map(|row| row::number(&row, "sold"))
-            .fetch_optional(&self.read)
-            .await
-            .map_err(failure)?
-            .ok_or_else(|| LedgerError::NotFound(format!("the sale {sale}")))
     }
 
     pub(super) async fn put_product(&self, product: &Product) -> Result<(), LedgerError> {

@@ -5,14 +5,15 @@
 //! Every commit is synced (`synchronous=FULL`): what was acknowledged survives a power failure.
 
 mod catalogue;
+mod holds;
 mod orders;
 mod row;
 
 use std::{fs, path::Path, time::Duration};
 
 use haul_commerce::{
-    Callback, CallbackState, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Paid, Product,
-    Sale, Totals, ledger::Answer,
+    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, Mark, NewOrder, Order, OrderState,
+    Paid, Product, Recorded, Sale, Totals, ledger::Answer,
 };
 use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis};
 use sqlx::{
@@ -160,8 +161,20 @@ impl Ledger for SqlLedger {
         Box::pin(self.put_sale(sale))
     }
 
-    fn sold_units<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, u32> {
-        Box::pin(self.sold_units(live, sale))
+    fn gate_mark<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, Mark> {
+        Box::pin(self.gate_mark(live, sale))
+    }
+
+    fn recorded<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, Recorded> {
+        Box::pin(self.recorded(live, sale))
+    }
+
+    fn record_holds<'a>(&'a self, notes: &'a [HoldNotes]) -> Answer<'a, ()> {
+        Box::pin(self.record_holds(notes))
+    }
+
+    fn forget_holds<'a>(&'a self, live: &'a LiveId, before: UnixMillis) -> Answer<'a, ()> {
+        Box::pin(self.forget_holds(live, before))
     }
 
     fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>> {
@@ -258,7 +271,7 @@ mod tests {
         for statement in [
             "INSERT INTO lives VALUES ('demo', 'main', '', TRUE, 1)",
             "INSERT INTO products VALUES ('main', 'lamp', '', '', '', 100, 'EUR')",
-            "INSERT INTO sales VALUES ('main', 'demo', 's', 'lamp', 100, 'EUR', 5, 0, 1, 1000, 1000, 1, 2)",
+            "INSERT INTO sales VALUES ('main', 'demo', 's', 'lamp', 100, 'EUR', 5, 0, 1, 1000, 1000, 1, 2, 0, 0, 0)",
             "INSERT INTO orders VALUES
                  ('o', 'main', 'demo', 's', 'lamp', 'h', 'p', 'sandbox', 'ann', '', 1, 100, 100, 'EUR', 'paying', 1, 1,
                   NULL, NULL, NULL)",

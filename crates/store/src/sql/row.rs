@@ -3,8 +3,9 @@
 use std::{error::Error, str::FromStr};
 
 use haul_commerce::{
-    Callback, LiveRecord, NewOrder, Order, OrderState, Paid, PaymentEvent, PaymentEventKind, Product, Sale,
-    SaleTerms,
+    Callback, LiveRecord, Mark, NewOrder, Order, OrderState, Paid, PaymentEvent, PaymentEventKind, Product,
+    Sale, SaleTerms,
+    book::{HoldRecord, HoldState},
 };
 use haul_model::{Money, UnixMillis};
 use sqlx::{Row, sqlite::SqliteRow};
@@ -74,6 +75,47 @@ pub(super) fn order(row: &SqliteRow) -> Read<Order> {
     })
 }
 
+pub(super) fn mark(row: &SqliteRow) -> Read<Mark> {
+    Ok(Mark { epoch: number(row, "gate_epoch")?, sequence: number(row, "gate_sequence")? })
+}
+
+pub(super) fn hold(row: &SqliteRow) -> Read<HoldRecord> {
+    let text: &str = row.try_get("state")?;
+    let state = HOLD_STATES.into_iter().find(|state| hold_state_text(*state) == text);
+    let order: Option<&str> = row.try_get("order_id")?;
+    Ok(HoldRecord {
+        hold: parsed(row, "id")?,
+        buyer: parsed(row, "buyer_id")?,
+        quantity: number(row, "quantity")?,
+        made: number(row, "made")?,
+        state: state.ok_or_else(|| bad("state", "no known state"))?,
+        deadline: time(row, "deadline")?,
+        order: order.map(str::parse).transpose().map_err(|error| bad("order_id", error))?,
+        extended: row.try_get("extended")?,
+        retaken: row.try_get("retaken")?,
+    })
+}
+
+const HOLD_STATES: [HoldState; 6] = [
+    HoldState::Held,
+    HoldState::Paying,
+    HoldState::Captured,
+    HoldState::Sold,
+    HoldState::Released,
+    HoldState::Late,
+];
+
+pub(super) fn hold_state_text(state: HoldState) -> &'static str {
+    match state {
+        HoldState::Held => "held",
+        HoldState::Paying => "paying",
+        HoldState::Captured => "captured",
+        HoldState::Sold => "sold",
+        HoldState::Released => "released",
+        HoldState::Late => "late",
+    }
+}
+
 fn paid(row: &SqliteRow) -> Read<Option<Paid>> {
     let Some(event) = row.try_get("paid_event")? else { return Ok(None) };
     let amount = Money { amount_minor: row.try_get("paid_minor")?, currency: parsed(row, "paid_currency")? };
@@ -138,7 +180,7 @@ pub(super) fn number<T: TryFrom<i64, Error: Error + Send + Sync + 'static>>(
     T::try_from(row.try_get(column)?).map_err(|error| bad(column, error))
 }
 
-fn time(row: &SqliteRow, column: &str) -> Read<UnixMillis> {
+pub(super) fn time(row: &SqliteRow, column: &str) -> Read<UnixMillis> {
     number(row, column).map(UnixMillis)
 }
 

@@ -11,7 +11,7 @@ export interface Sale {
   id: string;
   product_id: string;
   price: Money;
-  state: "scheduled" | "open" | "closed";
+  state: "scheduled" | "open" | "frozen" | "closed";
   opens_at: number;
   closes_at: number;
   per_buyer: number;

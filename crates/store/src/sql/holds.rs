@@ -1,0 +1,126 @@
+//! What the gate has said, written down behind it.
+
+use haul_commerce::{HoldNotes, LedgerError, Mark, Recorded};
+use haul_model::{LiveId, SaleId, UnixMillis};
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use super::{
+    SqlLedger, failure,
+    row::{self, hold_state_text, sql},
+};
+
+/// Holds in one statement: SQLite takes 32,766 values in one, and a hold has 14.
+const ROWS: usize = 500;
+
+impl SqlLedger {
+    pub(super) async fn gate_mark(&self, live: &LiveId, sale: &SaleId) -> Result<Mark, LedgerError> {
+        sqlx::query("SELECT gate_epoch, gate_sequence FROM sales WHERE live_id = $1 AND id = $2")
+            .bind(live.as_str())
+            .bind(sale.as_str())
+            .try_map(|row| row::mark(&row))
+            .fetch_optional(&self.read)
+            .await
+            .map_err(failure)?
+            .ok_or_else(|| LedgerError::NotFound(format!("the sale {sale}")))
+    }
+
+    pub(super) async fn recorded(&self, live: &LiveId, sale: &SaleId) -> Result<Recorded, LedgerError> {
+        // One transaction: an order must not be missing whose hold is already paid.
+        let mut look = self.read.begin().await.map_err(failure)?;
+        let found = sqlx::query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
+            .bind(live.as_str())
+            .bind(sale.as_str())
+            .try_map(|row| Ok((row::mark(&row)?, row::time(&row, "gate_clock")?, row::sale(&row)?)))
+            .fetch_optional(&mut *look)
+            .await
+            .map_err(failure)?;
+        let Some((mark, clock, found)) = found else {
+            return Err(LedgerError::NotFound(format!("the sale {sale}")));
+        };
+        let holds = sqlx::query("SELECT * FROM holds WHERE live_id = $1 AND sale_id = $2")
+            .bind(live.as_str())
+            .bind(sale.as_str())
+            .try_map(|row| row::hold(&row))
+            .fetch_all(&mut *look)
+            .await
+            .map_err(failure)?;
+        let orders = sqlx::query("SELECT * FROM orders WHERE live_id = $1 AND sale_id = $2")
+            .bind(live.as_str())
+            .bind(sale.as_str())
+            .try_map(|row| row::order(&row))
+            .fetch_all(&mut *look)
+            .await
+            .map_err(failure)?;
+        look.commit().await.map_err(failure)?;
+        Ok(Recorded { mark, clock, sale: found, holds, orders })
+    }
+
+    pub(super) async fn record_holds(&self, notes: &[HoldNotes]) -> Result<(), LedgerError> {
+        let mut change = self.begin().await?;
+        for HoldNotes { live, sale, mark, clock, holds } in notes {
+            let merchant: Option<String> = sqlx::query(
+                "UPDATE sales SET
+                     gate_epoch = CASE WHEN (gate_epoch, gate_sequence) < ($1, $2) THEN $1 ELSE gate_epoch END,
+                     gate_sequence = CASE WHEN (gate_epoch, gate_sequence) < ($1, $2) THEN $2 ELSE gate_sequence END,
+                     gate_clock = CASE WHEN gate_clock < $3 THEN $3 ELSE gate_clock END
+                 WHERE live_id = $4 AND id = $5 RETURNING merchant_id",
+            )
+            .bind(sql(mark.epoch))
+            .bind(sql(mark.sequence))
+            .bind(sql(clock.0))
+            .bind(live.as_str())
+            .bind(sale.as_str())
+            .try_map(|row| row.try_get("merchant_id"))
+            .fetch_optional(&mut *change)
+            .await
+            .map_err(failure)?;
+            let Some(merchant) = merchant else {
+                return Err(LedgerError::NotFound(format!("the sale {sale}")));
+            };
+            for holds in holds.chunks(ROWS) {
+                let mut insert = QueryBuilder::<Sqlite>::new(
+                    "INSERT INTO holds (merchant_id, live_id, sale_id, id, buyer_id, quantity, made, state, deadline,
+                                        order_id, extended, retaken, epoch, sequence) ",
+                );
+                insert.push_values(holds, |mut row, (at, record)| {
+                    row.push_bind(&merchant)
+                        .push_bind(live.as_str())
+                        .push_bind(sale.as_str())
+                        .push_bind(record.hold.as_str())
+                        .push_bind(record.buyer.as_str())
+                        .push_bind(record.quantity)
+                        .push_bind(sql(record.made))
+                        .push_bind(hold_state_text(record.state))
+                        .push_bind(sql(record.deadline.0))
+                        .push_bind(record.order.as_ref().map(|order| order.as_str()))
+                        .push_bind(record.extended)
+                        .push_bind(record.retaken)
+                        .push_bind(sql(at.epoch))
+                        .push_bind(sql(at.sequence));
+                });
+                insert.push(
+                    " ON CONFLICT (live_id, sale_id, id) DO UPDATE SET
+                          buyer_id = excluded.buyer_id, quantity = excluded.quantity, made = excluded.made,
+                          state = excluded.state, deadline = excluded.deadline, order_id = excluded.order_id,
+                          extended = excluded.extended, retaken = excluded.retaken, epoch = excluded.epoch,
+                          sequence = excluded.sequence
+                      WHERE (holds.epoch, holds.sequence) <= (excluded.epoch, excluded.sequence)",
+                );
+                insert.build().execute(&mut *change).await.map_err(failure)?;
+            }
+        }
+        change.commit().await.map_err(failure)
+    }
+
+    pub(super) async fn forget_holds(&self, live: &LiveId, before: UnixMillis) -> Result<(), LedgerError> {
+        sqlx::query(
+            "DELETE FROM holds WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL",
+        )
+        .bind(live.as_str())
+        .bind(sql(before.0))
+        .execute(&self.write)
+        .await
+        .map_err(failure)?;
+        Ok(())
+    }
+}

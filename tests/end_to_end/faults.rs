@@ -1,0 +1,220 @@
+//! What is acknowledged survives: Redis loses what it knew in each way that it can, in the middle of a sale.
+
+use serde_json::{Value, json};
+
+use crate::{
+    server::{Proxy, Redis, Server, eventually},
+    talk::{Channel, get, send, viewer_token},
+};
+
+/// The demo's sale (100 units, two a buyer) with a hold of one unit for Ann, one that Bob is paying, one that Cid has
+/// bought, and Dan's, given up.
+struct Midway {
+    sale: String,
+    ann: Channel,
+    bob: Channel,
+    cid: Channel,
+    dan: Channel,
+    /// Ann's answer.
+    held: Value,
+    /// Bob's.
+    checkout: Value,
+}
+
+impl Midway {
+    async fn come_to(server: &Server) -> Self {
+        let mut ann = Channel::open(server, "demo", &viewer_token(server, "ann").await).await;
+        let mut bob = Channel::open(server, "demo", &viewer_token(server, "bob").await).await;
+        let mut cid = Channel::open(server, "demo", &viewer_token(server, "cid").await).await;
+        let mut dan = Channel::open(server, "demo", &viewer_token(server, "dan").await).await;
+        let sale = ann.hello["result"]["sales"][0]["id"].as_str().unwrap().to_owned();
+        let held = ann.insist("hold", json!({ "sale_id": sale, "key": "k" })).await;
+        assert_eq!(held["result"]["hold"]["state"], "held", "{held}");
+        let checkout = check_out(&mut bob, &sale, "k").await;
+        let bought = check_out(&mut cid, &sale, "k").await;
+        pay(server, &bought).await;
+        cid.event("order.changed", |event| event["order"]["state"] == "sold").await;
+        let given = dan.insist("hold", json!({ "sale_id": sale, "key": "k" })).await;
+        let hold = given["result"]["hold"]["id"].clone();
+        dan.insist("hold.cancel", json!({ "sale_id": sale, "hold_id": hold })).await;
+        ann.event("stock.changed", |event| event["sold"] == 1 && event["held"] == 2).await;
+        Self { sale, ann, bob, cid, dan, held, checkout }
+    }
+
+    /// Everything is as it was promised, and goes on.
+    async fn goes_on(&mut self, server: &Server) {
+        let Self { sale, ann, bob, cid, dan, held, checkout } = self;
+        let again = ann.insist("hold", json!({ "sale_id": sale, "key": "k" })).await;
+        assert_eq!(again["result"]["hold"], held["result"]["hold"], "the same key, the same hold: {again}");
+        let spent = dan.insist("hold", json!({ "sale_id": sale, "key": "k" })).await;
+        assert_eq!(spent["code"], "hold_over", "{spent}");
+        for (buyer, units) in [(&mut *ann, 2), (&mut *bob, 2), (&mut *cid, 2)] {
+            let more = buyer.insist("hold", json!({ "sale_id": sale, "quantity": units, "key": "m" })).await;
+            assert_eq!(more["code"], "buyer_limit", "{more}");
+        }
+        let stock = stock(server, sale).await;
+        assert_eq!(stock, (97, 2, 1), "available, held, sold");
+        pay(server, checkout).await;
+        bob.event("order.changed", |event| event["order"]["state"] == "sold").await;
+        let hold = held["result"]["hold"]["id"].clone();
+        let checkout = ann.insist("checkout", json!({ "sale_id": sale, "hold_id": hold })).await;
+        pay(server, &checkout).await;
+        ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
+        eventually("the gate has settled", async || self::stock(server, sale).await == (97, 0, 3)).await;
+    }
+}
+
+async fn check_out(buyer: &mut Channel, sale: &str, key: &str) -> Value {
+    let held = buyer.insist("hold", json!({ "sale_id": sale, "key": key })).await;
+    let hold = held["result"]["hold"]["id"].clone();
+    let checkout = buyer.insist("checkout", json!({ "sale_id": sale, "hold_id": hold })).await;
+    assert_eq!(checkout["result"]["order"]["state"], "paying", "{checkout}");
+    checkout
+}
+
+async fn pay(server: &Server, checkout: &Value) {
+    let url = checkout["result"]["pay_url"].as_str().unwrap();
+    assert_eq!(send(server, "POST", url, "", json!({ "outcome": "paid" })).await.status, 204);
+}
+
+/// Available, held, sold.
+async fn stock(server: &Server, sale: &str) -> (u64, u64, u64) {
+    let sales = get(server, "/v1/lives/demo/sales").await.json();
+    let sale = sales["sales"].as_array().unwrap().iter().find(|seen| seen["id"] == sale).unwrap().clone();
+    let number = |name: &str| sale[name].as_u64().unwrap();
+    assert_eq!(number("available") + number("held") + number("sold"), number("stock"));
+    (number("available"), number("held"), number("sold"))
+}
+
+async fn rebuilds(server: &Server) -> u64 {
+    let metrics = get(server, "/metrics").await.text();
+    let line = metrics.lines().find(|line| line.starts_with("haul_gate_rebuilds_total ")).unwrap().to_owned();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn on(redis: &Redis) -> Server {
+    Server::start_with(&[("HAUL__STORE__GATE_URL", &redis.url())])
+}
+
+#[tokio::test]
+async fn flushall_in_the_middle_of_a_sale_is_noticed_and_mended() {
+    let redis = Redis::start();
+    let server = on(&redis);
+    let mut sale = Midway::come_to(&server).await;
+    redis.ask("FLUSHALL");
+    let asked = sale.dan.ask("hold", json!({ "sale_id": sale.sale, "key": "new" })).await;
+    assert_eq!(asked["code"], "pending", "{asked}");
+    assert!(asked["retry_after_ms"].is_u64());
+    sale.cid.event("sale.changed", |event| event["sale"]["state"] == "frozen").await;
+    let open = sale.cid.event("sale.changed", |event| event["sale"]["state"] == "open").await;
+    assert_eq!((&open["sale"]["held"], &open["sale"]["sold"]), (&json!(2), &json!(1)), "{open}");
+    sale.goes_on(&server).await;
+    assert_eq!(rebuilds(&server).await, 1);
+}
+
+#[tokio::test]
+async fn a_redis_killed_in_the_middle_of_a_sale_has_lost_nothing() {
+    let mut redis = Redis::start();
+    let server = on(&redis);
+    let mut sale = Midway::come_to(&server).await;
+    redis.kill();
+    redis.resume();
+    sale.goes_on(&server).await;
+    assert_eq!(rebuilds(&server).await, 0, "it had written everything down");
+}
+
+#[tokio::test]
+async fn an_old_copy_of_redis_is_noticed_and_mended() {
+    let mut redis = Redis::forgetful();
+    let server = on(&redis);
+    // The copy knows the sale and a hold of one who has left since.
+    let mut eve = Channel::open(&server, "demo", &viewer_token(&server, "eve").await).await;
+    let sale = eve.hello["result"]["sales"][0]["id"].clone();
+    let held = eve.insist("hold", json!({ "sale_id": sale, "key": "k" })).await;
+    assert_eq!(redis.ask("SAVE"), "+OK");
+    let hold = held["result"]["hold"]["id"].clone();
+    eve.insist("hold.cancel", json!({ "sale_id": sale, "hold_id": hold })).await;
+    let mut sale = Midway::come_to(&server).await;
+    redis.kill();
+    redis.resume();
+    sale.goes_on(&server).await;
+    assert_eq!(rebuilds(&server).await, 1);
+}
+
+#[tokio::test]
+async fn an_old_copy_is_noticed_by_a_server_that_was_restarted_too() {
+    let mut redis = Redis::forgetful();
+    let server = on(&redis);
+    assert_eq!(redis.ask("SAVE"), "+OK");
+    let sale = Midway::come_to(&server).await;
+    redis.kill();
+    redis.resume();
+    let server = server.crash_and_restart();
+    let open = async |buyer: &str| Channel::open(&server, "demo", &viewer_token(&server, buyer).await).await;
+    // The ledger follows the gate by the time of a write, and those who asked came after.
+    let (ann, bob) = (open("ann").await, open("bob").await);
+    let (cid, dan) = (open("cid").await, open("dan").await);
+    let mut sale = Midway { ann, bob, cid, dan, ..sale };
+    sale.goes_on(&server).await;
+    assert_eq!(rebuilds(&server).await, 1);
+}
+
+#[tokio::test]
+async fn an_old_journal_of_the_embedded_gate_is_noticed_and_mended() {
+    let server = Server::start();
+    let journal = server.data.path().join("data/gate/journal");
+    // The sale is put when its live begins.
+    let _eve = Channel::open(&server, "demo", "").await;
+    let old = std::fs::read(&journal).unwrap();
+    let sale = Midway::come_to(&server).await;
+    let server = server.crash_meanwhile(|| std::fs::write(&journal, old).unwrap());
+    let open = async |buyer: &str| Channel::open(&server, "demo", &viewer_token(&server, buyer).await).await;
+    let (ann, bob) = (open("ann").await, open("bob").await);
+    let (cid, dan) = (open("cid").await, open("dan").await);
+    let mut sale = Midway { ann, bob, cid, dan, ..sale };
+    sale.goes_on(&server).await;
+    assert_eq!(rebuilds(&server).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_takes_over_without_the_last_writes_is_noticed_and_mended() {
+    let (primary, replica) = (Redis::start(), Redis::start());
+    let proxy = Proxy::to(primary.port()).await;
+    replica.follow(&primary);
+    let server = Server::start_with(&[("HAUL__STORE__GATE_URL", &proxy.url())]);
+    eventually("the replica has the sale", async || replica.ask("DBSIZE") != ":0").await;
+    replica.ask("REPLICAOF NO ONE");
+    let mut sale = Midway::come_to(&server).await;
+    primary.stall();
+    proxy.turn_to(replica.port());
+    sale.goes_on(&server).await;
+    assert_eq!(rebuilds(&server).await, 1);
+}
+
+#[tokio::test]
+async fn two_servers_on_one_redis_rebuild_a_sale_once() {
+    let redis = Redis::start();
+    let server = on(&redis);
+    let mut sale = Midway::come_to(&server).await;
+    let ledger = format!("sqlite://{}", server.data.path().join("data/haul.db").display());
+    let secret = std::fs::read_to_string(server.data.path().join("data/secret")).unwrap();
+    let other = Server::start_with(&[
+        ("HAUL__STORE__GATE_URL", &redis.url()),
+        ("HAUL__STORE__LEDGER_URL", &ledger),
+        ("HAUL__AUTH__SECRET", secret.trim()),
+    ]);
+    let mut eve = Channel::open(&other, "demo", &viewer_token(&other, "eve").await).await;
+    let held = eve.insist("hold", json!({ "sale_id": sale.sale, "key": "k" })).await;
+    assert_eq!(held["result"]["hold"]["state"], "held", "{held}");
+    redis.ask("FLUSHALL");
+    let (again, answer) = tokio::join!(
+        eve.insist("hold", json!({ "sale_id": sale.sale, "key": "k" })),
+        sale.ann.insist("hold", json!({ "sale_id": sale.sale, "key": "k" })),
+    );
+    assert_eq!(again["result"]["hold"], held["result"]["hold"], "{again}");
+    assert_eq!(answer["result"]["hold"], sale.held["result"]["hold"], "{answer}");
+    let hold = held["result"]["hold"]["id"].clone();
+    eve.insist("hold.cancel", json!({ "sale_id": sale.sale, "hold_id": hold })).await;
+    sale.goes_on(&server).await;
+    assert_eq!(rebuilds(&server).await + rebuilds(&other).await, 1);
+}
