@@ -99,6 +99,20 @@ pub(crate) struct Media {
     pub(crate) max_egress_mbps: u64,
     /// Load of the least busy shard's processor at which further viewers are refused; 0: no limit.
     pub(crate) max_cpu_percent: u64,
+    /// Who may publish on a live that somebody publishes on.
+    pub(crate) takeover: Takeover,
+}
+
+/// Who may publish on a live that somebody publishes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Takeover {
+    /// The host who is on air, from another device or after a crash.
+    SameHost,
+    /// Nobody: the session on air must end first.
+    Refuse,
+    /// Any host of the live.
+    AnyHost,
 }
 
 /// Media over QUIC.
@@ -214,6 +228,7 @@ impl Default for Config {
                 // Four fifths of a 10 Gb/s card.
                 max_egress_mbps: 8_000,
                 max_cpu_percent: 85,
+                takeover: Takeover::SameHost,
             },
             moq: Moq { listen: None },
             store: Store {
@@ -343,6 +358,7 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("media.max_sessions_per_client", Expect::Integer(1, 1_000_000, "sessions")),
     ("media.max_egress_mbps", Expect::Integer(0, 1_000_000, "Mb/s")),
     ("media.max_cpu_percent", Expect::Integer(0, 100, "percent")),
+    ("media.takeover", Expect::Text("same-host, refuse or any-host")),
     ("moq.listen", Expect::Text("an IP address and a port, such as 0.0.0.0:4443, or nothing")),
     ("store.gate_url", Expect::Text("embedded: or redis://HOST[:PORT][/DB] (rediss:// for TLS)")),
     ("store.ledger_url", Expect::Text("sqlite:, sqlite://PATH or postgres://…")),

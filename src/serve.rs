@@ -14,7 +14,7 @@ use haul_webrtc::{Edge, EdgeConfig, Limits};
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
-    config::{Config, GateUrl, Provider},
+    config::{Config, GateUrl, Provider, Takeover},
     demo, secret,
     signals::Shutdown,
 };
@@ -56,6 +56,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let settings = haul_gateway::Settings {
         origins: config.http.origins(),
         trusted_proxies: config.http.trusted_proxies.clone(),
+        public_url: config.http.public_url.clone(),
+        takeover: takeover(&config),
         max_channels: config.channel.max_connections,
         max_sessions_per_client: config.media.max_sessions_per_client,
         ice_links: config.ice.servers.iter().map(|server| server.link()).collect(),
@@ -171,6 +173,14 @@ fn edge_config(config: &Config) -> EdgeConfig {
             egress_bps: config.media.max_egress_mbps * 1_000_000,
             ..Limits::default()
         },
+    }
+}
+
+fn takeover(config: &Config) -> haul_gateway::Takeover {
+    match config.media.takeover {
+        Takeover::SameHost => haul_gateway::Takeover::SameHost,
+        Takeover::Refuse => haul_gateway::Takeover::Refuse,
+        Takeover::AnyHost => haul_gateway::Takeover::AnyHost,
     }
 }
 

@@ -186,8 +186,10 @@ impl IceServer {
     pub(crate) fn link(&self) -> String {
         match &self.login {
             Some((user, password)) => format!(
-                "<{}>; rel=\"ice-server\"; username=\"{user}\"; credential=\"{}\"; credential-type=\"password\"",
-                self.url, password.0
+                "<{}>; rel=\"ice-server\"; username={}; credential={}; credential-type=\"password\"",
+                self.url,
+                quoted(user),
+                quoted(&password.0)
             ),
             None => format!("<{}>; rel=\"ice-server\"", self.url),
         }
@@ -201,6 +203,11 @@ impl IceServer {
             _ => self.url.clone(),
         }
     }
+}
+
+/// A quoted string (RFC 9110, 5.6.4).
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Which log lines are written: one level for our own lines, or a list of `TARGET=LEVEL`.

@@ -11,3 +11,4 @@ mod rtc_client;
 mod selling;
 mod server;
 mod talk;
+mod whip;

@@ -179,6 +179,7 @@ pub struct Peer {
     pc: Arc<dyn PeerConnection>,
     pub seen: Arc<Seen>,
     pub resource: String,
+    pub etag: String,
     token: String,
 }
 
@@ -217,9 +218,9 @@ impl Peer {
         assert_eq!(answer.status, 201, "{}", answer.text());
         assert_eq!(answer.header("content-type"), "application/sdp");
         assert!(answer.header("etag").starts_with('"'));
-        let resource = answer.header("location").to_owned();
+        let (resource, etag) = (answer.header("location").to_owned(), answer.header("etag").to_owned());
         pc.set_remote_description(RTCSessionDescription::answer(answer.text()).unwrap()).await.unwrap();
-        let peer = Self { pc, seen, resource, token: token.to_owned() };
+        let peer = Self { pc, seen, resource, etag, token: token.to_owned() };
         crate::server::eventually("connected", async || peer.seen.connected.load(Ordering::SeqCst)).await;
         peer
     }
@@ -267,13 +268,18 @@ pub struct Publisher {
 impl Publisher {
     /// Publishes to the demo live: 50 pictures a second from the number `first` on, each tenth a keyframe.
     pub async fn start(server: &Server, first: u32) -> Self {
+        Self::start_as(server, &server.host_token, first).await
+    }
+
+    /// The same with another token.
+    pub async fn start_as(server: &Server, token: &str, first: u32) -> Self {
         let (pc, seen) = Peer::build().await;
         let video_ssrc = 0x1000_0000 | first;
         let video = track(RtpCodecKind::Video, video_codec(), video_ssrc);
         let audio = track(RtpCodecKind::Audio, audio_codec(), video_ssrc + 1);
         pc.add_track(video.clone() as Arc<dyn TrackLocal>).await.unwrap();
         pc.add_track(audio.clone() as Arc<dyn TrackLocal>).await.unwrap();
-        let peer = Peer::offer(pc, seen, server.url("/whip/demo"), &server.host_token).await;
+        let peer = Peer::offer(pc, seen, server.url("/whip/demo"), token).await;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         tokio::spawn(async move {

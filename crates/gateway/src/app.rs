@@ -22,7 +22,7 @@ use crate::{
     metrics::Metrics,
     origin::Origins,
     problem::Problem,
-    session::Sessions,
+    session::{Sessions, Takeover},
 };
 
 /// What the operator decides.
@@ -32,6 +32,10 @@ pub struct Settings {
     pub origins: Origins,
     /// Whose word about a client's address is believed.
     pub trusted_proxies: Vec<Network>,
+    /// What browsers call this server, without a slash at its end; empty: whatever they do.
+    pub public_url: String,
+    /// Who may publish on a live that somebody publishes on.
+    pub takeover: Takeover,
     /// Websockets at once; more are refused with 503.
     pub max_channels: usize,
     /// Media sessions at once of one client address (an IPv6 network of 64 bits); more are refused with 429.

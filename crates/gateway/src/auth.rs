@@ -199,6 +199,25 @@ impl Authority {
 
     /// Who the token's bearer is in `live`, at `now`.
     pub fn verify(&self, token: &str, live: &LiveId, now: UnixMillis) -> Result<Viewer, AuthError> {
+        let (merchant, payload) = self.read(token)?;
+        let now_seconds = now.0 as f64 / 1000.0;
+        if seconds(&payload.exp) <= now_seconds {
+            return Err(AuthError::Expired);
+        }
+        if payload.nbf.as_ref().is_some_and(|nbf| seconds(nbf) > now_seconds + CLOCK_SKEW_SECONDS) {
+            return Err(AuthError::Invalid);
+        }
+        viewer(merchant, payload, live)
+    }
+
+    /// Who the token's bearer is in `live`, whenever that was: for what they began while it was valid.
+    pub fn identify(&self, token: &str, live: &LiveId) -> Result<Viewer, AuthError> {
+        let (merchant, payload) = self.read(token)?;
+        viewer(merchant, payload, live)
+    }
+
+    /// A token's merchant and claims, if a key of ours has signed it.
+    fn read(&self, token: &str) -> Result<(MerchantId, Payload), AuthError> {
         if token.is_empty() {
             return Err(AuthError::Missing);
         }
@@ -214,24 +233,7 @@ impl Authority {
         let payload = jsonwebtoken::decode::<Payload>(token, &key.verify, &self.rules)
             .map_err(|_| AuthError::Invalid)?
             .claims;
-        let now_seconds = now.0 as f64 / 1000.0;
-        if seconds(&payload.exp) <= now_seconds {
-            return Err(AuthError::Expired);
-        }
-        if payload.nbf.is_some_and(|nbf| seconds(&nbf) > now_seconds + CLOCK_SKEW_SECONDS) {
-            return Err(AuthError::Invalid);
-        }
-        if !payload.live.covers(live) {
-            return Err(AuthError::WrongLive);
-        }
-        Ok(Viewer {
-            id: payload.sub,
-            name: clean_name(&payload.name).unwrap_or_else(|| default_name(payload.role).to_owned()),
-            role: payload.role,
-            // Too late a time for the number, or too early, is the latest or the earliest.
-            expires_at: UnixMillis((seconds(&payload.exp) * 1000.0) as u64),
-            merchant: key.merchant.clone(),
-        })
+        Ok((key.merchant.clone(), payload))
     }
 
     /// The same for a request that needs the role `needed`: with a token or without one.
@@ -273,6 +275,21 @@ pub fn clean_name(name: &str) -> Option<String> {
 /// U+200D stays: it joins emoji.
 fn is_deceptive(c: char) -> bool {
     matches!(c, '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+}
+
+/// Whom a token's claims make its bearer in `live`.
+fn viewer(merchant: MerchantId, payload: Payload, live: &LiveId) -> Result<Viewer, AuthError> {
+    if !payload.live.covers(live) {
+        return Err(AuthError::WrongLive);
+    }
+    Ok(Viewer {
+        id: payload.sub,
+        name: clean_name(&payload.name).unwrap_or_else(|| default_name(payload.role).to_owned()),
+        role: payload.role,
+        // Too late a time for the number, or too early, is the latest or the earliest.
+        expires_at: UnixMillis((seconds(&payload.exp) * 1000.0) as u64),
+        merchant,
+    })
 }
 
 fn default_name(role: Role) -> &'static str {
@@ -357,6 +374,7 @@ mod tests {
         let at = |millis| authority.verify(&token, &demo(), NOW + Duration::from_millis(millis));
         assert!(at(59_999).is_ok());
         assert_eq!(at(60_000), Err(AuthError::Expired));
+        assert_eq!(authority.identify(&token, &demo()).map(|viewer| viewer.role), Ok(Role::Viewer));
     }
 
     #[test]

@@ -19,9 +19,10 @@ pub mod problem;
 mod rest;
 mod session;
 pub mod tls;
+mod whip;
 
 pub use app::{App, Parts, Settings};
-pub use session::Sessions;
+pub use session::{Sessions, Takeover};
 
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub fn router(app: App) -> Router {
         .merge(pages::routes())
         .layer(cors)
         .merge(payments::routes())
-        .merge(session::routes())
+        .merge(whip::routes(app.clone()))
         .merge(channel::routes())
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -69,6 +69,7 @@ impl Metrics {
             Some(OfferError::Malformed(_)) => "malformed",
             Some(OfferError::TooLarge) => "too_large",
             Some(OfferError::Codec(_)) => "no_codec",
+            Some(OfferError::Shape(_)) => "unsupported",
             Some(OfferError::NoBroadcast) => "no_host",
             Some(OfferError::Full) => "full",
             Some(OfferError::Busy) => "busy",
@@ -161,6 +162,7 @@ const SHARD_METRICS: &[ShardMetric] = &[
         MetricType::Counter,
         |s| s.sessions_silent,
     ),
+    ("haul_ice_restarts", "ICE restarts that led to a new path", MetricType::Counter, |s| s.ice_restarts),
     ("haul_handshakes_failed", "DTLS handshakes that did not complete", MetricType::Counter, |s| {
         s.handshakes_failed
     }),

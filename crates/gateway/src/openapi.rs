@@ -128,7 +128,10 @@ fn openapi() -> Value {
 fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     const JSON: &str = "application/json";
     const SDP: &str = "application/sdp";
+    const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
     let sdp = || json!({ "type": "string", "description": "RFC 8866" });
+    let fragment =
+        || json!({ "type": "string", "description": "RFC 8840: candidates (answered 204), or a restart" });
     let op = |method, path, who, summary, body, answer, refusals| Operation {
         path,
         method,
@@ -154,6 +157,15 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             &["400", "401", "403", "406", "409", "413", "415", "429", "503"],
         ),
         op(
+            "patch",
+            "/whip/{live}/{session}",
+            Who::Host,
+            "Candidates (204), or an ICE restart",
+            Some((FRAGMENT, fragment())),
+            ("200", Some((FRAGMENT, fragment()))),
+            &["400", "401", "403", "404", "409", "412", "413", "415", "428", "503"],
+        ),
+        op(
             "delete",
             "/whip/{live}/{session}",
             Who::Host,
@@ -170,6 +182,15 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             Some((SDP, sdp())),
             ("201", Some((SDP, sdp()))),
             &["400", "401", "403", "406", "409", "413", "415", "429", "503"],
+        ),
+        op(
+            "patch",
+            "/whep/{live}/{session}",
+            Who::Watcher,
+            "Candidates (204), or an ICE restart",
+            Some((FRAGMENT, fragment())),
+            ("200", Some((FRAGMENT, fragment()))),
+            &["400", "401", "403", "404", "409", "412", "413", "415", "428", "503"],
         ),
         op(
             "delete",

@@ -34,14 +34,16 @@ use rtc::{
 use crate::{
     OfferError, Role, keys,
     sdp::{self, Format, Offer},
+    sdpfrag::Credentials,
     tap,
 };
 
 /// How late a packet may be and still be taken (SRTP's replay window): as late as assembly has a use for it, so that
 /// retransmissions come through. `rtc`'s own is 64, a twentieth of a second at a high rate.
 const REPLAY_WINDOW: usize = haul_media::assembly::MAX_SPAN;
-/// `rtc`'s own view of when a path is dead. Later than ours in any case.
-const ICE_TIMEOUT: Duration = Duration::from_secs(60);
+/// `rtc` never takes a path for dead, and sends no checks to keep one alive: it sees none of the checks that come once
+/// the session is connected (see `ice.rs`), and when a session ends is decided by our own limits.
+const NEVER: Option<Duration> = Some(Duration::ZERO);
 /// The SRTP profiles by `rtc`'s names for them.
 pub(crate) const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
 pub(crate) const SHA1: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80;
@@ -77,9 +79,8 @@ impl Identity {
 pub(crate) struct Terms {
     pub(crate) offer: Offer,
     pub(crate) role: Role,
-    /// Our ICE credentials (RFC 8839, 5.4).
-    pub(crate) ufrag: String,
-    pub(crate) password: String,
+    /// Our half of the first ICE session, in which the connection comes about.
+    pub(crate) credentials: Credentials,
     /// What a viewer's streams are sent as.
     pub(crate) ssrcs: Ssrcs,
     /// Our address as far as `rtc` knows; the answer names all of them.
@@ -145,8 +146,8 @@ pub(crate) fn build(
         .with_crypto_provider(provider)
         .with_lite(true)
         .with_srtp_replay_protection_window(REPLAY_WINDOW)
-        .with_ice_credentials(terms.ufrag.clone(), terms.password.clone())
-        .with_ice_timeouts(Some(ICE_TIMEOUT), Some(ICE_TIMEOUT), None)
+        .with_ice_credentials(terms.credentials.ufrag.clone(), terms.credentials.password.clone())
+        .with_ice_timeouts(NEVER, NEVER, NEVER)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_srtp_protection_profiles(profiles)
         .with_answering_dtls_role(if offer.we_connect { RTCDtlsRole::Client } else { RTCDtlsRole::Server })

@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
+    time::Instant,
 };
 
 use haul_media::Relay;
@@ -11,12 +12,14 @@ use haul_model::{LiveId, SessionId};
 use tokio::sync::oneshot;
 
 use crate::{
-    EdgeConfig, EdgeStats, Limits, Notice, OfferError, Quota, Role, ShardStats, StartError,
+    Condition, EdgeConfig, EdgeStats, IceError, IceUpdate, Limits, Notice, OfferError, Quota, Role,
+    ShardStats, StartError,
     config::MAX_SHARDS,
     connection::Identity,
     load::{self, Ceiling, ShardLoad},
-    mailbox::{Command, Mailbox, OfferCommand},
+    mailbox::{Command, IceCommand, Mailbox, OfferCommand},
     route::MAX_SOCKETS,
+    sdpfrag::Fragment,
     shard::{Plan, Shard},
     socket::{self, Socket},
     stats::Counters,
@@ -136,7 +139,7 @@ impl Edge {
         relay: Arc<Relay>,
         offer: &str,
     ) -> Result<Answer, OfferError> {
-        self.offer(Role::Publisher, session, live, relay, offer).await
+        self.offer(Role::Publisher, session, live, relay, offer, None).await
     }
 
     /// Answers a viewer's offer (WHEP), with the codecs of what `relay` carries now.
@@ -150,10 +153,55 @@ impl Edge {
         relay: Arc<Relay>,
         offer: &str,
     ) -> Result<Answer, OfferError> {
+        self.watch_until(session, live, relay, offer, None).await
+    }
+
+    /// The same for a viewer who may stay until `ends`; the session then ends with [`crate::EndReason::Expired`].
+    ///
+    /// # Errors
+    /// [`OfferError`], which says what to tell the client.
+    pub async fn watch_until(
+        &self,
+        session: SessionId,
+        live: LiveId,
+        relay: Arc<Relay>,
+        offer: &str,
+        ends: Option<Instant>,
+    ) -> Result<Answer, OfferError> {
         if relay.broadcast().is_none() {
             return Err(OfferError::NoBroadcast);
         }
-        self.offer(Role::Viewer, session, live, relay, offer).await
+        self.offer(Role::Viewer, session, live, relay, offer, ends).await
+    }
+
+    /// Follows what a client says of its session's ICE after the answer: candidates (trickle), or a restart.
+    ///
+    /// # Errors
+    /// [`IceError`], which says what to tell the client. The session goes on as it was.
+    pub async fn update_ice(
+        &self,
+        session: &SessionId,
+        condition: Condition,
+        fragment: Fragment,
+    ) -> Result<IceUpdate, IceError> {
+        let mut answers = Vec::new();
+        for shard in &self.shards.handles {
+            let (reply, answer) = oneshot::channel();
+            let (session, condition, fragment) = (session.clone(), condition.clone(), fragment.clone());
+            let command = IceCommand { session, condition, fragment, reply };
+            if !shard.mailbox.command(Command::Ice(Box::new(command))) {
+                return Err(IceError::Busy);
+            }
+            answers.push(answer);
+        }
+        for answer in answers {
+            match answer.await {
+                // It is on another shard, or a shard is gone and its sessions with it.
+                Ok(Err(IceError::NoSession)) | Err(_) => {}
+                Ok(found) => return found,
+            }
+        }
+        Err(IceError::NoSession)
     }
 
     /// Ends a session; its peer is told. False if there is no such session (any more).
@@ -207,6 +255,7 @@ impl Edge {
         live: LiveId,
         relay: Arc<Relay>,
         offer: &str,
+        ends: Option<Instant>,
     ) -> Result<Answer, OfferError> {
         if offer.len() > crate::MAX_OFFER_BYTES {
             return Err(OfferError::TooLarge);
@@ -215,8 +264,8 @@ impl Edge {
         // Taken before the answer is made, so that of many who come at once no more are let in than there is room for.
         let seat = self.seats(role).take(None).map_err(|_| OfferError::Full)?;
         let (reply, answer) = oneshot::channel();
-        let command = OfferCommand { role, session, live, relay, sdp: offer.to_owned(), seat, reply };
-        if !self.shards.handles[index].mailbox.command(Command::Offer(Box::new(command))) {
+        let command = OfferCommand { role, session, live, relay, sdp: offer.to_owned(), ends, seat };
+        if !self.shards.handles[index].mailbox.command(Command::Offer(Box::new(command), reply)) {
             return Err(OfferError::Full);
         }
         answer.await.unwrap_or(Err(OfferError::Closed))

@@ -14,6 +14,9 @@ pub enum OfferError {
     /// Well-formed, but without the codec that is needed, which the text names. (406)
     #[error("the offer has no codec that can be used here: {0} is needed")]
     Codec(String),
+    /// Well-formed, and asks for what one session can't be. The text says what. (406)
+    #[error("the offer can't be accepted: {0}")]
+    Shape(&'static str),
     /// Nobody publishes on this live now. (409, retry)
     #[error("nobody publishes here now")]
     NoBroadcast,
@@ -29,6 +32,29 @@ pub enum OfferError {
     /// Something that should not happen, with the library's words for it. (500)
     #[error("the session could not be set up: {0}")]
     Internal(String),
+}
+
+/// Why an ICE fragment was not followed. The session goes on as it was (RFC 9725, 4.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IceError {
+    /// There is no such session, or it has ended. (404)
+    #[error("no such session, or it has ended")]
+    NoSession,
+    /// It is meant for an ICE session that another has replaced. (412)
+    #[error("If-Match names another ICE session")]
+    Stale,
+    /// A restart has to say which ICE session it follows. (428)
+    #[error("an ICE restart needs If-Match: \"*\", or the session's ETag")]
+    ConditionNeeded,
+    /// One of name and password changed, and the other did not. (400)
+    #[error("an ICE restart changes both ice-ufrag and ice-pwd")]
+    HalfRestart,
+    /// The session has not been connected yet, so there is nothing to go on with: begin anew. (409)
+    #[error("the session is not connected yet, so that its ICE can't be restarted: begin a new one")]
+    NotConnected,
+    /// The edge has too much to do. (503, retry)
+    #[error("the media server is busy")]
+    Busy,
 }
 
 /// Why the edge could not start.

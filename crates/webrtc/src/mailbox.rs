@@ -4,15 +4,20 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use haul_media::{Delivery, Relay, RelayEvent, Sink};
 use haul_model::{LiveId, SessionId};
 use tokio::sync::oneshot;
 
-use crate::{Answer, OfferError, Role, Seat, slab::Key, stats::Counters};
+use crate::{
+    Answer, Condition, IceError, IceUpdate, OfferError, Role, Seat, sdpfrag::Fragment, slab::Key,
+    stats::Counters,
+};
 
-/// The most commands that wait. A further offer is refused with [`OfferError::Full`].
+/// The most commands that wait. A further offer is refused with [`OfferError::Full`], a fragment with
+/// [`IceError::Busy`].
 pub(crate) const MAX_COMMANDS: usize = 1_024;
 /// The most frames that wait: about a second of a hundred lives. A further one is dropped, and the relay lets its layer
 /// go on at the next keyframe.
@@ -20,7 +25,9 @@ pub(crate) const MAX_FRAMES: usize = 4_096;
 
 /// What a shard is told to do.
 pub(crate) enum Command {
-    Offer(Box<OfferCommand>),
+    Offer(Box<OfferCommand>, oneshot::Sender<Result<Answer, OfferError>>),
+    /// A client has sent a fragment of SDP about its session's ICE.
+    Ice(Box<IceCommand>),
     /// End a session; the reply says whether there was one.
     Close(SessionId, oneshot::Sender<bool>),
     /// End every session and take no more.
@@ -42,7 +49,16 @@ pub(crate) struct OfferCommand {
     pub(crate) sdp: String,
     /// Its place, for its session to hold.
     pub(crate) seat: Seat,
-    pub(crate) reply: oneshot::Sender<Result<Answer, OfferError>>,
+    /// When the session ends at the latest.
+    pub(crate) ends: Option<Instant>,
+}
+
+/// A fragment to follow.
+pub(crate) struct IceCommand {
+    pub(crate) session: SessionId,
+    pub(crate) condition: Condition,
+    pub(crate) fragment: Fragment,
+    pub(crate) reply: oneshot::Sender<Result<IceUpdate, IceError>>,
 }
 
 /// Names a feed (one relay on one shard). Never used again.
@@ -72,10 +88,11 @@ impl Mailbox {
         Self { letters: Mutex::default(), waker }
     }
 
-    /// Leaves a command. False if the shard is gone, or the command is an offer and there are too many.
+    /// Leaves a command. False if the shard is gone, or the command is a client's and there are too many.
     pub(crate) fn command(&self, command: Command) -> bool {
         let mut letters = self.lock();
-        let full = letters.commands.len() >= MAX_COMMANDS && matches!(command, Command::Offer(_));
+        let full =
+            letters.commands.len() >= MAX_COMMANDS && matches!(command, Command::Offer(..) | Command::Ice(_));
         if letters.closed || full {
             return false;
         }
@@ -193,7 +210,7 @@ mod tests {
             layer: haul_model::Layer(0),
             ntp: 0,
             timestamp: 0,
-            arrived: std::time::Instant::now(),
+            arrived: Instant::now(),
         });
         for _ in 0..MAX_FRAMES {
             assert_eq!(mailbox.event(FeedKey(1), map.clone()), Delivery::Taken);

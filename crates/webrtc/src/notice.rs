@@ -59,6 +59,8 @@ pub enum EndReason {
     NeverConnected,
     /// The handshake or the session's state failed in a way that can't be repaired.
     Failed,
+    /// The time that its client was let in for is over.
+    Expired,
     /// The edge was drained.
     Drained,
 }
@@ -73,6 +75,7 @@ impl fmt::Display for EndReason {
             EndReason::Silent => "silent",
             EndReason::NeverConnected => "never connected",
             EndReason::Failed => "failed",
+            EndReason::Expired => "token expired",
             EndReason::Drained => "drained",
         })
     }

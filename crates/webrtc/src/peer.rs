@@ -26,7 +26,9 @@ use rtc::{
 use crate::{
     OfferError, Role,
     connection::{Built, GCM, Handle, Identity, SHA1, Terms, build},
-    hello, keys,
+    hello,
+    ice::Ice,
+    keys,
     outbox::Outbox,
     route::Route,
     seal::Profile,
@@ -35,8 +37,8 @@ use crate::{
 
 /// The most datagrams of a client's first DTLS flight that are held; a browser's is two.
 const MAX_HELD: usize = 16;
-/// The most routes one peer may use in its life: a client tries a few at the start, and one more whenever its network
-/// changes. Checks by further ones are ignored.
+/// The most routes of one peer that are known: a client tries a few at the start, and one more whenever its network
+/// changes. A further one takes the place of the oldest that media does not go by.
 const MAX_ROUTES: usize = 32;
 /// When our own first DTLS flight is sent again (ffmpeg discards it while it is not listening yet; `rtc` itself would
 /// wait a second).
@@ -77,10 +79,20 @@ pub(crate) enum PeerEvent {
     Failed,
 }
 
+/// What a check has proved.
+pub(crate) enum Proof {
+    /// Nothing: it was not made by somebody who knows our password.
+    Failed,
+    /// That its route is the peer's. One that was known is forgotten for it, if there were too many.
+    Good { forgotten: Option<Route> },
+}
+
 /// One peer.
 pub(crate) struct Peer {
     identity: Identity,
     terms: Terms,
+    /// Names and passwords of its ICE sessions.
+    pub(crate) ice: Ice,
     connection: RTCPeerConnection,
     keys: keys::Captured,
     tap: tap::Reader,
@@ -88,8 +100,6 @@ pub(crate) struct Peer {
     handle: Option<Handle>,
     /// Routes that authentic checks came by: nothing is taken from elsewhere.
     routes: Vec<Route>,
-    /// Where to send to: whence the client last nominated.
-    remote: Option<Route>,
     /// A nominating check that `rtc` may have to see again: it leaves one unanswered while its own check of the pair is
     /// under way, and forgets the nomination.
     nomination: Option<(Route, Vec<u8>)>,
@@ -112,6 +122,8 @@ pub(crate) struct Peer {
     alerted: bool,
     /// SRTP datagrams given to `rtc` since the tap was last read.
     undecrypted: u64,
+    /// Something came that only the client can have sent, since this was last asked.
+    heard: bool,
     /// When `rtc`'s timers last ran.
     ticked: Instant,
 }
@@ -129,15 +141,16 @@ impl Peer {
         // As the client we name the profiles, in our order. As the server we take the client's order, so name one.
         let profiles = if we_connect { vec![GCM, SHA1] } else { vec![GCM] };
         let Built { connection, keys, tap, handle, answer } = build(&identity, &terms, profiles, now)?;
+        let ice = Ice::new(terms.credentials.clone(), terms.offer.credentials(), &answer);
         let peer = Self {
             identity,
             terms,
+            ice,
             connection,
             keys,
             tap,
             handle,
             routes: Vec::new(),
-            remote: None,
             nomination: None,
             reachable: false,
             connected: false,
@@ -149,6 +162,7 @@ impl Peer {
             unread: Vec::new(),
             alerted: false,
             undecrypted: 0,
+            heard: false,
             ticked: now,
         };
         Ok((peer, answer))
@@ -165,7 +179,7 @@ impl Peer {
 
     /// Where to send to, once known.
     pub(crate) fn remote(&self) -> Option<Route> {
-        self.remote
+        self.ice.path()
     }
 
     /// Routes that have proved to be this peer's.
@@ -173,34 +187,63 @@ impl Peer {
         &self.routes
     }
 
-    /// Lets a check prove its route. False if it was not made by somebody who knows our password, or is one route too
-    /// many.
-    pub(crate) fn prove(&mut self, from: Route, datagram: &[u8]) -> bool {
-        let known = self.routes.contains(&from);
-        if !stun::authentic(datagram, &self.terms.password, self.identity.crypto())
-            || (!known && self.routes.len() == MAX_ROUTES)
-        {
-            return false;
-        }
-        if !known {
-            self.routes.push(from);
-        }
-        true
+    /// Whether ICE and DTLS are up.
+    pub(crate) fn connected(&self) -> bool {
+        self.connected
     }
 
-    /// Takes an authentic connectivity check.
-    pub(crate) fn check(&mut self, now: Instant, from: Route, datagram: &[u8], nominates: bool) {
-        if nominates {
-            self.remote = Some(from);
-            if !self.connected {
+    /// Whether the client has been heard of since this was last asked: an authentic check, or a packet that decrypted.
+    /// Anybody can send the rest from its address (RFC 7675, 8).
+    pub(crate) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// Lets a check prove its route.
+    pub(crate) fn prove(&mut self, from: Route, datagram: &[u8], check: stun::Check<'_>) -> Proof {
+        let password = self.ice.password(check.ufrag);
+        if !password.is_some_and(|password| stun::authentic(datagram, password, self.identity.crypto())) {
+            return Proof::Failed;
+        }
+        if self.routes.contains(&from) {
+            return Proof::Good { forgotten: None };
+        }
+        let used = self.remote();
+        let oldest = self.routes.iter().position(|route| Some(*route) != used);
+        let forgotten =
+            oldest.filter(|_| self.routes.len() == MAX_ROUTES).map(|oldest| self.routes.remove(oldest));
+        self.routes.push(from);
+        Proof::Good { forgotten }
+    }
+
+    /// Takes an authentic connectivity check. Returns the name of an ICE session that is over with it, if one is.
+    pub(crate) fn check(
+        &mut self,
+        now: Instant,
+        from: Route,
+        datagram: &[u8],
+        check: stun::Check<'_>,
+        outbox: &mut Outbox,
+    ) -> Option<String> {
+        self.heard = true;
+        if !self.connected {
+            if check.nominates {
                 self.nomination = Some((from, datagram.to_vec()));
             }
+            self.feed(now, from, datagram);
+            return self.ice.checked(now, from, check.ufrag, check.nominates);
         }
-        self.feed(now, from, datagram);
+        let password = self.ice.password(check.ufrag)?;
+        let (answer, success) = check.answer(datagram, from.remote, password, self.identity.crypto())?;
+        outbox.copy(from, &answer);
+        if success { self.ice.checked(now, from, check.ufrag, check.nominates) } else { None }
     }
 
     /// Takes any other STUN message from a known address.
     pub(crate) fn stun(&mut self, now: Instant, from: Route, datagram: &[u8]) {
+        if self.connected {
+            // We have asked nothing.
+            return;
+        }
         self.feed(now, from, datagram);
         if !self.reachable
             && stun::is_success(datagram)
@@ -263,7 +306,7 @@ impl Peer {
             // Fails on a closed connection, which is as good as done.
             let _ = self.connection.handle_timeout(now);
         }
-        if let (Some(hello), Some(remote)) = (&mut self.hello, self.remote)
+        if let (Some(hello), Some(remote)) = (&mut self.hello, self.ice.path())
             && HELLO_AGAIN.get(hello.repeats).is_some_and(|wait| hello.sent + *wait <= now)
         {
             hello.sent = now;
@@ -299,6 +342,7 @@ impl Peer {
             }
         }
         let passed = self.tap.take();
+        self.heard |= passed.datagrams_in > 0;
         let undecrypted = std::mem::take(&mut self.undecrypted).saturating_sub(passed.datagrams_in);
         if undecrypted > 0 {
             events.push(PeerEvent::Undecrypted(undecrypted));
@@ -339,7 +383,7 @@ impl Peer {
         while let Some(datagram) = self.connection.poll_write() {
             let bytes = &datagram.message[..];
             // Checks are answered where they came from; all else goes where the client last nominated.
-            let to = match (stun::kind(bytes), self.remote) {
+            let to = match (stun::kind(bytes), self.remote()) {
                 (stun::Kind::Stun, _) | (_, None) => self.route_to(datagram.transport.peer_addr),
                 (_, remote) => remote,
             };
@@ -403,7 +447,7 @@ impl Peer {
     /// Lets the client's first flight through once its SRTP profiles are known; to a new connection if it has no GCM.
     /// Returns whether anything was done.
     fn release_hello(&mut self, now: Instant, events: &mut Vec<PeerEvent>) -> bool {
-        let Some(remote) = self.remote else { return false };
+        let Some(remote) = self.remote() else { return false };
         if !self.fell_back {
             let profiles = match hello::srtp_profiles(&self.held) {
                 Some(profiles) => profiles,

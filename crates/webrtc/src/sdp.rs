@@ -8,7 +8,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 use haul_media::{Broadcast, relay::MAX_LAYERS};
 use haul_model::{Codec, Kind, TrackInfo};
 
-use crate::{MAX_OFFER_BYTES, OfferError, Role};
+use crate::{MAX_OFFER_BYTES, OfferError, Role, sdpfrag::Credentials};
 
 /// Names the stream and section a packet belongs to (RFC 9143).
 pub(crate) const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
@@ -124,6 +124,13 @@ impl Offer {
     /// Whether the client, a viewer, reports the arrival of packets.
     pub(crate) fn gives_feedback(&self) -> bool {
         self.video.iter().chain(&self.audio).any(|format| format.extensions.transport.is_some())
+    }
+
+    /// The client's half of the ICE session.
+    pub(crate) fn credentials(&self) -> Credentials {
+        let value =
+            |key| self.sdp.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
+        Credentials { ufrag: value("a=ice-ufrag:"), password: value("a=ice-pwd:") }
     }
 
     /// Completes `rtc`'s answer: sections that were left out are turned down in their places, and all our addresses
@@ -291,6 +298,11 @@ impl<'a> Section<'a> {
         !turned_down && !self.lines.contains(&against) && !self.lines.contains(&"a=inactive")
     }
 
+    /// Whether a publisher means to send pictures or sound in it.
+    fn sends_media(&self) -> bool {
+        matches!(self.kind, "audio" | "video") && self.flows(Role::Publisher)
+    }
+
     /// The answer to a section we don't use (RFC 8829, 5.3.1). It names one format, as it must name any.
     fn rejection(&self) -> String {
         let format = self.payload_types[0];
@@ -337,7 +349,8 @@ fn read(
         sections: Vec::with_capacity(parts.len()),
         ..Offer::default()
     };
-    let (mut media, mut mids) = (String::new(), Vec::new());
+    let bundled = session.iter().find_map(|line| line.strip_prefix("a=group:BUNDLE"));
+    let (mut media, mut mids, mut kept) = (String::new(), Vec::new(), 0);
     for lines in &parts {
         let section =
             Section::new(lines).ok_or_else(|| malformed("a media section's first line is incomplete"))?;
@@ -347,6 +360,15 @@ fn read(
             _ => true,
         };
         let chosen = if taken || !section.flows(role) { None } else { choose(&section)? };
+        if role == Role::Publisher && chosen.is_none() && section.sends_media() {
+            // RFC 9725, 4.4.2 and 4.4.3: no session in which half of what the host sends is lost without a word.
+            return Err(match taken {
+                true => {
+                    OfferError::Shape("one video and one audio track can be published, not several of a kind")
+                }
+                false => OfferError::Codec("opus".to_owned()),
+            });
+        }
         let Some(mut format) = chosen else {
             offer.sections.push(Some(section.rejection()));
             continue;
@@ -362,6 +384,7 @@ fn read(
             return Err(OfferError::Malformed(format!("it has more than {MAX_LAYERS} simulcast layers")));
         }
         mids.extend(section.value("a=mid:"));
+        kept += 1;
         section.write_reduced(&mut media, role, &format);
         offer.sections.push(None);
         offer.capture_time = offer.capture_time.or(section.extension(CAPTURE_TIME));
@@ -372,6 +395,13 @@ fn read(
             }
             _ => offer.audio = Some(format),
         }
+    }
+    let in_group = |mid: &&str| bundled.is_some_and(|group| group.split(' ').any(|other| other == *mid));
+    if kept > 1 && mids.iter().copied().filter(in_group).count() < kept {
+        // RFC 9725, 4.4.1.
+        return Err(OfferError::Shape(
+            "its sections must be bundled (a=group:BUNDLE) to share one transport",
+        ));
     }
     for line in session {
         if line.starts_with("a=group:BUNDLE") {
@@ -482,7 +512,7 @@ fn write_lines<'a>(text: &mut String, lines: impl IntoIterator<Item = &'a str>) 
 }
 
 /// Host candidates (RFC 8445, 5.1.2.1: type preference 126, and a local preference that falls with each address).
-fn write_candidates(text: &mut String, addresses: &[SocketAddr]) {
+pub(crate) fn write_candidates(text: &mut String, addresses: &[SocketAddr]) {
     for (index, address) in addresses.iter().enumerate() {
         let priority = (126_u32 << 24) | ((65_535 - index as u32) << 8) | 255;
         let (ip, port) = (address.ip(), address.port());

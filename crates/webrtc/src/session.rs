@@ -27,10 +27,12 @@ pub(crate) struct Session {
     /// When its offer was answered.
     pub(crate) answered: Instant,
     pub(crate) connected: bool,
-    /// When its client was last heard of.
+    /// When its client was last heard of, for certain.
     pub(crate) heard: Instant,
     /// Its place among the node's sessions, given back when it ends.
     pub(crate) _seat: Seat,
+    /// When its client's time is over.
+    pub(crate) ends: Option<Instant>,
     /// When the shard's timers wake it.
     pub(crate) scheduled: Option<Instant>,
     /// The shard is going to settle it this turn.
@@ -77,6 +79,9 @@ impl Session {
     ) -> Verdict {
         let mut verdict = Verdict::GoOn;
         self.peer.settle(tools.now.instant, tools.outbox, events);
+        if self.peer.take_heard() {
+            self.heard = tools.now.instant;
+        }
         for event in events.drain(..) {
             match event {
                 PeerEvent::Connected { profile, material, client } => {
@@ -125,6 +130,9 @@ impl Session {
         limits: &Limits,
     ) -> Verdict {
         let now = tools.now.instant;
+        if self.ends.is_some_and(|ends| ends <= now) {
+            return Verdict::End(EndReason::Expired);
+        }
         if self.connected && now.saturating_duration_since(self.heard) >= limits.silence {
             return Verdict::End(EndReason::Silent);
         }
@@ -158,7 +166,7 @@ impl Session {
             Side::Publisher(ingest) => ingest.poll_timeout(),
             Side::Viewer(viewer) => viewer.poll_timeout(),
         };
-        media.into_iter().chain(self.peer.poll_timeout()).fold(end, Instant::min)
+        media.into_iter().chain(self.peer.poll_timeout()).chain(self.ends).fold(end, Instant::min)
     }
 
     /// Sends the keyframe requests that a publisher's relay wants. To be settled afterwards.

@@ -16,19 +16,22 @@ use std::{
 };
 
 use haul_media::Relay;
-use haul_model::{LiveId, Now, SessionId};
+use haul_model::{Now, SessionId};
+use tokio::sync::oneshot;
 
 use crate::{
-    Answer, EndReason, Limits, Notice, NoticeKind, Observer, OfferError, Role, Seat, StartError,
+    Answer, Condition, EndReason, IceError, IceUpdate, Limits, Notice, NoticeKind, Observer, OfferError,
+    Role, StartError,
     connection::{Identity, Ssrcs, Terms},
     feed::Feed,
     ingest::Ingest,
     load::Meter,
-    mailbox::{Command, FeedKey, FeedSink, Mailbox, OfferCommand},
+    mailbox::{Command, FeedKey, FeedSink, IceCommand, Mailbox, OfferCommand},
     outbox::Outbox,
     peer::{Peer, PeerEvent},
     route::{MAX_SOCKETS, Route},
     sdp::Offer,
+    sdpfrag::{Credentials, Fragment},
     session::{Session, Side, Tools, Verdict},
     slab::{Key, Slab},
     socket::{self, Inbox, Socket},
@@ -199,7 +202,12 @@ impl Shard {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Offer(offer) => self.offer(*offer),
+            Command::Offer(offer, reply) => self.offer(*offer, reply),
+            Command::Ice(command) => {
+                let IceCommand { session, condition, fragment, reply } = *command;
+                // Whoever asked may have gone.
+                let _ = reply.send(self.update_ice(&session, &condition, &fragment));
+            }
             Command::Close(session, reply) => {
                 let key = self.by_id.get(&session).copied();
                 if let Some(key) = key {
@@ -218,10 +226,43 @@ impl Shard {
         }
     }
 
-    fn offer(&mut self, command: OfferCommand) {
-        let OfferCommand { role, session, live, relay, sdp, seat, reply } = command;
-        let guarded =
-            catch_unwind(AssertUnwindSafe(|| self.accept(role, session.clone(), live, relay, &sdp, seat)));
+    /// Follows what a client says of its session's ICE.
+    fn update_ice(
+        &mut self,
+        session: &SessionId,
+        condition: &Condition,
+        fragment: &Fragment,
+    ) -> Result<IceUpdate, IceError> {
+        let key = self.by_id.get(session).copied().ok_or(IceError::NoSession)?;
+        let fresh = self.credentials();
+        let ufrag = fresh.ufrag.clone();
+        let session = self.sessions.get_mut(key).ok_or(IceError::NoSession)?;
+        let is_restart = session.peer.ice.restarts(fragment)?;
+        if is_restart && !session.peer.connected() {
+            return Err(IceError::NotConnected);
+        }
+        let (update, forgotten) = session.peer.ice.update(condition, fragment, fresh, &self.addresses)?;
+        if let IceUpdate::Restarted { .. } = update {
+            tracing::info!(live = %session.live, session = %session.id, "ICE restarts");
+            self.by_ufrag.insert(ufrag, key);
+        }
+        if let Some(ufrag) = forgotten {
+            self.by_ufrag.remove(&ufrag);
+        }
+        Ok(update)
+    }
+
+    /// Fresh ICE credentials. The name says which shard it is.
+    fn credentials(&self) -> Credentials {
+        Credentials {
+            ufrag: format!("{:02x}{:016x}", self.index, rand::random::<u64>()),
+            password: format!("{:032x}", rand::random::<u128>()),
+        }
+    }
+
+    fn offer(&mut self, command: OfferCommand, reply: oneshot::Sender<Result<Answer, OfferError>>) {
+        let session = command.session.clone();
+        let guarded = catch_unwind(AssertUnwindSafe(|| self.accept(command)));
         let result =
             guarded.unwrap_or_else(|_| Err(OfferError::Malformed("it breaks the parser".to_owned())));
         if result.is_err() {
@@ -236,15 +277,8 @@ impl Shard {
         }
     }
 
-    fn accept(
-        &mut self,
-        role: Role,
-        id: SessionId,
-        live: LiveId,
-        relay: Arc<Relay>,
-        sdp: &str,
-        seat: Seat,
-    ) -> Result<Answer, OfferError> {
+    fn accept(&mut self, command: OfferCommand) -> Result<Answer, OfferError> {
+        let OfferCommand { role, session: id, live, relay, sdp, ends, seat } = command;
         if self.draining {
             return Err(OfferError::Closed);
         }
@@ -257,7 +291,7 @@ impl Shard {
         let ssrcs = Ssrcs { video: base | 1, rtx: base | 2, audio: base | 3 };
         let (offer, side) = match role {
             Role::Publisher => {
-                let offer = Offer::from_publisher(sdp)?;
+                let offer = Offer::from_publisher(&sdp)?;
                 let ingest = Ingest::new(offer.clone(), relay, self.mailbox.clone(), key);
                 (offer, Side::Publisher(ingest))
             }
@@ -265,17 +299,18 @@ impl Shard {
                 // What the host sends by now; the feed may have yet to learn of it.
                 let broadcast = relay.broadcast().ok_or(OfferError::NoBroadcast)?;
                 let feed = self.subscribe(relay);
-                let offer = Offer::from_viewer(sdp, &broadcast)?;
+                let offer = Offer::from_viewer(&sdp, &broadcast)?;
                 let viewer = Viewer::new(now, feed, &offer, &broadcast, ssrcs);
                 (offer, Side::Viewer(viewer))
             }
         };
-        let ufrag = format!("{:02x}{:016x}", self.index, rand::random::<u64>());
-        let password = format!("{:032x}", rand::random::<u128>());
+        let credentials = self.credentials();
+        let ufrag = credentials.ufrag.clone();
         let local = self.addresses[0];
-        let terms = Terms { offer, role, ufrag: ufrag.clone(), password, ssrcs, local };
+        let terms = Terms { offer, role, credentials, ssrcs, local };
         let (peer, answer) = Peer::new(self.identity.clone(), terms, now)?;
         let sdp = peer.terms().offer.complete(&answer, &self.addresses);
+        let etag = peer.ice.etag();
         if let Side::Viewer(viewer) = &side
             && let Some(feed) = self.feeds.get_mut(&viewer.feed)
         {
@@ -289,6 +324,7 @@ impl Shard {
             answered: now,
             connected: false,
             heard: now,
+            ends,
             _seat: seat,
             scheduled: None,
             touched: false,
@@ -296,10 +332,10 @@ impl Shard {
         tracing::info!(live = %session.live, session = %id, ?role, shard = self.index, "session answered");
         self.sessions.insert(Box::new(session));
         self.by_id.insert(id, key);
-        self.by_ufrag.insert(ufrag.clone(), key);
+        self.by_ufrag.insert(ufrag, key);
         self.gauge(role).add(1);
         self.touch(key);
-        Ok(Answer { sdp, etag: format!("\"{ufrag}\"") })
+        Ok(Answer { sdp, etag })
     }
 
     // Relays
@@ -429,7 +465,9 @@ impl Shard {
         // The peer may be the reason why the session ends; closing it must not take the shard down with it.
         let _ = catch_unwind(AssertUnwindSafe(|| session.peer.close(now, &mut self.outbox)));
         self.by_id.remove(&session.id);
-        self.by_ufrag.remove(&session.peer.terms().ufrag);
+        for ufrag in session.peer.ice.ufrags() {
+            self.by_ufrag.remove(ufrag);
+        }
         for route in session.peer.routes() {
             if self.by_route.get(route) == Some(&key) {
                 self.by_route.remove(route);

@@ -49,6 +49,8 @@ counters! {
     sessions_silent,
     /// Sessions ended because the peer never connected.
     sessions_never_connected,
+    /// ICE restarts that led to a new path.
+    ice_restarts,
     /// Sessions whose addresses were found, but whose DTLS handshake did not complete.
     handshakes_failed,
     /// Sessions rebuilt for a client without AES-GCM.

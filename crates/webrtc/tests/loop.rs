@@ -9,17 +9,29 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use client::{AUDIO, Abilities, Client, Loss, PATIENCE, Shared, VIDEO, pump, video_sequence};
 use haul_media::Relay;
 use haul_model::{LiveId, SessionId};
 use haul_webrtc::{
-    Answer, Edge, EdgeConfig, EndReason, Limits, Notice, NoticeKind, OfferError, Role, ShardStats,
+    Answer, Condition, Edge, EdgeConfig, EndReason, IceError, IceUpdate, Limits, Notice, NoticeKind,
+    OfferError, Role, ShardStats, sdpfrag::Fragment,
 };
-use rtc::rtcp::{
-    self, payload_feedbacks::picture_loss_indication::PictureLossIndication, sender_report::SenderReport,
+use rtc::{
+    crypto::{RTCCryptoProvider, providers::AwsLcRsProvider},
+    ice::attributes::use_candidate::UseCandidateAttr,
+    rtcp::{
+        self, payload_feedbacks::picture_loss_indication::PictureLossIndication, sender_report::SenderReport,
+    },
+    stun::{
+        attributes::ATTR_USERNAME,
+        fingerprint::FINGERPRINT,
+        integrity::MessageIntegrity,
+        message::{BINDING_REQUEST, Message, Setter, TransactionId},
+        textattrs::Username,
+    },
 };
 
 /// One test at a time: they measure how the edge reacts to losses within fractions of a second, which starving each
@@ -94,6 +106,20 @@ impl Stage {
         let (session, answer) = self.offer(Role::Viewer, &offer).await.unwrap();
         client.answer(&answer.sdp);
         (client, session)
+    }
+
+    /// Tells the edge of a client's fragment, and returns our half of the new ICE session and its tag.
+    async fn restart(
+        &self,
+        session: &SessionId,
+        condition: Condition,
+        fragment: &str,
+    ) -> Result<(String, String), IceError> {
+        let fragment = Fragment::parse(fragment).unwrap();
+        match self.edge.update_ice(session, condition, fragment).await? {
+            IceUpdate::Restarted { fragment, etag } => Ok((fragment, etag)),
+            IceUpdate::Trickled => panic!("not taken for a restart"),
+        }
     }
 
     fn stats(&self) -> ShardStats {
@@ -463,6 +489,131 @@ async fn sessions_of_clients_that_never_come_or_fall_silent_end() {
     assert!(stage.relay.broadcast().is_none());
     let stats = stage.stats();
     assert_eq!((stats.sessions_silent, stats.sessions_never_connected, stats.handshakes_failed), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn who_moves_to_another_network_keeps_the_session_through_an_ice_restart() {
+    let mut stage = Stage::new();
+    let (mut publisher, offer) = Client::publisher(&Abilities::default());
+    let (host, host_answer) = stage.offer(Role::Publisher, &offer).await.unwrap();
+    publisher.answer(&host_answer.sdp);
+    let relay = stage.relay.clone();
+    pump(&mut [&mut publisher], "the broadcast has begun", |_| relay.broadcast().is_some());
+    let (mut viewer, offer) = Client::viewer(&Abilities::default());
+    let (session, answer) = stage.offer(Role::Viewer, &offer).await.unwrap();
+    viewer.answer(&answer.sdp);
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    stream(&mut publisher, &mut [&mut viewer], 0..10, true);
+
+    let fragment = viewer.restart_ice();
+    let (fragment, etag) = stage.restart(&session, Condition::Any, &fragment).await.unwrap();
+    assert_ne!(etag, answer.etag);
+    let stale = Condition::Tags(vec![answer.etag.clone()]);
+    assert_eq!(stage.restart(&session, stale, "a=end-of-candidates").await, Err(IceError::Stale));
+    // The old path serves until the client has nominated the new one (this client takes nothing from it any more).
+    let before = viewer.datagrams;
+    let mut number = 10;
+    pump(&mut [&mut publisher, &mut viewer], "media goes on by the old path", |all| {
+        all[0].send_vp8(number, false);
+        number += 1;
+        all[1].datagrams >= before + 20
+    });
+    viewer.rtp.clear();
+    viewer.roam();
+    viewer.ice_restarted(&answer.sdp, &fragment);
+    pump(&mut [&mut publisher, &mut viewer], "the new path is nominated", |_| {
+        stage.stats().ice_restarts == 1
+    });
+    stream(&mut publisher, &mut [&mut viewer], number..number + 15, false);
+    assert_continuous(&viewer);
+
+    let fragment = publisher.restart_ice();
+    let tag = Condition::Tags(vec![host_answer.etag.clone()]);
+    let (fragment, _) = stage.restart(&host, tag, &fragment).await.unwrap();
+    publisher.roam();
+    publisher.ice_restarted(&host_answer.sdp, &fragment);
+    pump(&mut [&mut publisher, &mut viewer], "the new path is nominated", |_| {
+        stage.stats().ice_restarts == 2
+    });
+    stream(&mut publisher, &mut [&mut viewer], number + 15..number + 30, false);
+    assert_continuous(&viewer);
+    assert_eq!(
+        (stage.ended().len(), stage.stats().sessions_connected),
+        (0, 2),
+        "nobody had to connect again"
+    );
+    let nobody = "s_none".parse().unwrap();
+    assert_eq!(stage.restart(&nobody, Condition::Any, "a=x").await, Err(IceError::NoSession));
+}
+
+#[tokio::test]
+async fn media_goes_where_a_nominating_check_comes_from() {
+    let mut stage = Stage::new();
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, offer) = Client::viewer(&Abilities::default());
+    let (session, answer) = stage.offer(Role::Viewer, &offer).await.unwrap();
+    let early =
+        stage.restart(&session, Condition::Any, "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n");
+    assert_eq!(early.await, Err(IceError::NotConnected));
+    viewer.answer(&answer.sdp);
+    pump(&mut [&mut publisher, &mut viewer], "the viewer is connected", |all| all[1].connected);
+    stream(&mut publisher, &mut [&mut viewer], 0..5, true);
+
+    let line = |key: &str| answer.sdp.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    let port = line("a=candidate:").split(' ').nth(5).unwrap().parse::<u16>().unwrap();
+    let elsewhere = UdpSocket::bind("127.0.0.1:0").unwrap();
+    elsewhere.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    elsewhere.send(&[128; 40]).unwrap();
+    elsewhere.send(&nominating_check(line("a=ice-ufrag:"), line("a=ice-pwd:"))).unwrap();
+    let (mut answered, mut pictures, mut number) = (false, 0, 5);
+    pump(&mut [&mut publisher], "the answer and pictures come to the new address", |all| {
+        all[0].send_vp8(number, false);
+        number += 1;
+        let mut buffer = [0; 2_048];
+        while let Ok(length) = elsewhere.recv(&mut buffer) {
+            let datagram = &buffer[..length];
+            answered |= datagram[..2] == [1, 1];
+            assert!(answered, "nothing before the answer");
+            pictures += u32::from(video_sequence(datagram).is_some());
+        }
+        pictures > 4
+    });
+    assert!(stage.ended().is_empty());
+}
+
+#[tokio::test]
+async fn a_session_ends_with_the_time_that_its_viewer_was_let_in_for() {
+    let mut stage = Stage::new();
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, offer) = Client::viewer(&Abilities::default());
+    let session = stage.next_session();
+    let ends = Instant::now() + Duration::from_millis(800);
+    let (live, relay) = ("demo".parse().unwrap(), stage.relay.clone());
+    let answer = stage.edge.watch_until(session.clone(), live, relay, &offer, Some(ends)).await.unwrap();
+    viewer.answer(&answer.sdp);
+    assert_eq!(stage.wait_ended(&session, &mut [&mut publisher, &mut viewer]), EndReason::Expired);
+    assert!(Instant::now() >= ends);
+    pump(&mut [&mut viewer], "the viewer is told goodbye", |all| all[0].told_goodbye());
+}
+
+/// A connectivity check as a browser sends it by the path that it has chosen.
+fn nominating_check(ufrag: &str, password: &str) -> Vec<u8> {
+    let provider = AwsLcRsProvider::new();
+    let mut check = Message::new();
+    let setters: Vec<Box<dyn Setter + '_>> = vec![
+        Box::new(BINDING_REQUEST),
+        Box::new(TransactionId::new()),
+        Box::new(Username::new(ATTR_USERNAME, format!("{ufrag}:abcd"))),
+        Box::new(UseCandidateAttr),
+        Box::new(MessageIntegrity::new_short_term_integrity_with_provider(
+            password.to_owned(),
+            provider.crypto(),
+        )),
+        Box::new(FINGERPRINT),
+    ];
+    check.build(&setters).unwrap();
+    check.raw
 }
 
 #[tokio::test]

@@ -196,6 +196,31 @@ fn sections_of_no_use_are_turned_down_in_their_places() {
 }
 
 #[test]
+fn sections_of_several_transports_are_refused() {
+    for group in ["", "a=group:BUNDLE 0\r\n"] {
+        let offer = CHROMIUM_PUBLISHER.replace("a=group:BUNDLE 0 1 2\r\n", group);
+        assert!(matches!(Offer::from_publisher(&offer), Err(OfferError::Shape(_))), "{group:?}");
+    }
+    let sound = &CHROMIUM_PUBLISHER[..CHROMIUM_PUBLISHER.find("m=video").unwrap()];
+    let sound = sound.replace("a=group:BUNDLE 0 1 2\r\n", "");
+    assert!(Offer::from_publisher(&sound).is_ok(), "one section needs no bundle");
+}
+
+#[test]
+fn a_publisher_is_not_accepted_in_part() {
+    let no_opus = CHROMIUM_PUBLISHER.replace("opus/48000/2", "PCMU/8000");
+    assert!(matches!(Offer::from_publisher(&no_opus), Err(OfferError::Codec(_))));
+    let unused = no_opus.replace("m=audio 9", "m=audio 0");
+    assert!(Offer::from_publisher(&unused).is_ok(), "a section that the client turned down itself is none");
+    let inactive = no_opus.replacen("a=sendonly", "a=inactive", 1);
+    assert!(Offer::from_publisher(&inactive).is_ok());
+    let video = &CHROMIUM_PUBLISHER
+        [CHROMIUM_PUBLISHER.find("m=video").unwrap()..CHROMIUM_PUBLISHER.find("m=application").unwrap()];
+    let two = format!("{CHROMIUM_PUBLISHER}{}", video.replace("a=mid:1", "a=mid:3"));
+    assert!(matches!(Offer::from_publisher(&two), Err(OfferError::Shape(_))));
+}
+
+#[test]
 fn a_client_that_wants_to_be_called_is_called() {
     let offer = Offer::from_publisher(&CHROMIUM_PUBLISHER.replace("actpass", "passive")).unwrap();
     assert!(offer.we_connect);

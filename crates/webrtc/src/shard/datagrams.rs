@@ -7,6 +7,7 @@ use std::{
 
 use super::{MAX_SLEEP, Shard};
 use crate::{
+    peer::Proof,
     route::{MAX_SOCKETS, Route, Via},
     socket::{self, Inbox},
     stun,
@@ -77,13 +78,10 @@ impl Shard {
             return;
         };
         let now = self.now.instant;
-        self.with(key, |session, _| {
-            session.heard = now;
-            match kind {
-                stun::Kind::Stun => session.peer.stun(now, from, datagram),
-                stun::Kind::Dtls => session.peer.dtls(now, from, datagram),
-                _ => session.peer.srtp(now, from, datagram),
-            }
+        self.with(key, |session, _| match kind {
+            stun::Kind::Stun => session.peer.stun(now, from, datagram),
+            stun::Kind::Dtls => session.peer.dtls(now, from, datagram),
+            _ => session.peer.srtp(now, from, datagram),
         });
     }
 
@@ -94,16 +92,25 @@ impl Shard {
             return;
         };
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if !session.peer.prove(from, datagram) {
+        let Proof::Good { forgotten } = session.peer.prove(from, datagram, check) else {
             self.counters.stun_rejected.add(1);
             return;
+        };
+        if let Some(route) = forgotten
+            && self.by_route.get(&route) == Some(&key)
+        {
+            self.by_route.remove(&route);
         }
         // An address may pass from one session to another (a NAT that reuses its ports): the last who proved it has it.
         self.by_route.insert(from, key);
         let now = self.now.instant;
-        self.with(key, |session, _| {
-            session.heard = now;
-            session.peer.check(now, from, datagram, check.nominates);
+        let mut retired = None;
+        self.with(key, |session, tools| {
+            retired = session.peer.check(now, from, datagram, check, tools.outbox);
         });
+        if let Some(ufrag) = retired {
+            self.counters.ice_restarts.add(1);
+            self.by_ufrag.remove(&ufrag);
+        }
     }
 }

@@ -232,6 +232,38 @@ impl Client {
         self.sequence.wrapping_add(1)
     }
 
+    /// Moves to another port without knowing, as behind a NAT that forgets. What comes to the old one is lost.
+    pub fn roam(&mut self) {
+        self.socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        self.socket.set_nonblocking(true).unwrap();
+    }
+
+    /// Begins an ICE restart. Returns the fragment that tells the server of it.
+    pub fn restart_ice(&mut self) -> String {
+        self.connection.restart_ice();
+        let offer = self.connection.create_offer(None).unwrap();
+        let ice = offer
+            .sdp
+            .lines()
+            .filter(|line| line.starts_with("a=ice-ufrag:") || line.starts_with("a=ice-pwd:"));
+        let ice: Vec<&str> = ice.take(2).collect();
+        let fragment = format!("{}\r\n{}\r\n", ice[0], ice[1]);
+        self.connection.set_local_description(Instant::now(), offer).unwrap();
+        fragment
+    }
+
+    /// Takes the server's fragment, which goes into the answer `sdp` of before.
+    pub fn ice_restarted(&mut self, sdp: &str, fragment: &str) {
+        let of = |key: &str| fragment.lines().find(|line| line.starts_with(key)).unwrap();
+        let lines = sdp.lines().map(|line| match line {
+            _ if line.starts_with("a=ice-ufrag:") => of("a=ice-ufrag:"),
+            _ if line.starts_with("a=ice-pwd:") => of("a=ice-pwd:"),
+            _ => line,
+        });
+        let answer: String = lines.flat_map(|line| [line, "\r\n"]).collect();
+        self.answer(&answer);
+    }
+
     fn offer(&mut self) -> String {
         let offer = self.connection.create_offer(None).unwrap();
         self.connection.set_local_description(Instant::now(), offer).unwrap();
