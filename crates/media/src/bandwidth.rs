@@ -103,6 +103,11 @@ impl Estimator {
         self.acked.steady_bps()
     }
 
+    /// Whether the viewer has said anything about its network.
+    pub fn is_informed(&self) -> bool {
+        self.reported.is_some() || self.remb.is_some() || self.loss.is_informed()
+    }
+
     /// Whether the network's queue is filling now.
     pub fn is_congested(&self) -> bool {
         self.trend.usage() == Usage::Over
@@ -162,8 +167,9 @@ impl Estimator {
     /// A receiver report instead of feedback: which share was lost, of 256. Of delay it says nothing, so all that it
     /// can do is bound what is being sent.
     pub fn loss_report(&mut self, now: Instant, round_trip: Duration, share: u8, sending_bps: u64) {
-        self.loss.report(now, round_trip, 256 - u32::from(share), u32::from(share), sending_bps);
         self.rate.grow_unheard(now, sending_bps);
+        let bitrate_bps = self.rate.bitrate_bps();
+        self.loss.report(now, round_trip, 256 - u32::from(share), u32::from(share), bitrate_bps);
     }
 
     /// The receiver's own estimate (REMB), for clients that give no feedback.

@@ -76,9 +76,20 @@ impl Forward {
         self.wanted = None;
     }
 
+    /// A frame was left out: nothing more until a keyframe of the layer there was, or of the one that was preferred.
+    pub fn interrupt(&mut self) {
+        self.wanted = self.wanted.or(self.source);
+        self.source = None;
+    }
+
     /// Change to `layer` at its next keyframe.
     pub fn prefer(&mut self, layer: Layer) {
-        self.wanted = Some(layer);
+        self.wanted = (self.source != Some(layer)).then_some(layer);
+    }
+
+    /// The layer whose keyframe is waited for, if one is.
+    pub fn awaits(&self) -> Option<Layer> {
+        self.wanted
     }
 
     /// The layer that frames are taken from, if one was started.

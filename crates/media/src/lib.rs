@@ -10,17 +10,22 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod adapt;
 pub mod assembly;
 pub mod av1;
 pub mod bandwidth;
+pub mod budget;
 pub mod capture;
 pub mod clock;
 pub mod dependence;
+#[cfg(any(test, feature = "emulation"))]
+pub mod emulation;
 pub mod forward;
 pub mod gop;
 pub mod h264;
 pub mod h265;
 pub mod history;
+pub mod meter;
 pub mod nack;
 pub mod nal;
 pub mod relay;
@@ -34,13 +39,16 @@ mod testing;
 
 use haul_model::{Codec, media::PictureNumbers};
 
+pub use adapt::{Adapt, Aim, LayerChoice, LayerRate, Reason};
 pub use assembly::{Assembled, Assembly, Packet};
 pub use bandwidth::Estimator;
+pub use budget::Budget;
 pub use capture::{CaptureClock, HostClock};
 pub use clock::ClockMap;
 pub use forward::{Forward, Outgoing};
 pub use gop::GopCache;
 pub use history::History;
+pub use meter::Meter;
 pub use relay::{Broadcast, Delivery, Publication, Relay, RelayEvent, Sink, Snapshot, Source, Subscription};
 pub use throttle::Wish;
 

@@ -22,12 +22,14 @@ use crate::{
 pub const MAX_LAYERS: u8 = 4;
 
 /// What the host sends now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Broadcast {
     /// The pictures, if there are any.
     pub video: Option<TrackInfo>,
     /// The sound, if there is any.
     pub audio: Option<TrackInfo>,
+    /// What the layers of the pictures are called, in their order; empty without simulcast.
+    pub layer_names: Vec<String>,
 }
 
 /// Where a broadcast comes from, as the relay sees it. Called with the relay's lock held: must neither block nor call
@@ -367,7 +369,10 @@ mod tests {
     }
 
     fn vp8() -> Broadcast {
-        Broadcast { video: Some(TrackInfo { codec: Codec::Vp8, fmtp: String::new() }), audio: None }
+        Broadcast {
+            video: Some(TrackInfo { codec: Codec::Vp8, fmtp: String::new() }),
+            ..Broadcast::default()
+        }
     }
 
     struct Stage {

@@ -73,5 +73,3 @@ impl FrameMaker {
         Arc::new(frame)
     }
 }
-
-pub(crate) mod net;

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Joins cause at most one request a layer in this time: a joiner starts from the GOP cache and does not wait for it.
+/// Joins cause at most one request a layer in this time: a joiner starts from the GOP cache and does not wait for it. So
+/// do those who change to a layer that is better than what they see.
 pub const JOIN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Lost pictures (a viewer's PLI, a hole on the way in) cause at most one request a layer in this time.
@@ -17,7 +18,9 @@ pub const FRESH_GOP: Duration = Duration::from_millis(500);
 pub enum Wish {
     /// Somebody joined.
     Join,
-    /// Somebody has a broken picture.
+    /// Somebody is to be moved to this layer, and sees another until then.
+    Switch,
+    /// Somebody has a broken picture, or none.
     Loss,
 }
 
@@ -50,7 +53,7 @@ impl Throttle {
     pub fn wish(&mut self, wish: Wish, now: Instant) -> bool {
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         let interval = match wish {
-            Wish::Join => JOIN_INTERVAL,
+            Wish::Join | Wish::Switch => JOIN_INTERVAL,
             Wish::Loss => LOSS_INTERVAL,
         };
         let fresh = wish == Wish::Join && since(self.delivered).is_some_and(|age| age < FRESH_GOP);

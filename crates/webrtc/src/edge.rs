@@ -12,8 +12,8 @@ use haul_model::{LiveId, SessionId};
 use tokio::sync::oneshot;
 
 use crate::{
-    Condition, EdgeConfig, EdgeStats, IceError, IceUpdate, Limits, Notice, OfferError, Quota, Role,
-    ShardStats, StartError,
+    Condition, EdgeConfig, EdgeStats, IceError, IceUpdate, Limits, Notice, OfferError, PreferError, Quality,
+    Quota, Role, ShardStats, StartError,
     config::MAX_SHARDS,
     connection::Identity,
     load::{self, Ceiling, ShardLoad},
@@ -212,6 +212,22 @@ impl Edge {
             found |= reply.await.unwrap_or(false);
         }
         found
+    }
+
+    /// A viewer asks for a layer by its name ([`crate::QualityLayer::name`]), or, with `None`, for whatever suits its
+    /// network. Returns what it gets now; what it gets later is told ([`crate::NoticeKind::Quality`]).
+    ///
+    /// # Errors
+    /// [`PreferError`] if there is no such session or layer.
+    pub async fn prefer(&self, session: &SessionId, layer: Option<String>) -> Result<Quality, PreferError> {
+        let mut result = Err(PreferError::NoSession);
+        for reply in self.ask_all(|reply| Command::Prefer(session.clone(), layer.clone(), reply)) {
+            match reply.await {
+                Ok(Err(PreferError::NoSession)) | Err(_) => {}
+                Ok(found) => result = found,
+            }
+        }
+        result
     }
 
     /// Ends every session, telling each peer, and takes no more offers. Done when all goodbyes are sent.

@@ -57,6 +57,17 @@ pub enum IceError {
     Busy,
 }
 
+/// Why a viewer's wish for a layer is not granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PreferError {
+    /// No viewer's session of that id (any more), or one without pictures.
+    #[error("no such session, or it has no pictures")]
+    NoSession,
+    /// The host sends no layer of that name now.
+    #[error("no such layer: there is {}", .0.join(", "))]
+    NoLayer(Vec<String>),
+}
+
 /// Why the edge could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -93,6 +93,7 @@ impl Ingest {
         let broadcast = Broadcast {
             video: self.offer.video.as_ref().map(|format| format.track()),
             audio: self.offer.audio.as_ref().map(|format| format.track()),
+            layer_names: self.offer.rids.clone(),
         };
         self.publication = Some(self.relay.publish(broadcast, self.wishes.clone()));
     }

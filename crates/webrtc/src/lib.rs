@@ -39,8 +39,8 @@ mod viewer;
 
 pub use config::{EdgeConfig, Limits, MAX_OFFER_BYTES};
 pub use edge::{Answer, Edge, Load, Node, Observer};
-pub use error::{IceError, OfferError, StartError};
+pub use error::{IceError, OfferError, PreferError, StartError};
 pub use ice::{Condition, IceUpdate};
-pub use notice::{EndReason, Notice, NoticeKind, Role};
+pub use notice::{EndReason, Notice, NoticeKind, Quality, QualityLayer, QualityReason, Role};
 pub use quota::{NoSeat, Quota, Seat};
 pub use stats::{EdgeStats, ShardStats};

@@ -12,8 +12,8 @@ use haul_model::{LiveId, SessionId};
 use tokio::sync::oneshot;
 
 use crate::{
-    Answer, Condition, IceError, IceUpdate, OfferError, Role, Seat, sdpfrag::Fragment, slab::Key,
-    stats::Counters,
+    Answer, Condition, IceError, IceUpdate, OfferError, PreferError, Quality, Role, Seat, sdpfrag::Fragment,
+    slab::Key, stats::Counters,
 };
 
 /// The most commands that wait. A further offer is refused with [`OfferError::Full`], a fragment with
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Ice(Box<IceCommand>),
     /// End a session; the reply says whether there was one.
     Close(SessionId, oneshot::Sender<bool>),
+    /// A viewer asks for a layer by its name, or for none in particular; the reply says what it gets now.
+    Prefer(SessionId, Option<String>, oneshot::Sender<Result<Quality, PreferError>>),
     /// End every session and take no more.
     Drain(oneshot::Sender<()>),
     /// A relay wishes for keyframes from a publisher; which ones, its source knows.

@@ -34,12 +34,69 @@ pub enum NoticeKind {
         /// Time from the answer.
         after: Duration,
     },
+    /// What a viewer gets has changed: another layer, sound alone, or pictures again.
+    Quality(Box<Quality>),
     /// The session is gone and its memory with it. Exactly once for every session whose offer was answered; nothing
     /// comes after it.
     Ended {
         /// Why.
         reason: EndReason,
     },
+}
+
+/// What a viewer gets of the pictures, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quality {
+    /// No pictures: not even the smallest layer fits.
+    pub sound_only: bool,
+    /// Pictures were left out lately because they would have come late.
+    pub misses_pictures: bool,
+    /// The layer that is shown; `None` before the first and while a keyframe is waited for.
+    pub layer: Option<String>,
+    /// The layer that was asked for; `None` if that is left to us.
+    pub choice: Option<String>,
+    /// Why it gets what it gets.
+    pub reason: QualityReason,
+    /// What there is, the largest first.
+    pub layers: Vec<QualityLayer>,
+}
+
+impl Quality {
+    /// Whether it is another than `other`; what layers take changes all the time, and makes no difference.
+    pub(crate) fn differs(&self, other: &Self) -> bool {
+        let names =
+            |quality: &Self| quality.layers.iter().map(|layer| layer.name.clone()).collect::<Vec<_>>();
+        let core = |quality: &Self| {
+            (
+                quality.sound_only,
+                quality.misses_pictures,
+                quality.layer.clone(),
+                quality.choice.clone(),
+                quality.reason,
+            )
+        };
+        core(self) != core(other) || names(self) != names(other)
+    }
+}
+
+/// One layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QualityLayer {
+    /// Its name in the host's offer (rid), or its number.
+    pub name: String,
+    /// What it takes now, in bits a second.
+    pub bitrate_bps: u64,
+}
+
+/// Why a viewer gets what it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QualityReason {
+    /// It is the best there is.
+    Best,
+    /// It was asked for.
+    Asked,
+    /// The viewer's network carries no more.
+    Network,
 }
 
 /// Why a session ended.

@@ -117,6 +117,22 @@ fn extends(message: &Message, to: Route, start: usize, bytes: usize) -> bool {
 }
 
 #[cfg(test)]
+impl Outbox {
+    /// Takes what was gathered instead of sending it: one entry a datagram.
+    pub(crate) fn take(&mut self) -> Vec<Vec<u8>> {
+        let mut datagrams = Vec::new();
+        for lane in &mut self.lanes {
+            for message in lane.messages.drain(..) {
+                let bytes = &self.arena[message.start..][..message.bytes];
+                datagrams.extend(bytes.chunks(message.segment).map(<[u8]>::to_vec));
+            }
+        }
+        self.used = 0;
+        datagrams
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -147,6 +147,11 @@ impl Session {
                     viewer.slice(now, to, tools.outbox, tools.counters);
                     viewer.pad(now, to, tools.outbox, tools.counters);
                 }
+                if let Some(feed) = feed
+                    && let Some((layer, wish)) = viewer.steer(now, feed, tools.counters)
+                {
+                    feed.relay.request_keyframe(layer, wish, now);
+                }
                 let reports = feed.map(|feed| viewer.sender_reports(now, feed)).unwrap_or_default();
                 for report in reports {
                     self.peer.write_rtcp(now, report);
@@ -205,6 +210,9 @@ impl Session {
                 let wanted = viewer.rtcp(now.instant, to, packets, tools.outbox, tools.counters);
                 if let Some(layer) = wanted {
                     feed.relay.request_keyframe(layer, Wish::Loss, now.instant);
+                }
+                if let Some((layer, wish)) = viewer.steer(now.instant, feed, tools.counters) {
+                    feed.relay.request_keyframe(layer, wish, now.instant);
                 }
             }
         }

@@ -15,13 +15,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use haul_media::Relay;
+use haul_media::{LayerChoice, Relay};
 use haul_model::{Now, SessionId};
 use tokio::sync::oneshot;
 
 use crate::{
     Answer, Condition, EndReason, IceError, IceUpdate, Limits, Notice, NoticeKind, Observer, OfferError,
-    Role, StartError,
+    PreferError, Quality, Role, StartError,
     connection::{Identity, Ssrcs, Terms},
     feed::Feed,
     ingest::Ingest,
@@ -216,6 +216,10 @@ impl Shard {
                 // Whoever asked may have gone.
                 let _ = reply.send(key.is_some());
             }
+            Command::Prefer(session, layer, reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.prefer(&session, layer));
+            }
             Command::Drain(reply) => {
                 self.end_all();
                 let _ = reply.send(());
@@ -224,6 +228,29 @@ impl Shard {
             Command::Replaced(key) => self.end(key, EndReason::Replaced),
             Command::Stop => self.end_all(),
         }
+    }
+
+    fn prefer(&mut self, session: &SessionId, layer: Option<String>) -> Result<Quality, PreferError> {
+        let key = *self.by_id.get(session).ok_or(PreferError::NoSession)?;
+        let session = self.sessions.get_mut(key).ok_or(PreferError::NoSession)?;
+        let Side::Viewer(viewer) = &mut session.side else { return Err(PreferError::NoSession) };
+        let feed = self.feeds.get(&viewer.feed).ok_or(PreferError::NoSession)?;
+        let choice = match layer {
+            None => LayerChoice::Auto,
+            Some(name) => {
+                let named =
+                    feed.layer_named(&name).ok_or_else(|| PreferError::NoLayer(feed.layer_names()))?;
+                LayerChoice::Layer(named)
+            }
+        };
+        let now = self.now.instant;
+        viewer.prefer(now, choice);
+        if let Some((layer, wish)) = viewer.steer(now, feed, &self.counters) {
+            feed.relay.request_keyframe(layer, wish, now);
+        }
+        let quality = viewer.quality(now, feed).ok_or(PreferError::NoSession);
+        self.touch(key);
+        quality
     }
 
     /// Follows what a client says of its session's ICE.
@@ -389,6 +416,11 @@ impl Shard {
             });
             self.act(key, verdict);
             let Some(session) = self.sessions.get_mut(key) else { continue };
+            if let Side::Viewer(viewer) = &mut session.side
+                && let Some(quality) = viewer.take_news()
+            {
+                (self.observer)(notice(session, NoticeKind::Quality(Box::new(quality))));
+            }
             let at = session.poll_timeout(&limits).max(self.now.instant + MIN_TICK);
             // A timer that comes too early finds nothing to do; only one that would come too late is moved.
             if session.scheduled.is_none_or(|scheduled| at < scheduled) {
@@ -479,6 +511,9 @@ impl Shard {
         if let Side::Viewer(viewer) = &session.side
             && let Some(feed) = self.feeds.get_mut(&viewer.feed)
         {
+            if viewer.is_paused() {
+                self.counters.viewers_paused.sub(1);
+            }
             feed.lane.leave(key);
             if feed.lane.is_deserted() {
                 self.drop_idle_feeds();

@@ -106,6 +106,20 @@ counters! {
     resends_over_budget,
     /// Keyframe requests from viewers (PLI and FIR).
     plis_in,
+    /// Viewers who get sound alone now, because their networks carry no more.
+    viewers_paused,
+    /// Changes of a viewer's layer to a larger one, and from sound alone to pictures.
+    layers_up,
+    /// Changes of a viewer's layer to a smaller one, and to sound alone.
+    layers_down,
+    /// Times that a viewer's pictures were left out up to a keyframe because they would have come late.
+    frames_late,
+    /// Times that padding was sent to find out how much a viewer's network carries.
+    probes,
+    /// Times that a viewer's estimate was looked at, and the sum of what was seen, in kb/s.
+    estimates,
+    /// See [`ShardStats::estimates`].
+    estimates_kbps,
     /// Reports of arrivals from viewers (transport-wide congestion control).
     feedback_in,
 

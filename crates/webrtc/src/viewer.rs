@@ -33,10 +33,12 @@ use crate::{
     stats::Counters,
 };
 
+mod steering;
 mod track;
 mod transport;
 mod writer;
 
+use steering::Steering;
 use track::Track;
 use transport::Transport;
 use writer::Writer;
@@ -60,6 +62,9 @@ const REPORTS_KEPT: usize = 8;
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 const ROUND_TRIP_RANGE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// Receiver reports that come in quicker succession are taken as so far apart.
+const LEAST_REPORT_INTERVAL: Duration = Duration::from_millis(200);
+
 /// A viewer's media side.
 pub(crate) struct Viewer {
     /// Where its frames come from.
@@ -70,6 +75,10 @@ pub(crate) struct Viewer {
     audio: Option<Track>,
     /// What all tracks share: how much is sent, and how much fits.
     transport: Transport,
+    /// What of the pictures it gets.
+    steering: Steering,
+    /// When a receiver report was last taken, and how many payload bytes had been sent by then (wraps).
+    heard: Option<(Instant, u32)>,
     /// Kinds that were on offer and that the viewer did not take: they may come and go.
     declined: Vec<Kind>,
     /// Frames of the replayed GOP that are still to go out, and live ones behind them, with their timestamps. Bounded:
@@ -104,6 +113,8 @@ impl Viewer {
             video: offer.video.as_ref().map(|format| Track::new(format, ssrcs)),
             audio: offer.audio.as_ref().map(|format| Track::new(format, ssrcs)),
             transport: Transport::new(now, offer.gives_feedback()),
+            steering: Steering::new(now),
+            heard: None,
             declined,
             backlog: VecDeque::new(),
             next_slice: None,
@@ -128,7 +139,8 @@ impl Viewer {
     pub(crate) fn start(&mut self, now: Instant, sealer: Sealer, feed: &Feed) -> Layer {
         self.next_report = Some(now);
         self.sealer = Some(sealer);
-        let (Some(video), Some((layer, gop))) = (&mut self.video, feed.best_gop()) else { return Layer(0) };
+        let first = self.first_layer(now, feed);
+        let (Some(video), Some((layer, gop))) = (&mut self.video, feed.gop(first)) else { return Layer(0) };
         video.forward.prefer(layer);
         let timestamps = video.forward.replay(gop);
         self.backlog = gop.iter().cloned().zip(timestamps).collect();
@@ -145,6 +157,7 @@ impl Viewer {
             track.forward.restart();
         }
         self.backlog.clear();
+        self.steer_anew(now);
         self.next_report = self.next_report.map(|_| now);
         self.report_retry = REPORT_RETRY;
     }
@@ -164,6 +177,11 @@ impl Viewer {
             Kind::Audio => &mut self.audio,
         };
         let Some(track) = track else { return };
+        if frame.kind == Kind::Video
+            && !self.steering.admits(now, frame, &mut track.forward, &self.transport, counters)
+        {
+            return;
+        }
         let Some(timestamp) = track.forward.place(frame) else { return };
         if frame.kind == Kind::Video && !self.backlog.is_empty() {
             if !frame.keyframe {
@@ -174,7 +192,10 @@ impl Viewer {
             self.backlog.clear();
         }
         let mut writer = Writer { to, sealer, outbox, counters };
-        track.send(now, &mut writer, &mut self.transport, frame, timestamp);
+        let bytes = track.send(now, &mut writer, &mut self.transport, frame, timestamp);
+        if frame.kind == Kind::Video {
+            self.steering.sent(bytes);
+        }
     }
 
     /// Sends what is due of padding, while it is being found out how much the viewer's network carries.
@@ -233,8 +254,8 @@ impl Viewer {
                 self.receiver_report(now, report);
             }
         }
-        let video = self.video.as_ref().filter(|_| keyframe)?;
-        Some(video.forward.layer().unwrap_or_default())
+        let video = self.video.as_ref().filter(|_| keyframe && !self.is_paused())?;
+        Some(video.forward.layer().or(video.forward.awaits()).unwrap_or_default())
     }
 
     /// When [`Viewer::slice`], [`Viewer::pad`] or [`Viewer::sender_reports`] has something to do.
@@ -285,6 +306,9 @@ impl Viewer {
 
     /// Round trip: from our report to the viewer's answer, less what the viewer sat on it (RFC 3550, 6.4.1).
     fn receiver_report(&mut self, now: Instant, report: &ReceiverReport) {
+        if !self.transport.has_feedback {
+            self.loss_report(now, report);
+        }
         for block in &report.reports {
             let Some((_, sent)) = self.reports.iter().find(|(name, _)| *name == block.last_sender_report)
             else {
@@ -295,6 +319,22 @@ impl Viewer {
             let (shortest, longest) = ROUND_TRIP_RANGE;
             self.round_trip =
                 now.saturating_duration_since(*sent).saturating_sub(delay).clamp(shortest, longest);
+        }
+    }
+}
+
+impl Viewer {
+    /// What receiver reports say of loss is all there is from those who give no feedback.
+    fn loss_report(&mut self, now: Instant, report: &ReceiverReport) {
+        let octets =
+            self.video.iter().chain(&self.audio).fold(0, |sum: u32, track| sum.wrapping_add(track.octets));
+        let Some((since, before)) = self.heard.replace((now, octets)) else { return };
+        let elapsed = now.saturating_duration_since(since).max(LEAST_REPORT_INTERVAL).as_secs_f64();
+        let sending_bps = f64::from(octets.wrapping_sub(before)) * 8.0 / elapsed;
+        let ssrcs: Vec<u32> = self.video.iter().chain(&self.audio).map(|track| track.ssrc).collect();
+        let ours = report.reports.iter().filter(|block| ssrcs.contains(&block.ssrc));
+        if let Some(share) = ours.map(|block| block.fraction_lost).max() {
+            self.transport.estimator.loss_report(now, self.round_trip, share, sending_bps as u64);
         }
     }
 }

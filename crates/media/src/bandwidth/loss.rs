@@ -55,6 +55,10 @@ impl LossBound {
         self.bound as u64
     }
 
+    pub(super) fn is_informed(&self) -> bool {
+        self.stepped.is_some()
+    }
+
     pub(super) fn report(
         &mut self,
         now: Instant,

@@ -14,6 +14,12 @@ const RESPONSE: Duration = Duration::from_millis(100);
 /// What is not being sent can't be known to fit: growth stops at so many times what arrives, and a little.
 const UNPROVED: f64 = 1.5;
 const UNPROVED_BPS: f64 = 10_000.0;
+/// What is certainly carried of what arrives.
+const CARRIED: f64 = 0.95;
+/// Where nobody tells what arrives, so many times what is sent may be tried, but this much in any case: the next layer up
+/// is often four times as large.
+const UNHEARD: f64 = 4.0;
+const UNHEARD_BPS: f64 = 600_000.0;
 /// How fast the known limit follows.
 const LIMIT_SMOOTHING: f64 = 0.05;
 /// How many deviations around the known limit are near it.
@@ -90,7 +96,8 @@ impl RateControl {
                     }
                 };
                 let proved = UNPROVED * arrives + UNPROVED_BPS;
-                self.set(grown.min(proved.max(self.bitrate)));
+                // What arrives while no queue fills is carried.
+                self.set(grown.min(proved.max(self.bitrate)).max(CARRIED * arrives));
             }
         }
     }
@@ -114,8 +121,9 @@ impl RateControl {
     pub(super) fn grow_unheard(&mut self, now: Instant, sending_bps: u64) {
         let elapsed = now.saturating_duration_since(self.updated).as_secs_f64().min(1.0);
         self.updated = now;
-        let proved = UNPROVED * sending_bps as f64 + UNPROVED_BPS;
-        self.set((self.bitrate * GROWTH_A_SECOND.powf(elapsed)).min(proved.max(self.bitrate)));
+        let proved = (UNHEARD * sending_bps as f64).max(UNHEARD_BPS);
+        let grown = (self.bitrate * GROWTH_A_SECOND.powf(elapsed)).min(proved.max(self.bitrate));
+        self.set(grown.max(sending_bps as f64));
     }
 
     fn set(&mut self, bitrate: f64) {

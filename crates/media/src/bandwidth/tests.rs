@@ -1,9 +1,9 @@
 //! The estimator against a network in virtual time.
 
 use super::*;
-use crate::testing::{
-    net::{Link, Receiver},
-    start,
+use crate::{
+    emulation::{Feedback, Link, Receiver},
+    testing::start,
 };
 
 /// A stream of pictures (30 a second, every 60th a keyframe five times as large) and sound over a link, in steps of a
@@ -89,7 +89,10 @@ impl Path {
         if padding > 0 {
             self.send(&vec![PACKET; padding.div_ceil(PACKET)]);
         }
-        self.receiver.turn(self.now, self.link.delay, &mut self.estimator);
+        let round_trip = 2 * self.link.delay;
+        for Feedback { base, reference, deltas } in self.receiver.turn(self.now, self.link.delay) {
+            self.estimator.feedback(self.now, round_trip, base, reference, deltas.into_iter());
+        }
         self.now += Duration::from_millis(1);
         self.step += 1;
     }

@@ -190,6 +190,7 @@ impl Audience {
         let broadcast = Broadcast {
             video: track(Codec::H264, FMTP),
             audio: track(Codec::Opus, "minptime=10;useinbandfec=1"),
+            ..Broadcast::default()
         };
         let publication = relay.publish(broadcast, Arc::new(Deaf));
         // As sender reports do: it makes the viewers' own reports go out.

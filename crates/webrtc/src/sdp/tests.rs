@@ -68,6 +68,7 @@ fn broadcast(codec: Codec, fmtp: &str) -> Broadcast {
     Broadcast {
         video: Some(TrackInfo { codec, fmtp: fmtp.to_owned() }),
         audio: Some(TrackInfo { codec: Codec::Opus, fmtp: String::new() }),
+        ..Broadcast::default()
     }
 }
 

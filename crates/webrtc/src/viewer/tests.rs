@@ -40,7 +40,7 @@ const SSRCS: Ssrcs = Ssrcs { video: 1, rtx: 2, audio: 3 };
 impl Scene {
     fn new(frames: usize) -> Self {
         let track = TrackInfo { codec: Codec::Vp8, fmtp: String::new() };
-        let broadcast = Broadcast { video: Some(track), audio: None };
+        let broadcast = Broadcast { video: Some(track), ..Broadcast::default() };
         let relay = Relay::new();
         let publication = relay.publish(broadcast.clone(), Arc::new(Nobody));
         let (mut now, mut timestamp) = (Now { instant: Instant::now(), wall: UnixMillis(0) }, 0);
@@ -175,13 +175,15 @@ fn a_round_trip_is_measured_by_reports_and_held_to_reason() {
 #[test]
 fn who_declined_the_pictures_may_stay_when_they_return() {
     let track = |codec| Some(TrackInfo { codec, fmtp: String::new() });
-    let both = Broadcast { video: track(Codec::Vp8), audio: track(Codec::Opus) };
+    let both = Broadcast { video: track(Codec::Vp8), audio: track(Codec::Opus), ..Broadcast::default() };
     let scene = Scene::new(1);
     assert!(!scene.viewer.can_play(&both), "there was no sound to negotiate");
-    assert!(scene.viewer.can_play(&Broadcast { video: None, audio: None }));
-    assert!(!scene.viewer.can_play(&Broadcast { video: track(Codec::H264), audio: None }));
+    assert!(scene.viewer.can_play(&Broadcast::default()));
+    assert!(!scene.viewer.can_play(&Broadcast { video: track(Codec::H264), ..Broadcast::default() }));
     assert!(
         Viewer::new(scene.now.instant, FeedKey(0), &Offer::default(), &both, SSRCS).can_play(&both),
         "wanted neither, misses neither"
     );
 }
+
+mod network;

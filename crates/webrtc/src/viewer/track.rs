@@ -80,6 +80,7 @@ impl Track {
         }
     }
 
+    /// Sends a frame. Returns its bytes.
     pub(super) fn send(
         &mut self,
         now: Instant,
@@ -87,7 +88,7 @@ impl Track {
         transport: &mut Transport,
         frame: &Arc<Frame>,
         timestamp: u32,
-    ) {
+    ) -> usize {
         let outgoing = self.forward.number(frame, timestamp);
         let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
         let stamp = Stamp { transport: transport.next(), captured: self.capture_time(now, frame) };
@@ -112,6 +113,7 @@ impl Track {
             repair.budget.sent(frame.packets.len() as u32);
             repair.history.push(outgoing, stamp, frame.clone());
         }
+        bytes
     }
 
     pub(super) fn resend(
@@ -167,6 +169,11 @@ impl Track {
             sent += rtx.send(now, writer, transport, &packet, self.codec, self.extensions);
         }
         sent
+    }
+
+    /// Whether the track can be padded.
+    pub(super) fn has_padding(&self) -> bool {
+        self.repair.as_ref().is_some_and(|repair| repair.rtx.is_some() && !repair.history.is_empty())
     }
 
     /// Maps our timestamps to the host's clock, carried forward to now from its last report.

@@ -6,15 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::bandwidth::Estimator;
-
 /// Random numbers that are the same every time (SplitMix64).
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(pub(crate) u64);
+pub struct Dice(u64);
 
 impl Dice {
+    /// Different ones for different seeds.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// From 0 to 1.
-    pub(crate) fn roll(&mut self) -> f64 {
+    pub fn roll(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -25,26 +28,29 @@ impl Dice {
 
 /// One direction of a network.
 #[derive(Debug, Clone)]
-pub(crate) struct Link {
-    pub(crate) rate_bps: u64,
-    pub(crate) delay: Duration,
+pub struct Link {
+    /// What it carries.
+    pub rate_bps: u64,
+    /// How long it is.
+    pub delay: Duration,
     /// How long the queue may be; what comes then is lost.
-    pub(crate) queue: Duration,
+    pub queue: Duration,
     /// The share of packets lost at random.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// How many packets in a row are lost when one is.
-    pub(crate) burst: u32,
+    pub burst: u32,
     /// The share of packets that come 15 ms late, behind others.
-    pub(crate) late: f64,
+    pub late: f64,
     /// The share of packets that come twice.
-    pub(crate) doubled: f64,
+    pub doubled: f64,
     dice: Dice,
     free: Option<Instant>,
     losing: u32,
 }
 
 impl Link {
-    pub(crate) fn new(rate_bps: u64, seed: u64) -> Self {
+    /// A link of a rate, 25 ms long, with a queue of 400 ms.
+    pub fn new(rate_bps: u64, seed: u64) -> Self {
         Self {
             rate_bps,
             delay: Duration::from_millis(25),
@@ -53,14 +59,14 @@ impl Link {
             burst: 1,
             late: 0.0,
             doubled: 0.0,
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             free: None,
             losing: 0,
         }
     }
 
     /// When a packet of so many bytes comes out at the other end: never, once, or twice.
-    pub(crate) fn send(&mut self, now: Instant, bytes: usize) -> Vec<Instant> {
+    pub fn send(&mut self, now: Instant, bytes: usize) -> Vec<Instant> {
         let begins = self.free.map_or(now, |free| free.max(now));
         if begins.duration_since(now) > self.queue {
             return Vec::new();
@@ -88,24 +94,37 @@ impl Link {
 
 /// What came, and when feedback on it was given last.
 #[derive(Debug)]
-pub(crate) struct Receiver {
+pub struct Receiver {
     /// First arrivals by transport-wide sequence number.
     came: BTreeMap<u64, Instant>,
     /// What was spoken of.
     next: u64,
     /// The receiver's clock: where it began, and how much faster it goes.
     origin: Instant,
-    pub(crate) drift: f64,
+    /// How much faster the receiver's clock goes, of 1.
+    pub drift: f64,
     /// Reports on their way back: when they will be there, and what they say.
-    reports: Vec<(Instant, u64, i64, Vec<Option<i64>>)>,
+    reports: Vec<(Instant, Feedback)>,
     told: Instant,
+}
+
+/// What a receiver says came, in the units of transport-wide congestion control.
+#[derive(Debug, Clone)]
+pub struct Feedback {
+    /// The first packet's number.
+    pub base: u16,
+    /// Where the first delta counts from, in 64 ms; 24 bits.
+    pub reference: u32,
+    /// For each packet in turn how much later it came, in 250 µs, if it came.
+    pub deltas: Vec<Option<i16>>,
 }
 
 /// How often feedback is given.
 const FEEDBACK: Duration = Duration::from_millis(50);
 
 impl Receiver {
-    pub(crate) fn new(now: Instant, first: u64) -> Self {
+    /// One that nothing has come to; `first` is the number it expects.
+    pub fn new(now: Instant, first: u64) -> Self {
         Self {
             came: BTreeMap::new(),
             next: first,
@@ -117,28 +136,19 @@ impl Receiver {
         }
     }
 
-    pub(crate) fn arrives(&mut self, sequence: u64, at: Instant) {
+    /// A packet will have come by `at`.
+    pub fn arrives(&mut self, sequence: u64, at: Instant) {
         self.came.entry(sequence).or_insert(at);
     }
 
-    /// Time passes: feedback is made of what has come by now, and handed to the estimator when it is back.
-    pub(crate) fn turn(&mut self, now: Instant, delay: Duration, estimator: &mut Estimator) {
+    /// Time passes: feedback is made of what has come by now. Returns what is back at the sender.
+    pub fn turn(&mut self, now: Instant, delay: Duration) -> Vec<Feedback> {
         if now.duration_since(self.told) >= FEEDBACK {
             self.told = now;
             self.report(now, delay);
         }
-        while self.reports.first().is_some_and(|(at, ..)| *at <= now) {
-            let (_, base, reference, came) = self.reports.remove(0);
-            let mut last = reference * 256;
-            let deltas = came.into_iter().map(|came| {
-                came.map(|units| {
-                    let delta = units - last;
-                    last = units;
-                    delta as i16
-                })
-            });
-            estimator.feedback(now, 2 * delay, base as u16, reference as u32, deltas);
-        }
+        let back = self.reports.iter().take_while(|(at, _)| *at <= now).count();
+        self.reports.drain(..back).map(|(_, feedback)| feedback).collect()
     }
 
     fn report(&mut self, now: Instant, delay: Duration) {
@@ -156,6 +166,16 @@ impl Receiver {
         let reference = slots.iter().flatten().min().map_or(0, |first| first.div_euclid(256));
         self.next = highest + 1;
         self.came.retain(|_, at| *at > now);
-        self.reports.push((now + delay, base, reference, slots));
+        let mut last = reference * 256;
+        let deltas = slots.into_iter().map(|came| {
+            came.map(|units| {
+                let delta = units - last;
+                last = units;
+                delta as i16
+            })
+        });
+        let feedback =
+            Feedback { base: base as u16, reference: reference as u32 & 0xFF_FFFF, deltas: deltas.collect() };
+        self.reports.push((now + delay, feedback));
     }
 }

@@ -1,0 +1,126 @@
+//! What each layer of a broadcast takes: measured, since what an encoder is told and what it does are two things, and
+//! the order of layers in an offer says nothing of their size.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use haul_model::{Frame, Kind, Layer};
+
+use crate::{adapt::LayerRate, forward::LAYER_SILENCE};
+
+/// How long one measurement takes.
+const WINDOW: Duration = Duration::from_millis(500);
+/// How much of the former rate stays.
+const SMOOTHING: f64 = 0.75;
+/// What a packet takes besides its payload: RTP with extensions, the seal.
+const OVERHEAD: usize = 12 + 8 + 16;
+
+/// The rates of a broadcast's layers and of its sound.
+#[derive(Debug, Default)]
+pub struct Meter {
+    layers: BTreeMap<Layer, Rate>,
+    sound: Rate,
+}
+
+#[derive(Debug, Default)]
+struct Rate {
+    /// When the current window began.
+    began: Option<Instant>,
+    bytes: usize,
+    bitrate: Option<f64>,
+    seen: Option<Instant>,
+}
+
+impl Meter {
+    /// Another broadcast.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A frame has come.
+    pub fn frame(&mut self, frame: &Frame) {
+        let rate = match frame.kind {
+            Kind::Audio => &mut self.sound,
+            Kind::Video => self.layers.entry(frame.layer).or_default(),
+        };
+        rate.add(frame.arrived.instant, frame.size_bytes() + OVERHEAD * frame.packets.len());
+    }
+
+    /// The layers that are being sent, and what they take: the smallest first.
+    pub fn layers(&self, now: Instant) -> Vec<LayerRate> {
+        let is_sent =
+            |rate: &Rate| rate.seen.is_some_and(|at| now.saturating_duration_since(at) < LAYER_SILENCE);
+        let sent = self.layers.iter().filter(|(_, rate)| is_sent(rate));
+        let mut layers: Vec<LayerRate> =
+            sent.map(|(layer, rate)| LayerRate { layer: *layer, bitrate_bps: rate.bitrate_bps() }).collect();
+        layers.sort_by_key(|rate| rate.bitrate_bps);
+        layers
+    }
+
+    /// What sound takes, in bits a second.
+    pub fn sound_bps(&self) -> u64 {
+        self.sound.bitrate_bps()
+    }
+}
+
+impl Rate {
+    /// Before there is a measurement, as if what has come were a second's: a keyframe with few frames behind it.
+    fn bitrate_bps(&self) -> u64 {
+        self.bitrate.map_or(self.bytes as u64 * 8, |bitrate| bitrate as u64)
+    }
+
+    fn add(&mut self, now: Instant, bytes: usize) {
+        if self.seen.is_some_and(|at| now.saturating_duration_since(at) >= LAYER_SILENCE) {
+            // It comes back after a silence: it is measured anew.
+            *self = Self::default();
+        }
+        let began = *self.began.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(began);
+        if elapsed >= WINDOW {
+            let measured = self.bytes as f64 * 8.0 / elapsed.as_secs_f64();
+            let former = self.bitrate.unwrap_or(measured);
+            self.bitrate = Some(SMOOTHING * former + (1.0 - SMOOTHING) * measured);
+            self.began = Some(now);
+            self.bytes = 0;
+        }
+        self.bytes += bytes;
+        self.seen = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FrameMaker, start};
+
+    #[test]
+    fn a_layer_is_measured_and_forgotten_when_it_falls_silent() {
+        let (mut meter, mut make) = (Meter::default(), FrameMaker::at(start()));
+        make.payload_bytes = 1_000;
+        make.packets = 3;
+        for _ in 0..100 {
+            meter.frame(&make.delta());
+        }
+        let rate = meter.layers(make.now.instant)[0];
+        let expected = (1_000 + OVERHEAD as u64) * 3 * 8 * 1_000 / 33;
+        assert!(rate.bitrate_bps.abs_diff(expected) < expected / 20, "{rate:?}, not {expected}");
+        assert_eq!(meter.layers(make.now.instant + LAYER_SILENCE), []);
+    }
+
+    #[test]
+    fn a_layer_that_comes_back_is_not_taken_for_a_trickle() {
+        let (mut meter, mut make) = (Meter::default(), FrameMaker::at(start()));
+        make.payload_bytes = 10_000;
+        for _ in 0..100 {
+            meter.frame(&make.delta());
+        }
+        make.now = make.now.after(Duration::from_secs(60));
+        for _ in 0..60 {
+            meter.frame(&make.delta());
+        }
+        let rate = meter.layers(make.now.instant)[0].bitrate_bps;
+        assert!(rate > 1_500_000, "{rate}");
+    }
+}

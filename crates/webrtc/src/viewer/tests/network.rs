@@ -1,0 +1,536 @@
+//! A viewer on a network in virtual time: a host with layers, the real numbering, estimate and choice, and a player that
+//! says what came.
+
+use std::sync::Mutex;
+
+use haul_media::{
+    LayerChoice,
+    emulation::{Dice, Feedback, Link, Receiver},
+};
+use haul_model::media::PictureNumbers;
+use rtc::rtcp::{
+    reception_report::ReceptionReport,
+    transport_feedbacks::transport_layer_cc::{
+        PacketStatusChunk, RecvDelta, RunLengthChunk, SymbolTypeTcc, TYPE_TCC_DELTA_SCALE_FACTOR,
+    },
+};
+
+use super::*;
+use crate::{
+    notice::{Quality, QualityReason},
+    outbox::Outbox,
+    sdp::{Extensions, Format},
+    seal::Profile,
+    socket::Socket,
+};
+
+/// Layers that a keyframe is wanted of, one bit each.
+#[derive(Default)]
+struct Encoder(Mutex<u8>);
+
+impl Source for Encoder {
+    fn request_keyframe(&self, layer: Layer) {
+        *self.0.lock().unwrap() |= 1 << layer.0;
+    }
+    fn replaced(&self) {}
+}
+
+/// What the layers take, in kb/s. Not in order of size, as offers may have it.
+const SIMULCAST: [u64; 3] = [600, 2_000, 200];
+const NAMES: [&str; 3] = ["m", "h", "l"];
+const TRANSPORT_ID: u8 = 3;
+
+struct Net {
+    viewer: Viewer,
+    feed: Feed,
+    outbox: Outbox,
+    counters: Arc<Counters>,
+    encoder: Arc<Encoder>,
+    publication: Option<Publication>,
+    relay: Arc<Relay>,
+    rates_kbps: Vec<u64>,
+    /// Layers that the host has stopped sending, one bit each.
+    silent: u8,
+    link: Link,
+    receiver: Receiver,
+    dice: Dice,
+    now: Now,
+    began: Instant,
+    step: u64,
+    /// Where the timestamps and the pictures' numbers of the host stand.
+    timestamp: u32,
+    picture_id: u16,
+    gives_feedback: bool,
+    told: Vec<Quality>,
+    player: Player,
+}
+
+/// Checks what comes out.
+#[derive(Default)]
+struct Player {
+    /// The next sequence number of the pictures and of the sound, and the last timestamps.
+    video: Option<(u16, u32)>,
+    audio: Option<u16>,
+    /// Bytes of each kind, padding with the pictures' resends.
+    video_bytes: u64,
+    resent_bytes: u64,
+    /// How long packets of sound took at most.
+    sound_late: Duration,
+    sound_lost: u64,
+}
+
+fn broadcast(layers: usize) -> Broadcast {
+    let track = |codec| Some(TrackInfo { codec, fmtp: String::new() });
+    let layer_names = match layers {
+        1 => Vec::new(),
+        _ => NAMES.map(str::to_owned).to_vec(),
+    };
+    Broadcast { video: track(Codec::Vp8), audio: track(Codec::Opus), layer_names }
+}
+
+impl Net {
+    fn new(rates_kbps: &[u64], link: Link) -> Self {
+        Self::with(rates_kbps, link, true)
+    }
+
+    fn with(rates_kbps: &[u64], link: Link, gives_feedback: bool) -> Self {
+        let broadcast = broadcast(rates_kbps.len());
+        let (relay, encoder) = (Relay::new(), Arc::new(Encoder::default()));
+        let publication = relay.publish(broadcast.clone(), encoder.clone());
+        let now = Now { instant: Instant::now(), wall: UnixMillis(0) };
+        let (snapshot, subscription) = relay.subscribe(Arc::new(Nobody));
+        let transport = gives_feedback.then_some(TRANSPORT_ID);
+        let format = |codec, payload_type, rtx| Format {
+            codec,
+            payload_type,
+            fmtp: String::new(),
+            rtx,
+            extensions: Extensions { transport, capture_time: None },
+            remb: false,
+        };
+        let offer = Offer {
+            video: Some(format(Codec::Vp8, 96, Some(97))),
+            audio: Some(format(Codec::Opus, 111, None)),
+            ..Offer::default()
+        };
+        let counters = Arc::new(Counters::default());
+        let socket = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut net = Self {
+            viewer: Viewer::new(now.instant, FeedKey(0), &offer, &broadcast, SSRCS),
+            feed: Feed::new(relay.clone(), snapshot, subscription),
+            outbox: Outbox::new(&[Arc::new(socket)], counters.clone()),
+            counters,
+            encoder,
+            publication: Some(publication),
+            relay,
+            rates_kbps: rates_kbps.to_vec(),
+            silent: 0,
+            receiver: Receiver::new(now.instant, 1),
+            link,
+            dice: Dice::new(5),
+            now,
+            began: now.instant,
+            step: 0,
+            // Both wrap within the first seconds.
+            timestamp: u32::MAX - 200_000,
+            picture_id: 0x7FF0,
+            gives_feedback,
+            told: Vec::new(),
+            player: Player::default(),
+        };
+        // The host has been on for a while.
+        net.run(1.5);
+        net.began = net.now.instant;
+        let sealer = Sealer::new(Profile::Gcm, &[7; 56], false).unwrap();
+        net.viewer.start(net.now.instant, sealer, &net.feed);
+        net
+    }
+
+    fn run(&mut self, seconds: f64) {
+        for _ in 0..(seconds * 1_000.0) as u64 {
+            self.turn();
+        }
+    }
+
+    /// Runs until it is as wanted, and tells how long that took.
+    fn until(&mut self, most_seconds: u64, wanted: impl Fn(&Self) -> bool) -> Duration {
+        let began = self.now.instant;
+        while !wanted(self) {
+            self.turn();
+            let elapsed = self.now.instant - began;
+            assert!(elapsed < Duration::from_secs(most_seconds), "not within {elapsed:?}: {}", self.state());
+        }
+        self.now.instant - began
+    }
+
+    /// The share of a time for which it is as wanted.
+    fn share(&mut self, seconds: f64, wanted: impl Fn(&Self) -> bool) -> f64 {
+        let turns = (seconds * 1_000.0) as u64;
+        let mut good = 0;
+        for _ in 0..turns {
+            self.turn();
+            good += u64::from(wanted(self));
+        }
+        good as f64 / turns as f64
+    }
+
+    fn layer(&self) -> Option<u8> {
+        self.viewer.video.as_ref().unwrap().forward.layer().map(|layer| layer.0)
+    }
+
+    fn shows(&self, name: &str) -> bool {
+        !self.viewer.is_paused()
+            && self.layer().is_some_and(|layer| self.feed.layer_name(Layer(layer)) == name)
+    }
+
+    fn state(&self) -> String {
+        let estimator = &self.viewer.transport.estimator;
+        format!(
+            "layer {:?}, paused {}, estimate {}, layers {:?}, up {}, down {}, probes {}",
+            self.layer(),
+            self.viewer.is_paused(),
+            estimator.bitrate_bps(),
+            self.feed.layers(),
+            self.counters.layers_up.get(),
+            self.counters.layers_down.get(),
+            self.counters.probes.get(),
+        )
+    }
+
+    fn turn(&mut self) {
+        let to = Route::udp("127.0.0.1:9".parse().unwrap());
+        let now = self.now.instant;
+        if self.step.is_multiple_of(20) {
+            self.host_sends(Kind::Audio, Layer(0), false, 120, 1);
+        }
+        if self.step.is_multiple_of(33) {
+            self.timestamp = self.timestamp.wrapping_add(2_970);
+            self.picture_id = (self.picture_id + 1) & 0x7FFF;
+            let asked = std::mem::take(&mut *self.encoder.0.lock().unwrap());
+            for layer in 0..self.rates_kbps.len() as u8 {
+                if self.silent & 1 << layer != 0 {
+                    continue;
+                }
+                let keyframe = (self.step / 33).is_multiple_of(90) || asked & 1 << layer != 0;
+                let usual = self.rates_kbps[usize::from(layer)] as f64 * 1_000.0 / 8.0 / 30.3 * 0.95;
+                let size = usual * if keyframe { 4.0 } else { 0.7 + 0.6 * self.dice.roll() };
+                let packets = (size as usize).div_ceil(1_100).max(1);
+                self.host_sends(Kind::Video, Layer(layer), keyframe, size as usize / packets, packets);
+            }
+        }
+        self.viewer.slice(now, to, &mut self.outbox, &self.counters);
+        self.viewer.pad(now, to, &mut self.outbox, &self.counters);
+        for datagram in self.outbox.take() {
+            self.travel(&datagram);
+        }
+        self.hear(to);
+        self.told.extend(self.viewer.take_news());
+        self.now = self.now.after(Duration::from_millis(1));
+        self.step += 1;
+    }
+
+    fn host_sends(&mut self, kind: Kind, layer: Layer, keyframe: bool, bytes: usize, packets: usize) {
+        let numbers = PictureNumbers { picture_id: self.picture_id, tl0: None };
+        let payload = match kind {
+            // A descriptor with a 15-bit picture id, as libwebrtc's.
+            Kind::Video => {
+                let [high, low] = (self.picture_id | 0x8000).to_be_bytes();
+                [&[0x90, 0x80, high, low, u8::from(!keyframe)][..], &vec![0; bytes]].concat()
+            }
+            Kind::Audio => vec![0; bytes],
+        };
+        let frame = Arc::new(Frame {
+            kind,
+            layer,
+            timestamp: self.timestamp,
+            arrived: self.now,
+            keyframe: kind == Kind::Audio || keyframe,
+            begins: true,
+            ends: true,
+            captured: None,
+            numbers: (kind == Kind::Video).then_some(numbers),
+            packets: vec![payload.into(); packets],
+        });
+        if let Some(publication) = &self.publication {
+            publication.frame(frame.clone());
+        }
+        self.feed.apply(&RelayEvent::Frame(frame.clone()));
+        let to = Route::udp("127.0.0.1:9".parse().unwrap());
+        self.viewer.frame(self.now.instant, to, &frame, &mut self.outbox, &self.counters);
+    }
+
+    /// A datagram over the link.
+    fn travel(&mut self, datagram: &[u8]) {
+        let now = self.now.instant;
+        let word = |at: usize| u16::from_be_bytes([datagram[at], datagram[at + 1]]);
+        let long = |at: usize| u32::from_be_bytes(datagram[at..at + 4].try_into().unwrap());
+        let (sequence, timestamp, ssrc) = (word(2), long(4), long(8));
+        let comes = self.link.send(now, datagram.len());
+        let player = &mut self.player;
+        if ssrc == SSRCS.video {
+            // In order and without a gap, whatever layer it is from.
+            if let Some((next, last)) = player.video {
+                assert_eq!(sequence, next, "a gap in what is sent");
+                assert!(timestamp.wrapping_sub(last) < 1 << 31, "back in time: {last} to {timestamp}");
+            }
+            player.video = Some((sequence.wrapping_add(1), timestamp));
+            player.video_bytes += datagram.len() as u64;
+        } else if ssrc == SSRCS.rtx {
+            player.resent_bytes += datagram.len() as u64;
+        } else {
+            assert!(player.audio.is_none_or(|next| next == sequence), "sound is never left out");
+            player.audio = Some(sequence.wrapping_add(1));
+            match comes.first() {
+                Some(at) => player.sound_late = player.sound_late.max(*at - now),
+                None => player.sound_lost += 1,
+            }
+        }
+        if self.gives_feedback {
+            assert_eq!(word(12), 0xBEDE);
+            let transport = u64::from(u16::from_be_bytes([datagram[17], datagram[18]]));
+            let sent = self.viewer.transport.next();
+            // The number it ends in, of those that were sent.
+            let transport = sent - ((sent - transport) & 0xFFFF);
+            for at in comes {
+                self.receiver.arrives(transport, at);
+            }
+        }
+    }
+
+    /// What comes back from the player.
+    fn hear(&mut self, to: Route) {
+        let now = self.now.instant;
+        let mut packets: Vec<Box<dyn rtcp::Packet>> = Vec::new();
+        if self.gives_feedback {
+            for feedback in self.receiver.turn(now, self.link.delay) {
+                packets.push(Box::new(in_rtcp(&feedback)));
+            }
+        } else if self.step.is_multiple_of(1_000) {
+            let fraction_lost = (self.link.loss * 256.0) as u8;
+            let block = ReceptionReport { ssrc: SSRCS.video, fraction_lost, ..ReceptionReport::default() };
+            packets.push(Box::new(ReceiverReport { reports: vec![block], ..ReceiverReport::default() }));
+        }
+        if packets.is_empty() {
+            return;
+        }
+        self.viewer.rtcp(now, to, &packets, &mut self.outbox, &self.counters);
+        if let Some((layer, wish)) = self.viewer.steer(now, &self.feed, &self.counters) {
+            self.relay.request_keyframe(layer, wish, now);
+        }
+    }
+
+    fn ask(&mut self, name: Option<&str>) {
+        let choice =
+            name.map_or(LayerChoice::Auto, |name| LayerChoice::Layer(self.feed.layer_named(name).unwrap()));
+        self.viewer.prefer(self.now.instant, choice);
+    }
+
+    /// The host's app crashes and comes back with other numbers.
+    fn host_restarts(&mut self, away: f64) {
+        self.publication = None;
+        self.feed.apply(&RelayEvent::Ended);
+        self.silent = 0xFF;
+        self.run(away);
+        self.silent = 0;
+        let broadcast = broadcast(self.rates_kbps.len());
+        self.publication = Some(self.relay.publish(broadcast.clone(), self.encoder.clone()));
+        self.feed.apply(&RelayEvent::Started(Arc::new(broadcast)));
+        self.viewer.restart(self.now.instant);
+        *self.encoder.0.lock().unwrap() = 0xFF;
+        self.timestamp = 12_345;
+        self.picture_id = 77;
+    }
+}
+
+fn in_rtcp(feedback: &Feedback) -> TransportLayerCc {
+    let chunk = |delta: &Option<i16>| {
+        let packet_status_symbol = match delta {
+            None => SymbolTypeTcc::PacketNotReceived,
+            Some(_) => SymbolTypeTcc::PacketReceivedLargeDelta,
+        };
+        PacketStatusChunk::RunLengthChunk(RunLengthChunk {
+            packet_status_symbol,
+            run_length: 1,
+            ..RunLengthChunk::default()
+        })
+    };
+    let delta = |delta: &i16| RecvDelta {
+        type_tcc_packet: SymbolTypeTcc::PacketReceivedLargeDelta,
+        delta: i64::from(*delta) * TYPE_TCC_DELTA_SCALE_FACTOR,
+    };
+    TransportLayerCc {
+        base_sequence_number: feedback.base,
+        packet_status_count: feedback.deltas.len() as u16,
+        reference_time: feedback.reference,
+        packet_chunks: feedback.deltas.iter().map(chunk).collect(),
+        recv_deltas: feedback.deltas.iter().flatten().map(delta).collect(),
+        ..TransportLayerCc::default()
+    }
+}
+
+#[test]
+fn on_a_good_network_a_viewer_starts_in_the_middle_and_soon_has_the_best() {
+    let mut net = Net::new(&SIMULCAST, Link::new(10_000_000, 1));
+    assert!(net.shows("m"), "{}", net.state());
+    let took = net.until(10, |net| net.shows("h"));
+    println!("best layer after {took:?}; {}", net.state());
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let share = net.share(60.0, |net| net.shows("h"));
+    println!("then {share:.3} of the time; {}", net.state());
+    assert!(share > 0.99, "{}", net.state());
+    let told = net.told.last().unwrap();
+    assert_eq!((told.layer.as_deref(), told.reason), (Some("h"), QualityReason::Best));
+    assert_eq!(told.layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>(), ["h", "m", "l"]);
+}
+
+#[test]
+fn a_network_that_halves_and_doubles_is_followed_down_and_up() {
+    let mut net = Net::new(&SIMULCAST, Link::new(3_000_000, 1));
+    net.until(10, |net| net.shows("h"));
+    net.run(10.0);
+    net.link.rate_bps = 1_500_000;
+    let down = net.until(10, |net| net.shows("m"));
+    let stays = net.share(30.0, |net| net.shows("m"));
+    let padding = net.player.resent_bytes;
+    net.link.rate_bps = 3_000_000;
+    let up = net.until(90, |net| net.shows("h"));
+    println!(
+        "3 to 1.5 Mb/s: down in {down:?}, stays {stays:.2} of the time; back up in {up:?}; {}",
+        net.state()
+    );
+    println!("padding at 1.5 Mb/s: {} of {} bytes", padding, net.player.video_bytes);
+    assert!(down < Duration::from_secs(3), "{down:?}");
+    assert!(stays > 0.9, "{stays}");
+    assert!(up < Duration::from_secs(65), "{up:?}");
+}
+
+#[test]
+fn loss_that_is_not_congestion_costs_no_layer() {
+    for (loss, burst) in [(0.01, 1), (0.05, 1), (0.10, 1), (0.05, 5)] {
+        let mut link = Link::new(4_000_000, 7);
+        (link.loss, link.burst) = (loss, burst);
+        let mut net = Net::new(&SIMULCAST, link);
+        net.run(20.0);
+        let share = net.share(60.0, |net| net.shows("h"));
+        let middle = net.share(1.0, |net| net.shows("h") || net.shows("m"));
+        println!("loss {loss} in bursts of {burst}: best layer {share:.2} of the time; {}", net.state());
+        assert!(share > 0.7 || loss > 0.06, "{loss} {burst}: {}", net.state());
+        assert!(middle > 0.9, "{loss}: {}", net.state());
+    }
+}
+
+#[test]
+fn disorder_doubles_and_drift_cost_no_layer() {
+    let mut link = Link::new(4_000_000, 7);
+    (link.late, link.doubled) = (0.03, 0.02);
+    let mut net = Net::new(&SIMULCAST, link);
+    net.receiver.drift = 100e-6;
+    net.run(20.0);
+    let share = net.share(60.0, |net| net.shows("h"));
+    println!("disorder, doubles, drift: best layer {share:.2} of the time; {}", net.state());
+    assert!(share > 0.9, "{}", net.state());
+}
+
+#[test]
+fn where_no_layer_fits_there_is_sound_and_pictures_return() {
+    let mut net = Net::new(&SIMULCAST, Link::new(2_000_000, 1));
+    net.run(5.0);
+    net.link.rate_bps = 150_000;
+    let paused = net.until(15, |net| net.viewer.is_paused());
+    assert_eq!(net.counters.viewers_paused.get(), 1);
+    net.run(3.0);
+    assert!(net.told.last().unwrap().sound_only);
+    (net.player.sound_late, net.player.sound_lost) = (Duration::ZERO, 0);
+    let silence = net.share(20.0, |net| net.viewer.is_paused());
+    println!(
+        "2 Mb/s to 150 kb/s: sound only in {paused:?}, {silence:.2} of the time; sound at most {:?} late, {} lost; {}",
+        net.player.sound_late,
+        net.player.sound_lost,
+        net.state()
+    );
+    assert!(net.player.sound_lost < 25, "{} packets of sound lost", net.player.sound_lost);
+    net.link.rate_bps = 2_000_000;
+    let back = net.until(70, |net| net.shows("m"));
+    println!("back to 2 Mb/s: pictures in {back:?}; {}", net.state());
+    assert_eq!(net.counters.viewers_paused.get(), 0);
+    assert!(!net.told.last().unwrap().sound_only || net.told.len() > 1);
+}
+
+#[test]
+fn a_host_without_layers_is_thinned_out_for_a_slow_viewer_and_the_viewer_is_told() {
+    let mut net = Net::new(&[1_500], Link::new(5_000_000, 1));
+    net.run(5.0);
+    assert_eq!(net.counters.frames_late.get(), 0, "{}", net.state());
+    net.link.rate_bps = 1_000_000;
+    net.run(5.0);
+    let before = net.player.video_bytes;
+    (net.player.sound_late, net.player.sound_lost) = (Duration::ZERO, 0);
+    net.run(30.0);
+    let sent_bps = (net.player.video_bytes - before) * 8 / 30;
+    println!(
+        "1.5 Mb/s over 1: sends {sent_bps} b/s, sound at most {:?} late, {} lost; {}",
+        net.player.sound_late,
+        net.player.sound_lost,
+        net.state()
+    );
+    assert!(net.told.iter().any(|told| told.misses_pictures && !told.sound_only));
+    assert!((300_000..1_000_000).contains(&sent_bps), "{}", net.state());
+    net.link.rate_bps = 5_000_000;
+    net.run(30.0);
+    let late = net.counters.frames_late.get();
+    net.run(20.0);
+    assert_eq!(net.counters.frames_late.get(), late, "all is sent again: {}", net.state());
+    assert!(!net.told.last().unwrap().misses_pictures);
+}
+
+#[test]
+fn a_layer_that_the_host_stops_sending_is_left_for_another() {
+    let mut net = Net::new(&SIMULCAST, Link::new(10_000_000, 1));
+    net.until(10, |net| net.shows("h"));
+    net.silent = 1 << 1;
+    let took = net.until(5, |net| net.shows("m"));
+    println!("silent layer left after {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    net.silent = 0;
+    net.until(15, |net| net.shows("h"));
+}
+
+#[test]
+fn a_viewer_gets_the_layer_it_asks_for() {
+    let mut net = Net::new(&SIMULCAST, Link::new(10_000_000, 1));
+    net.until(10, |net| net.shows("h"));
+    net.ask(Some("l"));
+    let took = net.until(5, |net| net.shows("l"));
+    println!("asked for a smaller layer: {took:?}");
+    assert!(net.share(10.0, |net| net.shows("l")) > 0.99);
+    let told = net.told.last().unwrap();
+    assert_eq!((told.choice.as_deref(), told.reason), (Some("l"), QualityReason::Asked));
+    net.ask(None);
+    net.until(10, |net| net.shows("h"));
+    net.run(1.0);
+    assert_eq!(net.told.last().unwrap().choice, None);
+}
+
+#[test]
+fn the_host_restarts_and_the_viewer_goes_on() {
+    let mut net = Net::new(&SIMULCAST, Link::new(10_000_000, 1));
+    net.until(10, |net| net.shows("h"));
+    net.host_restarts(2.0);
+    let took = net.until(3, |net| net.layer().is_some());
+    println!("pictures {took:?} after the host's return");
+    net.until(20, |net| net.shows("h"));
+}
+
+#[test]
+fn without_feedback_loss_decides() {
+    let mut link = Link::new(20_000_000, 1);
+    let mut net = Net::with(&SIMULCAST, link.clone(), false);
+    net.until(40, |net| net.shows("h"));
+    net.link.loss = 0.4;
+    let took = net.until(20, |net| !net.shows("h"));
+    println!("40 % loss in receiver reports: down in {took:?}");
+    link.loss = 0.0;
+    let mut single = Net::with(&[4_000], link, false);
+    assert!(single.share(30.0, |net| net.layer().is_some()) > 0.99, "{}", single.state());
+    assert_eq!(single.counters.frames_late.get(), 0);
+}
