@@ -156,6 +156,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "watch/entrance.js",
         "watch/main.js",
         "watch/offer.js",
+        "watch/picture.js",
         "watch/pin.js",
         "watch/stage.js",
         "watch/watch.css",

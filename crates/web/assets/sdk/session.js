@@ -31,15 +31,18 @@ export class Session {
    */
   async open(url, signal, adapt = (sdp) => sdp) {
     const { pc } = this;
-    await pc.setLocalDescription(await pc.createOffer());
+    const offer = await pc.createOffer();
+    // The server needs no candidates, so the offer travels while the browser gathers them.
+    const prepared = pc.setLocalDescription(offer);
     let response;
     try {
-      response = await fetch(url, {
+      const posted = fetch(url, {
         method: "POST",
         headers: { "Content-Type": "application/sdp", Accept: "application/sdp", ...this.#auth() },
-        body: pc.localDescription.sdp,
+        body: offer.sdp,
         signal,
       });
+      [response] = await Promise.all([posted, prepared]);
     } catch (error) {
       if (error.name === "AbortError") throw new HaulError("aborted");
       throw new HaulError("network", "The server can't be reached.");

@@ -42,6 +42,8 @@ export class Player extends EventTarget {
     super();
     this.#options = { base, ...options };
     this.state = "idle";
+    /** The browser has refused to play before somebody taps. */
+    this.blocked = false;
   }
 
   get pc() {
@@ -149,7 +151,9 @@ export class Player extends EventTarget {
     const played = video.play();
     if (!played) return;
     played.catch((error) => {
-      if (error.name === "NotAllowedError") this.dispatchEvent(new CustomEvent("blocked"));
+      if (error.name !== "NotAllowedError") return;
+      this.blocked = true;
+      this.dispatchEvent(new CustomEvent("blocked"));
     });
   }
 

@@ -1,24 +1,24 @@
 // The watch page: puts its parts together. Each part shows one thing of the room and knows none of the others.
 
-import { Channel, rest, watch } from "/sdk/haul.js";
+import { Channel, rest } from "/sdk/haul.js";
 import { showChat, wireComposer } from "../ui/chat.js";
 import { byId } from "../ui/dom.js";
 import { Room, renderOn } from "../ui/room.js";
 import { openSheet, toast, wireSheets } from "../ui/sheet.js";
-import { forgetToken, liveId, takeToken } from "../ui/visit.js";
+import { forgetToken, liveId } from "../ui/visit.js";
 import { compact, sentence } from "../ui/words.js";
 import { showBag } from "./bag.js";
 import { Buying } from "./buy.js";
 import { showEntrance } from "./entrance.js";
+import { player, token as given } from "./picture.js";
 import { showPin } from "./pin.js";
 import { showStage } from "./stage.js";
 
 const page = byId("page");
-let token = takeToken();
+let token = given;
 
 const channel = new Channel({ live: liveId, token });
 const room = new Room(channel);
-const player = watch({ live: liveId, token, video: byId("video") });
 // For tests and support: the browser's own statistics are a question away.
 window.haul = { channel, player, room, get pc() { return player.pc; } };
 

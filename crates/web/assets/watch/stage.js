@@ -18,7 +18,8 @@ const VEILS = {
 export function showStage(page, room, player) {
   const video = byId("video");
   const sound = byId("sound");
-  let blocked = false;
+  // The player began before this page part.
+  let { blocked } = player;
 
   const render = () => {
     // The shop's live stands above this viewer's connection: if the host left, that is what to say.
