@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod channel;
+#[path = "../../crates/webrtc/tests/client/mod.rs"]
+mod client;
 mod faults;
 mod http;
 mod media;
@@ -10,5 +12,6 @@ mod operations;
 mod rtc_client;
 mod selling;
 mod server;
+mod soak;
 mod talk;
 mod whip;

@@ -130,6 +130,10 @@ impl Server {
         Self { process, port, udp_port, data, host_token, env }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
@@ -172,10 +176,11 @@ impl Server {
     }
 }
 
-/// The binary, with its data and its log in `dir`.
+/// The binary, with its data and its log in `dir`. `HAUL_BINARY` names another one than was built with these tests.
 pub fn command(dir: &Path) -> Command {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
+    let binary = std::env::var_os("HAUL_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_haul").into());
+    let mut command = Command::new(binary);
     command.env("HAUL__DATA_DIR", dir.join("data")).stderr(log).stdin(Stdio::null()).current_dir(dir);
     command
 }

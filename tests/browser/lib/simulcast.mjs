@@ -9,7 +9,7 @@ export const PICTURE = { width: 960, height: 540, framesPerSecond: 15, maxBitrat
 export const WIDTHS = { full: 960, half: 480, quarter: 240 };
 
 /** Publishes by the SDK's own defaults from a page of the server; `prepare` may put it behind a link. */
-export async function publishLayers(browser, haul, prepare = async () => {}) {
+export async function publishLayers(browser, haul, prepare = async () => {}, picture = PICTURE) {
   const context = await browser.newContext({ ...DESKTOP, permissions: ["microphone"] });
   const page = await context.newPage();
   await prepare(page);
@@ -47,7 +47,7 @@ export async function publishLayers(browser, haul, prepare = async () => {}) {
       const sender = window.publication.pc.getSenders().find(({ track }) => track.kind === "video");
       await sender.setParameters({ ...sender.getParameters(), degradationPreference: "maintain-resolution" });
     },
-    { token, ...PICTURE },
+    { token, ...picture },
   );
   const host = {
     page,

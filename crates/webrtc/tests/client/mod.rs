@@ -334,6 +334,12 @@ impl Client {
         self.ear.lock().unwrap().clone()
     }
 
+    /// Forgets what has come so far, for clients that run long.
+    pub fn forget(&mut self) {
+        self.rtp.clear();
+        self.ear.lock().unwrap().clear();
+    }
+
     /// Whether the other side has said goodbye.
     pub fn told_goodbye(&mut self) -> bool {
         let receiver = self.connection.get_receivers().next();
@@ -381,6 +387,25 @@ impl Client {
             };
             self.send(sender, header, vp8_payload(number, index, keyframe));
         }
+    }
+
+    /// Sends VP8 frame `number` as one small packet.
+    pub fn send_small_vp8(&mut self, number: u32, keyframe: bool) {
+        let sender = self.video.unwrap();
+        let ssrc = self.ssrc(sender);
+        self.sequence = self.sequence.wrapping_add(1);
+        let header = rtp::Header {
+            version: 2,
+            payload_type: VIDEO,
+            sequence_number: self.sequence,
+            timestamp: number.wrapping_mul(3_000),
+            ssrc,
+            marker: true,
+            ..rtp::Header::default()
+        };
+        let mut payload = vp8_payload(number, 0, keyframe);
+        payload.truncate(200);
+        self.send(sender, header, payload);
     }
 
     /// Sends H.264 frame `number` as a single NAL unit, keyframes with their parameter sets.
@@ -477,6 +502,11 @@ impl Client {
     pub fn last_whole_frame(&self) -> Option<u32> {
         self.whole_frames().last().copied()
     }
+}
+
+/// The number of the VP8 frame that a packet is of.
+pub fn picture_number(packet: &rtp::Packet) -> u32 {
+    u32::from_be_bytes(packet.payload[7..11].try_into().unwrap())
 }
 
 /// The sequence number of a protected packet of the pictures; `None` for anything else.
