@@ -50,7 +50,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 
     let sessions = Sessions::new();
     let edge = Edge::start(edge_config(&config), sessions.observer())
-        .context("media.bind, media.udp_port and media.public_addresses")?;
+        .context("media.bind, media.udp_port, media.ice_tcp_port and media.public_addresses")?;
     let authority = Authority::new(&secret);
     let links = demo.as_ref().map(|demo| demo::Links::new(&config, demo, &authority));
     let settings = haul_gateway::Settings {
@@ -166,6 +166,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         udp_port: config.media.udp_port,
         shards,
         public_addresses: config.media.public_addresses.clone(),
+        ice_tcp_port: config.media.ice_tcp_port(),
         limits: Limits {
             viewers: config.media.max_viewers,
             publishers: config.media.max_publishers,
@@ -187,8 +188,5 @@ fn takeover(config: &Config) -> haul_gateway::Takeover {
 fn warn_of_what_is_not_there(config: &Config) {
     if let Some(listen) = config.moq.listen {
         tracing::warn!(%listen, "moq.listen is set, but this build does not speak Media over QUIC yet");
-    }
-    if let Some(port) = config.media.ice_tcp_port() {
-        tracing::warn!(port, "media.ice_tcp_port is set, but this build carries media over UDP only");
     }
 }

@@ -146,6 +146,20 @@ const SHARD_METRICS: &[ShardMetric] = &[
         MetricType::Gauge,
         |s| s.commands_waiting,
     ),
+    (
+        "haul_shard_table_entries",
+        "Entries in the shard's tables: none where there are no sessions",
+        MetricType::Gauge,
+        |s| s.table_entries,
+    ),
+    ("haul_tcp_links", "TCP connections that carry media", MetricType::Gauge, |s| s.tcp_links),
+    (
+        "haul_tcp_refused",
+        "TCP connections closed because they showed no session, or were too many",
+        MetricType::Counter,
+        |s| s.tcp_refused,
+    ),
+    ("haul_tcp_full", "Datagrams a TCP connection had no room for", MetricType::Counter, |s| s.tcp_full),
     ("haul_sessions_connected", "Media sessions that became connected", MetricType::Counter, |s| {
         s.sessions_connected
     }),

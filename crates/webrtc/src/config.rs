@@ -25,6 +25,8 @@ pub struct EdgeConfig {
     /// The addresses clients reach this machine by, where those differ from its own (NAT, load balancer). They must
     /// lead to the same ports. Both families may be mixed; those of a family that is not bound to are left out.
     pub public_addresses: Vec<IpAddr>,
+    /// The port for media over TCP (ICE-TCP), on the same addresses; `Some(0)`: any that is free on all of them.
+    pub ice_tcp_port: Option<u16>,
     /// How much the edge takes on.
     pub limits: Limits,
 }
@@ -37,6 +39,7 @@ impl Default for EdgeConfig {
             udp_port: 0,
             shards: 1,
             public_addresses: Vec::new(),
+            ice_tcp_port: None,
             limits: Limits::default(),
         }
     }

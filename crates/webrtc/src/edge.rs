@@ -16,6 +16,7 @@ use crate::{
     Quota, Role, ShardStats, StartError,
     config::MAX_SHARDS,
     connection::Identity,
+    doorman::{Bell, Doorman},
     load::{self, Ceiling, ShardLoad},
     mailbox::{Command, IceCommand, Mailbox, OfferCommand},
     route::MAX_SOCKETS,
@@ -79,6 +80,8 @@ struct Shards {
     /// Places for sessions of each role.
     viewers: Quota,
     publishers: Quota,
+    /// Stops the thread that takes TCP connections.
+    bell: Option<Bell>,
     /// Joined when the edge goes, so that no thread outlives it. Behind a lock only because joining consumes them.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -98,11 +101,22 @@ impl Edge {
         let identity = Identity::generate().map_err(StartError::System)?;
         let bind = bindable(&config);
         let addresses = addresses(&config, &bind)?;
+        let tcp = match config.ice_tcp_port {
+            Some(port) => {
+                Some(socket::listen_all(&bind, port).map_err(|(address, error)| StartError::Bind {
+                    protocol: "TCP",
+                    address,
+                    error,
+                })?)
+            }
+            None => None,
+        };
         let mut edge = Shards {
             handles: Vec::new(),
             limits: config.limits,
             viewers: Quota::new(config.limits.viewers, usize::MAX),
             publishers: Quota::new(config.limits.publishers, usize::MAX),
+            bell: None,
             threads: Mutex::default(),
         };
         for index in 0..config.shards {
@@ -112,6 +126,7 @@ impl Edge {
                 bind: bind.clone(),
                 port,
                 addresses: addresses.clone(),
+                tcp_port: tcp.as_ref().map(|(_, port)| *port),
                 identity: identity.clone(),
                 limits: config.limits,
                 observer: observer.clone(),
@@ -122,6 +137,18 @@ impl Edge {
                 .spawn(move || shard.run())
                 .map_err(|error| StartError::System(error.to_string()))?;
             edge.handles.push(Handle { mailbox, counters });
+            edge.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        if let (Some((listeners, _)), Some(first)) = (tcp, edge.handles.first()) {
+            let mailboxes = edge.handles.iter().map(|shard| shard.mailbox.clone()).collect();
+            let system = |error: std::io::Error| StartError::System(error.to_string());
+            let (doorman, bell) =
+                Doorman::new(listeners, mailboxes, first.counters.clone()).map_err(system)?;
+            let thread = std::thread::Builder::new()
+                .name("media-tcp".to_owned())
+                .spawn(move || doorman.run())
+                .map_err(system)?;
+            edge.bell = Some(bell);
             edge.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(Self { shards: Arc::new(edge) })
@@ -319,6 +346,9 @@ impl Edge {
 
 impl Drop for Shards {
     fn drop(&mut self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
         for shard in &self.handles {
             shard.mailbox.command(Command::Stop);
         }

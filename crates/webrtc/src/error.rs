@@ -74,9 +74,11 @@ pub enum StartError {
     /// The configuration makes no sense; the text says which key and why.
     #[error("{0}")]
     Config(String),
-    /// A shard's UDP port is not to be had.
-    #[error("cannot listen on UDP {address}: {error}")]
+    /// A port is not to be had: a shard's for UDP, or the one for TCP.
+    #[error("cannot listen on {protocol} {address}: {error}")]
     Bind {
+        /// UDP or TCP.
+        protocol: &'static str,
         /// What was asked for.
         address: SocketAddr,
         /// The system's reason.

@@ -5,10 +5,7 @@
 //! without `rtc` being concerned: its DTLS and SRTP know no addresses. It decides with what it is given: no sockets, no
 //! clocks, no randomness.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     error::IceError,
@@ -106,7 +103,7 @@ impl Ice {
         condition: &Condition,
         fragment: &Fragment,
         fresh: Credentials,
-        addresses: &[SocketAddr],
+        candidates: &str,
     ) -> Result<(IceUpdate, Option<String>), IceError> {
         let restarts = self.restarts(fragment)?;
         match condition {
@@ -120,7 +117,7 @@ impl Ice {
             return Ok((IceUpdate::Trickled, None));
         };
         let (kind, mid) = &self.section;
-        let text = sdpfrag::write(&fresh, kind, mid, addresses);
+        let text = sdpfrag::write(&fresh, kind, mid, candidates);
         let before = self.opened.replace(Pairing { ours: fresh, theirs });
         let update = IceUpdate::Restarted { fragment: text, etag: self.etag() };
         Ok((update, before.map(|pairing| pairing.ours.ufrag)))
@@ -205,7 +202,7 @@ mod tests {
     }
 
     fn update(ice: &mut Ice, condition: Condition, said: &str, fresh: &str) -> Result<IceUpdate, IceError> {
-        ice.update(&condition, &fragment(said), credentials(fresh), &[]).map(|(update, _)| update)
+        ice.update(&condition, &fragment(said), credentials(fresh), "").map(|(update, _)| update)
     }
 
     #[test]
@@ -217,7 +214,7 @@ mod tests {
         assert_eq!(update(&mut ice, Condition::None, "theirs1", "-"), Ok(IceUpdate::Trickled));
         assert_eq!(update(&mut ice, tags(&["other"]), "theirs1", "-"), Err(IceError::Stale));
         let bare = Fragment { credentials: None, candidates: 1 };
-        let bare = ice.update(&tags(&["ours1"]), &bare, credentials("-"), &[]).unwrap();
+        let bare = ice.update(&tags(&["ours1"]), &bare, credentials("-"), "").unwrap();
         assert_eq!(bare, (IceUpdate::Trickled, None));
     }
 
@@ -254,7 +251,7 @@ mod tests {
         let mut ice = ice();
         update(&mut ice, Condition::Any, "theirs2", "ours2").unwrap();
         let (_, forgotten) =
-            ice.update(&Condition::Any, &fragment("theirs3"), credentials("ours3"), &[]).unwrap();
+            ice.update(&Condition::Any, &fragment("theirs3"), credentials("ours3"), "").unwrap();
         assert_eq!(forgotten.as_deref(), Some("ours2"));
         assert_eq!(ice.ufrags().collect::<Vec<_>>(), ["ours1", "ours3"]);
         assert_eq!(ice.checked(Instant::now(), route(1), "ours2", true), None);
@@ -284,7 +281,7 @@ mod tests {
         assert_eq!(update(&mut ice, Condition::None, "theirs2", "-"), Err(IceError::ConditionNeeded));
         let half = Credentials { ufrag: "theirs2".to_owned(), ..credentials("theirs1") };
         let half = Fragment { credentials: Some(half), candidates: 0 };
-        let refused = ice.update(&Condition::Any, &half, credentials("-"), &[]);
+        let refused = ice.update(&Condition::Any, &half, credentials("-"), "");
         assert_eq!(refused, Err(IceError::HalfRestart));
         assert_eq!(ice.etag(), "\"ours1\"", "nothing changed");
     }

@@ -10,14 +10,17 @@
 
 mod config;
 mod connection;
+mod doorman;
 mod edge;
 mod error;
 mod feed;
+mod framing;
 mod hello;
 mod ice;
 mod ingest;
 mod keys;
 mod lane;
+mod links;
 mod load;
 mod mailbox;
 mod notice;

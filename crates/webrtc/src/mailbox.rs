@@ -12,12 +12,12 @@ use haul_model::{LiveId, SessionId};
 use tokio::sync::oneshot;
 
 use crate::{
-    Answer, Condition, IceError, IceUpdate, OfferError, PreferError, Quality, Role, Seat, sdpfrag::Fragment,
-    slab::Key, stats::Counters,
+    Answer, Condition, IceError, IceUpdate, OfferError, PreferError, Quality, Role, Seat, links::Arrival,
+    sdpfrag::Fragment, slab::Key, stats::Counters,
 };
 
 /// The most commands that wait. A further offer is refused with [`OfferError::Full`], a fragment with
-/// [`IceError::Busy`].
+/// [`IceError::Busy`], and a TCP connection is closed.
 pub(crate) const MAX_COMMANDS: usize = 1_024;
 /// The most frames that wait: about a second of a hundred lives. A further one is dropped, and the relay lets its layer
 /// go on at the next keyframe.
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Drain(oneshot::Sender<()>),
     /// A relay wishes for keyframes from a publisher; which ones, its source knows.
     Keyframes(Key),
+    /// A TCP connection that names a session of this shard.
+    Link(Box<Arrival>),
     /// Another publisher has taken a publisher's place.
     Replaced(Key),
     /// End every session, and the thread.
@@ -93,8 +95,8 @@ impl Mailbox {
     /// Leaves a command. False if the shard is gone, or the command is a client's and there are too many.
     pub(crate) fn command(&self, command: Command) -> bool {
         let mut letters = self.lock();
-        let full =
-            letters.commands.len() >= MAX_COMMANDS && matches!(command, Command::Offer(..) | Command::Ice(_));
+        let is_clients = matches!(command, Command::Offer(..) | Command::Ice(_) | Command::Link(_));
+        let full = letters.commands.len() >= MAX_COMMANDS && is_clients;
         if letters.closed || full {
             return false;
         }

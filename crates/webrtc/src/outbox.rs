@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
+    links::Links,
     route::{Route, Via},
     socket::{MAX_DATAGRAM, Message, SEND_BATCH, Socket},
     stats::Counters,
@@ -20,28 +21,31 @@ const MAX_MESSAGE_BYTES: usize = 65_000;
 pub(crate) struct Outbox {
     arena: Box<[u8]>,
     used: usize,
-    /// One a UDP socket, by [`Via::Socket`].
+    /// One a UDP socket, by [`Via::Socket`], and the last for all TCP connections.
     lanes: Vec<Lane>,
     /// The lane of the last datagram, for taking it back.
     last: usize,
+    /// The TCP connections, where ICE-TCP is on.
+    pub(crate) links: Option<Links>,
     counters: Arc<Counters>,
 }
 
-/// What goes out by one socket.
+/// What goes out by one socket, or by TCP.
 struct Lane {
-    socket: Arc<Socket>,
+    socket: Option<Arc<Socket>>,
     messages: Vec<Message>,
 }
 
 impl Outbox {
     pub(crate) fn new(sockets: &[Arc<Socket>], counters: Arc<Counters>) -> Self {
-        let lane =
-            |socket: &Arc<Socket>| Lane { socket: socket.clone(), messages: Vec::with_capacity(SEND_BATCH) };
+        let lane = |socket| Lane { socket, messages: Vec::with_capacity(SEND_BATCH) };
+        let sockets = sockets.iter().cloned().map(Some);
         Self {
             arena: vec![0; ARENA_BYTES].into(),
             used: 0,
-            lanes: sockets.iter().map(lane).collect(),
+            lanes: sockets.chain([None]).map(lane).collect(),
             last: 0,
+            links: None,
             counters,
         }
     }
@@ -52,8 +56,11 @@ impl Outbox {
         if self.used + bytes > ARENA_BYTES {
             self.flush();
         }
-        let Via::Socket(lane) = to.via;
-        let (lane, start) = (usize::from(lane), self.used);
+        let lane = match to.via {
+            Via::Socket(index) => usize::from(index),
+            Via::Link(_) => self.lanes.len() - 1,
+        };
+        let start = self.used;
         let messages = &mut self.lanes[lane].messages;
         let full = messages.len() == SEND_BATCH;
         match messages.last_mut() {
@@ -94,14 +101,38 @@ impl Outbox {
             if lane.messages.is_empty() {
                 continue;
             }
-            let sent = lane.socket.send(&self.arena, &lane.messages);
-            self.counters.send_full.add(sent.full);
-            self.counters.send_errors.add(sent.errors);
-            self.counters.gso_refused.add(sent.unsegmented);
+            match (&lane.socket, &mut self.links) {
+                (Some(socket), _) => {
+                    let sent = socket.send(&self.arena, &lane.messages);
+                    self.counters.send_full.add(sent.full);
+                    self.counters.send_errors.add(sent.errors);
+                    self.counters.gso_refused.add(sent.unsegmented);
+                }
+                (None, Some(links)) => {
+                    let full = send_framed(links, &self.arena, &lane.messages);
+                    self.counters.tcp_full.add(full);
+                }
+                (None, None) => {}
+            }
             lane.messages.clear();
+        }
+        if let Some(links) = &mut self.links {
+            links.flush();
         }
         self.used = 0;
     }
+}
+
+/// Leaves each datagram to its connection. Returns how many there was no room for.
+fn send_framed(links: &mut Links, arena: &[u8], messages: &[Message]) -> u64 {
+    let mut full = 0;
+    for message in messages {
+        let Via::Link(number) = message.to.via else { continue };
+        for datagram in arena[message.start..][..message.bytes].chunks(message.segment) {
+            full += u64::from(!links.send(number, datagram));
+        }
+    }
+    full
 }
 
 /// Whether a datagram of `bytes` bytes at `start` can be the next segment of `message`: all lie one behind the other and
@@ -201,7 +232,7 @@ mod tests {
     #[test]
     fn a_full_arena_or_batch_is_sent_and_gathering_goes_on() {
         let mut outbox = outbox();
-        let to = Route::udp(outbox.lanes[0].socket.local_address().unwrap());
+        let to = Route::udp(outbox.lanes[0].socket.as_ref().unwrap().local_address().unwrap());
         for size in 0..2_000 {
             outbox.datagram(to, 1_000 + size % 2);
         }

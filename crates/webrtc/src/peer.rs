@@ -215,6 +215,12 @@ impl Peer {
         Proof::Good { forgotten }
     }
 
+    /// Forgets a route that is gone. What is sent goes on being sent there, that is, nowhere, until another is nominated:
+    /// its numbers are used up, so that the client sees that something is missing.
+    pub(crate) fn lose(&mut self, route: Route) {
+        self.routes.retain(|known| *known != route);
+    }
+
     /// Takes an authentic connectivity check. Returns the name of an ICE session that is over with it, if one is.
     pub(crate) fn check(
         &mut self,

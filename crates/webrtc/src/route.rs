@@ -19,6 +19,8 @@ pub(crate) struct Route {
 pub(crate) enum Via {
     /// One of the shard's UDP sockets, by its place.
     Socket(u8),
+    /// A TCP connection, by its number.
+    Link(u32),
 }
 
 #[cfg(test)]

@@ -134,8 +134,8 @@ impl Offer {
     }
 
     /// Completes `rtc`'s answer: sections that were left out are turned down in their places, and all our addresses
-    /// are named, the first preferred.
-    pub(crate) fn complete(&self, answer: &str, addresses: &[SocketAddr]) -> String {
+    /// are named by `candidates`.
+    pub(crate) fn complete(&self, answer: &str, candidates: &str) -> String {
         let mut parts = sections_of(answer.lines().filter(|line| {
             !line.is_empty() && !line.starts_with("a=candidate:") && *line != "a=end-of-candidates"
         }));
@@ -160,7 +160,7 @@ impl Offer {
                     }
                     // All sections share one transport, so the first says it for all (RFC 9143, 7.1.3).
                     if index == 0 {
-                        write_candidates(&mut text, addresses);
+                        text.push_str(candidates);
                     }
                 }
             }
@@ -511,14 +511,26 @@ fn write_lines<'a>(text: &mut String, lines: impl IntoIterator<Item = &'a str>) 
     }
 }
 
-/// Host candidates (RFC 8445, 5.1.2.1: type preference 126, and a local preference that falls with each address).
-pub(crate) fn write_candidates(text: &mut String, addresses: &[SocketAddr]) {
+/// Host candidates (RFC 8445, 5.1.2.1): UDP with type preference 126 and a local preference that falls with each address;
+/// behind them TCP, where we wait for the client to connect (RFC 6544, 4.2: direction preference 4 of 7).
+pub(crate) fn candidates(addresses: &[SocketAddr], tcp_port: Option<u16>) -> String {
+    let mut text = String::new();
     for (index, address) in addresses.iter().enumerate() {
         let priority = (126_u32 << 24) | ((65_535 - index as u32) << 8) | 255;
         let (ip, port) = (address.ip(), address.port());
         let _ = write!(text, "a=candidate:{} 1 udp {priority} {ip} {port} typ host\r\n", index + 1);
     }
+    for (index, address) in addresses.iter().enumerate() {
+        let Some(port) = tcp_port else { break };
+        let priority = (90_u32 << 24) | ((4 << 13 | (8_191 - index as u32)) << 8) | 255;
+        let (foundation, ip) = (addresses.len() + index + 1, address.ip());
+        let _ = write!(
+            text,
+            "a=candidate:{foundation} 1 tcp {priority} {ip} {port} typ host tcptype passive\r\n"
+        );
+    }
     text.push_str("a=end-of-candidates\r\n");
+    text
 }
 
 /// The codec that an `a=rtpmap` value names.

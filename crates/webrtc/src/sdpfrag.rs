@@ -1,7 +1,7 @@
 //! Pieces of SDP that carry ICE alone (`application/trickle-ice-sdpfrag`, RFC 8840, 9): read from clients, written to
 //! them. What is read is untrusted text.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::fmt::Write as _;
 
 /// The longest fragment read, in bytes; a longer one is refused. A browser's, with all its candidates, is under 4 KB.
 pub const MAX_FRAGMENT_BYTES: usize = 16 << 10;
@@ -124,9 +124,9 @@ fn is_candidate(text: &str) -> bool {
         && next().is_some()
 }
 
-/// The fragment that answers an ICE restart: our new credentials, and our addresses in the section that carries the
+/// The fragment that answers an ICE restart: our new credentials, and our candidates in the section that carries the
 /// transport, `kind` and `mid` of which the first answer named.
-pub(crate) fn write(ours: &Credentials, kind: &str, mid: &str, addresses: &[SocketAddr]) -> String {
+pub(crate) fn write(ours: &Credentials, kind: &str, mid: &str, candidates: &str) -> String {
     let Credentials { ufrag, password } = ours;
     let mut text = format!("a=ice-lite\r\na=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\n");
     // The formats and the port mean nothing here (RFC 8840, 9.2).
@@ -134,7 +134,7 @@ pub(crate) fn write(ours: &Credentials, kind: &str, mid: &str, addresses: &[Sock
     if !mid.is_empty() {
         let _ = write!(text, "a=mid:{mid}\r\n");
     }
-    crate::sdp::write_candidates(&mut text, addresses);
+    text.push_str(candidates);
     text
 }
 
@@ -187,7 +187,7 @@ mod tests {
     fn what_we_write_we_can_read() {
         let ours = Credentials { ufrag: "00abcdef".to_owned(), password: "0".repeat(32) };
         let addresses = ["192.0.2.1:7000".parse().unwrap(), "[2001:db8::1]:7000".parse().unwrap()];
-        let text = write(&ours, "video", "1", &addresses);
+        let text = write(&ours, "video", "1", &crate::sdp::candidates(&addresses, None));
         let fragment = Fragment::parse(&text).unwrap();
         assert_eq!((fragment.credentials, fragment.candidates), (Some(ours), 2));
         assert!(text.contains("m=video 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:1\r\n"));

@@ -25,12 +25,13 @@ use crate::{
     connection::{Identity, Ssrcs, Terms},
     feed::Feed,
     ingest::Ingest,
+    links::Links,
     load::Meter,
     mailbox::{Command, FeedKey, FeedSink, IceCommand, Mailbox, OfferCommand},
     outbox::Outbox,
     peer::{Peer, PeerEvent},
     route::{MAX_SOCKETS, Route},
-    sdp::Offer,
+    sdp::{self, Offer},
     sdpfrag::{Credentials, Fragment},
     session::{Session, Side, Tools, Verdict},
     slab::{Key, Slab},
@@ -43,7 +44,7 @@ use crate::{
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// The soonest a session is woken again: one that always wants to be would keep the shard from sleeping.
 const MIN_TICK: Duration = Duration::from_millis(1);
-/// Tokens below are the sockets, by their place.
+/// Tokens below are the sockets, by their place; those above, TCP connections.
 const MAIL: mio::Token = mio::Token(MAX_SOCKETS);
 
 /// A shard, before its thread runs and while it does.
@@ -54,8 +55,10 @@ pub(crate) struct Shard {
     ports: Vec<Port>,
     mailbox: Arc<Mailbox>,
     outbox: Outbox,
-    /// What answers name as our addresses.
-    addresses: Vec<SocketAddr>,
+    /// What `rtc` knows as our address.
+    local: SocketAddr,
+    /// Our addresses as answers name them.
+    candidates: String,
     identity: Identity,
     limits: Limits,
     counters: Arc<Counters>,
@@ -103,6 +106,8 @@ pub(crate) struct Plan {
     pub(crate) port: u16,
     /// What answers name as our addresses, with the port that will be bound.
     pub(crate) addresses: Vec<IpAddr>,
+    /// The port for TCP, if there is one.
+    pub(crate) tcp_port: Option<u16>,
     pub(crate) identity: Identity,
     pub(crate) limits: Limits,
     pub(crate) observer: Observer,
@@ -113,7 +118,7 @@ impl Shard {
     pub(crate) fn new(plan: Plan) -> Result<(Self, Arc<Mailbox>, Arc<Counters>), StartError> {
         let system = |error: io::Error| StartError::System(error.to_string());
         let (sockets, port) = socket::bind_all(&plan.bind, plan.port)
-            .map_err(|(address, error)| StartError::Bind { address, error })?;
+            .map_err(|(address, error)| StartError::Bind { protocol: "UDP", address, error })?;
         if plan.index == 0 {
             // They are alike on all shards: said once.
             sockets.iter().for_each(warn_of_short_buffers);
@@ -122,14 +127,21 @@ impl Shard {
         let waker = mio::Waker::new(poll.registry(), MAIL).map_err(system)?;
         let (mailbox, counters) = (Arc::new(Mailbox::new(waker)), Arc::new(Counters::default()));
         let sockets: Vec<Arc<Socket>> = sockets.into_iter().map(Arc::new).collect();
-        let addresses = plan.addresses.iter();
+        let addresses: Vec<SocketAddr> = plan.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        let local = *addresses.first().ok_or_else(|| StartError::Config("no address to name".to_owned()))?;
+        let mut outbox = Outbox::new(&sockets, counters.clone());
+        if plan.tcp_port.is_some() {
+            let registry = poll.registry().try_clone().map_err(system)?;
+            outbox.links = Some(Links::new(registry, MAIL.0 + 1));
+        }
         let shard = Self {
             index: plan.index,
             poll,
-            outbox: Outbox::new(&sockets, counters.clone()),
+            outbox,
             ports: sockets.into_iter().map(|socket| Port { socket, readable: true }).collect(),
             mailbox: mailbox.clone(),
-            addresses: addresses.map(|ip| SocketAddr::new(*ip, port)).collect(),
+            local,
+            candidates: sdp::candidates(&addresses, plan.tcp_port),
             identity: plan.identity,
             limits: plan.limits,
             counters: counters.clone(),
@@ -158,12 +170,13 @@ impl Shard {
     pub(crate) fn run(mut self) {
         let mut inbox = Inbox::new();
         let (mut commands, mut frames) = (VecDeque::new(), VecDeque::new());
-        let mut ready = mio::Events::with_capacity(4);
+        let mut ready = mio::Events::with_capacity(64);
         let mut stopped = false;
         while !stopped {
             self.wait(&mut ready);
             self.now = read_clocks();
             self.receive(&mut inbox);
+            self.receive_links();
             self.mailbox.take(&mut commands, &mut frames);
             self.measure(commands.len() as u64, frames.len() as u64);
             for command in commands.drain(..) {
@@ -192,10 +205,20 @@ impl Shard {
         let measured = self.meter.measure(self.now.instant, socket::thread_cpu_time(), sent);
         counters.cpu_ppm.set(measured.cpu_ppm);
         counters.egress_bps.set(measured.egress_bps);
+        let entries = self.sessions.len()
+            + self.by_id.len()
+            + self.by_ufrag.len()
+            + self.by_route.len()
+            + self.timers.len()
+            + self.feeds.len()
+            + self.by_relay.len()
+            + self.outbox.links.as_ref().map_or(0, Links::len);
+        counters.table_entries.set(entries as u64);
         counters.measured_sessions.set(self.sessions.len() as u64);
         counters.commands_waiting.set(self.peaks.0);
         counters.frames_waiting.set(self.peaks.1);
         self.peaks = (0, 0);
+        self.close_idle_links();
     }
 
     // Commands
@@ -225,6 +248,7 @@ impl Shard {
                 let _ = reply.send(());
             }
             Command::Keyframes(key) => self.with(key, |session, tools| session.request_keyframes(tools)),
+            Command::Link(arrival) => self.welcome(*arrival),
             Command::Replaced(key) => self.end(key, EndReason::Replaced),
             Command::Stop => self.end_all(),
         }
@@ -268,7 +292,7 @@ impl Shard {
         if is_restart && !session.peer.connected() {
             return Err(IceError::NotConnected);
         }
-        let (update, forgotten) = session.peer.ice.update(condition, fragment, fresh, &self.addresses)?;
+        let (update, forgotten) = session.peer.ice.update(condition, fragment, fresh, &self.candidates)?;
         if let IceUpdate::Restarted { .. } = update {
             tracing::info!(live = %session.live, session = %session.id, "ICE restarts");
             self.by_ufrag.insert(ufrag, key);
@@ -333,10 +357,9 @@ impl Shard {
         };
         let credentials = self.credentials();
         let ufrag = credentials.ufrag.clone();
-        let local = self.addresses[0];
-        let terms = Terms { offer, role, credentials, ssrcs, local };
+        let terms = Terms { offer, role, credentials, ssrcs, local: self.local };
         let (peer, answer) = Peer::new(self.identity.clone(), terms, now)?;
-        let sdp = peer.terms().offer.complete(&answer, &self.addresses);
+        let sdp = peer.terms().offer.complete(&answer, &self.candidates);
         let etag = peer.ice.etag();
         if let Side::Viewer(viewer) = &side
             && let Some(feed) = self.feeds.get_mut(&viewer.feed)
@@ -503,6 +526,7 @@ impl Shard {
         for route in session.peer.routes() {
             if self.by_route.get(route) == Some(&key) {
                 self.by_route.remove(route);
+                self.close_link(*route);
             }
         }
         if let Some(at) = session.scheduled {

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use mio::net::UdpSocket;
+use mio::net::{TcpListener, UdpSocket};
 
 use crate::route::{MAX_SOCKETS, Route};
 
@@ -31,6 +31,8 @@ pub(crate) const BUFFER_BYTES: libc::c_int = 4 << 20;
 /// How long a full send buffer is waited for, once a batch. The network takes megabytes in that time.
 const FULL_WAIT: Duration = Duration::from_millis(1);
 
+/// The kernel's share of what waits for a TCP connection.
+const TCP_BUFFER_BYTES: libc::c_int = 128 << 10;
 /// How often a port that is free on all addresses is looked for.
 const FREE_PORT_TRIES: usize = 8;
 
@@ -74,7 +76,7 @@ pub(crate) struct Sent {
 impl Socket {
     /// Binds to `address`, whose family alone it then speaks, and asks for large buffers.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let inner = bind(address)?;
+        let inner = UdpSocket::from_std(bind(address, libc::SOCK_DGRAM)?.into());
         let fd = inner.as_raw_fd();
         // Past the system's limit if we may, else up to it.
         for (forced, usual) in
@@ -230,12 +232,36 @@ pub(crate) fn bind_all(
     addresses: &[IpAddr],
     port: u16,
 ) -> Result<(Vec<Socket>, u16), (SocketAddr, io::Error)> {
+    on_one_port(addresses, port, |address| {
+        let socket = Socket::bind(address)?;
+        let port = socket.local_address()?.port();
+        Ok((socket, port))
+    })
+}
+
+/// The same for TCP.
+pub(crate) fn listen_all(
+    addresses: &[IpAddr],
+    port: u16,
+) -> Result<(Vec<TcpListener>, u16), (SocketAddr, io::Error)> {
+    on_one_port(addresses, port, |address| {
+        let listener = listen(address)?;
+        let port = listener.local_addr()?.port();
+        Ok((listener, port))
+    })
+}
+
+fn on_one_port<T>(
+    addresses: &[IpAddr],
+    port: u16,
+    bind: impl Fn(SocketAddr) -> io::Result<(T, u16)>,
+) -> Result<(Vec<T>, u16), (SocketAddr, io::Error)> {
     let try_all = || {
         let (mut sockets, mut port) = (Vec::with_capacity(addresses.len()), port);
         for ip in addresses {
             let address = SocketAddr::new(*ip, port);
-            let socket = Socket::bind(address).map_err(|error| (address, error))?;
-            port = socket.local_address().map_err(|error| (address, error))?.port();
+            let (socket, taken) = bind(address).map_err(|error| (address, error))?;
+            port = taken;
             sockets.push(socket);
         }
         Ok((sockets, port))
@@ -414,12 +440,27 @@ impl Control {
     }
 }
 
-/// A UDP socket that does not block. One that is bound to IPv6 takes no IPv4, so that both may have the same port.
-fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+/// Connections that wait to be accepted.
+const BACKLOG: libc::c_int = 1_024;
+
+/// A listener for TCP that does not block.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bind(address, libc::SOCK_STREAM)?;
     // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(family, kind, 0) };
+    if unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Connections have it from their listener: little, since what waits there is late.
+    set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, TCP_BUFFER_BYTES)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// A socket that does not block. One that is bound to IPv6 takes no IPv4, so that both may have the same port.
+fn bind(address: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(family, kind | flags, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -428,13 +469,17 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
     }
+    if kind == libc::SOCK_STREAM {
+        // A server that starts again must not wait for its former connections' last words.
+        set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    }
     let mut name = MaybeUninit::uninit();
     let length = RawAddress::write(&mut name, address);
     // SAFETY: `name` was written, as long as `length` says, and is alive until the call returns.
     if unsafe { libc::bind(fd, name.as_ptr().cast(), length) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(UdpSocket::from_std(socket.into()))
+    Ok(socket)
 }
 
 fn option_value(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<libc::c_int> {

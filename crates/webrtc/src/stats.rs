@@ -41,6 +41,9 @@ counters! {
     frames_waiting,
     /// The most commands that waited at once in the last second.
     commands_waiting,
+    /// Entries in the shard's tables (sessions, names, routes, timers, relays, TCP connections): flat where sessions come
+    /// and go, none where there are none.
+    table_entries,
     /// Sessions that became connected.
     sessions_connected,
     /// Sessions that ended, for whatever reason.
@@ -129,6 +132,13 @@ counters! {
     send_full,
     /// Datagrams the kernel refused for another reason.
     send_errors,
+    /// TCP connections that carry media (ICE-TCP) now.
+    tcp_links,
+    /// TCP connections closed because they showed no session, or were too many. Those that no shard has seen are counted
+    /// by the first.
+    tcp_refused,
+    /// Datagrams for which a TCP connection had no room, or that were for one that is gone.
+    tcp_full,
     /// Messages sent singly because the kernel refused to segment them.
     gso_refused,
 }

@@ -6,7 +6,8 @@ mod client;
 
 use std::{
     collections::{HashMap, HashSet},
-    net::{Ipv4Addr, Ipv6Addr, UdpSocket},
+    io::{Read, Write},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -66,6 +67,7 @@ impl Stage {
         let config = EdgeConfig {
             bind: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
             shards: 2,
+            ice_tcp_port: Some(0),
             limits,
             ..EdgeConfig::default()
         };
@@ -170,6 +172,22 @@ fn stream(publisher: &mut Client, viewers: &mut [&mut Client], frames: Range<u32
     pump(&mut all, &format!("frame {last} has come"), |all| {
         all[1..].iter().all(|viewer| viewer.last_whole_frame() == Some(last))
     });
+}
+
+/// A check that names a session, by somebody who does not know its password.
+fn forged_check(ufrag: &str) -> Vec<u8> {
+    let mut forged = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let name = format!("{ufrag}:abcd");
+    forged.extend([0, 6, 0, name.len() as u8]);
+    forged.extend(name.as_bytes());
+    forged.resize(forged.len().next_multiple_of(4), 0);
+    forged[3] = (forged.len() - 20) as u8;
+    forged
+}
+
+/// A datagram as TCP carries it.
+fn framed(datagram: &[u8]) -> Vec<u8> {
+    [&(datagram.len() as u16).to_be_bytes(), datagram].concat()
 }
 
 /// That a viewer's sequence numbers have no gaps, and its timestamps only rise.
@@ -344,6 +362,163 @@ async fn both_families_meet_in_one_live() {
 }
 
 #[tokio::test]
+async fn who_has_no_udp_publishes_and_watches_over_tcp() {
+    let mut stage = Stage::new();
+    let (mut publisher, offer) = Client::publisher(&Abilities::default());
+    let (host, answer) = stage.offer(Role::Publisher, &offer).await.unwrap();
+    publisher.answer_by_tcp(&answer.sdp);
+    let relay = stage.relay.clone();
+    pump(&mut [&mut publisher], "the broadcast has begun", |all| {
+        all[0].connected && relay.broadcast().is_some()
+    });
+    let (mut by_tcp, offer) =
+        Client::viewer(&Abilities { ip: Ipv6Addr::LOCALHOST.into(), ..Abilities::default() });
+    let (session, answer) = stage.offer(Role::Viewer, &offer).await.unwrap();
+    by_tcp.answer_by_tcp(&answer.sdp);
+    let (mut by_udp, other) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut by_tcp, &mut by_udp], "both are connected", |all| {
+        all[1].connected && all[2].connected
+    });
+    stream(&mut publisher, &mut [&mut by_tcp, &mut by_udp], 0..100, true);
+    for viewer in [&by_tcp, &by_udp] {
+        assert_eq!(viewer.whole_frames(), (0..100).collect::<Vec<u32>>());
+        assert_continuous(viewer);
+    }
+    pump(&mut [&mut publisher, &mut by_tcp, &mut by_udp], "they are counted", |_| {
+        stage.stats().table_entries > 0 && stage.stats().tcp_links == 2
+    });
+    // A goodbye is heard though the connection ends right behind it, and is said though it is closed right behind it.
+    by_tcp.leave();
+    assert_eq!(stage.wait_ended(&session, &mut [&mut publisher, &mut by_udp]), EndReason::PeerClosed);
+    assert!(stage.edge.close(&host).await);
+    pump(&mut [&mut publisher], "the host is told goodbye", |all| all[0].told_goodbye());
+    assert!(stage.edge.close(&other).await);
+    pump(&mut [], "nothing is left", |_| stage.stats().table_entries == 0 && stage.stats().tcp_links == 0);
+    assert_eq!(stage.stats().tcp_refused, 0);
+}
+
+#[tokio::test]
+async fn strangers_on_the_tcp_port_are_sent_away() {
+    let mut stage = Stage::new();
+    let (_publisher, offer) = Client::publisher(&Abilities::default());
+    let (_, answer) = stage.offer(Role::Publisher, &offer).await.unwrap();
+    let line = answer.sdp.lines().find(|line| line.contains(" tcp ") && line.contains("127.0.0.1")).unwrap();
+    let port: u16 = line.split(' ').nth(5).unwrap().parse().unwrap();
+    let to = (Ipv4Addr::LOCALHOST, port).into();
+    let ufrag = answer.etag.trim_matches('"');
+    let garbage = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        [&[0, 40][..], &[22; 40]].concat(),
+        framed(&forged_check("zz0123")),
+        framed(&forged_check("7f0123")),
+        // A session that is there, by somebody who does not know its password.
+        framed(&forged_check(ufrag)),
+    ];
+    let count = garbage.len() as u64;
+    let mut strangers: Vec<TcpStream> = garbage
+        .into_iter()
+        .map(|bytes| {
+            let mut stream = TcpStream::connect::<SocketAddr>(to).unwrap();
+            stream.write_all(&bytes).unwrap();
+            stream
+        })
+        .collect();
+    pump(&mut [], "all are sent away", |_| stage.stats().tcp_refused == count);
+    for stream in &mut strangers {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The end, or a reset where something was left unread.
+        assert!(matches!(stream.read(&mut [0; 16]), Ok(0) | Err(_)));
+    }
+    assert_eq!(stage.stats().stun_rejected, 1);
+
+    // Who says nothing at all is sent away too, in time.
+    let _silent = TcpStream::connect::<SocketAddr>(to).unwrap();
+    pump(&mut [], "the silent one is sent away", |_| stage.stats().tcp_refused == count + 1);
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_those_who_came_and_went() {
+    let limits = Limits {
+        silence: Duration::from_millis(600),
+        connect: Duration::from_millis(600),
+        ..Limits::default()
+    };
+    let mut stage = Stage::with(limits);
+    for round in 0..3 {
+        let (mut publisher, host) = stage.publisher(&Abilities::default()).await;
+        let mut viewers = Vec::new();
+        for number in 0..12 {
+            let (mut viewer, offer) = Client::viewer(&Abilities::default());
+            let (session, answer) = stage.offer(Role::Viewer, &offer).await.unwrap();
+            match number % 3 {
+                0 => viewer.answer(&answer.sdp),
+                1 => viewer.answer_by_tcp(&answer.sdp),
+                // Never comes.
+                _ => {}
+            }
+            viewers.push((viewer, session));
+        }
+        let mut next = 0;
+        let mut all: Vec<&mut Client> = vec![&mut publisher];
+        all.extend(viewers.iter_mut().map(|(viewer, _)| viewer));
+        pump(&mut all, "those who come are connected", |all| {
+            all[0].send_opus(next);
+            next += 1;
+            let connected = all[1..].iter().filter(|viewer| viewer.connected).count();
+            connected == 8 && stage.stats().table_entries > 0
+        });
+        // From here on all are silent, and their TCP connections stay open.
+        pump(&mut [], "all have ended", |_| stage.ended().len() == 13 * (round + 1));
+        assert_eq!(stage.ended()[&host], EndReason::Silent);
+        pump(&mut [], "nothing is left", |_| stage.stats().table_entries == 0);
+        drop(viewers);
+    }
+    let stats = stage.stats();
+    assert_eq!((stats.publishers, stats.viewers, stats.sessions_ended), (0, 0, 39));
+    assert_eq!((stats.sessions_silent, stats.sessions_never_connected), (27, 12));
+    assert_eq!(stage.edge.node().shards.iter().map(|shard| shard.viewers).sum::<u64>(), 0);
+}
+
+#[tokio::test]
+async fn media_from_an_address_that_passed_no_check_is_dropped_and_counted() {
+    let mut stage = Stage::new();
+    let (mut publisher, offer) = Client::publisher(&Abilities::default());
+    let (_, answer) = stage.offer(Role::Publisher, &offer).await.unwrap();
+    let port: u16 = {
+        let line =
+            answer.sdp.lines().find(|line| line.contains(" udp ") && line.contains("127.0.0.1")).unwrap();
+        line.split(' ').nth(5).unwrap().parse().unwrap()
+    };
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // What the client itself sends, DTLS and later SRTP, but from an address that no check came from.
+    let copies: Shared<Vec<Vec<u8>>> = Arc::default();
+    let kept = copies.clone();
+    publisher.loss_out = Some(Box::new(move |datagram| {
+        if datagram[0] >= 20 {
+            kept.lock().unwrap().push(datagram.to_vec());
+        }
+        false
+    }));
+    publisher.answer(&answer.sdp);
+    let relay = stage.relay.clone();
+    pump(&mut [&mut publisher], "the broadcast has begun", |all| {
+        all[0].connected && relay.broadcast().is_some()
+    });
+    publisher.send_vp8(0, true);
+    pump(&mut [&mut publisher], "the picture has come", |_| stage.stats().frames_in == 1);
+    let copies = std::mem::take(&mut *copies.lock().unwrap());
+    assert!(copies.iter().any(|copy| copy[0] < 64) && copies.iter().any(|copy| copy[0] >= 128));
+    let before = stage.stats();
+    for copy in &copies {
+        stranger.send_to(copy, (Ipv4Addr::LOCALHOST, port)).unwrap();
+    }
+    let expected = before.datagrams_unrouted + copies.len() as u64;
+    pump(&mut [&mut publisher], "they are dropped", |_| stage.stats().datagrams_unrouted == expected);
+    let after = stage.stats();
+    assert_eq!((after.rtp_packets_in, after.srtp_errors), (before.rtp_packets_in, before.srtp_errors));
+}
+
+#[tokio::test]
 async fn clients_without_gcm_publish_and_watch() {
     let mut stage = Stage::new();
     let (mut publisher, _) = stage.publisher(&Abilities::sha1_only()).await;
@@ -412,12 +587,7 @@ async fn garbage_on_the_ports_is_counted_and_harms_nobody() {
         }
     }
     // A check that names a session, from somebody who does not know its password.
-    let mut forged = vec![0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let name = format!("{ufrag}:abcd");
-    forged.extend([0, 6, 0, name.len() as u8]);
-    forged.extend(name.as_bytes());
-    forged.resize(forged.len().next_multiple_of(4), 0);
-    forged[3] = (forged.len() - 20) as u8;
+    let forged = forged_check(ufrag);
     stranger.send_to(&forged, to).unwrap();
 
     pump(&mut [&mut publisher, &mut viewer], "it is counted", |_| stage.stats().stun_rejected == 1);

@@ -121,7 +121,7 @@ fn a_viewer_gets_the_extensions_and_the_feedback_that_it_offers() {
     let answer = |text: &str| {
         let offer = Offer::from_viewer(text, &broadcast(Codec::Vp8, "")).unwrap();
         let rtc = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\n";
-        (offer.gives_feedback(), offer.complete(rtc, &[]))
+        (offer.gives_feedback(), offer.complete(rtc, ""))
     };
     let (feedback, text) = answer(&viewer_offer());
     assert!(!feedback && !text.contains("extmap"), "an extension without its feedback is of no use: {text}");
@@ -176,7 +176,7 @@ fn sections_of_no_use_are_turned_down_in_their_places() {
     assert!(offer.video.is_none());
     let answer = "v=0\r\ns=-\r\na=ice-lite\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=candidate:9 1 udp 1 1.1.1.1 1 typ host\r\n";
     let addresses = ["10.0.0.1:7000".parse().unwrap(), "127.0.0.1:7000".parse().unwrap()];
-    let complete = offer.complete(answer, &addresses);
+    let complete = offer.complete(answer, &candidates(&addresses, Some(7443)));
     let heads: Vec<&str> = complete.lines().filter(|line| line.starts_with("m=")).collect();
     assert_eq!(
         heads,
@@ -191,7 +191,9 @@ fn sections_of_no_use_are_turned_down_in_their_places() {
         candidates,
         [
             "a=candidate:1 1 udp 2130706431 10.0.0.1 7000 typ host",
-            "a=candidate:2 1 udp 2130706175 127.0.0.1 7000 typ host"
+            "a=candidate:2 1 udp 2130706175 127.0.0.1 7000 typ host",
+            "a=candidate:3 1 tcp 1520435199 10.0.0.1 7443 typ host tcptype passive",
+            "a=candidate:4 1 tcp 1520434943 127.0.0.1 7443 typ host tcptype passive"
         ]
     );
 }

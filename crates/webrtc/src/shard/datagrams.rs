@@ -7,6 +7,8 @@ use std::{
 
 use super::{MAX_SLEEP, Shard};
 use crate::{
+    framing::{Deframer, TooLong},
+    links::{Arrival, Links},
     peer::Proof,
     route::{MAX_SOCKETS, Route, Via},
     socket::{self, Inbox},
@@ -21,16 +23,20 @@ impl Shard {
     pub(super) fn wait(&mut self, ready: &mut mio::Events) {
         let next = self.timers.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
         let mut timeout = next.map_or(MAX_SLEEP, |next| next.min(MAX_SLEEP));
-        let busy = !self.turns.is_empty() || self.ports.iter().any(|port| port.readable);
+        let links = self.outbox.links.as_ref().is_some_and(Links::is_readable);
+        let busy = links || !self.turns.is_empty() || self.ports.iter().any(|port| port.readable);
         if busy || !self.mailbox.sleep() {
             timeout = Duration::ZERO;
         }
-        let Self { ports, poll, .. } = self;
+        let Self { ports, poll, outbox, .. } = self;
         let mut readable = [false; MAX_SOCKETS];
         let sockets = ports.iter().map(|port| &*port.socket);
         if socket::wait(sockets, poll, timeout, |place| readable[place] = true) {
             // Fails if a signal comes, and then it is told again.
             let _ = poll.poll(ready, Some(Duration::ZERO));
+            if let Some(links) = &mut outbox.links {
+                ready.iter().for_each(|event| links.event(event));
+            }
         }
         for (port, readable) in ports.iter_mut().zip(readable) {
             port.readable |= readable;
@@ -59,6 +65,82 @@ impl Shard {
                 self.counters.datagrams_in.add(inbox.len() as u64);
                 self.counters.datagram_bytes_in.add(bytes);
             }
+        }
+    }
+
+    /// Takes what has come by TCP.
+    pub(super) fn receive_links(&mut self) {
+        let Some(links) = &mut self.outbox.links else { return };
+        for number in links.take_readable() {
+            let Some(links) = &mut self.outbox.links else { return };
+            match links.read(number, self.now.instant) {
+                Ok(inbound) => self.unframe(number, inbound),
+                Err(_) => self.lose_link(number),
+            }
+        }
+    }
+
+    /// Takes over a connection whose first datagram is a check for a session of ours. If it does not prove to be that
+    /// session's, it is closed again.
+    pub(super) fn welcome(&mut self, arrival: Arrival) {
+        let remote = arrival.remote;
+        let Some(links) = &mut self.outbox.links else { return };
+        let Ok((number, inbound)) = links.add(self.now.instant, arrival) else { return };
+        self.unframe(number, inbound);
+        if !self.by_route.contains_key(&Route { remote, via: Via::Link(number) }) {
+            self.counters.tcp_refused.add(1);
+            self.lose_link(number);
+        }
+    }
+
+    /// Closes connections that are of no use any more.
+    pub(super) fn close_idle_links(&mut self) {
+        let Some(links) = &self.outbox.links else { return };
+        self.counters.tcp_links.set(links.len() as u64);
+        for number in links.idle(self.now.instant) {
+            self.lose_link(number);
+        }
+    }
+
+    fn unframe(&mut self, number: u32, mut inbound: Deframer) {
+        let Some(remote) = self.outbox.links.as_ref().and_then(|links| links.remote(number)) else { return };
+        let route = Route { remote, via: Via::Link(number) };
+        loop {
+            match inbound.next() {
+                Ok(Some(datagram)) => {
+                    self.counters.datagrams_in.add(1);
+                    self.counters.datagram_bytes_in.add(datagram.len() as u64);
+                    self.route(datagram, route);
+                }
+                Ok(None) => break,
+                Err(TooLong) => {
+                    self.counters.datagrams_malformed.add(1);
+                    return self.lose_link(number);
+                }
+            }
+        }
+        if let Some(links) = &mut self.outbox.links {
+            links.put_back(number, inbound);
+        }
+    }
+
+    /// Closes the connection that a route goes by, if it is one.
+    pub(super) fn close_link(&mut self, route: Route) {
+        if let (Via::Link(number), Some(links)) = (route.via, &mut self.outbox.links) {
+            links.close(number);
+        }
+    }
+
+    /// A connection is over: nobody is found by it any more. Its session goes on as long as it is heard of elsewhere.
+    fn lose_link(&mut self, number: u32) {
+        let Some(links) = &mut self.outbox.links else { return };
+        let remote = links.remote(number);
+        links.close(number);
+        let Some(route) = remote.map(|remote| Route { remote, via: Via::Link(number) }) else { return };
+        if let Some(key) = self.by_route.remove(&route)
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            session.peer.lose(route);
         }
     }
 
@@ -100,6 +182,7 @@ impl Shard {
             && self.by_route.get(&route) == Some(&key)
         {
             self.by_route.remove(&route);
+            self.close_link(route);
         }
         // An address may pass from one session to another (a NAT that reuses its ports): the last who proved it has it.
         self.by_route.insert(from, key);

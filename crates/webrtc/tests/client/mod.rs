@@ -5,8 +5,8 @@
 
 use std::{
     collections::VecDeque,
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    io::{self, Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -67,12 +67,61 @@ impl Abilities {
     }
 }
 
+/// A connection that carries datagrams, each behind its length (RFC 4571).
+pub struct Tcp {
+    pub stream: TcpStream,
+    inbound: Vec<u8>,
+    /// The UDP address that the client believes to talk to.
+    believed: SocketAddr,
+}
+
+impl Tcp {
+    pub fn connect(to: SocketAddr, believed: SocketAddr) -> Self {
+        let stream = TcpStream::connect(to).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, inbound: Vec::new(), believed }
+    }
+
+    pub fn send(&mut self, datagram: &[u8]) {
+        let frame = [&(datagram.len() as u16).to_be_bytes(), datagram].concat();
+        let mut rest = &frame[..];
+        while !rest.is_empty() {
+            match self.stream.write(rest) {
+                Ok(length) => rest = &rest[length..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn receive(&mut self, datagram: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        loop {
+            if let Some((head, rest)) = self.inbound.split_first_chunk::<2>() {
+                let length = usize::from(u16::from_be_bytes(*head));
+                if rest.len() >= length {
+                    datagram[..length].copy_from_slice(&rest[..length]);
+                    self.inbound.drain(..2 + length);
+                    return Ok((length, self.believed));
+                }
+            }
+            let mut buffer = [0; 4_096];
+            match self.stream.read(&mut buffer)? {
+                0 => return Err(io::ErrorKind::WouldBlock.into()),
+                length => self.inbound.extend_from_slice(&buffer[..length]),
+            }
+        }
+    }
+}
+
 /// Decides whether a datagram is lost.
 pub type Loss = Box<dyn FnMut(&[u8]) -> bool>;
 
 pub struct Client {
     pub connection: RTCPeerConnection,
     pub socket: UdpSocket,
+    /// What carries its datagrams instead of the socket.
+    pub tcp: Option<Tcp>,
     pub local: SocketAddr,
     pub connected: bool,
     pub rtp: Vec<rtp::Packet>,
@@ -175,6 +224,7 @@ impl Client {
         Self {
             connection,
             socket,
+            tcp: None,
             local,
             connected: false,
             rtp: Vec::new(),
@@ -275,12 +325,41 @@ impl Client {
         self.connection.set_remote_description(Instant::now(), answer).unwrap();
     }
 
+    /// The same, over TCP: it has no UDP, but believes that it talks to our first address.
+    pub fn answer_by_tcp(&mut self, sdp: &str) {
+        let candidate = |protocol: &str| -> SocketAddr {
+            let words = sdp
+                .lines()
+                .filter_map(|line| line.strip_prefix("a=candidate:"))
+                .map(|line| line.split(' ').collect::<Vec<&str>>());
+            let mut fitting = words.filter(|words| {
+                words[2] == protocol && words[4].parse::<IpAddr>().unwrap() == self.local.ip()
+            });
+            let words = fitting.next().unwrap();
+            (words[4].parse::<IpAddr>().unwrap(), words[5].parse().unwrap()).into()
+        };
+        self.tcp = Some(Tcp::connect(candidate("tcp"), candidate("udp")));
+        self.answer(sdp);
+    }
+
+    fn send_datagram(&mut self, datagram: &[u8], to: SocketAddr) {
+        match &mut self.tcp {
+            Some(tcp) if tcp.believed == to => tcp.send(datagram),
+            Some(_) => {}
+            None => drop(self.socket.send_to(datagram, to)),
+        }
+    }
+
     /// One turn: takes what has come, sends what is to go.
     pub fn turn(&mut self) {
         let mut buffer = [0; 2_048];
         let now = Instant::now();
         loop {
-            match self.socket.recv_from(&mut buffer) {
+            let received = match &mut self.tcp {
+                Some(tcp) => tcp.receive(&mut buffer),
+                None => self.socket.recv_from(&mut buffer),
+            };
+            match received {
                 Ok((length, from)) => {
                     let datagram = &buffer[..length];
                     self.datagrams += 1;
@@ -317,7 +396,7 @@ impl Client {
             if self.loss_out.as_mut().is_some_and(|loss| loss(&datagram.message)) {
                 continue;
             }
-            let _ = self.socket.send_to(&datagram.message, datagram.transport.peer_addr);
+            self.send_datagram(&datagram.message, datagram.transport.peer_addr);
         }
     }
 
@@ -357,7 +436,7 @@ impl Client {
     pub fn leave(mut self) {
         let _ = self.connection.close();
         while let Some(datagram) = self.connection.poll_write() {
-            let _ = self.socket.send_to(&datagram.message, datagram.transport.peer_addr);
+            self.send_datagram(&datagram.message, datagram.transport.peer_addr);
         }
     }
 
