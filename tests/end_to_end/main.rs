@@ -8,6 +8,7 @@ mod client;
 mod faults;
 mod http;
 mod media;
+mod nat;
 mod operations;
 mod rtc_client;
 mod selling;

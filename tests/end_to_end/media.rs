@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::{
+    nat::Nat,
     rtc_client::{Peer, Publisher},
     server::{Server, eventually},
     talk::{Channel, call, get, send, viewer_token},
@@ -61,6 +62,61 @@ async fn a_host_takes_over_from_their_former_session_and_nobody_else() {
     .await;
     eventually("the first session is gone", async || first.peer.delete(&server).await == 404).await;
     assert_eq!(second.peer.delete(&server).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_app_crashes_is_missed_at_once_and_comes_back_to_the_same_viewers() {
+    let server = Server::start();
+    let mut room = Channel::open(&server, "demo", "").await;
+    let crashed = Publisher::start(&server, 0).await;
+    let viewer = Peer::watch(&server, "").await;
+    eventually("pictures", async || viewer.pictures() > 10).await;
+
+    crashed.vanish();
+    let gone = Instant::now();
+    room.event("live.changed", |event| event["live"]["state"] == "reconnecting").await;
+    assert!(gone.elapsed() < Duration::from_secs(5), "{:?}", gone.elapsed());
+    assert_eq!(get(&server, "/v1/lives/demo").await.json()["state"], "reconnecting");
+    assert!(!viewer.seen.closed.load(Ordering::SeqCst));
+
+    let back = Publisher::start(&server, 200_000).await;
+    let connected = Instant::now();
+    room.event("live.changed", |event| event["live"]["state"] == "live").await;
+    eventually("the new picture in the same session", async || {
+        viewer.seen.stamps.lock().unwrap().last().is_some_and(|stamp| *stamp >= 200_000)
+    })
+    .await;
+    assert!(connected.elapsed() < Duration::from_secs(3), "{:?}", connected.elapsed());
+    let stamps = viewer.seen.timestamps.lock().unwrap().clone();
+    assert!(
+        stamps.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) as i32 > 0),
+        "time goes on: {stamps:?}"
+    );
+    assert_eq!(viewer.seen.jumps.load(Ordering::SeqCst), 0, "and so do the sequence numbers");
+    drop(back);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_and_viewer_change_networks_and_keep_their_sessions() {
+    let server = Server::start();
+    let (host_nat, viewer_nat) = (Nat::new(&server), Nat::new(&server));
+    let mut host = Publisher::start_behind(&server, &server.host_token, 0, Some(&host_nat)).await;
+    let mut viewer = Peer::watch_behind(&server, "", Some(&viewer_nat)).await;
+    eventually("pictures", async || viewer.pictures() > 10).await;
+
+    viewer_nat.change_network();
+    viewer.restart_ice(&server).await;
+    let before = viewer.pictures();
+    eventually("pictures by the viewer's new path", async || viewer.pictures() > before + 20).await;
+    host_nat.change_network();
+    host.peer.restart_ice(&server).await;
+    let before = viewer.pictures();
+    eventually("pictures by the host's new path", async || viewer.pictures() > before + 20).await;
+    let metrics = get(&server, "/metrics").await.text();
+    let restarts = metrics.lines().filter(|line| line.starts_with("haul_ice_restarts_total"));
+    assert_eq!(restarts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>(), 2);
+    assert!(!viewer.seen.closed.load(Ordering::SeqCst));
+    assert_eq!((viewer.delete(&server).await, host.peer.delete(&server).await), (200, 200));
 }
 
 #[tokio::test(flavor = "multi_thread")]

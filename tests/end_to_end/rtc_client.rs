@@ -41,7 +41,7 @@ use webrtc::{
     runtime::default_runtime,
 };
 
-use crate::{server::Server, talk::call};
+use crate::{nat::Nat, server::Server, talk::call};
 
 const VIDEO_PT: u8 = 96;
 const AUDIO_PT: u8 = 111;
@@ -90,6 +90,8 @@ pub struct Seen {
     pub sounds: AtomicU64,
     /// Numbers stamped into whole pictures, in order of arrival.
     pub stamps: Mutex<Vec<u32>>,
+    /// Timestamps of whole pictures, in order of arrival.
+    pub timestamps: Mutex<Vec<u32>>,
     /// Sequence number of the last video packet, and how often it jumped.
     last: Mutex<Option<u16>>,
     pub jumps: AtomicU64,
@@ -150,6 +152,7 @@ impl Seen {
             if whole {
                 self.pictures.fetch_add(1, Ordering::SeqCst);
                 self.stamps.lock().unwrap().push(stamp);
+                self.timestamps.lock().unwrap().push(packet.header.timestamp);
             }
             parts.clear();
         }
@@ -180,6 +183,7 @@ pub struct Peer {
     pub seen: Arc<Seen>,
     pub resource: String,
     pub etag: String,
+    answer: String,
     token: String,
 }
 
@@ -204,7 +208,13 @@ impl Peer {
         (Arc::new(pc), seen)
     }
 
-    async fn offer(pc: Arc<dyn PeerConnection>, seen: Arc<Seen>, url: String, token: &str) -> Self {
+    async fn offer(
+        pc: Arc<dyn PeerConnection>,
+        seen: Arc<Seen>,
+        url: String,
+        token: &str,
+        nat: Option<&Nat>,
+    ) -> Self {
         let offer = pc.create_offer(None).await.unwrap();
         pc.set_local_description(offer).await.unwrap();
         crate::server::eventually("candidates", async || seen.gathered.load(Ordering::SeqCst)).await;
@@ -219,14 +229,23 @@ impl Peer {
         assert_eq!(answer.header("content-type"), "application/sdp");
         assert!(answer.header("etag").starts_with('"'));
         let (resource, etag) = (answer.header("location").to_owned(), answer.header("etag").to_owned());
-        pc.set_remote_description(RTCSessionDescription::answer(answer.text()).unwrap()).await.unwrap();
-        let peer = Self { pc, seen, resource, etag, token: token.to_owned() };
+        let answer = match nat {
+            Some(nat) => nat.rewrite(&answer.text()),
+            None => answer.text(),
+        };
+        pc.set_remote_description(RTCSessionDescription::answer(answer.clone()).unwrap()).await.unwrap();
+        let peer = Self { pc, seen, resource, etag, answer, token: token.to_owned() };
         crate::server::eventually("connected", async || peer.seen.connected.load(Ordering::SeqCst)).await;
         peer
     }
 
     /// Watches the demo live.
     pub async fn watch(server: &Server, token: &str) -> Self {
+        Self::watch_behind(server, token, None).await
+    }
+
+    /// The same through a network that may change.
+    pub async fn watch_behind(server: &Server, token: &str, nat: Option<&Nat>) -> Self {
         let (pc, seen) = Self::build().await;
         for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
             let receive = RTCRtpTransceiverInit {
@@ -235,7 +254,32 @@ impl Peer {
             };
             pc.add_transceiver_from_kind(kind, Some(receive)).await.unwrap();
         }
-        Self::offer(pc, seen, server.url("/whep/demo"), token).await
+        Self::offer(pc, seen, server.url("/whep/demo"), token, nat).await
+    }
+
+    /// Restarts ICE, as after a change of networks.
+    pub async fn restart_ice(&mut self, server: &Server) {
+        self.pc.restart_ice().await.unwrap();
+        let offer = self.pc.create_offer(None).await.unwrap();
+        let ice = |sdp: &str, key: &str| sdp.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+        let fragment = ["a=ice-ufrag:", "a=ice-pwd:"].map(|key| ice(&offer.sdp, key)).join("\r\n") + "\r\n";
+        self.pc.set_local_description(offer).await.unwrap();
+        let bearer = format!("Bearer {}", self.token);
+        let mut headers = vec![("content-type", "application/trickle-ice-sdpfrag"), ("if-match", "*")];
+        if !self.token.is_empty() {
+            headers.push(("authorization", &bearer));
+        }
+        let restarted = call("PATCH", &server.url(&self.resource), &headers, fragment).await;
+        assert_eq!(restarted.status, 200, "{}", restarted.text());
+        self.etag = restarted.header("etag").to_owned();
+        let ours = ["a=ice-ufrag:", "a=ice-pwd:"].map(|key| ice(&restarted.text(), key));
+        let lines = self.answer.lines().map(|line| {
+            let new = ours.iter().find(|new| line.split(':').next() == new.split(':').next());
+            format!("{}\r\n", new.map_or(line, |new| new))
+        });
+        self.answer = lines.collect();
+        let answer = RTCSessionDescription::answer(self.answer.clone()).unwrap();
+        self.pc.set_remote_description(answer).await.unwrap();
     }
 
     /// Asks the server to end it; returns the status.
@@ -273,13 +317,18 @@ impl Publisher {
 
     /// The same with another token.
     pub async fn start_as(server: &Server, token: &str, first: u32) -> Self {
+        Self::start_behind(server, token, first, None).await
+    }
+
+    /// The same through a network that may change.
+    pub async fn start_behind(server: &Server, token: &str, first: u32, nat: Option<&Nat>) -> Self {
         let (pc, seen) = Peer::build().await;
         let video_ssrc = 0x1000_0000 | first;
         let video = track(RtpCodecKind::Video, video_codec(), video_ssrc);
         let audio = track(RtpCodecKind::Audio, audio_codec(), video_ssrc + 1);
         pc.add_track(video.clone() as Arc<dyn TrackLocal>).await.unwrap();
         pc.add_track(audio.clone() as Arc<dyn TrackLocal>).await.unwrap();
-        let peer = Peer::offer(pc, seen, server.url("/whip/demo"), token).await;
+        let peer = Peer::offer(pc, seen, server.url("/whip/demo"), token, nat).await;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         tokio::spawn(async move {

@@ -366,7 +366,7 @@ fn document(app: &App, live: &Live, look: Look) -> LiveDocument {
         id: live.id().clone(),
         title: look.title,
         public: live.is_public(),
-        state: if look.broadcasting { LiveState::Live } else { LiveState::Waiting },
+        state: look.state,
         viewers: look.viewers,
         guests: app.settings.demo.as_ref() == Some(live.id()),
     }

@@ -11,7 +11,7 @@ use std::{
 use haul_commerce::{GateError, LiveRecord, Op, Order, Outcome, Product};
 use haul_media::Relay;
 use haul_model::{LiveId, MerchantId, SaleId, Viewer};
-use haul_wire::{Position, Request, SaleView};
+use haul_wire::{LiveState, Position, Request, SaleView};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -60,7 +60,7 @@ pub struct Look {
     /// Members who are not host or moderator.
     pub viewers: u64,
     /// Whether the host is sending.
-    pub broadcasting: bool,
+    pub state: LiveState,
     /// Sales on stage.
     pub sales: Vec<SaleView>,
 }

@@ -52,6 +52,7 @@ impl Sink for Broadcasts {
         match event {
             RelayEvent::Started(_) => drop(self.0.send(Input::Broadcasting(true).into())),
             RelayEvent::Ended => drop(self.0.send(Input::Broadcasting(false).into())),
+            RelayEvent::Stalled(stalled) => drop(self.0.send(Input::Stalled(stalled).into())),
             RelayEvent::OutOfOrder => drop(self.0.send(Input::OutOfOrder.into())),
             RelayEvent::Frame(_) | RelayEvent::ClockMap(_) => {}
         }
@@ -132,7 +133,7 @@ impl Owner {
                 let _ = answer.send(Look {
                     title: self.stage.title().to_owned(),
                     viewers: self.stage.viewers(),
-                    broadcasting: self.stage.broadcasting(),
+                    state: self.stage.state(),
                     sales: self.stage.sale_views(now()),
                 });
             }

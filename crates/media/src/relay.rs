@@ -69,6 +69,8 @@ pub enum RelayEvent {
     ClockMap(ClockMap),
     /// The host's encoder sends pictures out of the order they are shown in (B-frames), which browsers stutter on.
     OutOfOrder,
+    /// Nothing comes from the host any more, though the broadcast is not over (`true`), or it comes again (`false`).
+    Stalled(bool),
     /// The broadcast is over. The host may come back.
     Ended,
 }
@@ -268,10 +270,19 @@ impl Publication {
 impl Publication {
     /// The encoder sends B-frames. To be said once.
     pub fn out_of_order(&self) {
+        self.tell(&RelayEvent::OutOfOrder);
+    }
+
+    /// Nothing comes from the host any more, or it comes again. To be said when it changes.
+    pub fn stalled(&self, stalled: bool) {
+        self.tell(&RelayEvent::Stalled(stalled));
+    }
+
+    fn tell(&self, event: &RelayEvent) {
         let state = self.relay.lock();
         if state.epoch == self.epoch && state.current.is_some() {
             for subscriber in state.sinks.values() {
-                subscriber.sink.deliver(RelayEvent::OutOfOrder);
+                subscriber.sink.deliver(event.clone());
             }
         }
     }
@@ -349,6 +360,7 @@ mod tests {
                 RelayEvent::Frame(_) => 'd',
                 RelayEvent::ClockMap(_) => 'c',
                 RelayEvent::OutOfOrder => 'o',
+                RelayEvent::Stalled(_) => 's',
                 RelayEvent::Ended => 'E',
             };
             if "aKdc".contains(letter) && self.full.load(Ordering::Relaxed) {
@@ -429,6 +441,19 @@ mod tests {
         second.frame(make.keyframe());
         assert_eq!(place.told(), "SK");
         assert!(relay.broadcast().is_some());
+    }
+
+    #[test]
+    fn who_receives_is_told_when_nothing_comes_from_the_host_on_air() {
+        let Stage { relay, publication: first, mut make, .. } = on_air();
+        let place = Arc::new(Place::default());
+        let (_, _subscription) = relay.subscribe(place.clone());
+        first.frame(make.keyframe());
+        first.stalled(true);
+        first.stalled(false);
+        let _second = relay.publish(vp8(), Arc::new(Host::default()));
+        first.stalled(true);
+        assert_eq!(place.told(), "KssS", "who was replaced has no say");
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Feed {
                     self.gops.entry(frame.layer).or_default().push(frame.clone());
                 }
             }
-            RelayEvent::OutOfOrder => {}
+            RelayEvent::OutOfOrder | RelayEvent::Stalled(_) => {}
             RelayEvent::ClockMap(map) => {
                 self.clock_maps.insert((map.kind, map.layer), *map);
             }

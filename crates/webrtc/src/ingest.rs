@@ -1,8 +1,11 @@
 //! A publisher's media: packets become frames, and frames go to the relay.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -29,6 +32,10 @@ use crate::{
     stats::Counters,
 };
 
+/// A host of whom no packet has come for so long is taken to be cut off, or their app to have crashed: the room is told,
+/// while the session waits for them. Sound alone comes every 20 ms, and silence (DTX) every 400 ms.
+const STALL: Duration = Duration::from_millis(1_500);
+
 /// A publisher's media side.
 pub(crate) struct Ingest {
     relay: Arc<Relay>,
@@ -42,6 +49,10 @@ pub(crate) struct Ingest {
     streams: Vec<Stream>,
     /// How the publisher's clock stands to ours.
     clock: HostClock,
+    /// When a packet last came.
+    heard: Option<Instant>,
+    /// The relay was told that none come.
+    stalled: bool,
     /// The encoder sends B-frames: `Some(true)` once that was taken to be said.
     out_of_order: Option<bool>,
 }
@@ -84,12 +95,15 @@ impl Ingest {
             layers: Vec::new(),
             streams: Vec::new(),
             clock: HostClock::default(),
+            heard: None,
+            stalled: false,
             out_of_order: None,
         }
     }
 
     /// Media may come: the broadcast begins.
-    pub(crate) fn connected(&mut self) {
+    pub(crate) fn connected(&mut self, now: Instant) {
+        self.heard = Some(now);
         let broadcast = Broadcast {
             video: self.offer.video.as_ref().map(|format| format.track()),
             audio: self.offer.audio.as_ref().map(|format| format.track()),
@@ -113,6 +127,10 @@ impl Ingest {
             counters.rtp_unknown.add(1);
             return;
         };
+        self.heard = Some(now.instant);
+        if self.stalled {
+            self.stall(false);
+        }
         counters.rtp_packets_in.add(1);
         counters.rtp_bytes_in.add(payload.len() as u64);
         let index = self.stream(header.ssrc, codec);
@@ -146,8 +164,23 @@ impl Ingest {
         }
     }
 
+    fn stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
+        if let Some(publication) = &self.publication {
+            publication.stalled(stalled);
+        }
+    }
+
+    /// When the host is taken to be cut off, if nothing comes till then.
+    fn stalls_at(&self) -> Option<Instant> {
+        self.heard.filter(|_| !self.stalled).map(|heard| heard + STALL)
+    }
+
     /// Gives up what was waited for long enough.
     pub(crate) fn handle_timeout(&mut self, now: Now, counters: &Counters) {
+        if self.stalls_at().is_some_and(|at| at <= now.instant) {
+            self.stall(true);
+        }
         for index in 0..self.streams.len() {
             if self.streams[index].assembly.poll_timeout().is_some_and(|at| at <= now.instant) {
                 self.drive(index, now, counters, |assembly| assembly.handle_timeout(now));
@@ -156,8 +189,9 @@ impl Ingest {
     }
 
     /// When to call [`Ingest::handle_timeout`].
-    pub(crate) fn poll_timeout(&self) -> Option<std::time::Instant> {
-        self.streams.iter().filter_map(|stream| stream.assembly.poll_timeout()).min()
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let assemblies = self.streams.iter().filter_map(|stream| stream.assembly.poll_timeout());
+        assemblies.chain(self.stalls_at()).min()
     }
 
     /// The requests for lost packets that are due: one RTCP packet for each stream.

@@ -185,7 +185,7 @@ impl Session {
 
     fn connect(&mut self, now: Instant, sealer: Sealer, feed: Option<&Feed>) {
         match (&mut self.side, feed) {
-            (Side::Publisher(ingest), _) => ingest.connected(),
+            (Side::Publisher(ingest), _) => ingest.connected(now),
             (Side::Viewer(viewer), Some(feed)) => {
                 let layer = viewer.start(now, sealer, feed);
                 // The replay is a picture at once; a keyframe makes it the live one.

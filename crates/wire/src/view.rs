@@ -21,6 +21,9 @@ pub enum LiveState {
     Waiting,
     /// The host is sending.
     Live,
+    /// The host is on air and nothing comes: cut off, or their app has crashed. Goes on as `live` when they are back, or
+    /// as `waiting` when they are given up.
+    Reconnecting,
 }
 
 /// A product of the bag.

@@ -120,6 +120,8 @@ pub(crate) enum Input {
     OrderMoved { order: Order, hold: Option<Outcome> },
     /// The host's picture began or ended.
     Broadcasting(bool),
+    /// Nothing comes from the host on air any more, or it comes again.
+    Stalled(bool),
     /// The host's encoder sends pictures out of the order they are shown in (B-frames).
     OutOfOrder,
     /// The bag changed.

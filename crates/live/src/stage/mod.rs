@@ -79,6 +79,8 @@ pub(crate) struct Stage {
     tell_viewers_at: Option<Instant>,
     viewers_told_at: Instant,
     broadcasting: bool,
+    /// The host is on air, and nothing comes.
+    stalled: bool,
     /// Its encoder sends B-frames: told to staff who come later, too.
     out_of_order: bool,
     bag: Vec<Product>,
@@ -128,6 +130,7 @@ impl Stage {
             tell_viewers_at: None,
             viewers_told_at: now.instant,
             broadcasting: false,
+            stalled: false,
             out_of_order: false,
             bag,
             sales,
@@ -157,8 +160,16 @@ impl Stage {
             Input::OrderMoved { order, hold } => self.order_moved(order, hold),
             Input::Broadcasting(broadcasting) => {
                 self.out_of_order = false;
-                if self.broadcasting != broadcasting {
-                    self.broadcasting = broadcasting;
+                let before = self.state();
+                (self.broadcasting, self.stalled) = (broadcasting, false);
+                if self.state() != before {
+                    self.announce_live();
+                }
+            }
+            Input::Stalled(stalled) => {
+                let before = self.state();
+                self.stalled = stalled;
+                if self.state() != before {
                     self.announce_live();
                 }
             }
@@ -262,8 +273,12 @@ impl Stage {
         self.viewers
     }
 
-    pub(crate) fn broadcasting(&self) -> bool {
-        self.broadcasting
+    pub(crate) fn state(&self) -> LiveState {
+        match (self.broadcasting, self.stalled) {
+            (false, _) => LiveState::Waiting,
+            (true, true) => LiveState::Reconnecting,
+            (true, false) => LiveState::Live,
+        }
     }
 
     /// The sale's terms, for those who commit orders.
@@ -546,7 +561,7 @@ impl Stage {
     }
 
     fn live_view(&self) -> LiveView {
-        let state = if self.broadcasting { LiveState::Live } else { LiveState::Waiting };
+        let state = self.state();
         LiveView { title: self.record.title.clone(), state }
     }
 

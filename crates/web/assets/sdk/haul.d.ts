@@ -4,7 +4,7 @@ export const SUBPROTOCOL: "haul.v1";
 
 export interface Money { amount_minor: number; currency: string }
 export type Role = "viewer" | "moderator" | "host";
-export interface LiveView { title: string; state: "waiting" | "live" }
+export interface LiveView { title: string; state: "waiting" | "live" | "reconnecting" }
 export interface Product { id: string; title: string; subtitle: string; image_url: string; list_price: Money }
 export interface Pin { product_id: string; since: number }
 export interface Sale {

@@ -9,6 +9,7 @@ const REJOIN_AFTER_MS = 8_000;
 const VEILS = {
   connecting: { title: "Joining the live", spinner: true },
   waiting: { title: "Starting soon", text: "The host isn't here yet. Stay, and the picture comes by itself." },
+  cut: { title: "The host is reconnecting", text: "Stay: the picture returns by itself.", spinner: true },
   away: { title: "Back in a moment", text: "The host is away. The picture returns by itself." },
   reconnecting: { title: "Reconnecting", text: "Your connection dropped. Hold on.", spinner: true },
   refused: { title: "This live is private", text: "Open the link that the shop sent you. If you did, it has run out: ask for a new one." },
@@ -23,9 +24,11 @@ export function showStage(page, room, player) {
 
   const render = () => {
     // The shop's live stands above this viewer's connection: if the host left, that is what to say.
-    const hostAway = player.state === "away" || (player.state === "reconnecting" && room.ready && room.live.state === "waiting");
+    const hostCut = room.ready && room.live.state === "reconnecting" && !["refused", "ended"].includes(player.state);
+    const hostGone = player.state === "reconnecting" && room.ready && room.live.state === "waiting";
+    const hostAway = player.state === "away" || hostCut || hostGone;
     const state = hostAway ? "away" : player.state === "idle" ? "connecting" : player.state;
-    const veil = VEILS[blocked && state === "playing" ? "blocked" : state];
+    const veil = VEILS[blocked && state === "playing" ? "blocked" : hostCut ? "cut" : state];
     page.dataset.player = blocked && state === "playing" ? "blocked" : state;
     if (veil) {
       setText(byId("veil-title"), veil.title);

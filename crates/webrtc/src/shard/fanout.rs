@@ -63,7 +63,9 @@ impl Shard {
                     self.end(key, EndReason::CodecChanged);
                 }
             }
-            RelayEvent::ClockMap(_) | RelayEvent::OutOfOrder | RelayEvent::Ended => feed.apply(event),
+            RelayEvent::ClockMap(_) | RelayEvent::OutOfOrder | RelayEvent::Stalled(_) | RelayEvent::Ended => {
+                feed.apply(event)
+            }
         }
     }
 
