@@ -243,3 +243,89 @@ impl Link {
         self.outbound.drain(..written);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::Quota;
+
+    const FIRST_TOKEN: usize = 9;
+
+    /// A connection of ours, and its other end.
+    fn connect(links: &mut Links, now: Instant) -> (u32, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, remote) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let seat = Quota::new(1, 1).take(None).unwrap();
+        let arrival = Arrival { stream: TcpStream::from_std(ours), remote, bytes: b"\0\x01x".to_vec(), seat };
+        let (number, mut inbound) = links.add(now, arrival).unwrap();
+        assert_eq!(inbound.next(), Ok(Some(&b"x"[..])), "what it had sent before");
+        (number, theirs)
+    }
+
+    fn links() -> (mio::Poll, Links) {
+        let poll = mio::Poll::new().unwrap();
+        let links = Links::new(poll.registry().try_clone().unwrap(), FIRST_TOKEN);
+        (poll, links)
+    }
+
+    #[test]
+    fn a_connection_that_takes_nothing_loses_datagrams_whole_and_keeps_nobody_waiting() {
+        let (mut poll, mut links) = links();
+        let (slow, mut theirs) = connect(&mut links, Instant::now());
+        let (quick, mut others) = connect(&mut links, Instant::now());
+        let mut sent = 0_u64;
+        while links.send(slow, &[sent as u8; 1_200]) {
+            sent += 1;
+            links.flush();
+            assert!(sent < 100_000, "the kernel takes all of it");
+        }
+        assert!(links.links[&slow].outbound.len() <= MAX_WAITING_BYTES);
+        assert!(links.send(quick, b"other"));
+        links.flush();
+        let mut frame = [0; 7];
+        others.read_exact(&mut frame).unwrap();
+        assert_eq!(frame, *b"\0\x05other");
+
+        // It takes again, and finds each datagram that had room whole and in order.
+        let reader = std::thread::spawn(move || {
+            let mut frame = [0; LENGTH + 1_200];
+            for number in 0..sent {
+                theirs.read_exact(&mut frame).unwrap();
+                assert_eq!((frame[..LENGTH].to_vec(), frame[LENGTH]), (vec![4, 176], number as u8));
+            }
+        });
+        let mut events = mio::Events::with_capacity(8);
+        while !links.links[&slow].outbound.is_empty() {
+            poll.poll(&mut events, Some(Duration::from_secs(20))).unwrap();
+            assert!(!events.is_empty(), "the poll says when there is room");
+            events.iter().for_each(|event| links.event(event));
+            links.flush();
+        }
+        reader.join().unwrap();
+    }
+
+    #[test]
+    fn the_last_words_are_heard_before_the_end_and_the_silent_are_found() {
+        let (_poll, mut links) = links();
+        let start = Instant::now();
+        let (number, mut theirs) = connect(&mut links, start);
+        theirs.write_all(b"\0\x03bye").unwrap();
+        drop(theirs);
+        // Both lie in the kernel by now: loopback delivers while the sender writes.
+        let mut inbound = links.read(number, start).unwrap();
+        assert_eq!(inbound.next(), Ok(Some(&b"bye"[..])));
+        links.put_back(number, inbound);
+        assert!(links.read(number, start).is_err());
+
+        assert!(links.idle(start + MAX_IDLE - Duration::from_millis(1)).is_empty());
+        assert_eq!(links.idle(start + MAX_IDLE), [number]);
+        links.close(number);
+        links.flush();
+        assert_eq!((links.len(), links.remote(number)), (0, None));
+        assert!(!links.send(number, b"late"));
+    }
+}

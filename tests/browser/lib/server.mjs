@@ -20,8 +20,11 @@ const children = new Set();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
 
-/** Starts `haul` with a demo live: `{url, studioUrl, udpPort, log(), stop()}`; `udpPort` is the first shard's. */
-export async function startHaul({ gateUrl = "embedded:", shards = SHARDS } = {}) {
+/**
+ * Starts `haul` with a demo live: `{url, studioUrl, udpPort, log(), stop()}`; `udpPort` is the first shard's. `tcp` opens a
+ * port for media over TCP.
+ */
+export async function startHaul({ gateUrl = "embedded:", shards = SHARDS, tcp = false } = {}) {
   const directory = await mkdtemp(join(tmpdir(), "haul-browser-"));
   const port = await freePort();
   const udpPort = await freeUdpPorts(shards);
@@ -31,6 +34,7 @@ export async function startHaul({ gateUrl = "embedded:", shards = SHARDS } = {})
     HAUL__HTTP__LISTEN: `127.0.0.1:${port}`,
     HAUL__MEDIA__UDP_PORT: String(udpPort),
     HAUL__MEDIA__SHARDS: String(shards),
+    HAUL__MEDIA__ICE_TCP_PORT: String(tcp ? await freePort() : 0),
     HAUL__STORE__GATE_URL: gateUrl,
   });
   const url = `http://127.0.0.1:${port}`;
