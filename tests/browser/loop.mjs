@@ -46,6 +46,43 @@ async function tellStories() {
       await redis.stop();
     }
   });
+  for (const codec of ["VP9", "AV1", "H265"]) {
+    if (codecs.has(codec)) await story(codec, async () => pictureArrives(await startHaul(), codec));
+    else skip(codec, "this browser can't send it");
+  }
+}
+
+/** A camera's picture in `codec` arrives in its size, moves, and is decoded as what was sent. */
+async function pictureArrives(haul, codec) {
+  const visitors = [];
+  try {
+    await step(`a picture in ${codec} goes from the host to a viewer`, async () => {
+      const host = await Host.enter(browser, haul.studioUrl, codec);
+      visitors.push(host);
+      await host.click("source-camera");
+      await host.goLive();
+      const sent = await until("pictures are sent", async () => {
+        const sent = await host.stats("outbound-rtp", "video");
+        return sent && sent.framesEncoded > 0 && sent.codec === codec && sent;
+      });
+      const ana = await Guest.enter(browser, `${haul.url}/watch/demo`, DESKTOP);
+      visitors.push(ana);
+      await ana.seesMovingPictures();
+      const got = await ana.stats("inbound-rtp", "video");
+      expect(got.codec === codec, `the viewer decodes ${got.codec}`);
+      // The encoder may change the size meanwhile, but not the shape.
+      expect(got.frameWidth * sent.frameHeight === got.frameHeight * sent.frameWidth, "the shape is the sent one's");
+      expect(got.frameWidth >= 320, `${got.frameWidth} pixels wide`);
+      return `${got.frameWidth} × ${got.frameHeight}, ${got.framesDecoded} decoded, ${got.keyFramesDecoded} keyframes`;
+    });
+    await step("no page had an error", () => visitors.forEach((visitor) => visitor.expectNoErrors()));
+  } catch (error) {
+    console.log(haul.log().replace(/token=\S+/g, "token=…").replace(/^/gm, "    | "));
+    throw error;
+  } finally {
+    for (const visitor of visitors) await visitor.page.context().close();
+    await haul.stop();
+  }
 }
 
 async function wholeLoop(haul, codec) {

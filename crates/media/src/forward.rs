@@ -13,6 +13,8 @@ use crate::clock::ticks;
 /// How far apart the frames of a replayed GOP are placed. A player runs through them in one go instead of showing
 /// seconds-old pictures at their pace.
 pub const REPLAY_STEP: Duration = Duration::from_millis(1);
+/// A timestamp that lies further back than this is not a picture out of order, but a source whose time has jumped.
+const MAX_REORDER: Duration = Duration::from_secs(1);
 /// A layer that has sent nothing for this long is left for another at that one's next keyframe.
 pub const LAYER_SILENCE: Duration = Duration::from_secs(1);
 
@@ -113,7 +115,11 @@ impl Forward {
             self.begin(frame);
         }
         let timestamp = frame.timestamp.wrapping_add(self.offset);
-        self.last = Some(Last { timestamp, arrived: frame.arrived.instant });
+        // The timeline stands at the latest picture, not at one that is shown before it (a B-frame).
+        let latest = self.last.map(|last| last.timestamp);
+        let behind = latest.map_or(0, |latest| latest.wrapping_sub(timestamp));
+        let ahead = latest.filter(|_| (1..=ticks(MAX_REORDER, self.clock_hz)).contains(&behind));
+        self.last = Some(Last { timestamp: ahead.unwrap_or(timestamp), arrived: frame.arrived.instant });
         Some(timestamp)
     }
 
@@ -267,6 +273,46 @@ mod tests {
         assert!(replayed.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == 90));
         let live = forward.place(&make.delta()).unwrap();
         assert_eq!(live.wrapping_sub(replayed[29]), 2_970);
+    }
+
+    #[test]
+    fn the_parts_of_a_picture_have_one_place_and_no_layer_begins_in_the_middle_of_one() {
+        let (mut forward, mut make) = (video(), FrameMaker::at(start()));
+        let part = |of: &Frame, begins, ends| {
+            Arc::new(Frame { keyframe: of.keyframe && begins, begins, ends, ..of.clone() })
+        };
+        let (key, delta) = (make.keyframe(), make.delta());
+        let gop = [part(&key, true, false), part(&key, false, false), part(&key, false, true), delta];
+        let replayed = forward.replay(&gop);
+        assert!(replayed[0] == replayed[1] && replayed[1] == replayed[2]);
+        assert_eq!(replayed[3].wrapping_sub(replayed[0]), 90);
+
+        let (mut low, layer) = (FrameMaker::at(make.now), Layer(1));
+        low.layer = layer;
+        forward.prefer(layer);
+        let key = low.keyframe();
+        assert_eq!(forward.place(&part(&key, false, false)), None);
+        assert!(forward.place(&make.delta()).is_some());
+        let key = low.keyframe();
+        let places =
+            [(true, false), (false, false), (false, true)].map(|(b, e)| forward.place(&part(&key, b, e)));
+        assert!(places[0].is_some() && places[0] == places[1] && places[1] == places[2]);
+    }
+
+    #[test]
+    fn pictures_out_of_order_do_not_set_the_timeline_back() {
+        let (mut forward, mut make) = (video(), FrameMaker::at(start()));
+        make.interval = Duration::ZERO;
+        let mut send = |make: &mut FrameMaker, timestamp| {
+            make.timestamp = timestamp;
+            forward.place(&make.keyframe()).unwrap()
+        };
+        let first = send(&mut make, 1_000);
+        let latest = send(&mut make, 10_000);
+        assert_eq!(send(&mut make, 4_000).wrapping_sub(first), 3_000, "where it belongs");
+        forward.restart();
+        let again = forward.place(&make.keyframe()).unwrap();
+        assert!(again.wrapping_sub(latest) < 1 << 31, "behind everything that was sent");
     }
 
     #[test]

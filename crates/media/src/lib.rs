@@ -21,6 +21,9 @@ pub mod dependence;
 #[cfg(any(test, feature = "emulation"))]
 pub mod emulation;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gop;
 pub mod h264;
 pub mod h265;

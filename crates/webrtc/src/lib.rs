@@ -15,6 +15,9 @@ mod edge;
 mod error;
 mod feed;
 mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hello;
 mod ice;
 mod ingest;

@@ -91,6 +91,56 @@ fn a_publisher_gets_h264_with_packetization_mode_1_and_no_retransmission_stream(
 }
 
 #[test]
+fn of_many_codecs_the_one_that_most_can_decode_is_taken_and_a_single_one_as_it_is() {
+    // As the last of the video codecs, VP8 is what is left; in its place comes another.
+    let offer = CHROMIUM_PUBLISHER.replace("H264/", "other/");
+    for codec in [Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::H265] {
+        let only = offer.replace("VP8/", &format!("{}/", codec.name()));
+        assert_eq!(Offer::from_publisher(&only).unwrap().video.unwrap().codec, codec);
+    }
+    let two = offer.replace("other/", "VP9/").replace("VP8/", "AV1/");
+    assert_eq!(
+        Offer::from_publisher(&two).unwrap().video.unwrap().codec,
+        Codec::Vp9,
+        "although listed later"
+    );
+    let none = offer.replace("VP8/", "other/");
+    let error = Offer::from_publisher(&none).unwrap_err().to_string();
+    assert!(error.contains("H264, VP8, VP9, AV1 or H265"), "{error}");
+}
+
+#[test]
+fn a_publishers_feedback_and_capture_times_are_found() {
+    let told = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+    let offer = CHROMIUM_PUBLISHER
+        .replace("a=rtcp-fb:103 nack pli", "a=rtcp-fb:103 nack\r\na=rtcp-fb:103 nack pli")
+        .replace("a=extmap:3 ", &format!("a=extmap:9/sendonly {told}\r\na=extmap:3 "));
+    let read = Offer::from_publisher(&offer).unwrap();
+    assert_eq!((read.nack, read.capture_time), (true, Some(9)));
+    assert!(read.sdp.contains(told), "{}", read.sdp);
+    let read = Offer::from_publisher(CHROMIUM_PUBLISHER).unwrap();
+    assert_eq!((read.nack, read.capture_time), (false, None), "its H.264 takes PLI only");
+}
+
+#[test]
+fn a_viewers_answer_tells_the_hosts_parameters_for_sound() {
+    let mut sent = broadcast(Codec::Vp8, "");
+    sent.audio.as_mut().unwrap().fmtp = "minptime=10;stereo=1;useinbandfec=1".to_owned();
+    let offer = Offer::from_viewer(&viewer_offer(), &sent).unwrap();
+    let answer = offer.complete(&offer.sdp, &[]);
+    assert!(answer.contains("a=fmtp:111 minptime=10;stereo=1;useinbandfec=1\r\n"), "{answer}");
+    assert_eq!(answer.matches("a=fmtp:111 ").count(), 1);
+}
+
+#[test]
+fn a_viewer_without_the_hosts_profile_is_told_which() {
+    let offer = viewer_offer().replace("VP8/", "VP9/");
+    let error = Offer::from_viewer(&offer, &broadcast(Codec::Vp9, "profile-id=2")).unwrap_err();
+    assert!(matches!(&error, OfferError::Codec(needed) if needed == "VP9 profile-id=2"), "{error}");
+    assert!(Offer::from_viewer(&offer, &broadcast(Codec::Vp9, "profile-id=0")).is_ok());
+}
+
+#[test]
 fn a_publisher_without_h264_gets_vp8() {
     let offer = Offer::from_publisher(&CHROMIUM_PUBLISHER.replace("H264/", "H265/")).unwrap();
     assert_eq!(offer.video.unwrap().codec, Codec::Vp8);
