@@ -79,7 +79,10 @@ impl Stream {
     fn of(codec: Codec) -> Self {
         let relay = Relay::new();
         let track = TrackInfo { codec, fmtp: String::new() };
-        let publication = relay.publish(Broadcast { video: Some(track), audio: None }, Arc::new(Nobody));
+        let publication = relay.publish(
+            Broadcast { video: Some(track), audio: None, layer_names: Vec::new() },
+            Arc::new(Nobody),
+        );
         Self {
             codec,
             now: start(),

@@ -94,7 +94,7 @@ pub fn publisher(data: &[u8]) {
 /// A viewer's RTCP, as it comes out of SRTCP: compound packets, each with its length in front.
 pub fn viewer(data: &[u8]) {
     let track = TrackInfo { codec: Codec::Vp8, fmtp: String::new() };
-    let broadcast = Broadcast { video: Some(track), audio: None };
+    let broadcast = Broadcast { video: Some(track), audio: None, layer_names: Vec::new() };
     let relay = Relay::new();
     let publication = relay.publish(broadcast.clone(), Arc::new(Nobody));
     let mut now = start();
@@ -140,8 +140,8 @@ pub fn viewer_offer(data: &[u8]) {
     let codec = Codec::ALL[usize::from(*codec) % Codec::ALL.len()];
     let track = |codec| Some(TrackInfo { codec, fmtp: "profile-level-id=640c1f;useinbandfec=1".to_owned() });
     let broadcast = match codec.kind() {
-        Kind::Video => Broadcast { video: track(codec), audio: track(Codec::Opus) },
-        Kind::Audio => Broadcast { video: None, audio: track(codec) },
+        Kind::Video => Broadcast { video: track(codec), audio: track(Codec::Opus), layer_names: Vec::new() },
+        Kind::Audio => Broadcast { video: None, audio: track(codec), layer_names: Vec::new() },
     };
     if let Ok(offer) = Offer::from_viewer(text, &broadcast) {
         complete(&offer);
