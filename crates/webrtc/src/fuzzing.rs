@@ -215,9 +215,11 @@ fn start() -> Now {
 mod tests {
     use super::*;
 
+    type Door = fn(&[u8]);
+
     #[test]
     fn the_corpus_goes_through() {
-        let doors: [(&str, fn(&[u8])); 6] = [
+        let doors: [(&str, Door); 6] = [
             ("datagram", datagram),
             ("hello", hello),
             ("publisher", publisher),

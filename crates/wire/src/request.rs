@@ -228,4 +228,16 @@ mod tests {
             assert!(parse(&text).is_ok(), "{kind}");
         }
     }
+
+    #[test]
+    fn the_fuzzers_corpus_goes_through() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/request");
+        let mut files = 0;
+        for entry in std::fs::read_dir(corpus).unwrap() {
+            let data = std::fs::read(entry.unwrap().path()).unwrap();
+            let _ = std::str::from_utf8(&data).map(parse);
+            files += 1;
+        }
+        assert!(files >= 5, "{files}");
+    }
 }
