@@ -127,7 +127,7 @@ fn a_viewers_answer_tells_the_hosts_parameters_for_sound() {
     let mut sent = broadcast(Codec::Vp8, "");
     sent.audio.as_mut().unwrap().fmtp = "minptime=10;stereo=1;useinbandfec=1".to_owned();
     let offer = Offer::from_viewer(&viewer_offer(), &sent).unwrap();
-    let answer = offer.complete(&offer.sdp, &[]);
+    let answer = offer.complete(&offer.sdp, "");
     assert!(answer.contains("a=fmtp:111 minptime=10;stereo=1;useinbandfec=1\r\n"), "{answer}");
     assert_eq!(answer.matches("a=fmtp:111 ").count(), 1);
 }
