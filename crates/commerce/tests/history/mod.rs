@@ -1,0 +1,249 @@
+//! Reads the complete record of a run, what was asked and answered, what the ledger has in the end, what providers took
+//! and gave back, and says which promise was broken.
+//!
+//! It knows nothing of how the answers came about, and believes no server: times are those of whoever watched.
+
+// Other tests use it too, and not all of it.
+#![allow(dead_code)]
+
+use std::collections::{BTreeMap, HashMap};
+
+/// One request and its answer. Times are the watcher's, in milliseconds: the truth, whatever clocks the others have.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) asked_at: u64,
+    pub(crate) answered_at: u64,
+    pub(crate) buyer: String,
+    pub(crate) ask: Ask,
+    pub(crate) answer: Answer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Hold { key: String, quantity: u32 },
+    Cancel { hold: String },
+    Checkout { hold: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Set aside until `deadline`, by the watcher's clock.
+    Held { hold: String, deadline: u64 },
+    /// The buyer may pay until `deadline`.
+    Paying { hold: String, deadline: u64 },
+    /// Paid, and sold or soon to be.
+    Taken { hold: String },
+    /// The hold is over.
+    Released,
+    /// Not done, with its code.
+    Refused(String),
+    /// Nothing was promised: no answer, or "pending".
+    Unknown,
+}
+
+/// How a hold stands when everything has come to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Standing,
+    Sold,
+    Released,
+    Late,
+}
+
+/// Money that a provider took.
+#[derive(Debug, Clone)]
+pub(crate) struct Payment {
+    pub(crate) hold: String,
+    /// When it was known to be settled.
+    pub(crate) at: u64,
+    /// Whether the order it paid for is sold by it.
+    pub(crate) sold: bool,
+    /// How often it went back.
+    pub(crate) refunds: u32,
+}
+
+/// A run of one sale.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
+    pub(crate) stock: u32,
+    pub(crate) per_buyer: u32,
+    pub(crate) opens_at: u64,
+    pub(crate) closes_at: u64,
+    pub(crate) events: Vec<Event>,
+    /// Available, held, sold, each time that somebody looked.
+    pub(crate) counts: Vec<(u64, u64, u64)>,
+    /// Every hold that is known in the end: whose, how many, and how it stands.
+    pub(crate) ends: HashMap<String, (String, u32, End)>,
+    pub(crate) payments: Vec<Payment>,
+}
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Broken {
+    /// available + held + sold was not the stock.
+    Sum,
+    /// More units were promised at one moment, or sold, than there are.
+    Oversold,
+    /// A buyer had more than the limit.
+    BuyerLimit,
+    /// One key gave two holds, or one hold for two different requests.
+    KeyTwice,
+    /// An acknowledged hold is not known any more.
+    Vanished,
+    /// A hold was promised before the sale opened or after it closed.
+    NotOpen,
+    /// Captured money is neither one sale nor one refund.
+    Money,
+    /// A hold was told to be over, and stands or is sold without its buyer having paid.
+    CameBack,
+}
+
+/// Every promise that was broken, once, with an example.
+pub(crate) fn check(record: &Record) -> BTreeMap<Broken, String> {
+    let mut found = BTreeMap::new();
+    let mut tell = |broken: Broken, what: String| {
+        found.entry(broken).or_insert(what);
+    };
+    for (available, held, sold) in &record.counts {
+        if available + held + sold != u64::from(record.stock) || *sold > u64::from(record.stock) {
+            tell(Broken::Sum, format!("{available} + {held} + {sold} of {}", record.stock));
+        }
+    }
+    keys(record, &mut tell);
+    promises(record, &mut tell);
+    ends(record, &mut tell);
+    for payment in &record.payments {
+        if u32::from(payment.sold) + payment.refunds != 1 {
+            tell(Broken::Money, format!("{payment:?}"));
+        }
+    }
+    found
+}
+
+/// One key is one hold, of one quantity.
+fn keys(record: &Record, tell: &mut impl FnMut(Broken, String)) {
+    let mut holds: HashMap<(&str, &str), (&str, u32)> = HashMap::new();
+    for event in &record.events {
+        let Ask::Hold { key, quantity } = &event.ask else { continue };
+        let Some(hold) = promised(&event.answer) else { continue };
+        let first = *holds.entry((&event.buyer, key)).or_insert((hold, *quantity));
+        if first != (hold, *quantity) {
+            tell(Broken::KeyTwice, format!("{} asked for {key}: {first:?}, then {event:?}", event.buyer));
+        }
+    }
+}
+
+/// The hold that an answer to `hold` promises.
+fn promised(answer: &Answer) -> Option<&str> {
+    match answer {
+        Answer::Held { hold, .. } | Answer::Paying { hold, .. } | Answer::Taken { hold } => Some(hold),
+        Answer::Released | Answer::Refused(_) | Answer::Unknown => None,
+    }
+}
+
+/// A hold stands for certain from when its buyer was first told until its deadline or until it may have been given up,
+/// and for good from when its payment was settled. At no moment may more units stand than there are, or than a buyer may have.
+fn promises(record: &Record, tell: &mut impl FnMut(Broken, String)) {
+    struct Promise<'a> {
+        buyer: &'a str,
+        units: u64,
+        from: u64,
+        until: u64,
+    }
+    let mut promises: BTreeMap<&str, Promise<'_>> = BTreeMap::new();
+    for event in &record.events {
+        let Some(hold) = promised(&event.answer) else { continue };
+        if let Ask::Hold { quantity, .. } = &event.ask {
+            if !promises.contains_key(hold)
+                && (event.answered_at < record.opens_at || event.asked_at >= record.closes_at)
+                && matches!(event.answer, Answer::Held { .. })
+            {
+                tell(Broken::NotOpen, format!("{event:?}"));
+            }
+            let promise = Promise {
+                buyer: &event.buyer,
+                units: u64::from(*quantity),
+                from: event.answered_at,
+                until: event.answered_at,
+            };
+            promises.entry(hold).or_insert(promise);
+        }
+        if let Some(promise) = promises.get_mut(hold) {
+            promise.until = match event.answer {
+                Answer::Held { deadline, .. } | Answer::Paying { deadline, .. } => {
+                    promise.until.max(deadline)
+                }
+                _ => promise.until,
+            };
+        }
+    }
+    for event in &record.events {
+        if let Ask::Cancel { hold } = &event.ask
+            && let Some(promise) = promises.get_mut(hold.as_str())
+        {
+            promise.until = promise.until.min(event.asked_at);
+        }
+    }
+    // What is paid stands from then on, even if it had ended before.
+    let sold: HashMap<&str, u64> = record
+        .payments
+        .iter()
+        .filter(|payment| payment.sold)
+        .map(|payment| (payment.hold.as_str(), payment.at))
+        .collect();
+    // The sum is greatest where one of them begins.
+    for at in promises.values().map(|promise| promise.from).chain(sold.values().copied()) {
+        let standing = || {
+            let stands = |(hold, promise): &(&&str, &Promise<'_>)| {
+                let paid = sold.get(**hold).is_some_and(|paid_at| *paid_at <= at);
+                paid || promise.from <= at && at < promise.until
+            };
+            promises.iter().filter(stands).map(|(_, promise)| promise)
+        };
+        let units: u64 = standing().map(|promise| promise.units).sum();
+        if units > u64::from(record.stock) {
+            tell(Broken::Oversold, format!("{units} units are promised at {at}, of {}", record.stock));
+        }
+        let mut by_buyer: HashMap<&str, u64> = HashMap::new();
+        for promise in standing() {
+            *by_buyer.entry(promise.buyer).or_default() += promise.units;
+        }
+        for (buyer, units) in by_buyer {
+            if units > u64::from(record.per_buyer) {
+                tell(Broken::BuyerLimit, format!("{buyer} has {units} units at {at}"));
+            }
+        }
+    }
+}
+
+/// What was promised is known in the end, what is sold fits, and what was over has not come back unpaid.
+fn ends(record: &Record, tell: &mut impl FnMut(Broken, String)) {
+    for event in &record.events {
+        if let Some(hold) = promised(&event.answer)
+            && !record.ends.contains_key(hold)
+        {
+            tell(Broken::Vanished, format!("{hold}, by {event:?}"));
+        }
+        if let (Ask::Cancel { hold }, Answer::Released) = (&event.ask, &event.answer) {
+            let end = record.ends.get(hold).map(|(_, _, end)| *end);
+            let paid = record.payments.iter().any(|payment| payment.hold == *hold);
+            if matches!(end, Some(End::Standing | End::Sold)) && !paid {
+                tell(Broken::CameBack, format!("{hold} is {end:?}, after {event:?}"));
+            }
+        }
+    }
+    let (mut units, mut by_buyer) = (0, HashMap::<&str, u64>::new());
+    for (buyer, quantity, end) in record.ends.values() {
+        if matches!(end, End::Standing | End::Sold) {
+            units += u64::from(*quantity);
+            *by_buyer.entry(buyer).or_default() += u64::from(*quantity);
+        }
+    }
+    if units > u64::from(record.stock) {
+        tell(Broken::Oversold, format!("{units} units stand or are sold in the end, of {}", record.stock));
+    }
+    if let Some((buyer, units)) = by_buyer.into_iter().find(|(_, units)| *units > u64::from(record.per_buyer))
+    {
+        tell(Broken::BuyerLimit, format!("{buyer} has {units} units in the end"));
+    }
+}
