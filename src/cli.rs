@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use haul_gateway::auth::Scope;
-use haul_model::{BuyerId, Role};
+use haul_model::{BuyerId, LiveId, Role};
 
 /// A live-stream commerce media server.
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Serve(ConfigFile),
     /// Mint a token and print it.
     Token(Token),
+    /// Compare gate, ledger and payments of a live, and print every difference; ends with 1 where there is one.
+    Reconcile(Reconcile),
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +50,15 @@ pub(crate) struct Token {
     /// How long it is valid: a number and s, m, h or d.
     #[arg(long, default_value = "12h", value_parser = duration)]
     pub(crate) ttl: Duration,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reconcile {
+    /// Which live. Its server may be running.
+    #[arg(long)]
+    pub(crate) live: LiveId,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }

@@ -132,6 +132,10 @@ pub(crate) struct Store {
     ledger_url: LedgerUrl,
     /// How long to wait for the gate's answer, in milliseconds.
     pub(crate) gate_timeout_ms: u64,
+    /// How many replicas of a Redis gate must have a change before it is answered.
+    pub(crate) gate_wait_replicas: u32,
+    /// How long they may take, in milliseconds.
+    pub(crate) gate_wait_ms: u64,
 }
 
 /// Tokens.
@@ -235,6 +239,8 @@ impl Default for Config {
                 gate_url: GateUrl::Embedded,
                 ledger_url: LedgerUrl::InDataDir,
                 gate_timeout_ms: 500,
+                gate_wait_replicas: 0,
+                gate_wait_ms: 200,
             },
             auth: Auth { secret: Hidden::default() },
             ice: Ice { servers: Vec::new() },
@@ -256,6 +262,12 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         if self.http.tls_cert.as_os_str().is_empty() != self.http.tls_key.as_os_str().is_empty() {
             return Err("http.tls_cert and http.tls_key: expected both or neither".to_owned());
+        }
+        if self.store.gate_wait_replicas > 0 && self.store.gate_wait_ms >= self.store.gate_timeout_ms {
+            return Err(format!(
+                "store.gate_wait_ms: expected less than store.gate_timeout_ms ({}), got {}",
+                self.store.gate_timeout_ms, self.store.gate_wait_ms
+            ));
         }
         let last = usize::from(self.media.udp_port) + self.media.shards().get() - 1;
         if last > usize::from(u16::MAX) {
@@ -363,6 +375,8 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("store.gate_url", Expect::Text("embedded: or redis://HOST[:PORT][/DB] (rediss:// for TLS)")),
     ("store.ledger_url", Expect::Text("sqlite:, sqlite://PATH or postgres://…")),
     ("store.gate_timeout_ms", Expect::Integer(10, 60_000, "milliseconds")),
+    ("store.gate_wait_replicas", Expect::Integer(0, 16, "replicas")),
+    ("store.gate_wait_ms", Expect::Integer(1, 60_000, "milliseconds")),
     ("auth.secret", Expect::Text("at least 32 bytes of text, or nothing for a generated one")),
     ("ice.servers", Expect::List("a server such as stun:HOST:3478 or turn:USER:PASSWORD@HOST:3478")),
     ("channel.max_connections", Expect::Integer(1, 1_000_000, "connections")),

@@ -1,4 +1,4 @@
-//! `haul`: reads the command line and the configuration, then serves, or mints a token.
+//! `haul`: reads the command line and the configuration, then serves, mints a token, or reconciles.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod demo;
 mod logging;
+mod reconcile;
 #[cfg(test)]
 mod scratch;
 mod secret;
@@ -25,14 +26,20 @@ use crate::{
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command() {
-        Command::Serve(file) => configured(file.config.as_deref()).and_then(serve),
+        Command::Serve(file) => {
+            configured(file.config.as_deref()).and_then(serve).map(|()| ExitCode::SUCCESS)
+        }
         Command::Token(token) => configured(token.config.config.as_deref()).and_then(|config| {
             println!("{}", mint(token, &config)?);
-            Ok(())
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Reconcile(asked) => configured(asked.config.config.as_deref()).and_then(|config| {
+            let differences = runtime()?.block_on(reconcile::run(&config, &asked.live))?;
+            Ok(if differences == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("haul: {error:#}");
             ExitCode::FAILURE
@@ -47,7 +54,11 @@ fn configured(file: Option<&Path>) -> anyhow::Result<Config> {
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve::run(config))
+    runtime()?.block_on(serve::run(config))
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 fn mint(token: cli::Token, config: &Config) -> anyhow::Result<String> {

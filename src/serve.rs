@@ -119,8 +119,17 @@ async fn gate(config: &Config) -> anyhow::Result<Arc<dyn Gate>> {
         }
         GateUrl::Redis(url) => {
             let response_timeout = Duration::from_millis(config.store.gate_timeout_ms);
-            let options = RedisOptions { response_timeout, ..RedisOptions::default() };
-            Arc::new(RedisGate::connect_with(url.expose(), options).await?)
+            let options = RedisOptions {
+                response_timeout,
+                wait_replicas: config.store.gate_wait_replicas,
+                wait_timeout: Duration::from_millis(config.store.gate_wait_ms),
+                ..RedisOptions::default()
+            };
+            let gate = RedisGate::connect_with(url.expose(), options).await?;
+            for weakness in gate.weaknesses().await {
+                tracing::warn!("Redis: {weakness}; see configs/redis.conf");
+            }
+            Arc::new(gate)
         }
     })
 }

@@ -61,6 +61,7 @@ impl Midway {
         pay(server, &checkout).await;
         ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
         eventually("the gate has settled", async || self::stock(server, sale).await == (97, 0, 3)).await;
+        eventually("gate, ledger and payments agree", async || server.reconcile("demo").1 == Some(0)).await;
     }
 }
 
@@ -217,4 +218,48 @@ async fn two_servers_on_one_redis_rebuild_a_sale_once() {
     eve.insist("hold.cancel", json!({ "sale_id": sale.sale, "hold_id": hold })).await;
     sale.goes_on(&server).await;
     assert_eq!(rebuilds(&server).await + rebuilds(&other).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_takes_over_has_all_that_was_told_where_answers_wait_for_it() {
+    let (primary, replica, other) = (Redis::start(), Redis::start(), Redis::start());
+    let proxy = Proxy::to(primary.port()).await;
+    replica.follow(&primary);
+    let server = Server::start_with(&[
+        ("HAUL__STORE__GATE_URL", &proxy.url()),
+        ("HAUL__STORE__GATE_WAIT_REPLICAS", "1"),
+        ("HAUL__STORE__GATE_WAIT_MS", "400"),
+        ("HAUL__STORE__GATE_TIMEOUT_MS", "2000"),
+    ]);
+    eventually("the sale is at the gate", async || {
+        let sales = get(&server, "/v1/lives/demo/sales").await.json();
+        sales["sales"].as_array().is_some_and(|sales| !sales.is_empty())
+    })
+    .await;
+    let mut sale = Midway::come_to(&server).await;
+    primary.stall();
+    replica.ask("REPLICAOF NO ONE");
+    // With no replica of its own it would promise nothing.
+    other.follow(&replica);
+    proxy.turn_to(replica.port());
+    sale.goes_on(&server).await;
+    assert_eq!(rebuilds(&server).await, 0, "nothing was lost");
+}
+
+#[tokio::test]
+async fn reconcile_finds_what_somebody_did_to_the_gate() {
+    let redis = Redis::start();
+    let server = on(&redis);
+    let sale = Midway::come_to(&server).await;
+    eventually("gate, ledger and payments agree", async || server.reconcile("demo").1 == Some(0)).await;
+    let hold = sale.held["result"]["hold"]["id"].as_str().unwrap();
+    redis.ask(&format!("HDEL haul:{{main/demo}}/{}/holds {hold}", sale.sale));
+    let (printed, code) = server.reconcile("demo");
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains(hold) && printed.contains("97 available, 2 held, 1 sold"), "{printed}");
+    redis.ask("FLUSHALL");
+    let (printed, code) = server.reconcile("demo");
+    assert!(code == Some(1) && printed.contains("the gate does not know the sale"), "{printed}");
+    let (_, code) = server.reconcile("nobody");
+    assert_eq!(code, Some(1));
 }

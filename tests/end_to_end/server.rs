@@ -138,6 +138,13 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
+    /// Runs `haul reconcile` beside it and gives what it prints and its exit code.
+    pub fn reconcile(&self, live: &str) -> (String, Option<i32>) {
+        let env = self.env.iter().map(|(key, value)| (key, value));
+        let done = command(self.data.path()).envs(env).args(["reconcile", "--live", live]).output().unwrap();
+        (String::from_utf8_lossy(&done.stdout).into_owned(), done.status.code())
+    }
+
     /// What the server has logged.
     pub fn log(&self) -> String {
         log(self.data.path())

@@ -164,6 +164,12 @@ pub struct Counts {
     pub sold: u32,
 }
 
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} available, {} held, {} sold", self.available, self.held, self.sold)
+    }
+}
+
 /// A hold whose units went back because its deadline passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Released {

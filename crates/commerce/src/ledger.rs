@@ -154,6 +154,8 @@ pub struct Recorded {
     pub clock: UnixMillis,
     /// The sale.
     pub sale: Sale,
+    /// Units of it that are counted as sold.
+    pub sold: u32,
     /// Its holds as they were last written down.
     pub holds: Vec<HoldRecord>,
     /// All its orders.
@@ -257,6 +259,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn record_callback<'a>(&'a self, callback: &'a Callback) -> Answer<'a, CallbackState>;
     /// Marks a callback as carried out to the end.
     fn finish_callback<'a>(&'a self, provider: &'a str, event: &'a str) -> Answer<'a, ()>;
+    /// What providers have said about a live's orders, oldest first, each with whether it was carried out to the end.
+    fn callbacks<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<(Callback, bool)>>;
     /// Callbacks not carried out to the end, oldest first: for the worker that resumes them at start.
     fn unfinished_callbacks(&self, limit: u32) -> Answer<'_, Vec<Callback>>;
 

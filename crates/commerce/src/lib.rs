@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod payment;
 pub mod price;
 pub mod rebuild;
+pub mod reconcile;
 pub mod sale;
 
 pub use book::SaleBook;

@@ -33,7 +33,7 @@ pub struct Rebuilt {
 
 /// Makes the image of a sale as `epoch`, `now` by the gate's clock.
 pub fn rebuild(recorded: Recorded, epoch: u64, now: UnixMillis) -> Rebuilt {
-    let Recorded { mark: _, clock, sale, holds, orders } = recorded;
+    let Recorded { mark: _, clock, sale, sold: _, holds, orders } = recorded;
     let terms = sale.terms;
     let now = now.max(clock);
     let mut holds: HashMap<HoldId, HoldRecord> =

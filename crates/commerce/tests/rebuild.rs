@@ -73,7 +73,8 @@ fn rebuilt(stock: u32, holds: Vec<HoldRecord>, orders: Vec<Order>) -> Rebuilt {
             closes_at: at(60_000),
         },
     };
-    let rebuilt = rebuild(Recorded { mark: Mark::default(), clock: at(-1), sale, holds, orders }, 3, NOW);
+    let rebuilt =
+        rebuild(Recorded { mark: Mark::default(), clock: at(-1), sale, sold: 0, holds, orders }, 3, NOW);
     rebuilt.image.check().unwrap();
     rebuilt
 }
@@ -165,8 +166,14 @@ fn the_clock_does_not_go_back_with_the_gate() {
         unit_price: eur(1),
         terms: made.image.terms.clone(),
     };
-    let recorded =
-        Recorded { mark: Mark::default(), clock: at(500), sale, holds: Vec::new(), orders: Vec::new() };
+    let recorded = Recorded {
+        mark: Mark::default(),
+        clock: at(500),
+        sale,
+        sold: 0,
+        holds: Vec::new(),
+        orders: Vec::new(),
+    };
     made = rebuild(recorded, 3, NOW);
     assert_eq!(made.image.clock, at(500));
 }

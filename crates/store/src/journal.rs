@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{KEEP_SALE_MS, OpenError};
 
 /// All sales of a gate.
-pub(crate) type Books = HashMap<(LiveRef, SaleId), SaleBook>;
+pub type Books = HashMap<(LiveRef, SaleId), SaleBook>;
 
 /// The first bytes of a journal; another version has another number.
 const HEADER: &[u8] = b"haul journal 1\n";
@@ -97,6 +97,16 @@ pub(crate) enum CommitError {
     Undone(io::Error),
     /// It may or may not be in the journal.
     Unclear(io::Error),
+}
+
+/// The sales in the journal in `dir`, without opening it: a gate may be writing to it.
+pub fn read_journal(dir: &Path) -> Result<Books, OpenError> {
+    let path = dir.join("journal");
+    match fs::read(&path) {
+        Ok(bytes) => Ok(replay(&path, &bytes)?.0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Books::new()),
+        Err(source) => Err(OpenError::Io { path, source }),
+    }
 }
 
 /// An open journal. After a failed [`Journal::commit`] it must be opened again.

@@ -111,6 +111,7 @@ fn image(epoch: u64, terms: &SaleTerms, told: &HashMap<HoldId, HoldRecord>, now:
             unit_price: Money { amount_minor: 1, currency: "EUR".parse().unwrap() },
             terms: terms.clone(),
         },
+        sold: 0,
         holds: told.values().cloned().collect(),
         orders: Vec::new(),
     };

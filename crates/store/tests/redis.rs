@@ -222,3 +222,76 @@ async fn the_gates_time_is_the_servers() {
     assert!(now.0 >= seconds * 1000 + micros / 1000 && now.0 < (seconds + 60) * 1000, "{now:?}");
     assert!(gate.now().await.unwrap() >= now);
 }
+
+#[tokio::test]
+async fn without_its_replicas_nothing_is_promised_and_the_same_key_gives_the_truth() {
+    let (primary, replica) = (TestRedis::own(), TestRedis::own());
+    let ask = async |redis: &TestRedis, words: &[&str]| -> redis::Value {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut redis.connection().await).await.unwrap()
+    };
+    let port = primary.url.rsplit(':').next().unwrap().to_owned();
+    ask(&replica, &["REPLICAOF", "127.0.0.1", &port]).await;
+    let options = RedisOptions {
+        response_timeout: Duration::from_secs(30),
+        wait_replicas: 1,
+        wait_timeout: Duration::from_millis(50),
+        ..RedisOptions::default()
+    };
+    let gate = RedisGate::connect_with(&primary.url, options.clone()).await.unwrap();
+    let live = unique_live();
+    let until = Instant::now() + Duration::from_secs(20);
+    let terms = terms(gate.now().await.unwrap());
+    while let Err(error) = gate.put_sale(&live, &sale(), &terms, Mark::default()).await {
+        assert!(matches!(error, GateError::Unknown(_)) && Instant::now() < until, "{error}");
+    }
+    let held = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await.unwrap();
+
+    ask(&replica, &["REPLICAOF", "NO", "ONE"]).await;
+    let answer = gate.apply(&live, &sale(), &[hold(2)], held.mark).await;
+    assert!(matches!(answer, Err(GateError::Unknown(_))), "{answer:?}");
+    // Asked again, even over another connection, it is not promised before a replica has it.
+    let another = RedisGate::connect_with(&primary.url, options).await.unwrap();
+    let answer = another.apply(&live, &sale(), &[hold(2)], held.mark).await;
+    assert!(matches!(answer, Err(GateError::Unknown(_))), "{answer:?}");
+    ask(&replica, &["REPLICAOF", "127.0.0.1", &port]).await;
+    let truth = loop {
+        match another.apply(&live, &sale(), &[hold(2)], held.mark).await {
+            Ok(applied) => break applied,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+    };
+    assert!(matches!(truth.outcomes[0], Outcome::Held { .. }));
+    assert_eq!(truth.counts.held, 2, "one hold a key");
+    // Whoever takes over has both.
+    ask(&replica, &["REPLICAOF", "NO", "ONE"]).await;
+    let after = replica.gate().await.apply(&live, &sale(), &[hold(1), hold(2)], truth.mark).await.unwrap();
+    assert_eq!((&after.outcomes[0], &after.outcomes[1]), (&held.outcomes[0], &truth.outcomes[0]));
+}
+
+#[tokio::test]
+async fn weaker_settings_are_named_and_those_of_the_example_are_sound() {
+    let redis = TestRedis::own();
+    assert_eq!(redis.gate().await.weaknesses().await, [""; 0]);
+    let forgetful = TestRedis::forgetful();
+    let told = forgetful.gate().await.weaknesses().await;
+    assert!(told.len() == 1 && told[0].starts_with("appendonly"), "{told:?}");
+    // A Redis that forbids it is no reason to fail.
+    let mut admin = redis.connection().await;
+    let rules = ["on", "nopass", "~*", "+@all", "-config"];
+    let _: () =
+        redis::cmd("ACL").arg("SETUSER").arg("shop").arg(&rules).query_async(&mut admin).await.unwrap();
+    let url = redis.url.replace("redis://", "redis://shop:any@");
+    assert_eq!(RedisGate::connect(&url).await.unwrap().weaknesses().await, [""; 0]);
+
+    let example =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/redis.conf")).unwrap();
+    for line in example.lines().filter(|line| !line.starts_with('#') && !line.starts_with("bind")) {
+        let Some((name, value)) = line.split_once(' ').filter(|(name, _)| *name != "port") else { continue };
+        let value = value.trim_matches('"');
+        let _: () =
+            redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async(&mut admin).await.unwrap();
+    }
+    assert_eq!(redis.gate().await.weaknesses().await, [""; 0]);
+}

@@ -5,6 +5,7 @@
 //! ([`GateError::Unknown`], it may have happened). While there is no connection, calls fail at once.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -19,7 +20,7 @@ use redis::{
     RedisError, ServerErrorKind, Value, aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
 
-use super::{RedisOptions, script::Run};
+use super::{RedisOptions, script::Run, settings};
 use crate::{OpenError, error::without_password};
 
 /// Commands that may wait to be written. When it is full, callers wait, within their response timeout.
@@ -36,6 +37,9 @@ struct Inner {
     address: String,
     config: AsyncConnectionConfig,
     connect_timeout: Duration,
+    /// How many replicas must have a change, and within how long.
+    wait_replicas: u32,
+    wait_timeout: Duration,
     /// Read by every call and changed when the connection is lost or found again; held for a copy, never across an
     /// await.
     state: Mutex<State>,
@@ -80,6 +84,8 @@ impl Link {
             address,
             config,
             connect_timeout: options.connect_timeout,
+            wait_replicas: options.wait_replicas,
+            wait_timeout: options.wait_timeout,
             state: Mutex::new(State::Down { why: "not connected yet".to_owned() }),
             latest: AtomicU64::new(0),
         });
@@ -92,14 +98,72 @@ impl Link {
         self.0.latest.load(Ordering::Acquire)
     }
 
+    /// Runs a script that changes something, and where replicas are waited for, sees that they have it.
+    pub(super) async fn call_and_wait(&self, run: Run<'_>) -> Result<Value, GateError> {
+        let (mut connection, number) = self.connection()?;
+        let answer = self.run(&mut connection, number, run).await?;
+        let Inner { wait_replicas, wait_timeout, .. } = *self.0;
+        if wait_replicas > 0 {
+            // On the same connection: it answers for all that this connection has written.
+            let mut wait = redis::cmd("WAIT");
+            wait.arg(wait_replicas).arg(wait_timeout.as_millis() as u64);
+            let have: u32 = match wait.query_async(&mut connection).await {
+                Ok(have) => have,
+                Err(error) if error.is_io_error() => return Err(self.judge(number, &error)),
+                // The change is made, whatever became of the question.
+                Err(error) => {
+                    return Err(GateError::Unknown(format!("Redis at {}: {error}", self.0.address)));
+                }
+            };
+            if have < wait_replicas {
+                return Err(GateError::Unknown(format!(
+                    "{have} of {wait_replicas} replicas have it after {} ms",
+                    wait_timeout.as_millis()
+                )));
+            }
+        }
+        Ok(answer)
+    }
+
     /// Runs a script.
     pub(super) async fn call(&self, run: Run<'_>) -> Result<Value, GateError> {
         let (mut connection, number) = self.connection()?;
+        self.run(&mut connection, number, run).await
+    }
+
+    /// What the settings of this Redis could cost. A Redis that does not let them be read, as managed ones do, is
+    /// believed.
+    pub(super) async fn weaknesses(&self) -> Vec<String> {
+        let Ok((mut connection, _)) = self.connection() else { return Vec::new() };
+        let mut found = HashMap::new();
+        for name in settings::NAMES {
+            let mut get = redis::cmd("CONFIG");
+            match get.arg("GET").arg(name).query_async::<HashMap<String, String>>(&mut connection).await {
+                Ok(values) => found.extend(values),
+                Err(error) => {
+                    tracing::info!(%error, "Redis does not let its settings be read; see configs/redis.conf");
+                    break;
+                }
+            }
+        }
+        let mut info = redis::cmd("INFO");
+        let text: String = info.arg("replication").query_async(&mut connection).await.unwrap_or_default();
+        let replicas =
+            text.lines().find_map(|line| line.trim().strip_prefix("connected_slaves:")?.parse().ok());
+        settings::weaknesses(&found, replicas.unwrap_or(0), self.0.wait_replicas)
+    }
+
+    async fn run(
+        &self,
+        connection: &mut MultiplexedConnection,
+        number: u64,
+        run: Run<'_>,
+    ) -> Result<Value, GateError> {
         let unknown_script = ErrorKind::Server(ServerErrorKind::NoScript);
-        let answer = match run.by_hash().query_async(&mut connection).await {
+        let answer = match run.by_hash().query_async(connection).await {
             Err(error) if error.kind() == unknown_script => {
-                match run.load().query_async::<Value>(&mut connection).await {
-                    Ok(_) => run.by_hash().query_async(&mut connection).await,
+                match run.load().query_async::<Value>(connection).await {
+                    Ok(_) => run.by_hash().query_async(connection).await,
                     // The script did not run yet, so nothing can have happened.
                     Err(error) => return Err(self.unavailable(number, &error)),
                 }

@@ -7,6 +7,7 @@
 
 mod link;
 mod script;
+mod settings;
 
 use std::{
     borrow::Cow,
@@ -21,6 +22,7 @@ use haul_commerce::{
         CLOCK_MARK_MS, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS, MAX_FORGET, MAX_STANDING,
         MAX_SWEEP, TAKEOVER_MS,
     },
+    reconcile::Held,
     sale::MAX_STOCK,
 };
 use haul_model::{BuyerId, HoldId, SaleId, UnixMillis};
@@ -39,6 +41,11 @@ pub struct RedisOptions {
     pub response_timeout: Duration,
     /// How long connecting may take.
     pub connect_timeout: Duration,
+    /// How many replicas must have a change before it is answered; 0 for none.
+    pub wait_replicas: u32,
+    /// How long they may take; less than `response_timeout`. Where too few have it by then, the answer is
+    /// [`GateError::Unknown`].
+    pub wait_timeout: Duration,
     /// Lua that defines `clock()`, the time in milliseconds, for all scripts. Tests give one of their own to move
     /// time; it is this process' code, and nothing that arrives over a network gets here.
     pub clock: Cow<'static, str>,
@@ -49,6 +56,8 @@ impl Default for RedisOptions {
         Self {
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(2),
+            wait_replicas: 0,
+            wait_timeout: Duration::from_millis(200),
             clock: include_str!("../../scripts/clock.lua").into(),
         }
     }
@@ -63,7 +72,11 @@ pub struct RedisGate {
     standing: Script,
     begin_rebuild: Script,
     rebuild: Script,
+    image: Script,
     now: Script,
+    /// A call that changes nothing writes the clock where it is this much ahead of what was written. Where replicas are
+    /// waited for, every call writes: one that repeats another's question must see that its answer is on the replicas.
+    clock_mark_ms: u64,
     /// The latest time that any call decided at: [`Gate::now`] doesn't go back behind it.
     latest: AtomicU64,
 }
@@ -84,10 +97,28 @@ impl RedisGate {
             standing: script(include_str!("../../scripts/standing.lua")),
             begin_rebuild: script(include_str!("../../scripts/begin_rebuild.lua")),
             rebuild: script(include_str!("../../scripts/rebuild.lua")),
+            image: script(include_str!("../../scripts/image.lua")),
             now: script(include_str!("../../scripts/now.lua")),
+            clock_mark_ms: if options.wait_replicas > 0 { 0 } else { CLOCK_MARK_MS },
             latest: AtomicU64::new(0),
             link: Link::open(url, &options).await?,
         })
+    }
+
+    /// What the settings of this Redis could cost: for the operator, at start. Empty where there is nothing to say, or
+    /// where Redis doesn't let its settings be read.
+    pub async fn weaknesses(&self) -> Vec<String> {
+        self.link.weaknesses().await
+    }
+
+    /// All that is there of a sale; `None` where it is not known. One look at everything keeps Redis busy for about a
+    /// millisecond per thousand holds.
+    pub async fn image(&self, live: &LiveRef, sale: &SaleId) -> Result<Option<Held>, GateError> {
+        let keys = Keys::new(live, sale);
+        let applied =
+            self.read_applied(self.link.call(self.image.run(&[&keys.sale, &keys.holds()])).await?, 0)?;
+        let Applied { mark, counts, holds, .. } = applied;
+        Ok((mark > Mark::default()).then_some(Held { mark, counts, holds }))
     }
 
     fn seen(&self, now: u64) -> UnixMillis {
@@ -269,9 +300,9 @@ impl Gate for RedisGate {
             let (holds, buyers, standing) = (keys.holds(), keys.buyers(), keys.standing());
             let keys = [&*keys.sale, &*keys.deadlines(), &*holds, &*buyers, &*standing, &*keys.over()];
             let mut run = self.put_sale.run(&keys);
-            run.arg(CLOCK_MARK_MS).arg(seen.epoch).arg(seen.sequence).arg(KEEP_SALE_MS);
+            run.arg(self.clock_mark_ms).arg(seen.epoch).arg(seen.sequence).arg(KEEP_SALE_MS);
             add_terms(&mut run, terms);
-            self.read_applied(self.link.call(run).await?, 0)
+            self.read_applied(self.link.call_and_wait(run).await?, 0)
         })
     }
 
@@ -286,7 +317,7 @@ impl Gate for RedisGate {
             check_size(ops)?;
             let keys = Keys::new(live, sale).all();
             let mut run = self.apply.run(&keys.each_ref().map(String::as_str));
-            run.arg(MAX_SWEEP).arg(CLOCK_MARK_MS).arg(MAX_STOCK);
+            run.arg(MAX_SWEEP).arg(self.clock_mark_ms).arg(MAX_STOCK);
             run.arg(seen.epoch).arg(seen.sequence);
             run.arg(KEEP_RELEASED_MS).arg(KEEP_ORDERED_MS).arg(MAX_FORGET).arg(KEEP_SALE_MS);
             for op in ops {
@@ -300,7 +331,7 @@ impl Gate for RedisGate {
                 };
                 run.arg(kind).arg(hold.as_str()).arg(buyer).arg(quantity).arg(order);
             }
-            self.read_applied(self.link.call(run).await?, ops.len())
+            self.read_applied(self.link.call_and_wait(run).await?, ops.len())
         })
     }
 
@@ -343,7 +374,7 @@ impl Gate for RedisGate {
             let keys = Keys::new(live, sale).all();
             let mut run = self.begin_rebuild.run(&keys.each_ref().map(String::as_str));
             run.arg(seen.epoch).arg(seen.sequence).arg(TAKEOVER_MS);
-            let mut reply = Reply::new(self.link.call(run).await?)?;
+            let mut reply = Reply::new(self.link.call_and_wait(run).await?)?;
             match reply.integer()? {
                 1 => Ok(Rebuild::Begun { epoch: reply.number()? }),
                 2 => Ok(Rebuild::Busy),
@@ -372,7 +403,7 @@ impl Gate for RedisGate {
                 for record in piece {
                     run.arg(record.hold.as_str()).arg(write_hold(record));
                 }
-                let applied = self.read_applied(self.link.call(run).await?, 0)?;
+                let applied = self.read_applied(self.link.call_and_wait(run).await?, 0)?;
                 if rest.is_empty() {
                     return Ok(applied);
                 }

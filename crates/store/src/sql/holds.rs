@@ -30,11 +30,14 @@ impl SqlLedger {
         let found = sqlx::query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
             .bind(live.as_str())
             .bind(sale.as_str())
-            .try_map(|row| Ok((row::mark(&row)?, row::time(&row, "gate_clock")?, row::sale(&row)?)))
+            .try_map(|row| {
+                let sold = row::number(&row, "sold")?;
+                Ok((row::mark(&row)?, row::time(&row, "gate_clock")?, row::sale(&row)?, sold))
+            })
             .fetch_optional(&mut *look)
             .await
             .map_err(failure)?;
-        let Some((mark, clock, found)) = found else {
+        let Some((mark, clock, found, sold)) = found else {
             return Err(LedgerError::NotFound(format!("the sale {sale}")));
         };
         let holds = sqlx::query("SELECT * FROM holds WHERE live_id = $1 AND sale_id = $2")
@@ -52,7 +55,7 @@ impl SqlLedger {
             .await
             .map_err(failure)?;
         look.commit().await.map_err(failure)?;
-        Ok(Recorded { mark, clock, sale: found, holds, orders })
+        Ok(Recorded { mark, clock, sale: found, sold, holds, orders })
     }
 
     pub(super) async fn record_holds(&self, notes: &[HoldNotes]) -> Result<(), LedgerError> {

@@ -231,6 +231,10 @@ impl Ledger for SqlLedger {
         Box::pin(self.finish_callback(provider, event))
     }
 
+    fn callbacks<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<(Callback, bool)>> {
+        Box::pin(self.callbacks(live))
+    }
+
     fn unfinished_callbacks(&self, limit: u32) -> Answer<'_, Vec<Callback>> {
         Box::pin(self.unfinished_callbacks(limit))
     }

@@ -283,6 +283,18 @@ impl SqlLedger {
         }
     }
 
+    pub(super) async fn callbacks(&self, live: &LiveId) -> Result<Vec<(Callback, bool)>, LedgerError> {
+        sqlx::query(
+            "SELECT callbacks.* FROM callbacks JOIN orders ON orders.payment_id = callbacks.payment_id
+             WHERE orders.live_id = $1 ORDER BY callbacks.received_at, callbacks.event_id",
+        )
+        .bind(live.as_str())
+        .try_map(|row| Ok((row::callback(&row)?, row.try_get("finished")?)))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)
+    }
+
     pub(super) async fn unfinished_callbacks(&self, limit: u32) -> Result<Vec<Callback>, LedgerError> {
         sqlx::query("SELECT * FROM callbacks WHERE NOT finished ORDER BY received_at, event_id LIMIT $1")
             .bind(limit)

@@ -1,0 +1,278 @@
+//! Compares what the gate holds, what the ledger has written down and what providers have said about one sale.
+//!
+//! In a sale that is going on, steps are always under way: a payment that was captured and is not yet sold, a hold that
+//! ended and whose order is not yet closed. What is younger than [`GRACE_MS`] is therefore not called a difference where
+//! the next step explains it. Sums and limits must be right at any time.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
+
+use crate::{
+    Callback, Counts, Mark, Order, OrderState, PaymentEventKind, Recorded,
+    book::{HoldRecord, HoldState},
+};
+
+/// How long a step may be under way before it is called a difference.
+pub const GRACE_MS: u64 = 60_000;
+
+/// What a gate has of a sale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// How far its history is.
+    pub mark: Mark,
+    /// The sums it answers with.
+    pub counts: Counts,
+    /// Every hold it remembers.
+    pub holds: Vec<HoldRecord>,
+}
+
+/// Something that does not agree. Its text is for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// The gate does not know the sale, though the ledger has written that it did.
+    GateHasLost(Mark),
+    /// The gate is behind what the ledger has written of it.
+    GateIsBehind {
+        /// How far the gate is.
+        gate: Mark,
+        /// How far the ledger saw it.
+        ledger: Mark,
+    },
+    /// Units do not add up to the stock.
+    Sum {
+        /// Whose sums.
+        of: &'static str,
+        /// What they are.
+        counts: Counts,
+        /// What they must add up to, or be.
+        expected: Counts,
+    },
+    /// A buyer has more than the sale allows.
+    BuyerLimit {
+        /// Who.
+        buyer: BuyerId,
+        /// How many units.
+        units: u64,
+    },
+    /// More orders are sold than there is stock, or than the sale's counter says.
+    LedgerSold {
+        /// Units of SOLD orders.
+        orders: u64,
+        /// The sale's own counter.
+        counter: u64,
+        /// The stock.
+        stock: u32,
+    },
+    /// An order and its hold do not agree.
+    Order {
+        /// Which order.
+        order: OrderId,
+        /// Where it stands.
+        state: OrderState,
+        /// Where its hold stands at the gate; `None` where there is none.
+        hold: Option<HoldState>,
+    },
+    /// Units are taken for good, and no order says for whom.
+    NoOrder(HoldId),
+    /// A hold stands at the gate, and the ledger has not written it down.
+    NotWritten(HoldId),
+    /// The ledger has written that a hold stands, and at the gate it does not.
+    NotHeld(HoldId),
+    /// Money came for an order that is neither sold nor refunded.
+    Money {
+        /// Which order.
+        order: OrderId,
+        /// The provider's event.
+        event: String,
+        /// Where the order stands.
+        state: OrderState,
+    },
+    /// A provider's word that is not carried out.
+    Unfinished {
+        /// The provider's event.
+        event: String,
+    },
+    /// Money that must go back and has not yet.
+    RefundDue(OrderId),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GateHasLost(ledger) => {
+                write!(f, "the gate does not know the sale; it was at {ledger} before")
+            }
+            Self::GateIsBehind { gate, ledger } => {
+                write!(f, "the gate is at {gate}, behind {ledger} where the ledger saw it")
+            }
+            Self::Sum { of, counts, expected } => write!(f, "{of}: {counts}, expected {expected}"),
+            Self::BuyerLimit { buyer, units } => {
+                write!(f, "buyer {buyer} has {units} units, more than is allowed")
+            }
+            Self::LedgerSold { orders, counter, stock } => write!(
+                f,
+                "the ledger has {orders} units in sold orders, counts {counter} as sold, of a stock of {stock}"
+            ),
+            Self::Order { order, state, hold: Some(hold) } => {
+                write!(f, "order {order} is {state:?} and its hold is {hold:?}")
+            }
+            Self::Order { order, state, hold: None } => {
+                write!(f, "order {order} is {state:?} and the gate has no hold for it")
+            }
+            Self::NoOrder(hold) => write!(f, "hold {hold} is paid, and the ledger has no order for it"),
+            Self::NotWritten(hold) => write!(f, "hold {hold} stands, and the ledger has not written it down"),
+            Self::NotHeld(hold) => {
+                write!(f, "hold {hold} stands by what the ledger has written, and not at the gate")
+            }
+            Self::Money { order, event, state } => {
+                write!(f, "money came for order {order} (event {event}), and it is {state:?}")
+            }
+            Self::Unfinished { event } => write!(f, "the provider's event {event} is not carried out"),
+            Self::RefundDue(order) => write!(f, "the money of order {order} has not gone back yet"),
+        }
+    }
+}
+
+/// Everything about one sale that does not agree. `callbacks`: each with whether it was carried out to the end.
+pub fn reconcile(
+    recorded: &Recorded,
+    callbacks: &[(Callback, bool)],
+    gate: Option<&Held>,
+    now: UnixMillis,
+) -> Vec<Difference> {
+    let mut found = Vec::new();
+    ledger(recorded, &mut found);
+    payments(recorded, callbacks, now, &mut found);
+    match gate {
+        Some(gate) if gate.mark < recorded.mark => {
+            found.push(Difference::GateIsBehind { gate: gate.mark, ledger: recorded.mark });
+        }
+        Some(gate) => held(recorded, gate, now, &mut found),
+        None if recorded.mark > Mark::default() => found.push(Difference::GateHasLost(recorded.mark)),
+        None => {}
+    }
+    found
+}
+
+fn ledger(recorded: &Recorded, found: &mut Vec<Difference>) {
+    let sold = |order: &&Order| order.state == OrderState::Sold;
+    let orders: u64 = recorded.orders.iter().filter(sold).map(|order| u64::from(order.order.quantity)).sum();
+    let (counter, stock) = (u64::from(recorded.sold), recorded.sale.terms.stock);
+    if orders != counter || counter > u64::from(stock) {
+        found.push(Difference::LedgerSold { orders, counter, stock });
+    }
+}
+
+fn payments(
+    recorded: &Recorded,
+    callbacks: &[(Callback, bool)],
+    now: UnixMillis,
+    found: &mut Vec<Difference>,
+) {
+    let by_payment: HashMap<_, _> =
+        recorded.orders.iter().map(|order| (&order.order.payment, order)).collect();
+    for (Callback { event, received_at, .. }, finished) in callbacks {
+        let Some(order) = by_payment.get(&event.payment) else { continue };
+        if !finished {
+            if is_old(*received_at, now) {
+                found.push(Difference::Unfinished { event: event.event.clone() });
+            }
+        } else if event.kind == PaymentEventKind::Paid
+            && (matches!(order.state, OrderState::Paying | OrderState::Expired) || order.paid.is_none())
+        {
+            found.push(Difference::Money {
+                order: order.order.id.clone(),
+                event: event.event.clone(),
+                state: order.state,
+            });
+        }
+    }
+    for order in &recorded.orders {
+        if order.state == OrderState::RefundDue && is_old(order.updated_at, now) {
+            found.push(Difference::RefundDue(order.order.id.clone()));
+        }
+    }
+}
+
+fn held(recorded: &Recorded, gate: &Held, now: UnixMillis, found: &mut Vec<Difference>) {
+    let terms = &recorded.sale.terms;
+    let mut sums = Counts::default();
+    let mut by_buyer: BTreeMap<&BuyerId, u64> = BTreeMap::new();
+    for record in &gate.holds {
+        if record.state.stands() {
+            sums.held += record.quantity;
+        } else if record.state == HoldState::Sold {
+            sums.sold += record.quantity;
+        }
+        if record.state.takes_units() {
+            *by_buyer.entry(&record.buyer).or_default() += u64::from(record.quantity);
+        }
+    }
+    sums.available = terms.stock.saturating_sub(sums.held + sums.sold);
+    if sums != gate.counts || sums.available + sums.held + sums.sold != terms.stock {
+        found.push(Difference::Sum { of: "the gate", counts: gate.counts, expected: sums });
+    }
+    for (buyer, units) in by_buyer {
+        if units > u64::from(terms.per_buyer) {
+            found.push(Difference::BuyerLimit { buyer: buyer.clone(), units });
+        }
+    }
+
+    let holds: HashMap<&HoldId, &HoldRecord> =
+        gate.holds.iter().map(|record| (&record.hold, record)).collect();
+    let mut orders: HashMap<&HoldId, &Order> = HashMap::new();
+    for order in &recorded.orders {
+        orders.insert(&order.order.hold, order);
+        let hold = holds.get(&order.order.hold).map(|record| record.state);
+        if !agree(order, hold, now) {
+            found.push(Difference::Order { order: order.order.id.clone(), state: order.state, hold });
+        }
+    }
+    // The gate may have moved on since the ledger was read, by as much as its mark says.
+    let moving = gate.mark > recorded.mark;
+    let written: HashMap<&HoldId, &HoldRecord> =
+        recorded.holds.iter().map(|record| (&record.hold, record)).collect();
+    for record in &gate.holds {
+        let ordered = orders.contains_key(&record.hold);
+        if matches!(record.state, HoldState::Captured | HoldState::Sold) && !ordered {
+            found.push(Difference::NoOrder(record.hold.clone()));
+        } else if record.state.stands() && !ordered && !moving && !written.contains_key(&record.hold) {
+            found.push(Difference::NotWritten(record.hold.clone()));
+        }
+    }
+    for record in &recorded.holds {
+        let stands = holds.get(&record.hold).is_some_and(|known| known.state.takes_units());
+        let due = record.state != HoldState::Captured && record.deadline <= now;
+        if record.state.stands() && !stands && !due && !moving {
+            found.push(Difference::NotHeld(record.hold.clone()));
+        }
+    }
+}
+
+/// Whether an order and its hold say the same, or the step between them is under way.
+fn agree(order: &Order, hold: Option<HoldState>, now: UnixMillis) -> bool {
+    use HoldState as H;
+    let settled = match (order.state, hold) {
+        (OrderState::Paying, hold) => matches!(hold, Some(H::Held | H::Paying)),
+        (OrderState::Sold, hold) => hold == Some(H::Sold),
+        (OrderState::Expired | OrderState::RefundDue | OrderState::Refunded, hold) => {
+            matches!(hold, None | Some(H::Released | H::Late))
+        }
+    };
+    let under_way = match (order.state, hold) {
+        (OrderState::Paying, hold) => matches!(hold, Some(H::Captured | H::Released | H::Late)),
+        (OrderState::Sold, hold) => hold == Some(H::Captured),
+        (OrderState::Expired, hold) => hold == Some(H::Captured),
+        (OrderState::RefundDue, _) => true,
+        (OrderState::Refunded, _) => false,
+    };
+    settled || under_way && !is_old(order.updated_at, now)
+}
+
+fn is_old(since: UnixMillis, now: UnixMillis) -> bool {
+    now.0 >= since.0.saturating_add(GRACE_MS)
+}

@@ -1,0 +1,171 @@
+//! What is called a difference between gate, ledger and payments, and what is only under way.
+
+#![allow(clippy::unwrap_used)]
+
+use haul_commerce::{
+    Callback, Counts, Mark, NewOrder, Order, OrderState, Paid, PaymentEvent, PaymentEventKind, Recorded,
+    Sale, SaleTerms,
+    book::{HoldRecord, HoldState},
+    reconcile::{Difference, GRACE_MS, Held, reconcile},
+};
+use haul_model::{Money, UnixMillis};
+
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+fn eur(amount_minor: i64) -> Money {
+    Money { amount_minor, currency: "EUR".parse().unwrap() }
+}
+
+fn hold(n: u32, state: HoldState) -> HoldRecord {
+    HoldRecord {
+        hold: format!("hold_{n}").parse().unwrap(),
+        buyer: format!("buyer_{}", n % 10).parse().unwrap(),
+        quantity: 1,
+        made: u64::from(n),
+        state,
+        deadline: UnixMillis(NOW.0 + 10_000),
+        order: None,
+        extended: false,
+        retaken: false,
+    }
+}
+
+fn order(n: u32, state: OrderState) -> Order {
+    let order = NewOrder {
+        id: format!("order_{n}").parse().unwrap(),
+        payment: format!("pay_{n}").parse().unwrap(),
+        provider: "sandbox".to_owned(),
+        merchant: "main".parse().unwrap(),
+        live: "demo".parse().unwrap(),
+        sale: "sale_1".parse().unwrap(),
+        product: "tea".parse().unwrap(),
+        hold: format!("hold_{n}").parse().unwrap(),
+        buyer: format!("buyer_{n}").parse().unwrap(),
+        buyer_name: String::new(),
+        quantity: 1,
+        unit_price: eur(100),
+        total: eur(100),
+        created_at: NOW,
+    };
+    let paid = matches!(state, OrderState::Sold).then(|| Paid { event: "e".to_owned(), amount: eur(100) });
+    Order { order, state, paid, updated_at: NOW }
+}
+
+fn paid(n: u32, finished: bool) -> (Callback, bool) {
+    let event = PaymentEvent {
+        event: format!("event_{n}"),
+        payment: format!("pay_{n}").parse().unwrap(),
+        kind: PaymentEventKind::Paid,
+        amount: eur(100),
+    };
+    (Callback { provider: "sandbox".to_owned(), event, received_at: NOW }, finished)
+}
+
+/// A sale of five: one sold, one being paid, one held, one given up; everybody agrees.
+struct Books {
+    recorded: Recorded,
+    callbacks: Vec<(Callback, bool)>,
+    gate: Held,
+    now: UnixMillis,
+}
+
+impl Books {
+    fn that_agree() -> Self {
+        let holds = vec![
+            hold(1, HoldState::Sold),
+            hold(2, HoldState::Paying),
+            hold(3, HoldState::Held),
+            hold(4, HoldState::Released),
+        ];
+        let terms = SaleTerms {
+            stock: 5,
+            per_buyer: 1,
+            hold_ms: 10_000,
+            pay_ms: 10_000,
+            opens_at: NOW,
+            closes_at: UnixMillis(NOW.0 + 60_000),
+        };
+        let sale = Sale {
+            id: "sale_1".parse().unwrap(),
+            merchant: "main".parse().unwrap(),
+            live: "demo".parse().unwrap(),
+            product: "tea".parse().unwrap(),
+            unit_price: eur(100),
+            terms,
+        };
+        let mark = Mark { epoch: 1, sequence: 9 };
+        let orders = vec![order(1, OrderState::Sold), order(2, OrderState::Paying)];
+        Self {
+            recorded: Recorded { mark, clock: NOW, sale, sold: 1, holds: holds.clone(), orders },
+            callbacks: vec![paid(1, true)],
+            gate: Held { mark, counts: Counts { available: 2, held: 2, sold: 1 }, holds },
+            now: NOW,
+        }
+    }
+
+    fn differ(&self) -> Vec<String> {
+        let found = reconcile(&self.recorded, &self.callbacks, Some(&self.gate), self.now);
+        found.iter().map(Difference::to_string).collect()
+    }
+}
+
+#[test]
+fn nothing_is_said_where_all_agree() {
+    assert_eq!(Books::that_agree().differ(), [""; 0]);
+}
+
+#[test]
+fn a_step_may_be_under_way_but_not_for_long() {
+    let steps: [fn(&mut Books); 4] = [
+        |books| {
+            books.gate.holds[0].state = HoldState::Captured;
+            books.gate.counts = Counts { available: 2, held: 3, sold: 0 };
+        },
+        |books| books.gate.holds[1].state = HoldState::Captured,
+        |books| books.recorded.orders[1].state = OrderState::RefundDue,
+        |books| books.callbacks.push(paid(2, false)),
+    ];
+    for (number, step) in steps.into_iter().enumerate() {
+        let mut books = Books::that_agree();
+        step(&mut books);
+        assert_eq!(books.differ(), [""; 0], "step {number}");
+        books.now.0 += GRACE_MS;
+        assert!(!books.differ().is_empty(), "step {number} does not come to its end");
+    }
+}
+
+/// What is said, and what was done to the books.
+type Wrong = (&'static str, fn(&mut Books));
+
+#[test]
+fn each_difference_is_named() {
+    let wrongs: [Wrong; 10] = [
+        ("expected 2 available, 2 held, 1 sold", |books| books.gate.counts.available = 3),
+        ("buyer buyer_3 has 2 units", |books| books.gate.holds[1].buyer = "buyer_3".parse().unwrap()),
+        ("counts 2 as sold", |books| books.recorded.sold = 2),
+        ("order order_1 is Sold and its hold is Released", |books| {
+            books.gate.holds[0].state = HoldState::Released;
+        }),
+        ("order order_1 is Sold and the gate has no hold", |books| drop(books.gate.holds.remove(0))),
+        ("hold hold_3 is paid, and the ledger has no order", |books| {
+            books.gate.holds[2].state = HoldState::Captured;
+        }),
+        ("hold hold_3 stands, and the ledger has not written it", |books| {
+            drop(books.recorded.holds.remove(2));
+        }),
+        ("hold hold_3 stands by what the ledger has written", |books| drop(books.gate.holds.remove(2))),
+        ("money came for order order_2 (event event_2), and it is Paying", |books| {
+            books.callbacks.push(paid(2, true));
+        }),
+        ("the gate is at 1.3, behind 1.9", |books| books.gate.mark.sequence = 3),
+    ];
+    for (expected, wrong) in wrongs {
+        let mut books = Books::that_agree();
+        wrong(&mut books);
+        let found = books.differ();
+        assert!(found.iter().any(|text| text.contains(expected)), "{expected}: {found:?}");
+    }
+    let books = Books::that_agree();
+    let lost = reconcile(&books.recorded, &books.callbacks, None, NOW);
+    assert_eq!(lost, [Difference::GateHasLost(books.recorded.mark)]);
+}
