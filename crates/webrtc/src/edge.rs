@@ -1,6 +1,7 @@
 //! The edge as the async side sees it: offers in, answers out.
 
 use std::{
+    io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -99,7 +100,7 @@ impl Edge {
     pub fn start(config: EdgeConfig, observer: Observer) -> Result<Self, StartError> {
         check(&config)?;
         let identity = Identity::generate().map_err(StartError::System)?;
-        let bind = bindable(&config);
+        let bind = bindable(&config.bind, Socket::bind);
         let addresses = addresses(&config, &bind)?;
         let tcp = match config.ice_tcp_port {
             Some(port) => {
@@ -141,7 +142,7 @@ impl Edge {
         }
         if let (Some((listeners, _)), Some(first)) = (tcp, edge.handles.first()) {
             let mailboxes = edge.handles.iter().map(|shard| shard.mailbox.clone()).collect();
-            let system = |error: std::io::Error| StartError::System(error.to_string());
+            let system = |error: io::Error| StartError::System(error.to_string());
             let (doorman, bell) =
                 Doorman::new(listeners, mailboxes, first.counters.clone()).map_err(system)?;
             let thread = std::thread::Builder::new()
@@ -379,14 +380,14 @@ fn check(config: &EdgeConfig) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The addresses to bind to: as configured, without `::` where that is all that fails for want of IPv6.
-fn bindable(config: &EdgeConfig) -> Vec<IpAddr> {
-    let mut bind = config.bind.clone();
+/// The addresses to bind to: as configured, without `::` where that is all that `probe` can't bind to.
+fn bindable<T>(bind: &[IpAddr], probe: impl Fn(SocketAddr) -> io::Result<T>) -> Vec<IpAddr> {
+    let mut bind = bind.to_vec();
     bind.dedup();
     let all_v6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
     if bind.len() > 1
         && bind.contains(&all_v6)
-        && let Err(error) = Socket::bind(SocketAddr::new(all_v6, 0))
+        && let Err(error) = probe(SocketAddr::new(all_v6, 0))
     {
         tracing::warn!(%error, "this machine has no IPv6: media goes over IPv4 only");
         bind.retain(|ip| *ip != all_v6);
@@ -446,6 +447,19 @@ mod tests {
         let expected = ["2001:db8::1", "10.0.0.1", "10.0.0.2", "10.0.0.3", "::1", "127.0.0.1"];
         assert_eq!(by_preference(ips(&given)), ips(&expected));
         assert_eq!(by_preference(vec![[10, 0, 0, 1].into(); 40]).len(), MAX_CANDIDATES);
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_goes_on_with_what_it_has() {
+        let none = |address: SocketAddr| match address.is_ipv6() {
+            true => Err(io::Error::from(io::ErrorKind::Unsupported)),
+            false => Ok(()),
+        };
+        assert_eq!(bindable(&ips(&["0.0.0.0", "::"]), none), ips(&["0.0.0.0"]));
+        // Asked for by itself, or by name, it is not left out: the start fails and says why.
+        assert_eq!(bindable(&ips(&["::"]), none), ips(&["::"]));
+        assert_eq!(bindable(&ips(&["0.0.0.0", "2001:db8::1"]), none), ips(&["0.0.0.0", "2001:db8::1"]));
+        assert_eq!(bindable(&ips(&["0.0.0.0", "::"]), |_| Ok(())), ips(&["0.0.0.0", "::"]));
     }
 
     #[test]

@@ -17,7 +17,9 @@ use crate::{
 };
 
 /// The most commands that wait. A further offer is refused with [`OfferError::Full`], a fragment with
-/// [`IceError::Busy`], and a TCP connection is closed.
+/// [`IceError::Busy`], and a TCP connection is closed. The others come whatever waits, and are bounded elsewhere: a
+/// publisher has one wish for keyframes under way, and whoever ends a session or prefers a layer waits for the answer,
+/// so that there are no more of them than HTTP connections.
 pub(crate) const MAX_COMMANDS: usize = 1_024;
 /// The most frames that wait: about a second of a hundred lives. A further one is dropped, and the relay lets its layer
 /// go on at the next keyframe.
