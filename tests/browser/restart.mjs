@@ -24,6 +24,12 @@ await story("ICE restarts", async () => {
   };
   // What a browser says when the device has got another network.
   const changeNetwork = (visitor) => visitor.page.evaluate(() => window.dispatchEvent(new Event("online")));
+  // Said again until it has led to something: a session that restarts already, or has just done so, passes over it.
+  const restart = (visitor, before) =>
+    until("the new path is nominated", async () => {
+      await changeNetwork(visitor);
+      return (await restarts()) > before;
+    });
   let host, guest;
   await step("a host is watched", async () => {
     host = await Host.enter(browser, haul.studioUrl, "VP8");
@@ -34,27 +40,24 @@ await story("ICE restarts", async () => {
     await guest.markConnection();
   });
   await step("the viewer restarts ICE, in the same connection", async () => {
-    await changeNetwork(guest);
-    await until("the new path is nominated", async () => (await restarts()) === 1);
+    const before = await restarts();
+    await restart(guest, before);
     await guest.seesMovingPictures();
     expect(await guest.hasSameConnection(), "the viewer's connection is the one from before");
   });
   await step("so does the host", async () => {
-    await changeNetwork(host);
-    await until("the new path is nominated", async () => (await restarts()) === 2);
+    const before = await restarts();
+    await restart(host, before);
     await guest.seesMovingPictures();
     expect(await guest.hasSameConnection(), "the viewer's connection is the one from before");
     await host.shows("live-state", /^LIVE$/);
   });
   await step("a second change finds a path as well", async () => {
-    await until("it may be tried again", async () => {
-      await changeNetwork(guest);
-      return (await restarts()) === 3;
-    });
+    const before = await restarts();
+    await restart(guest, before);
     await guest.seesMovingPictures();
   });
-  await step("a host that is cut off is missed, and seen to come back", async () => {
-    await host.page.context().setOffline(true);
+  await step("a host who is gone is missed, and seen to come back", async () => {
     await host.page.close();
     await guest.shows("live-state", /AWAY/);
     host = await Host.enter(browser, haul.studioUrl, "VP8");

@@ -23,7 +23,15 @@ export class Session {
   #restarting = false;
   // One restart was tried and has not connected yet: the next step is a new session.
   #mended = false;
-  #onNetwork = () => this.#moved();
+  #network = navigator.connection && navigator.connection.type;
+  #onOnline = () => this.#moved();
+  #onNetwork = () => {
+    // The event is about the measured round trip and rate as well, which say nothing of another network.
+    const { type } = navigator.connection;
+    if (type === this.#network) return;
+    this.#network = type;
+    this.#moved();
+  };
 
   /** Calls `onLost(reason)` at most once, when the connection broke; not after `close()`. */
   constructor({ token, onLost }) {
@@ -31,9 +39,9 @@ export class Session {
     this.#onLost = onLost;
     // The server's address in its answer is all that is needed: no STUN, and no waiting for candidates.
     this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
-    // Said by browsers on phones (and Chromium on all) when Wi-Fi gives way to mobile data, long before checks fail.
+    // Said by browsers on phones when Wi-Fi gives way to mobile data, long before checks fail.
     if (navigator.connection) navigator.connection.addEventListener("change", this.#onNetwork);
-    addEventListener("online", this.#onNetwork);
+    addEventListener("online", this.#onOnline);
   }
 
   /**
@@ -121,7 +129,7 @@ export class Session {
     this.#over = true;
     clearTimeout(this.#timer);
     if (navigator.connection) navigator.connection.removeEventListener("change", this.#onNetwork);
-    removeEventListener("online", this.#onNetwork);
+    removeEventListener("online", this.#onOnline);
     for (const { sender } of this.pc.getTransceivers()) sender.replaceTrack(null).catch(() => {});
     // The server first: once it saw the connection close, it knows the session no more, and DELETE finds nothing.
     await Promise.race([this.#delete(), pause(GOODBYE_MAX_MS)]);

@@ -22,6 +22,8 @@ const GATES = {
 };
 
 const WARNING_MS = 30_000;
+const EXPIRY_NOTICE_MS = 5 * 60_000;
+const EXPIRY_WORDS = "Your token runs out within five minutes, and with it this studio: open it by a fresh link.";
 const WARNINGS = {
   b_frames: "Your encoder sends B-frames, which make browsers stutter. Turn them off (in OBS: set bframes=0, or tune to zerolatency).",
 };
@@ -74,6 +76,14 @@ function open() {
     setText(byId("title"), title);
     document.title = `${title} · Studio`;
   });
+  room.addEventListener("change", ({ detail }) => {
+    if (detail !== "live" || room.live.state !== "reconnecting") return;
+    toast("Nothing arrives from your camera or encoder. Viewers read that you are reconnecting.", "bad");
+  });
+  // Whoever has minutes to go can still get a fresh link in peace. Longer waits than timers count are left out.
+  const { exp } = claims(token) || {};
+  const warnIn = exp * 1000 - Date.now() - EXPIRY_NOTICE_MS;
+  if (warnIn < 2 ** 31) setTimeout(() => toast(EXPIRY_WORDS, "bad", WARNING_MS), Math.max(0, warnIn));
   renderOn(room, ["viewers"], () => setText(byId("viewers"), room.viewers.toLocaleString()));
   renderOn(room, ["you"], () => {
     if (room.ready && (!room.you || room.you.role !== "host")) {
@@ -101,6 +111,12 @@ function open() {
       }, 1_200);
     }
     if (detail.state === "closed" && detail.reason !== "left") {
+      if (broadcast.state !== "off" && expired(token)) {
+        // A show on air outlives its token: the picture goes on, while chat and shop need a new one.
+        setText(link, "Your token has run out. You are still on air: sell on by a fresh link, in another tab");
+        link.hidden = false;
+        return;
+      }
       broadcast.end();
       refuse(detail.reason);
     }
