@@ -20,9 +20,9 @@ const FLAGS = [
 export const DESKTOP = { viewport: { width: 1440, height: 900 } };
 export const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
-/** A browser with an empty profile and a camera that isn't one. */
-export function launch() {
-  return chromium.launch({ executablePath: EXECUTABLE, args: FLAGS, headless: true });
+/** A browser with an empty profile and a camera that isn't one; `flags` beside the usual ones. */
+export function launch(flags = []) {
+  return chromium.launch({ executablePath: EXECUTABLE, args: [...FLAGS, ...flags], headless: true });
 }
 
 /** Which video codecs this browser can send. */

@@ -1,16 +1,68 @@
 // A host who sends three sizes of a busy picture, cheap enough for a machine that also watches, and what a viewer's browser
 // says of what it gets.
 
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { Guest, launch } from "./pages.mjs";
 import { expect, until } from "./report.mjs";
-import { DESKTOP, Guest } from "./pages.mjs";
+
+/** Small pages, because drawing them takes more of the machine than the pictures do. */
+const WINDOW = { viewport: { width: 480, height: 320 } };
 
 /** The picture sent, the smallest of which Chromium sends three layers, and their widths. */
-export const PICTURE = { width: 960, height: 540, framesPerSecond: 15, maxBitrate: 1_200_000 };
+export const PICTURE = { width: 960, height: 540, framesPerSecond: 12, maxBitrate: 1_000_000 };
 export const WIDTHS = { full: 960, half: 480, quarter: 240 };
 
-/** Publishes by the SDK's own defaults from a page of the server; `prepare` may put it behind a link. */
+/**
+ * A browser whose camera shows a busy picture: texture that moves, so that an encoder spends every bit that it may, and layers
+ * differ in rate as in size. Returns `{browser, close()}`.
+ */
+export async function launchWithCamera({ width, height, framesPerSecond } = PICTURE) {
+  const directory = await mkdtemp(join(tmpdir(), "haul-camera-"));
+  const clip = join(directory, "camera.y4m");
+  await writeFile(clip, movingTexture(width, height, framesPerSecond));
+  const browser = await launch([`--use-file-for-fake-video-capture=${clip}`]);
+  return {
+    browser,
+    close: async () => {
+      await browser.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Four seconds that end where they begin, as YUV4MPEG2. */
+function movingTexture(width, height, framesPerSecond) {
+  const [wide, high] = [width * 2, height * 2];
+  const texture = Buffer.alloc(wide * high, 110);
+  // A generator of our own, so that the picture is the same in every run.
+  let state = 1;
+  const below = (limit) => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+    return Math.floor(((state >>> 8) / 2 ** 24) * limit);
+  };
+  for (let i = 0; i < 3_000; i += 1) {
+    const [left, top, across, down, grey] = [below(wide - 24), below(high - 24), 3 + below(21), 3 + below(21), 30 + below(200)];
+    for (let y = top; y < top + down; y += 1) texture.fill(grey, y * wide + left, y * wide + left + across);
+  }
+  const parts = [Buffer.from(`YUV4MPEG2 W${width} H${height} F${framesPerSecond}:1 Ip A1:1 C420jpeg\n`)];
+  const frames = 4 * framesPerSecond;
+  for (let frame = 0; frame < frames; frame += 1) {
+    const turn = (frame / frames) * 2 * Math.PI;
+    const left = Math.round((width / 2) * (1 + Math.cos(turn)));
+    const top = Math.round((height / 2) * (1 + Math.sin(turn)));
+    parts.push(Buffer.from("FRAME\n"));
+    for (let y = top; y < top + height; y += 1) parts.push(texture.subarray(y * wide + left, y * wide + left + width));
+    parts.push(Buffer.alloc((width * height) / 2, 128));
+  }
+  return Buffer.concat(parts);
+}
+
+/** Publishes the camera by the SDK's own defaults from a page of the server; `prepare` may put it behind a link. */
 export async function publishLayers(browser, haul, prepare = async () => {}, picture = PICTURE) {
-  const context = await browser.newContext({ ...DESKTOP, permissions: ["microphone"] });
+  const context = await browser.newContext({ ...WINDOW, permissions: ["camera", "microphone"] });
   const page = await context.newPage();
   await prepare(page);
   await page.addInitScript(sendOnlyVp8);
@@ -19,28 +71,8 @@ export async function publishLayers(browser, haul, prepare = async () => {}, pic
   await page.evaluate(
     async ({ token, width, height, framesPerSecond, maxBitrate }) => {
       const { publish } = await import("/sdk/haul.js");
-      const canvas = Object.assign(document.createElement("canvas"), { width, height });
-      const context = canvas.getContext("2d", { alpha: false });
-      // Noise that moves: it costs the encoder every bit that it may spend, so that layers differ in rate as in size.
-      const noise = Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height });
-      const grains = noise.getContext("2d");
-      for (let i = 0; i < 6_000; i += 1) {
-        grains.fillStyle = `hsl(${(i * 47) % 360} 60% ${20 + ((i * 31) % 60)}%)`;
-        grains.fillRect(Math.random() * 2 * width, Math.random() * 2 * height, 4 + (i % 13), 4 + (i % 7));
-      }
-      let frame = 0;
-      const draw = () => {
-        frame += 1;
-        const at = (size, speed) => -((size / 2) * (1 + Math.sin(frame * speed)));
-        context.drawImage(noise, at(width, 0.031), at(height, 0.023));
-        context.fillStyle = "#fff";
-        context.fillText(String(frame), 20, 40);
-      };
-      draw();
-      setInterval(draw, 1000 / framesPerSecond);
-      const stream = canvas.captureStream(framesPerSecond);
-      const sound = await navigator.mediaDevices.getUserMedia({ audio: true });
-      stream.addTrack(sound.getAudioTracks()[0]);
+      const video = { width, height, frameRate: framesPerSecond };
+      const stream = await navigator.mediaDevices.getUserMedia({ video, audio: true });
       const options = { live: "demo", token, codec: "VP8", maxBitrate, maxFramerate: framesPerSecond };
       window.publication = await publish(stream, options);
       // A machine that is short of time sends fewer pictures, not smaller ones: layers keep their widths.
@@ -89,7 +121,7 @@ export async function sendsAllLayers(host) {
 export class Watcher {
   static async enter(browser, haul, prepare) {
     const watcher = new this();
-    watcher.guest = await Guest.enter(browser, `${haul.url}/watch/demo`, DESKTOP, prepare);
+    watcher.guest = await Guest.enter(browser, `${haul.url}/watch/demo`, WINDOW, prepare);
     return watcher;
   }
 
@@ -105,19 +137,22 @@ export class Watcher {
     };
   }
 
-  /** Watches for so long. Returns what happened in the meantime; `look` hears each sample's counts. */
-  async during(seconds, look = () => {}) {
+  /** Watches for so long. Returns what happened in the meantime. */
+  async during(seconds) {
     const first = await this.counts();
     expect(first, "there is a picture to begin with");
     const started = performance.now();
-    const widths = [];
+    const [widths, freezesAt] = [[], []];
     let last = first;
     while (performance.now() - started < seconds * 1000) {
       await new Promise((resolve) => setTimeout(resolve, 250));
-      last = await this.counts();
-      expect(last && last.timestamp >= first.timestamp, "the session is still the same");
-      widths.push(last.width);
-      look(last, (performance.now() - started) / 1000);
+      const now = await this.counts();
+      expect(now && now.timestamp >= last.timestamp, "the session is still the same");
+      // A freeze is counted when it is over.
+      const frozenS = now.frozenS - last.frozenS;
+      if (frozenS > 0) freezesAt.push(`${((performance.now() - started) / 1000).toFixed(1)} s`);
+      widths.push(now.width);
+      last = now;
     }
     const tookS = (last.timestamp - first.timestamp) / 1000;
     const difference = (name) => last[name] - first[name];
@@ -125,6 +160,7 @@ export class Watcher {
     return {
       tookS,
       widths,
+      freezesAt,
       frozenS: difference("frozenS"),
       freezes: difference("freezeCount"),
       framesPerSecond: difference("framesDecoded") / tookS,
@@ -143,7 +179,7 @@ export class Watcher {
 }
 
 /** One line about a time of watching. */
-export function describe({ tookS, widths, frozenS, freezes, framesPerSecond, kbps, lost, received, nacks, plis, bufferMs }) {
+export function describe({ tookS, widths, frozenS, freezes, freezesAt, framesPerSecond, kbps, lost, received, nacks, plis, bufferMs }) {
   const runs = [];
   for (const width of widths) {
     const run = runs.at(-1);
@@ -152,7 +188,8 @@ export function describe({ tookS, widths, frozenS, freezes, framesPerSecond, kbp
   }
   const shown = runs.map(({ width, samples }) => `${width} for ${(samples / 4).toFixed(1)} s`).join(", ");
   return (
-    `${tookS.toFixed(1)} s: ${shown}; frozen ${frozenS.toFixed(2)} s in ${freezes} times, ${framesPerSecond.toFixed(1)} fps, ` +
+    `${tookS.toFixed(1)} s: ${shown}; frozen ${frozenS.toFixed(2)} s in ${freezes} times ` +
+    `(over by ${freezesAt.join(", ") || "-"}), ${framesPerSecond.toFixed(1)} fps, ` +
     `${Math.round(kbps)} kb/s, ${lost} of ${received + lost} packets lost, ${nacks} NACKs, ${plis} PLIs, buffer ${Math.round(bufferMs)} ms`
   );
 }

@@ -1,0 +1,145 @@
+// A viewer behind a line that gets worse and better, in real browsers: three simulcast layers go in, and the one that fits
+// comes out. Also a host behind a lossy line.
+//
+//   node adaptation.mjs          some steps, within 90 s
+//   node adaptation.mjs --long   all of them, some minutes
+//
+// Freezes are what Chromium counts as such (`totalFreezesDuration`: a picture that stood for three times the mean time
+// between pictures, and 150 ms longer than that). Each step begins with a transition, in which the line is already
+// different and the server has to find out; freezes then are printed and not held against it. In the rest of all steps
+// together, the picture stands still for less than 2 % of the time.
+
+import { behind, startLink } from "./lib/link.mjs";
+import { exitCode, expect, step, story, until } from "./lib/report.mjs";
+import { startHaul } from "./lib/server.mjs";
+import { Watcher, WIDTHS, describe, launchWithCamera, publishLayers, sendsAllLayers } from "./lib/simulcast.mjs";
+
+const long = process.argv.includes("--long");
+/** Longer than all steps take: something hangs. */
+const MOST_MS = (long ? 10 : 3) * 60_000;
+const MOST_FROZEN = 0.02;
+/**
+ * Until the layer has come down, and until the browser has learnt from some repairs how long it must hold pictures back on a
+ * line with loss and a long way, nothing is promised.
+ */
+const TRANSITION_S = 6;
+
+const { full, half, quarter } = WIDTHS;
+/** What the line becomes, for how long, and how wide the picture has to be at the step's end. The first is the clean line. */
+const QUICK = [
+  { words: "rate=none", seconds: 5, width: [full] },
+  { words: "rate=500k queue=300ms", seconds: 18, width: [half, quarter] },
+  { words: "rate=3M loss=0 delay=0ms", seconds: 18, width: [full] },
+  { words: "rate=3M loss=0.03 delay=150ms", seconds: 24, width: [full] },
+];
+const LONG = [
+  { words: "rate=none", seconds: 10, width: [full] },
+  { words: "rate=500k queue=300ms", seconds: 30, width: [half, quarter] },
+  { words: "rate=3M", seconds: 40, width: [full] },
+  { words: "rate=3M loss=0.03", seconds: 30, width: [full] },
+  { words: "rate=3M loss=0 delay=150ms", seconds: 30, width: [full] },
+  { words: "rate=500k loss=0.03 delay=150ms", seconds: 40, width: [half, quarter] },
+  { words: "rate=3M loss=0.03 delay=150ms", seconds: 60, width: [full] },
+  { words: "rate=3M loss=0 delay=20ms jitter=30ms", seconds: 20, width: [full] },
+  { words: "rate=3M burst=0.005/0.25/1 jitter=0ms", seconds: 20, width: [full] },
+];
+/** Loss on the host's way to the server, with 50 ms each way, and how much of the time viewers may see it stand still. */
+const HOST_LOSSES = [
+  { loss: 0.01, mostFrozen: 0.02 },
+  { loss: 0.05, mostFrozen: 0.1 },
+  { loss: 0.1, mostFrozen: 0.25 },
+];
+
+const watchdog = setTimeout(() => {
+  console.log(`not ok - everything within ${MOST_MS / 1000} s`);
+  process.exit(1);
+}, MOST_MS);
+
+const { browser, close } = await launchWithCamera();
+await story("a viewer's line changes", () => viewerBehindALine(long ? LONG : QUICK));
+if (long) await story("a host's line is lossy", hostBehindALine);
+await close();
+clearTimeout(watchdog);
+process.exitCode = exitCode();
+
+async function viewerBehindALine(lines) {
+  const haul = await startHaul({ shards: 1 });
+  const link = await startLink(haul.udpPort);
+  try {
+    let host, viewer;
+    await step("the host sends three layers", async () => {
+      host = await publishLayers(browser, haul);
+      await sendsAllLayers(host);
+    });
+    await step("a viewer behind a clean line sees the largest", async () => {
+      viewer = await Watcher.enter(browser, haul, behind(link));
+      await until(`the picture is ${full} wide`, async () => ((await viewer.counts()) || {}).width === full);
+    });
+    const sum = { frozenS: 0, tookS: 0, transitionFrozenS: 0, transitionS: 0 };
+    for (const { words, seconds, width } of lines) {
+      await step(`${words}: the picture is ${width.join(" or ")} wide`, async () => {
+        await link.set("down", words);
+        const transition = await viewer.during(Math.min(TRANSITION_S, seconds / 2));
+        const rest = await viewer.during(seconds - transition.tookS);
+        sum.transitionFrozenS += transition.frozenS;
+        sum.transitionS += transition.tookS;
+        sum.frozenS += rest.frozenS;
+        sum.tookS += rest.tookS;
+        const words_ = `transition ${describe(transition)} | then ${describe(rest)}`;
+        expect(width.includes(rest.widths.at(-1)), words_);
+        return words_;
+      });
+    }
+    await step(`the picture stands still for less than ${MOST_FROZEN * 100} % of the time`, () => {
+      const share = sum.frozenS / sum.tookS;
+      const all = (sum.frozenS + sum.transitionFrozenS) / (sum.tookS + sum.transitionS);
+      const words =
+        `${percent(share)} of ${sum.tookS.toFixed(0)} s without transitions; ` +
+        `${percent(all)} of ${(sum.tookS + sum.transitionS).toFixed(0)} s with them`;
+      expect(share < MOST_FROZEN, words);
+      return words;
+    });
+    console.log(`# the link: ${JSON.stringify((await link.stats()).down)}`);
+    await viewer.leave();
+    await host.leave();
+  } catch (error) {
+    console.log(haul.log().replace(/token=\S+/g, "token=…").replace(/^/gm, "    | "));
+    console.log(`# the link: ${JSON.stringify(await link.stats())}`);
+    throw error;
+  } finally {
+    await link.stop();
+    await haul.stop();
+  }
+}
+
+async function hostBehindALine() {
+  const haul = await startHaul({ shards: 1 });
+  const link = await startLink(haul.udpPort, { up: "delay=50ms", down: "delay=50ms" });
+  try {
+    let host, viewer;
+    await step("a host 50 ms away sends, and a viewer sees it", async () => {
+      host = await publishLayers(browser, haul, behind(link));
+      await sendsAllLayers(host);
+      viewer = await Watcher.enter(browser, haul);
+      await until("there is a picture", () => viewer.counts());
+    });
+    for (const { loss, mostFrozen } of HOST_LOSSES) {
+      await step(`${loss * 100} % lost on the host's way: frozen for less than ${mostFrozen * 100} % of the time`, async () => {
+        await link.set("up", `loss=${loss}`);
+        const seen = await viewer.during(20);
+        expect(seen.frozenS / seen.tookS < mostFrozen, describe(seen));
+        return describe(seen);
+      });
+    }
+    console.log(`# the link: ${JSON.stringify((await link.stats()).up)}`);
+    await viewer.leave();
+    await host.leave();
+  } finally {
+    await link.stop();
+    await haul.stop();
+  }
+}
+
+function percent(share) {
+  return `${(share * 100).toFixed(2)} %`;
+}
