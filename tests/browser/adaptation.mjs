@@ -18,6 +18,7 @@ const long = process.argv.includes("--long");
 /** Longer than all steps take: something hangs. */
 const MOST_MS = (long ? 10 : 3) * 60_000;
 const MOST_FROZEN = 0.02;
+const MOST_FROZEN_APART = 0.1;
 /**
  * Until the layer has come down, and until the browser has learnt from some repairs how long it must hold pictures back on a
  * line with loss and a long way, nothing is promised.
@@ -25,12 +26,16 @@ const MOST_FROZEN = 0.02;
 const TRANSITION_S = 6;
 
 const { full, half, quarter } = WIDTHS;
-/** What the line becomes, for how long, and how wide the picture has to be at the step's end. The first is the clean line. */
+/**
+ * What the line becomes, for how long, and how wide the picture has to be at the step's end. `apart`: loss on a long way, where
+ * a repair that is lost too comes too late for any buffer that browsers keep; that is counted by itself.
+ */
 const QUICK = [
   { words: "rate=none", seconds: 5, width: [full] },
   { words: "rate=500k queue=300ms", seconds: 18, width: [half, quarter] },
-  { words: "rate=3M loss=0 delay=0ms", seconds: 18, width: [full] },
-  { words: "rate=3M loss=0.03 delay=150ms", seconds: 24, width: [full] },
+  { words: "rate=3M", seconds: 16, width: [full] },
+  { words: "loss=0.03", seconds: 14, width: [full] },
+  { words: "loss=0 delay=150ms", seconds: 14, width: [full] },
 ];
 const LONG = [
   { words: "rate=none", seconds: 10, width: [full] },
@@ -38,8 +43,8 @@ const LONG = [
   { words: "rate=3M", seconds: 40, width: [full] },
   { words: "rate=3M loss=0.03", seconds: 30, width: [full] },
   { words: "rate=3M loss=0 delay=150ms", seconds: 30, width: [full] },
-  { words: "rate=500k loss=0.03 delay=150ms", seconds: 40, width: [half, quarter] },
-  { words: "rate=3M loss=0.03 delay=150ms", seconds: 60, width: [full] },
+  { words: "rate=500k loss=0.03 delay=150ms", seconds: 40, width: [half, quarter], apart: true },
+  { words: "rate=3M loss=0.03 delay=150ms", seconds: 60, width: [full], apart: true },
   { words: "rate=3M loss=0 delay=20ms jitter=30ms", seconds: 20, width: [full] },
   { words: "rate=3M burst=0.005/0.25/1 jitter=0ms", seconds: 20, width: [full] },
 ];
@@ -49,6 +54,30 @@ const HOST_LOSSES = [
   { loss: 0.05, mostFrozen: 0.1 },
   { loss: 0.1, mostFrozen: 0.25 },
 ];
+
+/** How long the picture stood still in some steps. */
+class Sum {
+  restS = 0;
+  restFrozenS = 0;
+  allS = 0;
+  allFrozenS = 0;
+
+  add(transition, rest) {
+    this.restS += rest.tookS;
+    this.restFrozenS += rest.frozenS;
+    this.allS += transition.tookS + rest.tookS;
+    this.allFrozenS += transition.frozenS + rest.frozenS;
+  }
+
+  expect(most) {
+    const share = this.restFrozenS / this.restS;
+    const words =
+      `${percent(share)} of ${this.restS.toFixed(0)} s without transitions; ` +
+      `${percent(this.allFrozenS / this.allS)} of ${this.allS.toFixed(0)} s with them`;
+    expect(share < most, words);
+    return words;
+  }
+}
 
 const watchdog = setTimeout(() => {
   console.log(`not ok - everything within ${MOST_MS / 1000} s`);
@@ -75,30 +104,23 @@ async function viewerBehindALine(lines) {
       viewer = await Watcher.enter(browser, haul, behind(link));
       await until(`the picture is ${full} wide`, async () => ((await viewer.counts()) || {}).width === full);
     });
-    const sum = { frozenS: 0, tookS: 0, transitionFrozenS: 0, transitionS: 0 };
-    for (const { words, seconds, width } of lines) {
-      await step(`${words}: the picture is ${width.join(" or ")} wide`, async () => {
-        await link.set("down", words);
-        const transition = await viewer.during(Math.min(TRANSITION_S, seconds / 2));
-        const rest = await viewer.during(seconds - transition.tookS);
-        sum.transitionFrozenS += transition.frozenS;
-        sum.transitionS += transition.tookS;
-        sum.frozenS += rest.frozenS;
-        sum.tookS += rest.tookS;
-        const words_ = `transition ${describe(transition)} | then ${describe(rest)}`;
-        expect(width.includes(rest.widths.at(-1)), words_);
-        return words_;
+    const [usual, apart] = [new Sum(), new Sum()];
+    for (const line of lines) {
+      await step(`${line.words}: the picture is ${line.width.join(" or ")} wide`, async () => {
+        await link.set("down", line.words);
+        const transition = await viewer.during(Math.min(TRANSITION_S, line.seconds / 2));
+        const rest = await viewer.during(line.seconds - transition.tookS);
+        (line.apart ? apart : usual).add(transition, rest);
+        const words = `transition ${describe(transition)} | then ${describe(rest)}`;
+        expect(line.width.includes(rest.widths.at(-1)), words);
+        return words;
       });
     }
-    await step(`the picture stands still for less than ${MOST_FROZEN * 100} % of the time`, () => {
-      const share = sum.frozenS / sum.tookS;
-      const all = (sum.frozenS + sum.transitionFrozenS) / (sum.tookS + sum.transitionS);
-      const words =
-        `${percent(share)} of ${sum.tookS.toFixed(0)} s without transitions; ` +
-        `${percent(all)} of ${(sum.tookS + sum.transitionS).toFixed(0)} s with them`;
-      expect(share < MOST_FROZEN, words);
-      return words;
-    });
+    await step(`the picture stands still for less than ${percent(MOST_FROZEN)} of the time`, () => usual.expect(MOST_FROZEN));
+    if (apart.restS) {
+      const name = `with loss on a long way, for less than ${percent(MOST_FROZEN_APART)} of it`;
+      await step(name, () => apart.expect(MOST_FROZEN_APART));
+    }
     console.log(`# the link: ${JSON.stringify((await link.stats()).down)}`);
     await viewer.leave();
     await host.leave();
@@ -141,5 +163,5 @@ async function hostBehindALine() {
 }
 
 function percent(share) {
-  return `${(share * 100).toFixed(2)} %`;
+  return `${(share * 100).toFixed(1)} %`;
 }

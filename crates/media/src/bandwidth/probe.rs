@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Run, rate::Found};
 
-/// How long a padded probe lasts, and how often it adds padding. Where it finds no room, what it sent too much waits in a queue in
-/// front of the pictures: at twice the rate that there is, for half as long as it lasts.
+/// How long a padded probe lasts, and how often it adds padding. Where it finds no room, what was too much waits in the
+/// network's queue, and pictures behind it: at twice what the network carries, for as long as the probe lasted.
 const LASTS: Duration = Duration::from_millis(120);
 const PACE: Duration = Duration::from_millis(10);
 /// The most padding that one probe may cost, in bytes. A probe that would take more ends early.
