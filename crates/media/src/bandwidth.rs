@@ -148,7 +148,10 @@ impl Estimator {
             }
             sequence += 1;
         }
-        self.reported = self.reported.max(sequence.checked_sub(1));
+        // Word of what was never sent is no word.
+        if sequence <= self.sent.end() {
+            self.reported = self.reported.max(sequence.checked_sub(1));
+        }
         self.loss.report(now, round_trip, came, lost, self.rate.bitrate_bps());
         let usage = self.trend.usage();
         self.rate.update(now, round_trip, usage, &self.acked);

@@ -34,8 +34,12 @@ impl SentRuns {
 
     /// The extended number that ends in `sequence` and lies nearest to what was sent last.
     pub(super) fn nearest(&self, sequence: u16) -> u64 {
-        let next = self.0.back().map_or(0, |run| run.first + u64::from(run.packets));
-        sequence::nearest(next, sequence)
+        sequence::nearest(self.end(), sequence)
+    }
+
+    /// The number behind the last that was sent.
+    pub(super) fn end(&self) -> u64 {
+        self.0.back().map_or(0, |run| run.first + u64::from(run.packets))
     }
 
     /// The run that a packet was part of.
