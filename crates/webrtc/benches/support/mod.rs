@@ -24,9 +24,10 @@ use haul_webrtc::{Edge, EdgeConfig, Limits, ShardStats};
 /// Clients that shake hands at the same time.
 const JOINING: usize = 64;
 /// Frames that the shard may have before it, so that it neither sleeps nor drops any.
-const IN_FLIGHT: u64 = 3;
-/// How often it is looked whether they are through.
-const POLL: Duration = Duration::from_micros(20);
+const IN_FLIGHT: u64 = 64;
+/// How often it is looked whether they are through. Seldom: where the other processors are busy, each look interrupts the
+/// shard.
+const POLL: Duration = Duration::from_millis(2);
 /// The largest payload of a host's packet.
 const PAYLOAD: usize = 1_200;
 /// The clip's.
@@ -161,6 +162,20 @@ impl Stage {
             live.sockets.extend(clients.into_iter().map(|client| client.socket));
         }
         live
+    }
+
+    /// A host who is connected, with a live of its own.
+    pub fn host(&mut self) -> Client {
+        let (mut client, offer) = Client::publisher(&Abilities { video: "H264", ..Abilities::default() });
+        self.sessions += 1;
+        let session = format!("s{}", self.sessions).parse().unwrap();
+        let relay = Relay::new();
+        let answer = self.edge.publish(session, "bench".parse().unwrap(), relay.clone(), &offer);
+        client.answer(&self.runtime.block_on(answer).unwrap().sdp);
+        client::pump(&mut [&mut client], "the host is connected", |clients| {
+            clients[0].connected && relay.broadcast().is_some()
+        });
+        client
     }
 
     fn join(&mut self, relay: &Arc<Relay>) -> Client {

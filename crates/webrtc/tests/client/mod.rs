@@ -487,6 +487,32 @@ impl Client {
         self.send(sender, header, payload);
     }
 
+    /// Sends one H.264 picture (FU-A, RFC 6184, 5.8) or packet of sound with payloads of these sizes.
+    pub fn send_sizes(&mut self, number: u32, sizes: &[usize], keyframe: bool, video: bool) {
+        let sender = if video { self.video.unwrap() } else { self.audio.unwrap() };
+        let ssrc = self.ssrc(sender);
+        for (index, size) in sizes.iter().enumerate() {
+            let sequence = if video { &mut self.sequence } else { &mut self.audio_sequence };
+            *sequence = sequence.wrapping_add(1);
+            let last = index + 1 == sizes.len();
+            let header = rtp::Header {
+                version: 2,
+                payload_type: if video { VIDEO } else { AUDIO },
+                sequence_number: *sequence,
+                timestamp: number.wrapping_mul(if video { 3_000 } else { 960 }),
+                ssrc,
+                marker: video && last,
+                ..rtp::Header::default()
+            };
+            let mut payload = vec![number as u8; *size];
+            if video {
+                let bounds = u8::from(index == 0) << 7 | u8::from(last) << 6;
+                payload[..2].copy_from_slice(&[0x7C, bounds | if keyframe { 5 } else { 1 }]);
+            }
+            self.send(sender, header, payload.into());
+        }
+    }
+
     /// Sends H.264 frame `number` as a single NAL unit, keyframes with their parameter sets.
     pub fn send_h264(&mut self, number: u32, keyframe: bool) {
         let sender = self.video.unwrap();
