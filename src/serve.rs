@@ -65,7 +65,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let counters = tls::Counters::default();
     let parts = Parts {
-        lives,
+        lives: lives.clone(),
         edge: edge.clone(),
         sessions,
         authority,
@@ -98,6 +98,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let everybody = async {
         edge.drain().await;
         app.drained().await;
+        lives.written().await;
         server.await
     };
     match timeout(DRAIN_WITHIN, everybody).await {

@@ -197,7 +197,7 @@ async fn two_servers_on_one_redis_rebuild_a_sale_once() {
     let redis = Redis::start();
     let server = on(&redis);
     let mut sale = Midway::come_to(&server).await;
-    let ledger = format!("sqlite://{}", server.data.path().join("data/haul.db").display());
+    let ledger = server.ledger_url();
     let secret = std::fs::read_to_string(server.data.path().join("data/secret")).unwrap();
     let other = Server::start_with(&[
         ("HAUL__STORE__GATE_URL", &redis.url()),
@@ -262,4 +262,112 @@ async fn reconcile_finds_what_somebody_did_to_the_gate() {
     assert!(code == Some(1) && printed.contains("the gate does not know the sale"), "{printed}");
     let (_, code) = server.reconcile("nobody");
     assert_eq!(code, Some(1));
+}
+
+/// A sale with a payment on its way, on a Redis that is asked patiently and a ledger that can be kept from writing.
+struct Payment {
+    redis: Redis,
+    server: Server,
+    ledger: sqlx::SqlitePool,
+    token: String,
+    sale: String,
+    hold: String,
+    checkout: Value,
+}
+
+impl Payment {
+    async fn begin() -> Self {
+        let redis = Redis::start();
+        let server = Server::start_with(&[
+            ("HAUL__STORE__GATE_URL", &redis.url()),
+            ("HAUL__STORE__GATE_TIMEOUT_MS", "20000"),
+        ]);
+        let token = viewer_token(&server, "ann").await;
+        let mut ann = Channel::open(&server, "demo", &token).await;
+        let sale = ann.hello["result"]["sales"][0]["id"].as_str().unwrap().to_owned();
+        let checkout = check_out(&mut ann, &sale, "k").await;
+        let hold = checkout["result"]["hold"]["id"].as_str().unwrap().to_owned();
+        let ledger = sqlx::SqlitePool::connect(&server.ledger_url()).await.unwrap();
+        Self { redis, server, ledger, token, sale, hold, checkout }
+    }
+
+    /// The hold's letter at the gate: P paying, C captured, S sold.
+    fn at_gate(&self) -> char {
+        let key = format!("haul:{{main/demo}}/{}/holds", self.sale);
+        self.redis.bulk(&format!("HGET {key} {}", self.hold)).chars().next().unwrap_or('-')
+    }
+
+    async fn in_ledger(&self) -> String {
+        sqlx::query_scalar("SELECT state FROM orders WHERE hold_id = $1")
+            .bind(&self.hold)
+            .fetch_one(&self.ledger)
+            .await
+            .unwrap()
+    }
+
+    /// The provider says that it is paid, the gate captures it, and the ledger can't commit: its lock is held.
+    async fn captured_and_not_committed(&self) -> sqlx::pool::PoolConnection<sqlx::Sqlite> {
+        self.redis.ask("CLIENT PAUSE 60000 WRITE");
+        pay(&self.server, &self.checkout).await;
+        eventually("the money is written down", async || {
+            let paid: Option<String> = sqlx::query_scalar("SELECT paid_event FROM orders WHERE hold_id = $1")
+                .bind(&self.hold)
+                .fetch_one(&self.ledger)
+                .await
+                .unwrap();
+            paid.is_some()
+        })
+        .await;
+        let mut lock = self.ledger.acquire().await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
+        self.redis.ask("CLIENT UNPAUSE");
+        eventually("captured", async || self.at_gate() == 'C').await;
+        lock
+    }
+
+    /// Everything comes to its end after the server was killed and started again.
+    async fn comes_to_its_end(self) {
+        assert_eq!(self.server.reconcile("demo").1, Some(0), "under way, and nothing wrong");
+        let mut ann = Channel::open(&self.server, "demo", &self.token).await;
+        eventually("sold at the gate", async || self.at_gate() == 'S').await;
+        assert_eq!(self.in_ledger().await, "sold");
+        assert_eq!(stock(&self.server, &self.sale).await, (99, 0, 1));
+        let again = ann.insist("hold", json!({ "sale_id": self.sale, "key": "k" })).await;
+        assert_eq!(again["result"]["hold"]["state"], "sold", "{again}");
+        let sold: i64 = sqlx::query_scalar("SELECT sold FROM sales WHERE id = $1")
+            .bind(&self.sale)
+            .fetch_one(&self.ledger)
+            .await
+            .unwrap();
+        assert_eq!(sold, 1, "once");
+        assert_eq!(self.server.reconcile("demo").1, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_server_killed_between_capture_and_commit_sells_once() {
+    let mut payment = Payment::begin().await;
+    let mut lock = payment.captured_and_not_committed().await;
+    assert_eq!(payment.in_ledger().await, "paying");
+    payment.server = payment
+        .server
+        .crash_and_restart_with(async || {
+            sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
+        })
+        .await;
+    payment.comes_to_its_end().await;
+}
+
+#[tokio::test]
+async fn a_server_killed_between_commit_and_settle_sells_once() {
+    let mut payment = Payment::begin().await;
+    let mut lock = payment.captured_and_not_committed().await;
+    // Now the ledger may commit, and the gate can't be told.
+    payment.redis.ask("CLIENT PAUSE 60000 WRITE");
+    sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
+    drop(lock);
+    eventually("committed", async || payment.in_ledger().await == "sold").await;
+    assert_eq!(payment.at_gate(), 'C');
+    payment.server = payment.server.crash_meanwhile(|| drop(payment.redis.ask("CLIENT UNPAUSE")));
+    payment.comes_to_its_end().await;
 }

@@ -5,7 +5,10 @@
 mod channel;
 #[path = "../../crates/webrtc/tests/client/mod.rs"]
 mod client;
+mod crowd;
 mod faults;
+#[path = "../../crates/commerce/tests/history/mod.rs"]
+mod history;
 mod http;
 mod media;
 mod nat;

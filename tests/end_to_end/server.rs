@@ -145,6 +145,11 @@ impl Server {
         (String::from_utf8_lossy(&done.stdout).into_owned(), done.status.code())
     }
 
+    /// Its ledger.
+    pub fn ledger_url(&self) -> String {
+        format!("sqlite://{}", self.data.path().join("data/haul.db").display())
+    }
+
     /// What the server has logged.
     pub fn log(&self) -> String {
         log(self.data.path())
@@ -154,6 +159,14 @@ impl Server {
     pub fn crash_and_restart(mut self) -> Self {
         self.process.signal("KILL");
         self.process.wait();
+        self.restart()
+    }
+
+    /// The same, with something awaited while it is down.
+    pub async fn crash_and_restart_with(mut self, meanwhile: impl AsyncFnOnce()) -> Self {
+        self.process.signal("KILL");
+        self.process.wait();
+        meanwhile().await;
         self.restart()
     }
 
@@ -243,6 +256,16 @@ impl Redis {
         line.trim_end().to_owned()
     }
 
+    /// Sends a command and gives the text that it answers with; empty for none.
+    pub fn bulk(&self, command: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        BufReader::new(stream).read_to_string(&mut text).unwrap();
+        text.lines().nth(1).filter(|_| text.starts_with('$')).unwrap_or_default().to_owned()
+    }
+
     /// Becomes a replica of another, and has all that it has.
     pub fn follow(&self, primary: &Redis) {
         assert_eq!(self.ask(&format!("REPLICAOF 127.0.0.1 {}", primary.port)), "+OK");
@@ -258,6 +281,12 @@ impl Redis {
             process.signal("KILL");
             process.wait();
         }
+    }
+
+    /// Loses what it has written, while it is down.
+    pub fn forget(&mut self) {
+        assert!(self.process.is_none());
+        self.dir = Scratch::new();
     }
 
     pub fn resume(&mut self) {

@@ -128,6 +128,15 @@ impl Lives {
         }
     }
 
+    /// Waits until all that the gate has said is written down; for the end of the process.
+    pub async fn written(&self) {
+        for live in self.running() {
+            if let Err(error) = live.gate().written().await {
+                tracing::warn!(live = %live.id(), %error, "the gate's last words are not written down");
+            }
+        }
+    }
+
     async fn find(
         &self,
         id: &LiveId,

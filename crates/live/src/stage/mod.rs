@@ -345,8 +345,10 @@ impl Stage {
         }
         on_sale.frozen = true;
         on_sale.state_told = on_sale.state(server_time);
-        let (sale, view) = (on_sale.sale.clone(), on_sale.view(server_time));
-        self.outputs.push_back(Output::TellGate(sale));
+        let view = on_sale.view(server_time);
+        // A gate that has lost one sale has probably lost the others, of which nobody asks at the moment.
+        let all = self.sales.values().map(|on_sale| Output::TellGate(on_sale.sale.clone()));
+        self.outputs.extend(all);
         self.tell_all(&Event::SaleChanged { sale: view });
     }
 
