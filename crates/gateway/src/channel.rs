@@ -28,6 +28,7 @@ use crate::{
     app::{App, ChannelPlace, Peer, unavailable},
     auth::{AuthError, bearer},
     problem::Problem,
+    quality,
 };
 
 /// How long a client may take to say hello.
@@ -240,7 +241,7 @@ impl Channel {
                         Some(Err(error)) => return self.broken(&error),
                     };
                     self.app.metrics.message_in();
-                    if let ControlFlow::Break(end) = manners.take(text.as_deref(), &connection).await {
+                    if let ControlFlow::Break(end) = manners.take(text.as_deref(), &self.app, &connection).await {
                         return end;
                     }
                     if manners.offended() {
@@ -366,7 +367,7 @@ impl Manners {
     }
 
     /// Hands a message on, or refuses it; `None` is one that is not text.
-    async fn take(&mut self, text: Option<&str>, connection: &Connection) -> ControlFlow<End> {
+    async fn take(&mut self, text: Option<&str>, app: &App, connection: &Connection) -> ControlFlow<End> {
         self.offended = true;
         if let Err(wait) = self.requests.take((), std::time::Instant::now()) {
             let failure = Failure::new(Code::RateLimited, "too many messages: slow down")
@@ -380,7 +381,12 @@ impl Manners {
         match parse(text) {
             Ok((id, request)) => {
                 self.offended = false;
-                connection.request(id, request).await;
+                match request {
+                    Request::QualitySet { session, layer } => {
+                        quality::set(app, connection, id, session, layer).await;
+                    }
+                    request => connection.request(id, request).await,
+                }
                 ControlFlow::Continue(())
             }
             Err(error) => self.refuse(connection, error.id(), &unreadable(&error)),

@@ -16,6 +16,7 @@ pub mod origin;
 mod pages;
 mod payments;
 pub mod problem;
+mod quality;
 mod rest;
 mod session;
 pub mod tls;

@@ -226,6 +226,39 @@ const SHARD_METRICS: &[ShardMetric] = &[
         s.resends_over_budget
     }),
     ("haul_plis_in", "Keyframe requests from viewers", MetricType::Counter, |s| s.plis_in),
+    ("haul_feedback_in", "Reports of arrivals from viewers", MetricType::Counter, |s| s.feedback_in),
+    (
+        "haul_viewers_paused",
+        "Viewers who get sound alone, because their networks carry no more",
+        MetricType::Gauge,
+        |s| s.viewers_paused,
+    ),
+    ("haul_layers_up", "Changes of a viewer's layer to a larger one", MetricType::Counter, |s| s.layers_up),
+    (
+        "haul_layers_down",
+        "Changes of a viewer's layer to a smaller one, or to sound alone",
+        MetricType::Counter,
+        |s| s.layers_down,
+    ),
+    (
+        "haul_viewers_thinned",
+        "Times that a viewer's pictures were left out up to a keyframe, because they would have come late",
+        MetricType::Counter,
+        |s| s.frames_late,
+    ),
+    ("haul_probes", "Times that a viewer's network was probed with padding", MetricType::Counter, |s| {
+        s.probes
+    }),
+    ("haul_padding_bytes", "Bytes of padding sent for that", MetricType::Counter, |s| s.padding_bytes_out),
+    ("haul_estimates", "Times that a viewer's bandwidth estimate was looked at", MetricType::Counter, |s| {
+        s.estimates
+    }),
+    (
+        "haul_estimates_kbps",
+        "Sum of what was seen: the rate of this by the rate of haul_estimates is the mean estimate in kb/s",
+        MetricType::Counter,
+        |s| s.estimates_kbps,
+    ),
     ("haul_queue_full_drops", "Frames dropped because a shard's queue was full", MetricType::Counter, |s| {
         s.queue_full_drops
     }),

@@ -5,8 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use haul_live::QualityListener;
 use haul_model::{BuyerId, LiveId, SessionId};
 use haul_webrtc::{Notice, NoticeKind, Observer, Seat};
+
+use crate::quality;
 
 /// Who may publish on a live that somebody publishes on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub(crate) struct Entry {
     pub(crate) live: LiveId,
     /// Nobody, for who watches a public live without a token: the session's unguessable id is their right to end it.
     pub(crate) sub: Option<BuyerId>,
+    /// Who is told what it gets of the pictures.
+    pub(crate) listener: Option<QualityListener>,
     /// Its place among those of its client's address; nobody's where the client is on this machine.
     pub(crate) _seat: Option<Arc<Seat>>,
 }
@@ -65,10 +70,17 @@ impl Sessions {
     /// What the edge should report to: a session that has ended has no resource any more.
     pub fn observer(&self) -> Observer {
         let sessions = self.clone();
-        Arc::new(move |notice: Notice| {
-            if let NoticeKind::Ended { .. } = notice.kind {
+        Arc::new(move |notice: Notice| match notice.kind {
+            NoticeKind::Ended { .. } => {
                 sessions.lock().remove(&notice.session);
             }
+            NoticeKind::Quality(quality) => {
+                let listener = sessions.lock().get(&notice.session).and_then(|entry| entry.listener.clone());
+                if let Some(listener) = listener {
+                    listener.tell(quality::view(notice.session, *quality));
+                }
+            }
+            NoticeKind::Connected { .. } => {}
         })
     }
 
@@ -92,6 +104,25 @@ impl Sessions {
         sessions.insert(id.clone(), entry);
         drop(sessions);
         Ok(Offered { sessions: self.clone(), id, answered: false })
+    }
+
+    /// Has `listener` told what a viewer's session gets of the pictures, instead of whoever was told before. False if
+    /// the asker has no such session.
+    pub(crate) fn listen(
+        &self,
+        id: &SessionId,
+        live: &LiveId,
+        asker: Option<&BuyerId>,
+        listener: QualityListener,
+    ) -> bool {
+        let mut sessions = self.lock();
+        let is_theirs = |entry: &&mut Entry| {
+            entry.way == Way::Whep
+                && entry.live == *live
+                && entry.sub.as_ref().is_none_or(|sub| Some(sub) == asker)
+        };
+        let found = sessions.get_mut(id).filter(is_theirs);
+        found.map(|entry| entry.listener = Some(listener)).is_some()
     }
 
     /// A session of a live.
@@ -142,7 +173,7 @@ mod tests {
 
     fn entry(way: Way, sub: Option<&str>) -> Entry {
         let sub = sub.map(|sub| sub.parse().unwrap());
-        Entry { way, live: "demo".parse().unwrap(), sub, _seat: None }
+        Entry { way, live: "demo".parse().unwrap(), sub, listener: None, _seat: None }
     }
 
     fn id(text: &str) -> SessionId {

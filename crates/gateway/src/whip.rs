@@ -110,7 +110,7 @@ async fn answer(
     // somebody thought. Their token has to be valid when they begin.
     let ends = viewer.as_ref().and_then(|viewer| deadline(now, viewer));
     let sub = viewer.map(|viewer| viewer.id);
-    let entry = Entry { way, live: live.id().clone(), sub, _seat: seat(app, client)? };
+    let entry = Entry { way, live: live.id().clone(), sub, listener: None, _seat: seat(app, client)? };
     let is_stranger = entry.sub.is_none();
     let offered = app.sessions.enter(session.clone(), entry, app.settings.takeover).map_err(taken)?;
     let (id, relay) = (live.id().clone(), live.relay().clone());

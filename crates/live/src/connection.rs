@@ -5,15 +5,15 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use haul_model::Viewer;
+use haul_model::{BuyerId, Viewer};
 use haul_room::{Key, Lane, Line, Outbox, Pushed};
-use haul_wire::{Failure, Position, Request, encode_failure};
+use haul_wire::{Failure, Position, QualityView, Reply, Request, encode_failure, encode_reply};
 use tokio::sync::Notify;
 
 use crate::{
     live::{Command, Live, Post},
     metrics::Metrics,
-    stage::MemberId,
+    stage::{Input, MemberId},
 };
 
 /// A reader's outbox, between the owner that fills it and the connection that empties it.
@@ -83,7 +83,22 @@ impl Inbox {
 pub struct Connection {
     live: Live,
     member: MemberId,
+    asker: Option<BuyerId>,
     outlet: Arc<Outlet>,
+}
+
+/// Who is told of a media session's quality: one connection, for as long as it lasts.
+#[derive(Debug, Clone)]
+pub struct QualityListener {
+    live: Live,
+    member: MemberId,
+}
+
+impl QualityListener {
+    /// Tells it.
+    pub fn tell(&self, quality: QualityView) {
+        self.live.input(Input::Quality { member: self.member, quality });
+    }
 }
 
 impl Connection {
@@ -97,7 +112,8 @@ impl Connection {
     ) -> Self {
         let outlet = Arc::new(Outlet::default());
         live.metrics().connected();
-        let connection = Self { live, member, outlet: outlet.clone() };
+        let asker = viewer.as_ref().map(|viewer| viewer.id.clone());
+        let connection = Self { live, member, asker, outlet: outlet.clone() };
         connection.live.post(Post::Join { member, id, viewer, resume, outlet });
         connection
     }
@@ -111,6 +127,26 @@ impl Connection {
     /// this connection down and nobody else.
     pub async fn request(&self, id: u64, request: Request) {
         self.live.send(Command::Request { member: self.member, id, request }).await;
+    }
+
+    /// The live it is connected to.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Who is connected; nobody in particular without a token.
+    pub fn asker(&self) -> Option<&BuyerId> {
+        self.asker.as_ref()
+    }
+
+    /// Who is to be told of the quality of a media session of this viewer's.
+    pub fn quality_listener(&self) -> QualityListener {
+        QualityListener { live: self.live.clone(), member: self.member }
+    }
+
+    /// Puts the reply to a request into the inbox that the live's owner has no part in.
+    pub fn answer(&self, id: u64, reply: &Reply) {
+        self.outlet.push(Lane::Reply, None, encode_reply(id, reply).into(), self.live.metrics());
     }
 
     /// Puts a refusal into the inbox, for a message that never was a request.

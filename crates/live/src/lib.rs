@@ -22,7 +22,7 @@ mod testing;
 mod till;
 mod watch;
 
-pub use connection::{Connection, Inbox};
+pub use connection::{Connection, Inbox, QualityListener};
 pub use live::{Live, Look};
 pub use lives::{LiveError, Lives, Services};
 pub use metrics::Metrics;

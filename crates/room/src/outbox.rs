@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use haul_model::{HoldId, OrderId, SaleId};
+use haul_model::{HoldId, OrderId, SaleId, SessionId};
 
 use crate::Line;
 
@@ -43,6 +43,8 @@ pub enum Key {
     Order(OrderId),
     /// How many watch.
     Viewers,
+    /// What this reader is sent of the pictures.
+    Quality(SessionId),
 }
 
 /// What became of a line.

@@ -124,6 +124,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "sdk/haul.js",
         "sdk/money.js",
         "sdk/publish.js",
+        "sdk/quality.js",
         "sdk/rest.js",
         "sdk/session.js",
         "sdk/shop.js",
@@ -158,6 +159,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "watch/offer.js",
         "watch/picture.js",
         "watch/pin.js",
+        "watch/quality.js",
         "watch/stage.js",
         "watch/watch.css",
     ]

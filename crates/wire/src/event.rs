@@ -4,7 +4,7 @@ use haul_model::SaleId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::view::{ChatLine, HoldView, LiveView, OrderView, Pin, ProductView, SaleView, Totals};
+use crate::view::{ChatLine, HoldView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, Totals};
 
 /// Something that happened, by its `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -80,6 +80,12 @@ pub enum Event {
     HostWarning {
         /// What.
         warning: Warning,
+    },
+    /// To the viewer alone: another layer of the pictures is sent, or fewer pictures, or none, or all again.
+    #[serde(rename = "quality.changed")]
+    QualityChanged {
+        /// What is sent now.
+        quality: QualityView,
     },
     /// To everybody: the server is going away. Connect again after the given time.
     #[serde(rename = "draining")]

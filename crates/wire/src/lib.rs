@@ -15,8 +15,8 @@ pub use event::{Event, RoomEvent, Warning, encode_event};
 pub use reply::{Code, Failure, Reply, Resumed, Snapshot, encode_failure, encode_reply};
 pub use request::{ParseError, Position, Request, SaleSchedule, parse};
 pub use view::{
-    ChatLine, HoldState, HoldView, HostView, LiveState, LiveView, OrderStateView, OrderView, Pin,
-    ProductView, SaleState, SaleView, Totals, You,
+    ChatLine, HoldState, HoldView, HostView, LayerView, LiveState, LiveView, OrderStateView, OrderView,
+    Pictures, Pin, ProductView, QualityReason, QualityView, SaleState, SaleView, Totals, You,
 };
 
 /// The websocket subprotocol; its number rises when a change would break a client.

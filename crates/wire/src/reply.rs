@@ -4,7 +4,9 @@ use haul_model::{MessageId, UnixMillis};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::view::{ChatLine, HoldView, HostView, LiveView, OrderView, Pin, ProductView, SaleView, You};
+use crate::view::{
+    ChatLine, HoldView, HostView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, You,
+};
 
 /// A request's result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -21,6 +23,11 @@ pub enum Reply {
     Chat {
         /// The line's id, as it will appear in `chat.message`.
         message_id: MessageId,
+    },
+    /// To `quality.set`.
+    Quality {
+        /// What is sent now. What follows from the wish is told by `quality.changed`.
+        quality: QualityView,
     },
     /// To `sale.schedule`, `sale.open` and `sale.close`.
     Sale {

@@ -1,6 +1,6 @@
 //! What a client asks.
 
-use haul_model::{HoldId, ProductId, SaleId, UnixMillis};
+use haul_model::{HoldId, ProductId, SaleId, SessionId, UnixMillis};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -50,6 +50,15 @@ pub enum Request {
     SaleClose {
         /// Which sale.
         sale_id: SaleId,
+    },
+    /// Asks for a layer of the pictures, for a media session of one's own. From then on this connection hears of that
+    /// session's quality.
+    #[serde(rename = "quality.set")]
+    QualitySet {
+        /// The session: the last part of its `Location`.
+        session: SessionId,
+        /// The layer's name, or `auto` for whatever suits the network.
+        layer: String,
     },
     /// Sets units aside.
     #[serde(rename = "hold")]
@@ -156,6 +165,7 @@ const TYPES: &[&str] = &[
     "chat.send",
     "pin",
     "unpin",
+    "quality.set",
     "sale.schedule",
     "sale.open",
     "sale.close",
@@ -222,7 +232,7 @@ mod tests {
     fn every_listed_type_is_one_the_server_reads() {
         for kind in TYPES {
             let text = format!(
-                r#"{{"id":1,"type":"{kind}","text":"t","product_id":"p","sale_id":"s","hold_id":"h","key":"k",
+                r#"{{"id":1,"type":"{kind}","text":"t","product_id":"p","sale_id":"s","hold_id":"h","key":"k","session":"s","layer":"l",
                     "price_minor":1,"stock":1,"duration_ms":1}}"#
             );
             assert!(parse(&text).is_ok(), "{kind}");

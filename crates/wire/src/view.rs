@@ -1,6 +1,6 @@
 //! How things look on the wire.
 
-use haul_model::{HoldId, MessageId, Money, OrderId, ProductId, Role, SaleId, UnixMillis};
+use haul_model::{HoldId, MessageId, Money, OrderId, ProductId, Role, SaleId, SessionId, UnixMillis};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -24,6 +24,56 @@ pub enum LiveState {
     /// The host is on air and nothing comes: cut off, or their app has crashed. Goes on as `live` when they are back, or
     /// as `waiting` when they are given up.
     Reconnecting,
+}
+
+/// What a viewer is sent of the pictures, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct QualityView {
+    /// The media session that it is about.
+    pub session: SessionId,
+    /// How much of the pictures.
+    pub pictures: Pictures,
+    /// The layer that is sent; null before the first picture, and while there is none.
+    pub layer: Option<String>,
+    /// What was asked for: a layer's name, or `auto`.
+    pub choice: String,
+    /// Why it is this and not another.
+    pub reason: QualityReason,
+    /// What there is to choose from, the largest first.
+    pub layers: Vec<LayerView>,
+}
+
+/// How much of the pictures a viewer is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pictures {
+    /// All of the layer's.
+    All,
+    /// Some are left out, because they would come late over this network and there is no smaller layer.
+    Some,
+    /// None: not even the smallest layer fits. Sound goes on, and pictures return when there is room.
+    None,
+}
+
+/// Why a viewer is sent this layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QualityReason {
+    /// It is the best there is.
+    Best,
+    /// It was asked for.
+    Asked,
+    /// The viewer's network carries no more.
+    Network,
+}
+
+/// A layer of the pictures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct LayerView {
+    /// Its name in the host's offer (rid), or its number where it has none.
+    pub name: String,
+    /// What it takes now, in bits a second.
+    pub bitrate_bps: u64,
 }
 
 /// A product of the bag.

@@ -5,7 +5,7 @@ use haul_commerce::{
 };
 use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Line, Rate};
-use haul_wire::{Failure, Request};
+use haul_wire::{Failure, QualityView, Request};
 
 use super::Personal;
 
@@ -102,6 +102,8 @@ pub(crate) enum Input {
     Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<haul_wire::Position> },
     /// Their holds and orders, as far as they could be found.
     Found { member: MemberId, personal: Personal },
+    /// What a member is sent of the pictures has changed.
+    Quality { member: MemberId, quality: QualityView },
     /// A connection ended.
     Leave { member: MemberId },
     /// A welcomed member asks.

@@ -158,6 +158,11 @@ impl Stage {
             }
             Input::CheckedOut { member, id, sale, answer } => self.checked_out(member, id, sale, answer, now),
             Input::OrderMoved { order, hold } => self.order_moved(order, hold),
+            Input::Quality { member, quality } => {
+                let key = Key::Quality(quality.session.clone());
+                let line = self.room.line(&Event::QualityChanged { quality });
+                self.deliver(To::Member(member), Lane::Ambient, Some(key), line);
+            }
             Input::Broadcasting(broadcasting) => {
                 self.out_of_order = false;
                 let before = self.state();

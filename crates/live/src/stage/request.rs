@@ -21,6 +21,8 @@ impl Stage {
             Request::Hello { .. } => {
                 Err(Failure::new(Code::BadRequest, "hello: expected once, as the first message"))
             }
+            // The media's edge decides about it, not the room: the gateway does not hand it on.
+            Request::QualitySet { .. } => Err(Failure::new(Code::NotFound, "no such session")),
             Request::Ping => {
                 self.reply_time(member, id, now);
                 Ok(())

@@ -57,6 +57,19 @@ export interface Snapshot {
   host: { totals: Totals; orders: Order[] } | null;
 }
 
+/** What a viewer is sent of the pictures. */
+export interface QualityView {
+  session: string;
+  /** Some: those that would come late are left out. None: sound alone, because no layer fits. */
+  pictures: "all" | "some" | "none";
+  layer: string | null;
+  /** A layer's name, or "auto". */
+  choice: string;
+  reason: "best" | "asked" | "network";
+  /** The largest first. */
+  layers: { name: string; bitrate_bps: number }[];
+}
+
 /** Codes of the server, and the client's own. */
 export type Code =
   | "bad_request" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "rate_limited" | "sale_not_open"
@@ -86,6 +99,7 @@ export interface ChannelEvents {
   "order.changed": { order: Order };
   "host.order": { order: Order; totals: Totals };
   "host.warning": { warning: "b_frames" };
+  "quality.changed": { quality: QualityView };
   "draining": { retry_after_ms: number };
 }
 
@@ -152,11 +166,23 @@ export class Player extends EventTarget {
   constructor(options: WatchOptions);
   readonly pc: RTCPeerConnection | null;
   readonly state: "idle" | "connecting" | "waiting" | "playing" | "away" | "reconnecting" | "refused" | "ended";
+  /** The media session's id at the server. */
+  readonly sessionId: string | null;
+  soundOnly: boolean;
   start(): void;
   hurry(): void;
   rejoin(): void;
   setToken(token: string | null): void;
   stop(): void;
+}
+
+/** Follows what the server sends of the pictures, and asks for another layer. Event: `change`. */
+export class Quality extends EventTarget {
+  constructor(channel: Channel, player: Player);
+  readonly choice: string;
+  readonly current: QualityView | null;
+  /** A layer's name, or "auto". */
+  choose(choice: string): Promise<void>;
 }
 
 /** A fresh idempotency key. */

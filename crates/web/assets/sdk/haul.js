@@ -8,6 +8,7 @@ export { Channel, SUBPROTOCOL } from "./channel.js";
 export { HaulError } from "./error.js";
 export { formatMoney, parseAmount, plainAmount, exponent } from "./money.js";
 export { publish, Publication } from "./publish.js";
+export { Quality } from "./quality.js";
 export { rest } from "./rest.js";
 export { cancel, checkout, hold, newKey } from "./shop.js";
 export { Player, watch } from "./watch.js";

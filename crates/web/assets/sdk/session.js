@@ -123,6 +123,11 @@ export class Session {
     }
   }
 
+  /** Its id at the server; null before the answer and after the end. */
+  get id() {
+    return this.#resource ? new URL(this.#resource).pathname.split("/").pop() : null;
+  }
+
   /** Ends the session, here and at the server. */
   async close() {
     if (this.#over) return;

@@ -24,6 +24,8 @@ export function watch(options) {
  * `waiting`: no host yet, it joins by itself. `connecting`. `playing`: pictures move. `away`: the session stands, but
  * nothing comes, the host is away; goes on by itself. `reconnecting`. `refused`: a token is needed or was refused.
  * `ended`: after `stop()`.
+ *
+ * `session` when another media session stands: see `sessionId`.
  */
 export class Player extends EventTarget {
   #options;
@@ -44,6 +46,13 @@ export class Player extends EventTarget {
     this.state = "idle";
     /** The browser has refused to play before somebody taps. */
     this.blocked = false;
+    /** The server sends sound alone for now, see `Quality`: then it is sound that shows whether the host is there. */
+    this.soundOnly = false;
+  }
+
+  /** The media session's id at the server, or null. */
+  get sessionId() {
+    return this.#session ? this.#session.id : null;
   }
 
   get pc() {
@@ -143,7 +152,9 @@ export class Player extends EventTarget {
     this.#packets = 0;
     this.#movedAt = performance.now();
     video.srcObject = new MediaStream(tracks);
+    this.soundOnly = false;
     this.#play();
+    this.dispatchEvent(new CustomEvent("session"));
   }
 
   #play() {
@@ -162,14 +173,14 @@ export class Player extends EventTarget {
     if (!session || session.pc.connectionState !== "connected") return;
     const report = await session.pc.getStats();
     if (session !== this.#session) return;
-    const inbound = statsOf(report, "inbound-rtp", "video")[0];
+    const inbound = statsOf(report, "inbound-rtp", this.soundOnly ? "audio" : "video")[0];
     const packets = inbound ? inbound.packetsReceived || 0 : 0;
     const decoded = inbound ? inbound.framesDecoded || 0 : 0;
     const now = performance.now();
     if (packets !== this.#packets) {
       this.#packets = packets;
       this.#movedAt = now;
-      if (decoded > 0 || document.visibilityState === "hidden") this.#tell("playing");
+      if (decoded > 0 || this.soundOnly || document.visibilityState === "hidden") this.#tell("playing");
     } else if (now - this.#movedAt > AWAY_AFTER_MS) {
       this.#tell("away");
     }

@@ -1,6 +1,6 @@
 // The watch page: puts its parts together. Each part shows one thing of the room and knows none of the others.
 
-import { Channel, rest } from "/sdk/haul.js";
+import { Channel, Quality, rest } from "/sdk/haul.js";
 import { showChat, wireComposer } from "../ui/chat.js";
 import { byId } from "../ui/dom.js";
 import { Room, renderOn } from "../ui/room.js";
@@ -12,6 +12,7 @@ import { Buying } from "./buy.js";
 import { showEntrance } from "./entrance.js";
 import { player, token as given } from "./picture.js";
 import { showPin } from "./pin.js";
+import { showQuality } from "./quality.js";
 import { showStage } from "./stage.js";
 
 const page = byId("page");
@@ -19,11 +20,13 @@ let token = given;
 
 const channel = new Channel({ live: liveId, token });
 const room = new Room(channel);
+const quality = new Quality(channel, player);
 // For tests and support: the browser's own statistics are a question away.
-window.haul = { channel, player, room, get pc() { return player.pc; } };
+window.haul = { channel, player, quality, room, get pc() { return player.pc; } };
 
 wireSheets();
 showStage(page, room, player);
+showQuality(page, quality);
 showChat(room, byId("chat"));
 wireComposer(channel, byId("composer"), byId("chat-input"));
 
