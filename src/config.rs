@@ -372,7 +372,7 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("media.max_cpu_percent", Expect::Integer(0, 100, "percent")),
     ("media.takeover", Expect::Text("same-host, refuse or any-host")),
     ("moq.listen", Expect::Text("an IP address and a port, such as 0.0.0.0:4443, or nothing")),
-    ("store.gate_url", Expect::Text("embedded: or redis://HOST[:PORT][/DB] (rediss:// for TLS)")),
+    ("store.gate_url", Expect::Text("embedded: or redis://HOST[:PORT][/DB]")),
     ("store.ledger_url", Expect::Text("sqlite:, sqlite://PATH or postgres://…")),
     ("store.gate_timeout_ms", Expect::Integer(10, 60_000, "milliseconds")),
     ("store.gate_wait_replicas", Expect::Integer(0, 16, "replicas")),

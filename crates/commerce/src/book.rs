@@ -47,7 +47,7 @@ pub const KEEP_ORDERED_MS: u64 = 24 * 3_600_000;
 /// The most holds that one call forgets beside those that it names. More than a call can make, so that forgetting keeps
 /// up with any sale.
 pub const MAX_FORGET: usize = 2 * MAX_SWEEP;
-/// A rebuild that has not ended after this long may be begun by somebody else.
+/// A rebuild that has not gone on for this long may be begun by somebody else.
 pub const TAKEOVER_MS: u64 = 5_000;
 
 /// Where a hold stands.
@@ -149,7 +149,7 @@ pub struct Change {
     /// The sale's terms, where they are new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<SaleTerms>,
-    /// Since when the book has been waiting to be rebuilt, if it has.
+    /// When the rebuild that the book waits for last went on, if it waits for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<UnixMillis>,
     /// The holds that changed, as they are now.
@@ -206,7 +206,7 @@ pub struct SaleBook {
     terms: Option<SaleTerms>,
     /// 1 from the first terms on; raised when the book is rebuilt, so that words about the old one are recognised.
     epoch: u64,
-    /// Since when it waits to be rebuilt: it refuses everything else.
+    /// When its rebuild last went on, while it waits for that: it refuses everything else.
     frozen: Option<UnixMillis>,
     /// Counts every change.
     sequence: u64,
@@ -284,7 +284,7 @@ impl SaleBook {
         Ok(self.report(now, outcomes, released))
     }
 
-    /// Empties and freezes the book to be rebuilt as the next epoch, unless it is not behind, or somebody began less
+    /// Empties and freezes the book to be rebuilt as the next epoch, unless it is not behind, or somebody was at it less
     /// than [`TAKEOVER_MS`] ago.
     pub fn begin_rebuild(&mut self, seen: Mark, now: UnixMillis) -> Rebuild {
         let (now, _) = self.begin(now);
@@ -328,9 +328,7 @@ impl SaleBook {
                 self.change_hold(record.clone());
             }
         }
-        if last {
-            self.frozen = None;
-        }
+        self.frozen = (!last).then_some(now);
         self.sequence += 1;
         self.end(now, before);
         Ok(self.report(now, Vec::new(), Vec::new()))

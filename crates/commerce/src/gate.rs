@@ -245,7 +245,7 @@ pub enum Rebuild {
         /// The sale's new epoch.
         epoch: u64,
     },
-    /// Somebody else began a moment ago ([`TAKEOVER_MS`](crate::book::TAKEOVER_MS)). Ask again later.
+    /// Somebody else was at it a moment ago ([`TAKEOVER_MS`](crate::book::TAKEOVER_MS)). Ask again later.
     Busy,
     /// The gate is not behind (any more).
     NotNeeded,

@@ -553,8 +553,9 @@ fn a_rebuild_that_was_given_up_is_taken_over() {
     assert_eq!(shop.book.begin_rebuild(seen, START), Rebuild::Begun { epoch: 5 });
     let image = |epoch| Image { epoch, clock: START, terms: terms(3, 2), holds: Vec::new() };
     let holds = [record("h1", "ann", HoldState::Held)];
-    shop.book.rebuild(&image(5), &holds, false, START).unwrap();
-    assert_eq!(shop.book.begin_rebuild(seen, at(TAKEOVER_MS)), Rebuild::Begun { epoch: 6 });
+    shop.book.rebuild(&image(5), &holds, false, at(1_000)).unwrap();
+    assert_eq!(shop.book.begin_rebuild(seen, at(TAKEOVER_MS)), Rebuild::Busy, "it went on a moment ago");
+    assert_eq!(shop.book.begin_rebuild(seen, at(1_000 + TAKEOVER_MS)), Rebuild::Begun { epoch: 6 });
     assert!(shop.book.rebuild(&image(5), &holds, true, START).is_err(), "somebody else does it now");
     shop.book.rebuild(&image(6), &[], true, START).unwrap();
     assert_eq!(shop.counts(), (3, 0, 0));

@@ -100,7 +100,7 @@ impl Recorder {
         let done = |written: &Written| written.up_to >= up_to || written.failures > failures;
         let end = written.wait_for(done).await.map_err(gone)?.clone();
         match end.error {
-            Some(error) if end.up_to < up_to => Err(error),
+            Some(error) if end.failures > failures => Err(error),
             _ => Ok(()),
         }
     }
@@ -152,6 +152,10 @@ impl Recorder {
                         }
                     }
                     self.0.written.send_modify(|written| {
+                        if !again {
+                            // It will never be written: nobody shall wait for it.
+                            written.up_to = up_to;
+                        }
                         written.failures += 1;
                         written.error = Some(error);
                     });

@@ -44,7 +44,11 @@ if sale[5] then
   redis.call('HSET', KEYS[1], 'stock', ARGV[7], 'per_buyer', ARGV[8], 'hold_ms', ARGV[9], 'pay_ms', ARGV[10],
     'opens_at', ARGV[11], 'closes_at', ARGV[12], 'held', number(held), 'sold', number(sold),
     'sequence', number(sequence), 'clock', number(now))
-  if ARGV[2] == '1' then redis.call('HDEL', KEYS[1], 'frozen') end
+  if ARGV[2] == '1' then
+    redis.call('HDEL', KEYS[1], 'frozen')
+  else
+    redis.call('HSET', KEYS[1], 'frozen', number(now))
+  end
   local keep_ms = number(math.max(tonumber(ARGV[12]) - now, 0) + tonumber(ARGV[6]))
   for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], keep_ms) end
 end
