@@ -11,6 +11,7 @@ mod acked;
 mod loss;
 mod probe;
 mod rate;
+mod route;
 mod sent;
 mod trendline;
 
@@ -18,6 +19,7 @@ use acked::Acked;
 use loss::LossBound;
 use probe::Probe;
 use rate::RateControl;
+use route::{Route, Variation};
 pub use sent::Run;
 use sent::SentRuns;
 use trendline::{Trendline, Usage};
@@ -55,6 +57,8 @@ pub struct Estimator {
     /// The group that packets are being added to, and the one before it.
     group: Option<Group>,
     previous: Option<Group>,
+    /// Leaps in delay that may be another way through the network.
+    route: Route,
     trend: Trendline,
     acked: Acked,
     rate: RateControl,
@@ -83,6 +87,7 @@ impl Estimator {
             reference: None,
             group: None,
             previous: None,
+            route: Route::default(),
             trend: Trendline::default(),
             acked: Acked::default(),
             rate: RateControl::new(now, START_BPS),
@@ -254,9 +259,13 @@ impl Estimator {
         let came_us = done.came_us - previous.came_us;
         if (came_us - sent_us).abs() > CLOCK_JUMP_US {
             self.trend = Trendline::default();
+            self.route = Route::default();
             return;
         }
-        self.trend.add(now, (came_us - sent_us) as f64 / 1_000.0, done.came_us as f64 / 1_000.0, sent_us);
+        let (ms, came_ms) = ((came_us - sent_us) as f64 / 1_000.0, done.came_us as f64 / 1_000.0);
+        for Variation { ms, came_ms, sent_us } in self.route.pass(Variation { ms, came_ms, sent_us }) {
+            self.trend.add(now, ms, came_ms, sent_us);
+        }
     }
 }
 

@@ -534,3 +534,17 @@ fn without_feedback_loss_decides() {
     assert!(single.share(30.0, |net| net.layer().is_some()) > 0.99, "{}", single.state());
     assert_eq!(single.counters.frames_late.get(), 0);
 }
+
+#[test]
+fn a_longer_way_is_no_congestion() {
+    for (seed, rate_bps, late) in [(1, 10_000_000, 0.0), (2, 4_000_000, 0.0), (3, 100_000_000, 0.03)] {
+        let mut net = Net::new(&SIMULCAST, Link::new(rate_bps, seed));
+        net.link.late = late;
+        net.until(10, |net| net.shows("h"));
+        net.run(10.0);
+        net.link.delay += Duration::from_millis(150);
+        let share = net.share(10.0, |net| net.shows("h"));
+        println!("150 ms more at {rate_bps}: best layer {share:.3} of the time; {}", net.state());
+        assert!(share > 0.99, "{}", net.state());
+    }
+}
