@@ -386,6 +386,16 @@ fn read(
         mids.extend(section.value("a=mid:"));
         kept += 1;
         section.write_reduced(&mut media, role, &format);
+        for key in TRANSPORT_LINES {
+            // RFC 8843, 7.1.3: a section that is bundled may leave these to the first of its group, which may be one
+            // that we turn down.
+            let says = |line: &&&str| line.starts_with(key);
+            if !session.iter().chain(lines).any(|line| says(&line))
+                && let Some(line) = parts.iter().flatten().find(says)
+            {
+                let _ = write!(media, "{line}\r\n");
+            }
+        }
         offer.sections.push(None);
         offer.capture_time = offer.capture_time.or(section.extension(CAPTURE_TIME));
         match section.kind {
@@ -427,6 +437,9 @@ const SESSION_LINES: [&str; 9] = [
     "a=msid-semantic:",
     "a=extmap-allow-mixed",
 ];
+
+/// What makes a transport, which `rtc` needs in each section or in the session part.
+const TRANSPORT_LINES: [&str; 4] = ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a=setup:"];
 
 /// What `rtc` gets of a media section, besides what is chosen line by line. Candidates are left out: we are ICE-lite,
 /// and a client's checks tell where it is.

@@ -260,6 +260,27 @@ fn sections_of_several_transports_are_refused() {
 }
 
 #[test]
+fn a_bundled_section_that_names_no_transport_has_that_of_the_group() {
+    // RFC 8843, 7.1.3: what is `bundle-only` leaves it to the first section of the group, whatever becomes of that.
+    let (sound, pictures) = CHROMIUM_PUBLISHER.split_once("m=video 9 ").unwrap();
+    let pictures =
+        ["a=ice-ufrag:abcd\r\n", "a=ice-pwd:0123456789012345678901\r\n", "a=fingerprint:sha-256 AA:BB\r\n"]
+            .iter()
+            .fold(pictures.replace("a=setup:actpass\r\n", ""), |text, line| text.replace(line, ""))
+            .replace("a=mid:1\r\n", "a=mid:1\r\na=bundle-only\r\n");
+    let offer = format!("{sound}m=video 0 {pictures}").replace("a=sendonly", "a=recvonly");
+    let silent = Broadcast { audio: None, ..broadcast(Codec::Vp8, "") };
+    for broadcast in [silent, broadcast(Codec::Vp8, "")] {
+        let offer = Offer::from_viewer(&offer, &broadcast).unwrap();
+        assert_eq!(offer.credentials().ufrag, "abcd");
+        assert_eq!(offer.credentials().password, "0123456789012345678901");
+        for line in ["a=fingerprint:sha-256 AA:BB\r\n", "a=setup:actpass\r\n"] {
+            assert!(offer.sdp.contains(line), "{}", offer.sdp);
+        }
+    }
+}
+
+#[test]
 fn a_publisher_is_not_accepted_in_part() {
     let no_opus = CHROMIUM_PUBLISHER.replace("opus/48000/2", "PCMU/8000");
     assert!(matches!(Offer::from_publisher(&no_opus), Err(OfferError::Codec(_))));
