@@ -17,6 +17,9 @@ pub const MAX_FRAMES: usize = 128;
 pub const MAX_RESENDS: u8 = 6;
 /// So many packets may be sent again within a round trip in any case; beyond them, half of what was sent in the last.
 pub const MIN_RESENDS_A_ROUND: u32 = 32;
+/// So many packets may be asked for within a round trip; what is asked for beyond is not looked at. Each costs a walk
+/// through those that were sent again lately, and one report can name five thousand.
+pub const MAX_ASKED_A_ROUND: u32 = 512;
 /// The most packets whose resends are remembered one by one. The oldest is forgotten first.
 const MAX_RECENT: usize = 256;
 
@@ -113,6 +116,8 @@ pub struct ResendBudget {
     round: Option<Instant>,
     /// Packets sent in this round trip and in the last.
     sent: (u32, u32),
+    /// Packets asked for in this round trip.
+    asked: u32,
     /// Packets sent again in this round trip.
     resent: u32,
     /// Packets sent again lately: sequence number, when last, how often.
@@ -125,13 +130,16 @@ impl ResendBudget {
         self.sent.0 = self.sent.0.saturating_add(packets);
     }
 
+    /// Whether to look at one more packet that is asked for.
+    pub fn hears(&mut self, round_trip: Duration, now: Instant) -> bool {
+        self.turn(round_trip, now);
+        self.asked = self.asked.saturating_add(1);
+        self.asked <= MAX_ASKED_A_ROUND
+    }
+
     /// Whether `sequence` may be sent again now; if so, it is taken as sent.
     pub fn allows(&mut self, sequence: u64, round_trip: Duration, now: Instant) -> bool {
-        if self.round.is_none_or(|began| now.saturating_duration_since(began) >= round_trip) {
-            self.round = Some(now);
-            self.sent = (0, self.sent.0);
-            self.resent = 0;
-        }
+        self.turn(round_trip, now);
         if self.resent >= MIN_RESENDS_A_ROUND.max(self.sent.1.max(self.sent.0) / 2) {
             return false;
         }
@@ -152,6 +160,15 @@ impl ResendBudget {
         }
         self.resent += 1;
         true
+    }
+
+    fn turn(&mut self, round_trip: Duration, now: Instant) {
+        if self.round.is_none_or(|began| now.saturating_duration_since(began) >= round_trip) {
+            self.round = Some(now);
+            self.sent = (0, self.sent.0);
+            self.asked = 0;
+            self.resent = 0;
+        }
     }
 }
 
@@ -218,6 +235,15 @@ mod tests {
         assert_eq!(allowed, 99);
         assert!(!budget.allows(5_000, ROUND_TRIP, after(49)));
         assert!(budget.allows(5_000, ROUND_TRIP, after(50)));
+    }
+
+    #[test]
+    fn a_flood_of_requests_is_not_looked_at() {
+        let mut budget = ResendBudget::default();
+        let heard = (0..100_000).filter(|_| budget.hears(ROUND_TRIP, after(0))).count();
+        assert_eq!(heard, MAX_ASKED_A_ROUND as usize);
+        assert!(!budget.hears(ROUND_TRIP, after(49)));
+        assert!(budget.hears(ROUND_TRIP, after(50)));
     }
 
     #[test]

@@ -125,6 +125,10 @@ impl Track {
         round_trip: Duration,
     ) {
         let Some(Repair { history, budget, rtx }) = &mut self.repair else { return };
+        if !budget.hears(round_trip, now) {
+            writer.counters.resends_over_budget.add(1);
+            return;
+        }
         let Some(sent) = history.find(sequence) else {
             writer.counters.resend_misses.add(1);
             return;
