@@ -323,10 +323,13 @@ impl Edge {
             sessions: shard.counters.publishers.get() + shard.counters.viewers.get(),
             measured_sessions: shard.counters.measured_sessions.get(),
         };
-        let loads: Vec<ShardLoad> = self.shards.handles.iter().map(load).collect();
+        // One that has failed takes nobody.
+        let alive = self.shards.handles.iter().enumerate().filter(|(_, shard)| !shard.mailbox.is_closed());
+        let (places, loads): (Vec<usize>, Vec<ShardLoad>) =
+            alive.map(|(index, shard)| (index, load(shard))).unzip();
         let limits = &self.shards.limits;
         let ceiling = Ceiling { cpu_ppm: limits.cpu_percent * 10_000, egress_bps: limits.egress_bps };
-        load::choose(role, &loads, ceiling)
+        load::choose(role, &loads, ceiling).map(|chosen| places[chosen])
     }
 
     fn seats(&self, role: Role) -> &Quota {

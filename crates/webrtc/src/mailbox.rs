@@ -126,6 +126,11 @@ impl Mailbox {
         letters.asleep
     }
 
+    /// Whether the shard is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Says that the shard is gone. What waits is dropped, and so are the replies it asks for.
     pub(crate) fn close(&self) {
         let mut letters = self.lock();
@@ -232,6 +237,6 @@ mod tests {
         mailbox.command(Command::Drain(reply));
         mailbox.close();
         assert!(answer.try_recv().is_err());
-        assert!(!mailbox.command(Command::Stop));
+        assert!(mailbox.is_closed() && !mailbox.command(Command::Stop));
     }
 }

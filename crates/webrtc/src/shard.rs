@@ -168,6 +168,15 @@ impl Shard {
 
     /// Runs until told to stop. The thread's whole life.
     pub(crate) fn run(mut self) {
+        // A panic in what concerns one session costs that session. Should anything else fail, nobody may be left waiting
+        // for a thread that is gone.
+        if catch_unwind(AssertUnwindSafe(|| self.turns())).is_err() {
+            self.give_up();
+        }
+        self.mailbox.close();
+    }
+
+    fn turns(&mut self) {
         let mut inbox = Inbox::new();
         let (mut commands, mut frames) = (VecDeque::new(), VecDeque::new());
         let mut ready = mio::Events::with_capacity(64);
@@ -191,7 +200,18 @@ impl Shard {
             self.send_slices();
             self.outbox.flush();
         }
+    }
+
+    /// The shard has failed: it takes nothing more, and its sessions end as far as that goes.
+    fn give_up(&mut self) {
         self.mailbox.close();
+        let sessions = self.sessions.len();
+        tracing::error!(shard = self.index, sessions, "a media shard has failed; its sessions end");
+        for key in self.sessions.keys() {
+            // Whatever is broken, the others are told.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.end(key, EndReason::Failed)));
+        }
+        let _ = catch_unwind(AssertUnwindSafe(|| self.outbox.flush()));
     }
 
     /// Once a second, tells how busy the shard is.

@@ -61,6 +61,11 @@ impl Stage {
     }
 
     fn with(limits: Limits) -> Self {
+        Self::observed(limits, |_| ())
+    }
+
+    /// `observer` is called on the shards' threads.
+    fn observed(limits: Limits, observer: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let notices: Shared<Vec<Notice>> = Arc::default();
         let seen = notices.clone();
@@ -71,7 +76,11 @@ impl Stage {
             limits,
             ..EdgeConfig::default()
         };
-        let edge = Edge::start(config, Arc::new(move |notice| seen.lock().unwrap().push(notice))).unwrap();
+        let observer = move |notice: Notice| {
+            seen.lock().unwrap().push(notice.clone());
+            observer(&notice);
+        };
+        let edge = Edge::start(config, Arc::new(observer)).unwrap();
         Self { _turn: turn, edge, relay: Relay::new(), notices, sessions: 0 }
     }
 
@@ -956,6 +965,28 @@ async fn a_busy_node_turns_viewers_away_and_harms_none_of_those_it_has() {
     pump(&mut [&mut publisher, &mut viewer, &mut other], "there is room again", |_| {
         edge.node().accepts_viewers
     });
+}
+
+#[tokio::test]
+async fn a_shard_that_fails_ends_its_sessions_and_the_other_goes_on() {
+    let fails = |notice: &Notice| {
+        let fatal = notice.session.as_str() == "s2" && matches!(notice.kind, NoticeKind::Connected { .. });
+        assert!(!fatal, "as a defect in a shard would");
+    };
+    let mut stage = Stage::observed(Limits::default(), fails);
+    let (mut host, _) = stage.publisher(&Abilities::default()).await;
+    // The least busy shard takes it: not the host's.
+    let (mut unlucky, session) = stage.viewer(&Abilities::default()).await;
+    assert_eq!(stage.wait_ended(&session, &mut [&mut host, &mut unlucky]), EndReason::Failed);
+    let asked = tokio::time::timeout(PATIENCE, stage.edge.close(&session)).await;
+    assert!(!asked.unwrap(), "nobody waits for a thread that is gone");
+
+    for number in 1..4 {
+        let (mut viewer, _) = stage.viewer(&Abilities::default()).await;
+        stream(&mut host, &mut [&mut viewer], number * 10..number * 10 + 3, true);
+    }
+    assert!(stage.edge.node().accepts_viewers);
+    assert_eq!(stage.stats().viewers, 3);
 }
 
 #[test]

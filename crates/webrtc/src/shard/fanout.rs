@@ -3,6 +3,8 @@
 //! Sound goes at once. Pictures take turns: a slice of each feed that has any, so that one live's keyframe, which takes
 //! tens of milliseconds to seal for thousands, keeps nobody else's sound and pictures waiting (see [`crate::lane`]).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use haul_media::{RelayEvent, Wish};
 use haul_model::{Kind, Layer};
 
@@ -35,11 +37,14 @@ impl Shard {
                 }
             }
             RelayEvent::Frame(frame) => {
-                for key in feed.lane.keys() {
-                    let Some(session) = self.sessions.get_mut(key) else { continue };
+                let failed = each(feed.lane.keys(), |key| {
+                    let Some(session) = self.sessions.get_mut(key) else { return };
                     if let (Side::Viewer(viewer), Some(to)) = (&mut session.side, session.peer.remote()) {
                         viewer.frame(self.now.instant, to, frame, &mut self.outbox, &self.counters);
                     }
+                });
+                for key in failed {
+                    self.end(key, EndReason::Failed);
                 }
             }
             RelayEvent::Started(broadcast) => {
@@ -78,15 +83,58 @@ impl Shard {
             let Some(feed) = self.feeds.get_mut(&key) else { continue };
             let Some(slice) = feed.lane.slice(SLICE_PACKETS) else { continue };
             left -= slice.packets() as isize;
-            for key in feed.lane.receivers(&slice) {
-                let Some(session) = self.sessions.get_mut(key) else { continue };
+            let failed = each(feed.lane.receivers(&slice), |key| {
+                let Some(session) = self.sessions.get_mut(key) else { return };
                 if let (Side::Viewer(viewer), Some(to)) = (&mut session.side, session.peer.remote()) {
                     viewer.frame(self.now.instant, to, &slice.frame, &mut self.outbox, &self.counters);
                 }
-            }
+            });
             if !feed.lane.is_idle() {
                 self.turns.push_back(key);
             }
+            for key in failed {
+                self.end(key, EndReason::Failed);
+            }
         }
+    }
+}
+
+/// Does something for each; a panic in it costs the one that it was done for, and no other. Returns those. Entered once
+/// for all, so that it costs nothing for each.
+fn each(mut keys: impl Iterator<Item = Key>, mut step: impl FnMut(Key)) -> Vec<Key> {
+    let mut failed = Vec::new();
+    let mut current = None;
+    loop {
+        let all = catch_unwind(AssertUnwindSafe(|| {
+            for key in keys.by_ref() {
+                current = Some(key);
+                step(key);
+                current = None;
+            }
+        }));
+        match (all, current.take()) {
+            (Err(_), Some(key)) => failed.push(key),
+            _ => break,
+        }
+    }
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slab::Slab;
+
+    #[test]
+    fn a_panic_costs_the_one_it_was_for() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..5).map(|_| slab.insert(())).collect();
+        let mut served = Vec::new();
+        let failed = each(keys.iter().copied(), |key| {
+            assert!(key != keys[1] && key != keys[4], "as a library does that was fed garbage");
+            served.push(key);
+        });
+        assert_eq!(served, [keys[0], keys[2], keys[3]]);
+        assert_eq!(failed, [keys[1], keys[4]]);
     }
 }
