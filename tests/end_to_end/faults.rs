@@ -192,18 +192,52 @@ async fn a_replica_that_takes_over_without_the_last_writes_is_noticed_and_mended
     assert_eq!(rebuilds(&server).await, 1);
 }
 
+/// Another server on the same Redis and the same ledger.
+fn beside(server: &Server, redis: &Redis) -> Server {
+    let secret = std::fs::read_to_string(server.data.path().join("data/secret")).unwrap();
+    Server::start_with(&[
+        ("HAUL__STORE__GATE_URL", &redis.url()),
+        ("HAUL__STORE__LEDGER_URL", &server.ledger_url()),
+        ("HAUL__AUTH__SECRET", secret.trim()),
+    ])
+}
+
+#[tokio::test]
+async fn who_loses_a_hold_is_told_whichever_server_rebuilds_the_sale() {
+    let mut redis = Redis::forgetful();
+    let server = on(&redis);
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    let schedule = json!({ "product_id": "tea", "price_minor": 100, "stock": 5, "duration_ms": 600_000,
+        "hold_ms": 2_000 });
+    let sale = host.insist("sale.schedule", schedule).await["result"]["sale"]["id"].clone();
+    let other = beside(&server, &redis);
+    let mut ann = Channel::open(&server, "demo", &viewer_token(&server, "ann").await).await;
+    let mut eve = Channel::open(&other, "demo", &viewer_token(&other, "eve").await).await;
+    let mut deadline = 0;
+    for buyer in [&mut ann, &mut eve] {
+        let held = buyer.insist("hold", json!({ "sale_id": sale, "key": "k" })).await;
+        deadline = held["result"]["hold"]["deadline"].as_u64().unwrap();
+    }
+    redis.kill();
+    eventually("the holds are due", async || {
+        std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64 > deadline
+    })
+    .await;
+    // Nobody asks: both servers look after the holds, and one rebuilds the sale without them.
+    redis.resume();
+    for buyer in [&mut ann, &mut eve] {
+        let lost = buyer.event("hold.changed", |event| event["hold"]["sale_id"] == sale).await;
+        assert_eq!(lost["hold"]["state"], "released", "{lost}");
+        buyer.event("stock.changed", |event| event["sale_id"] == sale && event["available"] == 5).await;
+    }
+}
+
 #[tokio::test]
 async fn two_servers_on_one_redis_rebuild_a_sale_once() {
     let redis = Redis::start();
     let server = on(&redis);
     let mut sale = Midway::come_to(&server).await;
-    let ledger = server.ledger_url();
-    let secret = std::fs::read_to_string(server.data.path().join("data/secret")).unwrap();
-    let other = Server::start_with(&[
-        ("HAUL__STORE__GATE_URL", &redis.url()),
-        ("HAUL__STORE__LEDGER_URL", &ledger),
-        ("HAUL__AUTH__SECRET", secret.trim()),
-    ]);
+    let other = beside(&server, &redis);
     let mut eve = Channel::open(&other, "demo", &viewer_token(&other, "eve").await).await;
     let held = eve.insist("hold", json!({ "sale_id": sale.sale, "key": "k" })).await;
     assert_eq!(held["result"]["hold"]["state"], "held", "{held}");

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use haul_commerce::{GateError, OrderState, Sale, book::KEEP_ORDERED_MS};
+use haul_commerce::{
+    GateError, OrderState, Sale,
+    book::{HoldRecord, HoldState, KEEP_ORDERED_MS},
+};
 use haul_model::SaleId;
 use tokio::sync::mpsc;
 
@@ -11,6 +14,9 @@ use crate::{Live, Services, now, purchase, stage::Input};
 
 /// How long to leave stores alone that did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Holds that ended so short a while before a rebuild was noticed are told to their buyers, though some of them may have
+/// heard it already: "released" twice harms nobody.
+const LOST_WITHIN: Duration = Duration::from_secs(30);
 /// Orders looked at in one go; more of them wait for the next.
 const MAX_ORDERS: u32 = 10_000;
 
@@ -21,51 +27,90 @@ pub(crate) enum Chore {
     Sale(Sale),
     /// Compare the orders that are being paid with the holds that stand: a report of the gate's may have been lost.
     Orders,
+    /// This sale was rebuilt as this epoch, here or by another process: tell those who have lost a hold by it.
+    Lost(SaleId, u64),
+}
+
+/// What is to be done.
+#[derive(Default)]
+struct Due {
+    /// Of several words on one sale the last counts.
+    sales: BTreeMap<SaleId, Sale>,
+    orders: bool,
+    lost: BTreeMap<SaleId, u64>,
 }
 
 /// Does a live's chores, one after the other, until the live is gone.
 pub(crate) async fn run(services: Services, live: Live, mut chores: mpsc::UnboundedReceiver<Chore>) {
-    let mut sales: BTreeMap<SaleId, Sale> = BTreeMap::new();
-    let mut orders = false;
+    let mut due = Due::default();
     loop {
-        if sales.is_empty() && !orders {
+        if due.is_empty() {
             let Some(chore) = chores.recv().await else { return };
-            take(chore, &mut sales, &mut orders);
+            due.take(chore);
         }
-        // Of several words on one sale the last counts.
         while let Ok(chore) = chores.try_recv() {
-            take(chore, &mut sales, &mut orders);
+            due.take(chore);
         }
-        for sale in std::mem::take(&mut sales).into_values() {
+        for sale in std::mem::take(&mut due.sales).into_values() {
             match tell_gate(&live, &sale).await {
                 // What it cost may have to do with orders.
-                Ok(Told::Rebuilt) => orders = true,
+                Ok(Told::Rebuilt) => due.orders = true,
                 Ok(Told::Known) => {}
                 Err(error) => {
                     tracing::warn!(live = %live.id(), sale = %sale.id, %error, "a sale waits for the gate");
-                    sales.insert(sale.id.clone(), sale);
+                    due.sales.insert(sale.id.clone(), sale);
                 }
             }
         }
-        if orders {
+        for (sale, epoch) in std::mem::take(&mut due.lost) {
+            match look_for_lost(&services, &live, &sale, epoch).await {
+                Ok(true) => {}
+                Ok(false) => drop(due.lost.insert(sale, epoch)),
+                Err(error) => {
+                    tracing::warn!(live = %live.id(), %sale, error, "lost holds could not be looked for");
+                    due.lost.insert(sale, epoch);
+                }
+            }
+        }
+        if due.orders {
             match tidy_orders(&services, &live).await {
-                Ok(()) => orders = false,
+                Ok(()) => due.orders = false,
                 Err(error) => {
                     tracing::warn!(live = %live.id(), error, "orders being paid could not be looked at")
                 }
             }
         }
-        if orders || !sales.is_empty() {
+        if !due.is_empty() {
             tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 }
 
-fn take(chore: Chore, sales: &mut BTreeMap<SaleId, Sale>, orders: &mut bool) {
-    match chore {
-        Chore::Sale(sale) => drop(sales.insert(sale.id.clone(), sale)),
-        Chore::Orders => *orders = true,
+impl Due {
+    fn take(&mut self, chore: Chore) {
+        match chore {
+            Chore::Sale(sale) => drop(self.sales.insert(sale.id.clone(), sale)),
+            Chore::Orders => self.orders = true,
+            Chore::Lost(sale, epoch) => drop(self.lost.insert(sale, epoch)),
+        }
     }
+
+    fn is_empty(&self) -> bool {
+        self.sales.is_empty() && !self.orders && self.lost.is_empty()
+    }
+}
+
+/// Tells the stage of holds that ended when the sale was rebuilt. False where whoever did it has not written them yet.
+async fn look_for_lost(services: &Services, live: &Live, sale: &SaleId, epoch: u64) -> Result<bool, String> {
+    let recorded = services.ledger.recorded(live.id(), sale).await.map_err(text)?;
+    if recorded.mark.epoch < epoch {
+        return Ok(false);
+    }
+    let since = recorded.clock - LOST_WITHIN;
+    let lost = |record: &HoldRecord| record.state == HoldState::Released && record.deadline >= since;
+    let holds = recorded.holds.into_iter().filter(lost).collect();
+    live.input(Input::HoldsLost { sale: sale.clone(), holds });
+    Ok(true)
 }
 
 enum Told {
@@ -82,11 +127,10 @@ async fn tell_gate(live: &Live, sale: &Sale) -> Result<Told, GateError> {
         }
         Err(GateError::Stale { at }) => {
             tracing::error!(live = %live.id(), sale = %sale.id, %at, "the gate has lost something of this sale");
-            let Some((applied, rebuilt)) = live.gate().rebuild(&sale.id).await? else {
+            let Some(applied) = live.gate().rebuild(&sale.id).await? else {
                 return Err(GateError::Unavailable("the sale was rebuilt by another process".to_owned()));
             };
             live.input(Input::SaleKnown { sale: sale.clone(), applied });
-            live.input(Input::HoldsLost { sale: sale.id.clone(), holds: rebuilt.lost });
             Ok(Told::Rebuilt)
         }
         Err(error) => Err(error),

@@ -183,6 +183,7 @@ impl Owner {
                     });
                 }
                 Output::TellGate(sale) => self.live.chore(Chore::Sale(sale)),
+                Output::LookForLost { sale, epoch } => self.live.chore(Chore::Lost(sale, epoch)),
                 Output::End(member) => {
                     if let Some(place) = self.places.get(&member) {
                         place.outlet.end();

@@ -77,8 +77,8 @@ impl Watch {
     }
 
     /// Rebuilds a sale that the gate has lost or is behind in, from what the ledger has of it. Gives the sale as it is
-    /// then, and the holds that were lost; nothing where another process has done it.
-    pub(crate) async fn rebuild(&self, sale: &SaleId) -> Result<Option<(Applied, Rebuilt)>, GateError> {
+    /// then; nothing where another process has done it.
+    pub(crate) async fn rebuild(&self, sale: &SaleId) -> Result<Option<Applied>, GateError> {
         let Shared { gate, ledger, live, recorder, metrics, .. } = &*self.0;
         let ledger_failed = |error: LedgerError| GateError::Unavailable(error.to_string());
         // Before the sale is emptied, so that a ledger which is down costs nothing.
@@ -96,16 +96,17 @@ impl Watch {
         // From here on the gate says nothing more; what it said a moment ago belongs to it.
         recorder.flush().await.map_err(ledger_failed)?;
         let recorded = ledger.recorded(&live.live, sale).await.map_err(ledger_failed)?;
-        let rebuilt = rebuild::rebuild(recorded, epoch, gate.now().await?);
-        let mut applied = gate.rebuild(live, sale, &rebuilt.image).await?;
+        let Rebuilt { image, lost } = rebuild::rebuild(recorded, epoch, gate.now().await?);
+        let mut applied = gate.rebuild(live, sale, &image).await?;
         tracing::warn!(
             live = %live.live, %sale, epoch, held = applied.counts.held, sold = applied.counts.sold,
-            lost = rebuilt.lost.len(), "the gate had lost this sale; it was rebuilt from the ledger"
+            lost = lost.len(), "the gate had lost this sale; it was rebuilt from the ledger"
         );
-        metrics.gate_rebuilt(rebuilt.lost.len());
-        applied.holds.clone_from(&rebuilt.image.holds);
+        metrics.gate_rebuilt(lost.len());
+        // All of them are written down as they are now, those that were lost too.
+        applied.holds = image.holds;
         self.saw(sale, &applied);
-        Ok(Some((applied, rebuilt)))
+        Ok(Some(applied))
     }
 
     async fn seen(&self, sale: &SaleId) -> Result<Mark, GateError> {

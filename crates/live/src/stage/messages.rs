@@ -87,6 +87,8 @@ pub(crate) enum Output {
     ExpireOrder(OrderId),
     /// The gate does not know this sale any more, or only an older state of it: tell it, then [`Input::SaleKnown`].
     TellGate(Sale),
+    /// This sale was rebuilt as this epoch: find the holds that it cost, then [`Input::HoldsLost`].
+    LookForLost { sale: SaleId, epoch: u64 },
     /// End this member's connection: they may not be here any more.
     End(MemberId),
     /// An order came to a state that it was not in before: count it.

@@ -322,6 +322,9 @@ impl Stage {
             self.released(sale, released);
         }
         if let Some(on_sale) = self.sales.get_mut(sale) {
+            if on_sale.is_rebuilt(&applied) {
+                self.outputs.push_back(Output::LookForLost { sale: sale.clone(), epoch: applied.mark.epoch });
+            }
             on_sale.observe(&applied, now.instant);
             on_sale.sweep_not_before = None;
         }
@@ -439,6 +442,10 @@ impl Stage {
     fn put_on_stage(&mut self, sale: Sale, applied: &Applied, now: Now) -> haul_wire::SaleView {
         self.clock.observe(applied.now, now);
         let server_time = self.clock.now(now);
+        if self.sales.get(&sale.id).is_some_and(|on_sale| on_sale.is_rebuilt(applied)) {
+            let (sale, epoch) = (sale.id.clone(), applied.mark.epoch);
+            self.outputs.push_back(Output::LookForLost { sale, epoch });
+        }
         let on_sale = self
             .sales
             .entry(sale.id.clone())

@@ -67,6 +67,11 @@ impl OnSale {
         }
     }
 
+    /// Whether it was rebuilt, by this process or another, since the gate was heard last.
+    pub(crate) fn is_rebuilt(&self, applied: &Applied) -> bool {
+        applied.mark.epoch > self.mark.epoch
+    }
+
     /// The stock for the room, if it is time.
     pub(crate) fn stock_event(&mut self, now: Instant) -> Option<Event> {
         self.tell_at.filter(|at| *at <= now)?;

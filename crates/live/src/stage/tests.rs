@@ -568,6 +568,7 @@ fn a_sale_that_the_gate_has_lost_is_frozen_until_it_is_rebuilt() {
     let outputs = play.input(Input::SaleKnown { sale: known, applied: rebuilt });
     let told = &lines(&outputs)[0].1["sale"];
     assert_eq!((&told["state"], &told["available"]), (&json!("open"), &json!(9)));
+    assert!(outputs.contains(&Output::LookForLost { sale: sale.clone(), epoch: 2 }));
     let lost = HoldRecord {
         hold: "hold_9".parse().unwrap(),
         buyer: "bob".parse().unwrap(),
