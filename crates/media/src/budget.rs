@@ -14,18 +14,25 @@ const PAID: Duration = Duration::from_millis(100);
 pub struct Budget {
     /// Bits that are on their way.
     debt: f64,
+    /// The debt that a keyframe left: what follows it may go out, or the keyframe was for nothing.
+    borne: f64,
     at: Instant,
 }
 
 impl Budget {
     /// Nothing was sent.
     pub fn new(now: Instant) -> Self {
-        Self { debt: 0.0, at: now }
+        Self { debt: 0.0, borne: 0.0, at: now }
     }
 
     /// So many bytes were sent.
     pub fn sent(&mut self, bytes: usize) {
         self.debt += bytes as f64 * 8.0;
+    }
+
+    /// The last that was sent was a keyframe, and was worth it: as long as debt does not grow beyond it, it is borne.
+    pub fn bear(&mut self) {
+        self.borne = self.debt;
     }
 
     /// How long what is on its way takes to get there.
@@ -41,7 +48,11 @@ impl Budget {
 
     /// Whether a picture may go out that follows one that did.
     pub fn admits(&mut self, now: Instant, rate_bps: u64) -> bool {
-        self.late(now, rate_bps) <= MAX_LATE
+        if self.late(now, rate_bps) <= MAX_LATE {
+            self.borne = 0.0;
+            return true;
+        }
+        self.debt <= self.borne
     }
 
     /// Whether pictures may go on after they were stopped.
@@ -68,6 +79,23 @@ mod tests {
         assert_eq!(stopped_after(1_000_000), None);
         let frames = stopped_after(1_500_000).unwrap();
         assert!((14..26).contains(&frames), "300 ms behind after 0.6 s: {frames}");
+    }
+
+    #[test]
+    fn a_keyframe_is_borne_while_what_follows_it_fits() {
+        let now = start().instant;
+        let stopped_after = |bitrate_bps: u64| {
+            let mut budget = Budget::new(now);
+            budget.sent(100_000);
+            budget.bear();
+            (1..60_u32).find(|frame| {
+                let stops = !budget.admits(now + *frame * Duration::from_nanos(33_333_333), 1_000_000);
+                budget.sent((bitrate_bps / 8 / 30) as usize);
+                stops
+            })
+        };
+        assert_eq!(stopped_after(900_000), None, "800 ms late, and catching up");
+        assert!(stopped_after(1_100_000).is_some_and(|frames| frames < 15));
     }
 
     #[test]

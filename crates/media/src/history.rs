@@ -81,6 +81,11 @@ impl History {
         (index < record.frame.packets.len()).then(|| record.packet(index))
     }
 
+    /// Forgets all: nobody needs it any more.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+    }
+
     /// All packets that are remembered, the newest first.
     pub fn recent(&self) -> impl Iterator<Item = Sent<'_>> {
         let packets = |record: &'_ Record| record.frame.packets.len();

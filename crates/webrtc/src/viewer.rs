@@ -182,7 +182,13 @@ impl Viewer {
         {
             return;
         }
+        let before = track.forward.layer();
         let Some(timestamp) = track.forward.place(frame) else { return };
+        if before != Some(frame.layer) && (before.is_none() || self.steering.goes_down()) {
+            // Something was left out, or was too much. Players go on at this keyframe, and repairs of what was before it
+            // would fill a network that carries too little already.
+            track.forget();
+        }
         if frame.kind == Kind::Video && !self.backlog.is_empty() {
             if !frame.keyframe {
                 self.backlog.push_back((frame.clone(), timestamp));
@@ -194,7 +200,7 @@ impl Viewer {
         let mut writer = Writer { to, sealer, outbox, counters };
         let bytes = track.send(now, &mut writer, &mut self.transport, frame, timestamp);
         if frame.kind == Kind::Video {
-            self.steering.sent(bytes);
+            self.steering.sent(bytes, frame.keyframe);
         }
     }
 
@@ -299,7 +305,12 @@ impl Viewer {
         for pair in &nack.nacks {
             for sequence in pair.into_iter() {
                 counters.nacks_in.add(1);
-                track.resend(now, &mut writer, &mut self.transport, sequence, self.round_trip);
+                if !self.steering.admits_resends(now, &self.transport) {
+                    counters.resends_over_budget.add(1);
+                    continue;
+                }
+                let bytes = track.resend(now, &mut writer, &mut self.transport, sequence, self.round_trip);
+                self.steering.sent(bytes, false);
             }
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct Steering {
     thinning: bool,
     /// When that happened last.
     thinned: Option<Instant>,
+    /// The layer that was chosen last is smaller than what is being sent.
+    goes_down: bool,
     /// What the viewer was told last.
     told: Option<Quality>,
     /// What it is to be told.
@@ -46,6 +48,7 @@ impl Steering {
             wished: None,
             thinning: false,
             thinned: None,
+            goes_down: false,
             told: None,
             news: None,
         }
@@ -79,8 +82,20 @@ impl Steering {
         false
     }
 
-    pub(super) fn sent(&mut self, bytes: usize) {
+    pub(super) fn sent(&mut self, bytes: usize, keyframe: bool) {
         self.budget.sent(bytes);
+        if keyframe {
+            self.budget.bear();
+        }
+    }
+
+    /// Whether packets may be sent again: not while those that were sent fill the network for long already.
+    pub(super) fn admits_resends(&mut self, now: Instant, transport: &Transport) -> bool {
+        spendable(transport).is_none_or(|rate_bps| self.budget.admits(now, rate_bps))
+    }
+
+    pub(super) fn goes_down(&self) -> bool {
+        self.goes_down
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -148,6 +163,13 @@ impl Viewer {
                     Aim::Any | Aim::SoundOnly => None,
                 };
                 let is_up = rate(before) < rate(decision.aim);
+                self.steering.goes_down = !is_up;
+                if !is_up && network.congested && before != Aim::SoundOnly {
+                    // What is too large makes the queue longer that the next keyframe has to pass.
+                    video.forward.interrupt();
+                    video.forget();
+                    self.backlog.clear();
+                }
                 if is_up {
                     counters.layers_up.add(1)
                 } else {

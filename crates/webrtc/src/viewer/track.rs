@@ -116,6 +116,14 @@ impl Track {
         bytes
     }
 
+    /// What was sent before is not needed any more.
+    pub(super) fn forget(&mut self) {
+        if let Some(repair) = &mut self.repair {
+            repair.history.clear();
+        }
+    }
+
+    /// Sends a packet again, if it may. Returns its bytes.
     pub(super) fn resend(
         &mut self,
         now: Instant,
@@ -123,24 +131,23 @@ impl Track {
         transport: &mut Transport,
         sequence: u16,
         round_trip: Duration,
-    ) {
-        let Some(Repair { history, budget, rtx }) = &mut self.repair else { return };
+    ) -> usize {
+        let Some(Repair { history, budget, rtx }) = &mut self.repair else { return 0 };
         if !budget.hears(round_trip, now) {
             writer.counters.resends_over_budget.add(1);
-            return;
+            return 0;
         }
         let Some(sent) = history.find(sequence) else {
             writer.counters.resend_misses.add(1);
-            return;
+            return 0;
         };
         if !budget.allows(sent.sequence, round_trip, now) {
             writer.counters.resends_over_budget.add(1);
-            return;
+            return 0;
         }
         writer.counters.resends.add(1);
         if let Some(rtx) = rtx {
-            rtx.send(now, writer, transport, &sent, self.codec, self.extensions);
-            return;
+            return rtx.send(now, writer, transport, &sent, self.codec, self.extensions);
         }
         // The identical packet: the same key, nonce and plaintext, so the same bytes.
         let Sent { sequence, outgoing, stamp, frame, index } = sent;
@@ -153,6 +160,7 @@ impl Track {
         let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
         let bytes = writer.packet(&mut head, place, None, &frame.packets[index], numbers);
         writer.count(1, bytes);
+        bytes
     }
 
     /// Sends packets of late again, as padding: players drop what they have already. Nothing without a retransmission

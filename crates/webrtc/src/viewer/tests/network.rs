@@ -1,7 +1,7 @@
 //! A viewer on a network in virtual time: a host with layers, the real numbering, estimate and choice, and a player that
 //! says what came.
 
-use std::sync::Mutex;
+use std::{collections::BTreeMap, sync::Mutex};
 
 use haul_media::{
     LayerChoice,
@@ -10,8 +10,11 @@ use haul_media::{
 use haul_model::media::PictureNumbers;
 use rtc::rtcp::{
     reception_report::ReceptionReport,
-    transport_feedbacks::transport_layer_cc::{
-        PacketStatusChunk, RecvDelta, RunLengthChunk, SymbolTypeTcc, TYPE_TCC_DELTA_SCALE_FACTOR,
+    transport_feedbacks::{
+        transport_layer_cc::{
+            PacketStatusChunk, RecvDelta, RunLengthChunk, SymbolTypeTcc, TYPE_TCC_DELTA_SCALE_FACTOR,
+        },
+        transport_layer_nack::NackPair,
     },
 };
 
@@ -77,6 +80,81 @@ struct Player {
     /// How long packets of sound took at most.
     sound_late: Duration,
     sound_lost: u64,
+    /// Packets of pictures that are not shown yet:
+    packets: BTreeMap<u64, Picture>,
+    /// Extended number of the newest of them.
+    newest: u64,
+    /// What will be asked for again, and when that is at the server.
+    asks: Vec<(Instant, u64)>,
+    /// When the last picture was shown, how long pictures stood still, and how often.
+    shown: Option<Instant>,
+    frozen: Duration,
+    freezes: u32,
+}
+
+/// A packet of a picture.
+struct Picture {
+    /// It begins a keyframe, it ends a frame.
+    begins_keyframe: bool,
+    ends: bool,
+    /// When it came or will.
+    came: Option<Instant>,
+}
+
+/// How long a player takes to ask for what is missing.
+const ASKS_AFTER: Duration = Duration::from_millis(10);
+/// A picture that stands for so long is a freeze.
+const FREEZE: Duration = Duration::from_millis(190);
+
+impl Player {
+    /// A packet of a picture comes, or not.
+    fn picture(&mut self, sequence: u16, packet: Picture, back: Duration) {
+        self.newest = match self.newest {
+            0 => u64::from(sequence) + (1 << 16),
+            newest => newest + u64::from(sequence.wrapping_sub(newest as u16)),
+        };
+        let came = packet.came;
+        self.packets.insert(self.newest, packet);
+        if let Some(came) = came {
+            // What is missing before it is noticed now.
+            let before = self.packets.range(..self.newest).rev();
+            let missing = before.map_while(|(sequence, packet)| packet.came.is_none().then_some(*sequence));
+            self.asks.extend(missing.map(|missing| (came + ASKS_AFTER + back, missing)));
+        }
+    }
+
+    /// A repair was sent.
+    fn repaired(&mut self, sequence: u64, came: Option<Instant>) {
+        if let (Some(packet), Some(came)) = (self.packets.get_mut(&sequence), came) {
+            packet.came = Some(packet.came.map_or(came, |before| before.min(came)));
+        }
+    }
+
+    /// Pictures that are whole are shown, in order or from a keyframe on.
+    fn show(&mut self, now: Instant) {
+        while let Some((end, came)) = self.next(now) {
+            self.packets = self.packets.split_off(&(end + 1));
+            self.asks.retain(|(_, sequence)| *sequence > end);
+            let stood = self.shown.map_or(Duration::ZERO, |before| came.saturating_duration_since(before));
+            if stood > FREEZE {
+                self.frozen += stood;
+                self.freezes += 1;
+            }
+            self.shown = self.shown.max(Some(came));
+        }
+    }
+
+    /// The first frame that can be shown now: its packets, and when the last of them came.
+    fn next(&self, now: Instant) -> Option<(u64, Instant)> {
+        let first = *self.packets.keys().next()?;
+        let keyframes = self.packets.iter().filter(|(_, packet)| packet.begins_keyframe).map(|(at, _)| *at);
+        std::iter::once(first).chain(keyframes).find_map(|start| {
+            let end = *self.packets.range(start..).find(|(_, packet)| packet.ends)?.0;
+            let came = self.packets.range(start..=end).map(|(_, packet)| packet.came);
+            let came = came.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+            (came <= now).then_some((end, came))
+        })
+    }
 }
 
 fn broadcast(layers: usize) -> Broadcast {
@@ -260,7 +338,7 @@ impl Net {
     }
 
     /// A datagram over the link.
-    fn travel(&mut self, datagram: &[u8]) {
+    fn travel(&mut self, datagram: &[u8]) -> Vec<Instant> {
         let now = self.now.instant;
         let word = |at: usize| u16::from_be_bytes([datagram[at], datagram[at + 1]]);
         let long = |at: usize| u32::from_be_bytes(datagram[at..at + 4].try_into().unwrap());
@@ -275,6 +353,12 @@ impl Net {
             }
             player.video = Some((sequence.wrapping_add(1), timestamp));
             player.video_bytes += datagram.len() as u64;
+            let ends = datagram[1] & 0x80 != 0;
+            let history = &self.viewer.video.as_ref().unwrap().repair.as_ref().unwrap().history;
+            let begins_keyframe =
+                history.find(sequence).is_some_and(|sent| sent.frame.keyframe && sent.index == 0);
+            let packet = Picture { begins_keyframe, ends, came: comes.first().copied() };
+            player.picture(sequence, packet, self.link.delay);
         } else if ssrc == SSRCS.rtx {
             player.resent_bytes += datagram.len() as u64;
         } else {
@@ -291,15 +375,42 @@ impl Net {
             let sent = self.viewer.transport.next();
             // The number it ends in, of those that were sent.
             let transport = sent - ((sent - transport) & 0xFFFF);
-            for at in comes {
-                self.receiver.arrives(transport, at);
+            for at in &comes {
+                self.receiver.arrives(transport, *at);
             }
+        }
+        comes
+    }
+
+    /// What the player asks for again comes out of the link as repairs, or is asked for once more.
+    fn repair(&mut self, to: Route) {
+        let now = self.now.instant;
+        let due: Vec<_> = self.player.asks.extract_if(.., |(at, _)| *at <= now).collect();
+        for (_, sequence) in due {
+            if self.player.packets.get(&sequence).is_none_or(|packet| packet.came.is_some()) {
+                continue;
+            }
+            let nacks = vec![NackPair { packet_id: sequence as u16, lost_packets: 0 }];
+            let nack = TransportLayerNack { sender_ssrc: 0, media_ssrc: SSRCS.video, nacks };
+            self.viewer.rtcp(now, to, &[Box::new(nack)], &mut self.outbox, &self.counters);
+            self.send_repairs(sequence);
+            self.player.asks.push((now + 2 * self.link.delay + ASKS_AFTER, sequence));
+        }
+    }
+
+    /// All that waits to be sent is a repair of this packet.
+    fn send_repairs(&mut self, sequence: u64) {
+        for datagram in self.outbox.take() {
+            let came = self.travel(&datagram).first().copied();
+            self.player.repaired(sequence, came);
         }
     }
 
     /// What comes back from the player.
     fn hear(&mut self, to: Route) {
         let now = self.now.instant;
+        self.repair(to);
+        self.player.show(now);
         let mut packets: Vec<Box<dyn rtcp::Packet>> = Vec::new();
         if self.gives_feedback {
             for feedback in self.receiver.turn(now, self.link.delay) {
@@ -546,5 +657,28 @@ fn a_longer_way_is_no_congestion() {
         let share = net.share(10.0, |net| net.shows("h"));
         println!("150 ms more at {rate_bps}: best layer {share:.3} of the time; {}", net.state());
         assert!(share > 0.99, "{}", net.state());
+    }
+}
+
+#[test]
+fn a_network_that_breaks_in_is_not_filled_with_repairs_of_what_was_too_much() {
+    for (rate_bps, queue_ms) in
+        [(500_000, 300), (500_000, 1_000), (1_000_000, 300), (1_500_000, 300), (800_000, 100)]
+    {
+        let mut net = Net::new(&SIMULCAST, Link::new(10_000_000, 1));
+        net.until(10, |net| net.shows("h"));
+        net.run(10.0);
+        (net.link.rate_bps, net.link.queue) = (rate_bps, Duration::from_millis(queue_ms));
+        (net.player.frozen, net.player.resent_bytes) = (Duration::ZERO, 0);
+        net.run(10.0);
+        let stands = net.now.instant - net.player.shown.unwrap();
+        let frozen = net.player.frozen + if stands > FREEZE { stands } else { Duration::ZERO };
+        let resent = (net.player.resent_bytes * 8) as f64 / (10 * rate_bps) as f64;
+        println!(
+            "10 Mb/s to {rate_bps} with {queue_ms} ms of queue: frozen {frozen:?} of 10 s, {resent:.3} of it repairs; {}",
+            net.state()
+        );
+        assert!(frozen < Duration::from_millis(1_500), "{frozen:?}; {}", net.state());
+        assert!(resent < 0.12, "{resent}");
     }
 }
