@@ -40,6 +40,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "haul-model",
         ],
     ),
+    // The load harness measures from outside: it knows what is said on the wire, and nothing of who says it.
+    ("haul-loadtest", &["haul-wire", "haul-model"]),
     // The binary picks stores and edges.
     (
         "haul",
@@ -64,8 +66,8 @@ const PURE: &[&str] = &["haul-model", "haul-media", "haul-commerce", "haul-wire"
 const OUTSIDE: &[&str] =
     &["tokio", "mio", "axum", "hyper", "rtc", "webrtc", "redis", "sqlx", "tracing", "libc", "rustls"];
 
-/// The only file with `unsafe` in it: the batched socket calls.
-const UNSAFE: &str = "crates/webrtc/src/socket.rs";
+/// The only files with `unsafe` in them: the batched socket calls, of the server and of the load harness.
+const UNSAFE: [&str; 2] = ["crates/webrtc/src/socket.rs", "loadtest/src/net.rs"];
 
 struct Crate {
     name: String,
@@ -163,12 +165,12 @@ fn every_crate_keeps_the_workspaces_lints() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_file() {
+fn unsafe_code_is_where_it_belongs() {
     let mut files = Vec::new();
     for one in crates() {
         sources(&one.directory.join("src"), &mut files);
     }
-    let with_unsafe: Vec<_> = files
+    let mut with_unsafe: Vec<_> = files
         .into_iter()
         .filter(|path| {
             let source = fs::read_to_string(path).unwrap();
@@ -178,7 +180,8 @@ fn unsafe_code_is_in_one_file() {
         })
         .map(|path| path.strip_prefix(root()).unwrap().display().to_string())
         .collect();
-    assert_eq!(with_unsafe, [UNSAFE]);
+    with_unsafe.sort();
+    assert_eq!(with_unsafe, UNSAFE);
 }
 
 /// All Rust files under a directory.

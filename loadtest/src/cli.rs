@@ -1,0 +1,117 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Puts a live-stream commerce server under load: publishers, viewers, chatters and buyers, all real protocol clients.
+/// Says how it felt for them, and whether that is good enough.
+#[derive(Debug, Parser)]
+#[command(name = "haul-loadtest", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a scenario. The exit code is 0 if every service level held, 1 if one did not, 2 if the run could not be made,
+    /// 3 if the harness itself was the bottleneck.
+    Run(Run),
+    /// Say what got better and what got worse between two runs, noise taken into account.
+    Compare(Compare),
+    /// Read a scenario, and say what would happen when.
+    Check(Check),
+    /// List everything that service levels can name.
+    Measures,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The scenario, such as configs/loadtest/smoke.toml.
+    pub(crate) scenario: PathBuf,
+    /// A Haul server: its base address, such as http://127.0.0.1:8080.
+    #[arg(long, value_name = "URL", required_unless_present_any = ["whip", "whep"], conflicts_with_all = ["whip", "whep"])]
+    pub(crate) target: Option<String>,
+    /// Where to publish, on any server; the media parts of a scenario run without --target.
+    #[arg(long, value_name = "URL")]
+    pub(crate) whip: Option<String>,
+    /// Where to watch, on any server.
+    #[arg(long, value_name = "URL")]
+    pub(crate) whep: Option<String>,
+    /// The host's token. With --target, every actor gets a token of its own by it.
+    #[arg(long, value_name = "TOKEN", default_value = "", hide_default_value = true)]
+    pub(crate) token: String,
+    /// The live; without it, the one the token is for.
+    #[arg(long, value_name = "ID")]
+    pub(crate) live: Option<String>,
+    /// A directory for report.json and report.html; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// The server's process on this machine: its processor time and memory are measured.
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
+    /// Threads of viewers; without it, one a core.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Another seed than the scenario's.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Another duration than the scenario's, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) duration: Option<f64>,
+    /// Permit the scenario to run the commands that are in it (faults).
+    #[arg(long)]
+    pub(crate) allow_commands: bool,
+    /// Another number of viewers, chatters or buyers for the first such group: viewers=500.
+    #[arg(long, value_name = "GROUP=COUNT", value_parser = count)]
+    pub(crate) count: Vec<(String, u32)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The report.json of a run before.
+    pub(crate) before: PathBuf,
+    /// The report.json of a run after.
+    pub(crate) after: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The scenario.
+    pub(crate) scenario: PathBuf,
+}
+
+fn count(text: &str) -> Result<(String, u32), String> {
+    let (group, count) = text.split_once('=').ok_or("write it like viewers=500")?;
+    if !["viewers", "chatters", "buyers"].contains(&group) {
+        return Err(format!("{group:?} is none of viewers, chatters and buyers"));
+    }
+    Ok((group.to_owned(), count.parse().map_err(|_| format!("{count:?} is no count"))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_say_what_was_expected() {
+        for (line, expected) in [
+            ("haul-loadtest run a.toml", "--target"),
+            ("haul-loadtest run a.toml --target http://h --whep http://h", "cannot be used with"),
+            ("haul-loadtest run a.toml --target http://h --count fans=3", "none of viewers"),
+            ("haul-loadtest compare a.json", "<AFTER>"),
+            ("haul-loadtest rum", "run"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+}

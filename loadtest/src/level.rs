@@ -1,0 +1,260 @@
+//! Service levels: what must hold for a run to pass, such as `join.ttff_p95_ms <= 800`.
+//!
+//! Here too is the list of everything that is measured: levels, reports and comparisons know measures by these names.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer};
+
+use crate::suggest;
+
+/// Which way a measure is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Better {
+    Less,
+    More,
+    /// Neither: it says what happened.
+    Neither,
+}
+
+/// A distribution of times: it has the measures `NAME_p95_ms` and so on, or `NAME.p95_ms` where the name has no dot.
+pub(crate) struct Distribution {
+    pub(crate) name: &'static str,
+    /// For people, in the report.
+    pub(crate) title: &'static str,
+    pub(crate) about: &'static str,
+}
+
+/// A measure that is one number.
+pub(crate) struct Scalar {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) better: Better,
+}
+
+const fn times(name: &'static str, title: &'static str, about: &'static str) -> Distribution {
+    Distribution { name, title, about }
+}
+
+const fn scalar(name: &'static str, better: Better, about: &'static str) -> Scalar {
+    Scalar { name, about, better }
+}
+
+/// All distributions.
+pub(crate) const DISTRIBUTIONS: &[Distribution] = &[
+    times("join.answer", "Answered", "from the WHEP POST to its answer"),
+    times("join.connected", "Connected", "from the POST to a complete DTLS handshake"),
+    times("join.ttfp", "First packet", "from the POST to the first RTP packet"),
+    times("join.ttff", "First picture", "from the POST to the first complete keyframe"),
+    times("join.steady", "Steady picture", "from the POST to the beginning of the first second of pictures without a gap"),
+    times("delay", "End-to-end delay", "from the publisher's sending of a picture to its arrival at a viewer"),
+    times("channel.join", "Channel open", "from the websocket's TCP connect to the reply to hello"),
+    times("chat", "Chat line", "from sending a chat line to its arrival at each reader"),
+    times("stock_event", "Stock event", "from the answer that moved stock to the event that shows it"),
+    times("pin", "Pin", "from sending a pin to the event at each reader"),
+    times("hold", "Hold", "from sending a hold to its answer, whatever it is"),
+    times("checkout", "Checkout", "from sending a checkout to its answer"),
+    times("confirm", "Confirmation", "from paying to the event that says sold"),
+];
+
+/// The statistics of a distribution.
+pub(crate) const STATISTICS: [&str; 7] = ["p50", "p90", "p95", "p99", "p999", "max", "mean"];
+
+/// All single numbers.
+pub(crate) const SCALARS: &[Scalar] = &[
+    scalar("join.attempts", Better::Neither, "viewers' sessions that were begun"),
+    scalar("join.failed", Better::Less, "viewers' sessions that were refused or never had a picture"),
+    scalar("join.failed_pct", Better::Less, "the same, per cent of those begun"),
+    scalar("join.most_at_once", Better::Neither, "most viewers connected at the same time"),
+    scalar("media.packets", Better::Neither, "RTP packets that arrived, each once, resent ones included"),
+    scalar("media.bytes", Better::Neither, "their bytes, as UDP payload"),
+    scalar("media.lost", Better::Less, "packets missing from the numbering that never came, resent or not"),
+    scalar("media.loss_pct", Better::Less, "the same, per cent of what should have come"),
+    scalar("media.first_loss_pct", Better::Less, "packets that did not come at first, per cent"),
+    scalar("media.repaired", Better::Neither, "packets that came after they had been asked for again"),
+    scalar("media.duplicates", Better::Less, "packets that came twice"),
+    scalar("media.nacks", Better::Neither, "packets asked for again"),
+    scalar("media.plis", Better::Neither, "keyframes asked for"),
+    scalar("media.decrypted", Better::Neither, "packets that were decrypted and authenticated"),
+    scalar("media.decrypt_errors", Better::Less, "packets that should have been and were not"),
+    scalar("media.frames", Better::Neither, "pictures that arrived whole"),
+    scalar("media.freezes", Better::Less, "gaps between pictures longer than max(3 x average, average + 150 ms)"),
+    scalar("media.freezes_per_viewer_hour", Better::Less, "the same, by viewing time"),
+    scalar("media.frozen_pct", Better::Less, "time in such gaps, per cent of viewing time"),
+    scalar("media.ended", Better::Less, "viewers' sessions that the server ended, or that fell silent"),
+    scalar("media.viewer_kbps", Better::More, "mean bit rate of a viewer"),
+    scalar("channel.attempts", Better::Neither, "channels that were begun"),
+    scalar("channel.failed", Better::Less, "channels that were refused or never answered"),
+    scalar("channel.closed", Better::Less, "channels that the server ended, slow readers not counted"),
+    scalar("channel.too_slow", Better::Neither, "slow readers that the server ended"),
+    scalar("channel.most_at_once", Better::Neither, "most channels open at the same time"),
+    scalar("channel.events", Better::Neither, "events that arrived"),
+    scalar("chat.sent", Better::Neither, "chat lines sent and accepted"),
+    scalar("chat.refused", Better::Less, "chat lines refused"),
+    scalar("chat.delivered", Better::Neither, "chat lines that arrived, at all readers"),
+    scalar("sale.offered", Better::Neither, "holds asked for by buyers, repetitions not counted"),
+    scalar("sale.offered_within_s", Better::Neither, "time from the first of them to the last"),
+    scalar("sale.held", Better::Neither, "holds that were granted"),
+    scalar("sale.refused", Better::Neither, "holds that were refused for want of stock"),
+    scalar("sale.errors", Better::Less, "requests of buyers that failed for another reason"),
+    scalar("sale.unanswered", Better::Less, "holds whose outcome a buyer never learnt"),
+    scalar("sale.double_holds", Better::Less, "repetitions with the same key that gave another hold"),
+    scalar("sale.released", Better::Neither, "holds given back by buyers"),
+    scalar("sale.confirmed", Better::More, "orders that buyers were told are sold"),
+    scalar("sale.unconfirmed", Better::Less, "payments taken whose order was not told as sold"),
+    scalar("sale.oversold", Better::Less, "units confirmed beyond the stock, by the buyers or by the ledger"),
+    scalar("sale.mismatches", Better::Less, "differences between the ledger and the buyers' own records"),
+    scalar("server.cpu_pct", Better::Less, "the server's processor time, per cent of one core (with --server-pid)"),
+    scalar("server.rss_mb", Better::Less, "the server's memory at its most (with --server-pid)"),
+    scalar(
+        "server.rss_growth_kb_per_join",
+        Better::Less,
+        "the server's memory growth per viewer's session over the second half (with --server-pid)",
+    ),
+    scalar("harness.cpu_pct", Better::Neither, "the busiest thread of the harness, per cent of one core"),
+    scalar("harness.late_ms", Better::Less, "how late the harness itself was with what it had planned, at most"),
+    scalar("harness.drops", Better::Less, "datagrams the harness' own sockets had no room for"),
+    scalar("harness.kb_per_viewer", Better::Less, "the harness' memory by viewer"),
+    scalar("capacity.viewers", Better::More, "most viewers for whom every level held"),
+];
+
+/// The measure's name for a statistic of a distribution.
+pub(crate) fn statistic(distribution: &str, statistic: &str) -> String {
+    let joint = if distribution.contains('.') { '_' } else { '.' };
+    format!("{distribution}{joint}{statistic}_ms")
+}
+
+/// Which way a measure is better.
+pub(crate) fn better(measure: &str) -> Better {
+    SCALARS.iter().find(|scalar| scalar.name == measure).map_or(Better::Less, |scalar| scalar.better)
+}
+
+fn names() -> Vec<String> {
+    let times = DISTRIBUTIONS.iter().flat_map(|d| STATISTICS.iter().map(|s| statistic(d.name, s)));
+    times.chain(SCALARS.iter().map(|scalar| scalar.name.to_owned())).collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    AtMost,
+    Below,
+    AtLeast,
+    Above,
+    Equal,
+}
+
+const RELATIONS: [(&str, Relation); 5] = [
+    // Longer ones first: "<" is the beginning of "<=".
+    ("<=", Relation::AtMost),
+    (">=", Relation::AtLeast),
+    ("==", Relation::Equal),
+    ("<", Relation::Below),
+    (">", Relation::Above),
+];
+
+/// One service level.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Level {
+    pub(crate) measure: String,
+    relation: Relation,
+    bound: f64,
+}
+
+/// What became of a level.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, Deserialize)]
+pub(crate) struct Verdict {
+    /// The level as it was written.
+    pub(crate) level: String,
+    /// What was measured; absent where nothing was.
+    pub(crate) measured: Option<f64>,
+    pub(crate) holds: bool,
+}
+
+impl Level {
+    /// Judges by what was measured. A level about something that was not measured does not hold: a run in which nobody
+    /// joined has no slow joins either.
+    pub(crate) fn judge(&self, measures: &BTreeMap<String, f64>) -> Verdict {
+        let measured = measures.get(&self.measure).copied();
+        let holds = measured.is_some_and(|measured| match self.relation {
+            Relation::AtMost => measured <= self.bound,
+            Relation::Below => measured < self.bound,
+            Relation::AtLeast => measured >= self.bound,
+            Relation::Above => measured > self.bound,
+            Relation::Equal => measured == self.bound,
+        });
+        Verdict { level: self.to_string(), measured, holds }
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = RELATIONS.iter().find_map(|(sign, relation)| {
+            text.split_once(sign).map(|(measure, bound)| (measure.trim(), *relation, bound.trim()))
+        });
+        let Some((measure, relation, bound)) = found else {
+            return Err(format!("{text:?} has no comparison: write it like join.ttff_p95_ms <= 800"));
+        };
+        let bound: f64 = bound.parse().map_err(|_| format!("{bound:?} in {text:?} is no number"))?;
+        let names = names();
+        if !names.iter().any(|name| name == measure) {
+            let hint = suggest::nearest(measure, names.iter().map(String::as_str));
+            let hint = hint.map(|name| format!(": did you mean {name}?")).unwrap_or_default();
+            return Err(format!("nothing called {measure} is measured{hint} (haul-loadtest measures lists all)"));
+        }
+        Ok(Self { measure: measure.to_owned(), relation, bound })
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = RELATIONS.iter().find(|(_, relation)| *relation == self.relation).map_or("?", |pair| pair.0);
+        write!(f, "{} {sign} {}", self.measure, self.bound)
+    }
+}
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(level: &str, measured: Option<f64>) -> bool {
+        let level: Level = level.parse().unwrap();
+        let measures = measured.map(|value| (level.measure.clone(), value)).into_iter().collect();
+        level.judge(&measures).holds
+    }
+
+    #[test]
+    fn levels_hold_by_what_was_measured() {
+        assert!(judge("join.ttff_p95_ms <= 800", Some(800.0)));
+        assert!(!judge("join.ttff_p95_ms <= 800", Some(800.1)));
+        assert!(!judge("join.ttff_p95_ms < 800", Some(800.0)));
+        assert!(judge("stock_event.p99_ms<=500", Some(3.0)));
+        assert!(judge("sale.oversold == 0", Some(0.0)));
+        assert!(!judge("sale.oversold == 0", Some(1.0)));
+        assert!(judge("capacity.viewers >= 100", Some(100.0)));
+        assert!(!judge("capacity.viewers > 100", Some(100.0)));
+        assert!(!judge("sale.oversold == 0", None), "what was not measured does not hold");
+    }
+
+    #[test]
+    fn levels_are_read_strictly_and_written_as_they_were() {
+        let level: Level = "media.loss_pct   <=0.5".parse().unwrap();
+        assert_eq!(level.to_string(), "media.loss_pct <= 0.5");
+        for (text, expected) in [
+            ("join.ttff_p95_ms 800", "no comparison"),
+            ("join.ttff_p95_ms <= fast", "no number"),
+            ("stock_evnt.p99_ms <= 1", "did you mean stock_event.p99_ms?"),
+        ] {
+            assert!(text.parse::<Level>().unwrap_err().contains(expected), "{text}");
+        }
+        assert_eq!(better("join.ttff_p95_ms"), Better::Less);
+        assert_eq!(better("media.viewer_kbps"), Better::More);
+    }
+}

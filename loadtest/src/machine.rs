@@ -1,0 +1,96 @@
+//! What the operating system says of processes and threads: processor time, waiting for a processor, memory.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+/// The unit of processor time in `/proc/PID/stat`: USER_HZ, which is 100 on every Linux.
+const TICKS_A_SECOND: u64 = 100;
+const PAGE_BYTES: u64 = 4_096;
+
+/// A thread's times so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Thread {
+    pub(crate) name: String,
+    /// On a processor.
+    pub(crate) busy: Duration,
+    /// Ready to run, and no processor was free.
+    pub(crate) waiting: Duration,
+}
+
+/// The threads of a process by their ids; empty if there is no such process.
+pub(crate) fn threads(pid: u32) -> BTreeMap<u32, Thread> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return BTreeMap::new() };
+    let read = |entry: fs::DirEntry| {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let name = fs::read_to_string(entry.path().join("comm")).ok()?.trim().to_owned();
+        let times = fs::read_to_string(entry.path().join("schedstat")).ok()?;
+        let mut times = times.split_whitespace().map(|word| word.parse().map(Duration::from_nanos));
+        let (busy, waiting) = (times.next()?.ok()?, times.next()?.ok()?);
+        Some((id, Thread { name, busy, waiting }))
+    };
+    tasks.flatten().filter_map(read).collect()
+}
+
+/// A process's memory in bytes; `None` if there is no such process.
+pub(crate) fn memory_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
+}
+
+/// A process's processor time so far; `None` if there is no such process.
+pub(crate) fn processor_time(pid: u32) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may have anything in it, closing brackets too.
+    let mut words = text[text.rfind(')')? + 1..].split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some(Duration::from_millis((user + system) * 1_000 / TICKS_A_SECOND))
+}
+
+/// The machine, for the report: kind of processor, how many of them we may use, kernel.
+pub(crate) fn describe() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, name)| name.trim());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{model}, {cores} cores for the harness, Linux {}", kernel.trim())
+}
+
+/// The parts of busyness since an earlier look, per thread: name, per cent of a core, per cent of the time waiting for
+/// one.
+pub(crate) fn shares(
+    before: &BTreeMap<u32, Thread>,
+    after: &BTreeMap<u32, Thread>,
+    passed: Duration,
+) -> Vec<(String, f64, f64)> {
+    let percent = |time: Duration| 100.0 * time.as_secs_f64() / passed.as_secs_f64().max(1e-9);
+    let share = |(id, now): (&u32, &Thread)| {
+        let (busy, waiting) = before.get(id).map_or_else(Default::default, |then| (then.busy, then.waiting));
+        let busy = now.busy.saturating_sub(busy);
+        (now.name.clone(), percent(busy), percent(now.waiting.saturating_sub(waiting)))
+    };
+    after.iter().map(share).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_seen() {
+        let pid = std::process::id();
+        let before = threads(pid);
+        let mut sum = 0_u64;
+        while threads(pid).values().map(|thread| thread.busy).sum::<Duration>()
+            < before.values().map(|thread| thread.busy).sum::<Duration>() + Duration::from_millis(20)
+        {
+            sum = sum.wrapping_add((0..10_000).sum());
+        }
+        assert!(memory_bytes(pid).unwrap() > 1 << 20, "{sum}");
+        assert!(processor_time(pid).is_some());
+        let shares = shares(&before, &threads(pid), Duration::from_millis(10));
+        assert!(shares.iter().any(|(_, busy, _)| *busy > 1.0), "{shares:?}");
+        assert!(threads(u32::MAX).is_empty() && memory_bytes(u32::MAX).is_none());
+        assert!(describe().contains("Linux"));
+    }
+}

@@ -1,0 +1,120 @@
+//! From what was counted to the measures that levels, reports and comparisons name.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    histogram::Histogram,
+    level::{DISTRIBUTIONS, STATISTICS, statistic},
+    tally::{Count, Tally},
+};
+
+/// Measures by name.
+pub(crate) type Measures = BTreeMap<String, f64>;
+
+/// The measures of a tally. Those of kinds of actors that were not there are left out: nobody's joins are not perfect
+/// joins.
+pub(crate) fn of_tally(tally: &Tally) -> Measures {
+    let mut measures = Measures::new();
+    for (distribution, histogram) in DISTRIBUTIONS.iter().zip(tally.times()) {
+        statistics(&mut measures, distribution.name, histogram);
+    }
+    let mut put = |name: &str, value: f64| {
+        measures.insert(name.to_owned(), value);
+    };
+    let get = |count| tally.get(count) as f64;
+    let percent = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { 0.0 };
+    if tally.get(Count::JoinAttempts) > 0 {
+        put("join.attempts", get(Count::JoinAttempts));
+        put("join.failed", get(Count::JoinFailed));
+        put("join.failed_pct", percent(get(Count::JoinFailed), get(Count::JoinAttempts)));
+        put("media.ended", get(Count::ViewersEnded));
+    }
+    if tally.get(Count::Packets) > 0 {
+        for (name, count) in [
+            ("media.packets", Count::Packets),
+            ("media.bytes", Count::Bytes),
+            ("media.lost", Count::Lost),
+            ("media.repaired", Count::Repaired),
+            ("media.duplicates", Count::Duplicates),
+            ("media.nacks", Count::Nacks),
+            ("media.plis", Count::Plis),
+            ("media.decrypted", Count::Decrypted),
+            ("media.decrypt_errors", Count::DecryptErrors),
+            ("media.frames", Count::Frames),
+            ("media.freezes", Count::Freezes),
+        ] {
+            put(name, get(count));
+        }
+        put("media.loss_pct", percent(get(Count::Lost), get(Count::Expected)));
+        put("media.first_loss_pct", percent(get(Count::FirstLost), get(Count::Expected)));
+        let watched_s = get(Count::WatchedUs) / 1e6;
+        if watched_s > 0.0 {
+            put("media.freezes_per_viewer_hour", get(Count::Freezes) * 3_600.0 / watched_s);
+            put("media.frozen_pct", percent(get(Count::FrozenUs), get(Count::WatchedUs)));
+        }
+        let connected_s = get(Count::ConnectedUs) / 1e6;
+        if connected_s > 0.0 {
+            put("media.viewer_kbps", get(Count::Bytes) * 8.0 / 1_000.0 / connected_s);
+        }
+    }
+    if tally.get(Count::ChannelAttempts) > 0 {
+        for (name, count) in [
+            ("channel.attempts", Count::ChannelAttempts),
+            ("channel.failed", Count::ChannelFailed),
+            ("channel.closed", Count::ChannelClosed),
+            ("channel.too_slow", Count::ChannelTooSlow),
+            ("channel.events", Count::ChannelEvents),
+            ("chat.sent", Count::ChatSent),
+            ("chat.refused", Count::ChatRefused),
+            ("chat.delivered", Count::ChatDelivered),
+        ] {
+            put(name, get(count));
+        }
+    }
+    measures
+}
+
+fn statistics(measures: &mut Measures, name: &str, histogram: &Histogram) {
+    let values = [
+        histogram.quantile_us(0.5).map(|us| us as f64),
+        histogram.quantile_us(0.9).map(|us| us as f64),
+        histogram.quantile_us(0.95).map(|us| us as f64),
+        histogram.quantile_us(0.99).map(|us| us as f64),
+        histogram.quantile_us(0.999).map(|us| us as f64),
+        histogram.max_us().map(|us| us as f64),
+        histogram.mean_us(),
+    ];
+    for (label, value) in STATISTICS.iter().zip(values) {
+        if let Some(us) = value {
+            measures.insert(statistic(name, label), us / 1_000.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{level::SCALARS, tally::Time};
+
+    #[test]
+    fn every_measure_has_a_name_that_levels_know() {
+        let mut tally = Tally::default();
+        for count in [Count::JoinAttempts, Count::Packets, Count::ChannelAttempts, Count::WatchedUs, Count::ConnectedUs] {
+            tally.count(count, 100);
+        }
+        tally.count(Count::Expected, 200);
+        tally.count(Count::Lost, 1);
+        tally.record(Time::Hold, Duration::from_millis(12));
+        let measures = of_tally(&tally);
+        assert_eq!(measures["media.loss_pct"], 0.5);
+        assert_eq!(measures["hold.max_ms"], 12.0);
+        for name in measures.keys() {
+            let known = SCALARS.iter().any(|scalar| scalar.name == name)
+                || DISTRIBUTIONS.iter().any(|d| STATISTICS.iter().any(|s| statistic(d.name, s) == *name));
+            assert!(known, "{name}");
+        }
+        assert!(of_tally(&Tally::default()).is_empty(), "nothing happened, so nothing is said");
+    }
+}

@@ -1,0 +1,516 @@
+//! Scenarios: who comes when, does what, and what must hold. TOML, as in `configs/loadtest/`.
+//!
+//! Every number may be a value or a range `[low, high]`, from which each actor draws by the scenario's seed. What is not
+//! understood is refused with a suggestion: a mistyped key must not make a load test easier.
+
+use std::{fmt, path::Path, time::Duration};
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{clip::Codec, level::Level, random::Random, suggest};
+
+/// The most actors of one kind; the harness itself is at its end long before.
+const MAX_ACTORS: f64 = 100_000.0;
+/// The longest run.
+const MAX_SECONDS: f64 = 7.0 * 86_400.0;
+
+/// A value, or a range that each draw takes one from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Amount {
+    low: f64,
+    high: f64,
+}
+
+impl Amount {
+    /// Always this value.
+    pub(crate) const fn fixed(value: f64) -> Self {
+        Self { low: value, high: value }
+    }
+
+    /// Draws a value.
+    pub(crate) fn draw(self, random: &mut Random) -> f64 {
+        random.between(self.low, self.high)
+    }
+
+    /// Draws a whole number, both ends included.
+    pub(crate) fn draw_count(self, random: &mut Random) -> u32 {
+        random.between(self.low, self.high + if self.high > self.low { 1.0 } else { 0.0 }).min(self.high) as u32
+    }
+
+    /// Draws a time, the value being seconds.
+    pub(crate) fn draw_seconds(self, random: &mut Random) -> Duration {
+        Duration::from_secs_f64(self.draw(random))
+    }
+
+    /// Draws a time, the value being milliseconds.
+    pub(crate) fn draw_millis(self, random: &mut Random) -> Duration {
+        Duration::from_secs_f64(self.draw(random) / 1000.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Amount;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, or a range [low, high]")
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Amount, E> {
+                self.visit_f64(value as f64)
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Amount, E> {
+                self.visit_f64(value as f64)
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Amount, E> {
+                check(value, value)
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Amount, A::Error> {
+                let low = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
+                let high = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(1, &self))?;
+                match seq.next_element::<f64>()? {
+                    None => check(low, high),
+                    Some(_) => Err(de::Error::invalid_length(3, &self)),
+                }
+            }
+        }
+        fn check<E: de::Error>(low: f64, high: f64) -> Result<Amount, E> {
+            if !(low.is_finite() && high.is_finite() && low >= 0.0) {
+                return Err(E::custom("a number must not be negative"));
+            }
+            if low > high {
+                return Err(E::custom(format!("the range [{low}, {high}] begins after its end")));
+            }
+            Ok(Amount { low, high })
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// All of a scenario.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// What it is for, in a sentence; stands at the head of the report.
+    pub(crate) about: String,
+    /// From which everything random is drawn.
+    #[serde(default = "one")]
+    pub(crate) seed: u64,
+    /// How long it runs, once everybody has a token.
+    pub(crate) duration_s: f64,
+    /// Who sends; absent: somebody else does.
+    pub(crate) publisher: Option<Publisher>,
+    /// Who watches.
+    #[serde(default)]
+    pub(crate) viewers: Vec<Viewers>,
+    /// Who holds a channel, and perhaps talks.
+    #[serde(default)]
+    pub(crate) chatters: Vec<Chatters>,
+    /// Who buys.
+    #[serde(default)]
+    pub(crate) buyers: Vec<Buyers>,
+    /// Who pins products.
+    pub(crate) host: Option<Host>,
+    /// What is sold.
+    pub(crate) sale: Option<Sale>,
+    /// What breaks.
+    #[serde(default)]
+    pub(crate) faults: Vec<Fault>,
+    /// Viewers are added until a level breaks.
+    pub(crate) capacity: Option<Capacity>,
+    /// What must hold.
+    pub(crate) levels: Vec<Level>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// The host's picture.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Publisher {
+    /// Which clip.
+    pub(crate) clip: Codec,
+    /// Every how many pictures one is stamped, so that delay can be measured.
+    #[serde(default = "five")]
+    pub(crate) stamp_every: u32,
+    /// When the host's network fails, and for how long: the host is gone, and publishes anew afterwards.
+    #[serde(default)]
+    pub(crate) away: Vec<Away>,
+}
+
+fn five() -> u32 {
+    5
+}
+
+/// A host's absence.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Away {
+    pub(crate) at_s: Amount,
+    pub(crate) for_s: Amount,
+}
+
+/// A group of actors: its own keys, and those that every group has. (serde's `flatten` would lose lines and suggestions.)
+macro_rules! group {
+    ($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct $name {
+            pub(crate) count: Amount,
+            #[serde(default = "zero")]
+            join_at_s: Amount,
+            #[serde(default = "zero")]
+            join_over_s: Amount,
+            #[serde(default = "zero")]
+            join_steps: Amount,
+            stay_s: Option<Amount>,
+            return_after_s: Option<Amount>,
+            $($(#[$attribute])* pub(crate) $field: $type,)*
+        }
+
+        impl $name {
+            /// When they come and go.
+            pub(crate) fn coming(&self) -> Coming {
+                Coming {
+                    join_at_s: self.join_at_s,
+                    join_over_s: self.join_over_s,
+                    join_steps: self.join_steps,
+                    stay_s: self.stay_s,
+                    return_after_s: self.return_after_s,
+                }
+            }
+        }
+    };
+}
+
+group! {
+    /// A group of viewers.
+    Viewers {
+        /// The share of them of whom every packet is decrypted; the others' packets are counted by their headers.
+        #[serde(default = "some")]
+        decrypt: f64,
+    }
+}
+
+fn some() -> f64 {
+    0.05
+}
+
+/// When actors of a group come and go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Coming {
+    /// When the first comes.
+    pub(crate) join_at_s: Amount,
+    /// Over how long they come, evenly; 0: all at once.
+    pub(crate) join_over_s: Amount,
+    /// In how many equal steps they come over that time; 0: one by one.
+    pub(crate) join_steps: Amount,
+    /// How long each stays; absent: to the end.
+    pub(crate) stay_s: Option<Amount>,
+    /// After how long each that has left returns; absent: never.
+    pub(crate) return_after_s: Option<Amount>,
+}
+
+fn zero() -> Amount {
+    Amount::fixed(0.0)
+}
+
+group! {
+    /// A group of people on the channel.
+    Chatters {
+        /// How long each waits between lines; absent: they only read.
+        say_every_s: Option<Amount>,
+        /// A slow reader: how long each waits between messages read; absent: they keep up.
+        read_every_ms: Option<Amount>,
+    }
+}
+
+group! {
+    /// A group of buyers, each on a channel of their own.
+    Buyers {
+        /// How long each takes to tap after the sale has opened.
+        tap_after_ms: Amount,
+        /// Units asked for.
+        #[serde(default = "one_unit")]
+        quantity: Amount,
+        /// How long each looks at the hold before paying, or walking away.
+        #[serde(default = "zero")]
+        decide_ms: Amount,
+        /// The share that pays; the others give their hold back.
+        #[serde(default = "all")]
+        pay: f64,
+        /// The share that sends every request twice, with the same key, as an impatient app does.
+        #[serde(default)]
+        repeat: f64,
+        /// How often one who is told to ask again does.
+        #[serde(default = "three")]
+        retries: Amount,
+    }
+}
+
+fn one_unit() -> Amount {
+    Amount::fixed(1.0)
+}
+
+fn all() -> f64 {
+    1.0
+}
+
+fn three() -> Amount {
+    Amount::fixed(3.0)
+}
+
+/// A host at the studio.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Host {
+    /// How long they wait between pins of different products.
+    pub(crate) pin_every_s: Amount,
+}
+
+/// A flash sale, opened by the host's token.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sale {
+    /// When it opens.
+    pub(crate) at_s: Amount,
+    pub(crate) stock: Amount,
+    #[serde(default = "one_unit")]
+    pub(crate) per_buyer: Amount,
+    #[serde(default = "price")]
+    pub(crate) price_minor: Amount,
+    /// How long a hold lasts.
+    #[serde(default = "minute")]
+    pub(crate) hold_s: Amount,
+}
+
+fn price() -> Amount {
+    Amount::fixed(1_600.0)
+}
+
+fn minute() -> Amount {
+    Amount::fixed(60.0)
+}
+
+/// Something that breaks.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fault {
+    pub(crate) at_s: Amount,
+    /// What it is, for the report.
+    pub(crate) name: String,
+    /// A shell command to run, for local runs: only with `--allow-commands`.
+    pub(crate) run: Option<String>,
+    /// The share of viewers whose network fails, for `for_s`.
+    pub(crate) network_of_viewers: Option<f64>,
+    /// How long it lasts.
+    #[serde(default = "zero")]
+    pub(crate) for_s: Amount,
+}
+
+/// A search for the number of viewers that can be served.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Capacity {
+    /// Viewers of the first step.
+    pub(crate) start: u32,
+    /// Viewers added with each further step.
+    pub(crate) step: u32,
+    /// How long a step is held.
+    pub(crate) every_s: f64,
+    /// Not more viewers than this.
+    pub(crate) max: u32,
+}
+
+/// Why a scenario is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScenarioError {
+    /// There is no such file, or it can't be read.
+    #[error("can't read {0}: {1}")]
+    Read(String, std::io::Error),
+    /// It is not TOML, has an unknown key, or a value of the wrong kind; the message shows the line.
+    #[error("{file}: {message}")]
+    Parse {
+        /// The file.
+        file: String,
+        /// What is wrong and where.
+        message: String,
+    },
+    /// It is well-formed and makes no sense.
+    #[error("{0}: {1}")]
+    Nonsense(String, String),
+}
+
+impl Scenario {
+    /// Reads a file.
+    pub(crate) fn read(path: &Path) -> Result<Self, ScenarioError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ScenarioError::Read(name.clone(), error))?;
+        Self::parse(&text, &name)
+    }
+
+    /// Reads text; `file` is named in errors.
+    pub(crate) fn parse(text: &str, file: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text).map_err(|error| {
+            let message = suggest::in_message(&error.to_string());
+            ScenarioError::Parse { file: file.to_owned(), message }
+        })?;
+        scenario.check().map_err(|why| ScenarioError::Nonsense(file.to_owned(), why))?;
+        Ok(scenario)
+    }
+
+    /// How long it runs.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.duration_s)
+    }
+
+    /// Whether there is anything in it that a server other than ours could not do: the channel, and selling.
+    pub(crate) fn needs_channel(&self) -> bool {
+        !self.chatters.is_empty() || !self.buyers.is_empty() || self.host.is_some() || self.sale.is_some()
+    }
+
+    /// Changes the size of the first group of a kind.
+    pub(crate) fn set_count(&mut self, group: &str, count: u32) -> Result<(), String> {
+        let first = match group {
+            "viewers" => self.viewers.first_mut().map(|group| &mut group.count),
+            "chatters" => self.chatters.first_mut().map(|group| &mut group.count),
+            _ => self.buyers.first_mut().map(|group| &mut group.count),
+        };
+        *first.ok_or_else(|| format!("the scenario has no {group}"))? = Amount::fixed(f64::from(count));
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(self.duration_s > 0.0 && self.duration_s <= MAX_SECONDS) {
+            return Err(format!("duration_s: {} is not between 0 and a week", self.duration_s));
+        }
+        let share = |name: &str, value: f64| {
+            if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(format!("{name}: {value} is no share of 1")) }
+        };
+        let within = |name: &str, amount: Amount, most: f64| {
+            if amount.high <= most { Ok(()) } else { Err(format!("{name}: {} is more than {most}", amount.high)) }
+        };
+        for group in &self.viewers {
+            share("viewers.decrypt", group.decrypt)?;
+        }
+        for group in &self.buyers {
+            share("buyers.pay", group.pay)?;
+            share("buyers.repeat", group.repeat)?;
+        }
+        for fault in &self.faults {
+            if fault.run.is_some() == fault.network_of_viewers.is_some() {
+                return Err(format!("faults: {:?} needs either run or network_of_viewers", fault.name));
+            }
+            share("faults.network_of_viewers", fault.network_of_viewers.unwrap_or(0.0))?;
+            within("faults.at_s", fault.at_s, self.duration_s)?;
+        }
+        let counts = (self.viewers.iter().map(|g| g.count))
+            .chain(self.chatters.iter().map(|g| g.count))
+            .chain(self.buyers.iter().map(|g| g.count));
+        for count in counts {
+            within("count", count, MAX_ACTORS)?;
+        }
+        let comings = (self.viewers.iter().map(|g| ("viewers", g.coming())))
+            .chain(self.chatters.iter().map(|g| ("chatters", g.coming())))
+            .chain(self.buyers.iter().map(|g| ("buyers", g.coming())));
+        for (group, coming) in comings {
+            within(&format!("{group}.join_at_s"), coming.join_at_s, self.duration_s)?;
+            if coming.return_after_s.is_some() && coming.stay_s.is_none() {
+                return Err(format!("{group}: return_after_s needs stay_s, for nobody leaves without it"));
+            }
+            if coming.stay_s.is_some_and(|stay| stay.low < 0.1) {
+                return Err(format!("{group}.stay_s: nobody can stay for less than 0.1 s"));
+            }
+        }
+        if !self.buyers.is_empty() && self.sale.is_none() {
+            return Err("buyers need a [sale]".to_owned());
+        }
+        if let Some(sale) = &self.sale {
+            within("sale.at_s", sale.at_s, self.duration_s)?;
+            if sale.stock.low < 1.0 {
+                return Err("sale.stock: at least 1".to_owned());
+            }
+        }
+        if let Some(capacity) = &self.capacity
+            && (capacity.start == 0 || capacity.step == 0 || capacity.every_s < 1.0)
+        {
+            return Err("capacity: start and step must be at least 1, every_s at least 1".to_owned());
+        }
+        if self.publisher.as_ref().is_some_and(|publisher| publisher.stamp_every == 0) {
+            return Err("publisher.stamp_every: at least 1".to_owned());
+        }
+        if self.levels.is_empty() {
+            return Err("levels: a scenario without any proves nothing".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Scenario, String> {
+        Scenario::parse(text, "test.toml").map_err(|error| error.to_string())
+    }
+
+    const LEAST: &str = "about = \"x\"\nduration_s = 10\nlevels = [\"join.failed == 0\"]\n";
+
+    #[test]
+    fn the_shipped_scenarios_are_good() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/loadtest");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if let Err(error) = Scenario::read(&path) {
+                panic!("{error}");
+            }
+            names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
+        }
+        names.sort();
+        let all = ["capacity", "chaos", "chat-storm", "evening", "flash-sale", "herd", "slow-readers", "smoke"];
+        assert_eq!(names, all);
+    }
+
+    #[test]
+    fn what_is_mistyped_is_refused_with_a_suggestion() {
+        for (text, expected) in [
+            ("[publisher]\nclip = \"h246\"", "did you mean `h264`?"),
+            ("[[viewers]]\ncout = 3", "did you mean `count`?"),
+            ("[[viewer]]\ncount = 3", "did you mean `viewers`?"),
+            ("[[viewers]]\ncount = 3\njoin_over = 3", "did you mean `join_over_s`?"),
+            ("[[viewers]]\ncount = \"many\"", "a number, or a range [low, high]"),
+            ("[[viewers]]\ncount = [5, 3]", "begins after its end"),
+            ("[[viewers]]\ncount = [5, 6, 7]", "a number, or a range"),
+            ("[[viewers]]\ncount = -1", "negative"),
+            ("[[viewers]]\ncount = 1e9", "more than 100000"),
+            ("[[viewers]]\ncount = 1\ndecrypt = 2", "no share of 1"),
+            ("[[viewers]]\ncount = 1\nreturn_after_s = 2", "needs stay_s"),
+            ("[[viewers]]\ncount = 1\njoin_at_s = 20", "more than 10"),
+            ("[[buyers]]\ncount = 1\ntap_after_ms = 0", "need a [sale]"),
+            ("[[faults]]\nname = \"x\"\nat_s = 1", "either run or network_of_viewers"),
+        ] {
+            let error = parse(&format!("{LEAST}{text}")).unwrap_err();
+            assert!(error.contains(expected), "{text}\n{error}");
+            assert!(error.starts_with("test.toml: "), "{error}");
+        }
+        let error = parse("about = \"x\"\nduration_s = 10\nlevels = [\"join.ttf_p95_ms <= 3\"]").unwrap_err();
+        assert!(error.contains("did you mean join.ttff_p95_ms?"), "{error}");
+        let error = parse("about = \"x\"\nduration_s = 10\nlevels = []").unwrap_err();
+        assert!(error.contains("proves nothing"), "{error}");
+    }
+
+    #[test]
+    fn ranges_are_drawn_by_the_seed() {
+        let scenario = parse(&format!("{LEAST}[[viewers]]\ncount = [10, 20]\nstay_s = [1.5, 2]")).unwrap();
+        let (count, stay) = (scenario.viewers[0].count, scenario.viewers[0].coming().stay_s.unwrap());
+        let mut random = Random::new(3, 0);
+        let counts: Vec<_> = (0..200).map(|_| count.draw_count(&mut random)).collect();
+        assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&10), Some(&20)));
+        assert!((1.5..2.0).contains(&stay.draw_seconds(&mut random).as_secs_f64()));
+        assert_eq!(Amount::fixed(7.0).draw_count(&mut random), 7);
+    }
+}

@@ -1,0 +1,482 @@
+//! What each kind of actor does on the channel.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{Eyes, HostOrder, OBSERVE_EVERY, World};
+use crate::{
+    audit::Purchase,
+    channel::{Channel, ChannelError, kind},
+    http::{self, Call},
+    plan::{self, BuyerTraits, Number},
+    tally::{Count, Time},
+};
+
+/// How long a reply may take before the actor stops waiting for it.
+const REPLY_WITHIN: Duration = Duration::from_secs(5);
+/// How long a confirmation may take after paying.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(20);
+/// How long somebody waits before connecting again after the channel was closed.
+const RECONNECT: Duration = Duration::from_millis(500);
+/// How often a closed channel is opened again in a row.
+const RECONNECTS: u32 = 10;
+/// The server's close code for a reader that is too slow.
+const TOO_SLOW: u16 = haul_wire::close::TOO_SLOW;
+
+/// The reply to a request that was just sent, whatever else comes; `None` if the channel closes or time is over.
+pub(super) async fn answer_to(channel: &mut Channel, id: u64) -> Option<Value> {
+    let wait = async {
+        loop {
+            let text = channel.read().await.ok()?;
+            if matches!(kind(&text), "reply" | "error") {
+                let message: Value = serde_json::from_str(&text).unwrap_or_default();
+                if message["id"] == id {
+                    return Some(message);
+                }
+            }
+        }
+    };
+    timeout(REPLY_WITHIN, wait).await.ok().flatten()
+}
+
+/// Waits for a flag to be raised.
+async fn raised(flag: &mut watch::Receiver<bool>) {
+    let _ = flag.wait_for(|raised| *raised).await;
+}
+
+/// Opens a channel and counts it.
+async fn open(world: &World, token: &str) -> Result<(Channel, Value), ChannelError> {
+    let setting = &world.setting;
+    let begun = Instant::now();
+    world.count(Count::ChannelAttempts);
+    let opened = Channel::open(&setting.client, &setting.base, &setting.live, token).await;
+    match &opened {
+        Ok(_) => {
+            world.record(Time::ChannelJoin, begun.elapsed());
+            setting.gauges.channels.add(1);
+        }
+        Err(error) => {
+            world.count(Count::ChannelFailed);
+            setting.complaints.add(&format!("channel: {error}"));
+        }
+    }
+    opened
+}
+
+/// A channel has ended by itself.
+fn closed(world: &World, error: &ChannelError, slow: bool) {
+    world.setting.gauges.channels.add(-1);
+    match error {
+        ChannelError::Closed(Some(TOO_SLOW)) if slow => world.count(Count::ChannelTooSlow),
+        _ => {
+            world.count(Count::ChannelClosed);
+            world.setting.complaints.add(&format!("channel: {error}"));
+        }
+    }
+}
+
+/// The host: pins, and is told of every order.
+pub(super) async fn host(
+    world: Arc<World>,
+    mut channel: Channel,
+    mut orders: mpsc::UnboundedReceiver<HostOrder>,
+    products: Vec<String>,
+) {
+    let mut over = world.over.subscribe();
+    let (mut next, mut eyes) = (0, Eyes::default());
+    let mut failures = 0;
+    loop {
+        tokio::select! {
+            () = raised(&mut over) => return channel.close().await,
+            order = orders.recv() => match order {
+                Some(HostOrder::Pin) => {
+                    let product = products[next % products.len()].clone();
+                    next += 1;
+                    world.records().pinned = Some((product.clone(), Instant::now()));
+                    channel.send("pin", json!({ "product_id": product })).await;
+                }
+                None => return channel.close().await,
+            },
+            text = channel.read() => match text {
+                Ok(text) if kind(&text) == "host.order" => {
+                    world.host_order(&serde_json::from_str(&text).unwrap_or_default());
+                }
+                Ok(text) => world.event(&text, &mut eyes),
+                Err(error) => {
+                    // The host comes back, and is told in the snapshot what was missed.
+                    world.setting.complaints.add(&format!("the host's channel: {error}"));
+                    let setting = &world.setting;
+                    loop {
+                        failures += 1;
+                        sleep(RECONNECT).await;
+                        let opened =
+                            Channel::open(&setting.client, &setting.base, &setting.live, &setting.host_token).await;
+                        match opened {
+                            Ok((again, hello)) => {
+                                channel = again;
+                                for order in hello["host"]["orders"].as_array().into_iter().flatten() {
+                                    world.host_order(&json!({ "order": order }));
+                                }
+                                break;
+                            }
+                            Err(_) if failures > 20 * RECONNECTS || *world.over.borrow() => return,
+                            Err(_) => {}
+                        }
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// Somebody who reads, and perhaps talks.
+pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watch::Receiver<bool>) {
+    let setting = &world.setting;
+    let group = &setting.scenario.chatters[setting.plan.chatters[number as usize].group];
+    let token = world.tokens[0][number as usize].clone();
+    let mut random = plan::chatter_random(setting.scenario.seed, number);
+    let mut over = world.over.subscribe();
+    let mut eyes = Eyes { observes: number.is_multiple_of(OBSERVE_EVERY), ..Eyes::default() };
+    let slow = group.read_every_ms.is_some();
+    for _ in 0..RECONNECTS {
+        let opened = tokio::select! {
+            () = raised(&mut leaving) => return,
+            opened = open(&world, &token) => opened,
+        };
+        let Ok((mut channel, _)) = opened else {
+            sleep(RECONNECT).await;
+            continue;
+        };
+        let wait = group.say_every_s.map(|every| every.draw_seconds(&mut random));
+        let mut next_line = wait.map(|wait| Instant::now() + wait);
+        let mut next_read = Instant::now();
+        let far = Instant::now() + Duration::from_secs(30 * 86_400);
+        loop {
+            tokio::select! {
+                () = raised(&mut leaving) => {
+                    setting.gauges.channels.add(-1);
+                    return channel.close().await;
+                }
+                () = raised(&mut over) => {
+                    setting.gauges.channels.add(-1);
+                    return channel.close().await;
+                }
+                () = sleep_until(next_line.unwrap_or(far)), if next_line.is_some() => {
+                    let text = format!("How much is the {} one? {}", ["blue", "small", "second"][number as usize % 3], world.mark());
+                    channel.send("chat.send", json!({ "text": text })).await;
+                    next_line = group.say_every_s.map(|every| Instant::now() + every.draw_seconds(&mut random));
+                }
+                text = async { sleep_until(next_read).await; channel.read().await } => match text {
+                    Ok(text) => {
+                        if let Some(every) = group.read_every_ms {
+                            next_read = Instant::now() + every.draw_millis(&mut random);
+                        }
+                        match kind(&text) {
+                            "reply" => world.count(Count::ChatSent),
+                            "error" => world.count(Count::ChatRefused),
+                            // What a slow reader reads late is late by its own doing.
+                            _ if slow => world.count(Count::ChannelEvents),
+                            _ => world.event(&text, &mut eyes),
+                        }
+                    }
+                    Err(error) => {
+                        closed(&world, &error, slow);
+                        break;
+                    }
+                },
+            }
+        }
+        sleep(RECONNECT).await;
+    }
+}
+
+/// A buyer at work.
+struct Buyer {
+    world: Arc<World>,
+    channel: Option<Channel>,
+    token: String,
+    eyes: Eyes,
+    /// What came about orders while something else was waited for: order id and state.
+    orders: Vec<(String, String)>,
+    over: watch::Receiver<bool>,
+}
+
+/// What a buyer waits for.
+enum Wanted<'a> {
+    /// The reply to a request.
+    Reply(u64),
+    /// An order to be in a state.
+    Order(&'a str, &'a str),
+    /// Only the time.
+    Nothing,
+}
+
+/// Why a wait has ended.
+enum Woken {
+    Reply(Value),
+    Order,
+    Time,
+    /// The run is over.
+    Over,
+}
+
+/// Somebody who waits for the sale, and buys.
+pub(super) async fn buyer(world: Arc<World>, number: Number) {
+    let traits = world.setting.plan.buyers[number as usize];
+    let mut buyer = Buyer {
+        token: world.tokens[1][number as usize].clone(),
+        channel: None,
+        eyes: Eyes { observes: number.is_multiple_of(OBSERVE_EVERY), ..Eyes::default() },
+        orders: Vec::new(),
+        over: world.over.subscribe(),
+        world: world.clone(),
+    };
+    if !buyer.connect().await {
+        return;
+    }
+    let offer = world.offer.borrow().clone();
+    let Some(offer) = offer else { return };
+    if let Woken::Over = buyer.wait(Wanted::Nothing, offer.opens + traits.tap_after).await {
+        return buyer.leave().await;
+    }
+    world.busy.fetch_add(1, Ordering::Relaxed);
+    buyer.buy(&offer.sale, number, traits).await;
+    world.busy.fetch_sub(1, Ordering::Relaxed);
+    // They stay to watch.
+    let far = Instant::now() + Duration::from_secs(30 * 86_400);
+    buyer.wait(Wanted::Nothing, far).await;
+    buyer.leave().await;
+}
+
+impl Buyer {
+    /// Opens the channel, if it is not open.
+    async fn connect(&mut self) -> bool {
+        for _ in 0..RECONNECTS {
+            if self.channel.is_some() {
+                return true;
+            }
+            if let Ok((channel, hello)) = open(&self.world, &self.token).await {
+                let known = hello["you"]["orders"].as_array().into_iter().flatten();
+                self.orders.extend(known.filter_map(|order| {
+                    Some((order["id"].as_str()?.to_owned(), order["state"].as_str()?.to_owned()))
+                }));
+                self.channel = Some(channel);
+                return true;
+            }
+            sleep(RECONNECT).await;
+        }
+        false
+    }
+
+    async fn leave(mut self) {
+        if let Some(channel) = self.channel.take() {
+            self.world.setting.gauges.channels.add(-1);
+            channel.close().await;
+        }
+    }
+
+    /// Reads until what is wanted has come, or the time is there. A channel that is closed is opened again.
+    async fn wait(&mut self, wanted: Wanted<'_>, until: Instant) -> Woken {
+        loop {
+            if let Wanted::Order(id, state) = wanted
+                && self.orders.iter().any(|(of, is)| of == id && is == state)
+            {
+                return Woken::Order;
+            }
+            if !self.connect().await {
+                sleep_until(until).await;
+                return Woken::Time;
+            }
+            let Some(channel) = &mut self.channel else { continue };
+            let text = tokio::select! {
+                biased;
+                text = channel.read() => text,
+                () = raised(&mut self.over) => return Woken::Over,
+                () = sleep_until(until) => return Woken::Time,
+            };
+            match text {
+                Ok(text) => match kind(&text) {
+                    "reply" | "error" => {
+                        let message: Value = serde_json::from_str(&text).unwrap_or_default();
+                        if let Wanted::Reply(id) = wanted
+                            && message["id"] == id
+                        {
+                            return Woken::Reply(message);
+                        }
+                    }
+                    "order.changed" => {
+                        let event: Value = serde_json::from_str(&text).unwrap_or_default();
+                        let word = |name: &str| event["order"][name].as_str().unwrap_or_default().to_owned();
+                        self.orders.push((word("id"), word("state")));
+                    }
+                    "hold.changed" => {
+                        let event: Value = serde_json::from_str(&text).unwrap_or_default();
+                        if event["hold"]["state"] == "released" {
+                            self.world.records().ran_out = true;
+                        }
+                    }
+                    _ => self.world.event(&text, &mut self.eyes),
+                },
+                Err(error) => {
+                    closed(&self.world, &error, false);
+                    self.channel = None;
+                    // A request that was under way is asked again by whoever waits for it.
+                    if let Wanted::Reply(_) = wanted {
+                        return Woken::Time;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, kind: &str, fields: Value) -> Option<u64> {
+        if !self.connect().await {
+            return None;
+        }
+        Some(self.channel.as_mut()?.send(kind, fields).await)
+    }
+
+    /// Asks until there is an answer that is one: not "pending", "unavailable", "slower" or nothing at all.
+    async fn insist(&mut self, kind: &str, fields: &Value, retries: u32, time: Option<Time>) -> Option<Value> {
+        for _ in 0..=retries {
+            let sent = Instant::now();
+            let id = self.send(kind, fields.clone()).await?;
+            let answer = match self.wait(Wanted::Reply(id), sent + REPLY_WITHIN).await {
+                Woken::Reply(answer) => answer,
+                _ => continue,
+            };
+            if let Some(time) = time {
+                self.world.record(time, sent.elapsed());
+            }
+            let code = answer["code"].as_str().unwrap_or_default();
+            if !matches!(code, "pending" | "unavailable" | "rate_limited" | "sale_not_open") {
+                return Some(answer);
+            }
+            let pause = answer["retry_after_ms"].as_u64().unwrap_or(200).min(5_000);
+            let until = Instant::now() + Duration::from_millis(pause);
+            if let Woken::Over = self.wait(Wanted::Nothing, until).await {
+                return None;
+            }
+        }
+        None
+    }
+
+    async fn buy(&mut self, sale: &str, number: Number, traits: BuyerTraits) {
+        let BuyerTraits { quantity, repeats, retries, .. } = traits;
+        let key = format!("{:08x}-{number}", self.world.setting.run);
+        let fields = json!({ "sale_id": sale, "quantity": quantity, "key": key });
+        {
+            let (mut records, now) = (self.world.records(), Instant::now());
+            records.offered += 1;
+            records.first_offer.get_or_insert(now);
+            records.last_offer = Some(now);
+        }
+        // The impatient one taps twice, and reads only the second answer here; the first must be the same.
+        if repeats {
+            self.send("hold", fields.clone()).await;
+        }
+        let Some(answer) = self.insist("hold", &fields, retries, Some(Time::Hold)).await else {
+            self.world.records().unanswered += 1;
+            return;
+        };
+        let Some(hold) = answer["result"]["hold"]["id"].as_str().map(str::to_owned) else {
+            let code = answer["code"].as_str().unwrap_or("no hold");
+            if matches!(code, "sold_out" | "not_enough" | "sale_closed" | "buyer_limit") {
+                self.world.records().refused += 1;
+            } else {
+                self.error("hold", code);
+            }
+            return;
+        };
+        let mine = {
+            let (mut records, now) = (self.world.records(), Instant::now());
+            records.held_at.extend((0..quantity).map(|_| now));
+            records.standing += i64::from(quantity);
+            records.most_standing = records.most_standing.max(records.standing);
+            records.purchases.push(Purchase { buyer: number, hold: hold.clone(), units: quantity, ..Purchase::default() });
+            records.purchases.len() - 1
+        };
+        if repeats {
+            let again = self.insist("hold", &fields, retries, None).await;
+            let same = again.is_none_or(|again| again["result"]["hold"]["id"] == hold.as_str());
+            self.world.records().double_holds += u64::from(!same);
+        }
+        if let Woken::Over = self.wait(Wanted::Nothing, Instant::now() + traits.decide).await {
+            return;
+        }
+        let fields = json!({ "sale_id": sale, "hold_id": hold });
+        match traits.pays {
+            true => self.pay(mine, &fields, retries).await,
+            false => {
+                {
+                    let mut records = self.world.records();
+                    records.given_back = true;
+                    records.standing -= i64::from(quantity);
+                }
+                match self.insist("hold.cancel", &fields, retries, None).await {
+                    Some(answer) if answer["type"] == "reply" => self.world.records().purchases[mine].released = true,
+                    answer => self.error("hold.cancel", code_of(answer.as_ref())),
+                }
+            }
+        }
+    }
+
+    async fn pay(&mut self, mine: usize, fields: &Value, retries: u32) {
+        let answer = self.insist("checkout", fields, retries, Some(Time::Checkout)).await;
+        let (Some(order), Some(pay_url)) = (
+            answer.as_ref().and_then(|answer| answer["result"]["order"]["id"].as_str()).map(str::to_owned),
+            answer.as_ref().and_then(|answer| answer["result"]["pay_url"].as_str()),
+        ) else {
+            return self.error("checkout", code_of(answer.as_ref()));
+        };
+        self.world.records().purchases[mine].order = Some(order.clone());
+        let setting = &self.world.setting;
+        let call = Call {
+            method: "POST",
+            url: http::resolve(&setting.base, pay_url),
+            content_type: Some("application/json"),
+            body: json!({ "outcome": "paid" }).to_string(),
+            ..Call::default()
+        };
+        let paying = Instant::now();
+        for _ in 0..=retries {
+            match setting.client.call(call.clone()).await {
+                Ok(answer) if answer.status.is_success() => {
+                    self.world.records().purchases[mine].paid = true;
+                    break;
+                }
+                Ok(answer) => setting.complaints.add(&format!("paying: {}", answer.complaint())),
+                Err(error) => setting.complaints.add(&format!("paying: {error}")),
+            }
+            sleep(RECONNECT).await;
+        }
+        if !self.world.records().purchases[mine].paid {
+            return self.error("paying", "not taken");
+        }
+        let until = paying + CONFIRM_WITHIN;
+        if let Woken::Order = self.wait(Wanted::Order(&order, "sold"), until).await {
+            self.world.record(Time::Confirm, paying.elapsed());
+            let (mut records, now) = (self.world.records(), Instant::now());
+            let units = records.purchases[mine].units;
+            records.purchases[mine].confirmed = true;
+            records.sold_at.extend((0..units).map(|_| now));
+        }
+    }
+
+    fn error(&self, what: &str, code: &str) {
+        self.world.count(Count::BuyerErrors);
+        self.world.setting.complaints.add(&format!("{what}: {code}"));
+    }
+}
+
+fn code_of(answer: Option<&Value>) -> &str {
+    answer.map_or("no answer", |answer| answer["code"].as_str().unwrap_or("no code"))
+}

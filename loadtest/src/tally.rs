@@ -1,0 +1,211 @@
+//! What is counted while a run goes on: distributions and counters, one set a thread, added up by whoever reads.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{histogram::Histogram, level::DISTRIBUTIONS};
+
+/// The distributions, in the order of [`DISTRIBUTIONS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Time {
+    JoinAnswer,
+    JoinConnected,
+    JoinFirstPacket,
+    JoinFirstPicture,
+    JoinSteady,
+    Delay,
+    ChannelJoin,
+    Chat,
+    StockEvent,
+    Pin,
+    Hold,
+    Checkout,
+    Confirm,
+}
+
+macro_rules! counters {
+    ($($name:ident,)*) => {
+        /// The counters.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Count { $($name,)* }
+
+        const COUNTS: usize = [$(Count::$name,)*].len();
+    };
+}
+
+counters! {
+    JoinAttempts,
+    JoinFailed,
+    JoinPictures,
+    Packets,
+    Bytes,
+    Expected,
+    Lost,
+    FirstLost,
+    Repaired,
+    Duplicates,
+    Nacks,
+    Plis,
+    Decrypted,
+    DecryptErrors,
+    Frames,
+    Freezes,
+    FrozenUs,
+    WatchedUs,
+    ConnectedUs,
+    ViewersEnded,
+    SocketDrops,
+    OtherClock,
+    ChannelAttempts,
+    ChannelFailed,
+    ChannelClosed,
+    ChannelTooSlow,
+    ChannelEvents,
+    ChatSent,
+    ChatRefused,
+    ChatDelivered,
+    BuyerErrors,
+}
+
+/// One thread's distributions and counters.
+#[derive(Debug, Clone)]
+pub(crate) struct Tally {
+    times: Vec<Histogram>,
+    counts: [u64; COUNTS],
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { times: vec![Histogram::default(); DISTRIBUTIONS.len()], counts: [0; COUNTS] }
+    }
+}
+
+impl Tally {
+    pub(crate) fn record(&mut self, time: Time, value: Duration) {
+        self.times[time as usize].record(value);
+    }
+
+    pub(crate) fn count(&mut self, count: Count, by: u64) {
+        self.counts[count as usize] += by;
+    }
+
+    /// For counters that are sums made anew each time.
+    pub(crate) fn set(&mut self, count: Count, to: u64) {
+        self.counts[count as usize] = to;
+    }
+
+    pub(crate) fn get(&self, count: Count) -> u64 {
+        self.counts[count as usize]
+    }
+
+    pub(crate) fn time(&self, time: Time) -> &Histogram {
+        &self.times[time as usize]
+    }
+
+    /// All distributions, in the order of [`DISTRIBUTIONS`].
+    pub(crate) fn times(&self) -> &[Histogram] {
+        &self.times
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.times.iter_mut().zip(&other.times) {
+            mine.add(theirs);
+        }
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine += theirs;
+        }
+    }
+}
+
+impl Tally {
+    /// What has come since `earlier`, a former state of this one.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let times = self.times.iter().zip(&earlier.times).map(|(now, then)| now.since(then)).collect();
+        let mut counts = self.counts;
+        for (now, then) in counts.iter_mut().zip(earlier.counts) {
+            *now = now.saturating_sub(then);
+        }
+        Self { times, counts }
+    }
+}
+
+/// A tally that one thread writes and another reads now and then.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<Tally>>);
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A number that goes up and down, and the most it has been.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    now: AtomicI64,
+    most: AtomicI64,
+}
+
+impl Gauge {
+    pub(crate) fn add(&self, by: i64) {
+        let now = self.now.fetch_add(by, Ordering::Relaxed) + by;
+        self.most.fetch_max(now, Ordering::Relaxed);
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.now.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    pub(crate) fn most(&self) -> u64 {
+        u64::try_from(self.most.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+}
+
+/// What all threads move.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    /// Viewers connected.
+    pub(crate) viewers: Gauge,
+    /// Channels open.
+    pub(crate) channels: Gauge,
+    /// How late the harness was at most with what it had planned, in microseconds.
+    pub(crate) late_us: AtomicU64,
+}
+
+impl Gauges {
+    pub(crate) fn late(&self, by: Duration) {
+        self.late_us.fetch_max(by.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distributions_have_their_names() {
+        assert_eq!(DISTRIBUTIONS[Time::Confirm as usize].name, "confirm");
+        assert_eq!(DISTRIBUTIONS.len(), Time::Confirm as usize + 1);
+        assert_eq!(DISTRIBUTIONS[Time::JoinFirstPicture as usize].name, "join.ttff");
+        assert_eq!(DISTRIBUTIONS[Time::StockEvent as usize].name, "stock_event");
+    }
+
+    #[test]
+    fn tallies_add_up_and_gauges_keep_their_most() {
+        let (mut one, mut other) = (Tally::default(), Tally::default());
+        one.count(Count::Packets, 2);
+        other.count(Count::Packets, 3);
+        other.record(Time::Hold, Duration::from_millis(5));
+        one.add(&other);
+        assert_eq!((one.get(Count::Packets), one.time(Time::Hold).count()), (5, 1));
+        let gauge = Gauge::default();
+        gauge.add(3);
+        gauge.add(-2);
+        assert_eq!((gauge.now(), gauge.most()), (1, 3));
+    }
+}
