@@ -66,9 +66,14 @@ pub(crate) fn audit(stock: u32, purchases: &[Purchase], books: &Books) -> Audit 
             differences.push(format!("order {id} was confirmed to more than one buyer"));
         }
         match books.host.get(id) {
-            None => differences.push(format!("order {id} was confirmed to a buyer, and is not in the ledger")),
+            None => {
+                differences.push(format!("order {id} was confirmed to a buyer, and is not in the ledger"))
+            }
             Some(order) if order.state != "sold" => {
-                differences.push(format!("order {id} was confirmed to a buyer, and is {} in the ledger", order.state));
+                differences.push(format!(
+                    "order {id} was confirmed to a buyer, and is {} in the ledger",
+                    order.state
+                ));
             }
             Some(order) if order.units != purchase.units || order.hold != purchase.hold => {
                 differences.push(format!("order {id} is for other units or another hold in the ledger"));
@@ -83,7 +88,10 @@ pub(crate) fn audit(stock: u32, purchases: &[Purchase], books: &Books) -> Audit 
     }
     for (id, order) in &books.listed {
         if books.host.get(id).is_none_or(|known| known.state != order.state) {
-            differences.push(format!("order {id} is {} in the ledger's list, and the host was not told so", order.state));
+            differences.push(format!(
+                "order {id} is {} in the ledger's list, and the host was not told so",
+                order.state
+            ));
         }
     }
     let confirmed_units = units(&|purchase| purchase.confirmed);
@@ -98,7 +106,9 @@ pub(crate) fn audit(stock: u32, purchases: &[Purchase], books: &Books) -> Audit 
     let sale_sold = books.sale.map(|(.., sold)| sold);
     if let Some((available, held, sold)) = books.sale {
         if available + held + sold != stock {
-            differences.push(format!("{available} available, {held} held and {sold} sold are not the stock of {stock}"));
+            differences.push(format!(
+                "{available} available, {held} held and {sold} sold are not the stock of {stock}"
+            ));
         }
         if sold != confirmed_units {
             differences.push(format!("the sale says {sold} sold, and buyers were told of {confirmed_units}"));
@@ -125,12 +135,8 @@ pub(crate) fn audit(stock: u32, purchases: &[Purchase], books: &Books) -> Audit 
 
 /// Units sold beyond the stock, by whoever counts most. `most_standing` is the most units that buyers held at once.
 pub(crate) fn oversold(audit: &Audit, most_standing: u32) -> u32 {
-    let most = [
-        audit.confirmed_units,
-        audit.ledger_units.unwrap_or(0),
-        audit.sale_sold.unwrap_or(0),
-        most_standing,
-    ];
+    let most =
+        [audit.confirmed_units, audit.ledger_units.unwrap_or(0), audit.sale_sold.unwrap_or(0), most_standing];
     most.into_iter().max().unwrap_or(0).saturating_sub(audit.stock)
 }
 

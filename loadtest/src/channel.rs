@@ -64,7 +64,9 @@ impl Channel {
         live: &str,
         token: &str,
     ) -> Result<(Self, Value), ChannelError> {
-        timeout(OPEN_WITHIN, Self::connect(client, base, live, token)).await.unwrap_or(Err(ChannelError::Late))
+        timeout(OPEN_WITHIN, Self::connect(client, base, live, token))
+            .await
+            .unwrap_or(Err(ChannelError::Late))
     }
 
     async fn connect(

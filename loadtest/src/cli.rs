@@ -17,7 +17,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a scenario. The exit code is 0 if every service level held, 1 if one did not, 2 if the run could not be made,
     /// 3 if the harness itself was the bottleneck.
-    Run(Run),
+    Run(Box<Run>),
     /// Say what got better and what got worse between two runs, noise taken into account.
     Compare(Compare),
     /// Read a scenario, and say what would happen when.

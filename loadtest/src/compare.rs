@@ -43,7 +43,8 @@ pub(crate) fn compare(before: &Report, after: &Report) -> (Vec<Change>, usize) {
         let better = (new < old) == (wanted == Better::Less);
         changes.push(Change { measure: measure.clone(), before: *old, after: *new, better });
     }
-    let size = |change: &Change| (change.after - change.before).abs() / change.before.abs().max(change.after.abs());
+    let size =
+        |change: &Change| (change.after - change.before).abs() / change.before.abs().max(change.after.abs());
     changes.sort_by(|one, other| size(other).total_cmp(&size(one)));
     (changes, same)
 }
@@ -59,12 +60,15 @@ fn noise(measure: &str, before: &Report, after: &Report) -> f64 {
                 continue;
             }
             noise = noise.max(SMALL_MS);
-            let count = |report: &Report| report.distributions.get(distribution.name).map_or(0, |s| s.count) as f64;
+            let count =
+                |report: &Report| report.distributions.get(distribution.name).map_or(0, |s| s.count) as f64;
             if count(before).min(count(after)) * beyond < BEYOND {
                 // Too few values for this percentile: it must differ by itself and half again.
                 noise = noise.max(0.5 * largest);
             }
-            if let (Some(one), Some(other)) = (spread(before, distribution.name), spread(after, distribution.name)) {
+            if let (Some(one), Some(other)) =
+                (spread(before, distribution.name), spread(after, distribution.name))
+            {
                 noise = noise.max(ERRORS * one.hypot(other));
             }
             return noise;
@@ -72,7 +76,8 @@ fn noise(measure: &str, before: &Report, after: &Report) -> f64 {
     }
     match measure {
         // Counts of rare things: what chance makes of them (a Poisson distribution's deviation).
-        "sale.oversold" | "sale.mismatches" | "sale.double_holds" | "sale.unanswered" | "sale.unconfirmed" => 0.0,
+        "sale.oversold" | "sale.mismatches" | "sale.double_holds" | "sale.unanswered"
+        | "sale.unconfirmed" => 0.0,
         _ if measure.ends_with("_pct") => noise.max(0.05),
         _ if values.iter().all(|value| value.fract() == 0.0) => noise.max(2.0 * largest.sqrt()),
         _ => noise,
@@ -98,7 +103,9 @@ pub(crate) fn text(before: &Report, after: &Report) -> String {
     if (&before.scenario, before.seed, before.duration_s.round())
         != (&after.scenario, after.seed, after.duration_s.round())
     {
-        let told = |report: &Report| format!("{} (seed {}, {:.0} s)", report.scenario, report.seed, report.duration_s);
+        let told = |report: &Report| {
+            format!("{} (seed {}, {:.0} s)", report.scenario, report.seed, report.duration_s)
+        };
         let _ = writeln!(text, "careful: these are different runs: {} and {}", told(before), told(after));
     }
     if before.machine != after.machine {

@@ -28,11 +28,19 @@ const PLOTS: &[Plot] = &[
     Plot { title: "First picture", unit: "ms", lines: &[("ttff_p50", "p50"), ("ttff_p95", "p95")] },
     Plot { title: "End-to-end delay", unit: "ms", lines: &[("delay_p50", "p50"), ("delay_p99", "p99")] },
     Plot { title: "Received", unit: "Mb/s", lines: &[("mbps", "all viewers")] },
-    Plot { title: "Trouble with the picture", unit: "a second", lines: &[("lost", "packets lost"), ("freezes", "freezes")] },
+    Plot {
+        title: "Trouble with the picture",
+        unit: "a second",
+        lines: &[("lost", "packets lost"), ("freezes", "freezes")],
+    },
     Plot { title: "Chat lines", unit: "ms", lines: &[("chat_p50", "p50"), ("chat_p99", "p99")] },
     Plot { title: "Holds", unit: "ms", lines: &[("hold_p50", "p50"), ("hold_p99", "p99")] },
     Plot { title: "Stock", unit: "units", lines: &[("available", "available")] },
-    Plot { title: "Stock events", unit: "ms", lines: &[("stock_event_p50", "p50"), ("stock_event_p99", "p99")] },
+    Plot {
+        title: "Stock events",
+        unit: "ms",
+        lines: &[("stock_event_p50", "p50"), ("stock_event_p99", "p99")],
+    },
     Plot { title: "Server's processor", unit: "% of a core", lines: &[("server_cpu", "all threads")] },
     Plot { title: "Server's memory", unit: "MB", lines: &[("server_mb", "resident")] },
     Plot {
@@ -81,7 +89,11 @@ pub(crate) fn page(report: &Report) -> String {
         date(report.started_at_ms),
     );
     for why in &report.invalid {
-        let _ = write!(page, "<p class=no>Not to be trusted: the harness itself was the bottleneck: {}.</p>", escape(why));
+        let _ = write!(
+            page,
+            "<p class=no>Not to be trusted: the harness itself was the bottleneck: {}.</p>",
+            escape(why)
+        );
     }
     levels(&mut page, report);
     distributions(&mut page, report);
@@ -99,7 +111,11 @@ fn levels(page: &mut String, report: &Report) {
     for verdict in levels {
         let measured = verdict.measured.map_or("not measured".to_owned(), number);
         let (class, word) = if verdict.holds { ("ok", "yes") } else { ("no", "no") };
-        let _ = write!(page, "<tr><td><code>{}</code><td>{measured}<td class={class}>{word}", escape(&verdict.level));
+        let _ = write!(
+            page,
+            "<tr><td><code>{}</code><td>{measured}<td class={class}>{word}",
+            escape(&verdict.level)
+        );
     }
     page.push_str("</table></div>");
 }
@@ -147,7 +163,11 @@ fn draw(page: &mut String, plot: &Plot, series: &Series, notes: &[Note]) {
     let top = nice(values.fold(0.0, |most: f64, value| most.max(*value)));
     let x = |at: f64| LEFT + (WIDTH - LEFT - RIGHT) * at / end;
     let y = |value: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top;
-    let _ = write!(page, "</figcaption><svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='{}'>", plot.title);
+    let _ = write!(
+        page,
+        "</figcaption><svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='{}'>",
+        plot.title
+    );
     for part in [0.0, 0.5, 1.0] {
         let (value, at) = (top * part, y(top * part));
         let _ = write!(
@@ -160,7 +180,13 @@ fn draw(page: &mut String, plot: &Plot, series: &Series, notes: &[Note]) {
         );
     }
     for part in [0.0, 0.5, 1.0] {
-        let anchor = if part == 0.0 { "start" } else if part == 1.0 { "end" } else { "middle" };
+        let anchor = if part == 0.0 {
+            "start"
+        } else if part == 1.0 {
+            "end"
+        } else {
+            "middle"
+        };
         let (at, text) = (x(end * part), (end * part).round());
         let _ = write!(page, "<text x={at:.1} y={:.0} text-anchor={anchor}>{text} s</text>", HEIGHT - 4.0);
     }
@@ -265,7 +291,11 @@ fn nice(value: f64) -> f64 {
         return 1.0;
     }
     let power = 10_f64.powf(value.log10().floor());
-    [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|step| step * power).find(|top| *top >= value).unwrap_or(10.0 * power)
+    [1.0, 2.0, 2.5, 5.0, 10.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|top| *top >= value)
+        .unwrap_or(10.0 * power)
 }
 
 /// A number on an axis.
@@ -278,7 +308,11 @@ fn short(value: f64) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 /// Milliseconds since 1970 as a date (H. Hinnant's civil_from_days).
@@ -318,7 +352,9 @@ mod tests {
 
     #[test]
     fn axes_and_dates() {
-        for (value, top) in [(0.0, 1.0), (0.7, 1.0), (3.0, 5.0), (21.0, 25.0), (100.0, 100.0), (870.0, 1_000.0)] {
+        for (value, top) in
+            [(0.0, 1.0), (0.7, 1.0), (3.0, 5.0), (21.0, 25.0), (100.0, 100.0), (870.0, 1_000.0)]
+        {
             assert_eq!(nice(value), top);
         }
         assert_eq!((short(25_000.0), short(0.5), short(2.5)), ("25k".into(), "0.5".into(), "2.5".into()));

@@ -94,11 +94,14 @@ pub(crate) struct Call {
     pub(crate) body: String,
 }
 
+/// A connection to an origin that nobody is using.
+type Idle = (String, SendRequest<Full<Bytes>>);
+
 /// A client. Clones share connections.
 #[derive(Clone)]
 pub(crate) struct Client {
     tls: TlsConnector,
-    idle: Arc<Mutex<Vec<(String, SendRequest<Full<Bytes>>)>>>,
+    idle: Arc<Mutex<Vec<Idle>>>,
 }
 
 impl Client {
@@ -213,7 +216,8 @@ fn place_of(uri: &Uri) -> Option<(String, u16, bool)> {
 }
 
 fn origin(uri: &Uri) -> Option<String> {
-    place_of(uri).map(|(host, port, secure)| format!("{}://{host}:{port}", if secure { "https" } else { "http" }))
+    place_of(uri)
+        .map(|(host, port, secure)| format!("{}://{host}:{port}", if secure { "https" } else { "http" }))
 }
 
 /// The address that a `Location` or a link names, seen from `base`.

@@ -46,8 +46,16 @@ pub(crate) const DISTRIBUTIONS: &[Distribution] = &[
     times("join.connected", "Connected", "from the POST to a complete DTLS handshake"),
     times("join.ttfp", "First packet", "from the POST to the first RTP packet"),
     times("join.ttff", "First picture", "from the POST to the first complete keyframe"),
-    times("join.steady", "Steady picture", "from the POST to the beginning of the first second of pictures without a gap"),
-    times("delay", "End-to-end delay", "from the publisher's sending of a picture to its arrival at a viewer"),
+    times(
+        "join.steady",
+        "Steady picture",
+        "from the POST to the beginning of the first second of pictures without a gap",
+    ),
+    times(
+        "delay",
+        "End-to-end delay",
+        "from the publisher's sending of a picture to its arrival at a viewer",
+    ),
     times("channel.join", "Channel open", "from the websocket's TCP connect to the reply to hello"),
     times("chat", "Chat line", "from sending a chat line to its arrival at each reader"),
     times("stock_event", "Stock event", "from the answer that moved stock to the event that shows it"),
@@ -78,7 +86,11 @@ pub(crate) const SCALARS: &[Scalar] = &[
     scalar("media.decrypted", Better::Neither, "packets that were decrypted and authenticated"),
     scalar("media.decrypt_errors", Better::Less, "packets that should have been and were not"),
     scalar("media.frames", Better::Neither, "pictures that arrived whole"),
-    scalar("media.freezes", Better::Less, "gaps between pictures longer than max(3 x average, average + 150 ms)"),
+    scalar(
+        "media.freezes",
+        Better::Less,
+        "gaps between pictures longer than max(3 x average, average + 150 ms)",
+    ),
     scalar("media.freezes_per_viewer_hour", Better::Less, "the same, by viewing time"),
     scalar("media.frozen_pct", Better::Less, "time in such gaps, per cent of viewing time"),
     scalar("media.ended", Better::Less, "viewers' sessions that the server ended, or that fell silent"),
@@ -104,7 +116,11 @@ pub(crate) const SCALARS: &[Scalar] = &[
     scalar("sale.unconfirmed", Better::Less, "payments taken whose order was not told as sold"),
     scalar("sale.oversold", Better::Less, "units confirmed beyond the stock, by the buyers or by the ledger"),
     scalar("sale.mismatches", Better::Less, "differences between the ledger and the buyers' own records"),
-    scalar("server.cpu_pct", Better::Less, "the server's processor time, per cent of one core (with --server-pid)"),
+    scalar(
+        "server.cpu_pct",
+        Better::Less,
+        "the server's processor time, per cent of one core (with --server-pid)",
+    ),
     scalar("server.rss_mb", Better::Less, "the server's memory at its most (with --server-pid)"),
     scalar(
         "server.rss_growth_kb_per_join",
@@ -112,7 +128,11 @@ pub(crate) const SCALARS: &[Scalar] = &[
         "the server's memory growth per viewer's session over the second half (with --server-pid)",
     ),
     scalar("harness.cpu_pct", Better::Neither, "the busiest thread of the harness, per cent of one core"),
-    scalar("harness.late_ms", Better::Less, "how late the harness itself was with what it had planned, at most"),
+    scalar(
+        "harness.late_ms",
+        Better::Less,
+        "how late the harness itself was with what it had planned, at most",
+    ),
     scalar("harness.drops", Better::Less, "datagrams the harness' own sockets had no room for"),
     scalar("harness.kb_per_viewer", Better::Less, "the harness' memory by viewer"),
     scalar("capacity.viewers", Better::More, "most viewers for whom every level held"),
@@ -201,7 +221,9 @@ impl FromStr for Level {
         if !names.iter().any(|name| name == measure) {
             let hint = suggest::nearest(measure, names.iter().map(String::as_str));
             let hint = hint.map(|name| format!(": did you mean {name}?")).unwrap_or_default();
-            return Err(format!("nothing called {measure} is measured{hint} (haul-loadtest measures lists all)"));
+            return Err(format!(
+                "nothing called {measure} is measured{hint} (haul-loadtest measures lists all)"
+            ));
         }
         Ok(Self { measure: measure.to_owned(), relation, bound })
     }
@@ -209,7 +231,8 @@ impl FromStr for Level {
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = RELATIONS.iter().find(|(_, relation)| *relation == self.relation).map_or("?", |pair| pair.0);
+        let sign =
+            RELATIONS.iter().find(|(_, relation)| *relation == self.relation).map_or("?", |pair| pair.0);
         write!(f, "{} {sign} {}", self.measure, self.bound)
     }
 }

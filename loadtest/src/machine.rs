@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
-/// The unit of processor time in `/proc/PID/stat`: USER_HZ, which is 100 on every Linux.
-const TICKS_A_SECOND: u64 = 100;
 const PAGE_BYTES: u64 = 4_096;
 
 /// A thread's times so far.
@@ -35,15 +33,6 @@ pub(crate) fn memory_bytes(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * PAGE_BYTES)
-}
-
-/// A process's processor time so far; `None` if there is no such process.
-pub(crate) fn processor_time(pid: u32) -> Option<Duration> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may have anything in it, closing brackets too.
-    let mut words = text[text.rfind(')')? + 1..].split_whitespace().skip(11);
-    let (user, system): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    Some(Duration::from_millis((user + system) * 1_000 / TICKS_A_SECOND))
 }
 
 /// The machine, for the report: kind of processor, how many of them we may use, kernel.
@@ -87,7 +76,6 @@ mod tests {
             sum = sum.wrapping_add((0..10_000).sum());
         }
         assert!(memory_bytes(pid).unwrap() > 1 << 20, "{sum}");
-        assert!(processor_time(pid).is_some());
         let shares = shares(&before, &threads(pid), Duration::from_millis(10));
         assert!(shares.iter().any(|(_, busy, _)| *busy > 1.0), "{shares:?}");
         assert!(threads(u32::MAX).is_empty() && memory_bytes(u32::MAX).is_none());

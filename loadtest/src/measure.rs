@@ -101,7 +101,13 @@ mod tests {
     #[test]
     fn every_measure_has_a_name_that_levels_know() {
         let mut tally = Tally::default();
-        for count in [Count::JoinAttempts, Count::Packets, Count::ChannelAttempts, Count::WatchedUs, Count::ConnectedUs] {
+        for count in [
+            Count::JoinAttempts,
+            Count::Packets,
+            Count::ChannelAttempts,
+            Count::WatchedUs,
+            Count::ConnectedUs,
+        ] {
             tally.count(count, 100);
         }
         tally.count(Count::Expected, 200);

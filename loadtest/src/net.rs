@@ -37,10 +37,11 @@ impl Inbox {
     /// Every datagram, to be changed in place, and where it came from.
     pub(crate) fn datagrams(&mut self) -> impl Iterator<Item = (&mut [u8], SocketAddr)> {
         let runs = self.bytes.chunks_mut(MAX_RUN).zip(&self.messages).zip(&self.from);
-        runs.filter_map(|((run, sizes), from)| Some((run, *sizes, (*from)?)))
-            .flat_map(|(run, (bytes, segment), from)| {
+        runs.filter_map(|((run, sizes), from)| Some((run, *sizes, (*from)?))).flat_map(
+            |(run, (bytes, segment), from)| {
                 run[..bytes].chunks_mut(segment).map(move |datagram| (datagram, from))
-            })
+            },
+        )
     }
 }
 
@@ -64,10 +65,8 @@ pub(crate) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<bool>
     // A cmsghdr and an int, as CMSG_SPACE has it, aligned for the header.
     let mut controls = [[0_u64; 4]; BATCH];
     for (index, header) in headers.iter_mut().enumerate() {
-        vectors[index] = libc::iovec {
-            iov_base: inbox.bytes[index * MAX_RUN..].as_mut_ptr().cast(),
-            iov_len: MAX_RUN,
-        };
+        vectors[index] =
+            libc::iovec { iov_base: inbox.bytes[index * MAX_RUN..].as_mut_ptr().cast(), iov_len: MAX_RUN };
         header.msg_hdr.msg_iov = &mut vectors[index];
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_name = (&raw mut names[index]).cast();
@@ -77,9 +76,8 @@ pub(crate) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<bool>
     }
     // SAFETY: the headers point to `vectors`, `names`, `controls` and `inbox.bytes` (BATCH × MAX_RUN bytes), all alive
     // and not otherwise borrowed until the call returns.
-    let count = unsafe {
-        libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH as u32, 0, ptr::null_mut())
-    };
+    let count =
+        unsafe { libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH as u32, 0, ptr::null_mut()) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
     for (header, name) in headers[..count].iter().zip(&names) {
         let bytes = (header.msg_len as usize).min(MAX_RUN);

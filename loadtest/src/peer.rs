@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rtc::{
@@ -53,6 +53,11 @@ const H264_RTX: u8 = 103;
 const VP8: u8 = 96;
 const VP8_RTX: u8 = 97;
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// How often ICE sends its checks while there is no path, and how many at most. `rtc` nominates a path with the check after
+/// the one that has found it, so its default of 200 ms would be added to every join; browsers do it at once.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
+const MAX_CHECKS: u16 = 100;
 
 /// What a connection can't be made for.
 #[derive(Debug, thiserror::Error)]
@@ -222,6 +227,7 @@ fn build(
     let settings = SettingEngineBuilder::new()
         .with_crypto_provider(provider)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .with_ice_connection_attempts(Some(CHECK_EVERY), Some(MAX_CHECKS))
         .with_srtp_protection_profiles(vec![
             SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
             SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
@@ -460,7 +466,8 @@ mod tests {
     fn a_viewers_offer_takes_both_codecs_and_sound() {
         let identity = Identity::generate().unwrap();
         let offered = viewer(&identity, "127.0.0.1:5000".parse().unwrap(), Instant::now()).unwrap();
-        for line in ["m=video", "m=audio", "H264/90000", "VP8/90000", "opus/48000/2", "a=recvonly", "apt=102"] {
+        for line in ["m=video", "m=audio", "H264/90000", "VP8/90000", "opus/48000/2", "a=recvonly", "apt=102"]
+        {
             assert!(offered.sdp.contains(line), "{line} is not in\n{}", offered.sdp);
         }
         assert!(offered.sdp.contains("127.0.0.1 5000"), "{}", offered.sdp);

@@ -244,7 +244,10 @@ mod tests {
     fn leavers_return_in_turn_and_nothing_is_planned_after_the_end() {
         let plan = plan("[[viewers]]\ncount = 3\nstay_s = [1, 5]\nreturn_after_s = [1, 2]");
         for viewer in 0..3 {
-            let of = plan.steps.iter().filter(|(_, step)| matches!(step, Step::Watch(n) | Step::Unwatch(n) if *n == viewer));
+            let of = plan
+                .steps
+                .iter()
+                .filter(|(_, step)| matches!(step, Step::Watch(n) | Step::Unwatch(n) if *n == viewer));
             for (index, (at, step)) in of.enumerate() {
                 assert_eq!(index % 2 == 0, matches!(step, Step::Watch(_)), "in turn");
                 assert!(at.as_secs() < 60);
@@ -255,7 +258,8 @@ mod tests {
 
     #[test]
     fn the_host_comes_first_goes_and_returns() {
-        let plan = plan("[publisher]\nclip = \"vp8\"\naway = [{ at_s = 20, for_s = 5 }]\n[[viewers]]\ncount = 1");
+        let plan =
+            plan("[publisher]\nclip = \"vp8\"\naway = [{ at_s = 20, for_s = 5 }]\n[[viewers]]\ncount = 1");
         assert_eq!(plan.steps[0].1, Step::Publish);
         assert_eq!(times(&plan, |step| *step == Step::Vanish), [20.0]);
         assert_eq!(times(&plan, |step| *step == Step::Publish), [0.0, 25.0]);

@@ -208,7 +208,11 @@ impl Loop {
         let (mut next_tick, mut next_publish) = (Instant::now(), Instant::now());
         loop {
             let now = Instant::now();
-            let wait = if self.waiting.is_empty() { next_tick.saturating_duration_since(now) } else { Duration::ZERO };
+            let wait = if self.waiting.is_empty() {
+                next_tick.saturating_duration_since(now)
+            } else {
+                Duration::ZERO
+            };
             if let Err(error) = self.poll.poll(&mut events, Some(wait))
                 && error.kind() != io::ErrorKind::Interrupted
             {

@@ -232,7 +232,8 @@ impl Sending {
                 while begun + self.sounds_sent * SOUND_TIME <= now {
                     self.sound(now);
                 }
-                due = due.min(picture_at(self.pictures_sent, begun)).min(begun + self.sounds_sent * SOUND_TIME);
+                due =
+                    due.min(picture_at(self.pictures_sent, begun)).min(begun + self.sounds_sent * SOUND_TIME);
             }
             if self.connection.poll_timeout().is_some_and(|at| at <= now) {
                 let _ = self.connection.handle_timeout(now);

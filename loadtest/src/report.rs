@@ -121,7 +121,11 @@ impl Report {
         let name = path.display();
         let text = std::fs::read_to_string(path).with_context(|| format!("can't read {name}"))?;
         let report: Self = serde_json::from_str(&text).with_context(|| format!("{name} is no report"))?;
-        anyhow::ensure!(report.format == FORMAT, "{name} is of form {}, this harness reads {FORMAT}", report.format);
+        anyhow::ensure!(
+            report.format == FORMAT,
+            "{name} is of form {}, this harness reads {FORMAT}",
+            report.format
+        );
         Ok(report)
     }
 
@@ -146,13 +150,21 @@ impl Report {
             let mark = if verdict.holds { "ok    " } else { "FAILED" };
             let _ = writeln!(text, "  {mark}  {:width$}  {measured}", verdict.level);
         }
-        let _ = writeln!(text, "\n  {:<18} {:>8} {:>9} {:>9} {:>9} {:>9}", "ms", "count", "p50", "p90", "p99", "max");
+        let _ = writeln!(
+            text,
+            "\n  {:<18} {:>8} {:>9} {:>9} {:>9} {:>9}",
+            "ms", "count", "p50", "p90", "p99", "max"
+        );
         for distribution in crate::level::DISTRIBUTIONS {
-            let Some(summary) = self.distributions.get(distribution.name).filter(|s| s.count > 0) else { continue };
+            let Some(summary) = self.distributions.get(distribution.name).filter(|s| s.count > 0) else {
+                continue;
+            };
             let cell = |value: Option<f64>| value.map_or("-".to_owned(), number);
-            let (p50, p90, p99, max) = (cell(summary.p50), cell(summary.p90), cell(summary.p99), cell(summary.max));
+            let (p50, p90, p99, max) =
+                (cell(summary.p50), cell(summary.p90), cell(summary.p99), cell(summary.max));
             let count = number(summary.count as f64);
-            let _ = writeln!(text, "  {:<18} {count:>8} {p50:>9} {p90:>9} {p99:>9} {max:>9}", distribution.title);
+            let _ =
+                writeln!(text, "  {:<18} {count:>8} {p50:>9} {p90:>9} {p99:>9} {max:>9}", distribution.title);
         }
         let get = |name: &str| self.measures.get(name).copied();
         if let Some(packets) = get("media.packets") {
@@ -218,7 +230,11 @@ pub(crate) mod tests {
             machine: "a machine".to_owned(),
             passed: false,
             invalid: Vec::new(),
-            levels: vec![Verdict { level: "sale.oversold == 0".to_owned(), measured: Some(1.0), holds: false }],
+            levels: vec![Verdict {
+                level: "sale.oversold == 0".to_owned(),
+                measured: Some(1.0),
+                holds: false,
+            }],
             measures: [("media.packets".to_owned(), 12_345.0)].into(),
             distributions: BTreeMap::new(),
             notes: vec![Note { at_s: 10.0, text: "the sale opens".to_owned() }],
@@ -244,9 +260,15 @@ pub(crate) mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        for (value, text) in
-            [(0.0, "0"), (1_234_567.0, "1,234,567"), (999.0, "999"), (0.123, "0.12"), (12.34, "12.3"), (456.7, "457"), (-3.0, "-3")]
-        {
+        for (value, text) in [
+            (0.0, "0"),
+            (1_234_567.0, "1,234,567"),
+            (999.0, "999"),
+            (0.123, "0.12"),
+            (12.34, "12.3"),
+            (456.7, "457"),
+            (-3.0, "-3"),
+        ] {
             assert_eq!(number(value), text);
         }
     }

@@ -87,7 +87,8 @@ mod tests {
         let mut packet = vec![0x91, 0xE0, 1, 2, 0, 0, 0, 3, 0, 0, 0, 4, 9, 9, 9, 9];
         packet.extend([0xBE, 0xDE, 0, 2, 0x10, b'0', 0, 0x31, 0xAB, 0xCD, 0, 0, b'x']);
         let header = Header::read(&packet).unwrap();
-        let truth = Header { marker: true, payload_type: 96, sequence: 258, timestamp: 3, ssrc: 4, bytes: 28 };
+        let truth =
+            Header { marker: true, payload_type: 96, sequence: 258, timestamp: 3, ssrc: 4, bytes: 28 };
         assert_eq!(header, truth);
         assert_eq!(extension(&packet, 1), Some(&b"0"[..]));
         assert_eq!(extension(&packet, 3), Some(&[0xAB, 0xCD][..]));

@@ -64,7 +64,9 @@ impl Places {
             (Some(live), _) => live.clone(),
             (None, Some(live)) if !live.contains('*') => live,
             (None, Some(pattern)) => bail!("the token is for {pattern}: name one live with --live"),
-            (None, None) => bail!("--token: give the host's token (haul token --live L --role host --sub you)"),
+            (None, None) => {
+                bail!("--token: give the host's token (haul token --live L --role host --sub you)")
+            }
         };
         let (whip, whep) = (Some(format!("{base}/whip/{live}")), Some(format!("{base}/whep/{live}")));
         Ok(Self { base: Some(base), whip, whep, live })
@@ -155,16 +157,13 @@ impl<'o> Run<'o> {
         let some_url = places.whep.as_ref().or(places.whip.as_ref()).context("nothing to do")?;
         let source = source_towards(some_url).await?;
         let started_at = SystemTime::now();
-        let run = started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u32 ^ std::process::id();
+        let run =
+            started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u32 ^ std::process::id();
         let gauges = Arc::new(Gauges::default());
         let complaints = Arc::new(Complaints::default());
         let shop = match &places.base {
             Some(base) => {
-                let names = [
-                    ("v", plan.viewers.len()),
-                    ("c", plan.chatters.len()),
-                    ("b", plan.buyers.len()),
-                ];
+                let names = [("v", plan.viewers.len()), ("c", plan.chatters.len()), ("b", plan.buyers.len())];
                 let all: usize = names.iter().map(|(_, count)| count).sum();
                 if all > 1_000 {
                     progress.note(&format!("minting {all} tokens"));
@@ -221,7 +220,10 @@ impl<'o> Run<'o> {
             }),
             None => None,
         };
-        let watch = Watch { memory_at_start: machine::memory_bytes(std::process::id()).unwrap_or(0), ..Watch::default() };
+        let watch = Watch {
+            memory_at_start: machine::memory_bytes(std::process::id()).unwrap_or(0),
+            ..Watch::default()
+        };
         Ok(Self {
             options,
             scenario,
@@ -459,7 +461,6 @@ impl<'o> Run<'o> {
         if let Some(available) = sale.1 {
             self.watch.series.put("available", Some(f64::from(available)));
         }
-        let sale_at = self.scenario.sale.as_ref().and(sale.0).map(|at| at.saturating_sub(now - self.start));
         self.watch.before = total.clone();
         self.progress.show(&Now {
             at: now - self.start,
@@ -470,8 +471,10 @@ impl<'o> Run<'o> {
             packets,
             lost: total.get(Count::Lost),
             failed: total.get(Count::JoinFailed) + total.get(Count::ChannelFailed),
-            errors: total.get(Count::BuyerErrors) + total.get(Count::ChannelClosed) + total.get(Count::ViewersEnded),
-            sale_in: sale_at.filter(|wait| !wait.is_zero()),
+            errors: total.get(Count::BuyerErrors)
+                + total.get(Count::ChannelClosed)
+                + total.get(Count::ViewersEnded),
+            sale_in: sale.0.filter(|wait| !wait.is_zero()),
             available: sale.1,
             busy_pct: busy,
         });
@@ -496,7 +499,8 @@ impl<'o> Run<'o> {
         let judged = self.scenario.levels.iter().filter(|level| !level.measure.starts_with("capacity."));
         // A measure that has no values within one step, such as a delay with nobody to measure it, says nothing.
         let judged = judged.filter(|level| measures.contains_key(&level.measure));
-        let broken: Vec<_> = judged.map(|level| level.judge(&measures)).filter(|verdict| !verdict.holds).collect();
+        let broken: Vec<_> =
+            judged.map(|level| level.judge(&measures)).filter(|verdict| !verdict.holds).collect();
         if let Some(verdict) = broken.first() {
             let measured = verdict.measured.map(report::number).unwrap_or_default();
             self.note(format!("{} viewers: {} does not hold ({measured})", viewers(before), verdict.level));
@@ -549,7 +553,13 @@ impl<'o> Run<'o> {
             scenario: name_of(&self.options.scenario),
             about: self.scenario.about.clone(),
             seed: self.scenario.seed,
-            target: self.places.base.clone().or(self.places.whep.clone()).or(self.places.whip.clone()).unwrap_or_default(),
+            target: self
+                .places
+                .base
+                .clone()
+                .or(self.places.whep.clone())
+                .or(self.places.whip.clone())
+                .unwrap_or_default(),
             command: command(),
             started_at_ms: self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
             duration_s,
@@ -581,12 +591,20 @@ impl<'o> Run<'o> {
         }
         put("channel.most_at_once", self.gauges.channels.most() as f64);
         put("harness.cpu_pct", self.watch.busiest);
-        put("harness.late_ms", self.gauges.late_us.load(std::sync::atomic::Ordering::Relaxed) as f64 / 1_000.0);
+        put(
+            "harness.late_ms",
+            self.gauges.late_us.load(std::sync::atomic::Ordering::Relaxed) as f64 / 1_000.0,
+        );
         if !self.watch.server_cpu.is_empty() {
-            put("server.cpu_pct", self.watch.server_cpu.iter().sum::<f64>() / self.watch.server_cpu.len() as f64);
+            put(
+                "server.cpu_pct",
+                self.watch.server_cpu.iter().sum::<f64>() / self.watch.server_cpu.len() as f64,
+            );
         }
         let memory = &self.watch.server_memory;
-        if let (Some(most), Some((joins, last))) = (memory.iter().map(|(_, bytes)| *bytes).max(), memory.last()) {
+        if let (Some(most), Some((joins, last))) =
+            (memory.iter().map(|(_, bytes)| *bytes).max(), memory.last())
+        {
             put("server.rss_mb", most as f64 / 1e6);
             let (joins_then, then) = memory[memory.len() / 2];
             let grown = last.saturating_sub(then) as f64 / 1_000.0;
@@ -645,8 +663,11 @@ fn command() -> String {
 
 /// Our own address on the way to a server; its port is left to the system.
 async fn source_towards(url: &str) -> Result<SocketAddr> {
-    let (host, port) = http::authority(url).with_context(|| format!("{url} is no http:// or https:// address"))?;
-    let mut found = tokio::net::lookup_host((host.as_str(), port)).await.with_context(|| format!("no address for {host}"))?;
+    let (host, port) =
+        http::authority(url).with_context(|| format!("{url} is no http:// or https:// address"))?;
+    let mut found = tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .with_context(|| format!("no address for {host}"))?;
     let remote = found.next().with_context(|| format!("no address for {host}"))?;
     let any: SocketAddr = if remote.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let probe = UdpSocket::bind(any)?;
@@ -670,7 +691,10 @@ mod tests {
 
     #[tokio::test]
     async fn our_address_is_on_the_way() {
-        assert_eq!(source_towards("http://127.0.0.1:1/x").await.unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
+        assert_eq!(
+            source_towards("http://127.0.0.1:1/x").await.unwrap(),
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        );
         assert!(source_towards("nonsense").await.is_err());
     }
 }

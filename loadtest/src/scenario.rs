@@ -34,7 +34,8 @@ impl Amount {
 
     /// Draws a whole number, both ends included.
     pub(crate) fn draw_count(self, random: &mut Random) -> u32 {
-        random.between(self.low, self.high + if self.high > self.low { 1.0 } else { 0.0 }).min(self.high) as u32
+        random.between(self.low, self.high + if self.high > self.low { 1.0 } else { 0.0 }).min(self.high)
+            as u32
     }
 
     /// Draws a time, the value being seconds.
@@ -388,10 +389,18 @@ impl Scenario {
             return Err(format!("duration_s: {} is not between 0 and a week", self.duration_s));
         }
         let share = |name: &str, value: f64| {
-            if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(format!("{name}: {value} is no share of 1")) }
+            if (0.0..=1.0).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("{name}: {value} is no share of 1"))
+            }
         };
         let within = |name: &str, amount: Amount, most: f64| {
-            if amount.high <= most { Ok(()) } else { Err(format!("{name}: {} is more than {most}", amount.high)) }
+            if amount.high <= most {
+                Ok(())
+            } else {
+                Err(format!("{name}: {} is more than {most}", amount.high))
+            }
         };
         for group in &self.viewers {
             share("viewers.decrypt", group.decrypt)?;
@@ -471,7 +480,8 @@ mod tests {
             names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
         }
         names.sort();
-        let all = ["capacity", "chaos", "chat-storm", "evening", "flash-sale", "herd", "slow-readers", "smoke"];
+        let all =
+            ["capacity", "chaos", "chat-storm", "evening", "flash-sale", "herd", "slow-readers", "smoke"];
         assert_eq!(names, all);
     }
 

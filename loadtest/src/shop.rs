@@ -224,7 +224,11 @@ impl World {
 
     /// Tells the host's record of an order.
     fn host_order(&self, event: &Value) {
-        let ours = self.offer.borrow().as_ref().is_some_and(|offer| event["order"]["sale_id"] == offer.sale.as_str());
+        let ours = self
+            .offer
+            .borrow()
+            .as_ref()
+            .is_some_and(|offer| event["order"]["sale_id"] == offer.sale.as_str());
         if ours && let Some((id, order)) = order_of(&event["order"]) {
             self.records().orders.insert(id, order);
         }
@@ -431,10 +435,12 @@ impl Shop {
         let offer = self.world.offer.borrow().clone().context("there is no sale")?;
         let answer = ledger(setting).await?;
         let listed = answer["orders"].as_array().into_iter().flatten();
-        let listed = listed.filter(|order| order["sale_id"] == offer.sale.as_str()).filter_map(order_of).collect();
+        let listed =
+            listed.filter(|order| order["sale_id"] == offer.sale.as_str()).filter_map(order_of).collect();
         let before = self.world.records().before;
         let totals = totals_of(&answer).zip(before);
-        let totals = totals.map(|(now, before)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1)));
+        let totals =
+            totals.map(|(now, before)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1)));
         let sales = get(setting, "sales").await?;
         let mut sales = sales["sales"].as_array().into_iter().flatten();
         let sale = sales.find(|sale| sale["id"] == offer.sale.as_str()).map(|sale| {

@@ -21,7 +21,14 @@ pub(crate) enum Opener {
     /// SRTP_AEAD_AES_128_GCM.
     Gcm { key: LessSafeKey, salt: [u8; 12] },
     /// SRTP_AES128_CM_HMAC_SHA1_80.
-    Sha1 { cipher: EncryptingKey, salt: [u8; 14], mac: hmac::Key },
+    /// Boxed: these keys are large and rare.
+    Sha1(Box<Sha1Keys>),
+}
+
+pub(crate) struct Sha1Keys {
+    cipher: EncryptingKey,
+    salt: [u8; 14],
+    mac: hmac::Key,
 }
 
 impl Opener {
@@ -47,11 +54,11 @@ impl Opener {
             let key = LessSafeKey::new(UnboundKey::new(&aead::AES_128_GCM, &key)?);
             return Ok(Self::Gcm { key, salt: derive(&master, &padded, 2)? });
         }
-        Ok(Self::Sha1 {
+        Ok(Self::Sha1(Box::new(Sha1Keys {
             cipher: EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, &key)?)?,
             salt: derive(&master, &padded, 2)?,
             mac: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derive::<20>(&master, &padded, 1)?),
-        })
+        })))
     }
 
     /// Authenticates and decrypts a whole packet, whose header is `header` bytes long, in place. `rollover` is how often
@@ -71,8 +78,10 @@ impl Opener {
                 let (header, sealed) = packet.split_at_mut(header);
                 Ok(key.open_in_place(nonce, Aad::from(&*header), sealed)?)
             }
-            Self::Sha1 { cipher, salt, mac } => {
-                let end = packet.len().checked_sub(SHA1_TAG).filter(|end| *end >= header).ok_or(Unspecified)?;
+            Self::Sha1(keys) => {
+                let Sha1Keys { cipher, salt, mac } = &**keys;
+                let end =
+                    packet.len().checked_sub(SHA1_TAG).filter(|end| *end >= header).ok_or(Unspecified)?;
                 let (sealed, tag) = packet.split_at_mut(end);
                 let mut sum = hmac::Context::with_key(mac);
                 sum.update(sealed);

@@ -210,7 +210,13 @@ impl Viewer {
     }
 
     /// A datagram has come.
-    pub(crate) fn datagram(&mut self, datagram: &mut [u8], from: SocketAddr, now: Instant, tally: &mut Tally) {
+    pub(crate) fn datagram(
+        &mut self,
+        datagram: &mut [u8],
+        from: SocketAddr,
+        now: Instant,
+        tally: &mut Tally,
+    ) {
         if self.deaf_until.is_some_and(|until| now < until) {
             return;
         }
@@ -288,7 +294,8 @@ impl Viewer {
         sums.sound = self.audio.counts;
         sums.expected = self.video.expected() + self.audio.expected();
         sums.lost = self.video.lost() + self.audio.lost();
-        sums.watched = self.video.watched_from().map_or(Duration::ZERO, |from| now.saturating_duration_since(from));
+        sums.watched =
+            self.video.watched_from().map_or(Duration::ZERO, |from| now.saturating_duration_since(from));
         sums.connected = self.connected_at.map_or(Duration::ZERO, |from| now.saturating_duration_since(from));
         sums
     }
@@ -439,7 +446,9 @@ impl Viewer {
     }
 
     fn told_goodbye(&mut self) -> bool {
-        let Some(receiver) = self.receiver.and_then(|id| self.connection.rtp_receiver(id)) else { return false };
+        let Some(receiver) = self.receiver.and_then(|id| self.connection.rtp_receiver(id)) else {
+            return false;
+        };
         receiver.transport().is_some_and(|transport| transport.state() == RTCDtlsTransportState::Closed)
     }
 
@@ -448,7 +457,9 @@ impl Viewer {
         while let Some(event) = self.connection.poll_event() {
             let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event else { continue };
             match state {
-                RTCPeerConnectionState::Connected if self.connected_at.is_none() => self.connected(now, tally),
+                RTCPeerConnectionState::Connected if self.connected_at.is_none() => {
+                    self.connected(now, tally)
+                }
                 RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
                     self.state = if self.had_picture { State::Ended } else { State::Failed };
                 }

@@ -44,16 +44,28 @@ fn smoke_agrees_with_the_servers_own_counters() {
     let counted = run.measure("media.packets") + run.measure("media.duplicates") + run.measure("media.lost");
     let sessions = run.measure("join.attempts");
     assert!(sent >= counted, "the server sent {sent} and {counted} were counted\n{}", run.text);
-    assert!(sent - counted <= 40.0 * sessions, "sent {sent}, counted {counted}, {sessions} sessions\n{}", run.text);
+    assert!(
+        sent - counted <= 40.0 * sessions,
+        "sent {sent}, counted {counted}, {sessions} sessions\n{}",
+        run.text
+    );
     assert!(run.measure("media.packets") > 20_000.0 && run.measure("media.frames") > 5_000.0, "{}", run.text);
     assert_eq!(server.counter("haul_sessions_connected_total", ""), sessions + 1.0, "and the publisher's");
     assert!(run.measure("media.decrypted") > 3_000.0 && run.measure("delay.p50_ms") > 0.0);
     assert!(run.measure("server.rss_mb") > 5.0 && run.measure("server.cpu_pct") > 0.0);
 
     // Every order is in both books.
-    assert_eq!(server.counter("haul_orders_total", "state=\"sold\""), run.measure("sale.confirmed"), "{}", run.text);
+    assert_eq!(
+        server.counter("haul_orders_total", "state=\"sold\""),
+        run.measure("sale.confirmed"),
+        "{}",
+        run.text
+    );
     assert!(run.measure("sale.confirmed") >= 5.0 && run.measure("pin.p50_ms") >= 0.0);
-    assert!(run.measure("chat.delivered") >= 10.0 * run.measure("chat.sent"), "each line comes to all readers");
+    assert!(
+        run.measure("chat.delivered") >= 10.0 * run.measure("chat.sent"),
+        "each line comes to all readers"
+    );
 }
 
 #[test]
@@ -75,7 +87,8 @@ fn a_short_flash_sale_sells_what_there_is_once() {
 #[test]
 fn what_can_not_be_run_says_why() {
     let refuse = |args: &[&str], expected: &str| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_haul-loadtest")).args(args).output().unwrap();
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_haul-loadtest")).args(args).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{text}");
         assert!(text.contains(expected), "{text}");
@@ -87,7 +100,10 @@ fn what_can_not_be_run_says_why() {
     refuse(&["run", smoke, "--target", "http://127.0.0.1:1"], "give the host's token");
     refuse(&["run", smoke, "--whep", "http://127.0.0.1:1/w"], "needs a Haul server");
     refuse(&["run", herd, "--whep", "http://127.0.0.1:1/w"], "give --whip too");
-    refuse(&["run", herd, "--whep", "http://127.0.0.1:1/w", "--whip", "http://127.0.0.1:1/p"], "can't connect");
+    refuse(
+        &["run", herd, "--whep", "http://127.0.0.1:1/w", "--whip", "http://127.0.0.1:1/p"],
+        "can't connect",
+    );
     let token = "e30.eyJsaXZlIjoiZGVtbyJ9.x";
     refuse(&["run", chaos, "--target", "http://127.0.0.1:1", "--token", token], "--allow-commands");
     refuse(&["compare", smoke, smoke], "is no report");

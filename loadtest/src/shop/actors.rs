@@ -345,7 +345,13 @@ impl Buyer {
     }
 
     /// Asks until there is an answer that is one: not "pending", "unavailable", "slower" or nothing at all.
-    async fn insist(&mut self, kind: &str, fields: &Value, retries: u32, time: Option<Time>) -> Option<Value> {
+    async fn insist(
+        &mut self,
+        kind: &str,
+        fields: &Value,
+        retries: u32,
+        time: Option<Time>,
+    ) -> Option<Value> {
         for _ in 0..=retries {
             let sent = Instant::now();
             let id = self.send(kind, fields.clone()).await?;
@@ -401,7 +407,12 @@ impl Buyer {
             records.held_at.extend((0..quantity).map(|_| now));
             records.standing += i64::from(quantity);
             records.most_standing = records.most_standing.max(records.standing);
-            records.purchases.push(Purchase { buyer: number, hold: hold.clone(), units: quantity, ..Purchase::default() });
+            records.purchases.push(Purchase {
+                buyer: number,
+                hold: hold.clone(),
+                units: quantity,
+                ..Purchase::default()
+            });
             records.purchases.len() - 1
         };
         if repeats {
@@ -422,7 +433,9 @@ impl Buyer {
                     records.standing -= i64::from(quantity);
                 }
                 match self.insist("hold.cancel", &fields, retries, None).await {
-                    Some(answer) if answer["type"] == "reply" => self.world.records().purchases[mine].released = true,
+                    Some(answer) if answer["type"] == "reply" => {
+                        self.world.records().purchases[mine].released = true
+                    }
                     answer => self.error("hold.cancel", code_of(answer.as_ref())),
                 }
             }

@@ -111,7 +111,8 @@ impl Server {
 
     /// The sum of a counter over its labels; only lines that contain `with`.
     pub fn counter(&self, name: &str, with: &str) -> f64 {
-        let text = ureq::get(format!("{}/metrics", self.base)).call().unwrap().body_mut().read_to_string().unwrap();
+        let text =
+            ureq::get(format!("{}/metrics", self.base)).call().unwrap().body_mut().read_to_string().unwrap();
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(with));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
@@ -159,8 +160,10 @@ pub fn run(scenario: &str, target: &str, token: &str, more: &[&str]) -> Outcome 
         .args(more)
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let report = fs::read_to_string(dir.path().join("report.json")).unwrap_or_else(|_| panic!("no report:\n{text}"));
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let report =
+        fs::read_to_string(dir.path().join("report.json")).unwrap_or_else(|_| panic!("no report:\n{text}"));
     Outcome {
         code: output.status.code().unwrap_or(-1),
         report: serde_json::from_str(&report).unwrap(),

@@ -1,5 +1,7 @@
 //! A proxy before a good server that makes it look like a bad one: one fault at a time.
 
+#![allow(unreachable_pub)]
+
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
@@ -49,8 +51,9 @@ pub enum Fault {
 /// A running proxy.
 pub struct Proxy {
     pub base: String,
-    relay: Option<Process>,
-    runtime: tokio::runtime::Runtime,
+    /// Both end with it.
+    _relay: Option<Process>,
+    _runtime: tokio::runtime::Runtime,
 }
 
 struct Shared {
@@ -70,7 +73,14 @@ impl Proxy {
         let mut ports = None;
         if fault == Fault::Loss {
             let mut child = Command::new(program("haul-test-link"))
-                .args(["--to", &format!("127.0.0.1:{}", server.udp_port), "--down", "loss=0.02", "--seed", "7"])
+                .args([
+                    "--to",
+                    &format!("127.0.0.1:{}", server.udp_port),
+                    "--down",
+                    "loss=0.02",
+                    "--seed",
+                    "7",
+                ])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -82,7 +92,8 @@ impl Proxy {
             ports = Some((server.udp_port, address.port()));
             relay = Some(Process(child));
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let client = ureq::Agent::config_builder()
@@ -104,7 +115,7 @@ impl Proxy {
             .fallback(forward)
             .with_state(shared);
         runtime.spawn(async move { axum::serve(listener, router).await });
-        Self { base, relay, runtime }
+        Self { base, _relay: relay, _runtime: runtime }
     }
 }
 
@@ -117,7 +128,8 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     if watches && shared.fault == Fault::Leak {
         shared.leaked.lock().unwrap().push(vec![1; 512 * 1024]);
     }
-    let mut onward = ureq::http::Request::builder().method(parts.method.as_str()).uri(format!("{}{path}", shared.base));
+    let mut onward =
+        ureq::http::Request::builder().method(parts.method.as_str()).uri(format!("{}{path}", shared.base));
     for name in ["authorization", "content-type"] {
         if let Some(value) = parts.headers.get(name) {
             onward = onward.header(name, value.as_bytes());
@@ -154,7 +166,8 @@ async fn pass(shared: Arc<Shared>, socket: WebSocket, url: String) {
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "haul.v1".parse().unwrap());
     let Ok((server, _)) = connect_async(request).await else { return };
-    let ((mut to_server, mut from_server), (mut to_client, mut from_client)) = (server.split(), socket.split());
+    let ((mut to_server, mut from_server), (mut to_client, mut from_client)) =
+        (server.split(), socket.split());
     // One queue to the client, so that what comes late can be put into it late.
     let (queue, mut queued) = mpsc::unbounded_channel::<String>();
     tokio::spawn(async move {
