@@ -80,7 +80,7 @@ fn a_short_flash_sale_sells_what_there_is_once() {
     let sold = server.counter("haul_orders_total", "state=\"sold\"");
     assert_eq!(sold, run.measure("sale.confirmed"));
     let held = run.measure("sale.held");
-    assert!(held >= 20.0 && sold <= 20.0 && sold >= 10.0, "{held} held, {sold} sold");
+    assert!(held >= 20.0 && (10.0..=20.0).contains(&sold), "{held} held, {sold} sold");
     assert_eq!(run.measure("sale.held") + run.measure("sale.refused"), 300.0, "everybody was told");
 }
 
