@@ -222,6 +222,12 @@ const SHARD_METRICS: &[ShardMetric] = &[
     ("haul_resend_misses", "Packets asked for that were not kept any more", MetricType::Counter, |s| {
         s.resend_misses
     }),
+    (
+        "haul_resends_twice",
+        "Packets sent a second time when they were sent again, because the way is long",
+        MetricType::Counter,
+        |s| s.resends_twice,
+    ),
     ("haul_resends_over_budget", "Packets asked for once too often", MetricType::Counter, |s| {
         s.resends_over_budget
     }),
@@ -245,6 +251,19 @@ const SHARD_METRICS: &[ShardMetric] = &[
         "Times that a viewer's pictures were left out up to a keyframe, because they would have come late",
         MetricType::Counter,
         |s| s.frames_late,
+    ),
+    ("haul_frames_thinned", "Frames left out at those times", MetricType::Counter, |s| s.frames_thinned),
+    (
+        "haul_layers_cut",
+        "Times that a viewer's layer was stopped at once for a smaller one, because its network's queue was filling",
+        MetricType::Counter,
+        |s| s.layers_cut,
+    ),
+    (
+        "haul_viewers_pauses",
+        "Times that a viewer's pictures ended for sound alone",
+        MetricType::Counter,
+        |s| s.pauses,
     ),
     ("haul_probes", "Times that a viewer's network was probed with padding", MetricType::Counter, |s| {
         s.probes

@@ -145,7 +145,7 @@ impl ResendBudget {
     /// Whether `sequence` may be sent again now; if so, it is taken as sent.
     pub fn allows(&mut self, sequence: u64, round_trip: Duration, now: Instant) -> bool {
         self.turn(round_trip, now);
-        if self.resent >= MIN_RESENDS_A_ROUND.max(self.sent.1.max(self.sent.0) / 2) {
+        if self.resent >= self.most() {
             return false;
         }
         match self.recent.iter_mut().find(|(known, ..)| *known == sequence) {
@@ -165,6 +165,19 @@ impl ResendBudget {
         }
         self.resent += 1;
         true
+    }
+
+    /// Whether a packet may go once more that was just sent again; if so, it is taken as sent. Half of what may be sent
+    /// again is left for what is asked for.
+    pub fn allows_twice(&mut self, round_trip: Duration, now: Instant) -> bool {
+        self.turn(round_trip, now);
+        let allows = self.resent < self.most() / 2;
+        self.resent += u32::from(allows);
+        allows
+    }
+
+    fn most(&self) -> u32 {
+        MIN_RESENDS_A_ROUND.max(self.sent.1.max(self.sent.0) / 2)
     }
 
     fn turn(&mut self, round_trip: Duration, now: Instant) {
@@ -249,6 +262,14 @@ mod tests {
         assert_eq!(heard, MAX_ASKED_A_ROUND as usize);
         assert!(!budget.hears(ROUND_TRIP, after(49)));
         assert!(budget.hears(ROUND_TRIP, after(50)));
+    }
+
+    #[test]
+    fn what_goes_twice_leaves_half_for_what_is_asked_for() {
+        let mut budget = ResendBudget::default();
+        let twice = (0..1_000).filter(|_| budget.allows_twice(ROUND_TRIP, after(0))).count();
+        assert_eq!(twice, MIN_RESENDS_A_ROUND as usize / 2);
+        assert!(budget.allows(7, ROUND_TRIP, after(1)));
     }
 
     #[test]

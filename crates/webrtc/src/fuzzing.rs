@@ -142,6 +142,7 @@ pub fn viewer(data: &[u8]) {
     for compound in parts(data) {
         now = now.after(Duration::from_millis(7));
         let _ = viewer.rtcp(now.instant, to, &rtcp_of(compound), &mut outbox, &counters);
+        viewer.repeat(now.instant, to, &mut outbox, &counters);
     }
     let _ = viewer.sender_reports(now.instant, &feed);
 }

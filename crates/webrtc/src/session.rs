@@ -145,6 +145,7 @@ impl Session {
             Side::Viewer(viewer) => {
                 if let Some(to) = self.peer.remote() {
                     viewer.slice(now, to, tools.outbox, tools.counters);
+                    viewer.repeat(now, to, tools.outbox, tools.counters);
                     viewer.pad(now, to, tools.outbox, tools.counters);
                 }
                 if let Some(feed) = feed

@@ -103,6 +103,8 @@ counters! {
     nacks_in,
     /// Packets sent again.
     resends,
+    /// Packets sent a second time when they were sent again, because the way is long.
+    resends_twice,
     /// Packets asked for that are no longer (or never were) in the history.
     resend_misses,
     /// Packets asked for once too often.
@@ -117,6 +119,12 @@ counters! {
     layers_down,
     /// Times that a viewer's pictures were left out up to a keyframe because they would have come late.
     frames_late,
+    /// Frames that were left out at those times, up to the keyframes.
+    frames_thinned,
+    /// Times that a viewer's pictures were stopped at once for a smaller layer, because its network's queue was filling.
+    layers_cut,
+    /// Times that a viewer's pictures ended for sound alone.
+    pauses,
     /// Times that padding was sent to find out how much a viewer's network carries.
     probes,
     /// Times that a viewer's estimate was looked at, and the sum of what was seen, in kb/s.

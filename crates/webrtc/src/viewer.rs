@@ -62,6 +62,14 @@ const REPORTS_KEPT: usize = 8;
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 const ROUND_TRIP_RANGE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// Repairs over a longer way than this go twice: one that is lost as well, and asked for again, would come too late for what
+/// players hold back.
+const LONG_WAY: Duration = Duration::from_millis(100);
+/// How far apart, so that not the same burst of losses takes both.
+const REPEAT_AFTER: Duration = Duration::from_millis(10);
+/// The most repairs that wait to go again; what comes then goes once.
+const MAX_REPEATS: usize = 64;
+
 /// Receiver reports that come in quicker succession are taken as so far apart.
 const LEAST_REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -86,6 +94,8 @@ pub(crate) struct Viewer {
     backlog: VecDeque<(Arc<Frame>, u32)>,
     /// When the next slice of it goes out.
     next_slice: Option<Instant>,
+    /// Repairs that go again, and when.
+    repeats: VecDeque<(Instant, u16)>,
     /// How long its answers take to come back.
     round_trip: Duration,
     /// Reports sent lately: the middle of the NTP time, by which receivers name them, and when.
@@ -118,6 +128,7 @@ impl Viewer {
             declined,
             backlog: VecDeque::new(),
             next_slice: None,
+            repeats: VecDeque::new(),
             round_trip: ROUND_TRIP,
             reports: VecDeque::new(),
             next_report: None,
@@ -233,6 +244,18 @@ impl Viewer {
         self.next_slice = (!self.backlog.is_empty()).then(|| now + SLICE_INTERVAL);
     }
 
+    /// Sends repairs again that are due, if their network can bear it.
+    pub(crate) fn repeat(&mut self, now: Instant, to: Route, outbox: &mut Outbox, counters: &Counters) {
+        let (Some(sealer), Some(video)) = (&self.sealer, &mut self.video) else { return };
+        let mut writer = Writer { to, sealer, outbox, counters };
+        while let Some((_, sequence)) = self.repeats.pop_front_if(|(at, _)| *at <= now) {
+            if self.steering.admits_resends(now, &self.transport) {
+                let bytes = video.repeat(now, &mut writer, &mut self.transport, sequence, self.round_trip);
+                self.steering.sent(bytes, false);
+            }
+        }
+    }
+
     /// Takes RTCP from the viewer. Returns the layer that a keyframe is wanted of, if one is.
     pub(crate) fn rtcp(
         &mut self,
@@ -264,10 +287,11 @@ impl Viewer {
         Some(video.forward.layer().or(video.forward.awaits()).unwrap_or_default())
     }
 
-    /// When [`Viewer::slice`], [`Viewer::pad`] or [`Viewer::sender_reports`] has something to do.
+    /// When [`Viewer::slice`], [`Viewer::repeat`], [`Viewer::pad`] or [`Viewer::sender_reports`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let padding = self.transport.estimator.poll_timeout();
-        self.next_report.into_iter().chain(self.next_slice).chain(padding).min()
+        let repeat = self.repeats.front().map(|(at, _)| *at);
+        self.next_report.into_iter().chain(self.next_slice).chain(repeat).chain(padding).min()
     }
 
     /// The reports that are due: one compound packet for each track.
@@ -311,6 +335,10 @@ impl Viewer {
                 }
                 let bytes = track.resend(now, &mut writer, &mut self.transport, sequence, self.round_trip);
                 self.steering.sent(bytes, false);
+                let is_worth_two = self.round_trip > LONG_WAY && !self.transport.estimator.is_congested();
+                if bytes > 0 && is_worth_two && self.repeats.len() < MAX_REPEATS {
+                    self.repeats.push_back((now + REPEAT_AFTER, sequence));
+                }
             }
         }
     }

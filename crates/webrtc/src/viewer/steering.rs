@@ -70,6 +70,7 @@ impl Steering {
         let Some(rate_bps) = spendable(transport) else { return true };
         if self.thinning {
             self.thinning = !(frame.keyframe && self.budget.is_paid(now, rate_bps));
+            counters.frames_thinned.add(u64::from(self.thinning));
             return !self.thinning;
         }
         if forward.layer() != Some(frame.layer) || !frame.begins || self.budget.admits(now, rate_bps) {
@@ -79,6 +80,7 @@ impl Steering {
         self.thinned = Some(now);
         forward.interrupt();
         counters.frames_late.add(1);
+        counters.frames_thinned.add(1);
         false
     }
 
@@ -169,6 +171,7 @@ impl Viewer {
                     video.forward.interrupt();
                     video.forget();
                     self.backlog.clear();
+                    counters.layers_cut.add(1);
                 }
                 if is_up {
                     counters.layers_up.add(1)
@@ -184,6 +187,7 @@ impl Viewer {
                 self.backlog.clear();
                 counters.layers_down.add(1);
                 counters.viewers_paused.add(1);
+                counters.pauses.add(1);
             }
             (_, Aim::Any) => {}
         }

@@ -123,7 +123,7 @@ impl Track {
         }
     }
 
-    /// Sends a packet again, if it may. Returns its bytes.
+    /// Sends a packet again that is asked for, if it may. Returns its bytes.
     pub(super) fn resend(
         &mut self,
         now: Instant,
@@ -132,7 +132,7 @@ impl Track {
         sequence: u16,
         round_trip: Duration,
     ) -> usize {
-        let Some(Repair { history, budget, rtx }) = &mut self.repair else { return 0 };
+        let Some(Repair { history, budget, .. }) = &mut self.repair else { return 0 };
         if !budget.hears(round_trip, now) {
             writer.counters.resends_over_budget.add(1);
             return 0;
@@ -146,6 +146,34 @@ impl Track {
             return 0;
         }
         writer.counters.resends.add(1);
+        self.again(now, writer, transport, sequence)
+    }
+
+    /// Sends a packet once more that was just sent again, if it may. Returns its bytes.
+    pub(super) fn repeat(
+        &mut self,
+        now: Instant,
+        writer: &mut Writer<'_>,
+        transport: &mut Transport,
+        sequence: u16,
+        round_trip: Duration,
+    ) -> usize {
+        if !self.repair.as_mut().is_some_and(|repair| repair.budget.allows_twice(round_trip, now)) {
+            return 0;
+        }
+        writer.counters.resends_twice.add(1);
+        self.again(now, writer, transport, sequence)
+    }
+
+    fn again(
+        &mut self,
+        now: Instant,
+        writer: &mut Writer<'_>,
+        transport: &mut Transport,
+        sequence: u16,
+    ) -> usize {
+        let Some(Repair { history, rtx, .. }) = &mut self.repair else { return 0 };
+        let Some(sent) = history.find(sequence) else { return 0 };
         if let Some(rtx) = rtx {
             return rtx.send(now, writer, transport, &sent, self.codec, self.extensions);
         }

@@ -86,10 +86,12 @@ struct Player {
     newest: u64,
     /// What will be asked for again, and when that is at the server.
     asks: Vec<(Instant, u64)>,
-    /// When the last picture was shown, how long pictures stood still, and how often.
+    /// When the last picture was shown, and how long pictures stood still.
     shown: Option<Instant>,
     frozen: Duration,
-    freezes: u32,
+    /// Pictures that were shown, and those of them that were whole only after a second repair.
+    shown_count: u32,
+    late_count: u32,
 }
 
 /// A packet of a picture.
@@ -97,12 +99,15 @@ struct Picture {
     /// It begins a keyframe, it ends a frame.
     begins_keyframe: bool,
     ends: bool,
+    sent: Instant,
     /// When it came or will.
     came: Option<Instant>,
 }
 
 /// How long a player takes to ask for what is missing.
 const ASKS_AFTER: Duration = Duration::from_millis(10);
+/// Pictures are held back for the first repair, a round trip of 150 ms and what noticing takes, and not for longer.
+const TOO_LATE: Duration = Duration::from_millis(330);
 /// A picture that stands for so long is a freeze.
 const FREEZE: Duration = Duration::from_millis(190);
 
@@ -133,12 +138,13 @@ impl Player {
     /// Pictures that are whole are shown, in order or from a keyframe on.
     fn show(&mut self, now: Instant) {
         while let Some((end, came)) = self.next(now) {
+            self.shown_count += 1;
+            self.late_count += u32::from(came.saturating_duration_since(self.packets[&end].sent) > TOO_LATE);
             self.packets = self.packets.split_off(&(end + 1));
             self.asks.retain(|(_, sequence)| *sequence > end);
             let stood = self.shown.map_or(Duration::ZERO, |before| came.saturating_duration_since(before));
             if stood > FREEZE {
                 self.frozen += stood;
-                self.freezes += 1;
             }
             self.shown = self.shown.max(Some(came));
         }
@@ -296,6 +302,7 @@ impl Net {
                 self.host_sends(Kind::Video, Layer(layer), keyframe, size as usize / packets, packets);
             }
         }
+        self.repeat(to);
         self.viewer.slice(now, to, &mut self.outbox, &self.counters);
         self.viewer.pad(now, to, &mut self.outbox, &self.counters);
         for datagram in self.outbox.take() {
@@ -357,7 +364,7 @@ impl Net {
             let history = &self.viewer.video.as_ref().unwrap().repair.as_ref().unwrap().history;
             let begins_keyframe =
                 history.find(sequence).is_some_and(|sent| sent.frame.keyframe && sent.index == 0);
-            let packet = Picture { begins_keyframe, ends, came: comes.first().copied() };
+            let packet = Picture { begins_keyframe, ends, sent: now, came: comes.first().copied() };
             player.picture(sequence, packet, self.link.delay);
         } else if ssrc == SSRCS.rtx {
             player.resent_bytes += datagram.len() as u64;
@@ -395,6 +402,19 @@ impl Net {
             self.viewer.rtcp(now, to, &[Box::new(nack)], &mut self.outbox, &self.counters);
             self.send_repairs(sequence);
             self.player.asks.push((now + 2 * self.link.delay + ASKS_AFTER, sequence));
+        }
+    }
+
+    /// Repairs that go twice.
+    fn repeat(&mut self, to: Route) {
+        let now = self.now.instant;
+        while let Some((_, sequence)) = self.viewer.repeats.front().copied().filter(|(at, _)| *at <= now) {
+            // One at a time, to know which it is.
+            let later = self.viewer.repeats.split_off(1);
+            self.viewer.repeat(now, to, &mut self.outbox, &self.counters);
+            self.viewer.repeats = later;
+            let whole = self.player.packets.keys().copied().find(|whole| *whole as u16 == sequence);
+            self.send_repairs(whole.unwrap_or_default());
         }
     }
 
@@ -680,5 +700,26 @@ fn a_network_that_breaks_in_is_not_filled_with_repairs_of_what_was_too_much() {
         );
         assert!(frozen < Duration::from_millis(1_500), "{frozen:?}; {}", net.state());
         assert!(resent < 0.12, "{resent}");
+    }
+}
+
+#[test]
+fn what_is_lost_on_a_long_way_comes_with_the_first_repair() {
+    for burst in [1, 3] {
+        let mut link = Link::new(10_000_000, 3);
+        (link.loss, link.burst, link.delay) = (0.03, burst, Duration::from_millis(75));
+        let mut net = Net::new(&SIMULCAST, link);
+        net.viewer.round_trip = 2 * net.link.delay;
+        net.run(10.0);
+        net.player = Player { audio: net.player.audio, ..Player::default() };
+        net.run(120.0);
+        let Player { shown_count, late_count, resent_bytes, video_bytes, .. } = net.player;
+        let share = resent_bytes as f64 / video_bytes as f64;
+        println!(
+            "3 % lost {burst} at a time: {late_count} of {shown_count} pictures too late; repairs are {share:.3}"
+        );
+        assert!(shown_count > 3_500, "{shown_count}");
+        assert!(late_count * 500 < shown_count, "{late_count} of {shown_count} pictures");
+        assert!(share < 0.08, "{share}");
     }
 }
