@@ -141,7 +141,11 @@ impl Peer {
         // As the client we name the profiles, in our order. As the server we take the client's order, so name one.
         let profiles = if we_connect { vec![GCM, SHA1] } else { vec![GCM] };
         let Built { connection, keys, tap, handle, answer } = build(&identity, &terms, profiles, now)?;
-        let ice = Ice::new(terms.credentials.clone(), terms.offer.credentials(), &answer);
+        let ice = Ice::new(
+            terms.credentials.clone(),
+            terms.offer.credentials(),
+            &terms.offer.complete(&answer, ""),
+        );
         let peer = Self {
             identity,
             terms,

@@ -68,6 +68,17 @@ impl Format {
     }
 }
 
+/// A section that carries nothing but the transport of the others: it can't be turned down, because clients that bundle
+/// everything from the start (`max-bundle`) have no transport for the others then.
+#[derive(Debug, Clone)]
+pub(crate) struct Bearer {
+    /// Its place among the offer's sections.
+    index: usize,
+    mid: String,
+    /// The answer to it, less the transport.
+    text: String,
+}
+
 /// The video codecs there are, as an error names them.
 const VIDEO_CODECS: &str = "H264, VP8, VP9, AV1 or H265";
 
@@ -90,6 +101,8 @@ pub(crate) struct Offer {
     pub(crate) sdp: String,
     /// For each section of the client's offer: `None` if it is in `sdp`, else how it is turned down.
     pub(crate) sections: Vec<Option<String>>,
+    /// The first section of the bundle, if it is of no use.
+    pub(crate) bearer: Option<Bearer>,
 }
 
 impl Offer {
@@ -141,8 +154,23 @@ impl Offer {
         }));
         let mut kept = parts.split_off(1).into_iter().enumerate();
         let mut text = String::with_capacity(answer.len() + 512);
-        write_lines(&mut text, parts.concat());
-        for section in &self.sections {
+        let group = self.bearer.as_ref().map(|bearer| format!("a=group:BUNDLE {}", bearer.mid));
+        for line in parts.concat() {
+            match (&group, line.strip_prefix("a=group:BUNDLE")) {
+                (Some(group), Some(others)) => write_lines(&mut text, [group.as_str().to_owned() + others]),
+                _ => write_lines(&mut text, [line]),
+            }
+        }
+        for (place, section) in self.sections.iter().enumerate() {
+            if let Some(bearer) = self.bearer.as_ref().filter(|bearer| bearer.index == place) {
+                text.push_str(&bearer.text);
+                let transport = ["a=setup:", "a=ice-ufrag:", "a=ice-pwd:"];
+                let lines = answer.lines();
+                let says = |line: &&str| transport.iter().any(|key| line.starts_with(key));
+                write_lines(&mut text, lines.skip_while(|line| !line.starts_with("m=")).filter(says).take(3));
+                text.push_str(candidates);
+                continue;
+            }
             match section {
                 Some(rejection) => text.push_str(rejection),
                 None => {
@@ -158,7 +186,8 @@ impl Offer {
                     if let Some(format) = if is_video { &self.video } else { &self.audio } {
                         format.write_additions(&mut text);
                     }
-                    // All sections share one transport, so the first says it for all (RFC 9143, 7.1.3).
+                    // All sections share one transport, so the first says it for all (RFC 9143, 7.1.3). Behind a
+                    // bearer it says it once more, for clients that read nothing in a section without media (Pion's kin).
                     if index == 0 {
                         text.push_str(candidates);
                     }
@@ -303,12 +332,18 @@ impl<'a> Section<'a> {
         matches!(self.kind, "audio" | "video") && self.flows(Role::Publisher)
     }
 
-    /// The answer to a section we don't use (RFC 8829, 5.3.1). It names one format, as it must name any.
+    /// The answer to a section we don't use (RFC 8829, 5.3.1): turned down with port 0. It names one format, as it must
+    /// name any.
     fn rejection(&self) -> String {
+        self.inactive(0)
+    }
+
+    /// The section as one by which no media goes.
+    fn inactive(&self, port: u16) -> String {
         let format = self.payload_types[0];
         let protocol = self.lines[0].split(' ').nth(2).unwrap_or("UDP/TLS/RTP/SAVPF");
         let kind = self.kind;
-        let mut text = format!("m={kind} 0 {protocol} {format}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n");
+        let mut text = format!("m={kind} {port} {protocol} {format}\r\nc=IN IP4 0.0.0.0\r\na=inactive\r\n");
         if let Some(mid) = self.value("a=mid:") {
             let _ = write!(text, "a=mid:{mid}\r\n");
         }
@@ -370,6 +405,13 @@ fn read(
             });
         }
         let Some(mut format) = chosen else {
+            let tagged = bundled.and_then(|group| group.split(' ').find(|mid| !mid.is_empty()));
+            if let Some(mid) = section.value("a=mid:").filter(|mid| Some(*mid) == tagged)
+                && section.media().is_some()
+            {
+                let text = section.inactive(ANY_PORT) + "a=rtcp-mux\r\n";
+                offer.bearer = Some(Bearer { index: offer.sections.len(), mid: mid.to_owned(), text });
+            }
             offer.sections.push(Some(section.rejection()));
             continue;
         };
@@ -437,6 +479,9 @@ const SESSION_LINES: [&str; 9] = [
     "a=msid-semantic:",
     "a=extmap-allow-mixed",
 ];
+
+/// Says that a section is in use, and nothing else: candidates say where (RFC 8840, 4.1.1).
+const ANY_PORT: u16 = 9;
 
 /// What makes a transport, which `rtc` needs in each section or in the session part.
 const TRANSPORT_LINES: [&str; 4] = ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a=setup:"];
@@ -517,9 +562,9 @@ fn sections_of<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Vec<&'a str>> {
     parts
 }
 
-fn write_lines<'a>(text: &mut String, lines: impl IntoIterator<Item = &'a str>) {
+fn write_lines(text: &mut String, lines: impl IntoIterator<Item = impl AsRef<str>>) {
     for line in lines {
-        text.push_str(line);
+        text.push_str(line.as_ref());
         text.push_str("\r\n");
     }
 }

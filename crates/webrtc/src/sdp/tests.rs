@@ -249,6 +249,34 @@ fn sections_of_no_use_are_turned_down_in_their_places() {
 }
 
 #[test]
+fn the_first_section_of_a_bundle_carries_the_transport_though_nothing_else() {
+    let silent = Broadcast { audio: None, ..broadcast(Codec::Vp8, "") };
+    let offer = Offer::from_viewer(&viewer_offer(), &silent).unwrap();
+    let answer = "v=0\r\ns=-\r\na=ice-lite\r\na=group:BUNDLE 1\r\nm=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n\
+        a=setup:passive\r\na=mid:1\r\na=ice-ufrag:ours\r\na=ice-pwd:secret\r\na=sendonly\r\n";
+    let complete = offer.complete(answer, &candidates(&["10.0.0.1:7000".parse().unwrap()], None));
+    assert!(complete.contains("a=group:BUNDLE 0 1\r\n"), "{complete}");
+    let (sound, pictures) = complete.split_once("m=video 9 ").unwrap();
+    let (_, sound) = sound.split_once("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n").unwrap();
+    for line in
+        ["a=mid:0", "a=inactive", "a=rtcp-mux", "a=setup:passive", "a=ice-ufrag:ours", "a=ice-pwd:secret"]
+    {
+        assert!(sound.contains(&format!("{line}\r\n")), "{line} in {sound}");
+    }
+    assert!(sound.contains("a=candidate:"), "Chromium looks here");
+    assert!(pictures.contains("a=candidate:"), "others look where media is");
+
+    // One that the client turned down itself is in no bundle, and data channels are not for us to accept.
+    for (from, to) in
+        [("a=group:BUNDLE 0 1 2", "a=group:BUNDLE 1"), ("a=group:BUNDLE 0 1 2", "a=group:BUNDLE 2 1")]
+    {
+        let offer = Offer::from_viewer(&viewer_offer().replace(from, to), &silent).unwrap();
+        assert!(offer.complete(answer, "").contains("m=audio 0 "), "{to}");
+        assert!(offer.complete(answer, "").contains("m=application 0 "), "{to}");
+    }
+}
+
+#[test]
 fn sections_of_several_transports_are_refused() {
     for group in ["", "a=group:BUNDLE 0\r\n"] {
         let offer = CHROMIUM_PUBLISHER.replace("a=group:BUNDLE 0 1 2\r\n", group);
