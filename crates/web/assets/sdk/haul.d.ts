@@ -165,7 +165,7 @@ export function watch(options: WatchOptions): Player;
 export class Player extends EventTarget {
   constructor(options: WatchOptions);
   readonly pc: RTCPeerConnection | null;
-  readonly state: "idle" | "connecting" | "waiting" | "playing" | "away" | "reconnecting" | "refused" | "ended";
+  readonly state: "idle" | "connecting" | "waiting" | "playing" | "away" | "reconnecting" | "busy" | "unsupported" | "refused" | "ended";
   /** The media session's id at the server. */
   readonly sessionId: string | null;
   soundOnly: boolean;

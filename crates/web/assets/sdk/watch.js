@@ -5,6 +5,10 @@ import { Session, statsOf } from "./session.js";
 
 const REFUSED = new Set([400, 401, 403, 405, 413, 415]);
 const LOOK_EVERY_MS = 500;
+// By the status of a refusal that may pass. Any other is a connection that broke.
+const STATES = new Map([[404, "waiting"], [409, "waiting"], [406, "unsupported"], [429, "busy"], [503, "busy"]]);
+// The host may come back with another codec, which is seldom.
+const UNSUPPORTED_WAIT_MS = 10_000;
 // Longer than the gaps that loss and a slow encoder make, shorter than a viewer's patience.
 const AWAY_AFTER_MS = 2_500;
 
@@ -22,8 +26,9 @@ export function watch(options) {
  * Events: `state`, detail `{state, error}`, and `blocked` when the browser wants a tap before anything plays.
  *
  * `waiting`: no host yet, it joins by itself. `connecting`. `playing`: pictures move. `away`: the session stands, but
- * nothing comes, the host is away; goes on by itself. `reconnecting`. `refused`: a token is needed or was refused.
- * `ended`: after `stop()`.
+ * nothing comes, the host is away; goes on by itself. `reconnecting`. `busy`: the server has no room, asks again by
+ * itself. `unsupported`: this browser can't decode what the host sends, the error says which codec; asks again by itself.
+ * `refused`: a token is needed or was refused. `ended`: after `stop()`.
  *
  * `session` when another media session stands: see `sessionId`.
  */
@@ -119,8 +124,9 @@ export class Player extends EventTarget {
           this.#tell("refused", error);
           return;
         }
-        const noHost = error.status === 409 || error.status === 404;
-        this.#tell(noHost ? "waiting" : "reconnecting", error);
+        const state = STATES.get(error.status) || "reconnecting";
+        this.#tell(state, error);
+        if (state === "unsupported") error.retryAfterMs = UNSUPPORTED_WAIT_MS;
         // Spread a little, or a whole audience would come in the same instant.
         const wait = error.retryAfterMs ? error.retryAfterMs * (1 + Math.random() * 0.25) : backoffMs(attempt);
         await Promise.race([
@@ -142,7 +148,7 @@ export class Player extends EventTarget {
     });
     this.#session = session;
     const { pc } = session;
-    const tracks = ["video", "audio"].map((kind) => pc.addTransceiver(kind, { direction: "recvonly" }).receiver.track);
+    for (const kind of ["video", "audio"]) pc.addTransceiver(kind, { direction: "recvonly" });
     try {
       await session.open(new URL(`/whep/${encodeURIComponent(live)}`, base).href, this.#stop.signal);
     } catch (error) {
@@ -151,7 +157,8 @@ export class Player extends EventTarget {
     }
     this.#packets = 0;
     this.#movedAt = performance.now();
-    video.srcObject = new MediaStream(tracks);
+    // Of what the host sends only: an element waits for the first picture of a track that will never have one.
+    video.srcObject = new MediaStream(received(pc));
     this.soundOnly = false;
     this.#play();
     this.dispatchEvent(new CustomEvent("session"));
@@ -173,14 +180,16 @@ export class Player extends EventTarget {
     if (!session || session.pc.connectionState !== "connected") return;
     const report = await session.pc.getStats();
     if (session !== this.#session) return;
-    const inbound = statsOf(report, "inbound-rtp", this.soundOnly ? "audio" : "video")[0];
+    // The host may send none at all.
+    const soundOnly = this.soundOnly || !received(session.pc).some(({ kind }) => kind === "video");
+    const inbound = statsOf(report, "inbound-rtp", soundOnly ? "audio" : "video")[0];
     const packets = inbound ? inbound.packetsReceived || 0 : 0;
     const decoded = inbound ? inbound.framesDecoded || 0 : 0;
     const now = performance.now();
     if (packets !== this.#packets) {
       this.#packets = packets;
       this.#movedAt = now;
-      if (decoded > 0 || this.soundOnly || document.visibilityState === "hidden") this.#tell("playing");
+      if (decoded > 0 || soundOnly || document.visibilityState === "hidden") this.#tell("playing");
     } else if (now - this.#movedAt > AWAY_AFTER_MS) {
       this.#tell("away");
     }
@@ -191,4 +200,10 @@ export class Player extends EventTarget {
     this.state = state;
     this.dispatchEvent(new CustomEvent("state", { detail: { state, error } }));
   }
+}
+
+/** The tracks that the answer has agreed to. */
+function received(pc) {
+  const agreed = pc.getTransceivers().filter(({ currentDirection }) => currentDirection === "recvonly");
+  return agreed.map(({ receiver }) => receiver.track);
 }

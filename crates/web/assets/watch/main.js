@@ -44,7 +44,7 @@ renderOn(room, ["viewers"], () => (byId("viewers").textContent = compact(room.vi
 
 // The two connections help each other: the channel knows first that the host is there, or should be.
 room.addEventListener("change", ({ detail }) => {
-  if (detail === "live" && room.live.state === "live" && player.state === "waiting") player.hurry();
+  if (detail === "live" && room.live.state === "live" && ["waiting", "unsupported"].includes(player.state)) player.hurry();
 });
 
 channel.addEventListener("snapshot", () => player.state === "reconnecting" && player.hurry());

@@ -12,6 +12,8 @@ const VEILS = {
   cut: { title: "The host is reconnecting", text: "Stay: the picture returns by itself.", spinner: true },
   away: { title: "Back in a moment", text: "The host is away. The picture returns by itself." },
   reconnecting: { title: "Reconnecting", text: "Your connection dropped. Hold on.", spinner: true },
+  busy: { title: "The house is full", text: "Stay: you come in as soon as there is room.", spinner: true },
+  unsupported: { title: "This browser can't play the live", text: "It can't decode what the host sends. Another browser or device may." },
   refused: { title: "This live is private", text: "Open the link that the shop sent you. If you did, it has run out: ask for a new one." },
   blocked: { title: "Tap to watch", text: "Your browser waits for a tap before it plays." },
 };
