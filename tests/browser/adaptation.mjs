@@ -91,7 +91,7 @@ if (!onlyHost) await story("a viewer's line changes", () => viewerBehindALine(lo
 if (long || onlyHost) await story("a host's line is lossy", hostBehindALine);
 await close();
 clearTimeout(watchdog);
-process.exitCode = exitCode();
+process.exit(exitCode());
 
 async function viewerBehindALine(lines) {
   const haul = await startHaul({ shards: 1 });

@@ -29,7 +29,7 @@ const browser = await launch();
 await story("the first picture", firstPicture);
 await browser.close();
 clearTimeout(watchdog);
-process.exitCode = exitCode();
+process.exit(exitCode());
 
 async function firstPicture() {
   const haul = await startHaul();

@@ -27,7 +27,7 @@ if (option === "--screenshots") await takeScreenshots(directory);
 else await tellStories();
 await browser.close();
 clearTimeout(watchdog);
-process.exitCode = exitCode();
+process.exit(exitCode());
 
 async function tellStories() {
   let codecs = new Set();

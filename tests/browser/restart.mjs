@@ -71,4 +71,4 @@ await story("ICE restarts", async () => {
 });
 await browser.close();
 clearTimeout(watchdog);
-process.exitCode = exitCode();
+process.exit(exitCode());

@@ -69,4 +69,4 @@ await story("Media over TCP", async () => {
 });
 await browser.close();
 clearTimeout(watchdog);
-process.exitCode = exitCode();
+process.exit(exitCode());
