@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haul_model::Frame;
+use haul_model::{Frame, media::PictureNumbers};
 
 use crate::{forward::Outgoing, sequence};
 
@@ -26,10 +26,10 @@ const MAX_RECENT: usize = 256;
 /// What a frame's packets carry besides its numbering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp {
-    /// The first packet's transport-wide sequence number, extended; the others follow.
-    pub transport: u64,
-    /// The capture time that they tell, if they do: the publisher's clock in NTP's 32.32 fixed point.
-    pub captured: Option<u64>,
+    /// The first packet's transport-wide sequence number (wraps); the others follow.
+    pub transport: u16,
+    /// Whether they tell when the frame was captured.
+    pub tells_capture: bool,
 }
 
 /// A packet that was sent, enough to build the identical one again.
@@ -47,18 +47,26 @@ pub struct Sent<'a> {
     pub index: usize,
 }
 
+/// Small, since each viewer has one for each frame: it is the memory they touch that costs.
 #[derive(Debug)]
 struct Record {
-    outgoing: Outgoing,
-    stamp: Stamp,
     frame: Arc<Frame>,
+    /// Without its upper bits, which [`History::next`] tells.
+    first_sequence: u32,
+    timestamp: u32,
+    numbers: Option<PictureNumbers>,
+    stamp: Stamp,
 }
+
+const _: () = assert!(size_of::<Record>() == 24);
 
 /// The frames sent to one viewer on one stream.
 #[derive(Debug, Default)]
 pub struct History {
     /// In order of sending, so in order of sequence numbers.
     frames: VecDeque<Record>,
+    /// The extended sequence number behind the last.
+    next: u64,
 }
 
 impl History {
@@ -66,19 +74,27 @@ impl History {
     pub fn push(&mut self, outgoing: Outgoing, stamp: Stamp, frame: Arc<Frame>) {
         if self.frames.len() == MAX_FRAMES {
             self.frames.pop_front();
+        } else if self.frames.capacity() == 0 {
+            self.frames.reserve_exact(MAX_FRAMES);
         }
-        self.frames.push_back(Record { outgoing, stamp, frame });
+        let Outgoing { first_sequence, timestamp, numbers } = outgoing;
+        self.next = first_sequence + frame.packets.len() as u64;
+        self.frames.push_back(Record {
+            frame,
+            first_sequence: first_sequence as u32,
+            timestamp,
+            numbers,
+            stamp,
+        });
     }
 
     /// The packet with this sequence number, if it is still remembered.
     pub fn find(&self, sequence: u16) -> Option<Sent<'_>> {
-        let newest = self.frames.back()?;
-        let next = newest.outgoing.first_sequence + newest.frame.packets.len() as u64;
-        let sequence = sequence::nearest(next, sequence);
-        let after = self.frames.partition_point(|record| record.outgoing.first_sequence <= sequence);
+        let sequence = sequence::nearest(self.next, sequence);
+        let after = self.frames.partition_point(|record| self.extend(record.first_sequence) <= sequence);
         let record = self.frames.get(after.checked_sub(1)?)?;
-        let index = (sequence - record.outgoing.first_sequence) as usize;
-        (index < record.frame.packets.len()).then(|| record.packet(index))
+        let index = (sequence - self.extend(record.first_sequence)) as usize;
+        (index < record.frame.packets.len()).then(|| self.packet(record, index))
     }
 
     /// Forgets all: nobody needs it any more.
@@ -92,24 +108,28 @@ impl History {
         self.frames
             .iter()
             .rev()
-            .flat_map(move |record| (0..packets(record)).rev().map(|index| record.packet(index)))
+            .flat_map(move |record| (0..packets(record)).rev().map(|index| self.packet(record, index)))
     }
 
     /// Whether nothing was sent yet.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
-}
 
-impl Record {
-    fn packet(&self, index: usize) -> Sent<'_> {
+    fn packet<'a>(&self, record: &'a Record, index: usize) -> Sent<'a> {
+        let Record { frame, timestamp, numbers, stamp, .. } = record;
+        let first_sequence = self.extend(record.first_sequence);
         Sent {
-            sequence: self.outgoing.first_sequence + index as u64,
-            outgoing: self.outgoing,
-            stamp: self.stamp,
-            frame: &self.frame,
+            sequence: first_sequence + index as u64,
+            outgoing: Outgoing { first_sequence, timestamp: *timestamp, numbers: *numbers },
+            stamp: *stamp,
+            frame,
             index,
         }
+    }
+
+    fn extend(&self, first_sequence: u32) -> u64 {
+        self.next - u64::from((self.next as u32).wrapping_sub(first_sequence))
     }
 }
 

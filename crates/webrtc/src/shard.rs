@@ -65,8 +65,7 @@ pub(crate) struct Shard {
     observer: Observer,
     now: Now,
 
-    /// Boxed: a session is large, and the table moves its entries when it grows.
-    sessions: Slab<Box<Session>>,
+    sessions: Slab<Session>,
     by_id: HashMap<SessionId, Key>,
     by_ufrag: HashMap<String, Key>,
     /// Where datagrams come from, for those addresses that proved to be a session's.
@@ -389,7 +388,7 @@ impl Shard {
         let session = Session {
             id: id.clone(),
             live,
-            peer,
+            peer: Box::new(peer),
             side,
             answered: now,
             connected: false,
@@ -400,7 +399,7 @@ impl Shard {
             touched: false,
         };
         tracing::info!(live = %session.live, session = %id, ?role, shard = self.index, "session answered");
-        self.sessions.insert(Box::new(session));
+        self.sessions.insert(session);
         self.by_id.insert(id, key);
         self.by_ufrag.insert(ufrag, key);
         self.gauge(role).add(1);

@@ -7,9 +7,13 @@ pub(crate) struct Key {
     generation: u32,
 }
 
+/// Entries that lie one behind the other. They stay where they are when the table grows.
+const CHUNK: usize = 256;
+
 /// The table.
 pub(crate) struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    /// All but the last are full.
+    chunks: Vec<Vec<Slot<T>>>,
     free: Vec<u32>,
 }
 
@@ -20,40 +24,50 @@ struct Slot<T> {
 
 impl<T> Slab<T> {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self { chunks: Vec::new(), free: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots() - self.free.len()
     }
 
     /// The key that the next inserted value gets.
     pub(crate) fn next_key(&self) -> Key {
         match self.free.last() {
-            Some(index) => Key { index: *index, generation: self.slots[*index as usize].generation },
-            None => Key { index: self.slots.len() as u32, generation: 0 },
+            Some(index) => {
+                let slot = &self.chunks[*index as usize / CHUNK][*index as usize % CHUNK];
+                Key { index: *index, generation: slot.generation }
+            }
+            None => Key { index: self.slots() as u32, generation: 0 },
         }
     }
 
     pub(crate) fn insert(&mut self, value: T) -> Key {
         let key = self.next_key();
         match self.free.pop() {
-            Some(index) => self.slots[index as usize].value = Some(value),
-            None => self.slots.push(Slot { generation: 0, value: Some(value) }),
+            Some(index) => self.chunks[index as usize / CHUNK][index as usize % CHUNK].value = Some(value),
+            None => {
+                let slot = Slot { generation: 0, value: Some(value) };
+                match self.chunks.last_mut().filter(|chunk| chunk.len() < CHUNK) {
+                    Some(chunk) => chunk.push(slot),
+                    None => {
+                        let mut chunk = Vec::with_capacity(CHUNK);
+                        chunk.push(slot);
+                        self.chunks.push(chunk);
+                    }
+                }
+            }
         }
         key
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let slot = self.slots.get_mut(key.index as usize)?;
-        slot.value.as_mut().filter(|_| slot.generation == key.generation)
+        let slot = self.slot(key)?;
+        slot.value.as_mut()
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
-        let slot = self.slots.get_mut(key.index as usize)?;
-        if slot.generation != key.generation {
-            return None;
-        }
+        let slot = self.slot(key)?;
         let value = slot.value.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.index);
@@ -62,8 +76,17 @@ impl<T> Slab<T> {
 
     /// Every key in use.
     pub(crate) fn keys(&self) -> Vec<Key> {
-        let used = self.slots.iter().enumerate().filter(|(_, slot)| slot.value.is_some());
+        let used = self.chunks.iter().flatten().enumerate().filter(|(_, slot)| slot.value.is_some());
         used.map(|(index, slot)| Key { index: index as u32, generation: slot.generation }).collect()
+    }
+
+    fn slots(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+    }
+
+    fn slot(&mut self, key: Key) -> Option<&mut Slot<T>> {
+        let slot = self.chunks.get_mut(key.index as usize / CHUNK)?.get_mut(key.index as usize % CHUNK)?;
+        (slot.generation == key.generation).then_some(slot)
     }
 }
 
@@ -83,5 +106,20 @@ mod tests {
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut "second"));
         assert_eq!((slab.len(), slab.keys()), (1, vec![second]));
+    }
+
+    #[test]
+    fn entries_keep_their_keys_however_many_come() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..3 * CHUNK + 1).map(|value| slab.insert(value)).collect();
+        assert_eq!(slab.keys(), keys);
+        assert_eq!(slab.remove(keys[CHUNK]), Some(CHUNK));
+        assert_eq!(slab.len(), 3 * CHUNK);
+        let again = slab.insert(7);
+        assert_eq!(slab.get_mut(again), Some(&mut 7));
+        assert_eq!(slab.get_mut(keys[CHUNK]), None);
+        for (value, key) in keys.into_iter().enumerate().filter(|(value, _)| *value != CHUNK) {
+            assert_eq!(slab.get_mut(key), Some(&mut { value }));
+        }
     }
 }

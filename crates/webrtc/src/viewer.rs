@@ -278,7 +278,7 @@ impl Viewer {
                 self.transport.feedback(now, self.round_trip, feedback);
             } else if let Some(remb) = packet.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
                 // Untrusted: a cast saturates.
-                self.transport.estimator.remb(now, remb.bitrate as u64);
+                self.transport.remb(now, remb.bitrate as u64);
             } else if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
                 self.receiver_report(now, report);
             }
@@ -289,7 +289,7 @@ impl Viewer {
 
     /// When [`Viewer::slice`], [`Viewer::repeat`], [`Viewer::pad`] or [`Viewer::sender_reports`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let padding = self.transport.estimator.poll_timeout();
+        let padding = self.transport.estimator().poll_timeout();
         let repeat = self.repeats.front().map(|(at, _)| *at);
         self.next_report.into_iter().chain(self.next_slice).chain(repeat).chain(padding).min()
     }
@@ -335,7 +335,7 @@ impl Viewer {
                 }
                 let bytes = track.resend(now, &mut writer, &mut self.transport, sequence, self.round_trip);
                 self.steering.sent(bytes, false);
-                let is_worth_two = self.round_trip > LONG_WAY && !self.transport.estimator.is_congested();
+                let is_worth_two = self.round_trip > LONG_WAY && !self.transport.estimator().is_congested();
                 if bytes > 0 && is_worth_two && self.repeats.len() < MAX_REPEATS {
                     self.repeats.push_back((now + REPEAT_AFTER, sequence));
                 }
@@ -373,7 +373,7 @@ impl Viewer {
         let ssrcs: Vec<u32> = self.video.iter().chain(&self.audio).map(|track| track.ssrc).collect();
         let ours = report.reports.iter().filter(|block| ssrcs.contains(&block.ssrc));
         if let Some(share) = ours.map(|block| block.fraction_lost).max() {
-            self.transport.estimator.loss_report(now, self.round_trip, share, sending_bps as u64);
+            self.transport.loss_report(now, self.round_trip, share, sending_bps as u64);
         }
     }
 }

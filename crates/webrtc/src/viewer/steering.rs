@@ -17,8 +17,6 @@ use crate::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a keyframe that a viewer waits for is wished for.
 const WISH_INTERVAL: Duration = Duration::from_millis(500);
-/// Estimates are careful: a little more than that may be on its way.
-const SPEND: (u64, u64) = (5, 4);
 /// How long after the last picture that was left out a viewer counts as one that misses some.
 const MISSES: Duration = Duration::from_secs(5);
 
@@ -67,7 +65,7 @@ impl Steering {
         if self.adapt.aim() == Aim::SoundOnly {
             return false;
         }
-        let Some(rate_bps) = spendable(transport) else { return true };
+        let Some(rate_bps) = transport.spendable_bps() else { return true };
         if self.thinning {
             self.thinning = !(frame.keyframe && self.budget.is_paid(now, rate_bps));
             counters.frames_thinned.add(u64::from(self.thinning));
@@ -93,7 +91,7 @@ impl Steering {
 
     /// Whether packets may be sent again: not while those that were sent fill the network for long already.
     pub(super) fn admits_resends(&mut self, now: Instant, transport: &Transport) -> bool {
-        spendable(transport).is_none_or(|rate_bps| self.budget.admits(now, rate_bps))
+        transport.spendable_bps().is_none_or(|rate_bps| self.budget.admits(now, rate_bps))
     }
 
     pub(super) fn goes_down(&self) -> bool {
@@ -152,7 +150,7 @@ impl Viewer {
         counters.estimates_kbps.add(network.estimate_bps / 1_000);
         if let Some(target_bps) = decision.probe_bps {
             counters.probes.add(1);
-            self.transport.estimator.probe(now, target_bps);
+            self.transport.probe(now, target_bps);
         }
         let video = self.video.as_mut()?;
         match (before, decision.aim) {
@@ -196,7 +194,7 @@ impl Viewer {
     }
 
     fn network(&self, feed: &Feed) -> Network {
-        let estimator = &self.transport.estimator;
+        let estimator = self.transport.estimator();
         Network {
             estimate_bps: estimator.bitrate_bps(),
             known: estimator.is_informed(),
@@ -212,7 +210,7 @@ impl Viewer {
     fn wish(&mut self, now: Instant, feed: &Feed) -> Option<(Layer, Wish)> {
         let layer = self.video.as_ref()?.forward.awaits().filter(|_| !self.steering.is_paused())?;
         if self.steering.thinning {
-            let rate_bps = spendable(&self.transport).unwrap_or(u64::MAX);
+            let rate_bps = self.transport.spendable_bps().unwrap_or(u64::MAX);
             if !self.steering.budget.is_paid(now, rate_bps) {
                 return None;
             }
@@ -263,11 +261,4 @@ impl Viewer {
             steering.news = Some(quality);
         }
     }
-}
-
-/// What may be sent of pictures; `None` where nothing is known of what arrives.
-fn spendable(transport: &Transport) -> Option<u64> {
-    transport.estimator.received_bps().filter(|_| transport.has_feedback)?;
-    let (times, of) = SPEND;
-    Some(transport.estimator.bitrate_bps() * times / of)
 }

@@ -91,14 +91,15 @@ impl Track {
     ) -> usize {
         let outgoing = self.forward.number(frame, timestamp);
         let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
-        let stamp = Stamp { transport: transport.next(), captured: self.capture_time(now, frame) };
-        let mut head = Head::new(self.payload_type, self.ssrc, timestamp, self.extensions, stamp);
+        let captured = self.capture_time(now, frame);
+        let stamp = Stamp { transport: transport.next() as u16, tells_capture: captured.is_some() };
+        let mut head = Head::new(self.payload_type, self.ssrc, timestamp, self.extensions, captured);
         let mut bytes = 0;
         let last = frame.packets.len() - 1;
         for (index, payload) in frame.packets.iter().enumerate() {
             let place = Place {
                 sequence: outgoing.first_sequence + index as u64,
-                transport: stamp.transport + index as u64,
+                transport: stamp.transport.wrapping_add(index as u16),
                 marker: frame.kind == Kind::Video && frame.ends && index == last,
             };
             bytes += writer.packet(&mut head, place, None, payload, numbers);
@@ -179,10 +180,11 @@ impl Track {
         }
         // The identical packet: the same key, nonce and plaintext, so the same bytes.
         let Sent { sequence, outgoing, stamp, frame, index } = sent;
-        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, self.extensions, stamp);
+        let captured = frame.captured.filter(|_| stamp.tells_capture).map(|captured| captured.ntp);
+        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, self.extensions, captured);
         let place = Place {
             sequence,
-            transport: stamp.transport + index as u64,
+            transport: stamp.transport.wrapping_add(index as u16),
             marker: frame.ends && index + 1 == frame.packets.len(),
         };
         let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
@@ -257,11 +259,10 @@ impl Rtx {
         extensions: Extensions,
     ) -> usize {
         let Sent { sequence, outgoing, frame, index, .. } = *sent;
-        let stamp = Stamp { transport: transport.next(), captured: None };
-        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, extensions, stamp);
+        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, extensions, None);
         let place = Place {
             sequence: self.next_sequence,
-            transport: stamp.transport,
+            transport: transport.next() as u16,
             marker: frame.ends && index + 1 == frame.packets.len(),
         };
         self.next_sequence += 1;

@@ -7,24 +7,40 @@ use rtc::rtcp::transport_feedbacks::transport_layer_cc::{
     PacketStatusChunk, SymbolTypeTcc, TYPE_TCC_DELTA_SCALE_FACTOR, TransportLayerCc,
 };
 
+/// Estimates are careful: a little more than that may be on its way.
+const SPEND: (u64, u64) = (5, 4);
+
 /// The transport of a viewer.
 pub(super) struct Transport {
     /// The next packet's number, extended.
     next: u64,
-    /// How much fits. Boxed: who watches sound only, or gives no feedback, does without.
-    pub(super) estimator: Box<Estimator>,
+    /// What may be sent of pictures, worked out anew whenever the estimate moves: each frame asks for it.
+    spendable_bps: Option<u64>,
     /// Whether the viewer gives feedback, so that runs are worth recording.
     pub(super) has_feedback: bool,
+    /// How much fits.
+    estimator: Estimator,
 }
 
 impl Transport {
     pub(super) fn new(now: Instant, has_feedback: bool) -> Self {
-        Self { next: 1, estimator: Box::new(Estimator::new(now)), has_feedback }
+        Self { next: 1, spendable_bps: None, has_feedback, estimator: Estimator::new(now) }
     }
 
-    /// The number of the next packet.
+    /// The number of the next packet, extended.
     pub(super) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// What is known of the viewer's network.
+    pub(super) fn estimator(&self) -> &Estimator {
+        &self.estimator
+    }
+
+    /// What may be sent of pictures; `None` where nothing is known of what arrives.
+    #[inline]
+    pub(super) fn spendable_bps(&self) -> Option<u64> {
+        self.spendable_bps
     }
 
     /// So many packets with consecutive numbers were sent in one burst.
@@ -47,7 +63,25 @@ impl Transport {
     /// How many bytes of padding are due.
     pub(super) fn padding(&mut self, now: Instant) -> usize {
         self.estimator.handle_timeout(now);
+        self.reckon();
         self.estimator.padding(now)
+    }
+
+    /// Begins to find out whether the network carries so much.
+    pub(super) fn probe(&mut self, now: Instant, target_bps: u64) {
+        self.estimator.probe(now, target_bps);
+    }
+
+    /// Takes the viewer's own estimate (REMB).
+    pub(super) fn remb(&mut self, now: Instant, bitrate_bps: u64) {
+        self.estimator.remb(now, bitrate_bps);
+        self.reckon();
+    }
+
+    /// Takes the share that a receiver report says was lost, of 256.
+    pub(super) fn loss_report(&mut self, now: Instant, round_trip: Duration, share: u8, sending_bps: u64) {
+        self.estimator.loss_report(now, round_trip, share, sending_bps);
+        self.reckon();
     }
 
     /// Takes feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1).
@@ -64,6 +98,13 @@ impl Transport {
         });
         let (base, reference) = (feedback.base_sequence_number, feedback.reference_time);
         self.estimator.feedback(now, round_trip, base, reference, arrivals);
+        self.reckon();
+    }
+
+    fn reckon(&mut self) {
+        let arrives = self.estimator.received_bps().filter(|_| self.has_feedback);
+        let (times, of) = SPEND;
+        self.spendable_bps = arrives.map(|_| self.estimator.bitrate_bps() * times / of);
     }
 }
 

@@ -1,7 +1,6 @@
 //! Packets as they go out: a header made once a frame and patched for each packet, the payload copied behind it, sealed
 //! where it will be sent from.
 
-use haul_media::history::Stamp;
 use haul_model::{Codec, media::PictureNumbers};
 
 use crate::{outbox::Outbox, route::Route, sdp::Extensions, seal::Sealer, stats::Counters};
@@ -31,7 +30,7 @@ pub(super) struct Place {
     /// Extended: the upper bits are SRTP's rollover counter.
     pub(super) sequence: u64,
     /// The transport-wide number, where there are such.
-    pub(super) transport: u64,
+    pub(super) transport: u16,
     pub(super) marker: bool,
 }
 
@@ -41,14 +40,14 @@ impl Head {
         ssrc: u32,
         timestamp: u32,
         extensions: Extensions,
-        stamp: Stamp,
+        captured: Option<u64>,
     ) -> Self {
         let mut head = Self { bytes: [0; MAX_HEAD], len: FIXED, transport_at: None };
         head.bytes[0] = 2 << 6;
         head.bytes[1] = payload_type;
         head.bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
         head.bytes[8..12].copy_from_slice(&ssrc.to_be_bytes());
-        let captured = extensions.capture_time.zip(stamp.captured);
+        let captured = extensions.capture_time.zip(captured);
         if extensions.transport.is_none() && captured.is_none() {
             return head;
         }
@@ -75,7 +74,7 @@ impl Head {
         self.bytes[1] = self.bytes[1] & 0x7F | u8::from(place.marker) << 7;
         self.bytes[2..4].copy_from_slice(&(place.sequence as u16).to_be_bytes());
         if let Some(at) = self.transport_at {
-            self.bytes[at..at + 2].copy_from_slice(&(place.transport as u16).to_be_bytes());
+            self.bytes[at..at + 2].copy_from_slice(&place.transport.to_be_bytes());
         }
     }
 }
@@ -130,9 +129,9 @@ mod tests {
     use super::*;
 
     fn head(transport: Option<u8>, capture_time: Option<u8>) -> Vec<u8> {
-        let stamp = Stamp { transport: 0, captured: Some(0x0102_0304_0506_0708) };
-        let mut head = Head::new(96, 0xCAFE_BABE, 0x11, Extensions { transport, capture_time }, stamp);
-        head.patch(Place { sequence: 0x1_0002, transport: 0x3_BEEF, marker: true });
+        let captured = Some(0x0102_0304_0506_0708);
+        let mut head = Head::new(96, 0xCAFE_BABE, 0x11, Extensions { transport, capture_time }, captured);
+        head.patch(Place { sequence: 0x1_0002, transport: 0xBEEF, marker: true });
         head.bytes[..head.len].to_vec()
     }
 

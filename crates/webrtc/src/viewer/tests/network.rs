@@ -268,7 +268,7 @@ impl Net {
     }
 
     fn state(&self) -> String {
-        let estimator = &self.viewer.transport.estimator;
+        let estimator = self.viewer.transport.estimator();
         format!(
             "layer {:?}, paused {}, estimate {}, layers {:?}, up {}, down {}, probes {}",
             self.layer(),
