@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Read a scenario, and say what would happen when.
     Check(Check),
+    /// Measure what one core of this machine can receive: by a bare loop, and by a thread of viewers.
+    Calibrate,
     /// List everything that service levels can name.
     Measures,
 }

@@ -63,8 +63,9 @@ tr:first-child>*{border-top:0}th{font-weight:600;color:var(--soft)}td:first-chil
 .ok{color:var(--good)}.no{color:var(--bad);font-weight:700}code{font:.85rem ui-monospace,monospace;overflow-wrap:anywhere}
 .plots{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:10px 8px 4px}figcaption{padding:0 6px 6px;font-weight:600;display:flex;flex-wrap:wrap;gap:0 12px}
-figcaption span{font-weight:400}svg{display:block;width:100%;height:auto}svg text{font-size:13px;fill:var(--soft)}@media(max-width:520px){svg text{font-size:20px}th,td{padding:7px 8px}}
-.grid{stroke:var(--line)}.mark{stroke:var(--soft);stroke-dasharray:3 4}.l0{stroke:var(--a)}.l1{stroke:var(--b)}.l0,.l1{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}
+figcaption span{font-weight:400}svg{display:block;width:100%;height:auto}svg text{font-size:13px;fill:var(--soft)}@media(max-width:520px){svg text{font-size:20px}th,td{padding:7px 7px}table{font-size:.82rem}.times :nth-child(5){display:none}.levels code{white-space:normal}}
+.levels :nth-child(2){text-align:left}
+.grid{stroke:var(--line)}.mark{stroke:var(--soft);stroke-dasharray:3 4}.l0{stroke:var(--a)}.l1{stroke:var(--b)}circle.l0{fill:var(--a)}circle.l1{fill:var(--b)}path{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}
 .k0{color:var(--a)!important}.k1{color:var(--b)!important}ol,ul{margin:0;padding-left:1.3rem}
 ";
 
@@ -105,7 +106,9 @@ pub(crate) fn page(report: &Report) -> String {
 }
 
 fn levels(page: &mut String, report: &Report) {
-    page.push_str("<h2>Service levels</h2><div class=scroll><table><tr><th>level<th>measured<th>holds");
+    page.push_str(
+        "<h2>Service levels</h2><div class=scroll><table class=levels><tr><th>holds<th>level<th>measured",
+    );
     let mut levels: Vec<_> = report.levels.iter().collect();
     levels.sort_by_key(|verdict| verdict.holds);
     for verdict in levels {
@@ -113,7 +116,7 @@ fn levels(page: &mut String, report: &Report) {
         let (class, word) = if verdict.holds { ("ok", "yes") } else { ("no", "no") };
         let _ = write!(
             page,
-            "<tr><td><code>{}</code><td>{measured}<td class={class}>{word}",
+            "<tr><td class={class}>{word}<td><code>{}</code><td>{measured}",
             escape(&verdict.level)
         );
     }
@@ -125,7 +128,7 @@ fn distributions(page: &mut String, report: &Report) {
         return;
     }
     page.push_str(
-        "<h2>How long things took, in milliseconds</h2><div class=scroll><table>\
+        "<h2>How long things took, in milliseconds</h2><div class=scroll><table class=times>\
          <tr><th>what<th>p50<th>p90<th>p99<th>p99.9<th>max<th>count",
     );
     for distribution in DISTRIBUTIONS {
@@ -202,14 +205,16 @@ fn draw(page: &mut String, plot: &Plot, series: &Series, notes: &[Note]) {
     for (index, (line, _)) in plot.lines.iter().enumerate() {
         let Some(values) = series.lines.get(*line) else { continue };
         // A line pauses where nothing was measured; a second by itself is a dot.
-        let (mut path, mut pen) = (String::new(), false);
-        for (at, value) in series.at_s.iter().zip(values) {
-            match value {
-                Some(value) if pen => drop(write!(path, "L{:.1} {:.1}", x(*at), y(*value))),
-                Some(value) => drop(write!(path, "M{:.1} {:.1}h.1", x(*at), y(*value))),
-                None => {}
+        let mut path = String::new();
+        let value = |at: usize| values.get(at).copied().flatten();
+        for (at, time) in series.at_s.iter().enumerate() {
+            let Some(height) = value(at).map(y) else { continue };
+            let before = at.checked_sub(1).and_then(value).is_some();
+            if !before && value(at + 1).is_none() {
+                let _ = write!(page, "<circle class=l{index} cx={:.1} cy={height:.1} r=3 />", x(*time));
+            } else {
+                let _ = write!(path, "{}{:.1} {height:.1}", if before { 'L' } else { 'M' }, x(*time));
             }
-            pen = value.is_some();
         }
         let _ = write!(page, "<path class=l{index} d='{path}'/>");
     }
@@ -302,7 +307,7 @@ fn nice(value: f64) -> f64 {
 fn short(value: f64) -> String {
     match value {
         value if value >= 10_000.0 => format!("{}k", value / 1_000.0),
-        value if value >= 10.0 || value == value.trunc() => format!("{value:.0}"),
+        value if value == value.trunc() => format!("{value:.0}"),
         value => format!("{value}"),
     }
 }

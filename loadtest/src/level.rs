@@ -129,6 +129,11 @@ pub(crate) const SCALARS: &[Scalar] = &[
     ),
     scalar("harness.cpu_pct", Better::Neither, "the busiest thread of the harness, per cent of one core"),
     scalar(
+        "harness.waiting_pct",
+        Better::Neither,
+        "how long one of its threads waited for a core, per cent of the time",
+    ),
+    scalar(
         "harness.late_ms",
         Better::Less,
         "how late the harness itself was with what it had planned, at most",

@@ -28,6 +28,16 @@ pub(crate) fn threads(pid: u32) -> BTreeMap<u32, Thread> {
     tasks.flatten().filter_map(read).collect()
 }
 
+/// The processor time of the thread that asks.
+pub(crate) fn this_threads_time() -> Duration {
+    let times = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    times
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok())
+        .map_or(Duration::ZERO, Duration::from_nanos)
+}
+
 /// A process's memory in bytes; `None` if there is no such process.
 pub(crate) fn memory_bytes(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;

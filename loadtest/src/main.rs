@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod audit;
+mod calibrate;
 mod channel;
 mod cli;
 mod clip;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run(&options),
         Command::Compare(options) => compare(&options),
         Command::Check(options) => check(&options),
+        Command::Calibrate => calibrate::run().map(|()| 0),
         Command::Measures => {
             measures();
             Ok(0)

@@ -54,6 +54,11 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// Makes a sender's messages leave as datagrams of one size, cut by the kernel (UDP GSO).
+pub(crate) fn send_in_segments(socket: &std::net::UdpSocket, bytes: u16) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, bytes.into())
+}
+
 /// Receives what is there, up to a batch. Returns whether there may be more.
 pub(crate) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<bool> {
     inbox.messages.clear();
@@ -134,7 +139,7 @@ pub(crate) fn drops(socket: &UdpSocket) -> u64 {
 }
 
 fn set_option(
-    socket: &UdpSocket,
+    socket: &impl AsRawFd,
     level: libc::c_int,
     option: libc::c_int,
     value: libc::c_int,

@@ -142,6 +142,8 @@ struct Watch {
     busy_seconds: usize,
     busiest: f64,
     busiest_name: String,
+    /// The longest that one of its threads waited for a core, in per cent of each second.
+    waiting: Vec<f64>,
     memory_at_start: u64,
     harness_memory: u64,
     server_cpu: Vec<f64>,
@@ -407,6 +409,7 @@ impl<'o> Run<'o> {
             (watch.busiest, watch.busiest_name) = (busy, name);
         }
         let waiting = shares.iter().map(|share| share.2).fold(0.0, f64::max);
+        watch.waiting.push(waiting);
         let memory = machine::memory_bytes(std::process::id()).unwrap_or(0);
         watch.harness_memory = watch.harness_memory.max(memory);
         let series = &mut watch.series;
@@ -591,6 +594,7 @@ impl<'o> Run<'o> {
         }
         put("channel.most_at_once", self.gauges.channels.most() as f64);
         put("harness.cpu_pct", self.watch.busiest);
+        put("harness.waiting_pct", self.waiting_pct());
         put(
             "harness.late_ms",
             self.gauges.late_us.load(std::sync::atomic::Ordering::Relaxed) as f64 / 1_000.0,
@@ -615,6 +619,11 @@ impl<'o> Run<'o> {
         }
     }
 
+    /// How long a thread of the harness waited for a core, in per cent of the time: others had it.
+    fn waiting_pct(&self) -> f64 {
+        self.watch.waiting.iter().sum::<f64>() / self.watch.waiting.len().max(1) as f64
+    }
+
     /// Why the run says more about the harness than about the server.
     fn invalid(&self, total: &Tally) -> Vec<String> {
         let mut why = Vec::new();
@@ -630,7 +639,11 @@ impl<'o> Run<'o> {
         }
         let late = Duration::from_micros(self.gauges.late_us.load(std::sync::atomic::Ordering::Relaxed));
         if late > MAX_LATE {
-            why.push(format!("it was up to {:.1} s late with what was planned", late.as_secs_f64()));
+            why.push(format!(
+                "it was up to {:.1} s late with what was planned, and waited for a core {:.0} % of the time",
+                late.as_secs_f64(),
+                self.waiting_pct()
+            ));
         }
         why
     }
