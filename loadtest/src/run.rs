@@ -35,6 +35,9 @@ const BUSY_PCT: f64 = 90.0;
 const BUSY_SECONDS: usize = 3;
 /// The harness was a bottleneck if it was later than this with what it had planned.
 const MAX_LATE: Duration = Duration::from_millis(500);
+/// The same if one of its threads waited for a core for more than this, per cent of the time: others had it, and what was
+/// slow may have been the harness.
+const MAX_WAITING_PCT: f64 = 40.0;
 /// The same if its sockets dropped a larger share of packets than this.
 const MAX_DROPS: f64 = 0.000_1;
 /// How long after the end the last answers are waited for.
@@ -637,13 +640,15 @@ impl<'o> Run<'o> {
                 self.watch.busiest_name, self.watch.busy_seconds
             ));
         }
-        let late = Duration::from_micros(self.gauges.late_us.load(std::sync::atomic::Ordering::Relaxed));
-        if late > MAX_LATE {
+        if self.waiting_pct() > MAX_WAITING_PCT {
             why.push(format!(
-                "it was up to {:.1} s late with what was planned, and waited for a core {:.0} % of the time",
-                late.as_secs_f64(),
+                "one of its threads waited for a core {:.0} % of the time: something else had it",
                 self.waiting_pct()
             ));
+        }
+        let late = Duration::from_micros(self.gauges.late_us.load(std::sync::atomic::Ordering::Relaxed));
+        if late > MAX_LATE {
+            why.push(format!("it was up to {:.1} s late with what was planned", late.as_secs_f64()));
         }
         why
     }

@@ -19,7 +19,7 @@ levels = [
     'media.first_loss_pct <= 0.5',
     'sale.oversold == 0',
     'stock_event.p50_ms <= 700',
-    'server.rss_growth_kb_per_join <= 400',
+    'server.rss_growth_kb_per_join <= 1000',
 ]
 [publisher]
 clip = 'vp8'
@@ -80,5 +80,5 @@ fn late_stock_events_are_seen() {
 #[test]
 fn a_leak_is_seen() {
     let (broken, text) = broken_by(Fault::Leak);
-    assert_eq!(broken, ["server.rss_growth_kb_per_join <= 400"], "{text}");
+    assert_eq!(broken, ["server.rss_growth_kb_per_join <= 1000"], "{text}");
 }

@@ -211,8 +211,8 @@ struct Buyer {
 
 /// What a buyer waits for.
 enum Wanted<'a> {
-    /// The reply to a request.
-    Reply(u64),
+    /// The reply to a request, by any of the ids under which it was sent: what comes late is an answer too.
+    Reply(&'a [u64]),
     /// An order to be in a state.
     Order(&'a str, &'a str),
     /// Only the time.
@@ -306,8 +306,8 @@ impl Buyer {
                 Ok(text) => match kind(&text) {
                     "reply" | "error" => {
                         let message: Value = serde_json::from_str(&text).unwrap_or_default();
-                        if let Wanted::Reply(id) = wanted
-                            && message["id"] == id
+                        if let Wanted::Reply(ids) = wanted
+                            && message["id"].as_u64().is_some_and(|id| ids.contains(&id))
                         {
                             return Woken::Reply(message);
                         }
@@ -352,15 +352,22 @@ impl Buyer {
         retries: u32,
         time: Option<Time>,
     ) -> Option<Value> {
+        let (mut begun, mut ids) = (Instant::now(), Vec::new());
         for _ in 0..=retries {
-            let sent = Instant::now();
+            let connected = self.channel.is_some();
             let id = self.send(kind, fields.clone()).await?;
-            let answer = match self.wait(Wanted::Reply(id), sent + REPLY_WITHIN).await {
+            if !connected {
+                // Another connection counts anew; nothing comes for the former's.
+                ids.clear();
+            }
+            ids.push(id);
+            let answer = match self.wait(Wanted::Reply(&ids), Instant::now() + REPLY_WITHIN).await {
                 Woken::Reply(answer) => answer,
+                Woken::Over => return None,
                 _ => continue,
             };
             if let Some(time) = time {
-                self.world.record(time, sent.elapsed());
+                self.world.record(time, begun.elapsed());
             }
             let code = answer["code"].as_str().unwrap_or_default();
             if !matches!(code, "pending" | "unavailable" | "rate_limited" | "sale_not_open") {
@@ -371,6 +378,7 @@ impl Buyer {
             if let Woken::Over = self.wait(Wanted::Nothing, until).await {
                 return None;
             }
+            begun = Instant::now();
         }
         None
     }

@@ -44,7 +44,7 @@ pub enum Fault {
     Oversell,
     /// Stock events come a second late.
     LateStock,
-    /// Each viewer's session leaves half a megabyte behind.
+    /// Each viewer's session leaves two megabytes behind.
     Leak,
 }
 
@@ -126,7 +126,7 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let path = parts.uri.path_and_query().unwrap().as_str().to_owned();
     let watches = parts.method == "POST" && path.starts_with("/whep/");
     if watches && shared.fault == Fault::Leak {
-        shared.leaked.lock().unwrap().push(vec![1; 512 * 1024]);
+        shared.leaked.lock().unwrap().push(vec![1; 2 << 20]);
     }
     let mut onward =
         ureq::http::Request::builder().method(parts.method.as_str()).uri(format!("{}{path}", shared.base));
