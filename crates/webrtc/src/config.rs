@@ -50,7 +50,7 @@ impl Default for EdgeConfig {
 pub struct Limits {
     /// Viewers' sessions at once; further offers are refused with [`crate::OfferError::Full`]. One takes about 100 KB.
     pub viewers: usize,
-    /// Publishers' sessions at once; the same.
+    /// Publishers' sessions at once; the same. One that takes over from another on its live comes in all the same.
     pub publishers: usize,
     /// Viewers are refused with [`crate::OfferError::Busy`] while even the least busy shard uses this much of its
     /// processor, in percent. 0: however much.

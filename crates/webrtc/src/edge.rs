@@ -306,7 +306,13 @@ impl Edge {
         }
         let index = self.choose(role).ok_or(OfferError::Busy)?;
         // Taken before the answer is made, so that of many who come at once no more are let in than there is room for.
-        let seat = self.seats(role).take(None).map_err(|_| OfferError::Full)?;
+        let seats = self.seats(role);
+        let seat = match role {
+            // A host who comes back, before it was found out that they were gone.
+            Role::Publisher if relay.broadcast().is_some() => seats.take(None).or_else(|_| seats.take_over()),
+            Role::Publisher | Role::Viewer => seats.take(None),
+        };
+        let seat = seat.map_err(|_| OfferError::Full)?;
         let (reply, answer) = oneshot::channel();
         let command = OfferCommand { role, session, live, relay, sdp: offer.to_owned(), ends, seat };
         if !self.shards.handles[index].mailbox.command(Command::Offer(Box::new(command), reply)) {

@@ -69,6 +69,20 @@ impl Quota {
         Ok(Seat { quota: self.clone(), client })
     }
 
+    /// A place for somebody who comes in place of another and soon makes them give up theirs: there are as many again
+    /// for those.
+    ///
+    /// # Errors
+    /// [`NoSeat::Full`] if all of those are taken, too.
+    pub(crate) fn take_over(&self) -> Result<Seat, NoSeat> {
+        let mut taken = self.lock();
+        if taken.total >= self.0.total.saturating_mul(2) {
+            return Err(NoSeat::Full);
+        }
+        taken.total += 1;
+        Ok(Seat { quota: self.clone(), client: None })
+    }
+
     /// How many there are in all.
     pub fn total(&self) -> usize {
         self.0.total
@@ -122,6 +136,18 @@ mod tests {
         assert_eq!(quota.take(None).unwrap_err(), NoSeat::Full);
         drop(first);
         assert_eq!(quota.taken(), 1);
+        assert!(quota.take(None).is_ok());
+    }
+
+    #[test]
+    fn who_takes_over_finds_a_place_where_all_are_taken() {
+        let quota = Quota::new(1, 1);
+        let first = quota.take(None).unwrap();
+        let second = quota.take_over().unwrap();
+        assert_eq!(quota.take_over().unwrap_err(), NoSeat::Full);
+        drop(first);
+        assert_eq!(quota.take(None).unwrap_err(), NoSeat::Full, "they have the other's now");
+        drop(second);
         assert!(quota.take(None).is_ok());
     }
 

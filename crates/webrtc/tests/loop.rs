@@ -822,6 +822,21 @@ async fn a_second_publisher_takes_over() {
 }
 
 #[tokio::test]
+async fn a_host_comes_back_to_a_node_that_is_full_and_no_other_comes_in() {
+    let mut stage = Stage::with(Limits { publishers: 1, ..Limits::default() });
+    let (mut crashed, former) = stage.publisher(&Abilities::default()).await;
+    let (mut viewer, _) = stage.viewer(&Abilities::default()).await;
+    stream(&mut crashed, &mut [&mut viewer], 0..3, true);
+    // The app has died: nobody says goodbye, and its session has seconds to live.
+    let (_, offer) = Client::publisher(&Abilities::default());
+    let elsewhere = stage.edge.publish("e1".parse().unwrap(), "other".parse().unwrap(), Relay::new(), &offer);
+    assert!(matches!(elsewhere.await, Err(OfferError::Full)));
+    let (mut host, _) = stage.publisher(&Abilities::default()).await;
+    assert_eq!(stage.wait_ended(&former, &mut [&mut host, &mut viewer]), EndReason::Replaced);
+    stream(&mut host, &mut [&mut viewer], 100..103, true);
+}
+
+#[tokio::test]
 async fn a_host_that_returns_with_another_codec_ends_the_viewers_who_did_not_negotiate_it() {
     let mut stage = Stage::new();
     let (mut publisher, host) = stage.publisher(&Abilities::default()).await;
