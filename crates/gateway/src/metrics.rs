@@ -188,6 +188,12 @@ const SHARD_METRICS: &[ShardMetric] = &[
     ("haul_datagrams_unrouted", "Datagrams that belong to no session", MetricType::Counter, |s| {
         s.datagrams_unrouted
     }),
+    (
+        "haul_datagrams_crowded",
+        "Datagrams of sessions that are not connected yet for which there was no room to wait",
+        MetricType::Counter,
+        |s| s.datagrams_crowded,
+    ),
     ("haul_datagrams_malformed", "Datagrams of no known protocol", MetricType::Counter, |s| {
         s.datagrams_malformed
     }),

@@ -8,6 +8,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod anteroom;
 mod config;
 mod connection;
 mod doorman;

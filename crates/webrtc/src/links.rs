@@ -142,6 +142,13 @@ impl Links {
         std::mem::take(&mut self.readable)
     }
 
+    /// Takes connections back that there was no time for: they are the first next time.
+    pub(crate) fn put_off(&mut self, numbers: impl Iterator<Item = u32>) {
+        let again = std::mem::take(&mut self.readable);
+        self.readable.extend(numbers);
+        self.readable.extend(again);
+    }
+
     /// Reads what has come. The deframer is to be emptied and given back by [`Links::put_back`]. An error means that the
     /// connection is over.
     pub(crate) fn read(&mut self, number: u32, now: Instant) -> io::Result<Deframer> {

@@ -79,9 +79,14 @@ pub(crate) struct Mailbox {
     waker: mio::Waker,
 }
 
+/// An offer, and where its answer goes.
+pub(crate) type Asked = (Box<OfferCommand>, oneshot::Sender<Result<Answer, OfferError>>);
+
 #[derive(Default)]
 struct Letters {
     commands: VecDeque<Command>,
+    /// Apart from the others, which are done sooner: answering takes long.
+    offers: VecDeque<Asked>,
     events: VecDeque<(FeedKey, RelayEvent)>,
     /// The shard is about to wait, or waiting: whoever writes next must wake it. So a busy shard costs no system call.
     asleep: bool,
@@ -97,32 +102,45 @@ impl Mailbox {
     /// Leaves a command. False if the shard is gone, or the command is a client's and there are too many.
     pub(crate) fn command(&self, command: Command) -> bool {
         let mut letters = self.lock();
+        let waiting = letters.commands.len() + letters.offers.len();
         let is_clients = matches!(command, Command::Offer(..) | Command::Ice(_) | Command::Link(_));
-        let full = letters.commands.len() >= MAX_COMMANDS && is_clients;
-        if letters.closed || full {
+        if letters.closed || (waiting >= MAX_COMMANDS && is_clients) {
             return false;
         }
-        letters.commands.push_back(command);
+        match command {
+            Command::Offer(offer, reply) => letters.offers.push_back((offer, reply)),
+            other => letters.commands.push_back(other),
+        }
         self.wake(letters);
         true
     }
 
-    /// Takes everything there is into `commands` and `events`, which must be empty.
+    /// Takes everything but offers: events into `events`, which must be empty, and commands into `commands` if it is
+    /// empty. Returns how many offers wait.
     pub(crate) fn take(
         &self,
         commands: &mut VecDeque<Command>,
         events: &mut VecDeque<(FeedKey, RelayEvent)>,
-    ) {
+    ) -> usize {
         let mut letters = self.lock();
-        std::mem::swap(&mut letters.commands, commands);
+        if commands.is_empty() {
+            std::mem::swap(&mut letters.commands, commands);
+        }
         std::mem::swap(&mut letters.events, events);
         letters.asleep = false;
+        letters.offers.len()
+    }
+
+    /// Takes the offer that has waited longest.
+    pub(crate) fn take_offer(&self) -> Option<Asked> {
+        self.lock().offers.pop_front()
     }
 
     /// Says that the shard is going to wait. False if there is something to do instead.
     pub(crate) fn sleep(&self) -> bool {
         let mut letters = self.lock();
-        letters.asleep = letters.commands.is_empty() && letters.events.is_empty();
+        letters.asleep =
+            letters.commands.is_empty() && letters.offers.is_empty() && letters.events.is_empty();
         letters.asleep
     }
 
@@ -135,7 +153,8 @@ impl Mailbox {
     pub(crate) fn close(&self) {
         let mut letters = self.lock();
         letters.closed = true;
-        let dropped = (std::mem::take(&mut letters.commands), std::mem::take(&mut letters.events));
+        let Letters { commands, offers, events, .. } = &mut *letters;
+        let dropped = (std::mem::take(commands), std::mem::take(offers), std::mem::take(events));
         drop(letters);
         drop(dropped);
     }
@@ -185,7 +204,10 @@ impl Sink for FeedSink {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::socket;
 
     fn mailbox() -> (mio::Poll, Mailbox) {
         let poll = mio::Poll::new().unwrap();
@@ -195,7 +217,7 @@ mod tests {
 
     fn woken(poll: &mut mio::Poll) -> bool {
         let mut events = mio::Events::with_capacity(4);
-        poll.poll(&mut events, Some(std::time::Duration::ZERO)).unwrap();
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         !events.is_empty()
     }
 
@@ -211,6 +233,79 @@ mod tests {
         mailbox.event(FeedKey(1), RelayEvent::Ended);
         assert!(woken(&mut poll));
         assert!(!woken(&mut poll));
+    }
+
+    /// Whoever writes while the shard goes to sleep is the one who must wake it: before it sleeps, while it falls asleep,
+    /// and while it sleeps.
+    #[test]
+    fn no_word_is_slept_through() {
+        let (poll, mailbox) = mailbox();
+        let (mut poll, mailbox) = (poll, Arc::new(mailbox));
+        let (taken, rounds) = (Arc::new(std::sync::atomic::AtomicU32::new(0)), 20_000);
+        let writer = std::thread::spawn({
+            let (mailbox, taken) = (mailbox.clone(), taken.clone());
+            move || {
+                for round in 0..rounds {
+                    mailbox.event(FeedKey(1), RelayEvent::Ended);
+                    // Another round as soon as the last is seen, while the shard is about to sleep again.
+                    let begun = Instant::now();
+                    while taken.load(std::sync::atomic::Ordering::Acquire) <= round {
+                        if begun.elapsed() > Duration::from_secs(20) {
+                            return;
+                        }
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        });
+        let (mut events, mut ready) = (VecDeque::new(), mio::Events::with_capacity(4));
+        let mut seen = 0;
+        while seen < rounds {
+            if mailbox.sleep() {
+                let woken = socket::wait(std::iter::empty(), &poll, Duration::from_secs(10), |_| {});
+                assert!(woken, "round {seen}");
+                poll.poll(&mut ready, Some(Duration::ZERO)).unwrap();
+            }
+            mailbox.take(&mut VecDeque::new(), &mut events);
+            seen += events.drain(..).count() as u32;
+            taken.store(seen, std::sync::atomic::Ordering::Release);
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn offers_wait_apart_in_their_order_and_keep_the_shard_awake() {
+        let (_poll, mailbox) = mailbox();
+        let mut answers = Vec::new();
+        for number in 0..MAX_COMMANDS {
+            let (reply, answer) = oneshot::channel();
+            assert!(mailbox.command(Command::Offer(Box::new(offer(number)), reply)));
+            answers.push(answer);
+        }
+        assert!(!mailbox.command(Command::Offer(Box::new(offer(0)), oneshot::channel().0)), "full");
+        let (reply, _answer) = oneshot::channel();
+        assert!(mailbox.command(Command::Close("s".parse().unwrap(), reply)), "it comes whatever waits");
+
+        let mut commands = VecDeque::new();
+        assert_eq!(mailbox.take(&mut commands, &mut VecDeque::new()), MAX_COMMANDS);
+        assert!(matches!(commands.pop_front(), Some(Command::Close(..))), "before the offers");
+        for number in 0..MAX_COMMANDS {
+            assert!(!mailbox.sleep());
+            assert_eq!(mailbox.take_offer().unwrap().0.session, offer(number).session);
+        }
+        assert!(mailbox.take_offer().is_none() && mailbox.sleep());
+    }
+
+    fn offer(number: usize) -> OfferCommand {
+        OfferCommand {
+            role: Role::Viewer,
+            session: format!("s{number}").parse().unwrap(),
+            live: "demo".parse().unwrap(),
+            relay: Relay::new(),
+            sdp: String::new(),
+            seat: crate::quota::Quota::new(1, 0).take(None).unwrap(),
+            ends: None,
+        }
     }
 
     #[test]

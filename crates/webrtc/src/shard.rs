@@ -1,7 +1,9 @@
 //! A shard: one thread, one UDP port (on each address that is bound to), and everything that goes on there.
 //!
-//! Each turn of its loop reads the clocks once and then, in this order: takes what the network brought, does what it
-//! was told, hands frames on, does what time has made due, and sends all that came of it.
+//! Each turn of its loop reads the clocks once and then, in this order: takes what the network brought, hands frames on
+//! and sends them, does what it was told and what time has made due, and lets newcomers in. Of anything that there may be
+//! much of, a turn does as much as a short time allows, and at least one; the rest keeps its order. So frames never wait
+//! for more than a few milliseconds, however many join (see [`crate::anteroom`]).
 
 mod datagrams;
 mod fanout;
@@ -22,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::{
     Answer, Condition, EndReason, IceError, IceUpdate, Limits, Notice, NoticeKind, Observer, OfferError,
     PreferError, Quality, Role, StartError,
+    anteroom::{Allowance, Anteroom},
     connection::{Identity, Ssrcs, Terms},
     feed::Feed,
     ingest::Ingest,
@@ -40,6 +43,11 @@ use crate::{
     viewer::Viewer,
 };
 
+/// How long a turn goes on with each of these: a socket's datagrams, TCP connections, sessions to settle, what it was
+/// told, and timers. A frame that comes meanwhile waits for them at most once each.
+const SHARE: Duration = Duration::from_micros(500);
+/// The same for newcomers' handshakes and offers together: the time of a few of them.
+const NEWCOMERS_SHARE: Duration = Duration::from_millis(1);
 /// The longest a shard sleeps.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// The soonest a session is woken again: one that always wants to be would keep the shard from sleeping.
@@ -72,8 +80,12 @@ pub(crate) struct Shard {
     by_route: HashMap<Route, Key>,
     /// When each session is woken.
     timers: BTreeSet<(Instant, Key)>,
-    /// Sessions to settle this turn.
-    touched: Vec<Key>,
+    /// Sessions to settle, in order.
+    touched: VecDeque<Key>,
+    /// What those who are not connected yet have sent.
+    anteroom: Anteroom,
+    /// What it was told and has not done yet.
+    commands: VecDeque<Command>,
 
     feeds: HashMap<FeedKey, Feed>,
     /// Feeds by the relay's place in memory, which its feed keeps from being another's.
@@ -151,7 +163,9 @@ impl Shard {
             by_ufrag: HashMap::new(),
             by_route: HashMap::new(),
             timers: BTreeSet::new(),
-            touched: Vec::new(),
+            touched: VecDeque::new(),
+            anteroom: Anteroom::default(),
+            commands: VecDeque::new(),
             feeds: HashMap::new(),
             by_relay: BTreeMap::new(),
             next_feed: 0,
@@ -176,8 +190,7 @@ impl Shard {
     }
 
     fn turns(&mut self) {
-        let mut inbox = Inbox::new();
-        let (mut commands, mut frames) = (VecDeque::new(), VecDeque::new());
+        let (mut inbox, mut frames) = (Inbox::new(), VecDeque::new());
         let mut ready = mio::Events::with_capacity(64);
         let mut stopped = false;
         while !stopped {
@@ -185,18 +198,19 @@ impl Shard {
             self.now = read_clocks();
             self.receive(&mut inbox);
             self.receive_links();
-            self.mailbox.take(&mut commands, &mut frames);
-            self.measure(commands.len() as u64, frames.len() as u64);
-            for command in commands.drain(..) {
-                stopped |= matches!(command, Command::Stop);
-                self.command(command);
-            }
+            // Now, so that frames which hosts have completed are among those that follow.
+            self.settle_touched();
+            let offers = self.mailbox.take(&mut self.commands, &mut frames);
+            self.measure((self.commands.len() + offers) as u64, frames.len() as u64);
             for (feed, event) in frames.drain(..) {
                 self.relay_event(feed, &event);
             }
-            self.run_timers();
-            self.settle_touched();
             self.send_slices();
+            self.outbox.flush();
+            stopped = self.run_commands();
+            self.run_timers();
+            self.let_in();
+            self.settle_touched();
             self.outbox.flush();
         }
     }
@@ -229,6 +243,7 @@ impl Shard {
             + self.by_ufrag.len()
             + self.by_route.len()
             + self.timers.len()
+            + self.anteroom.len()
             + self.feeds.len()
             + self.by_relay.len()
             + self.outbox.links.as_ref().map_or(0, Links::len);
@@ -242,8 +257,49 @@ impl Shard {
 
     // Commands
 
+    /// Does what it was told. Returns whether it was told to stop.
+    fn run_commands(&mut self) -> bool {
+        let mut share = self.share();
+        while share.has_time(Instant::now())
+            && let Some(command) = self.commands.pop_front()
+        {
+            let stops = matches!(command, Command::Stop);
+            self.command(command);
+            if stops {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Does what newcomers have come for: handshakes first, since who was let in is to get on.
+    fn let_in(&mut self) {
+        let mut share = Allowance::new(Instant::now(), NEWCOMERS_SHARE);
+        while share.has_time(Instant::now())
+            && let Some((key, datagrams)) = self.anteroom.next()
+        {
+            for (from, datagram) in datagrams {
+                self.deliver(key, from, &datagram);
+            }
+            self.settle_touched();
+        }
+        let mut offered = false;
+        while (!offered || share.has_time(Instant::now()))
+            && let Some((offer, reply)) = self.mailbox.take_offer()
+        {
+            offered = true;
+            self.offer(*offer, reply);
+        }
+    }
+
+    /// A turn's time for one kind of work, from now on.
+    fn share(&self) -> Allowance {
+        Allowance::new(Instant::now(), SHARE)
+    }
+
     fn command(&mut self, command: Command) {
         match command {
+            // These are left in the mailbox until there is time for them.
             Command::Offer(offer, reply) => self.offer(*offer, reply),
             Command::Ice(command) => {
                 let IceCommand { session, condition, fragment, reply } = *command;
@@ -433,7 +489,10 @@ impl Shard {
     // Sessions
 
     fn run_timers(&mut self) {
-        while let Some((at, key)) = self.timers.first().copied() {
+        let mut share = self.share();
+        while share.has_time(Instant::now())
+            && let Some((at, key)) = self.timers.first().copied()
+        {
             if at > self.now.instant {
                 return;
             }
@@ -449,8 +508,13 @@ impl Shard {
     }
 
     fn settle_touched(&mut self) {
+        let mut share = self.share();
         // Settling one session may touch another, for the next turn.
-        for key in std::mem::take(&mut self.touched) {
+        for _ in 0..self.touched.len() {
+            if !share.has_time(Instant::now()) {
+                return;
+            }
+            let Some(key) = self.touched.pop_front() else { return };
             let limits = self.limits;
             let verdict = self.guarded(key, |session, tools, feed, events| {
                 session.touched = false;
@@ -478,7 +542,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(key)
             && !std::mem::replace(&mut session.touched, true)
         {
-            self.touched.push(key);
+            self.touched.push_back(key);
         }
     }
 
@@ -551,6 +615,7 @@ impl Shard {
         if let Some(at) = session.scheduled {
             self.timers.remove(&(at, key));
         }
+        self.anteroom.forget(key);
         if let Side::Viewer(viewer) = &session.side
             && let Some(feed) = self.feeds.get_mut(&viewer.feed)
         {
@@ -614,7 +679,7 @@ fn warn_of_short_buffers(socket: &Socket) {
     }
 }
 
-/// The only place where clocks are read for deciding: once a turn.
+/// The only place where clocks are read for deciding: once a turn. Besides, a turn looks how long it has taken.
 fn read_clocks() -> Now {
     Now { instant: Instant::now(), wall: SystemTime::now().into() }
 }

@@ -69,6 +69,8 @@ counters! {
     datagrams_unrouted,
     /// Datagrams that are none of STUN, DTLS, RTP and RTCP, or too long.
     datagrams_malformed,
+    /// Datagrams of sessions that are not connected yet for which there was no room to wait.
+    datagrams_crowded,
     /// STUN checks with a wrong password.
     stun_rejected,
 

@@ -448,8 +448,9 @@ async fn strangers_on_the_tcp_port_are_sent_away() {
 #[tokio::test]
 async fn nothing_is_left_of_those_who_came_and_went() {
     let limits = Limits {
-        silence: Duration::from_millis(600),
-        connect: Duration::from_millis(600),
+        // Long enough to make all the clients in, on a busy machine.
+        silence: Duration::from_millis(1_500),
+        connect: Duration::from_millis(1_500),
         ..Limits::default()
     };
     let mut stage = Stage::with(limits);
@@ -638,8 +639,9 @@ async fn closed_sessions_are_told_once_and_forgotten() {
 #[tokio::test]
 async fn sessions_of_clients_that_never_come_or_fall_silent_end() {
     let limits = Limits {
-        silence: Duration::from_millis(600),
-        connect: Duration::from_millis(600),
+        // Long enough for a handshake and for one of the tests' threads to be held up where the machine is busy.
+        silence: Duration::from_millis(1_500),
+        connect: Duration::from_millis(1_500),
         ..Limits::default()
     };
     let mut stage = Stage::with(limits);
@@ -658,7 +660,8 @@ async fn sessions_of_clients_that_never_come_or_fall_silent_end() {
     // From here on the viewer's client does nothing.
     pump(&mut [&mut publisher], "both have ended", |all| {
         talk(all[0]);
-        stage.ended().len() == 2
+        let ended = stage.ended();
+        ended.contains_key(&never) && ended.contains_key(&silent)
     });
     assert_eq!(
         (stage.ended()[&never], stage.ended()[&silent]),

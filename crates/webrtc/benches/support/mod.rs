@@ -67,6 +67,12 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// The value below which a part of `values` lies, which must be sorted.
+pub fn percentile(values: &[f64], part: f64) -> f64 {
+    let place = (values.len() as f64 * part) as usize;
+    values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+}
+
 /// Words on the command line that are not options: which cases to run; none means all.
 pub fn wanted() -> Vec<String> {
     std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect()
@@ -148,28 +154,39 @@ impl Stage {
         self.edge.stats().total()
     }
 
-    /// Makes `viewers` sessions with a live, by real handshakes. The clients leave their sockets behind.
+    /// A live with `viewers`, which is sent to by hand.
     pub fn audience(&mut self, viewers: usize) -> Audience {
         let mut live = Audience::new();
-        while live.sockets.len() < viewers {
-            let batch = JOINING.min(viewers - live.sockets.len());
-            let mut clients: Vec<Client> = (0..batch).map(|_| self.join(&live.relay)).collect();
+        live.sockets = self.viewers(&live.relay, viewers);
+        live
+    }
+
+    /// Makes `viewers` sessions with a live, by real handshakes. The clients leave their sockets behind.
+    pub fn viewers(&mut self, relay: &Arc<Relay>, viewers: usize) -> Vec<UdpSocket> {
+        let mut sockets = Vec::with_capacity(viewers);
+        while sockets.len() < viewers {
+            let batch = JOINING.min(viewers - sockets.len());
+            let mut clients: Vec<Client> = (0..batch).map(|_| self.join(relay)).collect();
             let mut all: Vec<&mut Client> = clients.iter_mut().collect();
             client::pump(&mut all, "all are connected", |all| {
                 all.iter().all(|client| client.connected)
                     && self.stats().sessions_connected == u64::from(self.sessions)
             });
-            live.sockets.extend(clients.into_iter().map(|client| client.socket));
+            sockets.extend(clients.into_iter().map(|client| client.socket));
         }
-        live
+        sockets
     }
 
     /// A host who is connected, with a live of its own.
     pub fn host(&mut self) -> Client {
+        self.host_of(&Relay::new())
+    }
+
+    /// A host who is connected, and sends to `relay`.
+    pub fn host_of(&mut self, relay: &Arc<Relay>) -> Client {
         let (mut client, offer) = Client::publisher(&Abilities { video: "H264", ..Abilities::default() });
         self.sessions += 1;
         let session = format!("s{}", self.sessions).parse().unwrap();
-        let relay = Relay::new();
         let answer = self.edge.publish(session, "bench".parse().unwrap(), relay.clone(), &offer);
         client.answer(&self.runtime.block_on(answer).unwrap().sdp);
         client::pump(&mut [&mut client], "the host is connected", |clients| {
@@ -285,7 +302,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    fn new(kind: Kind, keyframe: bool, bytes: usize, at: Duration) -> Self {
+    pub fn new(kind: Kind, keyframe: bool, bytes: usize, at: Duration) -> Self {
         // As libwebrtc cuts them: as few packets as will do, all as long as the others or a byte longer.
         let count = bytes.div_ceil(PAYLOAD);
         let length = |index: usize| (bytes + index) / count;

@@ -11,6 +11,7 @@ use crate::{
     links::{Arrival, Links},
     peer::Proof,
     route::{MAX_SOCKETS, Route, Via},
+    slab::Key,
     socket::{self, Inbox},
     stun,
 };
@@ -24,7 +25,8 @@ impl Shard {
         let next = self.timers.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
         let mut timeout = next.map_or(MAX_SLEEP, |next| next.min(MAX_SLEEP));
         let links = self.outbox.links.as_ref().is_some_and(Links::is_readable);
-        let busy = links || !self.turns.is_empty() || self.ports.iter().any(|port| port.readable);
+        let behind = !self.touched.is_empty() || !self.commands.is_empty() || self.anteroom.len() > 0;
+        let busy = links || behind || !self.turns.is_empty() || self.ports.iter().any(|port| port.readable);
         if busy || !self.mailbox.sleep() {
             timeout = Duration::ZERO;
         }
@@ -46,9 +48,10 @@ impl Shard {
     /// Takes what has come to each socket.
     pub(super) fn receive(&mut self, inbox: &mut Inbox) {
         for index in 0..self.ports.len() {
+            let mut share = self.share();
             for _ in 0..MAX_BATCHES {
                 let port = &mut self.ports[index];
-                if !port.readable {
+                if !port.readable || !share.has_time(Instant::now()) {
                     break;
                 }
                 if let Err(error) = port.socket.receive(inbox) {
@@ -70,13 +73,20 @@ impl Shard {
 
     /// Takes what has come by TCP.
     pub(super) fn receive_links(&mut self) {
+        let mut share = self.share();
         let Some(links) = &mut self.outbox.links else { return };
-        for number in links.take_readable() {
+        let mut numbers = links.take_readable().into_iter();
+        while share.has_time(Instant::now())
+            && let Some(number) = numbers.next()
+        {
             let Some(links) = &mut self.outbox.links else { return };
             match links.read(number, self.now.instant) {
                 Ok(inbound) => self.unframe(number, inbound),
                 Err(_) => self.lose_link(number),
             }
+        }
+        if let Some(links) = &mut self.outbox.links {
+            links.put_off(numbers);
         }
     }
 
@@ -159,12 +169,35 @@ impl Shard {
             self.counters.datagrams_unrouted.add(1);
             return;
         };
-        let now = self.now.instant;
-        self.with(key, |session, _| match kind {
-            stun::Kind::Stun => session.peer.stun(now, from, datagram),
+        self.take(key, from, datagram);
+    }
+
+    /// Takes a session's datagram: at once if it is connected, and when there is time if it is not.
+    fn take(&mut self, key: Key, from: Route, datagram: &[u8]) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.connected && !self.anteroom.has(key) {
+            self.deliver(key, from, datagram);
+        } else if !self.anteroom.push(key, from, datagram) {
+            self.counters.datagrams_crowded.add(1);
+        }
+    }
+
+    /// Gives a session its datagram.
+    pub(super) fn deliver(&mut self, key: Key, from: Route, datagram: &[u8]) {
+        let (now, kind) = (self.now.instant, stun::kind(datagram));
+        let mut retired = None;
+        self.with(key, |session, tools| match kind {
+            stun::Kind::Stun => match stun::Check::parse(datagram) {
+                Some(check) => retired = session.peer.check(now, from, datagram, check, tools.outbox),
+                None => session.peer.stun(now, from, datagram),
+            },
             stun::Kind::Dtls => session.peer.dtls(now, from, datagram),
             _ => session.peer.srtp(now, from, datagram),
         });
+        if let Some(ufrag) = retired {
+            self.counters.ice_restarts.add(1);
+            self.by_ufrag.remove(&ufrag);
+        }
     }
 
     /// A connectivity check: if it is authentic, its address is the session's from now on.
@@ -186,14 +219,6 @@ impl Shard {
         }
         // An address may pass from one session to another (a NAT that reuses its ports): the last who proved it has it.
         self.by_route.insert(from, key);
-        let now = self.now.instant;
-        let mut retired = None;
-        self.with(key, |session, tools| {
-            retired = session.peer.check(now, from, datagram, check, tools.outbox);
-        });
-        if let Some(ufrag) = retired {
-            self.counters.ice_restarts.add(1);
-            self.by_ufrag.remove(&ufrag);
-        }
+        self.take(key, from, datagram);
     }
 }

@@ -115,7 +115,7 @@ impl Tcp {
 }
 
 /// Decides whether a datagram is lost.
-pub type Loss = Box<dyn FnMut(&[u8]) -> bool>;
+pub type Loss = Box<dyn FnMut(&[u8]) -> bool + Send>;
 
 pub struct Client {
     pub connection: RTCPeerConnection,
@@ -506,8 +506,20 @@ impl Client {
             };
             let mut payload = vec![number as u8; *size];
             if video {
-                let bounds = u8::from(index == 0) << 7 | u8::from(last) << 6;
+                // A keyframe's first packet is its parameter sets (STAP-A), the second as long as there is room.
+                let first = usize::from(keyframe && sizes.len() > 1);
+                let bounds = u8::from(index == first) << 7 | u8::from(last) << 6;
                 payload[..2].copy_from_slice(&[0x7C, bounds | if keyframe { 5 } else { 1 }]);
+                if index == first && *size > 2 {
+                    // The slice begins with the picture's first macroblock, and is of kind I or P.
+                    payload[2] = if keyframe { 0x88 } else { 0x9A };
+                }
+                if index < first && *size > 16 {
+                    let room = (size - 9) as u16;
+                    payload[..7].copy_from_slice(&[0x78, 0, 4, 0x67, 0x42, 0xE0, 0x1F]);
+                    payload[7..9].copy_from_slice(&room.to_be_bytes());
+                    payload[9] = 0x68;
+                }
             }
             self.send(sender, header, payload.into());
         }
