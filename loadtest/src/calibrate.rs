@@ -30,8 +30,10 @@ const RUN: usize = 4;
 const DATAGRAM: usize = 1_200;
 /// Messages under way at most, so that no queue overflows.
 const WINDOW: u64 = VIEWERS as u64 * 4;
-/// How long each loop is measured.
-const TIME: Duration = Duration::from_secs(4);
+/// How long each loop is measured at a time, and how often, in turn. The best of each counts: nothing makes a loop faster than
+/// it is.
+const TIME: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 4;
 /// A stream of 1 Mb/s in packets a second, with 50 packets of sound.
 const PACKETS_A_VIEWER: f64 = 1e6 / 8.0 / DATAGRAM as f64 + 50.0;
 
@@ -50,8 +52,15 @@ impl Cost {
 
 /// Measures both, and says what it means.
 pub(crate) fn run() -> Result<()> {
-    let bare = measure(false)?;
-    let counted = measure(true)?;
+    let (mut bare, mut counted) = (measure(false)?, measure(true)?);
+    for _ in 1..ROUNDS {
+        for (best, counting) in [(&mut bare, false), (&mut counted, true)] {
+            let again = measure(counting)?;
+            if again.ns() < best.ns() {
+                *best = again;
+            }
+        }
+    }
     let share = bare.ns() / counted.ns();
     println!("a bare receive loop     {:>6.0} ns a packet ({} packets)", bare.ns(), bare.packets);
     println!("a thread of viewers     {:>6.0} ns a packet ({} packets)", counted.ns(), counted.packets);

@@ -63,8 +63,8 @@ tr:first-child>*{border-top:0}th{font-weight:600;color:var(--soft)}td:first-chil
 .ok{color:var(--good)}.no{color:var(--bad);font-weight:700}code{font:.85rem ui-monospace,monospace;overflow-wrap:anywhere}
 .plots{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:10px;padding:10px 8px 4px}figcaption{padding:0 6px 6px;font-weight:600;display:flex;flex-wrap:wrap;gap:0 12px}
-figcaption span{font-weight:400}svg{display:block;width:100%;height:auto}svg text{font-size:13px;fill:var(--soft)}@media(max-width:520px){svg text{font-size:20px}th,td{padding:7px 7px}table{font-size:.82rem}.times :nth-child(5){display:none}.levels code{white-space:normal}}
-.levels :nth-child(2){text-align:left}
+figcaption span{font-weight:400}svg{display:block;width:100%;height:auto}svg text{font-size:13px;fill:var(--soft)}@media(max-width:520px){svg text{font-size:20px}th,td{padding:7px 7px}table{font-size:.82rem}.times td:nth-child(5),.times th:nth-child(5){display:none}.levels code{white-space:normal}}
+.levels td:nth-child(2),.levels th:nth-child(2){text-align:left}
 .grid{stroke:var(--line)}.mark{stroke:var(--soft);stroke-dasharray:3 4}.l0{stroke:var(--a)}.l1{stroke:var(--b)}circle.l0{fill:var(--a)}circle.l1{fill:var(--b)}path{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}
 .k0{color:var(--a)!important}.k1{color:var(--b)!important}ol,ul{margin:0;padding-left:1.3rem}
 ";
@@ -145,24 +145,31 @@ fn distributions(page: &mut String, report: &Report) {
 fn plots(page: &mut String, report: &Report) {
     page.push_str("<h2>Second by second</h2><div class=plots>");
     for plot in PLOTS {
-        let has = |line: &str| {
-            let values = report.series.lines.get(line);
-            values.is_some_and(|values| values.iter().flatten().any(|value| *value > 0.0))
-        };
-        if plot.lines.iter().any(|(line, _)| has(line)) {
-            draw(page, plot, &report.series, &report.notes);
+        let lines: Vec<_> = plot.lines.iter().filter(|(line, _)| has_values(&report.series, line)).collect();
+        if !lines.is_empty() {
+            draw(page, plot, &lines, &report.series, &report.notes);
         }
     }
     page.push_str("</div>");
 }
 
-fn draw(page: &mut String, plot: &Plot, series: &Series, notes: &[Note]) {
+fn has_values(series: &Series, line: &str) -> bool {
+    series.lines.get(line).is_some_and(|values| values.iter().flatten().any(|value| *value > 0.0))
+}
+
+fn draw(
+    page: &mut String,
+    plot: &Plot,
+    lines: &[&(&'static str, &'static str)],
+    series: &Series,
+    notes: &[Note],
+) {
     let _ = write!(page, "<figure><figcaption>{}<span>{}</span>", plot.title, plot.unit);
-    for (index, (_, label)) in plot.lines.iter().enumerate() {
+    for (index, (_, label)) in lines.iter().enumerate() {
         let _ = write!(page, "<span class=k{index}>{label}</span>");
     }
     let end = series.at_s.last().copied().unwrap_or(1.0).max(1.0);
-    let values = plot.lines.iter().filter_map(|(line, _)| series.lines.get(*line)).flatten().flatten();
+    let values = lines.iter().filter_map(|(line, _)| series.lines.get(*line)).flatten().flatten();
     let top = nice(values.fold(0.0, |most: f64, value| most.max(*value)));
     let x = |at: f64| LEFT + (WIDTH - LEFT - RIGHT) * at / end;
     let y = |value: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top;
@@ -202,7 +209,7 @@ fn draw(page: &mut String, plot: &Plot, series: &Series, notes: &[Note]) {
             escape(&note.text)
         );
     }
-    for (index, (line, _)) in plot.lines.iter().enumerate() {
+    for (index, (line, _)) in lines.iter().enumerate() {
         let Some(values) = series.lines.get(*line) else { continue };
         // A line pauses where nothing was measured; a second by itself is a dot.
         let mut path = String::new();
@@ -306,7 +313,7 @@ fn nice(value: f64) -> f64 {
 /// A number on an axis.
 fn short(value: f64) -> String {
     match value {
-        value if value >= 10_000.0 => format!("{}k", value / 1_000.0),
+        value if value >= 1_000.0 => format!("{}k", value / 1_000.0),
         value if value == value.trunc() => format!("{value:.0}"),
         value => format!("{value}"),
     }
@@ -362,7 +369,7 @@ mod tests {
         {
             assert_eq!(nice(value), top);
         }
-        assert_eq!((short(25_000.0), short(0.5), short(2.5)), ("25k".into(), "0.5".into(), "2.5".into()));
+        assert_eq!((short(2_500.0), short(0.5), short(12.5)), ("2.5k".into(), "0.5".into(), "12.5".into()));
         assert_eq!(date(1_790_000_000_000), "2026-09-21 14:13 UTC");
         assert_eq!(date(951_782_400_000), "2000-02-29 00:00 UTC");
     }
