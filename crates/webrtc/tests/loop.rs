@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use client::{AUDIO, Abilities, Client, Loss, PATIENCE, Shared, VIDEO, pump, video_sequence};
+use client::{AUDIO, Abilities, Client, Loss, PATIENCE, Shared, VIDEO, layered, pump, video_sequence};
 use haul_media::Relay;
 use haul_model::{LiveId, SessionId};
 use haul_webrtc::{
@@ -880,6 +880,31 @@ async fn sound_alone_is_a_broadcast() {
     stage.wait_ended(&host, &mut [&mut viewer]);
     let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
     assert_eq!(stage.wait_ended(&session, &mut [&mut publisher, &mut viewer]), EndReason::CodecChanged);
+}
+
+#[tokio::test]
+async fn layers_as_obs_sends_them_are_told_apart() {
+    let mut stage = Stage::new();
+    let (mut host, offer) = Client::publisher_of(&Abilities::default(), &["0", "1"]);
+    let ssrcs = host.ssrcs(host.video.unwrap());
+    let offer = layered(&offer, ssrcs[0]);
+    let (_, answer) = stage.offer(Role::Publisher, &offer).await.unwrap();
+    assert!(answer.sdp.contains("a=simulcast:recv 0;1"), "{}", answer.sdp);
+    host.answer(&answer.sdp);
+    pump(&mut [&mut host], "the host is connected", |all| all[0].connected);
+    let (mut viewer, session) = stage.viewer(&Abilities::default()).await;
+    for number in 1..60 {
+        host.send_layer("0", ssrcs[0], number, number % 10 == 1);
+        host.send_layer("1", ssrcs[1], number, number % 10 == 1);
+        let until = Instant::now() + Duration::from_millis(10);
+        pump(&mut [&mut host, &mut viewer], "time passes", |_| Instant::now() >= until);
+    }
+    let quality = stage.edge.prefer(&session, None).await.unwrap();
+    let mut names: Vec<&str> = quality.layers.iter().map(|layer| layer.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["0", "1"]);
+    assert_eq!(stage.stats().packets_lost, 0, "each in its own order");
+    assert!(viewer.received(VIDEO).count() > 40);
 }
 
 #[tokio::test]

@@ -45,6 +45,22 @@ use rtc::{
 /// No test waits longer than this for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The numbers of header extensions in an offer of [`layered`].
+const LAYER_MID: u8 = 1;
+const LAYER_RID: u8 = 2;
+
+/// A publisher's offer, with layers as OBS has them: named in its own order, and the SSRC of the first one told.
+pub fn layered(offer: &str, first: u32) -> String {
+    let extensions = "urn:ietf:params:rtp-hdrext:sdes";
+    let layers = format!(
+        "a=mid:0\r\na=extmap:{LAYER_MID} {extensions}:mid\r\na=extmap:{LAYER_RID} {extensions}:rtp-stream-id\r\n\
+         a=rid:0 send\r\na=rid:1 send\r\na=simulcast:send 0;1\r\na=ssrc:{first} cname:obs\r\n"
+    );
+    let ours = ["rtp-hdrext", "a=rid:", "a=simulcast:"];
+    let lines = offer.lines().filter(|line| !ours.iter().any(|ours| line.contains(ours)));
+    lines.map(|line| format!("{line}\r\n")).collect::<String>().replacen("a=mid:0\r\n", &layers, 1)
+}
+
 /// What a client can do.
 #[derive(Clone)]
 pub struct Abilities {
@@ -242,17 +258,25 @@ impl Client {
 
     /// A client that will send sound, and pictures unless it has no codec for them. Returns it with its offer.
     pub fn publisher(abilities: &Abilities) -> (Self, String) {
+        Self::publisher_of(abilities, &[""])
+    }
+
+    /// A publisher whose pictures have layers of these names.
+    pub fn publisher_of(abilities: &Abilities, rids: &[&str]) -> (Self, String) {
         let mut client = Self::new(abilities);
-        let mut track = |kind, codec| {
-            let coding = RTCRtpEncodingParameters {
+        let mut track = |kind, codec: RTCRtpCodec| {
+            let coding = |rid: &&str| RTCRtpEncodingParameters {
                 rtp_coding_parameters: RTCRtpCodingParameters {
                     ssrc: Some(rand::random()),
+                    rid: (*rid).into(),
                     ..RTCRtpCodingParameters::default()
                 },
-                codec,
+                codec: codec.clone(),
                 ..RTCRtpEncodingParameters::default()
             };
-            let track = MediaStreamTrack::new("s".into(), format!("{kind}"), "l".into(), kind, vec![coding]);
+            let rids = if kind == RtpCodecKind::Video { rids } else { &[""] };
+            let codings = rids.iter().map(coding).collect();
+            let track = MediaStreamTrack::new("s".into(), format!("{kind}"), "l".into(), kind, codings);
             Some(client.connection.add_track(track).unwrap())
         };
         if !abilities.video.is_empty() {
@@ -441,7 +465,11 @@ impl Client {
     }
 
     fn ssrc(&mut self, sender: RTCRtpSenderId) -> u32 {
-        self.connection.rtp_sender(sender).unwrap().track().ssrcs().next().unwrap()
+        self.ssrcs(sender)[0]
+    }
+
+    pub fn ssrcs(&mut self, sender: RTCRtpSenderId) -> Vec<u32> {
+        self.connection.rtp_sender(sender).unwrap().track().ssrcs().collect()
     }
 
     fn send(&mut self, sender: RTCRtpSenderId, header: rtp::Header, payload: Bytes) {
@@ -464,6 +492,25 @@ impl Client {
                 marker: index == 3,
                 ..rtp::Header::default()
             };
+            self.send(sender, header, vp8_payload(number, index, keyframe));
+        }
+    }
+
+    /// Sends VP8 frame `number` of a layer, which each packet names (as libdatachannel does), `ssrc` its own.
+    pub fn send_layer(&mut self, rid: &'static str, ssrc: u32, number: u32, keyframe: bool) {
+        let sender = self.video.unwrap();
+        for index in 0..4_u8 {
+            let mut header = rtp::Header {
+                version: 2,
+                payload_type: VIDEO,
+                sequence_number: (number * 4) as u16 + u16::from(index),
+                timestamp: number.wrapping_mul(3_000),
+                ssrc,
+                marker: index == 3,
+                ..rtp::Header::default()
+            };
+            header.set_extension(LAYER_MID, Bytes::from_static(b"0")).unwrap();
+            header.set_extension(LAYER_RID, Bytes::from_static(rid.as_bytes())).unwrap();
             self.send(sender, header, vp8_payload(number, index, keyframe));
         }
     }
