@@ -37,6 +37,7 @@ const QUICK = [
   { words: "rate=3M", seconds: 16, width: [full] },
   { words: "loss=0.03", seconds: 14, width: [full] },
   { words: "loss=0 delay=150ms", seconds: 14, width: [full] },
+  { words: "loss=0.03 delay=150ms", seconds: 16, width: [full] },
 ];
 const LONG = [
   { words: "rate=none", seconds: 10, width: [full] },

@@ -23,6 +23,9 @@ const FAILED: Duration = Duration::from_secs(10);
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(60));
 /// How long a probe that found no room keeps from the next one; twice as long after each further one, up to the second.
 const PROBE_AGAIN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));
+/// How long after a change down no probe begins: what was too much has to leave the network's queue first, or the probe
+/// makes it overflow.
+const DRAINS: Duration = Duration::from_secs(2);
 /// How long after its start a viewer's first probe begins, if the start itself proved too little.
 const FIRST_PROBE: Duration = Duration::from_millis(700);
 /// What is probed for, over what is needed.
@@ -242,6 +245,7 @@ impl Adapt {
             self.not_before = Some(now + self.back_off);
             self.back_off = (2 * self.back_off).min(BACK_OFF.1);
         }
+        self.next_probe = self.next_probe.max(now + DRAINS);
         let next = if is_smallest { None } else { fitting(candidates, room, 1.0).or(Some(candidates[0])) };
         self.change(now, next.map_or(Aim::SoundOnly, |next| Aim::Layer(next.layer)));
     }

@@ -47,6 +47,8 @@ use writer::Writer;
 /// frame at least) each time, which is 75 Mb/s.
 const SLICE_BYTES: usize = 48 << 10;
 const SLICE_INTERVAL: Duration = Duration::from_millis(5);
+/// The longest pause after a packet or a frame that is sent no faster than its network.
+const MAX_PACE: Duration = Duration::from_millis(100);
 /// How long after the handshake the first slice goes out. What overtakes the client's own end of the handshake is lost
 /// to it, and it could not know that there was anything to ask for.
 const START_DELAY: Duration = Duration::from_millis(3);
@@ -94,6 +96,8 @@ pub(crate) struct Viewer {
     backlog: VecDeque<(Arc<Frame>, u32)>,
     /// When the next slice of it goes out.
     next_slice: Option<Instant>,
+    /// How fast, in bits a second, where it must not be faster than its network: the queue there is full.
+    pace_bps: Option<u64>,
     /// Repairs that go again, and when.
     repeats: VecDeque<(Instant, u16)>,
     /// How long its answers take to come back.
@@ -128,6 +132,7 @@ impl Viewer {
             declined,
             backlog: VecDeque::new(),
             next_slice: None,
+            pace_bps: None,
             repeats: VecDeque::new(),
             round_trip: ROUND_TRIP,
             reports: VecDeque::new(),
@@ -208,6 +213,14 @@ impl Viewer {
             // A keyframe makes everything before it needless.
             self.backlog.clear();
         }
+        if frame.keyframe && frame.kind == Kind::Video {
+            self.pace_bps = self.steering.take_pace(&self.transport);
+            if self.pace_bps.is_some() {
+                self.backlog.extend(packets_of(frame).map(|part| (part, timestamp)));
+                self.next_slice = Some(now);
+                return;
+            }
+        }
         let mut writer = Writer { to, sealer, outbox, counters };
         let bytes = track.send(now, &mut writer, &mut self.transport, frame, timestamp);
         if frame.kind == Kind::Video {
@@ -234,14 +247,22 @@ impl Viewer {
             return;
         }
         let mut writer = Writer { to, sealer, outbox, counters };
+        let most = if self.pace_bps.is_some() { 1 } else { SLICE_BYTES };
         let mut bytes = 0;
-        while bytes < SLICE_BYTES
+        while bytes < most
             && let Some((frame, timestamp)) = self.backlog.pop_front()
         {
-            video.send(now, &mut writer, &mut self.transport, &frame, timestamp);
+            let sent = video.send(now, &mut writer, &mut self.transport, &frame, timestamp);
+            if self.pace_bps.is_some() {
+                self.steering.sent(sent, frame.keyframe);
+            }
             bytes += frame.size_bytes();
         }
-        self.next_slice = (!self.backlog.is_empty()).then(|| now + SLICE_INTERVAL);
+        let interval = self.pace_bps.map_or(SLICE_INTERVAL, |pace_bps| {
+            Duration::from_secs_f64(bytes as f64 * 8.0 / pace_bps.max(1) as f64).min(MAX_PACE)
+        });
+        self.next_slice = (!self.backlog.is_empty()).then(|| now + interval);
+        self.pace_bps = self.pace_bps.filter(|_| !self.backlog.is_empty());
     }
 
     /// Sends repairs again that are due, if their network can bear it.
@@ -376,6 +397,20 @@ impl Viewer {
             self.transport.loss_report(now, self.round_trip, share, sending_bps as u64);
         }
     }
+}
+
+/// A frame's packets, each as a part of it.
+fn packets_of(frame: &Frame) -> impl Iterator<Item = Arc<Frame>> {
+    let last = frame.packets.len() - 1;
+    frame.packets.iter().enumerate().map(move |(index, packet)| {
+        Arc::new(Frame {
+            keyframe: frame.keyframe && index == 0,
+            begins: frame.begins && index == 0,
+            ends: frame.ends && index == last,
+            packets: vec![packet.clone()],
+            ..frame.clone()
+        })
+    })
 }
 
 /// A compound packet needs a CNAME (RFC 3550, 6.1); it is the one in the SDP.

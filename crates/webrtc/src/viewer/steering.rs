@@ -31,6 +31,8 @@ pub(super) struct Steering {
     thinned: Option<Instant>,
     /// The layer that was chosen last is smaller than what is being sent.
     goes_down: bool,
+    /// Pictures were stopped because a queue was filling: the keyframe that they go on with must not overflow it.
+    was_cut: bool,
     /// What the viewer was told last.
     told: Option<Quality>,
     /// What it is to be told.
@@ -47,6 +49,7 @@ impl Steering {
             thinning: false,
             thinned: None,
             goes_down: false,
+            was_cut: false,
             told: None,
             news: None,
         }
@@ -68,7 +71,8 @@ impl Steering {
         let Some(rate_bps) = transport.spendable_bps() else { return true };
         if self.thinning {
             self.thinning = !(frame.keyframe && self.budget.is_paid(now, rate_bps));
-            counters.frames_thinned.add(u64::from(self.thinning));
+            let is_left_out = self.thinning && frame.begins && forward.awaits() == Some(frame.layer);
+            counters.frames_thinned.add(u64::from(is_left_out));
             return !self.thinning;
         }
         if forward.layer() != Some(frame.layer) || !frame.begins || self.budget.admits(now, rate_bps) {
@@ -92,6 +96,11 @@ impl Steering {
     /// Whether packets may be sent again: not while those that were sent fill the network for long already.
     pub(super) fn admits_resends(&mut self, now: Instant, transport: &Transport) -> bool {
         transport.spendable_bps().is_none_or(|rate_bps| self.budget.admits(now, rate_bps))
+    }
+
+    /// How fast the keyframe may be sent that pictures go on with after they were cut.
+    pub(super) fn take_pace(&mut self, transport: &Transport) -> Option<u64> {
+        std::mem::take(&mut self.was_cut).then(|| transport.estimator().bitrate_bps())
     }
 
     pub(super) fn goes_down(&self) -> bool {
@@ -169,6 +178,7 @@ impl Viewer {
                     video.forward.interrupt();
                     video.forget();
                     self.backlog.clear();
+                    self.steering.was_cut = true;
                     counters.layers_cut.add(1);
                 }
                 if is_up {
