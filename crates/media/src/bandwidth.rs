@@ -46,10 +46,12 @@ const DELTA_US: i64 = 250;
 /// Feedback that speaks of packets this long unmentioned says nothing of now.
 const MAX_REPORTED: usize = 2_048;
 
-/// The estimate for one viewer.
+/// The estimate for one viewer. What sending touches comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Estimator {
     sent: SentRuns,
+    probe: Option<Probe>,
     /// The highest number that feedback has spoken of: what it says of older ones again is not counted again.
     reported: Option<u64>,
     /// The last reference time, to carry it past its 24 bits.
@@ -65,7 +67,6 @@ pub struct Estimator {
     loss: LossBound,
     /// What the receiver itself estimates (REMB), and until when that holds.
     remb: Option<(u64, Instant)>,
-    probe: Option<Probe>,
 }
 
 /// Packets sent together.

@@ -13,18 +13,22 @@ use crate::{
     outbox::Outbox,
     peer::{Peer, PeerEvent},
     quota::Seat,
+    route::Route,
     seal::Sealer,
     stats::Counters,
     viewer::Viewer,
 };
 
-/// A session on its shard.
+/// A session on its shard. What sending media touches comes first, and lies together.
+#[repr(C)]
 pub(crate) struct Session {
+    /// Where media goes, once known: the peer's, as it was when it was last settled.
+    pub(crate) path: Option<Route>,
+    pub(crate) side: Side,
+    /// Boxed: sending media does not touch it.
+    pub(crate) peer: Box<Peer>,
     pub(crate) id: SessionId,
     pub(crate) live: LiveId,
-    /// Boxed: sending media does not touch it, and what that does touch lies closer together.
-    pub(crate) peer: Box<Peer>,
-    pub(crate) side: Side,
     /// When its offer was answered.
     pub(crate) answered: Instant,
     pub(crate) connected: bool,
@@ -80,6 +84,7 @@ impl Session {
     ) -> Verdict {
         let mut verdict = Verdict::GoOn;
         self.peer.settle(tools.now.instant, tools.outbox, events);
+        self.path = self.peer.remote();
         if self.peer.take_heard() {
             self.heard = tools.now.instant;
         }

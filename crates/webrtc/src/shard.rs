@@ -442,10 +442,11 @@ impl Shard {
             feed.lane.join(key);
         }
         let session = Session {
+            path: None,
+            side,
+            peer: Box::new(peer),
             id: id.clone(),
             live,
-            peer: Box::new(peer),
-            side,
             answered: now,
             connected: false,
             heard: now,

@@ -75,14 +75,16 @@ const MAX_REPEATS: usize = 64;
 /// Receiver reports that come in quicker succession are taken as so far apart.
 const LEAST_REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A viewer's media side.
+/// A viewer's media side. What each frame touches comes first, and lies together.
+#[repr(C)]
 pub(crate) struct Viewer {
-    /// Where its frames come from.
-    pub(crate) feed: FeedKey,
     /// How its packets are sealed, once connected.
     sealer: Option<Sealer>,
-    video: Option<Track>,
+    /// Frames of the replayed GOP that are still to go out, and live ones behind them, with their timestamps. Bounded:
+    /// a GOP is, and it empties faster than frames come; the next keyframe empties it at once.
+    backlog: VecDeque<(Arc<Frame>, u32)>,
     audio: Option<Track>,
+    video: Option<Track>,
     /// What all tracks share: how much is sent, and how much fits.
     transport: Transport,
     /// What of the pictures it gets.
@@ -91,9 +93,8 @@ pub(crate) struct Viewer {
     heard: Option<(Instant, u32)>,
     /// Kinds that were on offer and that the viewer did not take: they may come and go.
     declined: Vec<Kind>,
-    /// Frames of the replayed GOP that are still to go out, and live ones behind them, with their timestamps. Bounded:
-    /// a GOP is, and it empties faster than frames come; the next keyframe empties it at once.
-    backlog: VecDeque<(Arc<Frame>, u32)>,
+    /// Where its frames come from.
+    pub(crate) feed: FeedKey,
     /// When the next slice of it goes out.
     next_slice: Option<Instant>,
     /// How fast, in bits a second, where it must not be faster than its network: the queue there is full.

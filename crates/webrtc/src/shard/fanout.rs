@@ -39,7 +39,7 @@ impl Shard {
             RelayEvent::Frame(frame) => {
                 let failed = each(feed.lane.keys(), |key| {
                     let Some(session) = self.sessions.get_mut(key) else { return };
-                    if let (Side::Viewer(viewer), Some(to)) = (&mut session.side, session.peer.remote()) {
+                    if let (Side::Viewer(viewer), Some(to)) = (&mut session.side, session.path) {
                         viewer.frame(self.now.instant, to, frame, &mut self.outbox, &self.counters);
                     }
                 });
@@ -85,7 +85,7 @@ impl Shard {
             left -= slice.packets() as isize;
             let failed = each(feed.lane.receivers(&slice), |key| {
                 let Some(session) = self.sessions.get_mut(key) else { return };
-                if let (Side::Viewer(viewer), Some(to)) = (&mut session.side, session.peer.remote()) {
+                if let (Side::Viewer(viewer), Some(to)) = (&mut session.side, session.path) {
                     viewer.frame(self.now.instant, to, &slice.frame, &mut self.outbox, &self.counters);
                 }
             });

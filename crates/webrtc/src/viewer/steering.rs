@@ -20,13 +20,15 @@ const WISH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long after the last picture that was left out a viewer counts as one that misses some.
 const MISSES: Duration = Duration::from_secs(5);
 
+/// What each picture touches comes first.
+#[repr(C)]
 pub(super) struct Steering {
-    adapt: Adapt,
     budget: Budget,
-    looked: Option<Instant>,
-    wished: Option<Instant>,
     /// Pictures are left out because they would come late, until a keyframe that would not.
     thinning: bool,
+    adapt: Adapt,
+    looked: Option<Instant>,
+    wished: Option<Instant>,
     /// When that happened last.
     thinned: Option<Instant>,
     /// The layer that was chosen last is smaller than what is being sent.

@@ -25,13 +25,12 @@ use crate::{
 /// How often at most a track's packets say when they were captured, besides keyframes.
 const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One track to the viewer.
+/// One track to the viewer. What each frame touches comes first.
+#[repr(C)]
 pub(super) struct Track {
+    pub(super) forward: Forward,
     pub(super) codec: Codec,
     pub(super) ssrc: u32,
-    pub(super) forward: Forward,
-    /// What can be sent again; only pictures are asked for.
-    pub(super) repair: Option<Repair>,
     /// Payload bytes sent, for sender reports (wraps).
     pub(super) octets: u32,
     /// Packets sent, for the same.
@@ -40,9 +39,12 @@ pub(super) struct Track {
     extensions: Extensions,
     /// When the time of capture was told last.
     told: Option<Instant>,
+    /// What can be sent again; only pictures are asked for.
+    pub(super) repair: Option<Repair>,
 }
 
 #[derive(Default)]
+#[repr(C)]
 pub(super) struct Repair {
     pub(super) history: History,
     budget: ResendBudget,

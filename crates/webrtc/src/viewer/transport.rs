@@ -10,7 +10,8 @@ use rtc::rtcp::transport_feedbacks::transport_layer_cc::{
 /// Estimates are careful: a little more than that may be on its way.
 const SPEND: (u64, u64) = (5, 4);
 
-/// The transport of a viewer.
+/// The transport of a viewer. What each frame touches comes first.
+#[repr(C)]
 pub(super) struct Transport {
     /// The next packet's number, extended.
     next: u64,
