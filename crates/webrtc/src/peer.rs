@@ -44,8 +44,9 @@ const MAX_ROUTES: usize = 32;
 /// wait a second).
 const HELLO_AGAIN: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
-/// A connected viewer's connection has nothing to do that is more urgent than this.
-const IDLE_TICK: Duration = Duration::from_secs(1);
+/// A connected viewer's connection has nothing to do that is more urgent than this: `rtc` would look after checks that
+/// it does not make, each second.
+const IDLE_TICK: Duration = Duration::from_secs(5);
 /// Content type of a DTLS alert (RFC 5246, 6.2.1).
 const DTLS_ALERT: u8 = 21;
 const DTLS_HANDSHAKE: u8 = 22;

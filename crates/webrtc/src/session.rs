@@ -160,8 +160,8 @@ impl Session {
                     feed.relay.request_keyframe(layer, wish, now);
                 }
                 let reports = feed.map(|feed| viewer.sender_reports(now, feed)).unwrap_or_default();
-                for report in reports {
-                    self.peer.write_rtcp(now, report);
+                if !reports.is_empty() {
+                    self.peer.write_rtcp(now, reports);
                 }
             }
         }

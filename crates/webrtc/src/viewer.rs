@@ -316,8 +316,8 @@ impl Viewer {
         self.next_report.into_iter().chain(self.next_slice).chain(repeat).chain(padding).min()
     }
 
-    /// The reports that are due: one compound packet for each track.
-    pub(crate) fn sender_reports(&mut self, now: Instant, feed: &Feed) -> Vec<Vec<Box<dyn rtcp::Packet>>> {
+    /// The reports that are due: one compound packet for all tracks (RFC 8108, 5.2), empty if there are none.
+    pub(crate) fn sender_reports(&mut self, now: Instant, feed: &Feed) -> Vec<Box<dyn rtcp::Packet>> {
         if self.next_report.is_none_or(|at| now < at) {
             return Vec::new();
         }
@@ -332,7 +332,7 @@ impl Viewer {
             }
             self.reports.push_back(((report.ntp_time >> 16) as u32, now));
         }
-        reports.into_iter().map(compound).collect()
+        compound(reports)
     }
 
     fn nack(
@@ -414,12 +414,23 @@ fn packets_of(frame: &Frame) -> impl Iterator<Item = Arc<Frame>> {
     })
 }
 
-/// A compound packet needs a CNAME (RFC 3550, 6.1); it is the one in the SDP.
-fn compound(report: SenderReport) -> Vec<Box<dyn rtcp::Packet>> {
-    let item =
-        SourceDescriptionItem { sdes_type: SdesType::SdesCname, text: Bytes::from_static(STREAM.as_bytes()) };
-    let chunk = SourceDescriptionChunk { source: report.ssrc, items: vec![item] };
-    vec![Box::new(report), Box::new(SourceDescription { chunks: vec![chunk] })]
+/// A compound packet needs a CNAME of each source (RFC 3550, 6.1); it is the one in the SDP.
+fn compound(reports: Vec<SenderReport>) -> Vec<Box<dyn rtcp::Packet>> {
+    if reports.is_empty() {
+        return Vec::new();
+    }
+    let chunk = |report: &SenderReport| {
+        let text = Bytes::from_static(STREAM.as_bytes());
+        let item = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text };
+        SourceDescriptionChunk { source: report.ssrc, items: vec![item] }
+    };
+    let names = SourceDescription { chunks: reports.iter().map(chunk).collect() };
+    let mut packets: Vec<Box<dyn rtcp::Packet>> = Vec::with_capacity(reports.len() + 1);
+    for report in reports {
+        packets.push(Box::new(report));
+    }
+    packets.push(Box::new(names));
+    packets
 }
 
 #[cfg(test)]
