@@ -222,6 +222,17 @@ impl World {
         }
     }
 
+    /// A buyer was told that an order is sold, however late.
+    fn confirmed(&self, order: &str) {
+        let mut records = self.records();
+        let known = records.purchases.iter_mut().find(|purchase| purchase.order.as_deref() == Some(order));
+        if let Some(purchase) = known.filter(|purchase| !purchase.confirmed) {
+            purchase.confirmed = true;
+            let units = purchase.units;
+            records.sold_at.extend((0..units).map(|_| Instant::now()));
+        }
+    }
+
     /// Tells the host's record of an order.
     fn host_order(&self, event: &Value) {
         let ours = self

@@ -268,6 +268,9 @@ impl Buyer {
                 self.orders.extend(known.filter_map(|order| {
                     Some((order["id"].as_str()?.to_owned(), order["state"].as_str()?.to_owned()))
                 }));
+                for (id, _) in self.orders.iter().filter(|(_, state)| state == "sold") {
+                    self.world.confirmed(id);
+                }
                 self.channel = Some(channel);
                 return true;
             }
@@ -315,7 +318,11 @@ impl Buyer {
                     "order.changed" => {
                         let event: Value = serde_json::from_str(&text).unwrap_or_default();
                         let word = |name: &str| event["order"][name].as_str().unwrap_or_default().to_owned();
-                        self.orders.push((word("id"), word("state")));
+                        let (id, state) = (word("id"), word("state"));
+                        if state == "sold" {
+                            self.world.confirmed(&id);
+                        }
+                        self.orders.push((id, state));
                     }
                     "hold.changed" => {
                         let event: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -485,10 +492,6 @@ impl Buyer {
         let until = paying + CONFIRM_WITHIN;
         if let Woken::Order = self.wait(Wanted::Order(&order, "sold"), until).await {
             self.world.record(Time::Confirm, paying.elapsed());
-            let (mut records, now) = (self.world.records(), Instant::now());
-            let units = records.purchases[mine].units;
-            records.purchases[mine].confirmed = true;
-            records.sold_at.extend((0..units).map(|_| now));
         }
     }
 
