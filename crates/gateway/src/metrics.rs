@@ -238,6 +238,12 @@ const SHARD_METRICS: &[ShardMetric] = &[
         s.resends_over_budget
     }),
     ("haul_plis_in", "Keyframe requests from viewers", MetricType::Counter, |s| s.plis_in),
+    (
+        "haul_plis_refused",
+        "Keyframe requests not passed on, because their viewer asks too often",
+        MetricType::Counter,
+        |s| s.plis_refused,
+    ),
     ("haul_feedback_in", "Reports of arrivals from viewers", MetricType::Counter, |s| s.feedback_in),
     (
         "haul_viewers_paused",

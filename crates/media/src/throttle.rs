@@ -13,6 +13,13 @@ pub const LOSS_INTERVAL: Duration = Duration::from_millis(500);
 /// A joiner whose cached GOP is younger than this needs no newer keyframe: it is at the live edge anyway.
 pub const FRESH_GOP: Duration = Duration::from_millis(500);
 
+/// So many of one viewer's complaints of a broken picture are passed on in quick succession.
+pub const COMPLAINTS: u32 = 3;
+
+/// And then one in this time. Everybody pays for a keyframe, so one bad line, or one bad player, must not order them for
+/// all: its own layer choice is what helps it.
+pub const COMPLAINT_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Why somebody wants a keyframe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -70,6 +77,32 @@ impl Throttle {
     }
 }
 
+/// One viewer's complaints of a broken picture (PLI, FIR).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Complaints {
+    /// So many were passed on and have not been forgiven yet.
+    counted: u32,
+    /// Since when they are being forgiven, one each [`COMPLAINT_INTERVAL`].
+    since: Option<Instant>,
+}
+
+impl Complaints {
+    /// Whether to pass one on now; if so, it is taken as passed on.
+    pub fn allows(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let intervals = now.saturating_duration_since(since).as_micros() / COMPLAINT_INTERVAL.as_micros();
+        let forgiven = u32::try_from(intervals).unwrap_or(u32::MAX).min(self.counted);
+        self.counted -= forgiven;
+        self.since = match self.counted {
+            0 => Some(now),
+            _ => Some(since + COMPLAINT_INTERVAL * forgiven),
+        };
+        let allowed = self.counted < COMPLAINTS;
+        self.counted += u32::from(allowed);
+        allowed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +147,17 @@ mod tests {
         throttle.keyframe(start);
         assert!(!throttle.wish(Wish::Join, start + Duration::from_millis(100)));
         assert!(throttle.wish(Wish::Loss, start + Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn one_viewer_complains_three_times_and_then_every_two_seconds() {
+        let (mut complaints, start) = (Complaints::default(), start().instant);
+        let after = |ms| start + Duration::from_millis(ms);
+        let at_once = (0..100).filter(|i| complaints.allows(after(i * 10))).count();
+        assert_eq!(at_once, 3);
+        let in_a_minute = (0..600).filter(|i| complaints.allows(after(1_000 + i * 100))).count();
+        assert_eq!(in_a_minute, 30);
+        let after_a_calm = (0..100).filter(|i| complaints.allows(after(90_000 + i * 10))).count();
+        assert_eq!(after_a_calm, 3);
     }
 }

@@ -113,6 +113,8 @@ counters! {
     resends_over_budget,
     /// Keyframe requests from viewers (PLI and FIR).
     plis_in,
+    /// Those that were not passed on because their viewer asks too often.
+    plis_refused,
     /// Viewers who get sound alone now, because their networks carry no more.
     viewers_paused,
     /// Changes of a viewer's layer to a larger one, and from sound alone to pictures.

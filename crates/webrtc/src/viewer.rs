@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use haul_media::Broadcast;
+use haul_media::{Broadcast, throttle::Complaints};
 use haul_model::{Frame, Kind, Layer, TrackInfo};
 use rtc::rtcp::{
     self,
@@ -101,6 +101,8 @@ pub(crate) struct Viewer {
     pace_bps: Option<u64>,
     /// Repairs that go again, and when.
     repeats: VecDeque<(Instant, u16)>,
+    /// How often it has said that its picture is broken.
+    complaints: Complaints,
     /// How long its answers take to come back.
     round_trip: Duration,
     /// Reports sent lately: the middle of the NTP time, by which receivers name them, and when.
@@ -135,6 +137,7 @@ impl Viewer {
             next_slice: None,
             pace_bps: None,
             repeats: VecDeque::new(),
+            complaints: Complaints::default(),
             round_trip: ROUND_TRIP,
             reports: VecDeque::new(),
             next_report: None,
@@ -306,6 +309,10 @@ impl Viewer {
             }
         }
         let video = self.video.as_ref().filter(|_| keyframe && !self.is_paused())?;
+        if !self.complaints.allows(now) {
+            counters.plis_refused.add(1);
+            return None;
+        }
         Some(video.forward.layer().or(video.forward.awaits()).unwrap_or_default())
     }
 
