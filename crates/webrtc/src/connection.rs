@@ -19,7 +19,7 @@ use rtc::{
         configuration::{
             RTCConfigurationBuilder, media_engine::MediaEngine, setting_engine::SettingEngineBuilder,
         },
-        sdp::RTCSessionDescription,
+        sdp::{RTCSdpType, RTCSessionDescription},
         transport::{CandidateConfig, CandidateHostConfig, RTCDtlsRole, RTCIceCandidate},
     },
     rtp_transceiver::{
@@ -162,7 +162,9 @@ pub(crate) fn build(
         .build(now)
         .map_err(internal)?;
 
-    let description = RTCSessionDescription::offer(offer.sdp.clone()).map_err(malformed)?;
+    // Its constructor would parse it, and throw that away: it is parsed when it is set.
+    let mut description = RTCSessionDescription::default();
+    (description.sdp_type, description.sdp) = (RTCSdpType::Offer, offer.sdp.clone());
     connection.set_remote_description(now, description).map_err(malformed)?;
     let handle = match terms.role {
         Role::Publisher => connection.get_receivers().next().map(Handle::Receiver),
@@ -177,12 +179,12 @@ pub(crate) fn build(
     };
     connection.add_local_candidate(candidate(terms.local).map_err(internal)?).map_err(internal)?;
     let answer = connection.create_answer(None).map_err(internal)?;
+    // Without candidates, which [`Offer::complete`] puts in: `local_description` would parse and write it all again.
+    let text = answer.sdp.clone();
     connection.set_local_description(now, answer).map_err(internal)?;
     // No more candidates will come.
     connection.add_local_candidate(Default::default()).map_err(internal)?;
-    let answer = connection.local_description().map(|description| description.sdp);
-    let answer = answer.ok_or_else(|| internal("there is no local description"))?;
-    Ok(Built { connection, keys, tap, handle, answer })
+    Ok(Built { connection, keys, tap, handle, answer: text })
 }
 
 /// Registers the offer's own payload types and parameters, so that every match is exact.
