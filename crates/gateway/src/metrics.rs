@@ -277,6 +277,12 @@ const SHARD_METRICS: &[ShardMetric] = &[
         MetricType::Counter,
         |s| s.pauses,
     ),
+    (
+        "haul_replays_given_up",
+        "Joiners' replays that were given up because their networks were too slow for them",
+        MetricType::Counter,
+        |s| s.replays_given_up,
+    ),
     ("haul_probes", "Times that a viewer's network was probed with padding", MetricType::Counter, |s| {
         s.probes
     }),

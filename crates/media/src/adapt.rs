@@ -21,17 +21,21 @@ const SETTLE: Duration = Duration::from_secs(1);
 const FAILED: Duration = Duration::from_secs(10);
 /// How long is waited after the first failure; twice as long after each further one, up to the second.
 const BACK_OFF: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(60));
-/// How long a probe that found no room keeps from the next one; twice as long after each further one, up to the second.
-const PROBE_AGAIN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(15));
 /// How long after a change down no probe begins: what was too much has to leave the network's queue first, or the probe
 /// makes it overflow.
 const DRAINS: Duration = Duration::from_secs(2);
+/// How long a probe that found no room keeps from the next one; twice as long after each further one, up to the second.
+const PROBE_AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(4));
+/// How soon after a change up the next layer is probed for: one probe is rarely enough from sound alone to the best.
+const PROBE_ON: Duration = Duration::from_millis(300);
 /// How long after its start a viewer's first probe begins, if the start itself proved too little.
 const FIRST_PROBE: Duration = Duration::from_millis(700);
 /// What is probed for, over what is needed.
 const PROBE_OVER: f64 = 1.25;
 /// How long after its start a viewer is left alone: what its network carries has yet to be seen.
 const GRACE: Duration = Duration::from_secs(1);
+/// A viewer that has said nothing for this long gets no pictures: nobody knows what becomes of them.
+const DEAF: Duration = Duration::from_secs(2);
 /// A stream that is taken to need nothing would be resumed at once and for nothing.
 const MIN_LAYER_BPS: u64 = 30_000;
 
@@ -87,6 +91,8 @@ pub struct Network {
     pub probing: bool,
     /// Whether its queue is filling now.
     pub congested: bool,
+    /// For how long the viewer has said nothing of what it was sent, once that is longer than usual.
+    pub unheard: Option<Duration>,
     /// What everything but the pictures takes.
     pub sound_bps: u64,
 }
@@ -99,7 +105,7 @@ pub struct Adapt {
     reason: Reason,
     started: Instant,
     changed: Instant,
-    /// When the last change up was.
+    /// When the last change up was, while it is not known whether it holds.
     went_up: Option<Instant>,
     /// Since when the estimate is too small for what is sent.
     short_since: Option<Instant>,
@@ -191,6 +197,7 @@ impl Adapt {
         };
         let may_judge = network.known && now.saturating_duration_since(self.started) >= GRACE;
         match (self.aim, current) {
+            _ if network.unheard.is_some() => self.fall_unheard(now, network.unheard, candidates),
             (Aim::SoundOnly, _) => self.resume(now, room, candidates),
             // It fell silent, is not wanted any more, or was never chosen.
             (_, None) => {
@@ -241,13 +248,29 @@ impl Adapt {
         if !is_hopeless && now.saturating_duration_since(since) < BEAR {
             return;
         }
-        if self.went_up.is_some_and(|at| now.saturating_duration_since(at) < FAILED) {
+        let next = if is_smallest { None } else { fitting(candidates, room, 1.0).or(Some(candidates[0])) };
+        self.fall(now, next.map_or(Aim::SoundOnly, |next| Aim::Layer(next.layer)));
+    }
+
+    /// The viewer has fallen silent: as little as possible is sent until it is heard of again. What was known of its
+    /// network is kept for then.
+    fn fall_unheard(&mut self, now: Instant, unheard: Option<Duration>, candidates: &[LayerRate]) {
+        let next = match unheard.is_some_and(|unheard| unheard >= DEAF) {
+            true => Aim::SoundOnly,
+            false => Aim::Layer(candidates[0].layer),
+        };
+        if self.aim != next && self.aim != Aim::SoundOnly {
+            self.fall(now, next);
+        }
+    }
+
+    fn fall(&mut self, now: Instant, to: Aim) {
+        if self.went_up.take().is_some_and(|at| now.saturating_duration_since(at) < FAILED) {
             self.not_before = Some(now + self.back_off);
             self.back_off = (2 * self.back_off).min(BACK_OFF.1);
         }
         self.next_probe = self.next_probe.max(now + DRAINS);
-        let next = if is_smallest { None } else { fitting(candidates, room, 1.0).or(Some(candidates[0])) };
-        self.change(now, next.map_or(Aim::SoundOnly, |next| Aim::Layer(next.layer)));
+        self.change(now, to);
     }
 
     fn climb(
@@ -258,7 +281,7 @@ impl Adapt {
         current: LayerRate,
         candidates: &[LayerRate],
     ) {
-        if self.went_up.is_some_and(|at| now.saturating_duration_since(at) >= FAILED) {
+        if self.went_up.take_if(|at| now.saturating_duration_since(*at) >= FAILED).is_some() {
             self.back_off = BACK_OFF.0;
         }
         if network.congested || !self.may_go_up(now) {
@@ -274,6 +297,7 @@ impl Adapt {
     fn go_up(&mut self, now: Instant, next: LayerRate) {
         self.went_up = Some(now);
         self.probe_back_off = PROBE_AGAIN.0;
+        self.next_probe = now + PROBE_ON;
         self.change(now, Aim::Layer(next.layer));
     }
 
@@ -311,7 +335,7 @@ impl Adapt {
             Aim::Any => None,
         }?;
         let needed = UP * next.bitrate_bps as f64;
-        let may = network.probes && !network.probing && !network.congested;
+        let may = network.probes && !network.probing && !network.congested && network.unheard.is_none();
         let is_due = now >= self.next_probe && self.not_before.is_none_or(|at| now >= at);
         if !may || !is_due || room >= needed {
             return None;
@@ -344,4 +368,266 @@ fn fitting(candidates: &[LayerRate], room: f64, margin: f64) -> Option<LayerRate
 fn reason(current: LayerRate, candidates: &[LayerRate]) -> Reason {
     let is_best = candidates.last().is_some_and(|best| best.layer == current.layer);
     if is_best { Reason::Wanted } else { Reason::Network }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start;
+
+    const HIGH: Layer = Layer(0);
+    const MIDDLE: Layer = Layer(1);
+    const LOW: Layer = Layer(2);
+    const LOOK: Duration = Duration::from_millis(100);
+
+    /// A viewer of layers of 200, 600 and 2,000 kb/s, looked at ten times a second.
+    struct Watch {
+        adapt: Adapt,
+        now: Instant,
+        network: Network,
+        layers: Vec<LayerRate>,
+        /// What it was changed to, and when, in ms from the beginning.
+        changes: Vec<(u128, Aim)>,
+        /// When probes began.
+        probes: Vec<(u128, u64)>,
+    }
+
+    fn rate(layer: Layer, kbps: u64) -> LayerRate {
+        LayerRate { layer, bitrate_bps: kbps * 1_000 }
+    }
+
+    impl Watch {
+        fn new(kbps: u64) -> Self {
+            Self::of(vec![rate(LOW, 200), rate(MIDDLE, 600), rate(HIGH, 2_000)], kbps)
+        }
+
+        fn of(layers: Vec<LayerRate>, kbps: u64) -> Self {
+            let network = Network {
+                estimate_bps: kbps * 1_000,
+                known: true,
+                probes: true,
+                probing: false,
+                congested: false,
+                unheard: None,
+                sound_bps: 0,
+            };
+            let now = start().instant;
+            let mut adapt = Adapt::new(now);
+            adapt.start(now, network, &layers);
+            Self { adapt, now, network, layers, changes: Vec::new(), probes: Vec::new() }
+        }
+
+        fn run(&mut self, seconds: f64) {
+            for _ in 0..(seconds * 10.0) as u32 {
+                self.now += LOOK;
+                let before = self.adapt.aim();
+                let decision = self.adapt.decide(self.now, self.network, &self.layers);
+                let ms = (self.now - start().instant).as_millis();
+                if decision.aim != before {
+                    self.changes.push((ms, decision.aim));
+                }
+                self.probes.extend(decision.probe_bps.map(|bps| (ms, bps)));
+            }
+        }
+
+        fn carries(&mut self, kbps: u64) {
+            self.network.estimate_bps = kbps * 1_000;
+        }
+
+        fn aims(&mut self) -> Vec<Aim> {
+            std::mem::take(&mut self.changes).into_iter().map(|(_, aim)| aim).collect()
+        }
+    }
+
+    #[test]
+    fn it_starts_with_what_fits_and_an_estimate_that_wavers_round_a_layer_changes_nothing() {
+        let mut watch = Watch::new(700);
+        assert_eq!(watch.adapt.aim(), Aim::Layer(MIDDLE));
+        for _ in 0..100 {
+            // More than the layer, but not by the margin that a change up needs; less, but not less than bears staying.
+            watch.carries(2_250);
+            watch.run(0.3);
+            watch.carries(580);
+            watch.run(0.3);
+        }
+        assert_eq!(watch.aims(), []);
+        watch.carries(2_310);
+        watch.run(0.3);
+        assert_eq!(watch.aims(), [Aim::Layer(HIGH)]);
+        watch.carries(1_910);
+        watch.run(30.0);
+        assert_eq!(watch.aims(), [], "what was reached is kept");
+    }
+
+    #[test]
+    fn a_short_dip_is_borne_and_a_deep_one_is_not() {
+        let mut watch = Watch::new(3_000);
+        watch.run(2.0);
+        watch.carries(1_500);
+        watch.run(0.4);
+        watch.carries(3_000);
+        watch.run(2.0);
+        assert_eq!(watch.aims(), []);
+        watch.carries(1_500);
+        watch.run(0.7);
+        assert_eq!(watch.aims(), [Aim::Layer(MIDDLE)]);
+        watch.carries(90);
+        watch.run(0.1);
+        assert_eq!(watch.aims(), [Aim::Layer(LOW)], "at once");
+        watch.run(0.6);
+        assert_eq!(watch.aims(), [Aim::SoundOnly]);
+        assert_eq!(watch.adapt.reason(), Reason::Network);
+    }
+
+    #[test]
+    fn changes_up_that_fail_are_tried_again_less_and_less_often() {
+        let mut watch = Watch::new(700);
+        watch.run(2.0);
+        let mut ups = Vec::new();
+        for _ in 0..6 {
+            // The estimate says there is room, and as soon as it is used there is none.
+            watch.carries(2_500);
+            while watch.adapt.aim() != Aim::Layer(HIGH) {
+                watch.run(0.1);
+            }
+            ups.push((watch.now - start().instant).as_secs_f64());
+            watch.carries(700);
+            while watch.adapt.aim() != Aim::Layer(MIDDLE) {
+                watch.run(0.1);
+            }
+        }
+        let waits: Vec<f64> = ups.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(waits[0] < 6.0 && waits[1] > 8.0 && waits[4] > 55.0, "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait < 65.0), "{waits:?}");
+        // One that holds is a success.
+        watch.carries(2_500);
+        watch.run(80.0);
+        assert_eq!(watch.adapt.aim(), Aim::Layer(HIGH));
+        let fell = watch.now;
+        watch.carries(700);
+        watch.run(1.0);
+        watch.carries(2_500);
+        while watch.adapt.aim() != Aim::Layer(HIGH) {
+            watch.run(0.1);
+        }
+        assert!(watch.now - fell < Duration::from_secs(4), "{:?}", watch.now - fell);
+    }
+
+    #[test]
+    fn sound_alone_ends_only_with_room_to_spare() {
+        let mut watch = Watch::new(150);
+        watch.run(3.0);
+        assert_eq!(watch.aims(), [Aim::SoundOnly]);
+        watch.carries(220);
+        watch.run(20.0);
+        assert_eq!(watch.aims(), [], "the smallest layer would just fit");
+        watch.carries(240);
+        watch.run(20.0);
+        assert_eq!(watch.aims(), [Aim::Layer(LOW)]);
+    }
+
+    #[test]
+    fn probes_come_less_often_but_never_seldom_and_not_into_a_full_queue() {
+        let mut watch = Watch::new(150);
+        watch.run(60.0);
+        let gaps: Vec<u128> = watch.probes.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        assert_eq!(gaps[..3], [2_800, 4_000, 4_000], "the first of them after the fall");
+        assert!(gaps[3..].iter().all(|gap| *gap == 4_000), "{gaps:?}");
+        assert!(watch.probes.iter().skip(1).all(|(_, bps)| *bps == 250_000), "{:?}", watch.probes);
+        watch.probes.clear();
+        watch.network.congested = true;
+        watch.run(20.0);
+        assert_eq!(watch.probes, []);
+        // From sound alone to the best, each probe follows the change before it.
+        watch.network.congested = false;
+        let began = watch.now;
+        while watch.adapt.aim() != Aim::Layer(HIGH) {
+            watch.run(0.1);
+            watch.carries(watch.probes.last().map_or(150, |(_, bps)| bps / 1_000));
+        }
+        assert!(watch.now - began < Duration::from_secs(4), "{:?}", watch.now - began);
+    }
+
+    #[test]
+    fn where_probes_are_impossible_none_begins() {
+        let mut watch = Watch::new(700);
+        watch.network.probes = false;
+        watch.run(30.0);
+        assert_eq!(watch.probes, []);
+    }
+
+    #[test]
+    fn the_only_layer_is_kept_in_parts_as_long_as_they_are_worth_it() {
+        let mut watch = Watch::of(vec![rate(LOW, 1_500)], 1_600);
+        watch.run(3.0);
+        watch.carries(600);
+        watch.run(20.0);
+        assert_eq!(watch.aims(), [], "parts of it go on");
+        watch.carries(400);
+        watch.run(2.0);
+        assert_eq!(watch.aims(), [Aim::SoundOnly]);
+        watch.carries(800);
+        watch.run(20.0);
+        assert_eq!(watch.aims(), []);
+        watch.carries(950);
+        watch.run(2.0);
+        assert_eq!(watch.aims(), [Aim::Layer(LOW)]);
+    }
+
+    #[test]
+    fn a_layer_that_falls_silent_is_replaced_by_what_fits() {
+        let mut watch = Watch::new(3_000);
+        watch.layers.pop();
+        watch.run(0.1);
+        assert_eq!(watch.aims(), [Aim::Layer(MIDDLE)]);
+        assert_eq!(watch.adapt.reason(), Reason::Wanted, "it is the best there is");
+        watch.layers.clear();
+        watch.run(1.0);
+        assert_eq!(watch.aims(), [], "nothing to choose from");
+    }
+
+    #[test]
+    fn what_was_asked_for_is_a_ceiling_and_the_network_still_decides_below_it() {
+        let mut watch = Watch::new(3_000);
+        assert_eq!(watch.adapt.aim(), Aim::Layer(HIGH));
+        watch.run(2.0);
+        watch.adapt.ask(watch.now, LayerChoice::Layer(MIDDLE));
+        watch.run(0.1);
+        assert_eq!((watch.aims(), watch.adapt.reason()), (vec![Aim::Layer(MIDDLE)], Reason::Wanted));
+        watch.carries(300);
+        watch.run(2.0);
+        assert_eq!((watch.aims(), watch.adapt.reason()), (vec![Aim::Layer(LOW)], Reason::Network));
+        // One that does not fit is asked for: what fits of what is below it, until there is room.
+        watch.adapt.ask(watch.now, LayerChoice::Layer(HIGH));
+        watch.run(5.0);
+        assert_eq!((watch.aims(), watch.adapt.reason()), (vec![], Reason::Network));
+        watch.carries(900);
+        watch.run(5.0);
+        assert_eq!(watch.aims(), [Aim::Layer(MIDDLE)]);
+        watch.carries(2_500);
+        watch.run(20.0);
+        assert_eq!((watch.aims(), watch.adapt.reason()), (vec![Aim::Layer(HIGH)], Reason::Wanted));
+    }
+
+    #[test]
+    fn a_viewer_that_falls_silent_is_not_flooded_and_gets_back_what_it_had() {
+        let mut watch = Watch::new(3_000);
+        watch.run(5.0);
+        watch.network.unheard = Some(Duration::from_millis(800));
+        watch.run(0.1);
+        assert_eq!(watch.aims(), [Aim::Layer(LOW)]);
+        watch.network.unheard = Some(DEAF);
+        watch.run(5.0);
+        assert_eq!(watch.aims(), [Aim::SoundOnly]);
+        assert_eq!(watch.probes, [], "into the void");
+        watch.network.unheard = None;
+        watch.run(0.2);
+        assert_eq!(watch.aims(), [Aim::Layer(HIGH)]);
+        // Again and again: it is a line that does not carry it.
+        watch.network.unheard = Some(DEAF);
+        watch.run(0.1);
+        watch.network.unheard = None;
+        watch.run(3.0);
+        assert_eq!(watch.aims(), [Aim::SoundOnly]);
+    }
 }

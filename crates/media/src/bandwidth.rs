@@ -43,6 +43,8 @@ const REMB_HOLDS: Duration = Duration::from_secs(10);
 /// (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1).
 const REFERENCE_US: i64 = 64_000;
 const DELTA_US: i64 = 250;
+/// Feedback that has not come this long after it could have is missed. Browsers give it every 50 to 250 ms.
+const FEEDBACK_MISSED: Duration = Duration::from_millis(700);
 /// Feedback that speaks of packets this long unmentioned says nothing of now.
 const MAX_REPORTED: usize = 2_048;
 
@@ -54,6 +56,9 @@ pub struct Estimator {
     probe: Option<Probe>,
     /// The highest number that feedback has spoken of: what it says of older ones again is not counted again.
     reported: Option<u64>,
+    /// When feedback came last, and when the first packet was sent since then.
+    heard: Option<Instant>,
+    unanswered: Option<Instant>,
     /// The last reference time, to carry it past its 24 bits.
     reference: Option<i64>,
     /// The group that packets are being added to, and the one before it.
@@ -85,6 +90,8 @@ impl Estimator {
         Self {
             sent: SentRuns::default(),
             reported: None,
+            heard: None,
+            unanswered: None,
             reference: None,
             group: None,
             previous: None,
@@ -114,6 +121,23 @@ impl Estimator {
         self.reported.is_some() || self.remb.is_some() || self.loss.is_informed()
     }
 
+    /// When a viewer that has given feedback before is due to be missed, if it goes on saying nothing.
+    pub fn missed_at(&self, round_trip: Duration) -> Option<Instant> {
+        self.reported?;
+        Some(self.unanswered.or(self.heard)? + FEEDBACK_MISSED + round_trip)
+    }
+
+    /// Whether packets were sent since feedback came last.
+    pub fn is_waiting(&self) -> bool {
+        self.unanswered.is_some()
+    }
+
+    /// For how long it has said nothing of what it was sent, once that is longer than it should be.
+    pub fn unheard(&self, now: Instant, round_trip: Duration) -> Option<Duration> {
+        let missed = self.missed_at(round_trip).is_some_and(|at| now >= at);
+        self.unanswered.filter(|_| missed).map(|since| now.saturating_duration_since(since))
+    }
+
     /// Whether the network's queue is filling now.
     pub fn is_congested(&self) -> bool {
         self.trend.usage() == Usage::Over
@@ -125,6 +149,7 @@ impl Estimator {
         if let Some(probe) = &mut self.probe {
             probe.sent(&run);
         }
+        self.unanswered.get_or_insert(run.at);
         self.sent.push(run);
     }
 
@@ -138,6 +163,8 @@ impl Estimator {
         reference: u32,
         deltas: impl Iterator<Item = Option<i16>>,
     ) {
+        self.heard = Some(now);
+        self.unanswered = None;
         let mut came_us = self.reference(reference) * REFERENCE_US;
         let mut sequence = self.sent.nearest(base);
         let (mut came, mut lost) = (0, 0);

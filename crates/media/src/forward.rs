@@ -8,13 +8,15 @@ use std::{
 
 use haul_model::{Codec, Frame, Kind, Layer, media::PictureNumbers};
 
-use crate::clock::ticks;
+use crate::clock::{ntp_from, ticks};
 
 /// How far apart the frames of a replayed GOP are placed. A player runs through them in one go instead of showing
 /// seconds-old pictures at their pace.
 pub const REPLAY_STEP: Duration = Duration::from_millis(1);
 /// A timestamp that lies further back than this is not a picture out of order, but a source whose time has jumped.
 const MAX_REORDER: Duration = Duration::from_secs(1);
+/// Two captures that lie this much further apart or closer than their arrivals were not told by the same clock.
+const MAX_SKEW: Duration = Duration::from_secs(1);
 /// A layer that has sent nothing for this long is left for another at that one's next keyframe.
 pub const LAYER_SILENCE: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,8 @@ pub struct Forward {
     offset: u32,
     /// Where the timeline stands; `None` before the first frame, whose place is free.
     last: Option<Last>,
+    /// The last place that was taken, while a layer's pictures are older than that.
+    floor: Option<u32>,
     /// The layer that frames are taken from; `None` while waiting for a keyframe to start at.
     source: Option<Layer>,
     /// The layer to change to at its next keyframe.
@@ -51,7 +55,11 @@ pub struct Forward {
 #[derive(Debug, Clone, Copy)]
 struct Last {
     timestamp: u32,
+    /// Where it would have been if there had been room: the place that its capture belongs to.
+    exact: u32,
     arrived: Instant,
+    /// The instant of its capture on the publisher's clock, if that is known.
+    captured: Option<u64>,
 }
 
 impl Forward {
@@ -65,6 +73,7 @@ impl Forward {
             next_sequence: u64::from(sequence & 0x7FFF),
             offset: timestamp,
             last: None,
+            floor: None,
             source: None,
             wanted: None,
             continuity: Continuity::default(),
@@ -111,15 +120,19 @@ impl Forward {
             return None;
         }
         if self.source != Some(frame.layer) {
-            self.join_timeline(frame.timestamp, frame.arrived.instant, 0);
+            self.join_timeline(frame, 0);
             self.begin(frame);
         }
-        let timestamp = frame.timestamp.wrapping_add(self.offset);
+        let exact = frame.timestamp.wrapping_add(self.offset);
+        let timestamp = self.catch_up(exact, frame.begins);
         // The timeline stands at the latest picture, not at one that is shown before it (a B-frame).
         let latest = self.last.map(|last| last.timestamp);
         let behind = latest.map_or(0, |latest| latest.wrapping_sub(timestamp));
         let ahead = latest.filter(|_| (1..=ticks(MAX_REORDER, self.clock_hz)).contains(&behind));
-        self.last = Some(Last { timestamp: ahead.unwrap_or(timestamp), arrived: frame.arrived.instant });
+        self.last = Some(match (ahead, self.last) {
+            (Some(_), Some(last)) => Last { arrived: frame.arrived.instant, ..last },
+            _ => Last { timestamp, ..Last::of(frame, exact) },
+        });
         Some(timestamp)
     }
 
@@ -130,10 +143,10 @@ impl Forward {
         let step = ticks(REPLAY_STEP, self.clock_hz);
         // Parts of one access unit have one place. The first frame is the keyframe, so it begins one.
         let span = step * gop[1..].iter().filter(|frame| frame.begins).count() as u32;
-        self.join_timeline(last.timestamp, last.arrived.instant, span);
+        self.join_timeline(last, span);
         self.begin(first);
         let end = last.timestamp.wrapping_add(self.offset);
-        self.last = Some(Last { timestamp: end, arrived: last.arrived.instant });
+        self.last = Some(Last::of(last, end));
         let steps =
             gop.iter().enumerate().map(|(index, frame)| if index > 0 && frame.begins { step } else { 0 });
         steps
@@ -151,6 +164,14 @@ impl Forward {
         Outgoing { first_sequence, timestamp, numbers: self.continuity.number(frame.numbers) }
     }
 
+    /// How to send so many packets of padding: behind the last frame, when it has gone out whole. `None` before the first.
+    pub fn pad(&mut self, packets: usize) -> Option<Outgoing> {
+        let timestamp = self.last?.timestamp;
+        let first_sequence = self.next_sequence;
+        self.next_sequence += packets as u64;
+        Some(Outgoing { first_sequence, timestamp, numbers: None })
+    }
+
     fn takes(&mut self, frame: &Frame) -> bool {
         if self.kind == Kind::Audio || self.source == Some(frame.layer) {
             return true;
@@ -166,23 +187,68 @@ impl Forward {
         self.last.is_none_or(|last| now.saturating_duration_since(last.arrived) >= LAYER_SILENCE)
     }
 
-    /// Places a source's `timestamp` on the timeline: as much later than the last frame as it arrived later, and at
-    /// least one tick and `room` later.
-    fn join_timeline(&mut self, timestamp: u32, arrived: Instant, room: u32) {
-        if let Some(last) = self.last {
-            let elapsed = ticks(arrived.saturating_duration_since(last.arrived), self.clock_hz);
-            let place = last.timestamp.wrapping_add(elapsed.max(1 + room));
-            self.offset = place.wrapping_sub(timestamp);
-        } else {
+    /// Places the first frame of a source on the timeline: as much later than the last one as it was captured later, so
+    /// that lips and voice stay together, or else as it arrived later; and at least one tick and `room` later.
+    fn join_timeline(&mut self, first: &Frame, room: u32) {
+        self.floor = None;
+        let Some(last) = self.last else {
             // The first place is the one given, whatever the source's own count is.
-            self.offset = self.offset.wrapping_sub(timestamp);
-        }
+            self.offset = self.offset.wrapping_sub(first.timestamp);
+            return;
+        };
+        let place = match last.captured_before(first, self.clock_hz).filter(|_| room == 0) {
+            Some(elapsed) => {
+                self.floor = Some(last.timestamp);
+                last.exact.wrapping_add(elapsed as u32)
+            }
+            None => {
+                let elapsed = ticks(last.arrived_before(first), self.clock_hz);
+                last.timestamp.wrapping_add(elapsed.max(1 + room))
+            }
+        };
+        self.offset = place.wrapping_sub(first.timestamp);
+    }
+
+    /// A layer may begin with pictures that are older than the last one of the layer before. They follow it in no time
+    /// until they have caught up: nothing goes back.
+    fn catch_up(&mut self, exact: u32, begins: bool) -> u32 {
+        let Some(floor) = self.floor else { return exact };
+        let has_caught_up = (exact.wrapping_sub(floor) as i32) > 0;
+        let place = match (has_caught_up, begins) {
+            (true, _) => exact,
+            (false, true) => floor.wrapping_add(1),
+            (false, false) => floor,
+        };
+        self.floor = (!has_caught_up).then_some(place);
+        place
     }
 
     fn begin(&mut self, first: &Frame) {
         self.source = Some(first.layer);
         self.wanted = self.wanted.filter(|wanted| *wanted != first.layer);
         self.continuity.begin(first.numbers);
+    }
+}
+
+impl Last {
+    fn of(frame: &Frame, timestamp: u32) -> Self {
+        Self {
+            timestamp,
+            exact: timestamp,
+            arrived: frame.arrived.instant,
+            captured: frame.captured.map(|captured| captured.ntp),
+        }
+    }
+
+    fn arrived_before(&self, next: &Frame) -> Duration {
+        next.arrived.instant.saturating_duration_since(self.arrived)
+    }
+
+    /// How many ticks before `next` it was captured; `None` where that is not known by one clock.
+    fn captured_before(&self, next: &Frame, clock_hz: u32) -> Option<i64> {
+        let elapsed = next.captured?.ntp.wrapping_sub(self.captured?) as i64;
+        let skew = elapsed.abs_diff(ntp_from(self.arrived_before(next)) as i64);
+        (skew <= ntp_from(MAX_SKEW)).then_some(((i128::from(elapsed) * i128::from(clock_hz)) >> 32) as i64)
     }
 }
 
@@ -217,6 +283,8 @@ impl Continuity {
 
 #[cfg(test)]
 mod tests {
+    use haul_model::media::Capture;
+
     use super::*;
     use crate::testing::{FrameMaker, start};
 
@@ -351,6 +419,60 @@ mod tests {
         assert!(forward.frame(&low.keyframe()).is_some());
         assert_eq!(forward.frame(&high.delta()), None);
         assert_eq!(forward.layer(), Some(Layer(1)));
+    }
+
+    /// Two layers of one capture, whose own timestamps begin anywhere and whose frames take their own time to come.
+    fn captured(make: &mut FrameMaker, captured_ms: u64, came_ms: u64, keyframe: bool) -> Arc<Frame> {
+        let ntp = 7_000 + ntp_from(Duration::from_millis(captured_ms));
+        make.now = start().after(Duration::from_millis(came_ms));
+        let frame = if keyframe { make.keyframe() } else { make.delta() };
+        Arc::new(Frame { captured: Some(Capture { ntp, to_ours: None }), ..(*frame).clone() })
+    }
+
+    #[test]
+    fn pictures_stay_where_they_were_captured_however_long_a_layers_keyframe_takes() {
+        let (mut forward, mut high) = (video(), FrameMaker::at(start()));
+        let mut low = FrameMaker::at(start());
+        (low.layer, low.timestamp) = (Layer(1), 99);
+        let first = forward.place(&captured(&mut high, 0, 0, true)).unwrap();
+        let mut since = |frame: &Frame| forward.place(frame).unwrap().wrapping_sub(first);
+        assert_eq!(since(&captured(&mut high, 33, 40, false)), 2_970);
+        forward.prefer(Layer(1));
+        let mut since = |frame: &Frame| forward.place(frame).unwrap().wrapping_sub(first);
+        // It took 60 ms more.
+        let keyframe = since(&captured(&mut low, 66, 133, true));
+        assert!(keyframe.abs_diff(66 * 90) <= 1, "{keyframe}");
+        // Back, to a picture that is older than the last one: after it, and what follows catches up.
+        forward.prefer(Layer(0));
+        high.timestamp = 800_000;
+        let mut since = |frame: &Frame| forward.place(frame).unwrap().wrapping_sub(first);
+        assert_eq!(since(&captured(&mut high, 33, 140, true)), keyframe + 1);
+        let second = since(&captured(&mut high, 66, 150, false));
+        assert!((keyframe + 1..keyframe + 3).contains(&second), "{second}");
+        let third = since(&captured(&mut high, 99, 160, false));
+        assert!(third.abs_diff(99 * 90) <= 2, "{third}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_not_believed() {
+        let (mut forward, mut make) = (video(), FrameMaker::at(start()));
+        let first = forward.place(&captured(&mut make, 10_000, 0, true)).unwrap();
+        forward.restart();
+        let second = forward.place(&captured(&mut make, 5_000, 1_000, true)).unwrap();
+        assert_eq!(second.wrapping_sub(first), 90_000, "as it came");
+        forward.restart();
+        let third = forward.place(&captured(&mut make, 4_000_000, 2_000, true)).unwrap();
+        assert_eq!(third.wrapping_sub(first), 180_000);
+    }
+
+    #[test]
+    fn padding_follows_the_last_picture_and_takes_numbers() {
+        let (mut forward, mut make) = (video(), FrameMaker::at(start()));
+        assert_eq!(forward.pad(3), None);
+        let last = forward.frame(&make.keyframe()).unwrap();
+        let padding = forward.pad(3).unwrap();
+        assert_eq!((padding.first_sequence, padding.timestamp), (last.first_sequence + 1, last.timestamp));
+        assert_eq!(forward.frame(&make.delta()).unwrap().first_sequence, last.first_sequence + 4);
     }
 
     #[test]

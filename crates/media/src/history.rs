@@ -13,6 +13,8 @@ use crate::{forward::Outgoing, sequence};
 
 /// The most frames remembered: four seconds at 30 a second. The oldest is forgotten first.
 pub const MAX_FRAMES: usize = 128;
+/// The most bursts of padding remembered: those of the last two probes. The oldest is forgotten first.
+const MAX_PADDING: usize = 24;
 /// How often one packet is sent again at most.
 pub const MAX_RESENDS: u8 = 6;
 /// So many packets may be sent again within a round trip in any case; beyond them, half of what was sent in the last.
@@ -41,10 +43,35 @@ pub struct Sent<'a> {
     pub outgoing: Outgoing,
     /// What its frame's packets carried besides.
     pub stamp: Stamp,
-    /// The frame it is part of.
-    pub frame: &'a Frame,
+    /// The frame it is part of; `None` where it is padding.
+    pub frame: Option<&'a Frame>,
     /// Which of the frame's packets it is.
     pub index: usize,
+}
+
+impl<'a> Sent<'a> {
+    /// What it carried; `None` where that was nothing but padding.
+    pub fn payload(&self) -> Option<&'a [u8]> {
+        Some(&self.frame?.packets[self.index][..])
+    }
+
+    /// Whether it is the last of its picture.
+    pub fn ends(&self) -> bool {
+        self.frame.is_some_and(|frame| frame.ends && self.index + 1 == frame.packets.len())
+    }
+
+    /// The capture time that it told, if it did: the publisher's clock in NTP's 32.32 fixed point.
+    pub fn captured(&self) -> Option<u64> {
+        Some(self.frame?.captured.filter(|_| self.stamp.tells_capture)?.ntp)
+    }
+}
+
+/// Packets of padding that went out in one burst.
+#[derive(Debug)]
+struct Padding {
+    outgoing: Outgoing,
+    stamp: Stamp,
+    packets: usize,
 }
 
 /// Small, since each viewer has one for each frame: it is the memory they touch that costs.
@@ -65,6 +92,9 @@ const _: () = assert!(size_of::<Record>() == 24);
 pub struct History {
     /// In order of sending, so in order of sequence numbers.
     frames: VecDeque<Record>,
+    /// Padding between them has numbers like any other packet, so it is asked for when it is lost. Few viewers are sent
+    /// any; it takes its place apart.
+    padding: VecDeque<Padding>,
     /// The extended sequence number behind the last.
     next: u64,
 }
@@ -88,21 +118,46 @@ impl History {
         });
     }
 
+    /// Remembers packets of padding that are being sent.
+    pub fn push_padding(&mut self, outgoing: Outgoing, stamp: Stamp, packets: usize) {
+        if self.padding.len() == MAX_PADDING {
+            self.padding.pop_front();
+        }
+        self.next = outgoing.first_sequence + packets as u64;
+        self.padding.push_back(Padding { outgoing, stamp, packets });
+    }
+
     /// The packet with this sequence number, if it is still remembered.
     pub fn find(&self, sequence: u16) -> Option<Sent<'_>> {
         let sequence = sequence::nearest(self.next, sequence);
+        self.find_in_frames(sequence).or_else(|| self.find_in_padding(sequence))
+    }
+
+    fn find_in_frames(&self, sequence: u64) -> Option<Sent<'_>> {
         let after = self.frames.partition_point(|record| self.extend(record.first_sequence) <= sequence);
         let record = self.frames.get(after.checked_sub(1)?)?;
         let index = (sequence - self.extend(record.first_sequence)) as usize;
         (index < record.frame.packets.len()).then(|| self.packet(record, index))
     }
 
+    fn find_in_padding(&self, sequence: u64) -> Option<Sent<'_>> {
+        let numbers = |burst: &Padding| {
+            let first = burst.outgoing.first_sequence;
+            first..first + burst.packets as u64
+        };
+        let Padding { outgoing, stamp, .. } =
+            self.padding.iter().find(|burst| numbers(burst).contains(&sequence))?;
+        let index = (sequence - outgoing.first_sequence) as usize;
+        Some(Sent { sequence, outgoing: *outgoing, stamp: *stamp, frame: None, index })
+    }
+
     /// Forgets all: nobody needs it any more.
     pub fn clear(&mut self) {
         self.frames.clear();
+        self.padding.clear();
     }
 
-    /// All packets that are remembered, the newest first.
+    /// All packets of pictures that are remembered, the newest first.
     pub fn recent(&self) -> impl Iterator<Item = Sent<'_>> {
         let packets = |record: &'_ Record| record.frame.packets.len();
         self.frames
@@ -123,7 +178,7 @@ impl History {
             sequence: first_sequence + index as u64,
             outgoing: Outgoing { first_sequence, timestamp: *timestamp, numbers: *numbers },
             stamp: *stamp,
-            frame,
+            frame: Some(&**frame),
             index,
         }
     }
@@ -239,6 +294,24 @@ mod tests {
         assert_eq!(history.find(65_530).unwrap().index, 0);
         assert!(history.find(65_529).is_none(), "before the first");
         assert!(history.find(9).is_none(), "not sent yet");
+    }
+
+    #[test]
+    fn padding_is_found_like_any_other_packet_but_is_no_picture() {
+        let (mut history, mut make) = (History::default(), FrameMaker::at(start()));
+        let outgoing = |first_sequence| Outgoing { first_sequence, timestamp: 0, numbers: None };
+        history.push(outgoing(10), Stamp::default(), make.keyframe());
+        history.push_padding(outgoing(11), Stamp { transport: 70, tells_capture: false }, 3);
+        assert_eq!(history.find(11).unwrap().index, 0, "while it is the last");
+        history.push(outgoing(14), Stamp::default(), make.delta());
+        let found = history.find(13).unwrap();
+        assert_eq!((found.index, found.payload(), found.ends(), found.stamp.transport), (2, None, false, 70));
+        assert_eq!(history.find(14).unwrap().payload().unwrap().len(), 100);
+        assert_eq!(history.recent().map(|sent| sent.sequence).collect::<Vec<_>>(), [14, 10]);
+        for at in 0..MAX_PADDING as u64 {
+            history.push_padding(outgoing(15 + at), Stamp::default(), 1);
+        }
+        assert!(history.find(13).is_none() && history.find(15).is_some());
     }
 
     #[test]

@@ -46,6 +46,11 @@ pub(crate) struct Format {
     pub(crate) remb: bool,
 }
 
+/// Whether a viewer's format with these parameters decodes what a host sends.
+pub(crate) fn decodes(codec: Codec, fmtp: &str, sent: &TrackInfo) -> bool {
+    profiles::viewer_rank(sent, codec, fmtp).is_some()
+}
+
 impl Format {
     pub(crate) fn track(&self) -> TrackInfo {
         TrackInfo { codec: self.codec, fmtp: self.fmtp.clone() }

@@ -129,6 +129,8 @@ counters! {
     layers_cut,
     /// Times that a viewer's pictures ended for sound alone.
     pauses,
+    /// Joiners' replays that were given up because their networks were too slow for them.
+    replays_given_up,
     /// Times that padding was sent to find out how much a viewer's network carries.
     probes,
     /// Times that a viewer's estimate was looked at, and the sum of what was seen, in kb/s.

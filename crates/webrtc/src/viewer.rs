@@ -43,12 +43,21 @@ use track::Track;
 use transport::Transport;
 use writer::Writer;
 
-/// A joiner's GOP goes out in slices, so that it does not overrun the first narrow queue on its way: so many bytes (one
-/// frame at least) each time, which is 75 Mb/s.
-const SLICE_BYTES: usize = 48 << 10;
+/// A joiner's GOP goes out in slices, so that it does not overrun the first narrow queue on its way. A frame is sent as a
+/// whole, so the keyframe, which is the first picture, never waits.
 const SLICE_INTERVAL: Duration = Duration::from_millis(5);
 /// The longest pause after a packet or a frame that is sent no faster than its network.
 const MAX_PACE: Duration = Duration::from_millis(100);
+/// How fast on the machine's own loopback, and to anybody else for about a round trip.
+const LOOPBACK_BPS: u64 = 80_000_000;
+const REPLAY_BPS: u64 = 20_000_000;
+const REPLAY_BLIND: Duration = Duration::from_millis(100);
+/// And from then on, until the viewer tells what comes.
+const UNHEARD_BPS: u64 = 4_000_000;
+/// Until then it is not judged whether it is too slow for a replay, but for no longer than this.
+const UNJUDGED: Duration = Duration::from_millis(500);
+/// A replay that would take longer than this by what is known is given up, and the host's next keyframe waited for.
+const MAX_REPLAY: Duration = Duration::from_millis(1_500);
 /// How long after the handshake the first slice goes out. What overtakes the client's own end of the handshake is lost
 /// to it, and it could not know that there was anything to ask for.
 const START_DELAY: Duration = Duration::from_millis(3);
@@ -95,6 +104,8 @@ pub(crate) struct Viewer {
     declined: Vec<Kind>,
     /// Where its frames come from.
     pub(crate) feed: FeedKey,
+    /// When the replay began.
+    replayed: Instant,
     /// When the next slice of it goes out.
     next_slice: Option<Instant>,
     /// How fast, in bits a second, where it must not be faster than its network: the queue there is full.
@@ -134,6 +145,7 @@ impl Viewer {
             heard: None,
             declined,
             backlog: VecDeque::new(),
+            replayed: now,
             next_slice: None,
             pace_bps: None,
             repeats: VecDeque::new(),
@@ -149,7 +161,7 @@ impl Viewer {
     pub(crate) fn can_play(&self, broadcast: &Broadcast) -> bool {
         let fits = |kind, track: &Option<Track>, sent: &Option<TrackInfo>| match (track, sent) {
             (_, None) => true,
-            (Some(track), Some(sent)) => track.codec == sent.codec,
+            (Some(track), Some(sent)) => track.decodes(sent),
             (None, Some(_)) => self.declined.contains(&kind),
         };
         fits(Kind::Video, &self.video, &broadcast.video) && fits(Kind::Audio, &self.audio, &broadcast.audio)
@@ -164,10 +176,11 @@ impl Viewer {
         video.forward.prefer(layer);
         let timestamps = video.forward.replay(gop);
         self.backlog = gop.iter().cloned().zip(timestamps).collect();
-        self.next_slice = Some(now + START_DELAY);
+        self.replayed = now + START_DELAY;
+        self.next_slice = Some(self.replayed);
         // So much at once tells how fast the way is.
         let bytes: usize = gop.iter().map(|frame| frame.size_bytes()).sum();
-        self.transport.burst(now, START_DELAY + SLICE_INTERVAL * (1 + bytes / SLICE_BYTES) as u32);
+        self.transport.burst(now, START_DELAY + SLICE_INTERVAL + time_for(bytes, REPLAY_BPS));
         layer
     }
 
@@ -237,6 +250,7 @@ impl Viewer {
         let bytes = self.transport.padding(now);
         if let (Some(sealer), Some(video)) = (&self.sealer, &mut self.video)
             && bytes > 0
+            && self.backlog.is_empty()
         {
             let mut writer = Writer { to, sealer, outbox, counters };
             let padded = video.pad(now, &mut writer, &mut self.transport, bytes);
@@ -246,14 +260,30 @@ impl Viewer {
 
     /// Sends the next slice of the backlog, if it is due.
     pub(crate) fn slice(&mut self, now: Instant, to: Route, outbox: &mut Outbox, counters: &Counters) {
+        if self.next_slice.is_none_or(|at| now < at) {
+            return;
+        }
+        let rate_bps = self.replay_bps(now, to);
         let (Some(sealer), Some(video)) = (&self.sealer, &mut self.video) else { return };
-        if self.next_slice.is_some_and(|at| now < at) {
+        let left = self.backlog.iter().map(|(frame, _)| frame.size_bytes()).sum();
+        let is_judged =
+            self.transport.estimator().received_bps().is_some() || now >= self.replayed + UNJUDGED;
+        if self.pace_bps.is_none() && is_judged && time_for(left, rate_bps) > MAX_REPLAY {
+            counters.replays_given_up.add(1);
+            self.backlog.clear();
+            self.next_slice = None;
+            video.forward.interrupt();
+            self.steering.interrupted();
             return;
         }
         let mut writer = Writer { to, sealer, outbox, counters };
         let most = if self.pace_bps.is_some() { 1 } else { SLICE_BYTES };
         let mut bytes = 0;
-        while bytes < most
+        let is_full = |bytes| match self.pace_bps {
+            Some(_) => bytes > 0,
+            None => time_for(bytes, rate_bps) >= SLICE_INTERVAL,
+        };
+        while !is_full(bytes)
             && let Some((frame, timestamp)) = self.backlog.pop_front()
         {
             let sent = video.send(now, &mut writer, &mut self.transport, &frame, timestamp);
@@ -262,9 +292,10 @@ impl Viewer {
             }
             bytes += frame.size_bytes();
         }
-        let interval = self.pace_bps.map_or(SLICE_INTERVAL, |pace_bps| {
-            Duration::from_secs_f64(bytes as f64 * 8.0 / pace_bps.max(1) as f64).min(MAX_PACE)
-        });
+        let interval = match self.pace_bps {
+            Some(pace_bps) => time_for(bytes, pace_bps.max(1)).min(MAX_PACE),
+            None => time_for(bytes, rate_bps),
+        };
         self.next_slice = (!self.backlog.is_empty()).then(|| now + interval);
         self.pace_bps = self.pace_bps.filter(|_| !self.backlog.is_empty());
     }
@@ -320,7 +351,8 @@ impl Viewer {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let padding = self.transport.estimator().poll_timeout();
         let repeat = self.repeats.front().map(|(at, _)| *at);
-        self.next_report.into_iter().chain(self.next_slice).chain(repeat).chain(padding).min()
+        let media = self.next_report.into_iter().chain(self.next_slice).chain(repeat);
+        media.chain(padding).chain(self.look_at()).min()
     }
 
     /// The reports that are due: one compound packet for all tracks (RFC 8108, 5.2), empty if there are none.
@@ -340,6 +372,18 @@ impl Viewer {
             self.reports.push_back(((report.ntp_time >> 16) as u32, now));
         }
         compound(reports)
+    }
+
+    /// How fast the replay goes: by what is known of the viewer's network.
+    fn replay_bps(&self, now: Instant, to: Route) -> u64 {
+        let estimator = self.transport.estimator();
+        match estimator.received_bps() {
+            _ if to.remote.ip().is_loopback() => LOOPBACK_BPS,
+            Some(_) if estimator.is_congested() => estimator.bitrate_bps().min(REPLAY_BPS),
+            Some(received) => (2 * received).max(estimator.bitrate_bps()).min(REPLAY_BPS),
+            None if now < self.replayed + REPLAY_BLIND => REPLAY_BPS,
+            None => UNHEARD_BPS,
+        }
     }
 
     fn nack(
@@ -405,6 +449,11 @@ impl Viewer {
             self.transport.loss_report(now, self.round_trip, share, sending_bps as u64);
         }
     }
+}
+
+/// How long so many bytes take.
+fn time_for(bytes: usize, rate_bps: u64) -> Duration {
+    Duration::from_nanos(bytes as u64 * 8 * 1_000_000_000 / rate_bps)
 }
 
 /// A frame's packets, each as a part of it.

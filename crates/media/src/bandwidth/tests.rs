@@ -18,6 +18,8 @@ struct Path {
     /// What the pictures take, and whether they follow the estimate instead.
     video_bps: u64,
     follows: bool,
+    /// Nothing comes back.
+    deaf: bool,
 }
 
 const PACKET: usize = 1_200;
@@ -36,6 +38,7 @@ impl Path {
             step: 0,
             video_bps,
             follows: false,
+            deaf: false,
         }
     }
 
@@ -91,7 +94,9 @@ impl Path {
         }
         let round_trip = 2 * self.link.delay;
         for Feedback { base, reference, deltas } in self.receiver.turn(self.now, self.link.delay) {
-            self.estimator.feedback(self.now, round_trip, base, reference, deltas.into_iter());
+            if !self.deaf {
+                self.estimator.feedback(self.now, round_trip, base, reference, deltas.into_iter());
+            }
         }
         self.now += Duration::from_millis(1);
         self.step += 1;
@@ -207,6 +212,28 @@ fn a_probe_finds_the_limit_and_does_no_harm() {
     let estimate = path.estimator.bitrate_bps();
     println!("probe for 3 Mb/s on 1: {estimate}");
     assert!((500_000..=1_050_000).contains(&estimate), "{estimate}");
+}
+
+#[test]
+fn a_viewer_that_stops_giving_feedback_is_missed_and_one_that_is_sent_nothing_is_not() {
+    let round_trip = Duration::from_millis(50);
+    let mut path = Path::new(Link::new(5_000_000, 1), 500_000);
+    path.run(seconds(3));
+    assert_eq!(path.estimator.unheard(path.now, round_trip), None);
+    let at = path.estimator.missed_at(round_trip).unwrap();
+    assert!(at > path.now + FEEDBACK_MISSED, "feedback has just come");
+    path.deaf = true;
+    path.run(FEEDBACK_MISSED + round_trip + Duration::from_millis(60));
+    assert!(path.estimator.unheard(path.now, round_trip).unwrap() >= FEEDBACK_MISSED);
+    path.deaf = false;
+    path.run(Duration::from_millis(200));
+    assert_eq!(path.estimator.unheard(path.now, round_trip), None);
+    // Nothing is sent any more.
+    path.run(Duration::from_millis(100));
+    assert_eq!(path.estimator.unheard(path.now + Duration::from_millis(500), round_trip), None);
+    let mut silent = Estimator::new(path.now);
+    silent.sent(Run { first: 1, packets: 1, bytes: 100, at: path.now });
+    assert_eq!(silent.unheard(path.now + seconds(9), round_trip), None, "it never gave any");
 }
 
 #[test]

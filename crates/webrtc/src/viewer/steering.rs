@@ -112,12 +112,17 @@ impl Steering {
     pub(super) fn is_paused(&self) -> bool {
         self.adapt.aim() == Aim::SoundOnly
     }
+
+    /// A keyframe is waited for from now on: it may be wished for at once.
+    pub(super) fn interrupted(&mut self) {
+        self.wished = None;
+    }
 }
 
 impl Viewer {
     /// The layer to start with.
     pub(super) fn first_layer(&mut self, now: Instant, feed: &Feed) -> Option<Layer> {
-        let network = self.network(feed);
+        let network = self.network(now, feed);
         match self.steering.adapt.start(now, network, feed.layers()) {
             Aim::Layer(layer) => Some(layer),
             Aim::Any | Aim::SoundOnly => None,
@@ -150,11 +155,14 @@ impl Viewer {
     /// Looks at what there is and what fits, and acts on it. Returns a keyframe that is wanted.
     pub(crate) fn steer(&mut self, now: Instant, feed: &Feed, counters: &Counters) -> Option<(Layer, Wish)> {
         let is_due = self.steering.looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_INTERVAL);
-        if self.sealer.is_none() || self.video.is_none() || feed.layers().is_empty() || !is_due {
+        if !is_due {
             return None;
         }
         self.steering.looked = Some(now);
-        let network = self.network(feed);
+        if self.sealer.is_none() || self.video.is_none() || feed.layers().is_empty() {
+            return None;
+        }
+        let network = self.network(now, feed);
         let before = self.steering.adapt.aim();
         let decision = self.steering.adapt.decide(now, network, feed.layers());
         counters.estimates.add(1);
@@ -205,7 +213,19 @@ impl Viewer {
         self.wish(now, feed)
     }
 
-    fn network(&self, feed: &Feed) -> Network {
+    /// When it has to be looked again although nothing comes from the viewer.
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.video.as_ref()?;
+        let missed = self.transport.estimator().missed_at(self.round_trip).filter(|_| !self.is_paused())?;
+        match (self.steering.looked, self.transport.estimator().is_waiting()) {
+            (Some(looked), true) => Some(missed.max(looked + LOOK_INTERVAL)),
+            // Once, to see whether there is anything to wait for by then.
+            (Some(looked), false) => (looked < missed).then_some(missed),
+            (None, _) => Some(missed),
+        }
+    }
+
+    fn network(&self, now: Instant, feed: &Feed) -> Network {
         let estimator = self.transport.estimator();
         Network {
             estimate_bps: estimator.bitrate_bps(),
@@ -214,6 +234,7 @@ impl Viewer {
                 && self.video.as_ref().is_some_and(|video| video.has_padding()),
             probing: estimator.is_probing(),
             congested: estimator.is_congested(),
+            unheard: estimator.unheard(now, self.round_trip),
             sound_bps: if self.audio.is_some() { feed.sound_bps() } else { 0 },
         }
     }

@@ -2,7 +2,7 @@
 
 use haul_media::{Delivery, Publication, Relay, RelayEvent, Sink, Source};
 use haul_model::{Codec, Now, UnixMillis};
-use rtc::rtcp::reception_report::ReceptionReport;
+use rtc::rtcp::{reception_report::ReceptionReport, transport_feedbacks::transport_layer_nack::NackPair};
 
 use super::*;
 use crate::{
@@ -33,6 +33,8 @@ struct Scene {
     now: Now,
     timestamp: u32,
     _publication: Publication,
+    /// Where its packets go.
+    to: Route,
 }
 
 const SSRCS: Ssrcs = Ssrcs { video: 1, rtx: 2, audio: 3 };
@@ -53,7 +55,7 @@ impl Scene {
             payload_type: 96,
             fmtp: String::new(),
             rtx: None,
-            extensions: Extensions::default(),
+            extensions: Extensions { transport: Some(3), capture_time: None },
             remb: false,
         };
         let offer = Offer { video: Some(format), ..Offer::default() };
@@ -67,6 +69,7 @@ impl Scene {
             now,
             timestamp,
             _publication: publication,
+            to: Route::udp("127.0.0.1:9".parse().unwrap()),
         }
     }
 
@@ -91,7 +94,7 @@ impl Scene {
 
     fn sent(&mut self, step: impl FnOnce(&mut Self, Route)) -> u64 {
         let before = self.counters.rtp_packets_out.get();
-        step(self, Route::udp("127.0.0.1:9".parse().unwrap()));
+        step(self, self.to);
         self.counters.rtp_packets_out.get() - before
     }
 
@@ -183,6 +186,125 @@ fn who_declined_the_pictures_may_stay_when_they_return() {
     assert!(
         Viewer::new(scene.now.instant, FeedKey(0), &Offer::default(), &both, SSRCS).can_play(&both),
         "wanted neither, misses neither"
+    );
+}
+
+#[test]
+fn another_profile_of_the_same_codec_strands_a_viewer_as_another_codec_does() {
+    let scene = Scene::new(1);
+    let can_play = |codec, negotiated: &str, sent: &str| {
+        let format = Format {
+            codec,
+            payload_type: 96,
+            fmtp: negotiated.to_owned(),
+            rtx: None,
+            extensions: Extensions::default(),
+            remb: false,
+        };
+        let offer = Offer { video: Some(format), ..Offer::default() };
+        let viewer = Viewer::new(scene.now.instant, FeedKey(0), &offer, &Broadcast::default(), SSRCS);
+        let video = Some(TrackInfo { codec, fmtp: sent.to_owned() });
+        viewer.can_play(&Broadcast { video, ..Broadcast::default() })
+    };
+    assert!(can_play(Codec::Vp9, "profile-id=0", ""));
+    assert!(!can_play(Codec::Vp9, "profile-id=0", "profile-id=2"));
+    let h264 = |profile: &str| format!("packetization-mode=1;profile-level-id={profile}");
+    assert!(can_play(Codec::H264, &h264("42e01f"), &h264("640c1f")), "High, which all browsers decode");
+    assert!(!can_play(Codec::H264, &h264("640c1f"), &h264("f4001f")), "4:4:4");
+}
+
+#[test]
+fn what_is_sent_again_without_a_retransmission_stream_is_the_same_to_the_byte() {
+    let mut scene = Scene::new(1);
+    scene.start();
+    let mut sent: Vec<Vec<u8>> = Vec::new();
+    scene.slice_after(3);
+    sent.extend(scene.outbox.take());
+    scene.live(false);
+    sent.extend(scene.outbox.take());
+    // And padding, which has numbers of the same kind.
+    let now = scene.now.instant;
+    scene.viewer.transport.probe(now, 3_000_000);
+    assert_eq!(scene.sent(|scene, to| scene.viewer.pad(now, to, &mut scene.outbox, &scene.counters)), 15);
+    sent.extend(scene.outbox.take());
+    scene.live(false);
+    sent.extend(scene.outbox.take());
+    let word = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    assert_eq!(sent.len(), 45);
+    for (at, packet) in sent.iter().enumerate() {
+        assert_eq!((word(packet, 2), word(packet, 12)), (word(&sent[0], 2) + at as u16, 0xBEDE));
+        assert_eq!(word(packet, 17), 1 + at as u16, "the transport-wide number");
+        assert_eq!(packet[0] & 0x20 != 0, (20..35).contains(&at), "the padding's bit");
+    }
+
+    let first = word(&sent[0], 2);
+    for (at, packet) in sent.iter().enumerate() {
+        // A round trip later each: the budget is not what is looked at.
+        scene.now = scene.now.after(Duration::from_millis(100));
+        let nack = TransportLayerNack {
+            media_ssrc: SSRCS.video,
+            nacks: vec![NackPair { packet_id: first + at as u16, lost_packets: 0 }],
+            ..TransportLayerNack::default()
+        };
+        let again = scene.sent(|scene, to| {
+            let packets: [Box<dyn rtcp::Packet>; 1] = [Box::new(nack)];
+            scene.viewer.rtcp(scene.now.instant, to, &packets, &mut scene.outbox, &scene.counters);
+        });
+        assert_eq!(again, 1);
+        assert_eq!(scene.outbox.take(), [packet.clone()], "packet {at}");
+    }
+    assert_eq!(scene.counters.resend_misses.get(), 0);
+}
+
+#[test]
+fn nothing_comes_between_the_parts_of_a_picture() {
+    let mut scene = Scene::new(1);
+    scene.start();
+    scene.slice_after(3);
+    let mut begun = (*frame(&mut scene.now, &mut scene.timestamp, false)).clone();
+    begun.ends = false;
+    let now = scene.now.instant;
+    scene.sent(|scene, to| {
+        scene.viewer.frame(now, to, &Arc::new(begun.clone()), &mut scene.outbox, &scene.counters)
+    });
+    scene.viewer.transport.probe(now, 3_000_000);
+    let pad = |scene: &mut Scene, at: Instant| {
+        scene.sent(|scene, to| scene.viewer.pad(at, to, &mut scene.outbox, &scene.counters))
+    };
+    assert_eq!(pad(&mut scene, now), 0);
+    let rest = Arc::new(Frame { begins: false, ends: true, ..begun });
+    scene.sent(|scene, to| scene.viewer.frame(now, to, &rest, &mut scene.outbox, &scene.counters));
+    assert!(pad(&mut scene, now + Duration::from_millis(60)) > 0);
+}
+
+#[test]
+fn a_replay_to_a_far_viewer_is_slower_and_ends_where_it_would_take_too_long() {
+    // 2 MB: 0.8 s at 20 Mb/s, four at 4.
+    let mut scene = Scene::new(200);
+    scene.to = Route::udp("192.0.2.1:9".parse().unwrap());
+    scene.start();
+    let mut sent = 0;
+    for _ in 0..95 {
+        sent += scene.slice_after(1);
+    }
+    assert!((200..=260).contains(&sent), "{sent} packets in 92 ms");
+    // Nothing is heard of what became of them.
+    let unheard = (0..500).map(|_| scene.slice_after(1)).sum::<u64>();
+    assert!((150..=250).contains(&unheard), "{unheard} packets in half a second");
+    assert_eq!(scene.counters.replays_given_up.get(), 1);
+    assert_eq!(scene.live(false), 0, "waits for a keyframe");
+    assert_eq!(scene.live(true), 10);
+
+    // What is left of a shorter one goes out at a pace that most networks carry.
+    let mut scene = Scene::new(60);
+    scene.to = Route::udp("192.0.2.1:9".parse().unwrap());
+    scene.start();
+    let sent = (0..100).map(|_| scene.slice_after(1)).sum::<u64>();
+    let after = (0..400).map(|_| scene.slice_after(1)).sum::<u64>();
+    assert_eq!(
+        (scene.counters.replays_given_up.get(), sent < 300, after > 150),
+        (0, true, true),
+        "{sent} {after}"
     );
 }
 

@@ -9,17 +9,17 @@ use haul_media::{
     Forward, History,
     history::{ResendBudget, Sent, Stamp},
 };
-use haul_model::{Codec, Frame, Kind, Layer};
+use haul_model::{Codec, Frame, Kind, Layer, TrackInfo};
 use rtc::rtcp::sender_report::SenderReport;
 
 use super::{
     transport::Transport,
-    writer::{Head, Place, Writer},
+    writer::{Head, PADDING, Place, Writer},
 };
 use crate::{
     connection::Ssrcs,
     feed::Feed,
-    sdp::{Extensions, Format},
+    sdp::{self, Extensions, Format},
 };
 
 /// How often at most a track's packets say when they were captured, besides keyframes.
@@ -30,6 +30,8 @@ const CAPTURE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Track {
     pub(super) forward: Forward,
     pub(super) codec: Codec,
+    /// The codec's parameters, as they were negotiated.
+    fmtp: String,
     pub(super) ssrc: u32,
     /// Payload bytes sent, for sender reports (wraps).
     pub(super) octets: u32,
@@ -37,6 +39,8 @@ pub(super) struct Track {
     packets: u32,
     payload_type: u8,
     extensions: Extensions,
+    /// The last frame has gone out in part: nothing may come between it and the rest.
+    unfinished: bool,
     /// When the time of capture was told last.
     told: Option<Instant>,
     /// What can be sent again; only pictures are asked for.
@@ -71,15 +75,22 @@ impl Track {
         };
         Self {
             codec: format.codec,
+            fmtp: format.fmtp.clone(),
             payload_type: format.payload_type,
             extensions: format.extensions,
             ssrc,
             forward: Forward::new(format.codec, rand::random(), rand::random()),
             repair,
+            unfinished: false,
             told: None,
             packets: 0,
             octets: 0,
         }
+    }
+
+    /// Whether the viewer can go on with what the host sends now: the same codec, in a profile that it decodes.
+    pub(super) fn decodes(&self, sent: &TrackInfo) -> bool {
+        sdp::decodes(self.codec, &self.fmtp, sent)
     }
 
     /// Sends a frame. Returns its bytes.
@@ -110,6 +121,7 @@ impl Track {
         if self.extensions.transport.is_some() {
             transport.sent(now, frame.packets.len(), bytes);
         }
+        self.unfinished = !frame.ends;
         self.packets = self.packets.wrapping_add(frame.packets.len() as u32);
         self.octets = self.octets.wrapping_add(frame.size_bytes() as u32);
         if let Some(repair) = &mut self.repair {
@@ -181,22 +193,20 @@ impl Track {
             return rtx.send(now, writer, transport, &sent, self.codec, self.extensions);
         }
         // The identical packet: the same key, nonce and plaintext, so the same bytes.
-        let Sent { sequence, outgoing, stamp, frame, index } = sent;
-        let captured = frame.captured.filter(|_| stamp.tells_capture).map(|captured| captured.ntp);
+        let Sent { sequence, outgoing, stamp, index, .. } = sent;
+        let captured = sent.captured();
         let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, self.extensions, captured);
-        let place = Place {
-            sequence,
-            transport: stamp.transport.wrapping_add(index as u16),
-            marker: frame.ends && index + 1 == frame.packets.len(),
-        };
+        let transport = stamp.transport.wrapping_add(index as u16);
+        let place = Place { sequence, transport, marker: sent.ends() };
         let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
-        let bytes = writer.packet(&mut head, place, None, &frame.packets[index], numbers);
+        let payload = sent.payload().unwrap_or_else(|| head.pad());
+        let bytes = writer.packet(&mut head, place, None, payload, numbers);
         writer.count(1, bytes);
         bytes
     }
 
-    /// Sends packets of late again, as padding: players drop what they have already. Nothing without a retransmission
-    /// stream. Returns the bytes sent.
+    /// Sends padding. With a retransmission stream, packets of late again: players drop what they have already. Without
+    /// one, packets that carry nothing, between frames. Returns the bytes sent.
     pub(super) fn pad(
         &mut self,
         now: Instant,
@@ -204,7 +214,8 @@ impl Track {
         transport: &mut Transport,
         bytes: usize,
     ) -> usize {
-        let Some(Repair { history, rtx: Some(rtx), .. }) = &mut self.repair else { return 0 };
+        let Some(Repair { history, rtx, .. }) = &mut self.repair else { return 0 };
+        let Some(rtx) = rtx else { return self.pad_plainly(now, writer, transport, bytes) };
         let mut sent = 0;
         for packet in history.recent() {
             if sent >= bytes {
@@ -215,9 +226,39 @@ impl Track {
         sent
     }
 
+    fn pad_plainly(
+        &mut self,
+        now: Instant,
+        writer: &mut Writer<'_>,
+        transport: &mut Transport,
+        bytes: usize,
+    ) -> usize {
+        let Some(repair) = self.repair.as_mut().filter(|_| !self.unfinished) else { return 0 };
+        let stamp = Stamp { transport: transport.next() as u16, tells_capture: false };
+        let packets = bytes.div_ceil(PADDING.len());
+        let Some(outgoing) = self.forward.pad(packets) else { return 0 };
+        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, self.extensions, None);
+        let padding = head.pad();
+        let mut sent = 0;
+        for index in 0..packets {
+            let place = Place {
+                sequence: outgoing.first_sequence + index as u64,
+                transport: stamp.transport.wrapping_add(index as u16),
+                marker: false,
+            };
+            sent += writer.packet(&mut head, place, None, padding, None);
+        }
+        writer.count(packets, sent);
+        transport.sent(now, packets, sent);
+        self.packets = self.packets.wrapping_add(packets as u32);
+        repair.history.push_padding(outgoing, stamp, packets);
+        sent
+    }
+
     /// Whether the track can be padded.
     pub(super) fn has_padding(&self) -> bool {
-        self.repair.as_ref().is_some_and(|repair| repair.rtx.is_some() && !repair.history.is_empty())
+        self.extensions.transport.is_some()
+            && self.repair.as_ref().is_some_and(|repair| !repair.history.is_empty())
     }
 
     /// Maps our timestamps to the host's clock, carried forward to now from its last report.
@@ -260,15 +301,13 @@ impl Rtx {
         codec: Codec,
         extensions: Extensions,
     ) -> usize {
-        let Sent { sequence, outgoing, frame, index, .. } = *sent;
+        let Sent { sequence, outgoing, .. } = *sent;
         let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, extensions, None);
-        let place = Place {
-            sequence: self.next_sequence,
-            transport: transport.next() as u16,
-            marker: frame.ends && index + 1 == frame.packets.len(),
-        };
+        let number = transport.next() as u16;
+        let place = Place { sequence: self.next_sequence, transport: number, marker: sent.ends() };
         self.next_sequence += 1;
-        let payload = &frame.packets[index];
+        // Nothing, where what was lost was padding.
+        let payload = sent.payload().unwrap_or_default();
         let numbers = outgoing.numbers.map(|numbers| (codec, numbers));
         let bytes = writer.packet(&mut head, place, Some(sequence as u16), payload, numbers);
         writer.count(1, bytes);

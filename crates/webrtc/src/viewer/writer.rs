@@ -12,6 +12,12 @@ const FIXED: usize = 12;
 const MAX_HEAD: usize = FIXED + 4 + 12;
 /// What announces one-byte extension headers (RFC 8285, 4.2).
 const ONE_BYTE: [u8; 2] = [0xBE, 0xDE];
+/// The most padding that a packet can have; the last byte tells how much it is (RFC 3550, 5.1).
+pub(super) static PADDING: [u8; 255] = {
+    let mut padding = [0; 255];
+    padding[254] = 255;
+    padding
+};
 /// The original sequence number in front of a retransmitted payload (RFC 4588, 4).
 const ORIGINAL: usize = 2;
 
@@ -68,6 +74,12 @@ impl Head {
         head.bytes[FIXED..FIXED + 2].copy_from_slice(&ONE_BYTE);
         head.bytes[FIXED + 3] = words as u8;
         head
+    }
+
+    /// Makes it the header of packets that carry nothing but padding, which is returned.
+    pub(super) fn pad(&mut self) -> &'static [u8] {
+        self.bytes[0] |= 1 << 5;
+        &PADDING
     }
 
     fn patch(&mut self, place: Place) {

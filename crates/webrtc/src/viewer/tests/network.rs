@@ -1,13 +1,16 @@
 //! A viewer on a network in virtual time: a host with layers, the real numbering, estimate and choice, and a player that
 //! says what came.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Mutex,
+};
 
 use haul_media::{
-    LayerChoice,
+    ClockMap, LayerChoice,
     emulation::{Dice, Feedback, Link, Receiver},
 };
-use haul_model::media::PictureNumbers;
+use haul_model::media::{Capture, PictureNumbers};
 use rtc::rtcp::{
     reception_report::ReceptionReport,
     transport_feedbacks::{
@@ -62,10 +65,21 @@ struct Net {
     step: u64,
     /// Where the timestamps and the pictures' numbers of the host stand.
     timestamp: u32,
+    timestamp_base: u32,
     picture_id: u16,
     gives_feedback: bool,
+    /// Nothing comes back from the player.
+    deaf: bool,
+    /// How late pictures come to us, in ms, and the host's clock: its start and how much faster it goes.
+    jitter_ms: u64,
+    host_drift: f64,
     told: Vec<Quality>,
     player: Player,
+}
+
+/// A viewer who is not on this machine.
+fn far() -> Route {
+    Route::udp("192.0.2.1:9".parse().unwrap())
 }
 
 /// Checks what comes out.
@@ -174,10 +188,10 @@ fn broadcast(layers: usize) -> Broadcast {
 
 impl Net {
     fn new(rates_kbps: &[u64], link: Link) -> Self {
-        Self::with(rates_kbps, link, true)
+        Self::with(rates_kbps, link, true, true)
     }
 
-    fn with(rates_kbps: &[u64], link: Link, gives_feedback: bool) -> Self {
+    fn with(rates_kbps: &[u64], link: Link, gives_feedback: bool, rtx: bool) -> Self {
         let broadcast = broadcast(rates_kbps.len());
         let (relay, encoder) = (Relay::new(), Arc::new(Encoder::default()));
         let publication = relay.publish(broadcast.clone(), encoder.clone());
@@ -193,7 +207,7 @@ impl Net {
             remb: false,
         };
         let offer = Offer {
-            video: Some(format(Codec::Vp8, 96, Some(97))),
+            video: Some(format(Codec::Vp8, 96, rtx.then_some(97))),
             audio: Some(format(Codec::Opus, 111, None)),
             ..Offer::default()
         };
@@ -217,8 +231,12 @@ impl Net {
             step: 0,
             // Both wrap within the first seconds.
             timestamp: u32::MAX - 200_000,
+            timestamp_base: 1_234_567_890,
             picture_id: 0x7FF0,
             gives_feedback,
+            deaf: false,
+            jitter_ms: 0,
+            host_drift: 0.0,
             told: Vec::new(),
             player: Player::default(),
         };
@@ -282,7 +300,7 @@ impl Net {
     }
 
     fn turn(&mut self) {
-        let to = Route::udp("127.0.0.1:9".parse().unwrap());
+        let to = far();
         let now = self.now.instant;
         if self.step.is_multiple_of(20) {
             self.host_sends(Kind::Audio, Layer(0), false, 120, 1);
@@ -324,15 +342,21 @@ impl Net {
             }
             Kind::Audio => vec![0; bytes],
         };
+        let late_ms = match (kind, keyframe) {
+            (Kind::Video, true) => self.jitter_ms,
+            (Kind::Video, false) if self.jitter_ms > 0 => (self.jitter_ms as f64 * self.dice.roll()) as u64,
+            _ => 0,
+        };
+        let (ntp, timestamp) = self.host_clock(kind, layer, late_ms);
         let frame = Arc::new(Frame {
             kind,
             layer,
-            timestamp: self.timestamp,
+            timestamp,
             arrived: self.now,
             keyframe: kind == Kind::Audio || keyframe,
             begins: true,
             ends: true,
-            captured: None,
+            captured: (self.jitter_ms > 0).then_some(Capture { ntp, to_ours: None }),
             numbers: (kind == Kind::Video).then_some(numbers),
             packets: vec![payload.into(); packets],
         });
@@ -340,8 +364,47 @@ impl Net {
             publication.frame(frame.clone());
         }
         self.feed.apply(&RelayEvent::Frame(frame.clone()));
-        let to = Route::udp("127.0.0.1:9".parse().unwrap());
+        let to = far();
         self.viewer.frame(self.now.instant, to, &frame, &mut self.outbox, &self.counters);
+    }
+
+    /// The host's clock so many milliseconds ago, and what it stamped on what it captured then: every stream has its own
+    /// beginning.
+    fn host_clock(&self, kind: Kind, layer: Layer, ago_ms: u64) -> (u64, u32) {
+        if self.jitter_ms == 0 {
+            return (0, self.timestamp);
+        }
+        let ms = (self.step - ago_ms) as f64 * (1.0 + self.host_drift);
+        let (hz, base) = match kind {
+            Kind::Video => (90.0, self.timestamp_base.wrapping_mul(7 + u32::from(layer.0))),
+            Kind::Audio => (48.0, self.timestamp_base),
+        };
+        let ntp = (99 << 32) + (ms / 1_000.0 * 4_294_967_296.0) as u64;
+        (ntp, base.wrapping_add((ms * hz) as u32))
+    }
+
+    /// The host reports on all of its streams.
+    fn host_reports(&mut self) {
+        let layers = (0..self.rates_kbps.len() as u8).map(|layer| (Kind::Video, Layer(layer)));
+        for (kind, layer) in layers.chain([(Kind::Audio, Layer(0))]) {
+            let (ntp, timestamp) = self.host_clock(kind, layer, 0);
+            let map = ClockMap { kind, layer, ntp, timestamp, arrived: self.now.instant };
+            self.feed.apply(&RelayEvent::ClockMap(map));
+        }
+    }
+
+    /// What a player is told: which instant of the host's clock, in ms, the beginning of each track's time belongs to.
+    /// It stays the same as long as nothing jumps.
+    fn origins(&self) -> [Option<f64>; 2] {
+        let tracks = [&self.viewer.video, &self.viewer.audio];
+        tracks.map(|track| {
+            let track = track.as_ref().unwrap();
+            let report = track.report(self.now.instant, &self.feed)?;
+            let hz = f64::from(track.codec.clock_rate_hz()) / 1_000.0;
+            let wrapped = 4_294_967_296.0 / hz;
+            let ntp_ms = (report.ntp_time - (99 << 32)) as f64 / 4_294_967_296.0 * 1_000.0;
+            Some((ntp_ms - f64::from(report.rtp_time) / hz).rem_euclid(wrapped))
+        })
     }
 
     /// A datagram over the link.
@@ -359,11 +422,15 @@ impl Net {
                 assert!(timestamp.wrapping_sub(last) < 1 << 31, "back in time: {last} to {timestamp}");
             }
             player.video = Some((sequence.wrapping_add(1), timestamp));
-            player.video_bytes += datagram.len() as u64;
+            match datagram[0] & 0x20 != 0 {
+                true => player.resent_bytes += datagram.len() as u64,
+                false => player.video_bytes += datagram.len() as u64,
+            }
             let ends = datagram[1] & 0x80 != 0;
             let history = &self.viewer.video.as_ref().unwrap().repair.as_ref().unwrap().history;
-            let begins_keyframe =
-                history.find(sequence).is_some_and(|sent| sent.frame.keyframe && sent.index == 0);
+            let begins_keyframe = history
+                .find(sequence)
+                .is_some_and(|sent| sent.frame.is_some_and(|frame| frame.keyframe) && sent.index == 0);
             let packet = Picture { begins_keyframe, ends, sent: now, came: comes.first().copied() };
             player.picture(sequence, packet, self.link.delay);
         } else if ssrc == SSRCS.rtx {
@@ -441,7 +508,10 @@ impl Net {
             let block = ReceptionReport { ssrc: SSRCS.video, fraction_lost, ..ReceptionReport::default() };
             packets.push(Box::new(ReceiverReport { reports: vec![block], ..ReceiverReport::default() }));
         }
-        if packets.is_empty() {
+        if self.deaf {
+            packets.clear();
+        }
+        if packets.is_empty() && self.viewer.poll_timeout().is_none_or(|at| now < at) {
             return;
         }
         self.viewer.rtcp(now, to, &packets, &mut self.outbox, &self.counters);
@@ -469,6 +539,7 @@ impl Net {
         self.viewer.restart(self.now.instant);
         *self.encoder.0.lock().unwrap() = 0xFF;
         self.timestamp = 12_345;
+        self.timestamp_base = 987_654_321;
         self.picture_id = 77;
     }
 }
@@ -535,6 +606,128 @@ fn a_network_that_halves_and_doubles_is_followed_down_and_up() {
     assert!(up < Duration::from_secs(65), "{up:?}");
 }
 
+/// Whenever it happens: probes come at intervals.
+#[test]
+fn room_is_found_soon_whenever_it_comes_and_looking_for_it_costs_little() {
+    let mut worst = Duration::ZERO;
+    for phase in 0..6 {
+        let mut net = Net::new(&SIMULCAST, Link::new(3_000_000, 1));
+        net.until(10, |net| net.shows("h"));
+        net.link.rate_bps = 1_500_000;
+        net.until(10, |net| net.shows("m"));
+        net.run(2.0);
+        (net.player.sound_late, net.player.sound_lost) = (Duration::ZERO, 0);
+        let (video, padding) = (net.player.video_bytes, net.player.resent_bytes);
+        assert!(net.share(30.0 + 0.9 * f64::from(phase), |net| net.shows("m")) > 0.97, "{}", net.state());
+        let (video, padding) = (net.player.video_bytes - video, net.player.resent_bytes - padding);
+        let late = net.player.sound_late;
+        net.link.rate_bps = 3_000_000;
+        let up = net.until(90, |net| net.shows("h"));
+        println!(
+            "phase {phase}: up in {up:?}; before, {padding} of {video} bytes padding, sound at most {late:?} late"
+        );
+        assert!(padding * 8 < video, "{padding} of {video}");
+        assert!(late < Duration::from_millis(400) && net.player.sound_lost == 0, "{late:?}");
+        worst = worst.max(up);
+    }
+    assert!(worst < Duration::from_millis(5_000), "{worst:?}");
+}
+
+#[test]
+fn without_a_retransmission_stream_room_is_found_too() {
+    let mut net = Net::with(&SIMULCAST, Link::new(1_000_000, 1), true, false);
+    net.run(20.0);
+    assert!(net.shows("m"), "{}", net.state());
+    net.link.rate_bps = 5_000_000;
+    let up = net.until(20, |net| net.shows("h"));
+    net.run(2.0);
+    net.link.rate_bps = 150_000;
+    net.until(20, |net| net.viewer.is_paused());
+    net.run(20.0);
+    net.link.rate_bps = 2_000_000;
+    let back = net.until(20, |net| net.shows("m"));
+    println!("without retransmission stream: up in {up:?}, pictures again in {back:?}; {}", net.state());
+    assert!(up < Duration::from_secs(8) && back < Duration::from_secs(8), "{up:?} {back:?}");
+}
+
+#[test]
+fn a_viewer_that_falls_silent_is_sent_less_and_soon_no_pictures() {
+    let mut net = Net::new(&SIMULCAST, Link::new(10_000_000, 1));
+    net.until(10, |net| net.shows("h"));
+    net.run(5.0);
+    net.deaf = true;
+    let down = net.until(3, |net| net.shows("l"));
+    let paused = down + net.until(3, |net| net.viewer.is_paused());
+    let sent = net.player.video_bytes + net.player.resent_bytes;
+    net.run(5.0);
+    assert_eq!(net.player.video_bytes + net.player.resent_bytes, sent, "into the void");
+    net.deaf = false;
+    let back = net.until(10, |net| net.shows("h"));
+    println!(
+        "unheard: smallest layer in {down:?}, sound alone in {paused:?}; back in {back:?}; {}",
+        net.state()
+    );
+    assert!(down < Duration::from_millis(1_200), "{down:?}");
+    assert!(paused < Duration::from_millis(2_500), "{paused:?}");
+    assert!(back < Duration::from_secs(2), "{back:?}");
+    // The same when a host has no layers.
+    let mut single = Net::new(&[1_500], Link::new(10_000_000, 1));
+    single.run(5.0);
+    single.deaf = true;
+    assert!(single.until(5, |net| net.viewer.is_paused()) < Duration::from_millis(2_500));
+}
+
+#[test]
+fn a_joiner_on_a_slow_network_is_not_poured_over() {
+    for (rate_bps, given_up) in [(2_000_000, 1), (50_000_000, 0)] {
+        // 1.4 MB so far.
+        let mut net = Net::new(&[7_500], Link::new(rate_bps, 1));
+        net.run(0.15);
+        let poured = net.player.video_bytes;
+        net.run(1.35);
+        println!(
+            "{rate_bps} b/s: {poured} bytes in 150 ms, {} given up, sound at most {:?} late, {} lost",
+            net.counters.replays_given_up.get(),
+            net.player.sound_late,
+            net.player.sound_lost
+        );
+        assert_eq!(net.counters.replays_given_up.get(), given_up);
+        assert!((200_000..350_000).contains(&poured), "{poured}");
+    }
+}
+
+/// Within 5 ms, over changes of layer, a host's restart, and with clocks that drift apart.
+#[test]
+fn lips_and_voice_stay_together_whatever_happens() {
+    let mut net = Net::new(&SIMULCAST, Link::new(10_000_000, 1));
+    (net.jitter_ms, net.host_drift) = (30, 100e-6);
+    net.host_restarts(0.0);
+    let mut first: [Option<f64>; 2] = [None; 2];
+    let (mut layers, mut worst) = (HashSet::new(), 0.0_f64);
+    for second in 0..60 {
+        match second {
+            5 | 35 => net.ask(Some("l")),
+            12 | 42 => net.ask(Some("m")),
+            20 | 50 => net.ask(None),
+            28 => net.host_restarts(2.0),
+            _ => {}
+        }
+        net.host_reports();
+        for _ in 0..20 {
+            net.run(0.05);
+            layers.extend(net.layer());
+            for (origin, first) in net.origins().into_iter().zip(&mut first) {
+                let Some(origin) = origin else { continue };
+                let moved = (origin - *first.get_or_insert(origin)).abs();
+                worst = worst.max(moved);
+                assert!(moved < 5.0, "{second} s: moved by {moved} ms; {}", net.state());
+            }
+        }
+    }
+    println!("moved by at most {worst:.2} ms; layers {layers:?}");
+    assert_eq!((layers.len(), first.iter().flatten().count()), (3, 2));
+}
+
 #[test]
 fn loss_that_is_not_congestion_costs_no_layer() {
     for (loss, burst) in [(0.01, 1), (0.05, 1), (0.10, 1), (0.05, 5)] {
@@ -583,6 +776,9 @@ fn where_no_layer_fits_there_is_sound_and_pictures_return() {
     net.link.rate_bps = 2_000_000;
     let back = net.until(70, |net| net.shows("m"));
     println!("back to 2 Mb/s: pictures in {back:?}; {}", net.state());
+    assert!(back < Duration::from_secs(8), "{back:?}");
+    let share = net.share(30.0, |net| net.shows("m"));
+    assert!(share > 0.95, "then {share} of the time");
     assert_eq!(net.counters.viewers_paused.get(), 0);
     assert!(!net.told.last().unwrap().sound_only || net.told.len() > 1);
 }
@@ -655,13 +851,13 @@ fn the_host_restarts_and_the_viewer_goes_on() {
 #[test]
 fn without_feedback_loss_decides() {
     let mut link = Link::new(20_000_000, 1);
-    let mut net = Net::with(&SIMULCAST, link.clone(), false);
+    let mut net = Net::with(&SIMULCAST, link.clone(), false, true);
     net.until(40, |net| net.shows("h"));
     net.link.loss = 0.4;
     let took = net.until(20, |net| !net.shows("h"));
     println!("40 % loss in receiver reports: down in {took:?}");
     link.loss = 0.0;
-    let mut single = Net::with(&[4_000], link, false);
+    let mut single = Net::with(&[4_000], link, false, true);
     assert!(single.share(30.0, |net| net.layer().is_some()) > 0.99, "{}", single.state());
     assert_eq!(single.counters.frames_late.get(), 0);
 }
