@@ -13,6 +13,7 @@ mod http;
 mod media;
 mod nat;
 mod operations;
+mod quality;
 mod rtc_client;
 mod selling;
 mod server;
