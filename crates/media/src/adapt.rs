@@ -25,9 +25,14 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(4), Duration::from_s
 /// makes it overflow.
 const DRAINS: Duration = Duration::from_secs(2);
 /// How long a probe that found no room keeps from the next one; twice as long after each further one, up to the second.
-const PROBE_AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(4));
-/// How soon after a change up the next layer is probed for: one probe is rarely enough from sound alone to the best.
+const PROBE_AGAIN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(4));
+/// How soon after pictures have returned the next layer is probed for: the smallest says little of what there is room for.
 const PROBE_ON: Duration = Duration::from_millis(300);
+/// A probe goes no further beyond what is known than this, in favour of networks that hold little back; one that gets
+/// there is followed by the next at once.
+const PROBE_STEP: f64 = 2.0;
+/// So much of a step is as good as all of it.
+const STEPPED: f64 = 0.85;
 /// How long after its start a viewer's first probe begins, if the start itself proved too little.
 const FIRST_PROBE: Duration = Duration::from_millis(700);
 /// What is probed for, over what is needed.
@@ -115,6 +120,8 @@ pub struct Adapt {
     /// No probe before then, and how long that was waited for.
     next_probe: Instant,
     probe_back_off: Duration,
+    /// What the last probe was for, if that was a step on the way to more.
+    step: Option<f64>,
 }
 
 impl Adapt {
@@ -132,6 +139,7 @@ impl Adapt {
             back_off: BACK_OFF.0,
             next_probe: now + FIRST_PROBE,
             probe_back_off: PROBE_AGAIN.0,
+            step: None,
         }
     }
 
@@ -297,7 +305,7 @@ impl Adapt {
     fn go_up(&mut self, now: Instant, next: LayerRate) {
         self.went_up = Some(now);
         self.probe_back_off = PROBE_AGAIN.0;
-        self.next_probe = now + PROBE_ON;
+        self.next_probe = now + if self.aim == Aim::SoundOnly { PROBE_ON } else { PROBE_AGAIN.0 };
         self.change(now, Aim::Layer(next.layer));
     }
 
@@ -336,13 +344,19 @@ impl Adapt {
         }?;
         let needed = UP * next.bitrate_bps as f64;
         let may = network.probes && !network.probing && !network.congested && network.unheard.is_none();
-        let is_due = now >= self.next_probe && self.not_before.is_none_or(|at| now >= at);
+        let is_on_its_way = self.step.is_some_and(|step| room >= STEPPED * step);
+        let is_due = (now >= self.next_probe || is_on_its_way) && self.not_before.is_none_or(|at| now >= at);
         if !may || !is_due || room >= needed {
             return None;
         }
-        self.next_probe = now + self.probe_back_off;
-        self.probe_back_off = (2 * self.probe_back_off).min(PROBE_AGAIN.1);
-        Some((PROBE_OVER * next.bitrate_bps as f64) as u64 + network.sound_bps)
+        if !is_on_its_way {
+            self.next_probe = now + self.probe_back_off;
+            self.probe_back_off = (2 * self.probe_back_off).min(PROBE_AGAIN.1);
+        }
+        let target = PROBE_OVER * next.bitrate_bps as f64;
+        let step = if self.aim == Aim::SoundOnly { target } else { PROBE_STEP * room };
+        self.step = (step < target).then_some(step);
+        Some(target.min(step) as u64 + network.sound_bps)
     }
 }
 
@@ -531,7 +545,7 @@ mod tests {
         let mut watch = Watch::new(150);
         watch.run(60.0);
         let gaps: Vec<u128> = watch.probes.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
-        assert_eq!(gaps[..3], [2_800, 4_000, 4_000], "the first of them after the fall");
+        assert_eq!(gaps[..3], [3_800, 4_000, 4_000], "the first of them after the fall");
         assert!(gaps[3..].iter().all(|gap| *gap == 4_000), "{gaps:?}");
         assert!(watch.probes.iter().skip(1).all(|(_, bps)| *bps == 250_000), "{:?}", watch.probes);
         watch.probes.clear();
@@ -545,7 +559,9 @@ mod tests {
             watch.run(0.1);
             watch.carries(watch.probes.last().map_or(150, |(_, bps)| bps / 1_000));
         }
-        assert!(watch.now - began < Duration::from_secs(4), "{:?}", watch.now - began);
+        assert!(watch.now - began < Duration::from_secs(5), "{:?}", watch.now - began);
+        let targets: Vec<u64> = watch.probes.iter().map(|(_, bps)| bps / 1_000).collect();
+        assert!(targets.windows(2).all(|pair| pair[1] <= 2 * pair[0]), "in steps: {targets:?}");
     }
 
     #[test]

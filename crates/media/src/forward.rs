@@ -164,6 +164,11 @@ impl Forward {
         Outgoing { first_sequence, timestamp, numbers: self.continuity.number(frame.numbers) }
     }
 
+    /// Whether anything was sent that padding could follow.
+    pub fn has_begun(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// How to send so many packets of padding: behind the last frame, when it has gone out whole. `None` before the first.
     pub fn pad(&mut self, packets: usize) -> Option<Outgoing> {
         let timestamp = self.last?.timestamp;

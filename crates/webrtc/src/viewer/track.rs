@@ -205,8 +205,8 @@ impl Track {
         bytes
     }
 
-    /// Sends padding. With a retransmission stream, packets of late again: players drop what they have already. Without
-    /// one, packets that carry nothing, between frames. Returns the bytes sent.
+    /// Sends padding: packets of late again, by the retransmission stream, since players drop what they have already. Where
+    /// there is no such stream or nothing of late, packets that carry nothing, between frames. Returns the bytes sent.
     pub(super) fn pad(
         &mut self,
         now: Instant,
@@ -215,7 +215,9 @@ impl Track {
         bytes: usize,
     ) -> usize {
         let Some(Repair { history, rtx, .. }) = &mut self.repair else { return 0 };
-        let Some(rtx) = rtx else { return self.pad_plainly(now, writer, transport, bytes) };
+        let Some(rtx) = rtx.as_mut().filter(|_| !history.is_empty()) else {
+            return self.pad_plainly(now, writer, transport, bytes);
+        };
         let mut sent = 0;
         for packet in history.recent() {
             if sent >= bytes {
@@ -257,8 +259,7 @@ impl Track {
 
     /// Whether the track can be padded.
     pub(super) fn has_padding(&self) -> bool {
-        self.extensions.transport.is_some()
-            && self.repair.as_ref().is_some_and(|repair| !repair.history.is_empty())
+        self.extensions.transport.is_some() && self.repair.is_some() && self.forward.has_begun()
     }
 
     /// Maps our timestamps to the host's clock, carried forward to now from its last report.
