@@ -27,8 +27,8 @@ async fn a_viewer_chooses_a_layer_and_hears_what_comes_of_it() {
     eventually("pictures", async || viewer.pictures() > 10).await;
 
     let reply = set(&mut channel, session(&viewer), "0").await;
-    let quality = &reply["quality"];
     assert_eq!(reply["type"], "reply", "{reply}");
+    let quality = &reply["result"]["quality"];
     assert_eq!(
         (&quality["session"], &quality["pictures"], &quality["choice"], &quality["reason"]),
         (&json!(session(&viewer)), &json!("all"), &json!("0"), &json!("asked")),
@@ -38,7 +38,10 @@ async fn a_viewer_chooses_a_layer_and_hears_what_comes_of_it() {
     assert!(quality["layers"][0]["bitrate_bps"].as_u64().unwrap() > 500_000, "{reply}");
 
     let reply = set(&mut channel, session(&viewer), "auto").await;
-    assert_eq!((&reply["quality"]["choice"], &reply["quality"]["reason"]), (&json!("auto"), &json!("best")));
+    assert_eq!(
+        (&reply["result"]["quality"]["choice"], &reply["result"]["quality"]["reason"]),
+        (&json!("auto"), &json!("best"))
+    );
     let event = channel.event("quality.changed", |event| event["quality"]["choice"] == "auto").await;
     assert_eq!(event["quality"]["session"], session(&viewer));
     assert_eq!(event.get("offset"), None, "only the latest counts");
@@ -60,7 +63,7 @@ async fn a_viewer_chooses_a_layer_and_hears_what_comes_of_it() {
     let mut stranger = Channel::open(&server, "demo", "").await;
     assert_eq!(set(&mut stranger, session(&viewer), "0").await["code"], "not_found");
     let reply = set(&mut channel, session(&viewer), "0").await;
-    assert_eq!(reply["quality"]["choice"], "0", "it is still theirs");
+    assert_eq!(reply["result"]["quality"]["choice"], "0", "it is still theirs");
     channel.event("quality.changed", |event| event["quality"]["choice"] == "0").await;
     for eavesdropper in [&mut other, &mut stranger] {
         eavesdropper.ask("ping", json!({})).await;
@@ -81,5 +84,5 @@ async fn who_watches_without_a_name_chooses_by_their_sessions_id() {
     eventually("pictures", async || viewer.pictures() > 10).await;
     let mut channel = Channel::open(&server, "demo", "").await;
     let reply = set(&mut channel, session(&viewer), "0").await;
-    assert_eq!(reply["quality"]["choice"], "0", "{reply}");
+    assert_eq!(reply["result"]["quality"]["choice"], "0", "{reply}");
 }

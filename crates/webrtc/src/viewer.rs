@@ -277,7 +277,6 @@ impl Viewer {
             return;
         }
         let mut writer = Writer { to, sealer, outbox, counters };
-        let most = if self.pace_bps.is_some() { 1 } else { SLICE_BYTES };
         let mut bytes = 0;
         let is_full = |bytes| match self.pace_bps {
             Some(_) => bytes > 0,

@@ -196,6 +196,8 @@ async fn the_layer_that_was_asked_for_comes_and_tells_when_it_was_captured() {
     let mut packets: Vec<_> = viewer.client.received(VIDEO).map(|packet| &packet.header).collect();
     let first = packets[0].sequence_number;
     packets.sort_by_key(|header| header.sequence_number.wrapping_sub(first));
+    // What was sent again as padding comes twice.
+    packets.dedup_by_key(|header| header.sequence_number);
     for pair in packets.windows(2) {
         assert_eq!(pair[1].sequence_number, pair[0].sequence_number.wrapping_add(1));
         assert!(pair[1].timestamp.wrapping_sub(pair[0].timestamp) < 1 << 31);
