@@ -354,7 +354,9 @@ impl Adapt {
             self.probe_back_off = (2 * self.probe_back_off).min(PROBE_AGAIN.1);
         }
         let target = PROBE_OVER * next.bitrate_bps as f64;
-        let step = if self.aim == Aim::SoundOnly { target } else { PROBE_STEP * room };
+        // One that would reach what is needed goes all the way: its margin is what it is for.
+        let is_step = self.aim != Aim::SoundOnly && PROBE_STEP * room < needed;
+        let step = if is_step { PROBE_STEP * room } else { target };
         self.step = (step < target).then_some(step);
         Some(target.min(step) as u64 + network.sound_bps)
     }
@@ -545,7 +547,7 @@ mod tests {
         let mut watch = Watch::new(150);
         watch.run(60.0);
         let gaps: Vec<u128> = watch.probes.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
-        assert_eq!(gaps[..3], [3_800, 4_000, 4_000], "the first of them after the fall");
+        assert_eq!(gaps[..3], [3_000, 4_000, 4_000], "the first of them after the fall");
         assert!(gaps[3..].iter().all(|gap| *gap == 4_000), "{gaps:?}");
         assert!(watch.probes.iter().skip(1).all(|(_, bps)| *bps == 250_000), "{:?}", watch.probes);
         watch.probes.clear();
@@ -561,7 +563,7 @@ mod tests {
         }
         assert!(watch.now - began < Duration::from_secs(5), "{:?}", watch.now - began);
         let targets: Vec<u64> = watch.probes.iter().map(|(_, bps)| bps / 1_000).collect();
-        assert!(targets.windows(2).all(|pair| pair[1] <= 2 * pair[0]), "in steps: {targets:?}");
+        assert!(targets.windows(2).all(|pair| 2 * pair[1] <= 5 * pair[0]), "in steps: {targets:?}");
     }
 
     #[test]
