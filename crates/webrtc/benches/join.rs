@@ -1,38 +1,105 @@
 //! What a viewer costs before it sees anything: processor time of a join (SDP, ICE, DTLS) on the server's side alone,
 //! and memory of a viewer who is connected and idle.
 //!
-//! `cargo bench -p haul-webrtc --bench join`. The clients' work is on another thread and not counted; their memory is
-//! given back before it is measured.
+//! `cargo bench -p haul-webrtc --bench join`. The clients' work is on another thread and not counted. Where memory is
+//! measured, they are in a process of their own.
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use support::Stage;
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Command, Stdio},
+};
+
+use support::{Stage, client, viewer};
 
 /// Joins measured, after as many to warm up.
 const JOINS: usize = 1_000;
+/// Idle viewers measured, after some to warm up.
+const IDLE: usize = 1_000;
+const WARM: usize = 64;
 /// The goals.
 const JOINS_PER_CORE: f64 = 2_500.0;
 const KB_PER_VIEWER: f64 = 120.0;
+/// The argument that makes this program the other process.
+const CLIENTS: &str = "only-clients";
 
 fn main() {
+    if std::env::args().any(|argument| argument == CLIENTS) {
+        be_the_clients();
+        return;
+    }
+    // Before anything else has filled this process's memory with what could be used again.
+    memory();
+    joins();
+}
+
+fn joins() {
     let mut stage = Stage::new();
     let warm = stage.audience(JOINS);
-    let (cpu, memory) = (stage.cpu.ns(), resident_kb());
+    let cpu = stage.cpu.ns();
     let measured = stage.audience(JOINS);
     let spent = (stage.cpu.ns() - cpu) as f64 / JOINS as f64;
-    let kb = (resident_kb() - memory) / JOINS as f64;
     println!(
         "{{\"case\":\"join\",\"viewers\":{JOINS},\"us_per_join\":{:.0},\"joins_per_second_per_core\":{:.0},\
          \"min\":{JOINS_PER_CORE}}}",
         spent / 1e3,
         1e9 / spent
     );
-    println!(
-        "{{\"case\":\"idle viewer\",\"viewers\":{JOINS},\"kb_per_viewer\":{kb:.0},\"max\":{KB_PER_VIEWER}}}"
-    );
     drop((warm, measured));
+}
+
+fn memory() {
+    let mut stage = Stage::new();
+    let live = stage.audience(0);
+    let mut clients = Command::new(std::env::current_exe().unwrap())
+        .arg(CLIENTS)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut answers, offers) = (clients.stdin.take().unwrap(), clients.stdout.take().unwrap());
+    let mut offers = BufReader::new(offers).lines();
+    let mut join = |stage: &mut Stage, viewers: usize| {
+        for _ in 0..viewers {
+            let answer = stage.answer(&live.relay, &unfold(&offers.next().unwrap().unwrap()));
+            writeln!(answers, "{}", fold(&answer)).unwrap();
+        }
+        stage.all_connected();
+        resident_kb()
+    };
+    let before = join(&mut stage, WARM);
+    let kb = (join(&mut stage, IDLE) - before) / IDLE as f64;
+    println!(
+        "{{\"case\":\"idle viewer\",\"viewers\":{IDLE},\"kb_per_viewer\":{kb:.0},\"max\":{KB_PER_VIEWER}}}"
+    );
+    // The end of its input is the end of it.
+    drop(answers);
+    clients.wait().unwrap();
+}
+
+/// Says one offer a line, takes one answer a line, and shakes hands, one viewer after the other.
+fn be_the_clients() {
+    let mut answers = std::io::stdin().lines();
+    let mut sockets = Vec::new();
+    loop {
+        let (mut client, offer) = viewer();
+        println!("{}", fold(&offer));
+        let Some(Ok(answer)) = answers.next() else { return };
+        client.answer(&unfold(&answer));
+        client::pump(&mut [&mut client], "it is connected", |clients| clients[0].connected);
+        sockets.push(client.socket);
+    }
+}
+
+fn fold(sdp: &str) -> String {
+    sdp.replace("\r\n", "\t")
+}
+
+fn unfold(line: &str) -> String {
+    line.replace('\t', "\r\n")
 }
 
 /// This process's memory.

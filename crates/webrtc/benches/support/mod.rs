@@ -195,14 +195,33 @@ impl Stage {
         client
     }
 
-    fn join(&mut self, relay: &Arc<Relay>) -> Client {
-        let (mut client, offer) = Client::viewer(&Abilities { video: "H264", ..Abilities::default() });
+    /// The answer to a viewer's offer.
+    pub fn answer(&mut self, relay: &Arc<Relay>, offer: &str) -> String {
         self.sessions += 1;
         let session = format!("s{}", self.sessions).parse().unwrap();
-        let answer = self.edge.watch(session, "bench".parse().unwrap(), relay.clone(), &offer);
-        client.answer(&self.runtime.block_on(answer).unwrap().sdp);
+        let answer = self.edge.watch(session, "bench".parse().unwrap(), relay.clone(), offer);
+        self.runtime.block_on(answer).unwrap().sdp
+    }
+
+    /// Waits until every session that was answered is connected.
+    pub fn all_connected(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.stats().sessions_connected < u64::from(self.sessions) {
+            assert!(Instant::now() < deadline, "all are connected");
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn join(&mut self, relay: &Arc<Relay>) -> Client {
+        let (mut client, offer) = viewer();
+        client.answer(&self.answer(relay, &offer));
         client
     }
+}
+
+/// A viewer's client, and its offer.
+pub fn viewer() -> (Client, String) {
+    Client::viewer(&Abilities { video: "H264", ..Abilities::default() })
 }
 
 /// A live and its viewers.
