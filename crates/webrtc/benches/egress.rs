@@ -26,6 +26,9 @@ const UNIFORM_MAX: [f64; 3] = [1.15, 1.15, 1.25];
 const CLIP_ROUNDS: usize = 3;
 const CLIP_SECONDS: u64 = 2;
 const CLIP_MAX: f64 = 1.3;
+/// Rounds of sound alone, and packets that are sent a round, over all viewers.
+const SOUND_ROUNDS: usize = 5;
+const SOUND_PACKETS: usize = 200_000;
 /// By how much a viewer among 4,000 may cost more than one among 100.
 const GROWTH_MAX: f64 = 1.1;
 
@@ -35,7 +38,7 @@ fn main() {
     let (numbers, wanted): (Vec<_>, Vec<_>) =
         support::wanted().into_iter().partition(|word| word.parse::<usize>().is_ok());
     let runs = |case: &str| wanted.is_empty() || wanted.iter().any(|word| case.contains(word.as_str()));
-    let names = ["uniform", "clip"].map(|name| format!("{place}/{name}"));
+    let names = ["uniform", "clip", "sound"].map(|name| format!("{place}/{name}"));
     if names.iter().any(|name| runs(name)) {
         if inside {
             run("ip", &["link", "set", "lo", "up"]);
@@ -51,6 +54,9 @@ fn main() {
         }
         if runs(&names[1]) {
             clip(&names[1], &mut sides);
+        }
+        if runs(&names[2]) {
+            sound(&names[2], &mut sides);
         }
     }
     if !inside {
@@ -76,6 +82,14 @@ fn uniform(name: &str, sides: &mut [Side]) {
 
 fn clip(name: &str, sides: &mut [Side]) {
     let costs = measure(sides, CLIP_ROUNDS, |_| support::clip(CLIP_SECONDS));
+    for (side, cost) in sides.iter().zip(&costs) {
+        cost.line(name, side.viewers(), CLIP_MAX).print();
+    }
+}
+
+/// Sound by itself, which is a message of its own for every viewer and packet.
+fn sound(name: &str, sides: &mut [Side]) {
+    let costs = measure(sides, SOUND_ROUNDS, |side| support::sound(SOUND_PACKETS / side.viewers()));
     for (side, cost) in sides.iter().zip(&costs) {
         cost.line(name, side.viewers(), CLIP_MAX).print();
     }

@@ -354,6 +354,11 @@ pub fn clip(seconds: u64) -> Vec<Shape> {
     frames
 }
 
+/// So many packets of sound, one behind the other.
+pub fn sound(count: usize) -> Vec<Shape> {
+    (0..count).map(|_| Shape::new(Kind::Audio, true, 120, Duration::ZERO)).collect()
+}
+
 pub fn packets(frames: &[Shape]) -> usize {
     frames.iter().map(|shape| shape.packets.len()).sum()
 }
