@@ -8,9 +8,9 @@
 // Freezes are what Chromium counts as such (`totalFreezesDuration`: a picture that stood for three times the mean time
 // between pictures, and 150 ms longer than that). Each step begins with a transition, in which the line is already
 // different and the server has to find out; it is printed by itself. In all steps together, with their transitions, the
-// picture is to stand still for less than 2 % of the time, which `--long` holds it to; where the line is slow, lossy and long
-// at once, that is counted apart. Two browsers, a server and a link on two cores stutter by themselves when anything else
-// runs there, so the quick form allows for that, and fails only where the adaptation does.
+// picture stands still for less than 2 % of the time; where the line is slow, lossy and long at once, that is counted apart.
+// Two browsers, a server and a link on two cores stutter by themselves when anything else runs there: the quick form is told
+// once more where the first time was not good enough, and then that time counts.
 
 import { behind, startLink } from "./lib/link.mjs";
 import { exitCode, expect, step, story, until } from "./lib/report.mjs";
@@ -19,8 +19,8 @@ import { Watcher, WIDTHS, describe, launchWithCamera, publishLayers, sendsAllLay
 
 const long = process.argv.includes("--long");
 /** Longer than all steps take: something hangs. */
-const MOST_MS = (long ? 10 : 3) * 60_000;
-const MOST_FROZEN = long ? 0.02 : 0.08;
+const MOST_MS = (long ? 10 : 6) * 60_000;
+const MOST_FROZEN = 0.02;
 /** How much longer than its step a picture may take to come to its size, on a machine that has other things to do. */
 const GRACE_MS = 20_000;
 const MOST_FROZEN_APART = 0.1;
@@ -75,13 +75,18 @@ class Sum {
     this.allFrozenS += transition.frozenS + rest.frozenS;
   }
 
+  holds(most) {
+    return this.allFrozenS / this.allS < most;
+  }
+
+  words() {
+    const [all, rest] = [this.allFrozenS / this.allS, this.restFrozenS / this.restS];
+    return `${percent(all)} of ${this.allS.toFixed(0)} s; ${percent(rest)} of ${this.restS.toFixed(0)} s without transitions`;
+  }
+
   expect(most) {
-    const share = this.allFrozenS / this.allS;
-    const words =
-      `${percent(share)} of ${this.allS.toFixed(0)} s; ` +
-      `${percent(this.restFrozenS / this.restS)} of ${this.restS.toFixed(0)} s without transitions`;
-    expect(share < most, words);
-    return words;
+    expect(this.holds(most), this.words());
+    return this.words();
   }
 }
 
@@ -92,12 +97,26 @@ const watchdog = setTimeout(() => {
 
 const { browser, close } = await launchWithCamera();
 const onlyHost = process.argv.includes("--host");
-if (!onlyHost) await story("a viewer's line changes", () => viewerBehindALine(long ? LONG : QUICK));
+if (!onlyHost) await story("a viewer's line changes", linesAreJudged);
 if (long || onlyHost) await story("a host's line is lossy", hostBehindALine);
 await close();
 clearTimeout(watchdog);
 process.exit(exitCode());
 
+async function linesAreJudged() {
+  let { usual, apart } = await viewerBehindALine(long ? LONG : QUICK);
+  if (!long && !usual.holds(MOST_FROZEN)) {
+    console.log(`# once more: ${usual.words()}`);
+    ({ usual, apart } = await viewerBehindALine(QUICK));
+  }
+  await step(`the picture stands still for less than ${percent(MOST_FROZEN)} of the time`, () => usual.expect(MOST_FROZEN));
+  if (apart.restS) {
+    const name = `with loss on a long way, for less than ${percent(MOST_FROZEN_APART)} of it`;
+    await step(name, () => apart.expect(MOST_FROZEN_APART));
+  }
+}
+
+/** How long the picture stood still on these lines, as usual ones and those that are counted apart. */
 async function viewerBehindALine(lines) {
   const haul = await startHaul({ shards: 1 });
   const link = await startLink(haul.udpPort);
@@ -126,14 +145,10 @@ async function viewerBehindALine(lines) {
         return words;
       });
     }
-    await step(`the picture stands still for less than ${percent(MOST_FROZEN)} of the time`, () => usual.expect(MOST_FROZEN));
-    if (apart.restS) {
-      const name = `with loss on a long way, for less than ${percent(MOST_FROZEN_APART)} of it`;
-      await step(name, () => apart.expect(MOST_FROZEN_APART));
-    }
     console.log(`# the link: ${JSON.stringify((await link.stats()).down)}`);
     await viewer.leave();
     await host.leave();
+    return { usual, apart };
   } catch (error) {
     console.log(haul.log().replace(/token=\S+/g, "token=…").replace(/^/gm, "    | "));
     console.log(`# the link: ${JSON.stringify(await link.stats())}`);
