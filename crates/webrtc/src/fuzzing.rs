@@ -18,7 +18,6 @@ use rtc::{
 };
 
 use crate::{
-    connection::Ssrcs,
     feed::Feed,
     hello,
     ingest::Ingest,
@@ -31,7 +30,7 @@ use crate::{
     socket::Socket,
     stats::Counters,
     stun,
-    viewer::Viewer,
+    viewer::{Ssrcs, Viewer},
 };
 
 /// A datagram from anywhere: what it is, whose it is, and whether it is authentic.

@@ -1,57 +1,73 @@
-//! SRTP keying material, as the DTLS handshake makes it.
+//! Two providers of cryptography that pass everything through to another and look on.
 //!
-//! `rtc` keeps it to itself, but asks its crypto provider to compute it. So each connection gets a provider of its own
-//! that passes everything through and keeps a copy of that one output (RFC 5705 exporter, RFC 5764, 4.2).
+//! One is a connection's: `rtc` keeps SRTP's keying material to itself, but asks its crypto provider to compute it. So
+//! each of its connections gets a provider of its own that keeps a copy of that one output (RFC 5705 exporter, RFC 5764,
+//! 4.2).
 //!
-//! It also spares a computation: `rtc` looks at a client's last flight twice, once before it can decrypt the end of it
-//! and once after, and would verify the signature in it each time, which is a sixth of a handshake.
+//! The other is the server's, and spares a computation: the handshake looks at a client's last flight twice, once before
+//! it can decrypt the end of it and once after, and would verify the signature in it each time, which is a sixth of a
+//! handshake.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use aws_lc_rs::digest;
 
 use rtc::crypto::{
     ActiveKeyExchange, AeadAlgorithm, AeadCipher, BlockCipherAlgorithm, CbcAlgorithm, CbcCipher,
     CryptoAlgorithm, CryptoError, HashAlgorithm, HmacAlgorithm, KeyExchangeAlgorithm, Mac, PublicKey,
-    PublicKeyEncoding, RTCCrypto, RTCCryptoProvider, RTCRandom, SignatureScheme, SigningKey, StreamCipher,
+    RTCCrypto, RTCCryptoProvider, RTCRandom, SignatureScheme, SigningKey, StreamCipher,
     StreamCipherAlgorithm,
 };
 
 /// The exporter's label (RFC 5764, 4.2). The PRF's seed begins with it.
 const LABEL: &[u8] = b"EXTRACTOR-dtls_srtp";
 
+/// Good signatures that are remembered: more than there are handshakes of all shards between the two looks at a flight.
+const MAX_VERIFIED: usize = 128;
+
 /// What has been captured of one connection's keying material.
 #[derive(Clone, Default)]
-pub(crate) struct Captured(Arc<Mutex<Seen>>);
-
-#[derive(Default)]
-struct Seen {
-    material: Vec<u8>,
-    /// The last signature that was good.
-    verified: Option<Signed>,
-}
-
-/// A signature and all that it was verified with.
-#[derive(PartialEq, Eq)]
-struct Signed {
-    scheme: SignatureScheme,
-    encoding: PublicKeyEncoding,
-    key: Vec<u8>,
-    message: Vec<u8>,
-    signature: Vec<u8>,
-}
+pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 
 impl Captured {
     /// Takes the material out; empty before the handshake is complete. Both masters of both sides, in the order of
     /// RFC 5764, 4.2, followed by what the last PRF block has left over.
     pub(crate) fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.lock()).material
+        std::mem::take(&mut *self.lock())
     }
 
     fn append(&self, block: &[u8]) {
-        self.lock().material.extend_from_slice(block);
+        self.lock().extend_from_slice(block);
     }
 
     // Nobody else has it but the connection itself, so nobody waits.
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Signatures that were good, each as a hash over it and all that it was verified with. The oldest makes room.
+#[derive(Default)]
+struct Verified(Mutex<VecDeque<[u8; digest::SHA256_OUTPUT_LEN]>>);
+
+impl Verified {
+    fn contains(&self, signed: &[u8; digest::SHA256_OUTPUT_LEN]) -> bool {
+        self.lock().contains(signed)
+    }
+
+    fn add(&self, signed: [u8; digest::SHA256_OUTPUT_LEN]) {
+        let mut signatures = self.lock();
+        if signatures.len() == MAX_VERIFIED {
+            signatures.pop_front();
+        }
+        signatures.push_back(signed);
+    }
+
+    // Shared by the shards, held for a look at 4 KB.
+    fn lock(&self) -> MutexGuard<'_, VecDeque<[u8; digest::SHA256_OUTPUT_LEN]>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -59,16 +75,28 @@ impl Captured {
 /// A provider for one connection, and where its keying material will be.
 pub(crate) fn capturing(inner: Arc<dyn RTCCryptoProvider>) -> (Arc<dyn RTCCryptoProvider>, Captured) {
     let captured = Captured::default();
-    let crypto = CapturingCrypto { inner: inner.clone(), captured: captured.clone() };
-    (Arc::new(CapturingProvider { inner, crypto }), captured)
+    let crypto = Crypto { inner: inner.clone(), watch: Watch::Material(captured.clone()) };
+    (Arc::new(Provider { inner, crypto }), captured)
 }
 
-struct CapturingProvider {
+/// A provider that verifies a good signature once.
+pub(crate) fn remembering(inner: Arc<dyn RTCCryptoProvider>) -> Arc<dyn RTCCryptoProvider> {
+    let crypto = Crypto { inner: inner.clone(), watch: Watch::Signatures(Verified::default()) };
+    Arc::new(Provider { inner, crypto })
+}
+
+/// What is looked at.
+enum Watch {
+    Material(Captured),
+    Signatures(Verified),
+}
+
+struct Provider {
     inner: Arc<dyn RTCCryptoProvider>,
-    crypto: CapturingCrypto,
+    crypto: Crypto,
 }
 
-impl RTCCryptoProvider for CapturingProvider {
+impl RTCCryptoProvider for Provider {
     fn name(&self) -> &'static str {
         self.inner.name()
     }
@@ -82,15 +110,18 @@ impl RTCCryptoProvider for CapturingProvider {
     }
 }
 
-struct CapturingCrypto {
+struct Crypto {
     inner: Arc<dyn RTCCryptoProvider>,
-    captured: Captured,
+    watch: Watch,
 }
 
-impl RTCCrypto for CapturingCrypto {
+impl RTCCrypto for Crypto {
     fn new_hmac(&self, algorithm: HmacAlgorithm, key: &[u8]) -> Result<Box<dyn Mac>, CryptoError> {
         let inner = self.inner.crypto().new_hmac(algorithm, key)?;
-        Ok(Box::new(CapturingMac { inner, captured: self.captured.clone() }))
+        Ok(match &self.watch {
+            Watch::Material(captured) => Box::new(CapturingMac { inner, captured: captured.clone() }),
+            Watch::Signatures(_) => inner,
+        })
     }
 
     fn supports(&self, algorithm: CryptoAlgorithm) -> bool {
@@ -152,20 +183,34 @@ impl RTCCrypto for CapturingCrypto {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), CryptoError> {
-        let signed = Signed {
-            scheme,
-            encoding: key.encoding,
-            key: key.bytes.to_vec(),
-            message: message.to_vec(),
-            signature: signature.to_vec(),
-        };
-        if self.captured.lock().verified.as_ref() == Some(&signed) {
+        let verify = || self.inner.crypto().verify_signature(scheme, key, message, signature);
+        let Watch::Signatures(verified) = &self.watch else { return verify() };
+        let signed = digest_of(scheme, key, message, signature);
+        if verified.contains(&signed) {
             return Ok(());
         }
-        self.inner.crypto().verify_signature(scheme, key, message, signature)?;
-        self.captured.lock().verified = Some(signed);
+        verify()?;
+        verified.add(signed);
         Ok(())
     }
+}
+
+/// A hash over a signature and all that it is verified with, each part behind its length.
+fn digest_of(
+    scheme: SignatureScheme,
+    key: PublicKey<'_>,
+    message: &[u8],
+    signature: &[u8],
+) -> [u8; digest::SHA256_OUTPUT_LEN] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let how = format!("{scheme:?} {:?}", key.encoding);
+    for part in [how.as_bytes(), key.bytes, message, signature] {
+        context.update(&part.len().to_be_bytes());
+        context.update(part);
+    }
+    let mut hash = [0; digest::SHA256_OUTPUT_LEN];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
 }
 
 struct CapturingMac {
@@ -203,7 +248,7 @@ mod tests {
     #[test]
     fn a_good_signature_is_good_again_and_no_other_is() {
         let scheme = SignatureScheme::EcdsaP256Sha256;
-        let (provider, captured) = capturing(Arc::new(AwsLcRsProvider::new()));
+        let provider = remembering(Arc::new(AwsLcRsProvider::new()));
         let crypto = provider.crypto();
         let key = crypto.generate_signing_key(scheme).unwrap();
         let other = crypto.generate_signing_key(scheme).unwrap();
@@ -215,8 +260,16 @@ mod tests {
             assert!(crypto.verify_signature(scheme, other, b"a flight", &signature).is_err());
             assert!(crypto.verify_signature(scheme, public, b"a flight", &signature[1..]).is_err());
         }
-        assert!(captured.lock().verified.is_some());
-        captured.take();
-        assert!(captured.lock().verified.is_none(), "it takes no memory once the handshake is over");
+    }
+
+    #[test]
+    fn few_signatures_are_remembered() {
+        let verified = Verified::default();
+        let signed = |n: usize| [n as u8; digest::SHA256_OUTPUT_LEN];
+        for n in 0..=MAX_VERIFIED {
+            verified.add(signed(n));
+        }
+        assert_eq!(verified.lock().len(), MAX_VERIFIED);
+        assert!(!verified.contains(&signed(0)) && verified.contains(&signed(1)));
     }
 }

@@ -1,8 +1,9 @@
 //! The WebRTC edge: WHIP and WHEP sessions, and the send path.
 //!
-//! [`rtc`] (sans-IO) is the control plane of each session: SDP, ICE-lite, DTLS, RTCP, and SRTP on the way in. The way
-//! out is ours: frames are copied, sealed and sent as UDP GSO messages, many viewers a system call. A few shard threads
-//! do everything, each with its own UDP port, sessions, timers and buffers, and no locks between them.
+//! [`rtc`] (sans-IO) is the control plane of each host: SDP, ICE-lite, DTLS, RTCP, and SRTP on the way in. A viewer, who
+//! only receives, has of it what that takes: DTLS and RTCP. The way out is ours: frames are copied, sealed and sent as UDP
+//! GSO messages, many viewers a system call. A few shard threads do everything, each with its own UDP port, sessions,
+//! timers and buffers, and no locks between them.
 //!
 //! It knows lives by name only: no rooms, no HTTP, no tokens. Frames come and go through [`haul_media::Relay`].
 
@@ -21,6 +22,7 @@ mod framing;
 pub mod fuzzing;
 mod hello;
 mod ice;
+mod identity;
 mod ingest;
 mod keys;
 mod lane;
@@ -39,6 +41,7 @@ mod session;
 mod shard;
 mod slab;
 mod socket;
+mod srtcp;
 mod stats;
 mod stun;
 mod tap;

@@ -1,6 +1,7 @@
 //! Offers and answers: from what a client offers, only what we will use goes to `rtc`, so that it has little to parse
 //! and nothing to decide; its answer is then completed with what was left out. Offers are untrusted text.
 
+mod answer;
 mod profiles;
 
 use std::{fmt::Write as _, net::SocketAddr};
@@ -8,6 +9,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 use haul_media::{Broadcast, relay::MAX_LAYERS};
 use haul_model::{Codec, Kind, TrackInfo};
 
+pub(crate) use self::answer::{Ourselves, STREAM};
 use crate::{MAX_OFFER_BYTES, OfferError, Role, sdpfrag::Credentials};
 
 /// Names the stream and section a packet belongs to (RFC 9143).

@@ -41,7 +41,7 @@ impl Profile {
 /// Key bytes of both profiles.
 const KEY: usize = 16;
 /// Bytes of the SHA-1 tag that are sent.
-const SHA1_TAG: usize = 10;
+pub(crate) const SHA1_TAG: usize = 10;
 
 /// Session keys for one direction of one connection.
 pub(crate) enum Sealer {
@@ -60,15 +60,9 @@ pub(crate) struct Sha1Keys {
 }
 
 impl Sealer {
-    /// The keys that we send with, from the handshake's keying material: client key, server key, client salt, server
-    /// salt (RFC 5764, 4.2). `client` tells which of them we are in DTLS.
+    /// The keys that we send with, from the handshake's keying material. `client` tells which side we are in DTLS.
     pub(crate) fn new(profile: Profile, material: &[u8], client: bool) -> Result<Self, Unspecified> {
-        let (salt_bytes, side) = (profile.salt_bytes(), usize::from(!client));
-        let key_at = KEY * side;
-        let salt_at = 2 * KEY + salt_bytes * side;
-        let key = material.get(key_at..key_at + KEY).ok_or(Unspecified)?;
-        let salt = material.get(salt_at..salt_at + salt_bytes).ok_or(Unspecified)?;
-        let master = Master::new(key, salt)?;
+        let master = Master::of_side(profile, material, client)?;
         // The labels of RFC 3711, 4.3.2: 0 encryption, 1 authentication, 2 salt.
         match profile {
             Profile::Gcm => {
@@ -137,19 +131,30 @@ fn cm_iv(salt: &[u8; 14], packet: &[u8], rollover: u32) -> [u8; 16] {
     iv
 }
 
-fn xor(target: &mut [u8], with: &[u8]) {
+pub(crate) fn xor(target: &mut [u8], with: &[u8]) {
     for (byte, with) in target.iter_mut().zip(with) {
         *byte ^= with;
     }
 }
 
 /// A master key and salt, which session keys are derived from (RFC 3711, 4.3, with a derivation rate of zero).
-struct Master {
+pub(crate) struct Master {
     cipher: EncryptingKey,
     salt: [u8; 14],
 }
 
 impl Master {
+    /// That of the DTLS client, or of the server, out of the handshake's keying material: client key, server key, client
+    /// salt, server salt (RFC 5764, 4.2).
+    pub(crate) fn of_side(profile: Profile, material: &[u8], client: bool) -> Result<Self, Unspecified> {
+        let (salt_bytes, side) = (profile.salt_bytes(), usize::from(!client));
+        let key_at = KEY * side;
+        let salt_at = 2 * KEY + salt_bytes * side;
+        let key = material.get(key_at..key_at + KEY).ok_or(Unspecified)?;
+        let salt = material.get(salt_at..salt_at + salt_bytes).ok_or(Unspecified)?;
+        Self::new(key, salt)
+    }
+
     fn new(key: &[u8], salt: &[u8]) -> Result<Self, Unspecified> {
         let cipher = EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, key)?)?;
         // A salt of 96 bits is padded on the right (RFC 7714, 11).
@@ -158,7 +163,7 @@ impl Master {
         Ok(Self { cipher, salt: padded })
     }
 
-    fn derive<const N: usize>(&self, label: u8) -> Result<[u8; N], Unspecified> {
+    pub(crate) fn derive<const N: usize>(&self, label: u8) -> Result<[u8; N], Unspecified> {
         let mut iv = [0; 16];
         iv[..14].copy_from_slice(&self.salt);
         iv[7] ^= label;

@@ -25,8 +25,9 @@ use crate::{
     Answer, Condition, EndReason, IceError, IceUpdate, Limits, Notice, NoticeKind, Observer, OfferError,
     PreferError, Quality, Role, StartError,
     anteroom::{Allowance, Anteroom},
-    connection::{Identity, Ssrcs, Terms},
+    connection::Terms,
     feed::Feed,
+    identity::Identity,
     ingest::Ingest,
     links::Links,
     load::Meter,
@@ -40,7 +41,7 @@ use crate::{
     slab::{Key, Slab},
     socket::{self, Inbox, Socket},
     stats::{Counter, Counters},
-    viewer::Viewer,
+    viewer::{Ssrcs, Viewer},
 };
 
 /// How long a turn goes on with each of these: a socket's datagrams, TCP connections, sessions to settle, what it was
@@ -415,11 +416,14 @@ impl Shard {
         let key = self.sessions.next_key();
         let base = rand::random::<u32>() & !3;
         let ssrcs = Ssrcs { video: base | 1, rtx: base | 2, audio: base | 3 };
-        let (offer, side) = match role {
+        let (identity, credentials) = (self.identity.clone(), self.credentials());
+        let ufrag = credentials.ufrag.clone();
+        let (side, (peer, sdp)) = match role {
             Role::Publisher => {
                 let offer = Offer::from_publisher(&sdp)?;
                 let ingest = Ingest::new(offer.clone(), relay, self.mailbox.clone(), key);
-                (offer, Side::Publisher(ingest))
+                let terms = Terms { offer, credentials, local: self.local };
+                (Side::Publisher(ingest), Peer::host(identity, terms, &self.candidates, now)?)
             }
             Role::Viewer => {
                 // What the host sends by now; the feed may have yet to learn of it.
@@ -427,14 +431,9 @@ impl Shard {
                 let feed = self.subscribe(relay);
                 let offer = Offer::from_viewer(&sdp, &broadcast)?;
                 let viewer = Viewer::new(now, feed, &offer, &broadcast, ssrcs);
-                (offer, Side::Viewer(viewer))
+                (Side::Viewer(viewer), Peer::viewer(identity, &offer, credentials, ssrcs, &self.candidates)?)
             }
         };
-        let credentials = self.credentials();
-        let ufrag = credentials.ufrag.clone();
-        let terms = Terms { offer, role, credentials, ssrcs, local: self.local };
-        let (peer, answer) = Peer::new(self.identity.clone(), terms, now)?;
-        let sdp = peer.terms().offer.complete(&answer, &self.candidates);
         let etag = peer.ice.etag();
         if let Side::Viewer(viewer) = &side
             && let Some(feed) = self.feeds.get_mut(&viewer.feed)

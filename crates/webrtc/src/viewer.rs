@@ -23,12 +23,11 @@ use rtc::rtcp::{
 };
 
 use crate::{
-    connection::{STREAM, Ssrcs},
     feed::Feed,
     mailbox::FeedKey,
     outbox::Outbox,
     route::Route,
-    sdp::Offer,
+    sdp::{Offer, STREAM},
     seal::Sealer,
     stats::Counters,
 };
@@ -42,6 +41,14 @@ use steering::Steering;
 use track::Track;
 use transport::Transport;
 use writer::Writer;
+
+/// Stream identifiers of what a viewer is sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ssrcs {
+    pub(crate) video: u32,
+    pub(crate) rtx: u32,
+    pub(crate) audio: u32,
+}
 
 /// A joiner's GOP goes out in slices, so that it does not overrun the first narrow queue on its way. A frame is sent as a
 /// whole, so the keyframe, which is the first picture, never waits.

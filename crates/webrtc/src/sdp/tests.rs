@@ -1,6 +1,7 @@
 //! Offers as real clients make them, shortened.
 
 use super::*;
+use crate::viewer::Ssrcs;
 
 const CHROMIUM_PUBLISHER: &str = "v=0\r
 o=- 4611731400430051336 2 IN IP4 127.0.0.1\r
@@ -355,4 +356,45 @@ fn bent_offers_do_not_panic() {
         let _ = Offer::from_publisher(std::str::from_utf8(&bent).unwrap());
         let _ = Offer::from_viewer(std::str::from_utf8(&bent).unwrap(), &broadcast(Codec::H264, ""));
     }
+}
+
+#[test]
+fn a_viewer_is_answered_with_what_it_will_be_sent() {
+    let credentials = Credentials { ufrag: "ours".to_owned(), password: "secret".to_owned() };
+    let ourselves = Ourselves {
+        credentials: &credentials,
+        fingerprint: "sha-256 CC:DD",
+        ssrcs: Ssrcs { video: 21, rtx: 22, audio: 23 },
+    };
+    let answer = |offer: &str| {
+        let offer = Offer::from_viewer(offer, &broadcast(Codec::Vp8, "")).unwrap();
+        offer.complete(&offer.answer_viewer(&ourselves), "a=candidate:1\r\n")
+    };
+    let text = answer(&viewer_offer());
+    let (session, rest) = text.split_once("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n").unwrap();
+    let (audio, rest) = rest.split_once("m=video 9 UDP/TLS/RTP/SAVPF 96 97\r\n").unwrap();
+    let (video, rest) = rest.split_once("m=application 0 ").unwrap();
+    let has = |part: &str, lines: &[&str]| {
+        for line in lines {
+            assert_eq!(part.lines().filter(|other| other == line).count(), 1, "{line} in\n{part}");
+        }
+    };
+    has(session, &["s=-", "a=ice-lite", "a=fingerprint:sha-256 CC:DD", "a=group:BUNDLE 0 1"]);
+    let transport = ["a=setup:passive", "a=ice-ufrag:ours", "a=ice-pwd:secret", "a=rtcp-mux", "a=sendonly"];
+    has(audio, &transport);
+    has(audio, &["a=mid:0", "a=rtpmap:111 opus/48000/2", "a=ssrc:23 cname:haul", "a=msid:haul audio"]);
+    has(audio, &["a=fmtp:111 minptime=10;useinbandfec=1", "a=candidate:1"]);
+    has(video, &transport);
+    has(video, &["a=mid:1", "a=rtpmap:96 VP8/90000", "a=rtcp-fb:96 nack", "a=msid:haul video"]);
+    has(
+        video,
+        &["a=rtpmap:97 rtx/90000", "a=fmtp:97 apt=96", "a=ssrc-group:FID 21 22", "a=ssrc:22 cname:haul"],
+    );
+    assert!(!video.contains("candidate") && !video.contains("nack pli"), "not offered: {video}");
+    assert!(rest.contains("a=mid:2"));
+
+    let text = answer(&viewer_offer().replace("a=setup:actpass", "a=setup:passive"));
+    assert_eq!(text.matches("a=setup:active\r\n").count(), 2, "who insists on being called is called");
+    let plain = viewer_offer().replace("97 apt=96", "97 apt=98");
+    assert!(!answer(&plain).contains("FID"), "no retransmission stream where none is offered");
 }

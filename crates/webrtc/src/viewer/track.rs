@@ -12,12 +12,12 @@ use haul_media::{
 use haul_model::{Codec, Frame, Kind, Layer, TrackInfo};
 use rtc::rtcp::sender_report::SenderReport;
 
+use super::Ssrcs;
 use super::{
     transport::Transport,
     writer::{Head, PADDING, Place, Writer},
 };
 use crate::{
-    connection::Ssrcs,
     feed::Feed,
     sdp::{self, Extensions, Format},
 };
