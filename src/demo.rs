@@ -53,7 +53,9 @@ pub(crate) async fn seed(ledger: &dyn Ledger, now: UnixMillis) -> Result<LiveId,
             merchant,
             live: id.clone(),
             product: PRODUCTS[0].0.parse().expect("letters are an id"),
+            variant: None,
             unit_price: Money { amount_minor: 1_600, currency },
+            more: Vec::new(),
             terms: SaleTerms {
                 stock: 100,
                 per_buyer: 2,
@@ -61,6 +63,7 @@ pub(crate) async fn seed(ledger: &dyn Ledger, now: UnixMillis) -> Result<LiveId,
                 pay_ms: 600_000,
                 opens_at: now,
                 closes_at: now + EVENING,
+                ..SaleTerms::default()
             },
         };
         ledger.put_sale(&sale).await?;

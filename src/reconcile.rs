@@ -31,7 +31,7 @@ impl Source {
             Self::Redis(gate) => gate.image(live, sale).await?,
             Self::Journal(books) => books.get(&(live.clone(), sale.clone())).map(|book| Held {
                 mark: book.mark(),
-                counts: book.counts(),
+                lines: book.lines(),
                 holds: book.snapshot().flat_map(|piece| piece.holds).collect(),
             }),
         })

@@ -170,7 +170,7 @@ async fn a_crowd_is_told_nothing_that_is_not_kept_whatever_redis_does() {
                 HoldState::Released => End::Released,
                 HoldState::Late => End::Late,
             };
-            (record.hold.to_string(), (record.buyer.to_string(), record.quantity, end))
+            (record.hold.to_string(), (record.buyer.to_string(), record.units.quantity(), end))
         })
         .collect();
     let at = wall_ms();

@@ -4,7 +4,11 @@
 //! AVAILABLE ─Hold→ HELD ─StartPayment→ PAYING ─Capture→ CAPTURED ─Settle→ SOLD
 //!                    ↑──PaymentFailed──┘
 //!           HELD/PAYING ─deadline | Cancel→ RELEASED ─Capture→ CAPTURED (taken again), or LATE where it can't be
+//!           SOLD ─Restock→ AVAILABLE, so many units of it
 //! ```
+//!
+//! A sale has one line or several, each a SKU with its own stock and its own limit for a buyer. A hold is of one or several
+//! of them, and gets all that it asks for or nothing.
 //!
 //! A gate carries this out wherever its state lives; this one lives in memory, takes the time as an argument, and says
 //! after each call what must be written down so that the same book can be opened again.
@@ -18,17 +22,21 @@
 //!   book holds what a sale did in its last hour, however long it lasts.
 //! - A caller says how far it has seen the book ([`Mark`]). A book that is behind that has been lost in part: it refuses
 //!   everything until it is rebuilt ([`SaleBook::begin_rebuild`], [`SaleBook::rebuild`]) as a new epoch.
+//! - In a sale of first paid, first served, a hold sets nothing aside: `Capture` takes its units, or says `Late`.
 //! - Refusals are not remembered: a hold that was refused may be granted when it is asked for again.
 //! - The clock never goes back behind what the book last wrote down, which is at most [`CLOCK_MARK_MS`] ago.
 
+mod step;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
+use haul_model::{BuyerId, HoldId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+pub use crate::hold::{HoldRecord, HoldState};
 use crate::{
     Applied, Counts, Image, Mark, Op, Outcome, Rebuild, Refusal, Released, SaleTerms, Standing, TermsError,
-    sale::{MAX_PER_BUYER, MAX_STOCK},
+    sale::MAX_PER_BUYER, units::Line,
 };
 
 /// The most due holds that one call releases. It bounds how long a call may keep a store from its other callers.
@@ -49,93 +57,6 @@ pub const KEEP_ORDERED_MS: u64 = 24 * 3_600_000;
 pub const MAX_FORGET: usize = 2 * MAX_SWEEP;
 /// A rebuild that has not gone on for this long may be begun by somebody else.
 pub const TAKEOVER_MS: u64 = 5_000;
-
-/// Where a hold stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HoldState {
-    /// Set aside until its deadline.
-    Held,
-    /// Its buyer is at the payment provider; set aside until its deadline.
-    Paying,
-    /// Paid; the ledger is not yet written. Has no deadline.
-    Captured,
-    /// Paid and written.
-    Sold,
-    /// Over: its units went back.
-    Released,
-    /// Over, and paid afterwards when its units could not be had again.
-    Late,
-}
-
-impl HoldState {
-    /// Whether a deadline ends it.
-    fn has_deadline(self) -> bool {
-        matches!(self, HoldState::Held | HoldState::Paying)
-    }
-
-    /// Whether its units are set aside for its buyer.
-    pub fn stands(self) -> bool {
-        matches!(self, HoldState::Held | HoldState::Paying | HoldState::Captured)
-    }
-
-    /// Whether its units count towards its buyer's limit.
-    pub fn takes_units(self) -> bool {
-        self.stands() || self == HoldState::Sold
-    }
-}
-
-/// A hold as the book keeps it and as it is written down.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HoldRecord {
-    /// Its id.
-    pub hold: HoldId,
-    /// Whose it is.
-    pub buyer: BuyerId,
-    /// Units.
-    pub quantity: u32,
-    /// The book's sequence when it was made: which of a buyer's holds is older.
-    pub made: u64,
-    /// Where it stands.
-    pub state: HoldState,
-    /// When its units go back while it is HELD or PAYING; its last deadline once it is paid; when it ended once it is
-    /// RELEASED or LATE.
-    pub deadline: UnixMillis,
-    /// The order that it is paid by, from the first step that names one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub order: Option<OrderId>,
-    /// Whether payment has extended the deadline, which it does once.
-    #[serde(default)]
-    pub extended: bool,
-    /// Whether it was released and its units were taken again when the money came.
-    #[serde(default)]
-    pub retaken: bool,
-}
-
-impl HoldRecord {
-    /// What a retry of `Hold` is answered.
-    fn outcome(&self) -> Outcome {
-        let &Self { deadline, retaken, .. } = self;
-        match self.state {
-            HoldState::Held => Outcome::Held { deadline },
-            HoldState::Paying => Outcome::Paying { deadline },
-            HoldState::Captured => Outcome::Captured { retaken },
-            HoldState::Sold => Outcome::Sold,
-            HoldState::Released | HoldState::Late => Outcome::Released,
-        }
-    }
-
-    fn is_due(&self, now: UnixMillis) -> bool {
-        self.state.has_deadline() && self.deadline <= now
-    }
-
-    /// When it may be forgotten, once it is over.
-    fn forget_at(&self) -> Option<UnixMillis> {
-        let keep_ms = if self.order.is_some() { KEEP_ORDERED_MS } else { KEEP_RELEASED_MS };
-        matches!(self.state, HoldState::Released | HoldState::Late)
-            .then(|| UnixMillis(self.deadline.0.saturating_add(keep_ms)))
-    }
-}
 
 /// What a call changed: enough, in order, to open the same book again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,9 +108,11 @@ pub enum RestoreError {
     /// It has holds, and the sale's terms were never written.
     #[error("the sale has holds but no terms")]
     NoTerms,
-    /// More units would be held and sold than there are.
-    #[error("{held} units held and {sold} sold are more than the stock of {stock}")]
+    /// More units of a line would be held and sold than there are.
+    #[error("{held} units held and {sold} sold of line {line} are more than the stock of {stock}")]
     Oversold {
+        /// Which line.
+        line: Line,
         /// Units held.
         held: u64,
         /// Units sold.
@@ -212,15 +135,12 @@ pub struct SaleBook {
     sequence: u64,
     /// The latest time written down; decisions are never made at an earlier one.
     clock: UnixMillis,
-    /// Units of HELD, PAYING and CAPTURED holds. With `sold` never more than the stock; wide, so that adding up a
-    /// damaged book can't wrap.
-    held: u64,
-    /// Units of SOLD holds.
-    sold: u64,
+    /// Where the units of each line are. Lines whose units were never touched may be missing at the end.
+    shelves: Vec<Shelf>,
     /// Every hold that stands or is sold, and what ended lately: retries and late money are recognised by it.
     holds: HashMap<HoldId, HoldRecord>,
-    /// Units each buyer holds or bought, for the limit. No zeros.
-    buyers: HashMap<BuyerId, u64>,
+    /// Units of each line that each buyer holds or bought, for the limit. No zeros.
+    buyers: HashMap<(BuyerId, Line), u64>,
     /// Deadlines of HELD and PAYING holds, earliest first; at one instant by the hold's id, as Redis sorts them.
     deadlines: BTreeSet<(UnixMillis, HoldId)>,
     /// RELEASED and LATE holds by when they may be forgotten, earliest first.
@@ -229,6 +149,15 @@ pub struct SaleBook {
     standing: BTreeMap<(BuyerId, u64), HoldId>,
     /// What the latest call changed.
     changed: Changed,
+}
+
+/// The units of one line. Together never more than its stock; wide, so that adding up a damaged book can't wrap.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shelf {
+    /// Set aside: of HELD, PAYING and CAPTURED holds.
+    held: u64,
+    /// Of SOLD holds, without what has come back.
+    sold: u64,
 }
 
 /// What the latest call changed; cleared by the next, so it is bounded by one batch and one sweep.
@@ -247,17 +176,12 @@ impl SaleBook {
         Self::default()
     }
 
-    /// Makes the sale known; of a known sale, changes `opens_at` and `closes_at` only. Releases nothing.
+    /// Makes the sale known; of a known sale, changes what [`SaleTerms::changed_to`] does. Releases nothing.
     pub fn put_terms(&mut self, terms: &SaleTerms, seen: Mark, now: UnixMillis) -> Result<Applied, PutError> {
         terms.check_bounds()?;
         let (now, before) = self.begin(now);
         self.check(seen)?;
-        let wanted = match &self.terms {
-            None => terms.clone(),
-            Some(known) => {
-                SaleTerms { opens_at: terms.opens_at, closes_at: terms.closes_at, ..known.clone() }
-            }
-        };
+        let wanted = self.terms.as_ref().map_or_else(|| terms.clone(), |known| known.changed_to(terms));
         if self.terms.as_ref() != Some(&wanted) {
             self.terms = Some(wanted);
             self.changed.terms = true;
@@ -395,13 +319,14 @@ impl SaleBook {
             self.holds.remove(hold);
             self.over.pop_first();
         }
-        let stock = match &self.terms {
-            Some(terms) => terms.stock,
-            None if self.holds.is_empty() => 0,
-            None => return Err(RestoreError::NoTerms),
-        };
-        if self.held + self.sold > u64::from(stock) {
-            return Err(RestoreError::Oversold { held: self.held, sold: self.sold, stock });
+        if self.terms.is_none() && !self.holds.is_empty() {
+            return Err(RestoreError::NoTerms);
+        }
+        for (line, &Shelf { held, sold }) in (0..).zip(&self.shelves) {
+            let stock = self.terms.as_ref().and_then(|terms| terms.line(line)).map_or(0, |line| line.stock);
+            if held + sold > u64::from(stock) {
+                return Err(RestoreError::Oversold { line, held, sold, stock });
+            }
         }
         Ok(())
     }
@@ -420,7 +345,7 @@ impl SaleBook {
             .take(MAX_STANDING)
             .map(|record| Standing {
                 hold: record.hold.clone(),
-                quantity: record.quantity,
+                units: record.units.clone(),
                 outcome: record.outcome(),
                 order: record.order.clone(),
             })
@@ -428,15 +353,29 @@ impl SaleBook {
         Ok(holds)
     }
 
-    /// Where the units are.
+    /// Where the units of all lines are.
     pub fn counts(&self) -> Counts {
-        let stock = self.terms.as_ref().map_or(0, |terms| u64::from(terms.stock));
+        self.lines().into_iter().fold(Counts::default(), |sum, line| Counts {
+            available: sum.available + line.available,
+            held: sum.held + line.held,
+            sold: sum.sold + line.sold,
+        })
+    }
+
+    /// Where the units of each line are.
+    pub fn lines(&self) -> Vec<Counts> {
+        let lines = self.terms.iter().flat_map(SaleTerms::lines);
+        (0..).zip(lines).map(|(line, terms)| self.counts_of(line, terms.stock)).collect()
+    }
+
+    fn counts_of(&self, line: Line, stock: u32) -> Counts {
+        let Shelf { held, sold } = self.shelf(line);
         // At most MAX_STOCK each, and never more together than the stock: `restore` and `carry_out` see to it.
-        Counts {
-            available: (stock - self.held - self.sold) as u32,
-            held: self.held as u32,
-            sold: self.sold as u32,
-        }
+        Counts { available: (u64::from(stock) - held - sold) as u32, held: held as u32, sold: sold as u32 }
+    }
+
+    fn shelf(&self, line: Line) -> Shelf {
+        self.shelves.get(usize::from(line)).copied().unwrap_or_default()
     }
 
     /// How far the book's history is.
@@ -447,7 +386,7 @@ impl SaleBook {
     /// Whether nothing in it can matter any more: it closed at least `ms` ago, and nobody holds anything.
     pub fn is_over_since(&self, ms: u64, now: UnixMillis) -> bool {
         let closed = self.terms.as_ref().is_some_and(|terms| terms.closes_at.0.saturating_add(ms) <= now.0);
-        closed && self.held == 0 && self.frozen.is_none()
+        closed && self.frozen.is_none() && self.shelves.iter().all(|shelf| shelf.held == 0)
     }
 
     /// How many holds it remembers.
@@ -491,6 +430,11 @@ impl SaleBook {
             released,
             holds: told.filter_map(|hold| self.holds.get(hold)).cloned().collect(),
             counts: self.counts(),
+            lines: if self.terms.as_ref().is_some_and(|terms| !terms.more.is_empty()) {
+                self.lines()
+            } else {
+                Vec::new()
+            },
             next_deadline: self.deadlines.first().map(|(deadline, _)| *deadline),
         }
     }
@@ -513,9 +457,9 @@ impl SaleBook {
         if !record.is_due(now) {
             return;
         }
-        let HoldRecord { hold, buyer, quantity, order, .. } = record.clone();
+        let HoldRecord { hold, buyer, units, order, .. } = record.clone();
         self.change_hold(HoldRecord { state: HoldState::Released, deadline: now, ..record.clone() });
-        released.push(Released { hold, buyer, quantity, order });
+        released.push(Released { hold, buyer, units, order });
     }
 
     /// Forgets what has been over for long, at most [`MAX_FORGET`] holds.
@@ -544,163 +488,6 @@ impl SaleBook {
         }
     }
 
-    fn carry_out(
-        &mut self,
-        terms: &SaleTerms,
-        op: &Op,
-        now: UnixMillis,
-        released: &mut Vec<Released>,
-    ) -> Outcome {
-        let (hold, asked_by, order) = match op {
-            Op::Hold { hold, buyer, quantity } => {
-                self.expire(hold, now, released);
-                self.forget(hold, now);
-                self.changed.named.insert(hold.clone());
-                return self.make_hold(terms, hold, buyer, *quantity, now);
-            }
-            Op::Cancel { hold, buyer } => (hold, Some(buyer), None),
-            Op::StartPayment { hold, buyer, order } => (hold, Some(buyer), Some(order)),
-            Op::PaymentFailed { hold, order } | Op::Capture { hold, order } | Op::Settle { hold, order } => {
-                (hold, None, Some(order))
-            }
-        };
-        self.expire(hold, now, released);
-        self.forget(hold, now);
-        self.changed.named.insert(hold.clone());
-        let Some(record) = self.holds.get(hold).cloned() else {
-            return Outcome::Refused(Refusal::UnknownHold);
-        };
-        if asked_by.is_some_and(|buyer| *buyer != record.buyer) {
-            return Outcome::Refused(Refusal::UnknownHold);
-        }
-        if order.is_some() && record.order.is_some() && order != record.order.as_ref() {
-            return Outcome::Refused(Refusal::KeyReused);
-        }
-        self.step(terms, op, record, order, now)
-    }
-
-    fn make_hold(
-        &mut self,
-        terms: &SaleTerms,
-        hold: &HoldId,
-        buyer: &BuyerId,
-        quantity: u32,
-        now: UnixMillis,
-    ) -> Outcome {
-        if let Some(record) = self.holds.get(hold) {
-            if record.buyer != *buyer || record.quantity != quantity {
-                return Outcome::Refused(Refusal::KeyReused);
-            }
-            return record.outcome();
-        }
-        let Counts { available, held, .. } = self.counts();
-        if !(1..=MAX_STOCK).contains(&quantity) {
-            return Outcome::Refused(Refusal::BadQuantity);
-        }
-        if now < terms.opens_at {
-            return Outcome::Refused(Refusal::NotOpen { opens_at: terms.opens_at });
-        }
-        if now >= terms.closes_at {
-            return Outcome::Refused(Refusal::Closed);
-        }
-        if available == 0 && held == 0 {
-            return Outcome::Refused(Refusal::SoldOut);
-        }
-        if !self.within_limit(terms, buyer, quantity) {
-            return Outcome::Refused(Refusal::BuyerLimit { per_buyer: terms.per_buyer });
-        }
-        if quantity > available {
-            return Outcome::Refused(Refusal::NotEnough { available });
-        }
-        let deadline = UnixMillis(now.0 + terms.hold_ms);
-        self.change_hold(HoldRecord {
-            hold: hold.clone(),
-            buyer: buyer.clone(),
-            quantity,
-            made: self.sequence + 1,
-            state: HoldState::Held,
-            deadline,
-            order: None,
-            extended: false,
-            retaken: false,
-        });
-        Outcome::Held { deadline }
-    }
-
-    /// Any operation but `Hold`, on a hold that may be asked for it.
-    fn step(
-        &mut self,
-        terms: &SaleTerms,
-        op: &Op,
-        mut record: HoldRecord,
-        order: Option<&OrderId>,
-        now: UnixMillis,
-    ) -> Outcome {
-        use HoldState::{Captured, Held, Late, Paying, Released, Sold};
-        let outcome = match (op, record.state) {
-            (_, Sold) => return Outcome::Sold,
-            (Op::Settle { .. }, Captured) => {
-                record.state = Sold;
-                Outcome::Sold
-            }
-            (_, Captured) => return Outcome::Captured { retaken: record.retaken },
-            (Op::Capture { .. }, Late) => return Outcome::Late,
-            (Op::Capture { .. }, Released)
-                if record.quantity <= self.counts().available
-                    && self.within_limit(terms, &record.buyer, record.quantity) =>
-            {
-                record.state = Captured;
-                record.retaken = true;
-                Outcome::Captured { retaken: true }
-            }
-            (Op::Capture { .. }, Released) => {
-                record.state = Late;
-                record.deadline = now;
-                Outcome::Late
-            }
-            (_, Released | Late) => return Outcome::Released,
-            (Op::Capture { .. }, Held | Paying) => {
-                record.state = Captured;
-                Outcome::Captured { retaken: false }
-            }
-            (Op::Cancel { .. }, Held | Paying) => {
-                record.state = Released;
-                record.deadline = now;
-                Outcome::Released
-            }
-            (Op::StartPayment { .. }, Held) => {
-                if !record.extended {
-                    record.deadline = record.deadline.max(UnixMillis(now.0 + terms.pay_ms));
-                    record.extended = true;
-                }
-                record.state = Paying;
-                Outcome::Paying { deadline: record.deadline }
-            }
-            (Op::StartPayment { .. }, Paying) => return Outcome::Paying { deadline: record.deadline },
-            (Op::PaymentFailed { .. }, Paying) => {
-                record.state = Held;
-                Outcome::Restored { deadline: record.deadline }
-            }
-            (Op::PaymentFailed { .. }, Held) if record.order.is_some() => {
-                return Outcome::Restored { deadline: record.deadline };
-            }
-            // Failing or settling what was never paid for. (`Hold` doesn't come here.)
-            (Op::PaymentFailed { .. } | Op::Settle { .. } | Op::Hold { .. }, Held | Paying) => {
-                return Outcome::Refused(Refusal::WrongState);
-            }
-        };
-        if let Some(order) = order {
-            record.order = Some(order.clone());
-        }
-        self.change_hold(record);
-        outcome
-    }
-
-    fn within_limit(&self, terms: &SaleTerms, buyer: &BuyerId, quantity: u32) -> bool {
-        let used = self.buyers.get(buyer).copied().unwrap_or(0);
-        used + u64::from(quantity) <= u64::from(terms.per_buyer)
-    }
-
     fn change_hold(&mut self, record: HoldRecord) {
         self.sequence += 1;
         self.changed.holds.insert(record.hold.clone());
@@ -719,19 +506,27 @@ impl SaleBook {
         if let Some(at) = record.forget_at() {
             self.over.insert((at, record.hold.clone()));
         }
-        let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
-        let units = u64::from(record.quantity);
-        if state.takes_units() {
-            *self.buyers.entry(buyer.clone()).or_default() += units;
+        let aside = record.is_aside();
+        if record.counts_for_buyer() {
+            for (line, units) in record.kept() {
+                let units = u64::from(units);
+                if units > 0 {
+                    *self.buyers.entry((record.buyer.clone(), line)).or_default() += units;
+                }
+                let shelf = self.shelf_mut(line);
+                if aside {
+                    shelf.held += units;
+                } else if record.state == HoldState::Sold {
+                    shelf.sold += units;
+                }
+            }
         }
+        let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
         if state.has_deadline() {
             self.deadlines.insert((deadline, hold.clone()));
         }
         if state.stands() {
-            self.held += units;
             self.standing.insert((buyer, made), hold);
-        } else if state == HoldState::Sold {
-            self.sold += units;
         }
     }
 
@@ -740,24 +535,38 @@ impl SaleBook {
         if let Some(at) = record.forget_at() {
             self.over.remove(&(at, record.hold.clone()));
         }
-        let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
-        let units = u64::from(record.quantity);
-        if state.takes_units()
-            && let Some(used) = self.buyers.get_mut(buyer)
-        {
-            *used -= units;
-            if *used == 0 {
-                self.buyers.remove(buyer);
+        let aside = record.is_aside();
+        if record.counts_for_buyer() {
+            for (line, units) in record.kept() {
+                let units = u64::from(units);
+                let key = (record.buyer.clone(), line);
+                if let Some(used) = self.buyers.get_mut(&key) {
+                    *used -= units;
+                    if *used == 0 {
+                        self.buyers.remove(&key);
+                    }
+                }
+                let shelf = self.shelf_mut(line);
+                if aside {
+                    shelf.held -= units;
+                } else if record.state == HoldState::Sold {
+                    shelf.sold -= units;
+                }
             }
         }
-        if state.has_deadline() {
-            self.deadlines.remove(&(*deadline, hold.clone()));
+        if record.state.has_deadline() {
+            self.deadlines.remove(&(record.deadline, record.hold.clone()));
         }
-        if state.stands() {
-            self.held -= units;
-            self.standing.remove(&(buyer.clone(), *made));
-        } else if *state == HoldState::Sold {
-            self.sold -= units;
+        if record.state.stands() {
+            self.standing.remove(&(record.buyer.clone(), record.made));
         }
+    }
+
+    fn shelf_mut(&mut self, line: Line) -> &mut Shelf {
+        let line = usize::from(line);
+        if self.shelves.len() <= line {
+            self.shelves.resize(line + 1, Shelf::default());
+        }
+        &mut self.shelves[line]
     }
 }

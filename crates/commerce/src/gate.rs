@@ -2,9 +2,13 @@
 
 use std::{fmt, future::Future, pin::Pin};
 
-use haul_model::{BuyerId, HoldId, LiveId, MerchantId, OrderId, SaleId, UnixMillis};
+use haul_model::{BuyerId, HoldId, LiveId, MerchantId, OrderId, SaleId, TierId, UnixMillis};
 
-use crate::{SaleTerms, book::HoldRecord};
+use crate::{
+    SaleTerms,
+    hold::HoldRecord,
+    units::{Line, Units},
+};
 
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -37,15 +41,17 @@ impl fmt::Display for Mark {
 /// One thing asked of the gate. All are idempotent: asked again, each gives the same answer and changes nothing more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Set `quantity` units aside. `hold` is derived from the buyer and their idempotency key, so a retry names the
+    /// Set units aside, all of them or none. `hold` is derived from the buyer and their idempotency key, so a retry names the
     /// same hold.
     Hold {
         /// The hold to make.
         hold: HoldId,
         /// Who asks.
         buyer: BuyerId,
-        /// Units, at least 1.
-        quantity: u32,
+        /// Units, at least 1 of each line that is named.
+        units: Units,
+        /// The buyer's tier, as their token says: the sale may open earlier for it.
+        tier: Option<TierId>,
     },
     /// Give a hold up (HELD or PAYING → RELEASED).
     Cancel {
@@ -84,6 +90,22 @@ pub enum Op {
         /// For which order.
         order: OrderId,
     },
+    /// Units that were sold are on the shelf again (sold − 1, available + 1), as the ledger has written down.
+    Restock {
+        /// Which hold.
+        hold: HoldId,
+        /// For which order.
+        order: OrderId,
+        /// All of its units that have come back so far: said again, it changes nothing.
+        returned: Units,
+    },
+}
+
+impl Op {
+    /// [`Op::Hold`] of somebody without a tier.
+    pub fn hold(hold: HoldId, buyer: BuyerId, units: impl Into<Units>) -> Self {
+        Self::Hold { hold, buyer, units: units.into(), tier: None }
+    }
 }
 
 /// The answer to one [`Op`].
@@ -113,8 +135,10 @@ pub enum Outcome {
         /// When they go back, by the gate's clock.
         deadline: UnixMillis,
     },
-    /// `Capture`: the hold is over and no unit is left. The money must go back.
+    /// `Capture`: no unit is left. The money must go back.
     Late,
+    /// `Restock`: at least so many units of the hold are on the shelf again.
+    Restocked,
     /// Not done.
     Refused(Refusal),
 }
@@ -135,25 +159,33 @@ pub enum Refusal {
     Closed,
     /// Fewer units are available than asked for, but some are held and may come back.
     NotEnough {
-        /// Units available now.
+        /// The first line of which there are too few.
+        line: Line,
+        /// Its units available now.
         available: u32,
     },
-    /// Nothing is available and nothing is held: all sold.
+    /// Of a line that is asked for, nothing is available and nothing is held: all sold.
     SoldOut,
-    /// The buyer would have more than the sale allows one buyer.
+    /// The buyer would have more of a line than the sale allows one buyer.
     BuyerLimit {
-        /// What it allows.
+        /// The first such line.
+        line: Line,
+        /// What is allowed of it.
         per_buyer: u32,
     },
     /// The hold exists with another buyer or quantity, or is paid for by another order: a key was used twice.
     KeyReused,
     /// The step makes no sense in the hold's state (settling what was never captured).
     WrongState,
-    /// The quantity is 0 or more than a sale may have.
+    /// A quantity is 0, or more than a sale may have, or than was sold.
     BadQuantity,
+    /// The sale has no such line.
+    UnknownLine,
+    /// Nothing is sold for the moment.
+    Paused,
 }
 
-/// Units of a sale by where they are. `available + held + sold = stock`, always; `held` counts HELD, PAYING, CAPTURED.
+/// Units of a sale, or of one of its lines, by where they are. `available + held + sold = stock`, always; `held` counts HELD, PAYING, CAPTURED.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Free to be held.
@@ -177,8 +209,8 @@ pub struct Released {
     pub hold: HoldId,
     /// Whose it was.
     pub buyer: BuyerId,
-    /// Units that went back.
-    pub quantity: u32,
+    /// Its units.
+    pub units: Units,
     /// Its order, if payment had started.
     pub order: Option<OrderId>,
 }
@@ -188,8 +220,8 @@ pub struct Released {
 pub struct Standing {
     /// Which hold.
     pub hold: HoldId,
-    /// Units.
-    pub quantity: u32,
+    /// Its units.
+    pub units: Units,
     /// `Held`, `Paying` or `Captured`, as a retry of the hold would be answered.
     pub outcome: Outcome,
     /// Its order, once payment has started.
@@ -210,8 +242,10 @@ pub struct Applied {
     /// Every hold that this call changed, or that its operations named, as it is now; by id. Whoever writes these down
     /// has written down all that anybody was told.
     pub holds: Vec<HoldRecord>,
-    /// The sale afterwards.
+    /// The sale afterwards, all lines together.
     pub counts: Counts,
+    /// The same for each line, where there are several.
+    pub lines: Vec<Counts>,
     /// The earliest deadline of a standing hold, if any: when to sweep next.
     pub next_deadline: Option<UnixMillis>,
 }
@@ -265,16 +299,21 @@ pub struct Image {
 }
 
 impl Image {
-    /// Whether its holds fit the stock.
+    /// Whether its holds fit the stock, line by line.
     pub fn check(&self) -> Result<(), GateError> {
-        let units: u64 = self
-            .holds
-            .iter()
-            .filter(|record| record.state.takes_units())
-            .map(|record| u64::from(record.quantity))
-            .sum();
-        if units > u64::from(self.terms.stock) {
-            let stock = self.terms.stock;
+        let stock: Vec<u64> = self.terms.lines().map(|line| u64::from(line.stock)).collect();
+        let mut units = vec![0_u64; stock.len()];
+        for (line, quantity) in
+            self.holds.iter().filter(|record| record.takes_units()).flat_map(HoldRecord::kept)
+        {
+            match units.get_mut(usize::from(line)) {
+                Some(units) => *units += u64::from(quantity),
+                None => {
+                    return Err(GateError::Corrupt(format!("an image with units of a line {line} of none")));
+                }
+            }
+        }
+        if let Some((units, stock)) = units.iter().zip(&stock).find(|(units, stock)| units > stock) {
             return Err(GateError::Corrupt(format!("an image with {units} of {stock} units held and sold")));
         }
         Ok(())
@@ -286,8 +325,7 @@ impl Image {
 /// `seen` is the latest [`Mark`] that the caller, or the ledger, has seen of the sale. A gate that is behind it has lost
 /// something (an old copy was restored, a failover lost writes) and refuses with [`GateError::Stale`].
 pub trait Gate: Send + Sync + 'static {
-    /// Makes a sale known, or changes the times of a known one (stock, limits and counts of a known sale stay).
-    /// Idempotent.
+    /// Makes a sale known, or changes what may change of a known one ([`SaleTerms::changed_to`]). Idempotent.
     fn put_sale<'a>(
         &'a self,
         live: &'a LiveRef,

@@ -1,10 +1,10 @@
 //! The ledger: what must never be forgotten. An order is sold only when the ledger has committed it.
 
 use haul_model::{
-    BuyerId, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId, UnixMillis,
+    BuyerId, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId, UnixMillis, VariantId,
 };
 
-use crate::{BoxFuture, Mark, PaymentEvent, Sale, book::HoldRecord};
+use crate::{BoxFuture, Mark, PaymentEvent, Sale, Units, book::HoldRecord, units::Line};
 
 /// A live as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,22 +68,56 @@ pub struct NewOrder {
     pub live: LiveId,
     /// Of which sale.
     pub sale: SaleId,
-    /// What was bought.
+    /// What was bought, or the first of it.
     pub product: ProductId,
-    /// The units it pays for. One order a hold.
+    /// What it pays for. One order a hold.
     pub hold: HoldId,
     /// Who buys.
     pub buyer: BuyerId,
     /// The name shown to the host.
     pub buyer_name: String,
+    /// Units of all lines.
+    pub quantity: u32,
+    /// Price of one of the first line.
+    pub unit_price: Money,
+    /// Price of all; stored, never recomputed.
+    pub total: Money,
+    /// What was bought, line by line; at least one.
+    pub lines: Vec<OrderLine>,
+    /// When.
+    pub created_at: UnixMillis,
+}
+
+impl NewOrder {
+    /// Its units, by the sale's lines.
+    pub fn units(&self) -> Units {
+        Units::new(self.lines.iter().map(|line| (line.line, line.quantity)))
+            .unwrap_or_else(|_| Units::from(self.quantity))
+    }
+}
+
+/// One line of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderLine {
+    /// Which of the sale's lines.
+    pub line: Line,
+    /// The product.
+    pub product: ProductId,
+    /// Which form of it, where there are several.
+    pub variant: Option<VariantId>,
     /// Units.
     pub quantity: u32,
     /// Price of one.
     pub unit_price: Money,
-    /// Price of all; stored, never recomputed.
+    /// Price of all of them; stored, never recomputed.
     pub total: Money,
-    /// When.
-    pub created_at: UnixMillis,
+}
+
+impl OrderLine {
+    /// The only line of an order in a sale of one product.
+    pub fn only(product: ProductId, quantity: u32, unit_price: Money, total: Money) -> Self {
+        Self { line: 0, product, variant: None, quantity, unit_price, total }
+    }
 }
 
 /// An order as the ledger keeps it.
@@ -95,8 +129,17 @@ pub struct Order {
     pub state: OrderState,
     /// The first payment that arrived for it, whatever became of the order. Money of any other event goes back.
     pub paid: Option<Paid>,
+    /// Units of it that were sold and are on the shelf again.
+    pub returned: Option<Units>,
     /// When it came to its state.
     pub updated_at: UnixMillis,
+}
+
+impl Order {
+    /// Its units of a line that have not come back.
+    pub fn kept(&self, line: &OrderLine) -> u32 {
+        line.quantity.saturating_sub(self.returned.as_ref().map_or(0, |returned| returned.of(line.line)))
+    }
 }
 
 /// Money that arrived.
@@ -154,8 +197,8 @@ pub struct Recorded {
     pub clock: UnixMillis,
     /// The sale.
     pub sale: Sale,
-    /// Units of it that are counted as sold.
-    pub sold: u32,
+    /// Units of each line that are counted as sold; lines at the end may be missing where none are.
+    pub sold: Vec<u32>,
     /// Its holds as they were last written down.
     pub holds: Vec<HoldRecord>,
     /// All its orders.

@@ -8,12 +8,14 @@
 pub mod book;
 pub mod derive;
 pub mod gate;
+pub mod hold;
 pub mod ledger;
 pub mod payment;
 pub mod price;
 pub mod rebuild;
 pub mod reconcile;
 pub mod sale;
+pub mod units;
 
 pub use book::SaleBook;
 pub use derive::{hold_id, order_id, payment_id};
@@ -22,11 +24,12 @@ pub use gate::{
     Released, Standing,
 };
 pub use ledger::{
-    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderState, Paid,
-    Product, Recorded, Totals,
+    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderLine,
+    OrderState, Paid, Product, Recorded, Totals,
 };
 pub use payment::{
     PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
 };
 pub use price::{PriceError, SaleError, check_price};
-pub use sale::{Sale, SaleTerms, TermsError};
+pub use sale::{EarlyAccess, LineTerms, Sale, SaleLine, SaleMode, SaleTerms, TermsError};
+pub use units::{Line, Units};

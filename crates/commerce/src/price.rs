@@ -2,7 +2,12 @@
 
 use haul_model::Money;
 
-use crate::{Sale, TermsError};
+use crate::{
+    Sale, TermsError,
+    ledger::OrderLine,
+    sale::SaleLine,
+    units::{Line, Units},
+};
 
 /// The highest price of one unit and the highest total of an order, in minor units: ten billion in a currency of two
 /// digits. Far below what SQL, JavaScript and Lua count exactly.
@@ -27,6 +32,9 @@ pub enum PriceError {
         /// Price of one.
         unit: Money,
     },
+    /// The sale has no such line.
+    #[error("the sale has no line {0}")]
+    UnknownLine(Line),
 }
 
 /// Why a sale is refused.
@@ -38,6 +46,9 @@ pub enum SaleError {
     /// Its price is.
     #[error(transparent)]
     Price(#[from] PriceError),
+    /// Its lines are priced in several currencies.
+    #[error("all lines of a sale must have one currency")]
+    Currencies,
 }
 
 /// Checks a price that a host or a merchant sets; `field` is its name in the error.
@@ -56,18 +67,50 @@ pub fn total(unit: Money, quantity: u32) -> Result<Money, PriceError> {
 }
 
 impl Sale {
-    /// Checks a new sale: its terms, its price, and that the most one buyer may take is an order that can be paid.
+    /// Checks a new sale: its terms, its prices, and that the most one buyer may take is an order that can be paid.
     pub fn validate(&self) -> Result<(), SaleError> {
         self.terms.validate()?;
-        check_price("unit_price", self.unit_price)?;
-        total(self.unit_price, self.terms.per_buyer.min(self.terms.stock))?;
+        if self.more.len() != self.terms.more.len() {
+            return Err(TermsError::Lines(1 + self.more.len()).into());
+        }
+        let mut most = 0_i64;
+        for (line, terms) in self.lines().zip(self.terms.lines()) {
+            check_price("unit_price", line.unit_price)?;
+            if line.unit_price.currency != self.unit_price.currency {
+                return Err(SaleError::Currencies);
+            }
+            let quantity = terms.per_buyer.min(terms.stock);
+            // At most 50 lines of at most MAX_PRICE_MINOR each.
+            most += total(line.unit_price, quantity)?.amount_minor;
+            if most > MAX_PRICE_MINOR {
+                return Err(PriceError::TotalTooHigh { quantity, unit: line.unit_price }.into());
+            }
+        }
         Ok(())
     }
 
-    /// What `quantity` units of this sale cost.
-    pub fn total(&self, quantity: u32) -> Result<Money, PriceError> {
-        total(self.unit_price, quantity)
+    /// The lines of an order for these units, each with its total.
+    pub fn order_lines(&self, units: &Units) -> Result<Vec<OrderLine>, PriceError> {
+        let mut lines = Vec::new();
+        for (line, quantity) in units.iter() {
+            let Some(SaleLine { product, variant, unit_price }) = self.lines().nth(usize::from(line)) else {
+                return Err(PriceError::UnknownLine(line));
+            };
+            let total = total(unit_price, quantity)?;
+            lines.push(OrderLine { line, product, variant, quantity, unit_price, total });
+        }
+        Ok(lines)
     }
+}
+
+/// What all lines of an order cost together. They have one currency, as their sale has.
+pub fn sum(lines: &[OrderLine]) -> Result<Money, PriceError> {
+    let first = lines.first().ok_or(PriceError::UnknownLine(0))?;
+    let amount_minor = lines.iter().fold(0, |sum: i64, line| sum.saturating_add(line.total.amount_minor));
+    if amount_minor > MAX_PRICE_MINOR {
+        return Err(PriceError::TotalTooHigh { quantity: first.quantity, unit: first.unit_price });
+    }
+    Ok(Money { amount_minor, currency: first.total.currency })
 }
 
 #[cfg(test)]

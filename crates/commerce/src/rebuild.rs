@@ -18,8 +18,9 @@ use std::collections::HashMap;
 use haul_model::{HoldId, UnixMillis};
 
 use crate::{
-    Image, Order, OrderState, Recorded,
+    Image, Order, OrderState, Recorded, SaleMode, SaleTerms,
     book::{HoldRecord, HoldState, KEEP_ORDERED_MS},
+    units::Line,
 };
 
 /// What a sale is rebuilt from, and what it costs.
@@ -44,7 +45,7 @@ pub fn rebuild(recorded: Recorded, epoch: u64, now: UnixMillis) -> Rebuilt {
         if let Some(known) = &known {
             before.insert(known.hold.clone(), known.state);
         }
-        let record = of_order(order, known, terms.pay_ms, now);
+        let record = of_order(order, known, &terms, now);
         holds.insert(record.hold.clone(), record);
     }
     let mut holds: Vec<HoldRecord> = holds
@@ -59,20 +60,25 @@ pub fn rebuild(recorded: Recorded, epoch: u64, now: UnixMillis) -> Rebuilt {
     // What is surest comes first, and of equals the older.
     holds.sort_by(|a, b| (rank(a), a.made, &a.hold).cmp(&(rank(b), b.made, &b.hold)));
     let mut lost = Vec::new();
-    let mut units: u64 = 0;
+    let mut taken: HashMap<Line, u64> = HashMap::new();
     for record in &mut holds {
         let stood = before.get(&record.hold).copied().unwrap_or(record.state).stands();
-        if record.state.takes_units() {
+        if record.counts_for_buyer() {
             let overdue = record.state == HoldState::Held && record.deadline <= now;
-            let fits = units + u64::from(record.quantity) <= u64::from(terms.stock);
-            if overdue || !fits {
+            let fits = |(line, units): (Line, u32)| {
+                let stock = terms.line(line).map_or(0, |line| line.stock);
+                taken.get(&line).copied().unwrap_or(0) + u64::from(units) <= u64::from(stock)
+            };
+            if overdue || record.takes_units() && !record.kept().all(fits) {
                 record.state = HoldState::Released;
                 record.deadline = now;
-            } else {
-                units += u64::from(record.quantity);
+            } else if record.takes_units() {
+                for (line, units) in record.kept() {
+                    *taken.entry(line).or_default() += u64::from(units);
+                }
             }
         }
-        if stood && !record.state.takes_units() {
+        if stood && !record.counts_for_buyer() {
             lost.push(record.clone());
         }
     }
@@ -80,19 +86,22 @@ pub fn rebuild(recorded: Recorded, epoch: u64, now: UnixMillis) -> Rebuilt {
 }
 
 /// The hold of an order: as the order says, and where that leaves it open, as it was written down.
-fn of_order(order: &Order, known: Option<HoldRecord>, pay_ms: u64, now: UnixMillis) -> HoldRecord {
+fn of_order(order: &Order, known: Option<HoldRecord>, terms: &SaleTerms, now: UnixMillis) -> HoldRecord {
+    let unreserved = terms.mode == SaleMode::FirstPaid;
     let ids = &order.order;
     let recorded = known.as_ref().map(|record| record.state);
     let mut record = known.unwrap_or_else(|| HoldRecord {
         hold: ids.hold.clone(),
         buyer: ids.buyer.clone(),
-        quantity: ids.quantity,
+        units: ids.units(),
         made: 0,
         state: HoldState::Paying,
-        deadline: UnixMillis(ids.created_at.0.saturating_add(pay_ms)),
+        deadline: UnixMillis(ids.created_at.0.saturating_add(terms.pay_ms)),
         order: None,
         extended: true,
         retaken: false,
+        unreserved,
+        returned: None,
     });
     record.order = Some(ids.id.clone());
     let in_full = order.paid.as_ref().is_some_and(|paid| paid.amount == ids.total);
@@ -112,6 +121,8 @@ fn of_order(order: &Order, known: Option<HoldRecord>, pay_ms: u64, now: UnixMill
         record.deadline = now;
     }
     record.state = state;
+    record.unreserved &= !matches!(state, HoldState::Captured | HoldState::Sold);
+    record.returned = order.returned.clone();
     record
 }
 

@@ -13,7 +13,8 @@ use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
 
 use crate::{
     Callback, Counts, Mark, Order, OrderState, PaymentEventKind, Recorded,
-    book::{HoldRecord, HoldState},
+    hold::{HoldRecord, HoldState},
+    units::{Line, Units},
 };
 
 /// How long a step may be under way before it is called a difference.
@@ -24,8 +25,8 @@ pub const GRACE_MS: u64 = 60_000;
 pub struct Held {
     /// How far its history is.
     pub mark: Mark,
-    /// The sums it answers with.
-    pub counts: Counts,
+    /// The sums it answers with, for each line.
+    pub lines: Vec<Counts>,
     /// Every hold it remembers.
     pub holds: Vec<HoldRecord>,
 }
@@ -44,22 +45,26 @@ pub enum Difference {
     },
     /// Units do not add up to the stock.
     Sum {
-        /// Whose sums.
-        of: &'static str,
+        /// Of which line.
+        line: Line,
         /// What they are.
         counts: Counts,
         /// What they must add up to, or be.
         expected: Counts,
     },
-    /// A buyer has more than the sale allows.
+    /// A buyer has more of a line than the sale allows.
     BuyerLimit {
         /// Who.
         buyer: BuyerId,
+        /// Of which line.
+        line: Line,
         /// How many units.
         units: u64,
     },
-    /// More orders are sold than there is stock, or than the sale's counter says.
+    /// More units of a line are sold than there is stock, or than the sale's counter says.
     LedgerSold {
+        /// Of which line.
+        line: Line,
         /// Units of SOLD orders.
         orders: u64,
         /// The sale's own counter.
@@ -75,6 +80,15 @@ pub enum Difference {
         state: OrderState,
         /// Where its hold stands at the gate; `None` where there is none.
         hold: Option<HoldState>,
+    },
+    /// Other units of an order have come back by the ledger than by the gate.
+    Returned {
+        /// Which order.
+        order: OrderId,
+        /// What has come back by the ledger.
+        ledger: Option<Units>,
+        /// What has come back by the gate.
+        gate: Option<Units>,
     },
     /// Units are taken for good, and no order says for whom.
     NoOrder(HoldId),
@@ -109,14 +123,24 @@ impl fmt::Display for Difference {
             Self::GateIsBehind { gate, ledger } => {
                 write!(f, "the gate is at {gate}, behind {ledger} where the ledger saw it")
             }
-            Self::Sum { of, counts, expected } => write!(f, "{of}: {counts}, expected {expected}"),
-            Self::BuyerLimit { buyer, units } => {
-                write!(f, "buyer {buyer} has {units} units, more than is allowed")
+            Self::Sum { line, counts, expected } => {
+                write!(f, "the gate: {counts} on line {line}, expected {expected}")
             }
-            Self::LedgerSold { orders, counter, stock } => write!(
+            Self::BuyerLimit { buyer, line, units } => {
+                write!(f, "buyer {buyer} has {units} units of line {line}, more than is allowed")
+            }
+            Self::LedgerSold { line, orders, counter, stock } => write!(
                 f,
-                "the ledger has {orders} units in sold orders, counts {counter} as sold, of a stock of {stock}"
+                "the ledger has {orders} units of line {line} in sold orders, counts {counter} as sold, of a stock of \
+                 {stock}"
             ),
+            Self::Returned { order, ledger, gate } => {
+                let text = |units: &Option<Units>| {
+                    units.as_ref().map_or_else(|| "none".to_owned(), Units::to_string)
+                };
+                let (ledger, gate) = (text(ledger), text(gate));
+                write!(f, "of order {order}, {ledger} units have come back by the ledger, {gate} by the gate")
+            }
             Self::Order { order, state, hold: Some(hold) } => {
                 write!(f, "order {order} is {state:?} and its hold is {hold:?}")
             }
@@ -159,11 +183,18 @@ pub fn reconcile(
 }
 
 fn ledger(recorded: &Recorded, found: &mut Vec<Difference>) {
-    let sold = |order: &&Order| order.state == OrderState::Sold;
-    let orders: u64 = recorded.orders.iter().filter(sold).map(|order| u64::from(order.order.quantity)).sum();
-    let (counter, stock) = (u64::from(recorded.sold), recorded.sale.terms.stock);
-    if orders != counter || counter > u64::from(stock) {
-        found.push(Difference::LedgerSold { orders, counter, stock });
+    let mut orders: BTreeMap<Line, u64> = BTreeMap::new();
+    for order in recorded.orders.iter().filter(|order| order.state == OrderState::Sold) {
+        for line in &order.order.lines {
+            *orders.entry(line.line).or_default() += u64::from(order.kept(line));
+        }
+    }
+    for (line, terms) in (0..).zip(recorded.sale.terms.lines()) {
+        let counter = recorded.sold.get(usize::from(line)).copied().unwrap_or(0);
+        let (orders, counter) = (orders.get(&line).copied().unwrap_or(0), u64::from(counter));
+        if orders != counter || counter > u64::from(terms.stock) {
+            found.push(Difference::LedgerSold { line, orders, counter, stock: terms.stock });
+        }
     }
 }
 
@@ -200,25 +231,30 @@ fn payments(
 
 fn held(recorded: &Recorded, gate: &Held, now: UnixMillis, found: &mut Vec<Difference>) {
     let terms = &recorded.sale.terms;
-    let mut sums = Counts::default();
-    let mut by_buyer: BTreeMap<&BuyerId, u64> = BTreeMap::new();
-    for record in &gate.holds {
-        if record.state.stands() {
-            sums.held += record.quantity;
-        } else if record.state == HoldState::Sold {
-            sums.sold += record.quantity;
-        }
-        if record.state.takes_units() {
-            *by_buyer.entry(&record.buyer).or_default() += u64::from(record.quantity);
+    let mut sums: BTreeMap<Line, Counts> = BTreeMap::new();
+    let mut by_buyer: BTreeMap<(&BuyerId, Line), u64> = BTreeMap::new();
+    for record in gate.holds.iter().filter(|record| record.counts_for_buyer()) {
+        for (line, units) in record.kept() {
+            let sums = sums.entry(line).or_default();
+            if record.is_aside() {
+                sums.held += units;
+            } else if record.state == HoldState::Sold {
+                sums.sold += units;
+            }
+            *by_buyer.entry((&record.buyer, line)).or_default() += u64::from(units);
         }
     }
-    sums.available = terms.stock.saturating_sub(sums.held + sums.sold);
-    if sums != gate.counts || sums.available + sums.held + sums.sold != terms.stock {
-        found.push(Difference::Sum { of: "the gate", counts: gate.counts, expected: sums });
+    for (line, of) in (0..).zip(terms.lines()) {
+        let counts = gate.lines.get(usize::from(line)).copied().unwrap_or_default();
+        let mut expected = sums.get(&line).copied().unwrap_or_default();
+        expected.available = of.stock.saturating_sub(expected.held + expected.sold);
+        if expected != counts || counts.available + counts.held + counts.sold != of.stock {
+            found.push(Difference::Sum { line, counts, expected });
+        }
     }
-    for (buyer, units) in by_buyer {
-        if units > u64::from(terms.per_buyer) {
-            found.push(Difference::BuyerLimit { buyer: buyer.clone(), units });
+    for ((buyer, line), units) in by_buyer {
+        if units > terms.line(line).map_or(0, |line| u64::from(line.per_buyer)) {
+            found.push(Difference::BuyerLimit { buyer: buyer.clone(), line, units });
         }
     }
 
@@ -230,6 +266,11 @@ fn held(recorded: &Recorded, gate: &Held, now: UnixMillis, found: &mut Vec<Diffe
         let hold = holds.get(&order.order.hold).map(|record| record.state);
         if !agree(order, hold, now) {
             found.push(Difference::Order { order: order.order.id.clone(), state: order.state, hold });
+        }
+        let returned = holds.get(&order.order.hold).and_then(|record| record.returned.clone());
+        if hold == Some(HoldState::Sold) && returned != order.returned && is_old(order.updated_at, now) {
+            let (order, ledger) = (order.order.id.clone(), order.returned.clone());
+            found.push(Difference::Returned { order, ledger, gate: returned });
         }
     }
     // The gate may have moved on since the ledger was read, by as much as its mark says.
@@ -245,7 +286,7 @@ fn held(recorded: &Recorded, gate: &Held, now: UnixMillis, found: &mut Vec<Diffe
         }
     }
     for record in &recorded.holds {
-        let stands = holds.get(&record.hold).is_some_and(|known| known.state.takes_units());
+        let stands = holds.get(&record.hold).is_some_and(|known| known.counts_for_buyer());
         let due = record.state != HoldState::Captured && record.deadline <= now;
         if record.state.stands() && !stands && !due && !moving {
             found.push(Difference::NotHeld(record.hold.clone()));

@@ -1,14 +1,21 @@
-//! A flash sale: one product of a live, offered at a price, for a while, with its own stock.
+//! A flash sale: products of a live, offered at a price, for a while, each with its own stock.
 
-use haul_model::{LiveId, MerchantId, Money, ProductId, SaleId, UnixMillis};
+use haul_model::{LiveId, MerchantId, Money, ProductId, SaleId, TierId, UnixMillis, VariantId};
 use serde::{Deserialize, Serialize};
 
-/// The most units one sale may have. Bounds the arithmetic of every gate, Lua's doubles included.
+use crate::units::{Line, MAX_LINES, Units};
+
+/// The most units one line of a sale may have. Bounds the arithmetic of every gate, Lua's doubles included.
 pub const MAX_STOCK: u32 = 10_000_000;
-/// The most units a new sale may allow one buyer, and so the most holds a buyer can have standing in it.
+/// The most units of all lines that a new sale may allow one buyer, and so the most holds a buyer can have standing in it.
 pub const MAX_PER_BUYER: u32 = 100;
 /// The shortest and the longest time a hold may be given, in milliseconds.
 pub const HOLD_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
+
+/// The most tiers that one sale opens earlier for, and the longest time before the others, in milliseconds: a week.
+pub const MAX_TIERS: usize = 8;
+/// See [`MAX_TIERS`].
+pub const MAX_EARLY_MS: u64 = 7 * 24 * 3_600_000;
 
 /// Times up to the year 9999 are accepted: what people write down, and exact in Lua's and JavaScript's doubles.
 pub const MAX_TIME: UnixMillis = UnixMillis(253_402_300_799_999);
@@ -43,6 +50,14 @@ pub enum TermsError {
     /// One buyer could have too many units.
     #[error("per_buyer must be 1 to {MAX_PER_BUYER} units, not {0}")]
     PerBuyer(u32),
+    /// Too many lines.
+    #[error("a sale may have at most {MAX_LINES} lines, not {0}")]
+    Lines(usize),
+    /// Early access that can't be.
+    #[error(
+        "early access is for at most {MAX_TIERS} tiers, each named once, of 1 to {MAX_EARLY_MS} milliseconds"
+    )]
+    Early,
     /// The sale would close before it opens.
     #[error("closes_at must be later than opens_at ({opens_at:?}), not {closes_at:?}")]
     NeverOpen {
@@ -54,11 +69,11 @@ pub enum TermsError {
 }
 
 /// What the gate must know of a sale.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SaleTerms {
-    /// Units offered, at most [`MAX_STOCK`].
+    /// Units of line 0 offered, at most [`MAX_STOCK`]. Of a known sale, it only grows.
     pub stock: u32,
-    /// Units one buyer may hold and buy together.
+    /// Units of line 0 that one buyer may hold and buy together.
     pub per_buyer: u32,
     /// How long a hold lasts until payment starts.
     pub hold_ms: u64,
@@ -68,13 +83,61 @@ pub struct SaleTerms {
     pub opens_at: UnixMillis,
     /// Closes at this time of the gate's clock (exclusive). Holds taken before may still be paid.
     pub closes_at: UnixMillis,
+    /// The lines after the first; most sales have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<LineTerms>,
+    /// Whether nothing new can be held for the moment. Who holds something may pay.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// When units are set aside.
+    #[serde(default, skip_serializing_if = "SaleMode::is_cart")]
+    pub mode: SaleMode,
+    /// Who may come before the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub early: Vec<EarlyAccess>,
+}
+
+/// One line of a sale after the first: a SKU with a stock of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineTerms {
+    /// Units offered, at most [`MAX_STOCK`]. Of a known sale, it only grows.
+    pub stock: u32,
+    /// Units that one buyer may hold and buy together.
+    pub per_buyer: u32,
+}
+
+/// When units are set aside for a buyer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaleMode {
+    /// With the hold.
+    #[default]
+    HoldInCart,
+    /// With the money: first paid, first served. Who pays when nothing is left gets the money back.
+    FirstPaid,
+}
+
+impl SaleMode {
+    fn is_cart(&self) -> bool {
+        *self == SaleMode::HoldInCart
+    }
+}
+
+/// A sale opens earlier for a tier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyAccess {
+    /// For whom: the `tier` of their token.
+    pub tier: TierId,
+    /// By how much.
+    pub ms: u64,
 }
 
 impl SaleTerms {
     /// Checks the terms of a new sale.
     pub fn validate(&self) -> Result<(), TermsError> {
         self.check_bounds()?;
-        let &Self { per_buyer, opens_at, closes_at, .. } = self;
+        let &Self { opens_at, closes_at, .. } = self;
+        let per_buyer = self.lines().fold(0, |sum: u32, line| sum.saturating_add(line.per_buyer));
         if per_buyer > MAX_PER_BUYER {
             return Err(TermsError::PerBuyer(per_buyer));
         }
@@ -87,9 +150,14 @@ impl SaleTerms {
     /// Checks what every gate's arithmetic relies on. A known sale may well be closed before it opens: that is how one
     /// is called off.
     pub fn check_bounds(&self) -> Result<(), TermsError> {
-        for (field, given) in [("stock", self.stock), ("per_buyer", self.per_buyer)] {
-            if !(1..=MAX_STOCK).contains(&given) {
-                return Err(TermsError::Units { field, given });
+        if self.more.len() >= MAX_LINES {
+            return Err(TermsError::Lines(1 + self.more.len()));
+        }
+        for line in self.lines() {
+            for (field, given) in [("stock", line.stock), ("per_buyer", line.per_buyer)] {
+                if !(1..=MAX_STOCK).contains(&given) {
+                    return Err(TermsError::Units { field, given });
+                }
             }
         }
         for (field, given) in [("hold_ms", self.hold_ms), ("pay_ms", self.pay_ms)] {
@@ -102,7 +170,59 @@ impl SaleTerms {
                 return Err(TermsError::Time { field, given });
             }
         }
+        let named_before =
+            |index: usize| self.early[..index].iter().any(|one| one.tier == self.early[index].tier);
+        if self.early.len() > MAX_TIERS
+            || self.early.iter().any(|one| !(1..=MAX_EARLY_MS).contains(&one.ms))
+            || (0..self.early.len()).any(named_before)
+        {
+            return Err(TermsError::Early);
+        }
         Ok(())
+    }
+
+    /// All lines, in order.
+    pub fn lines(&self) -> impl Iterator<Item = LineTerms> + '_ {
+        let first = LineTerms { stock: self.stock, per_buyer: self.per_buyer };
+        std::iter::once(first).chain(self.more.iter().copied())
+    }
+
+    /// A line, if there is one of that number.
+    pub fn line(&self, line: Line) -> Option<LineTerms> {
+        self.lines().nth(usize::from(line))
+    }
+
+    /// Units of all lines.
+    pub fn total_stock(&self) -> u64 {
+        self.lines().map(|line| u64::from(line.stock)).sum()
+    }
+
+    /// When it opens for somebody of this tier.
+    pub fn opens_for(&self, tier: Option<&TierId>) -> UnixMillis {
+        let early = self.early.iter().find(|one| Some(&one.tier) == tier).map_or(0, |one| one.ms);
+        UnixMillis(self.opens_at.0.saturating_sub(early))
+    }
+
+    /// When it opens for the first of all.
+    pub fn opens_first(&self) -> UnixMillis {
+        let early = self.early.iter().map(|one| one.ms).max().unwrap_or(0);
+        UnixMillis(self.opens_at.0.saturating_sub(early))
+    }
+
+    /// These terms as a gate that knows the sale takes them over: its times, whether it is paused, and stock that was
+    /// added. All else stays as it was.
+    pub fn changed_to(&self, wanted: &SaleTerms) -> SaleTerms {
+        let mut terms = SaleTerms {
+            opens_at: wanted.opens_at,
+            closes_at: wanted.closes_at,
+            paused: wanted.paused,
+            stock: self.stock.max(wanted.stock),
+            ..self.clone()
+        };
+        for (line, wanted) in terms.more.iter_mut().zip(&wanted.more) {
+            line.stock = line.stock.max(wanted.stock);
+        }
+        terms
     }
 }
 
@@ -115,12 +235,44 @@ pub struct Sale {
     pub merchant: MerchantId,
     /// Where it takes place.
     pub live: LiveId,
-    /// What is sold.
+    /// What is sold on line 0.
     pub product: ProductId,
-    /// Price of one unit.
+    /// Which form of it, where there are several.
+    pub variant: Option<VariantId>,
+    /// Price of one unit of line 0.
     pub unit_price: Money,
+    /// What is sold on the lines after it, as many as the terms have.
+    pub more: Vec<SaleLine>,
     /// What the gate enforces.
     pub terms: SaleTerms,
+}
+
+/// What is sold on one line of a sale: a SKU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleLine {
+    /// The product.
+    pub product: ProductId,
+    /// Which form of it, where there are several.
+    pub variant: Option<VariantId>,
+    /// Price of one unit.
+    pub unit_price: Money,
+}
+
+impl Sale {
+    /// What is sold on each line, in order.
+    pub fn lines(&self) -> impl Iterator<Item = SaleLine> + '_ {
+        let first = SaleLine {
+            product: self.product.clone(),
+            variant: self.variant.clone(),
+            unit_price: self.unit_price,
+        };
+        std::iter::once(first).chain(self.more.iter().cloned())
+    }
+
+    /// Whether the sale has all of these lines.
+    pub fn has_lines(&self, units: &Units) -> bool {
+        units.iter().all(|(line, _)| usize::from(line) <= self.more.len())
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +288,7 @@ mod tests {
             pay_ms: 600_000,
             opens_at: UnixMillis(1_000),
             closes_at: UnixMillis(2_000),
+            ..SaleTerms::default()
         };
         assert_eq!(good.validate(), Ok(()));
         for (bad, message) in [
@@ -179,6 +332,7 @@ mod tests {
             pay_ms: 1_000,
             opens_at: UnixMillis(2_000),
             closes_at: UnixMillis(1_000),
+            ..SaleTerms::default()
         };
         assert!(terms.validate().is_err());
         assert_eq!(terms.check_bounds(), Ok(()));
@@ -193,6 +347,7 @@ mod tests {
             pay_ms: 1_000,
             opens_at: UnixMillis(1_000),
             closes_at: UnixMillis(2_000),
+            ..SaleTerms::default()
         };
         assert_eq!(terms.validate(), Ok(()));
         terms.per_buyer += 1;

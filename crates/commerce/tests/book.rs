@@ -31,6 +31,7 @@ fn terms(stock: u32, per_buyer: u32) -> SaleTerms {
         pay_ms: 30_000,
         opens_at: START,
         closes_at: UnixMillis(START.0 + 100_000),
+        ..SaleTerms::default()
     }
 }
 
@@ -54,7 +55,7 @@ impl Shop {
     }
 
     fn hold(&mut self, hold: &str, buyer: &str, quantity: u32) -> Outcome {
-        self.one(Op::Hold { hold: hold.parse().unwrap(), buyer: buyer.parse().unwrap(), quantity })
+        self.one(Op::hold(hold.parse().unwrap(), buyer.parse().unwrap(), quantity))
     }
 
     fn cancel(&mut self, hold: &str, buyer: &str) -> Outcome {
@@ -152,7 +153,7 @@ fn a_retry_of_an_earlier_step_tells_where_the_hold_is() {
 fn the_last_unit_goes_to_one_and_is_sold_out_only_when_it_is_paid_for() {
     let mut shop = Shop::open(1, 1);
     assert!(matches!(shop.hold("h1", "ann", 1), Outcome::Held { .. }));
-    assert_eq!(shop.hold("h2", "bob", 1), Outcome::Refused(Refusal::NotEnough { available: 0 }));
+    assert_eq!(shop.hold("h2", "bob", 1), Outcome::Refused(Refusal::NotEnough { line: 0, available: 0 }));
     shop.capture("h1");
     shop.settle("h1");
     assert_eq!(shop.hold("h2", "bob", 1), Outcome::Refused(Refusal::SoldOut));
@@ -174,7 +175,7 @@ fn refusals_name_their_reason() {
     for (outcome, refusal) in [
         (shop.hold("h2", "ann", 0), Refusal::BadQuantity),
         (shop.hold("h2", "ann", u32::MAX), Refusal::BadQuantity),
-        (shop.hold("h2", "ann", 2), Refusal::BuyerLimit { per_buyer: 2 }),
+        (shop.hold("h2", "ann", 2), Refusal::BuyerLimit { line: 0, per_buyer: 2 }),
         (shop.hold("h1", "ann", 2), Refusal::KeyReused),
         (shop.hold("h1", "bob", 1), Refusal::KeyReused),
         (shop.cancel("h9", "ann"), Refusal::UnknownHold),
@@ -195,8 +196,7 @@ fn refusals_name_their_reason() {
 #[test]
 fn the_sale_opens_and_closes_by_the_books_clock() {
     let mut book = SaleBook::new();
-    let op =
-        |hold: &str| Op::Hold { hold: hold.parse().unwrap(), buyer: "ann".parse().unwrap(), quantity: 1 };
+    let op = |hold: &str| Op::hold(hold.parse().unwrap(), "ann".parse().unwrap(), 1);
     assert_eq!(
         book.apply(&[op("h1")], Mark::default(), START).unwrap().outcomes,
         [Outcome::Refused(Refusal::UnknownSale)]
@@ -223,7 +223,7 @@ fn the_sale_opens_and_closes_by_the_books_clock() {
 #[test]
 fn a_known_sale_changes_its_times_only() {
     let mut shop = Shop::open(5, 1);
-    let other = SaleTerms { closes_at: START, per_buyer: 4, hold_ms: 1_000, ..terms(50, 4) };
+    let other = SaleTerms { closes_at: START, per_buyer: 4, hold_ms: 1_000, ..terms(4, 4) };
     let put = shop.book.put_terms(&other, Mark::default(), START).unwrap();
     assert_eq!((put.counts.available, put.mark.sequence), (5, 2));
     assert_eq!(shop.hold("h1", "ann", 1), Outcome::Refused(Refusal::Closed));
@@ -232,7 +232,7 @@ fn a_known_sale_changes_its_times_only() {
     let again = SaleTerms { closes_at: at(50), ..other };
     shop.book.put_terms(&again, Mark::default(), START).unwrap();
     assert_eq!(shop.hold("h1", "ann", 1), Outcome::Held { deadline: at(10_000) });
-    assert_eq!(shop.hold("h2", "ann", 1), Outcome::Refused(Refusal::BuyerLimit { per_buyer: 1 }));
+    assert_eq!(shop.hold("h2", "ann", 1), Outcome::Refused(Refusal::BuyerLimit { line: 0, per_buyer: 1 }));
 }
 
 #[test]
@@ -246,7 +246,12 @@ fn a_due_hold_goes_back_exactly_once() {
     let applied = shop.apply(&[]);
     assert_eq!(
         applied.released,
-        [Released { hold: "h1".parse().unwrap(), buyer: "ann".parse().unwrap(), quantity: 1, order: None }]
+        [Released {
+            hold: "h1".parse().unwrap(),
+            buyer: "ann".parse().unwrap(),
+            units: 1.into(),
+            order: None
+        }]
     );
     assert_eq!((applied.counts.available, applied.next_deadline), (1, None));
     assert!(shop.apply(&[]).released.is_empty());
@@ -259,7 +264,7 @@ fn due_holds_go_back_before_anyone_is_refused() {
     let mut shop = Shop::open(1, 1);
     shop.hold("h1", "ann", 1);
     shop.wait(10_000);
-    let bob = Op::Hold { hold: "h2".parse().unwrap(), buyer: "bob".parse().unwrap(), quantity: 1 };
+    let bob = Op::hold("h2".parse().unwrap(), "bob".parse().unwrap(), 1);
     let applied = shop.apply(&[bob]);
     assert!(matches!(applied.outcomes[0], Outcome::Held { .. }));
     assert_eq!(applied.released.len(), 1);
@@ -352,7 +357,7 @@ fn a_buyer_who_comes_back_sees_their_standing_holds_oldest_first() {
         ]
         .map(|(hold, outcome, order)| Standing {
             hold: hold.parse().unwrap(),
-            quantity: 1,
+            units: 1.into(),
             outcome,
             order
         })
@@ -411,8 +416,11 @@ fn a_change_that_cannot_be_right_is_refused() {
         Err(RestoreError::Older { epoch: 1, sequence: 1 })
     );
     let mut oversold = good;
-    oversold.holds[0].quantity = 2;
-    assert_eq!(shop.book.restore(oversold), Err(RestoreError::Oversold { held: 2, sold: 0, stock: 1 }));
+    oversold.holds[0].units = 2.into();
+    assert_eq!(
+        shop.book.restore(oversold),
+        Err(RestoreError::Oversold { line: 0, held: 2, sold: 0, stock: 1 })
+    );
 }
 
 #[test]
@@ -496,13 +504,15 @@ fn record(hold: &str, buyer: &str, state: HoldState) -> HoldRecord {
     HoldRecord {
         hold: hold.parse().unwrap(),
         buyer: buyer.parse().unwrap(),
-        quantity: 1,
+        units: 1.into(),
         made: 7,
         state,
         deadline: at(20_000),
         order: None,
         extended: false,
         retaken: false,
+        unreserved: false,
+        returned: None,
     }
 }
 
@@ -540,7 +550,7 @@ fn a_book_that_is_behind_refuses_everything_until_it_is_rebuilt() {
     assert_eq!(old.counts(), (1, 1, 1));
     assert!(old.book.mark() > seen);
     assert_eq!(old.hold("h1", "ann", 1), Outcome::Held { deadline: at(20_000) }, "the same hold");
-    assert_eq!(old.hold("h3", "bob", 2), Outcome::Refused(Refusal::BuyerLimit { per_buyer: 2 }));
+    assert_eq!(old.hold("h3", "bob", 2), Outcome::Refused(Refusal::BuyerLimit { line: 0, per_buyer: 2 }));
     assert!(old.book.apply(&[], seen, at(5)).is_ok());
     // A change of the old epoch does not fit any more.
     assert!(matches!(written.restore(shop.book.change().unwrap()), Err(RestoreError::Older { .. })));
@@ -564,19 +574,24 @@ fn a_rebuild_that_was_given_up_is_taken_over() {
 
 /// What must be true of any sale at any time, and what may follow what.
 fn check(book: &SaleBook, terms: &SaleTerms, before: &mut HashMap<HoldId, HoldState>, trace: &str) {
-    let Counts { available, held, sold } = book.counts();
-    assert_eq!(available + held + sold, terms.stock, "{trace}");
-    let (mut holding, mut selling) = (0, 0);
+    let (mut holding, mut selling) = (HashMap::new(), HashMap::new());
     let mut by_buyer: HashMap<_, u32> = HashMap::new();
     for hold in random::all_holds() {
         let Some(record) = book.hold(&hold) else { continue };
-        match record.state {
-            HoldState::Held | HoldState::Paying | HoldState::Captured => holding += record.quantity,
-            HoldState::Sold => selling += record.quantity,
-            HoldState::Released | HoldState::Late => {}
-        }
-        if !matches!(record.state, HoldState::Released | HoldState::Late) {
-            *by_buyer.entry(record.buyer.clone()).or_default() += record.quantity;
+        for (line, units) in record.units.iter() {
+            let back = record.returned.as_ref().map_or(0, |returned| returned.of(line));
+            assert!(back <= units && (back == 0 || record.state == HoldState::Sold), "{trace}: {record:?}");
+            match record.state {
+                HoldState::Held | HoldState::Paying if record.unreserved => {}
+                HoldState::Held | HoldState::Paying | HoldState::Captured => {
+                    *holding.entry(line).or_default() += units;
+                }
+                HoldState::Sold => *selling.entry(line).or_default() += units - back,
+                HoldState::Released | HoldState::Late => {}
+            }
+            if !matches!(record.state, HoldState::Released | HoldState::Late) {
+                *by_buyer.entry((record.buyer.clone(), line)).or_default() += units - back;
+            }
         }
         match before.insert(hold, record.state) {
             Some(HoldState::Sold) => assert_eq!(record.state, HoldState::Sold, "{trace}"),
@@ -591,8 +606,16 @@ fn check(book: &SaleBook, terms: &SaleTerms, before: &mut HashMap<HoldId, HoldSt
             Some(HoldState::Held | HoldState::Paying) | None => {}
         }
     }
-    assert_eq!((holding, selling), (held, sold), "{trace}");
-    assert!(by_buyer.values().all(|units| *units <= terms.per_buyer), "{trace}: {by_buyer:?}");
+    for ((line, of), counts) in (0..).zip(terms.lines()).zip(book.lines()) {
+        let Counts { available, held, sold } = counts;
+        assert_eq!(available + held + sold, of.stock, "{trace}");
+        let sums = (holding.remove(&line).unwrap_or(0), selling.remove(&line).unwrap_or(0));
+        assert_eq!(sums, (held, sold), "{trace}");
+    }
+    assert!(holding.is_empty() && selling.is_empty(), "{trace}: {holding:?}, {selling:?}");
+    for ((_, line), units) in by_buyer {
+        assert!(units <= terms.line(line).unwrap().per_buyer, "{trace}");
+    }
 }
 
 fn same_book(left: &SaleBook, right: &SaleBook, now: UnixMillis, trace: &str) {
@@ -628,11 +651,11 @@ fn no_sequence_of_steps_breaks_an_invariant() {
                     continue;
                 }
                 Step::Standing(buyer) => {
-                    assert!(book.standing(&buyer, Mark::default(), now).unwrap().len() <= 4, "{trace}");
+                    assert!(book.standing(&buyer, Mark::default(), now).unwrap().len() <= 16, "{trace}");
                     continue;
                 }
                 Step::Put(wanted) => {
-                    terms.get_or_insert(wanted.clone());
+                    terms = Some(terms.map_or(wanted.clone(), |known: SaleTerms| known.changed_to(&wanted)));
                     book.put_terms(&wanted, Mark::default(), now).unwrap()
                 }
                 Step::Apply(ops) => book.apply(&ops, Mark::default(), now).unwrap(),

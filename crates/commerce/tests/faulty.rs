@@ -66,6 +66,7 @@ impl Shop {
             pay_ms: 30_000,
             opens_at: UnixMillis(START.0 + 1_000),
             closes_at: UnixMillis(START.0 + 600_000),
+            ..SaleTerms::default()
         };
         let mut book = SaleBook::new();
         book.put_terms(&terms, Mark::default(), START).unwrap();
@@ -96,7 +97,7 @@ impl Shop {
             Ask::Hold { key, quantity } => {
                 let again = if self.fault == Fault::NoIdempotency { self.requests } else { 0 };
                 let hold: HoldId = format!("{buyer}-{key}-{again}").parse().unwrap();
-                Op::Hold { hold, buyer: buyer.parse().unwrap(), quantity: *quantity }
+                Op::hold(hold, buyer.parse().unwrap(), *quantity)
             }
             Ask::Cancel { hold } => Op::Cancel { hold: hold.parse().unwrap(), buyer: buyer.parse().unwrap() },
             Ask::Checkout { hold } => Op::StartPayment {
@@ -110,7 +111,7 @@ impl Shop {
         if let (Fault::DoubleRelease, Op::Cancel { hold, .. }) = (self.fault, &op)
             && over(hold)
         {
-            self.extra += self.book.hold(hold).unwrap().quantity;
+            self.extra += self.book.hold(hold).unwrap().units.quantity();
         }
         let outcome = self
             .book
@@ -132,7 +133,7 @@ impl Shop {
             }
             Outcome::Paying { deadline } => Answer::Paying { hold, deadline: deadline.0 },
             Outcome::Captured { .. } | Outcome::Sold => Answer::Taken { hold },
-            Outcome::Released | Outcome::Late => Answer::Released,
+            Outcome::Released | Outcome::Late | Outcome::Restocked => Answer::Released,
             Outcome::Refused(refusal) => Answer::Refused(format!("{refusal:?}")),
         };
         if self.fault != Fault::AcknowledgeBeforeDurable {
@@ -194,7 +195,7 @@ impl Shop {
                 HoldState::Released => End::Released,
                 HoldState::Late => End::Late,
             };
-            (record.hold.to_string(), (record.buyer.to_string(), record.quantity, end))
+            (record.hold.to_string(), (record.buyer.to_string(), record.units.quantity(), end))
         };
         self.record.ends = self.book.snapshot().flat_map(|piece| piece.holds).map(end).collect();
         check(&self.record)
@@ -318,7 +319,7 @@ fn the_right_shop_breaks_nothing_whatever_happens() {
             };
             for op in ops {
                 match op {
-                    Op::Hold { hold, buyer, quantity: 1..=2 } => {
+                    Op::Hold { hold, buyer, units, .. } if (1..=2).contains(&units.total()) => {
                         shop.ask(buyer.as_str(), Ask::Hold { key: hold.to_string(), quantity: 1 });
                     }
                     Op::Cancel { hold, buyer } => {

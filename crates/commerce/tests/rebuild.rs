@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use haul_commerce::{
-    Mark, NewOrder, Order, OrderState, Paid, Recorded, Sale, SaleTerms,
+    Mark, NewOrder, Order, OrderLine, OrderState, Paid, Recorded, Sale, SaleTerms,
     book::{HoldRecord, HoldState, KEEP_ORDERED_MS},
     rebuild::{Rebuilt, rebuild},
 };
@@ -25,13 +25,15 @@ fn hold(n: u64, state: HoldState) -> HoldRecord {
     HoldRecord {
         hold: format!("hold_{n}").parse().unwrap(),
         buyer: format!("buyer_{n}").parse().unwrap(),
-        quantity: 1,
+        units: 1.into(),
         made: n,
         state,
         deadline: at(10_000),
         order: None,
         extended: false,
         retaken: false,
+        unreserved: false,
+        returned: None,
     }
 }
 
@@ -51,10 +53,11 @@ fn order(n: u64, state: OrderState, paid: Option<i64>) -> Order {
         quantity: 1,
         unit_price: eur(100),
         total: eur(100),
+        lines: vec![OrderLine::only("tea".parse().unwrap(), 1, eur(100), eur(100))],
         created_at: at(-5_000),
     };
     let paid = paid.map(|amount| Paid { event: "event".to_owned(), amount: eur(amount) });
-    Order { order, state, paid, updated_at: NOW }
+    Order { order, state, paid, returned: None, updated_at: NOW }
 }
 
 fn rebuilt(stock: u32, holds: Vec<HoldRecord>, orders: Vec<Order>) -> Rebuilt {
@@ -63,7 +66,9 @@ fn rebuilt(stock: u32, holds: Vec<HoldRecord>, orders: Vec<Order>) -> Rebuilt {
         merchant: "main".parse().unwrap(),
         live: "demo".parse().unwrap(),
         product: "tea".parse().unwrap(),
+        variant: None,
         unit_price: eur(100),
+        more: Vec::new(),
         terms: SaleTerms {
             stock,
             per_buyer: 1,
@@ -71,10 +76,14 @@ fn rebuilt(stock: u32, holds: Vec<HoldRecord>, orders: Vec<Order>) -> Rebuilt {
             pay_ms: PAY_MS,
             opens_at: at(-60_000),
             closes_at: at(60_000),
+            ..SaleTerms::default()
         },
     };
-    let rebuilt =
-        rebuild(Recorded { mark: Mark::default(), clock: at(-1), sale, sold: 0, holds, orders }, 3, NOW);
+    let rebuilt = rebuild(
+        Recorded { mark: Mark::default(), clock: at(-1), sale, sold: vec![0], holds, orders },
+        3,
+        NOW,
+    );
     rebuilt.image.check().unwrap();
     rebuilt
 }
@@ -143,7 +152,7 @@ fn where_not_all_fit_the_surest_and_the_oldest_stay() {
     ];
     let orders = vec![order(3, OrderState::Paying, None), order(9, OrderState::Sold, Some(100))];
     let made = rebuilt(3, holds, orders);
-    let standing = |record: &&HoldRecord| record.state.takes_units();
+    let standing = |record: &&HoldRecord| record.takes_units();
     let kept: Vec<_> =
         made.image.holds.iter().filter(standing).map(|record| record.hold.to_string()).collect();
     assert_eq!(kept, ["hold_9", "hold_3", "hold_1"]);
@@ -163,14 +172,16 @@ fn the_clock_does_not_go_back_with_the_gate() {
         merchant: "main".parse().unwrap(),
         live: "demo".parse().unwrap(),
         product: "tea".parse().unwrap(),
+        variant: None,
         unit_price: eur(1),
+        more: Vec::new(),
         terms: made.image.terms.clone(),
     };
     let recorded = Recorded {
         mark: Mark::default(),
         clock: at(500),
         sale,
-        sold: 0,
+        sold: vec![0],
         holds: Vec::new(),
         orders: Vec::new(),
     };

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use haul_commerce::{
-    Callback, Counts, Mark, NewOrder, Order, OrderState, Paid, PaymentEvent, PaymentEventKind, Recorded,
-    Sale, SaleTerms,
+    Callback, Counts, Mark, NewOrder, Order, OrderLine, OrderState, Paid, PaymentEvent, PaymentEventKind,
+    Recorded, Sale, SaleTerms,
     book::{HoldRecord, HoldState},
     reconcile::{Difference, GRACE_MS, Held, reconcile},
 };
@@ -20,13 +20,15 @@ fn hold(n: u32, state: HoldState) -> HoldRecord {
     HoldRecord {
         hold: format!("hold_{n}").parse().unwrap(),
         buyer: format!("buyer_{}", n % 10).parse().unwrap(),
-        quantity: 1,
+        units: 1.into(),
         made: u64::from(n),
         state,
         deadline: UnixMillis(NOW.0 + 10_000),
         order: None,
         extended: false,
         retaken: false,
+        unreserved: false,
+        returned: None,
     }
 }
 
@@ -45,10 +47,11 @@ fn order(n: u32, state: OrderState) -> Order {
         quantity: 1,
         unit_price: eur(100),
         total: eur(100),
+        lines: vec![OrderLine::only("tea".parse().unwrap(), 1, eur(100), eur(100))],
         created_at: NOW,
     };
     let paid = matches!(state, OrderState::Sold).then(|| Paid { event: "e".to_owned(), amount: eur(100) });
-    Order { order, state, paid, updated_at: NOW }
+    Order { order, state, paid, returned: None, updated_at: NOW }
 }
 
 fn paid(n: u32, finished: bool) -> (Callback, bool) {
@@ -84,21 +87,24 @@ impl Books {
             pay_ms: 10_000,
             opens_at: NOW,
             closes_at: UnixMillis(NOW.0 + 60_000),
+            ..SaleTerms::default()
         };
         let sale = Sale {
             id: "sale_1".parse().unwrap(),
             merchant: "main".parse().unwrap(),
             live: "demo".parse().unwrap(),
             product: "tea".parse().unwrap(),
+            variant: None,
             unit_price: eur(100),
+            more: Vec::new(),
             terms,
         };
         let mark = Mark { epoch: 1, sequence: 9 };
         let orders = vec![order(1, OrderState::Sold), order(2, OrderState::Paying)];
         Self {
-            recorded: Recorded { mark, clock: NOW, sale, sold: 1, holds: holds.clone(), orders },
+            recorded: Recorded { mark, clock: NOW, sale, sold: vec![1], holds: holds.clone(), orders },
             callbacks: vec![paid(1, true)],
-            gate: Held { mark, counts: Counts { available: 2, held: 2, sold: 1 }, holds },
+            gate: Held { mark, lines: vec![Counts { available: 2, held: 2, sold: 1 }], holds },
             now: NOW,
         }
     }
@@ -119,7 +125,7 @@ fn a_step_may_be_under_way_but_not_for_long() {
     let steps: [fn(&mut Books); 4] = [
         |books| {
             books.gate.holds[0].state = HoldState::Captured;
-            books.gate.counts = Counts { available: 2, held: 3, sold: 0 };
+            books.gate.lines = vec![Counts { available: 2, held: 3, sold: 0 }];
         },
         |books| books.gate.holds[1].state = HoldState::Captured,
         |books| books.recorded.orders[1].state = OrderState::RefundDue,
@@ -139,10 +145,12 @@ type Wrong = (&'static str, fn(&mut Books));
 
 #[test]
 fn each_difference_is_named() {
-    let wrongs: [Wrong; 10] = [
-        ("expected 2 available, 2 held, 1 sold", |books| books.gate.counts.available = 3),
-        ("buyer buyer_3 has 2 units", |books| books.gate.holds[1].buyer = "buyer_3".parse().unwrap()),
-        ("counts 2 as sold", |books| books.recorded.sold = 2),
+    let wrongs: [Wrong; 11] = [
+        ("expected 2 available, 2 held, 1 sold", |books| books.gate.lines[0].available = 3),
+        ("buyer buyer_3 has 2 units of line 0", |books| {
+            books.gate.holds[1].buyer = "buyer_3".parse().unwrap()
+        }),
+        ("counts 2 as sold", |books| books.recorded.sold = vec![2]),
         ("order order_1 is Sold and its hold is Released", |books| {
             books.gate.holds[0].state = HoldState::Released;
         }),
@@ -156,6 +164,10 @@ fn each_difference_is_named() {
         ("hold hold_3 stands by what the ledger has written", |books| drop(books.gate.holds.remove(2))),
         ("money came for order order_2 (event event_2), and it is Paying", |books| {
             books.callbacks.push(paid(2, true));
+        }),
+        ("of order order_1, 1 units have come back by the ledger, none by the gate", |books| {
+            books.recorded.orders[0].returned = Some(1.into());
+            books.now.0 += GRACE_MS;
         }),
         ("the gate is at 1.3, behind 1.9", |books| books.gate.mark.sequence = 3),
     ];

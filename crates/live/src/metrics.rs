@@ -148,6 +148,7 @@ impl Metrics {
             Op::PaymentFailed { .. } => "payment_failed",
             Op::Capture { .. } => "capture",
             Op::Settle { .. } => "settle",
+            Op::Restock { .. } => "restock",
         };
         self.gate_ops.get_or_create(&GateLabels { op, outcome: outcome_name(outcome) }).inc();
     }
@@ -200,6 +201,7 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Released => "released",
         Outcome::Restored { .. } => "restored",
         Outcome::Late => "late",
+        Outcome::Restocked => "restocked",
         Outcome::Refused(refusal) => match refusal {
             R::UnknownSale => "unknown_sale",
             R::UnknownHold => "unknown_hold",
@@ -211,6 +213,8 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
             R::KeyReused => "key_reused",
             R::WrongState => "wrong_state",
             R::BadQuantity => "bad_quantity",
+            R::UnknownLine => "unknown_line",
+            R::Paused => "paused",
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use haul_commerce::{
     Applied, GateError, LedgerError, NewOrder, OrderState, PaymentError, PaymentRequest, PriceError, Sale,
-    order_id, payment_id,
+    order_id, payment_id, price,
 };
 use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_wire::{Code, Failure};
@@ -65,7 +65,8 @@ pub(crate) async fn check_out(
         .into_iter()
         .find(|standing| standing.hold == hold)
         .ok_or_else(|| Failure::new(Code::HoldOver, "this hold is over and its units went back"))?;
-    let total = sale.total(standing.quantity).map_err(|error: PriceError| {
+    let priced = sale.order_lines(&standing.units).and_then(|lines| Ok((price::sum(&lines)?, lines)));
+    let (total, lines) = priced.map_err(|error: PriceError| {
         tracing::error!(live = %live.id(), sale = %sale.id, %error, "a sale with an impossible price");
         Failure::new(Code::Internal, "the server could not do it")
     })?;
@@ -76,13 +77,14 @@ pub(crate) async fn check_out(
         merchant: live.merchant().clone(),
         live: live.id().clone(),
         sale: sale.id.clone(),
-        product: sale.product.clone(),
+        product: lines[0].product.clone(),
         hold,
         buyer: viewer.id,
         buyer_name: viewer.name,
-        quantity: standing.quantity,
-        unit_price: sale.unit_price,
+        quantity: standing.units.quantity(),
+        unit_price: lines[0].unit_price,
         total,
+        lines,
         created_at: server_time,
     };
     // An order is never ahead of what the gate has said: whatever a gate loses that has to do with money is noticed.

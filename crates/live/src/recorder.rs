@@ -221,13 +221,15 @@ mod tests {
         let record = |(number, state): &(u32, HoldState)| HoldRecord {
             hold: format!("hold_{number}").parse().unwrap(),
             buyer: "ann".parse().unwrap(),
-            quantity: 1,
+            units: 1.into(),
             made: 1,
             state: *state,
             deadline: UnixMillis(1),
             order: None,
             extended: false,
             retaken: false,
+            unreserved: false,
+            returned: None,
         };
         Applied {
             now: UnixMillis(sequence),
@@ -236,6 +238,7 @@ mod tests {
             released: Vec::new(),
             holds: holds.iter().map(record).collect(),
             counts: Counts::default(),
+            lines: Vec::new(),
             next_deadline: None,
         }
     }

@@ -237,7 +237,7 @@ impl Lives {
         if outcome == Outcome::Refused(Refusal::UnknownHold) {
             // The gate has forgotten the hold, so long ago did it end. The money is here: take what is left, if the sale
             // still is.
-            let again = Op::Hold { hold: hold.clone(), buyer: buyer.clone(), quantity: ids.quantity };
+            let again = Op::hold(hold.clone(), buyer.clone(), ids.units());
             if let Outcome::Held { .. } = live.ask(&ids.sale, again).await? {
                 live.ask(&ids.sale, Op::StartPayment { hold, buyer, order: ids.id.clone() }).await?;
                 outcome = live.ask(&ids.sale, capture).await?;

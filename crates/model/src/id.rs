@@ -137,6 +137,10 @@ ids! {
     MessageId;
     /// A media or channel session.
     SessionId;
+    /// One form of a product, such as a size.
+    VariantId;
+    /// A group of buyers that a merchant's tokens name, such as `gold`.
+    TierId;
 }
 
 impl MerchantId {

@@ -12,7 +12,8 @@ pub mod time;
 
 pub use access::{Role, Viewer};
 pub use id::{
-    BuyerId, HoldId, IdError, LiveId, MerchantId, MessageId, OrderId, PaymentId, ProductId, SaleId, SessionId,
+    BuyerId, HoldId, IdError, LiveId, MerchantId, MessageId, OrderId, PaymentId, ProductId, SaleId,
+    SessionId, TierId, VariantId,
 };
 pub use media::{Codec, Frame, Kind, Layer, TrackInfo};
 pub use money::{Currency, Money};

@@ -5,16 +5,21 @@
 -- ARGV  1 most due holds to release  2 clock mark in ms (0: write the clock in any case)  3 largest quantity
 --       4, 5 epoch and sequence that the caller has seen  6, 7 ms for which a hold that is over is kept, without an
 --       order and with one  8 most holds to forget  9 ms for which a sale is kept after it closed
---       then for each operation five: kind, hold, buyer, quantity, order (empty or 0 where it has none)
--- Reply now, epoch, sequence, available, held, sold, next deadline (-1: none),
---       number of holds released, for each of them four: hold, buyer, quantity, order,
+--       then for each operation five: kind, hold, buyer, units, order (empty or 0 where it has none; of a hold, the
+--       buyer's tier)
+-- Reply now, epoch, sequence, next deadline (-1: none),
+--       number of lines, for each of them three: available, held, sold,
+--       number of holds released, for each of them four: hold, buyer, units, order,
 --       number of holds changed or named, for each of them two: hold, what is written of it,
---       for each operation two: code, number
+--       for each operation two: code, number (where it is about a line: the line times 2^24 besides)
 --       or, where the sale is behind what was seen or frozen: -1, epoch, sequence
 --
--- A hold is written as state|quantity|deadline|made|flags|buyer|order (no id has a bar). States: H held, P paying,
--- C captured, S sold, R released, L late. Deadline: of R and L, when they ended. Made: the sequence then. Flags:
--- 1 deadline extended, 2 taken again. Over has R and L by the time at which they may be forgotten.
+-- A hold is written as state|units|deadline|made|flags|buyer|order|returned (no id has a bar). States: H held, P paying,
+-- C captured, S sold, R released, L late. Units are a number of line 0, or line:number joined by +. Deadline: of R and L,
+-- when they ended. Made: the sequence then. Flags: 1 deadline extended, 2 taken again, 4 nothing is set aside before it is
+-- paid. Returned: units of S that have come back, with the bar before it only where there are some. Over has R and L by the time at which they may be forgotten.
+-- Of line 0 the sale has stock, per_buyer, held and sold; of line n they are stock:n and so on, and `more` says how many
+-- such lines there are. Buyers has units of line 0 by buyer, of line n by buyer|n.
 -- Standing (H, P, C) is buyer|made|hold at score 0, to be read by range: a buyer's holds, oldest first.
 -- Everything is read and decided first and written at the end, so that an error on the way changes nothing.
 
@@ -24,14 +29,18 @@ local KEEP_RELEASED_MS, KEEP_ORDERED_MS = tonumber(ARGV[6]), tonumber(ARGV[7])
 local MAX_FORGET, KEEP_SALE_MS = tonumber(ARGV[8]), tonumber(ARGV[9])
 local FIRST, WIDTH = 10, 5
 local CHUNK = 200 -- arguments of one command; Lua's stack holds a few thousand
-local HELD, PAYING, CAPTURED, SOLD, RELEASED, RESTORED, LATE = 1, 2, 3, 4, 5, 6, 7
+local LINE = 16777216 -- in a number, the unit of lines: more than any stock
+local HELD, PAYING, CAPTURED, SOLD, RELEASED, RESTORED, LATE, RESTOCKED = 1, 2, 3, 4, 5, 6, 7, 8
 local UNKNOWN_SALE, UNKNOWN_HOLD, NOT_OPEN, CLOSED, NOT_ENOUGH = -1, -2, -3, -4, -5
 local SOLD_OUT, BUYER_LIMIT, KEY_REUSED, WRONG_STATE, BAD_QUANTITY = -6, -7, -8, -9, -10
+local UNKNOWN_LINE, PAUSED = -11, -12
 
 local sale = redis.call('HMGET', KEYS[1], 'stock', 'per_buyer', 'hold_ms', 'pay_ms', 'opens_at', 'closes_at', 'held',
-  'sold', 'sequence', 'clock', 'epoch', 'frozen')
-for i = 1, #sale do sale[i] = tonumber(sale[i]) end
-local stock, per_buyer, hold_ms, pay_ms, opens_at, closes_at = unpack(sale, 1, 6)
+  'sold', 'sequence', 'clock', 'epoch', 'frozen', 'more', 'paused', 'mode', 'early')
+local mode, early = sale[15], sale[16]
+for i = 1, 14 do sale[i] = tonumber(sale[i]) end
+local hold_ms, pay_ms, opens_at, closes_at = unpack(sale, 3, 6)
+local more, paused = sale[13] or 0, sale[14] == 1
 local before, mark = sale[9] or 0, sale[10] or 0
 local sequence, now = before, math.max(clock(), mark)
 local epoch = sale[11] or 0
@@ -39,8 +48,8 @@ local epoch = sale[11] or 0
 if sale[12] or epoch < SEEN_EPOCH or (epoch == SEEN_EPOCH and sequence < SEEN_SEQUENCE) then
   return {-1, epoch, sequence}
 end
-if not stock then
-  local reply = {now, 0, 0, 0, 0, 0, -1, 0, 0}
+if not sale[1] then
+  local reply = {now, 0, 0, -1, 0, 0, 0}
   for _ = FIRST, #ARGV, WIDTH do
     reply[#reply + 1] = UNKNOWN_SALE
     reply[#reply + 1] = 0
@@ -48,7 +57,21 @@ if not stock then
   return reply
 end
 
-local units = {held = sale[7], sold = sale[8]}
+-- By line.
+local stock, per_buyer, held, sold = {[0] = sale[1]}, {[0] = sale[2]}, {[0] = sale[7]}, {[0] = sale[8]}
+if more > 0 then
+  local names = {}
+  for line = 1, more do
+    for _, name in ipairs({'stock:', 'per_buyer:', 'held:', 'sold:'}) do names[#names + 1] = name .. line end
+  end
+  local values = redis.call('HMGET', KEYS[1], unpack(names))
+  for line = 1, more do
+    local at = 4 * line - 4
+    stock[line], per_buyer[line] = tonumber(values[at + 1]), tonumber(values[at + 2])
+    held[line], sold[line] = tonumber(values[at + 3]), tonumber(values[at + 4])
+  end
+end
+local touched = {}   -- lines whose units moved
 local holds = {}     -- by id, as they are now; false where there is none
 local buyers = {}    -- units by buyer, as they are now
 local changed_holds, changed_buyers = {}, {}
@@ -57,7 +80,34 @@ local forgotten, forgot = {}, false
 local released = {}  -- of the reply, four each
 
 local function number(value) return string.format('%.0f', value) end
-local function available() return stock - units.held - units.sold end
+local function available(line) return stock[line] - held[line] - sold[line] end
+
+-- Units as a list of line, number, line, number; each text is read once.
+local parsed = {}
+local function lines_of(text)
+  local list = parsed[text]
+  if not list then
+    list = {}
+    local plain = tonumber(text)
+    if plain then
+      list[1], list[2] = 0, plain
+    else
+      for line, number in string.gmatch(text, '(%d+):(%d+)') do
+        list[#list + 1] = tonumber(line)
+        list[#list + 1] = tonumber(number)
+      end
+    end
+    parsed[text] = list
+  end
+  return list
+end
+local function units_of(list, line)
+  for i = 1, #list, 2 do
+    if list[i] == line then return list[i + 1] end
+  end
+  return 0
+end
+local function buyers_field(buyer, line) return line == 0 and buyer or buyer .. '|' .. line end
 
 -- Reads fields of a hash that are not in `into` yet.
 local function read(key, fields, into, parse)
@@ -77,29 +127,43 @@ end
 
 local function parse_hold(text)
   if not text then return false end
-  local state, quantity, deadline, made, flags, buyer, order =
-    string.match(text, '^(%u)|(%d+)|(%d+)|(%d+)|(%d)|([^|]+)|(.*)$')
+  local state, units, deadline, made, flags, buyer, order, returned =
+    string.match(text, '^(%u)|([^|]+)|(%d+)|(%d+)|(%d)|([^|]+)|([^|]*)|?(.*)$')
   flags = tonumber(flags)
-  return {state = state, quantity = tonumber(quantity), deadline = tonumber(deadline), made = tonumber(made),
-    extended = flags % 2 == 1, retaken = flags >= 2, buyer = buyer, order = order}
+  return {state = state, units = units, deadline = tonumber(deadline), made = tonumber(made),
+    extended = flags % 2 == 1, retaken = flags % 4 >= 2, unreserved = flags >= 4, buyer = buyer, order = order,
+    returned = returned}
 end
 
 local function parse_units(text) return tonumber(text or 0) end
 
-local function used(buyer)
-  read(KEYS[3], {buyer}, buyers, parse_units)
-  return buyers[buyer]
+local function used(field)
+  read(KEYS[3], {field}, buyers, parse_units)
+  return buyers[field]
 end
 
-local PLACE = {H = 'held', P = 'held', C = 'held', S = 'sold'}
+local STANDS = {H = true, P = true, C = true}
 local function has_deadline(hold) return hold.state == 'H' or hold.state == 'P' end
 
 local function count(hold, sign)
-  local place = PLACE[hold.state]
-  if place then
-    units[place] = units[place] + sign * hold.quantity
-    buyers[hold.buyer] = used(hold.buyer) + sign * hold.quantity
-    changed_buyers[hold.buyer] = true
+  if not STANDS[hold.state] and hold.state ~= 'S' then return end
+  local place = held
+  if hold.state == 'S' then
+    place = sold
+  elseif hold.unreserved then
+    place = nil
+  end
+  local list, back = lines_of(hold.units), hold.returned ~= '' and lines_of(hold.returned)
+  for i = 1, #list, 2 do
+    local line, number = list[i], list[i + 1]
+    if back then number = number - units_of(back, line) end
+    if place then
+      place[line] = place[line] + sign * number
+      touched[line] = true
+    end
+    local field = buyers_field(hold.buyer, line)
+    buyers[field] = used(field) + sign * number
+    changed_buyers[field] = true
   end
 end
 
@@ -132,47 +196,119 @@ local function expire(id)
     hold.deadline = now
     change(id, hold, 'R')
     local n = #released
-    released[n + 1], released[n + 2], released[n + 3], released[n + 4] = id, hold.buyer, hold.quantity, hold.order
+    released[n + 1], released[n + 2], released[n + 3], released[n + 4] = id, hold.buyer, hold.units, hold.order
   end
 end
 
-local function within_limit(buyer, quantity) return used(buyer) + quantity <= per_buyer end
+-- Each of these three gives a refusal and its number, or nothing.
+local function sold_out(units)
+  local list = lines_of(units)
+  for i = 1, #list, 2 do
+    if available(list[i]) == 0 and held[list[i]] == 0 then return SOLD_OUT, 0 end
+  end
+end
 
-local function make_hold(id, buyer, quantity)
+local function over_limit(buyer, units)
+  local list = lines_of(units)
+  for i = 1, #list, 2 do
+    local line = list[i]
+    if used(buyers_field(buyer, line)) + list[i + 1] > per_buyer[line] then
+      return BUYER_LIMIT, line * LINE + per_buyer[line]
+    end
+  end
+end
+
+local function too_few(units)
+  local list = lines_of(units)
+  for i = 1, #list, 2 do
+    local line = list[i]
+    if list[i + 1] > available(line) then return NOT_ENOUGH, line * LINE + available(line) end
+  end
+end
+
+local function opens_for(tier)
+  if tier ~= '' and early then
+    for name, ms in string.gmatch(early, '([^,=]+)=(%d+)') do
+      if name == tier then return opens_at - tonumber(ms) end
+    end
+  end
+  return opens_at
+end
+
+local function make_hold(id, buyer, units, tier)
   local hold = holds[id]
   if hold then
-    if hold.buyer ~= buyer or hold.quantity ~= quantity then return KEY_REUSED, 0 end
+    if hold.buyer ~= buyer or hold.units ~= units then return KEY_REUSED, 0 end
     if hold.state == 'H' then return HELD, hold.deadline end
     if hold.state == 'P' then return PAYING, hold.deadline end
     if hold.state == 'C' then return CAPTURED, hold.retaken and 1 or 0 end
     if hold.state == 'S' then return SOLD, 0 end
     return RELEASED, 0
   end
-  if quantity < 1 or quantity > MAX_QUANTITY then return BAD_QUANTITY, 0 end
-  if now < opens_at then return NOT_OPEN, opens_at end
+  local list = lines_of(units)
+  for i = 1, #list, 2 do
+    if list[i] > more then return UNKNOWN_LINE, 0 end
+    if list[i + 1] < 1 or list[i + 1] > MAX_QUANTITY then return BAD_QUANTITY, 0 end
+  end
+  local opens = opens_for(tier)
+  if now < opens then return NOT_OPEN, opens end
   if now >= closes_at then return CLOSED, 0 end
-  if available() == 0 and units.held == 0 then return SOLD_OUT, 0 end
-  if not within_limit(buyer, quantity) then return BUYER_LIMIT, per_buyer end
-  if quantity > available() then return NOT_ENOUGH, available() end
-  hold = {quantity = quantity, deadline = now + hold_ms, made = sequence + 1, extended = false, retaken = false,
-    buyer = buyer, order = ''}
+  if paused then return PAUSED, 0 end
+  local code, value = sold_out(units)
+  if not code then code, value = over_limit(buyer, units) end
+  if not code then code, value = too_few(units) end
+  if code then return code, value end
+  hold = {units = units, deadline = now + hold_ms, made = sequence + 1, extended = false, retaken = false,
+    unreserved = mode == 'F', buyer = buyer, order = '', returned = ''}
   change(id, hold, 'H')
   return HELD, hold.deadline
 end
 
--- Any operation but H (hold): X cancel, P start payment, F payment failed, C capture, S settle.
-local function step(kind, id, hold, order)
+-- All units that have come back of a hold: of each line the greater number. Nothing where it never had as many.
+local function all_returned(hold, returned)
+  local sold_list, list = lines_of(hold.units), lines_of(returned)
+  for i = 1, #list, 2 do
+    if list[i + 1] > units_of(sold_list, list[i]) then return nil end
+  end
+  if hold.returned == '' then return returned end
+  local known = lines_of(hold.returned)
+  if tonumber(returned) and tonumber(hold.returned) then return number(math.max(list[2], known[2])) end
+  local most, lines = {}, {}
+  for _, each in ipairs({known, list}) do
+    for i = 1, #each, 2 do
+      if not most[each[i]] then lines[#lines + 1] = each[i] end
+      most[each[i]] = math.max(most[each[i]] or 0, each[i + 1])
+    end
+  end
+  table.sort(lines)
+  for i, line in ipairs(lines) do lines[i] = number(line) .. ':' .. number(most[line]) end
+  return table.concat(lines, '+')
+end
+
+-- Any operation but H (hold): X cancel, P start payment, F payment failed, C capture, S settle, B restock.
+local function step(kind, id, hold, order, units)
   local code, value, state = nil, 0, nil
-  if hold.state == 'S' then return SOLD, 0 end
-  if kind == 'S' and hold.state == 'C' then
+  if kind == 'B' and hold.state == 'S' then
+    local returned = all_returned(hold, units)
+    if not returned then return BAD_QUANTITY, 0 end
+    if returned == hold.returned then return RESTOCKED, 0 end
+    state, code = 'S', RESTOCKED
+    count(hold, -1)
+    hold.returned = returned
+    count(hold, 1)
+  elseif hold.state == 'S' then
+    return SOLD, 0
+  elseif kind == 'B' and STANDS[hold.state] then
+    return WRONG_STATE, 0
+  elseif kind == 'S' and hold.state == 'C' then
     state, code = 'S', SOLD
   elseif hold.state == 'C' then
     return CAPTURED, hold.retaken and 1 or 0
   elseif kind == 'C' and hold.state == 'L' then
     return LATE, 0
   elseif kind == 'C' and hold.state == 'R' then
-    if hold.quantity <= available() and within_limit(hold.buyer, hold.quantity) then
-      hold.retaken = true
+    if not over_limit(hold.buyer, hold.units) and not too_few(hold.units) then
+      hold.retaken, hold.unreserved = true, false
       state, code, value = 'C', CAPTURED, 1
     else
       hold.deadline = now
@@ -180,7 +316,15 @@ local function step(kind, id, hold, order)
     end
   elseif hold.state == 'R' or hold.state == 'L' then
     return RELEASED, 0
+  elseif kind == 'C' and hold.unreserved and too_few(hold.units) then
+    hold.deadline = now
+    state, code = 'L', LATE
   elseif kind == 'C' then
+    if hold.unreserved then
+      count(hold, -1)
+      hold.unreserved = false
+      count(hold, 1)
+    end
     state, code = 'C', CAPTURED
   elseif kind == 'X' then
     hold.deadline = now
@@ -188,6 +332,12 @@ local function step(kind, id, hold, order)
   elseif kind == 'P' and hold.state == 'P' then
     return PAYING, hold.deadline
   elseif kind == 'P' then
+    if hold.unreserved then
+      if paused then return PAUSED, 0 end
+      local refusal, why = sold_out(hold.units)
+      if not refusal then refusal, why = too_few(hold.units) end
+      if refusal then return refusal, why end
+    end
     if not hold.extended then
       hold.deadline = math.max(hold.deadline, now + pay_ms)
       hold.extended = true
@@ -205,15 +355,21 @@ local function step(kind, id, hold, order)
   return code, value
 end
 
-local function carry_out(kind, id, buyer, quantity, order)
+local function carry_out(kind, id, buyer, units, order)
   expire(id)
   forget(id)
   named[id] = true
-  if kind == 'H' then return make_hold(id, buyer, quantity) end
+  if kind == 'H' then return make_hold(id, buyer, units, order) end
   local hold = holds[id]
   if not hold or (buyer ~= '' and buyer ~= hold.buyer) then return UNKNOWN_HOLD, 0 end
   if order ~= '' and hold.order ~= '' and order ~= hold.order then return KEY_REUSED, 0 end
-  return step(kind, id, hold, order)
+  return step(kind, id, hold, order, units)
+end
+
+-- The buyers' fields of a hold.
+local function add_fields(fields, buyer, units)
+  local list = lines_of(units)
+  for i = 1, #list, 2 do fields[#fields + 1] = buyers_field(buyer, list[i]) end
 end
 
 -- Release what is due.
@@ -221,7 +377,7 @@ local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', number(now), 'LIMIT', 0
 if #due > 0 then
   read(KEYS[2], due, holds, parse_hold)
   local theirs = {}
-  for i, id in ipairs(due) do theirs[i] = holds[id].buyer end
+  for _, id in ipairs(due) do add_fields(theirs, holds[id].buyer, holds[id].units) end
   read(KEYS[3], theirs, buyers, parse_units)
   for _, id in ipairs(due) do expire(id) end
 end
@@ -237,13 +393,15 @@ end
 local ids, theirs = {}, {}
 for i = FIRST, #ARGV, WIDTH do
   ids[#ids + 1] = ARGV[i + 1]
-  if ARGV[i] == 'H' then theirs[#theirs + 1] = ARGV[i + 2] end
+  if ARGV[i] == 'H' then add_fields(theirs, ARGV[i + 2], ARGV[i + 3]) end
 end
 read(KEYS[2], ids, holds, parse_hold)
-if available() > 0 then read(KEYS[3], theirs, buyers, parse_units) end
+local left = false
+for line = 0, more do left = left or available(line) > 0 end
+if left then read(KEYS[3], theirs, buyers, parse_units) end
 local outcomes = {}
 for i = FIRST, #ARGV, WIDTH do
-  local code, value = carry_out(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4])
+  local code, value = carry_out(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
   outcomes[#outcomes + 1] = code
   outcomes[#outcomes + 1] = value
 end
@@ -255,9 +413,9 @@ local function write(command, key, arguments)
   end
 end
 local function written(hold)
-  local flags = (hold.extended and 1 or 0) + (hold.retaken and 2 or 0)
-  return hold.state .. '|' .. number(hold.quantity) .. '|' .. number(hold.deadline) .. '|' .. number(hold.made) .. '|' ..
-    flags .. '|' .. hold.buyer .. '|' .. hold.order
+  local flags = (hold.extended and 1 or 0) + (hold.retaken and 2 or 0) + (hold.unreserved and 4 or 0)
+  return hold.state .. '|' .. hold.units .. '|' .. number(hold.deadline) .. '|' .. number(hold.made) .. '|' ..
+    flags .. '|' .. hold.buyer .. '|' .. hold.order .. (hold.returned ~= '' and '|' .. hold.returned or '')
 end
 local hold_fields, buyer_fields, deadlines, ended, standing, fallen = {}, {}, {}, {}, {}, {}
 local over, not_over = {}, {}
@@ -274,7 +432,7 @@ for id in pairs(changed_holds) do
     ended[#ended + 1] = id
   end
   local member = string.format('%s|%016.0f|%s', hold.buyer, hold.made, id)
-  if PLACE[hold.state] == 'held' then
+  if STANDS[hold.state] then
     standing[#standing + 1] = 0
     standing[#standing + 1] = member
   else
@@ -300,8 +458,14 @@ write('ZREM', KEYS[5], fallen)
 write('ZREM', KEYS[6], not_over)
 write('ZADD', KEYS[6], over)
 if sequence ~= before then
-  redis.call('HSET', KEYS[1], 'held', number(units.held), 'sold', number(units.sold), 'sequence', number(sequence),
-    'clock', number(now))
+  local fields = {'sequence', number(sequence), 'clock', number(now)}
+  for line in pairs(touched) do
+    local of = line == 0 and '' or ':' .. line
+    local n = #fields
+    fields[n + 1], fields[n + 2] = 'held' .. of, number(held[line])
+    fields[n + 3], fields[n + 4] = 'sold' .. of, number(sold[line])
+  end
+  write('HSET', KEYS[1], fields)
   -- Whatever becomes of the sale, its keys don't stay for good.
   local keep_ms = number(math.max(closes_at - now, 0) + KEEP_SALE_MS)
   for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], keep_ms) end
@@ -310,7 +474,12 @@ elseif forgot or now >= mark + CLOCK_MARK_MS then
 end
 
 local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
-local reply = {now, epoch, sequence, available(), units.held, units.sold, tonumber(first[2] or -1), #released / 4}
+local reply = {now, epoch, sequence, tonumber(first[2] or -1), 1 + more}
+for line = 0, more do
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3] = available(line), held[line], sold[line]
+end
+reply[#reply + 1] = #released / 4
 for i = 1, #released do reply[#reply + 1] = released[i] end
 for id in pairs(changed_holds) do named[id] = true end
 local count = #reply + 1

@@ -1,35 +1,61 @@
--- Makes a sale known; of a known sale, changes its times only. SaleBook::put_terms in haul-commerce defines it.
+-- Makes a sale known; of a known sale, changes what may change. SaleBook::put_terms in haul-commerce defines it.
 --
 -- KEYS  1 sale (hash)  2 deadlines (sorted set)  then the sale's other keys
 -- ARGV  1 clock mark in ms  2, 3 epoch and sequence that the caller has seen  4 ms for which a sale is kept after it
---       closed, then stock, per_buyer, hold_ms, pay_ms, opens_at, closes_at
--- Reply now, epoch, sequence, available, held, sold, next deadline (-1: none)
+--       closed, then the terms: hold_ms, pay_ms, opens_at, closes_at, paused (0 or 1), mode (empty, or F: first paid, first
+--       served), early (tier=ms joined by commas), number of lines after the first, for each line two: stock, per_buyer
+-- Reply now, epoch, sequence, next deadline (-1: none), number of lines, for each of them three: available, held, sold
 --       or, where the sale is behind what was seen or frozen: -1, epoch, sequence
-local known = redis.call('HMGET', KEYS[1], 'stock', 'held', 'sold', 'sequence', 'clock', 'opens_at', 'closes_at',
-  'epoch', 'frozen')
-local mark = tonumber(known[5]) or 0
+local known = redis.call('HMGET', KEYS[1], 'stock', 'sequence', 'clock', 'epoch', 'frozen', 'opens_at', 'closes_at',
+  'paused', 'more')
+local mark = tonumber(known[3]) or 0
 local now = math.max(clock(), mark)
-local stock, held, sold = tonumber(known[1]), tonumber(known[2]), tonumber(known[3])
-local epoch, sequence = tonumber(known[8]) or 0, tonumber(known[4]) or 0
-local seen_epoch, seen_sequence, closes_at = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[10])
+local epoch, sequence = tonumber(known[4]) or 0, tonumber(known[2]) or 0
+local seen_epoch, seen_sequence, closes_at = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[8])
+local at = string.format('%.0f', now)
+local function of(line) return line == 0 and '' or ':' .. line end
 
-if known[9] or epoch < seen_epoch or (epoch == seen_epoch and sequence < seen_sequence) then
+if known[5] or epoch < seen_epoch or (epoch == seen_epoch and sequence < seen_sequence) then
   return {-1, epoch, sequence}
 end
-if not stock then
-  stock, held, sold, epoch, sequence = tonumber(ARGV[5]), 0, 0, 1, 1
-  redis.call('HSET', KEYS[1],
-    'stock', ARGV[5], 'per_buyer', ARGV[6], 'hold_ms', ARGV[7], 'pay_ms', ARGV[8], 'opens_at', ARGV[9],
-    'closes_at', ARGV[10], 'held', 0, 'sold', 0, 'epoch', 1, 'sequence', 1, 'clock', string.format('%.0f', now))
-elseif known[6] ~= ARGV[9] or known[7] ~= ARGV[10] then
-  sequence = sequence + 1
-  redis.call('HSET', KEYS[1], 'opens_at', ARGV[9], 'closes_at', ARGV[10], 'sequence', string.format('%.0f', sequence),
-    'clock', string.format('%.0f', now))
-elseif now >= mark + tonumber(ARGV[1]) then
-  redis.call('HSET', KEYS[1], 'clock', string.format('%.0f', now))
+local more = tonumber(known[9]) or 0
+local wanted = tonumber(ARGV[12])
+if not known[1] then
+  more, epoch, sequence = wanted, 1, 1
+  redis.call('HSET', KEYS[1], 'hold_ms', ARGV[5], 'pay_ms', ARGV[6], 'opens_at', ARGV[7], 'closes_at', ARGV[8],
+    'paused', ARGV[9], 'mode', ARGV[10], 'early', ARGV[11], 'more', more, 'epoch', 1, 'sequence', 1, 'clock', at)
+  for line = 0, more do
+    redis.call('HSET', KEYS[1], 'stock' .. of(line), ARGV[13 + 2 * line], 'per_buyer' .. of(line), ARGV[14 + 2 * line],
+      'held' .. of(line), 0, 'sold' .. of(line), 0)
+  end
+else
+  local changed = known[6] ~= ARGV[7] or known[7] ~= ARGV[8] or (known[8] or '0') ~= ARGV[9]
+  -- Stock that was added; it never becomes less.
+  for line = 0, math.min(more, wanted) do
+    local stock = ARGV[13 + 2 * line]
+    if tonumber(stock) > tonumber(redis.call('HGET', KEYS[1], 'stock' .. of(line))) then
+      redis.call('HSET', KEYS[1], 'stock' .. of(line), stock)
+      changed = true
+    end
+  end
+  if changed then
+    sequence = sequence + 1
+    redis.call('HSET', KEYS[1], 'opens_at', ARGV[7], 'closes_at', ARGV[8], 'paused', ARGV[9],
+      'sequence', string.format('%.0f', sequence), 'clock', at)
+  elseif now >= mark + tonumber(ARGV[1]) then
+    redis.call('HSET', KEYS[1], 'clock', at)
+  end
 end
 local keep_ms = string.format('%.0f', math.max(closes_at - now, 0) + tonumber(ARGV[4]))
 for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], keep_ms) end
 
 local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-return {now, epoch, sequence, stock - held - sold, held, sold, tonumber(first[2] or -1)}
+local reply = {now, epoch, sequence, tonumber(first[2] or -1), 1 + more}
+for line = 0, more do
+  local units = redis.call('HMGET', KEYS[1], 'stock' .. of(line), 'held' .. of(line), 'sold' .. of(line))
+  local held, sold = tonumber(units[2]), tonumber(units[3])
+  reply[#reply + 1] = tonumber(units[1]) - held - sold
+  reply[#reply + 1] = held
+  reply[#reply + 1] = sold
+end
+return reply

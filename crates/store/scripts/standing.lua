@@ -2,7 +2,7 @@
 --
 -- KEYS  1 sale (hash)  2 holds (hash)  3 standing (sorted set), all as apply.lua writes them
 -- ARGV  1 buyer  2 most holds to tell  3, 4 epoch and sequence that the caller has seen
--- Reply 0, then for each hold five: hold, quantity, code and number as apply.lua answers, order (empty for none)
+-- Reply 0, then for each hold five: hold, units, code and number as apply.lua answers, order (empty for none)
 --       or, where the sale is behind what was seen or frozen: -1, epoch, sequence
 local sale = redis.call('HMGET', KEYS[1], 'clock', 'epoch', 'sequence', 'frozen')
 local now = math.max(clock(), tonumber(sale[1] or 0))
@@ -20,15 +20,15 @@ while #reply < most do
   offset = offset + #members
   for _, member in ipairs(members) do
     local hold = string.match(member, '([^|]+)$')
-    local state, quantity, deadline, flags, order =
-      string.match(redis.call('HGET', KEYS[2], hold), '^(%u)|(%d+)|(%d+)|%d+|(%d)|[^|]+|(.*)$')
+    local state, units, deadline, flags, order =
+      string.match(redis.call('HGET', KEYS[2], hold), '^(%u)|([^|]+)|(%d+)|%d+|(%d)|[^|]+|([^|]*)')
     deadline = tonumber(deadline)
     local captured = state == 'C'
     if (captured or deadline > now) and #reply < most then
       local n = #reply
-      reply[n + 1], reply[n + 2], reply[n + 5] = hold, tonumber(quantity), order
+      reply[n + 1], reply[n + 2], reply[n + 5] = hold, units, order
       if captured then
-        reply[n + 3], reply[n + 4] = 3, tonumber(flags) >= 2 and 1 or 0
+        reply[n + 3], reply[n + 4] = 3, tonumber(flags) % 4 >= 2 and 1 or 0
       else
         reply[n + 3], reply[n + 4] = state == 'H' and 1 or 2, deadline
       end

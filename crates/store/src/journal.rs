@@ -295,6 +295,7 @@ mod tests {
             pay_ms: 1_000,
             opens_at: UnixMillis(1),
             closes_at: UnixMillis(closes_at),
+            ..SaleTerms::default()
         };
         let (live, sale) = key();
         let book = books.entry(key()).or_default();

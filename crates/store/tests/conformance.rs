@@ -75,9 +75,9 @@ async fn compare(redis: &TestRedis, seed: u64, steps: u32) {
                 let expected = here.put_sale(&live, &sale, &terms, seen).await;
                 assert_eq!(there.put_sale(&live, &sale, &terms, seen).await, expected, "{trace}");
                 seen = expected.unwrap_or_else(|error| panic!("{trace}: {error}")).mark;
-                // Of a known sale, only the times change.
-                let stock = terms_put.as_ref().map_or(terms.stock, |known: &SaleTerms| known.stock);
-                terms_put = Some(SaleTerms { stock, ..terms });
+                let known = terms_put.take();
+                terms_put =
+                    Some(known.map_or_else(|| terms.clone(), |known: SaleTerms| known.changed_to(&terms)));
             }
             Step::Apply(ops) => {
                 let expected = here.apply(&live, &sale, &ops, seen).await;
@@ -108,10 +108,12 @@ fn image(epoch: u64, terms: &SaleTerms, told: &HashMap<HoldId, HoldRecord>, now:
             merchant: "main".parse().unwrap(),
             live: "demo".parse().unwrap(),
             product: "tea".parse().unwrap(),
+            variant: None,
             unit_price: Money { amount_minor: 1, currency: "EUR".parse().unwrap() },
+            more: Vec::new(),
             terms: terms.clone(),
         },
-        sold: 0,
+        sold: Vec::new(),
         holds: told.values().cloned().collect(),
         orders: Vec::new(),
     };
@@ -145,12 +147,13 @@ async fn open_sale(gate: &dyn Gate, live: &LiveRef, stock: u32, per_buyer: u32) 
         pay_ms: 3_600_000,
         opens_at: now,
         closes_at: UnixMillis(now.0 + 86_400_000),
+        ..SaleTerms::default()
     };
     gate.put_sale(live, &sale(), &terms, Mark::default()).await.unwrap()
 }
 
 fn hold(buyer: &str, key: u32, quantity: u32) -> Op {
-    Op::Hold { hold: hold_id(buyer, key), buyer: buyer.parse().unwrap(), quantity }
+    Op::hold(hold_id(buyer, key), buyer.parse().unwrap(), quantity)
 }
 
 fn hold_id(buyer: &str, key: u32) -> HoldId {
@@ -183,7 +186,7 @@ async fn ten_thousand_buyers_for_a_hundred_units_make_a_hundred_holds() {
             .filter(|(_, outcome)| matches!(outcome, Outcome::Held { .. }))
             .collect();
         assert_eq!((outcomes.len(), winners.len()), (10_000, 100), "{name}");
-        let refused = Outcome::Refused(Refusal::NotEnough { available: 0 });
+        let refused = Outcome::Refused(Refusal::NotEnough { line: 0, available: 0 });
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == refused).count(), 9_900, "{name}");
         // Everybody asks again: the winners are told of the same holds, and nobody else wins.
         for batch in ops.chunks(64).zip(outcomes.chunks(64)) {
@@ -260,6 +263,7 @@ async fn thousands_of_due_holds_go_back_in_bounded_sweeps() {
         pay_ms: 1_000,
         opens_at: START,
         closes_at: UnixMillis(START.0 + 60_000),
+        ..SaleTerms::default()
     };
     let _: () = redis::cmd("SET").arg(&key).arg(START.0).query_async(&mut connection).await.unwrap();
     let ops: Vec<Op> = (0..3_000).map(|n| hold(&format!("buyer-{}", n % 700), n, 1)).collect();
@@ -304,6 +308,7 @@ async fn a_call_that_is_too_large_and_terms_that_are_not_validated_are_refused_w
             pay_ms: 1_000,
             opens_at: START,
             closes_at: START,
+            ..SaleTerms::default()
         };
         let answer = gate.put_sale(&live, &"sale_2".parse().unwrap(), &bad, Mark::default()).await;
         assert!(matches!(answer, Err(GateError::Corrupt(_))), "{name}: {answer:?}");
@@ -346,6 +351,7 @@ async fn what_a_sale_did_long_ago_takes_no_room_at_either_gate() {
         pay_ms: 1_000,
         opens_at: START,
         closes_at: UnixMillis(START.0 + 30 * 86_400_000),
+        ..SaleTerms::default()
     };
     // 200,000 holds, each given up at once, 500 of them every ten minutes.
     let cycles = 400;

@@ -38,6 +38,7 @@ fn terms(stock: u32) -> SaleTerms {
         pay_ms: 60_000,
         opens_at: START,
         closes_at: UnixMillis(START.0 + 3_600_000),
+        ..SaleTerms::default()
     }
 }
 
@@ -46,7 +47,7 @@ fn hold_id(number: u64) -> HoldId {
 }
 
 fn hold(number: u64) -> Op {
-    Op::Hold { hold: hold_id(number), buyer: "ann".parse().unwrap(), quantity: 1 }
+    Op::hold(hold_id(number), "ann".parse().unwrap(), 1)
 }
 
 async fn apply(gate: &EmbeddedGate, ops: &[Op]) -> Result<Applied, GateError> {

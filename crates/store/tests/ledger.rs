@@ -5,8 +5,8 @@
 mod support;
 
 use haul_commerce::{
-    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, Mark, NewOrder, OrderState, Paid,
-    PaymentEvent, PaymentEventKind, Product, Sale, SaleTerms, Totals,
+    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, Mark, NewOrder, OrderLine,
+    OrderState, Paid, PaymentEvent, PaymentEventKind, Product, Sale, SaleTerms, Totals,
     book::{HoldRecord, HoldState},
     order_id, payment_id,
 };
@@ -47,7 +47,9 @@ fn sale(id: &str, stock: u32) -> Sale {
         merchant: "main".parse().unwrap(),
         live: "demo".parse().unwrap(),
         product: "lamp".parse().unwrap(),
+        variant: None,
         unit_price: money(1_999),
+        more: Vec::new(),
         terms: SaleTerms {
             stock,
             per_buyer: 2,
@@ -55,6 +57,7 @@ fn sale(id: &str, stock: u32) -> Sale {
             pay_ms: 600_000,
             opens_at: NOW,
             closes_at: UnixMillis(NOW.0 + 60_000),
+            ..SaleTerms::default()
         },
     }
 }
@@ -75,6 +78,12 @@ fn order(number: u64, buyer: &str, quantity: u32) -> NewOrder {
         quantity,
         unit_price: money(1_999),
         total: money(1_999 * i64::from(quantity)),
+        lines: vec![OrderLine::only(
+            "lamp".parse().unwrap(),
+            quantity,
+            money(1_999),
+            money(1_999 * i64::from(quantity)),
+        )],
         created_at: UnixMillis(NOW.0 + number),
     }
 }
@@ -523,13 +532,15 @@ fn record(number: u32, state: HoldState) -> HoldRecord {
     HoldRecord {
         hold: format!("hold_{number}").parse().unwrap(),
         buyer: "ann".parse().unwrap(),
-        quantity: 1,
+        units: 1.into(),
         made: u64::from(number),
         state,
         deadline: UnixMillis(NOW.0 + u64::from(number)),
         order: None,
         extended: false,
         retaken: false,
+        unreserved: false,
+        returned: None,
     }
 }
 

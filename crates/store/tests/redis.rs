@@ -16,7 +16,7 @@ fn sale() -> SaleId {
 }
 
 fn hold(number: u32) -> Op {
-    Op::Hold { hold: format!("hold_{number}").parse().unwrap(), buyer: "ann".parse().unwrap(), quantity: 1 }
+    Op::hold(format!("hold_{number}").parse().unwrap(), "ann".parse().unwrap(), 1)
 }
 
 /// A sale of ten that is open for a day.
@@ -28,6 +28,7 @@ fn terms(opens_at: UnixMillis) -> SaleTerms {
         pay_ms: 3_600_000,
         opens_at,
         closes_at: UnixMillis(opens_at.0 + 86_400_000),
+        ..SaleTerms::default()
     }
 }
 

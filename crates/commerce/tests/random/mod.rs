@@ -1,10 +1,10 @@
-//! Seeded random shopping in one small sale: few units, few buyers, many retries, wrong keys, and a clock that jumps.
+//! Seeded random shopping in one small sale, of one line or several: few units, few buyers, many retries, wrong keys, and a clock that jumps.
 //! The same seed gives the same steps, so that whatever follows the state machine can be compared step by step.
 
 // The tests of the gates use it too, and not all of it.
 #![allow(dead_code)]
 
-use haul_commerce::{Op, SaleTerms};
+use haul_commerce::{EarlyAccess, LineTerms, Op, SaleMode, SaleTerms, Units};
 use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -41,14 +41,35 @@ impl Shopping {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let opens_at = UnixMillis(START.0 + ticks(&mut random, 0..12));
-        let terms = SaleTerms {
+        let mut terms = SaleTerms {
             stock: random.random_range(1..=12),
             per_buyer: random.random_range(1..=4),
             hold_ms: ticks(&mut random, 4..20),
             pay_ms: ticks(&mut random, 4..36),
             opens_at,
             closes_at: UnixMillis(opens_at.0 + ticks(&mut random, 40..400)),
+            ..SaleTerms::default()
         };
+        // Of three sales, one has a single line; of four, one is first paid, first served; half open earlier for some.
+        if !seed.is_multiple_of(3) {
+            terms.more = (0..random.random_range(1..=3))
+                .map(|_| LineTerms {
+                    stock: random.random_range(1..=6),
+                    per_buyer: random.random_range(1..=4),
+                })
+                .collect();
+        }
+        if seed % 4 == 3 {
+            terms.mode = SaleMode::FirstPaid;
+        }
+        if seed % 2 == 1 {
+            terms.early = [("gold", 0..8), ("silver", 0..4)]
+                .map(|(tier, sooner)| EarlyAccess {
+                    tier: tier.parse().expect("letters are an id"),
+                    ms: TICK_MS + ticks(&mut random, sooner),
+                })
+                .into();
+        }
         Self { random, now: START, terms }
     }
 
@@ -57,8 +78,16 @@ impl Shopping {
             0..=1 => Step::Put(self.terms.clone()),
             2 => {
                 self.terms.closes_at = UnixMillis(self.now.0 + ticks(&mut self.random, 0..120));
-                // Of a known sale, only the times may change, whatever else is asked for.
-                Step::Put(SaleTerms { stock: self.random.random_range(1..=20), ..self.terms.clone() })
+                self.terms.paused = self.random.random_range(0..4) == 0;
+                // Of a known sale, units may only be added, whatever is asked for.
+                if self.random.random_range(0..8) == 0 {
+                    self.terms.stock += 1;
+                    self.terms.more.iter_mut().for_each(|line| line.stock += 1);
+                }
+                Step::Put(SaleTerms {
+                    stock: self.random.random_range(1..=self.terms.stock),
+                    ..self.terms.clone()
+                })
             }
             3..=24 => {
                 self.now.0 += ticks(&mut self.random, 0..6);
@@ -80,6 +109,20 @@ impl Shopping {
         }
     }
 
+    /// Of a key, mostly the same lines: one, or two at once; now and then one that the sale may not have.
+    fn units(&mut self, key: u32, quantity: u32) -> Units {
+        let lines = 1 + self.terms.more.len() as u32;
+        let line = match self.random.random_range(0..40) {
+            0 => self.random.random_range(0..6),
+            _ => key % lines,
+        } as u8;
+        if key % 3 == 2 && lines > 1 {
+            let other = ((u32::from(line) + 1) % lines) as u8;
+            return Units::new([(line, quantity), (other, 1)]).unwrap_or_else(|_| quantity.into());
+        }
+        Units::of_line(line, quantity)
+    }
+
     fn buyer(&mut self) -> BuyerId {
         buyer(self.random.random_range(0..BUYERS))
     }
@@ -91,7 +134,7 @@ impl Shopping {
         let odd = |random: &mut StdRng| random.random_range(0..16) == 0;
         let buyer = if odd(&mut self.random) { self.buyer() } else { buyer(owner) };
         let order = order(owner, key, odd(&mut self.random));
-        match self.random.random_range(0..20) {
+        match self.random.random_range(0..21) {
             0..=9 => {
                 let quantity = match self.random.random_range(0..32) {
                     0 => 0,
@@ -99,7 +142,14 @@ impl Shopping {
                     2 => self.random.random_range(1..=8),
                     _ => 1 + key % 2,
                 };
-                Op::Hold { hold, buyer, quantity }
+                let tier = ["gold", "silver", "bronze"]
+                    .get(self.random.random_range(0..6))
+                    .map(|tier| tier.parse().expect("letters are an id"));
+                Op::Hold { hold, buyer, units: self.units(key, quantity), tier }
+            }
+            20 => {
+                let quantity = self.random.random_range(0..=2);
+                Op::Restock { hold, order, returned: self.units(key, quantity) }
             }
             10..=11 => Op::Cancel { hold, buyer },
             12..=14 => Op::StartPayment { hold, buyer, order },

@@ -14,7 +14,7 @@ pub(crate) fn hold_view(hold: HoldId, sale: SaleId, quantity: u32, outcome: &Out
         Outcome::Captured { .. } => (HoldState::Captured, None),
         Outcome::Sold => (HoldState::Sold, None),
         Outcome::Released => (HoldState::Released, None),
-        Outcome::Late | Outcome::Refused(_) => return None,
+        Outcome::Late | Outcome::Restocked | Outcome::Refused(_) => return None,
     };
     Some(HoldView { id: hold, sale_id: sale, quantity, state, deadline })
 }
@@ -57,15 +57,15 @@ pub(crate) fn refused(refusal: Refusal, server_time: UnixMillis) -> Failure {
             .retry_after(millis(opens_at.saturating_since(server_time))),
         Refusal::Closed => Failure::new(Code::SaleClosed, "the sale is over"),
         Refusal::SoldOut => Failure::new(Code::SoldOut, "sold out"),
-        Refusal::NotEnough { available: 0 } => {
+        Refusal::NotEnough { available: 0, .. } => {
             Failure::new(Code::NotEnough, "all units are set aside for others; some may come back")
                 .retry_after(2_000)
         }
-        Refusal::NotEnough { available } => {
+        Refusal::NotEnough { available, .. } => {
             Failure::new(Code::NotEnough, format!("only {available} units are free; some may come back"))
                 .retry_after(2_000)
         }
-        Refusal::BuyerLimit { per_buyer } => {
+        Refusal::BuyerLimit { per_buyer, .. } => {
             Failure::new(Code::BuyerLimit, format!("at most {per_buyer} units a buyer"))
         }
         Refusal::KeyReused => {
@@ -73,6 +73,10 @@ pub(crate) fn refused(refusal: Refusal, server_time: UnixMillis) -> Failure {
         }
         Refusal::UnknownHold => Failure::new(Code::UnknownHold, "you have no such hold"),
         Refusal::WrongState => Failure::new(Code::WrongState, "that is not possible any more"),
+        Refusal::UnknownLine => Failure::new(Code::BadRequest, "lines: the sale has no such line"),
+        Refusal::Paused => {
+            Failure::new(Code::SaleNotOpen, "the sale is paused for the moment").retry_after(2_000)
+        }
         Refusal::BadQuantity => Failure::new(Code::BadRequest, "quantity: expected at least 1"),
         // The stage knows the sale and the gate does not: it has lost it, and nothing can be sold for the moment.
         Refusal::UnknownSale => unavailable(),

@@ -92,8 +92,8 @@ impl Stage {
                 holds: personal
                     .holds
                     .into_iter()
-                    .filter_map(|(sale, Standing { hold, quantity, outcome, .. })| {
-                        hold_view(hold, sale, quantity, &outcome)
+                    .filter_map(|(sale, Standing { hold, units, outcome, .. })| {
+                        hold_view(hold, sale, units.quantity(), &outcome)
                     })
                     .collect(),
                 orders: personal.orders.iter().map(order_view).collect(),

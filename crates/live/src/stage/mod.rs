@@ -152,8 +152,8 @@ impl Stage {
                 self.put_on_stage(sale, &applied, now);
             }
             Input::HoldsLost { sale, holds } => {
-                for HoldRecord { hold, buyer, quantity, order, .. } in holds {
-                    self.released(&sale, &Released { hold, buyer, quantity, order });
+                for HoldRecord { hold, buyer, units, order, .. } in holds {
+                    self.released(&sale, &Released { hold, buyer, units, order });
                 }
             }
             Input::CheckedOut { member, id, sale, answer } => self.checked_out(member, id, sale, answer, now),
@@ -420,7 +420,7 @@ impl Stage {
         let hold = HoldView {
             id: released.hold.clone(),
             sale_id: sale.clone(),
-            quantity: released.quantity,
+            quantity: released.units.quantity(),
             state: HoldState::Released,
             deadline: None,
         };

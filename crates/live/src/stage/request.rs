@@ -116,7 +116,9 @@ impl Stage {
             merchant: self.record.merchant.clone(),
             live: self.record.id.clone(),
             product: ask.product_id,
+            variant: None,
             unit_price: Money { amount_minor: ask.price_minor, currency: product.list_price.currency },
+            more: Vec::new(),
             terms: SaleTerms {
                 stock: ask.stock,
                 per_buyer: ask.per_buyer,
@@ -124,6 +126,7 @@ impl Stage {
                 pay_ms: self.settings.pay_ms,
                 opens_at,
                 closes_at: opens_at + std::time::Duration::from_millis(ask.duration_ms),
+                ..SaleTerms::default()
             },
         };
         sale.validate().map_err(|error| Failure::new(Code::BadRequest, error.to_string()))?;
@@ -162,7 +165,7 @@ impl Stage {
             return Err(Failure::new(Code::BadRequest, format!("key: expected 1 to {MAX_KEY_BYTES} bytes")));
         }
         let hold = hold_id(&self.live, &sale, &buyer, key);
-        let op = Op::Hold { hold: hold.clone(), buyer, quantity };
+        let op = Op::hold(hold.clone(), buyer, quantity);
         self.ask(sale, op, Then::Hold { member, id, hold, quantity, cancel: false });
         Ok(())
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use haul_commerce::{Counts, Mark, NewOrder, Op, Refusal, SaleTerms, hold_id, payment_id};
+use haul_commerce::{Counts, Mark, NewOrder, Op, OrderLine, Refusal, SaleTerms, hold_id, payment_id};
 use haul_model::{HoldId, MerchantId, Money, ProductId};
 use haul_room::Rate;
 use haul_wire::Request;
@@ -39,6 +39,7 @@ fn applied(now: Now, sequence: u64, counts: (u32, u32, u32), outcomes: Vec<Outco
         released: Vec::new(),
         holds: Vec::new(),
         counts: Counts { available, held, sold },
+        lines: Vec::new(),
         next_deadline: None,
     }
 }
@@ -72,7 +73,9 @@ impl Play {
             merchant: MerchantId::main(),
             live: record.id.clone(),
             product: product.id.clone(),
+            variant: None,
             unit_price: eur(1500),
+            more: Vec::new(),
             terms: SaleTerms {
                 stock: 10,
                 per_buyer: 2,
@@ -80,6 +83,7 @@ impl Play {
                 pay_ms: 600_000,
                 opens_at: now.wall + Duration::from_secs(60),
                 closes_at: now.wall + HOUR,
+                ..SaleTerms::default()
             },
         };
         let settings = Settings {
@@ -175,7 +179,7 @@ fn somebody_with_a_name_is_welcomed_when_their_holds_are_found() {
     assert_eq!(outputs, [Output::Find { member: MemberId(1), buyer: "ann".parse().unwrap() }]);
     let standing = haul_commerce::Standing {
         hold: "hold_1".parse().unwrap(),
-        quantity: 2,
+        units: 2.into(),
         outcome: Outcome::Held { deadline: UnixMillis(5) },
         order: None,
     };
@@ -219,7 +223,7 @@ fn a_hold_goes_to_the_gate_and_comes_back_as_a_reply_and_as_news() {
     let ann: BuyerId = "ann".parse().unwrap();
     let id = hold_id(&live_ref(), &"sale_1".parse().unwrap(), &ann, "k");
     let [Output::Ask { sale, op, then }] = &outputs[..] else { panic!("{outputs:?}") };
-    assert_eq!(*op, Some(Op::Hold { hold: id.clone(), buyer: ann, quantity: 1 }));
+    assert_eq!(*op, Some(Op::hold(id.clone(), ann, 1)));
 
     let deadline = play.now.wall + Duration::from_secs(60);
     let answer = Ok(applied(play.now, 2, (9, 1, 0), vec![Outcome::Held { deadline }]));
@@ -288,7 +292,7 @@ fn a_hold_past_its_deadline_is_swept_and_its_buyer_told() {
     swept.released = vec![Released {
         hold: "hold_1".parse().unwrap(),
         buyer: "ann".parse().unwrap(),
-        quantity: 1,
+        units: 1.into(),
         order: Some("order_1".parse().unwrap()),
     }];
     let outputs = play.input(Input::Applied { sale, answer: Ok(swept), then: vec![] });
@@ -321,9 +325,9 @@ fn every_refusal_of_the_gate_has_a_code_of_its_own() {
     let refusals = [
         (Refusal::NotOpen { opens_at: UnixMillis(1_500) }, "sale_not_open"),
         (Refusal::Closed, "sale_closed"),
-        (Refusal::NotEnough { available: 0 }, "not_enough"),
+        (Refusal::NotEnough { line: 0, available: 0 }, "not_enough"),
         (Refusal::SoldOut, "sold_out"),
-        (Refusal::BuyerLimit { per_buyer: 2 }, "buyer_limit"),
+        (Refusal::BuyerLimit { line: 0, per_buyer: 2 }, "buyer_limit"),
         (Refusal::KeyReused, "key_reused"),
         (Refusal::UnknownHold, "unknown_hold"),
         (Refusal::WrongState, "wrong_state"),
@@ -357,10 +361,12 @@ fn order(state: OrderState) -> Order {
             quantity: 2,
             unit_price: eur(1500),
             total: eur(3000),
+            lines: vec![OrderLine::only("tea".parse().unwrap(), 2, eur(1500), eur(3000))],
             created_at: UnixMillis(1),
         },
         state,
         paid: None,
+        returned: None,
         updated_at: UnixMillis(2),
     }
 }
@@ -572,13 +578,15 @@ fn a_sale_that_the_gate_has_lost_is_frozen_until_it_is_rebuilt() {
     let lost = HoldRecord {
         hold: "hold_9".parse().unwrap(),
         buyer: "bob".parse().unwrap(),
-        quantity: 1,
+        units: 1.into(),
         made: 1,
         state: haul_commerce::book::HoldState::Released,
         deadline: play.now.wall,
         order: None,
         extended: false,
         retaken: false,
+        unreserved: false,
+        returned: None,
     };
     let outputs = play.input(Input::HoldsLost { sale: sale.clone(), holds: vec![lost] });
     let (to, told) = &lines(&outputs)[0];

@@ -17,13 +17,14 @@ use std::{
 
 use haul_commerce::{
     Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, Refusal,
-    Released, SaleTerms, Standing,
+    Released, SaleMode, SaleTerms, Standing, Units,
     book::{
         CLOCK_MARK_MS, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS, MAX_FORGET, MAX_STANDING,
         MAX_SWEEP, TAKEOVER_MS,
     },
     reconcile::Held,
     sale::MAX_STOCK,
+    units::MAX_LINES,
 };
 use haul_model::{BuyerId, HoldId, SaleId, UnixMillis};
 use redis::Value;
@@ -117,8 +118,9 @@ impl RedisGate {
         let keys = Keys::new(live, sale);
         let applied =
             self.read_applied(self.link.call(self.image.run(&[&keys.sale, &keys.holds()])).await?, 0)?;
-        let Applied { mark, counts, holds, .. } = applied;
-        Ok((mark > Mark::default()).then_some(Held { mark, counts, holds }))
+        let Applied { mark, counts, lines, holds, .. } = applied;
+        let lines = if lines.is_empty() { vec![counts] } else { lines };
+        Ok((mark > Mark::default()).then_some(Held { mark, lines, holds }))
     }
 
     fn seen(&self, now: u64) -> UnixMillis {
@@ -133,11 +135,23 @@ impl RedisGate {
             return Err(GateError::Stale { at: mark });
         }
         let now = Reply::fit(now)?;
-        let counts = Counts { available: reply.number()?, held: reply.number()?, sold: reply.number()? };
         let next_deadline = match reply.integer()? {
             -1 => None,
             deadline => Some(UnixMillis(Reply::fit(deadline)?)),
         };
+        let mut counts = Counts::default();
+        let mut lines = Vec::new();
+        for _ in 0..reply.number::<usize>()?.min(MAX_LINES) {
+            let line = Counts { available: reply.number()?, held: reply.number()?, sold: reply.number()? };
+            counts.available += line.available;
+            counts.held += line.held;
+            counts.sold += line.sold;
+            lines.push(line);
+        }
+        if lines.len() == 1 {
+            // The sums say it all.
+            lines = Vec::new();
+        }
         // Putting a sale ends here.
         let count: usize = if reply.is_empty() { 0 } else { reply.number()? };
         let mut released = Vec::with_capacity(count.min(MAX_SWEEP));
@@ -145,7 +159,7 @@ impl RedisGate {
             released.push(Released {
                 hold: reply.id()?,
                 buyer: reply.id()?,
-                quantity: reply.number()?,
+                units: read_units(&reply.text()?)?,
                 order: reply.optional_id()?,
             });
         }
@@ -164,7 +178,7 @@ impl RedisGate {
             return Err(GateError::Corrupt(format!("{} answers to {ops} operations", outcomes.len())));
         }
         self.seen(now);
-        Ok(Applied { now: UnixMillis(now), mark, outcomes, released, holds, counts, next_deadline })
+        Ok(Applied { now: UnixMillis(now), mark, outcomes, released, holds, counts, lines, next_deadline })
     }
 }
 
@@ -182,7 +196,7 @@ fn read_hold(hold: HoldId, text: &str) -> Result<HoldRecord, GateError> {
             "L" => HoldState::Late,
             _ => return None,
         };
-        let quantity = next()?.parse().ok()?;
+        let units = next()?.parse().ok()?;
         let deadline = UnixMillis(next()?.parse().ok()?);
         let made = next()?.parse().ok()?;
         let flags: u8 = next()?.parse().ok()?;
@@ -191,17 +205,23 @@ fn read_hold(hold: HoldId, text: &str) -> Result<HoldRecord, GateError> {
             "" => None,
             order => Some(order.parse().ok()?),
         };
-        let (extended, retaken) = (flags & 1 != 0, flags & 2 != 0);
+        let returned = match next() {
+            None => None,
+            Some(returned) => Some(returned.parse().ok()?),
+        };
+        let (extended, retaken, unreserved) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
         Some(HoldRecord {
             hold: hold.clone(),
             buyer,
-            quantity,
+            units,
             made,
             state,
             deadline,
             order,
             extended,
             retaken,
+            unreserved,
+            returned,
         })
     };
     read().ok_or_else(|| GateError::Corrupt(format!("the hold {hold} is written as {text:?}")))
@@ -209,7 +229,7 @@ fn read_hold(hold: HoldId, text: &str) -> Result<HoldRecord, GateError> {
 
 /// The same the other way.
 fn write_hold(record: &HoldRecord) -> String {
-    let HoldRecord { hold: _, buyer, quantity, made, state, deadline, order, extended, retaken } = record;
+    let HoldRecord { buyer, units, made, state, deadline, order, .. } = record;
     let state = match state {
         HoldState::Held => 'H',
         HoldState::Paying => 'P',
@@ -218,15 +238,24 @@ fn write_hold(record: &HoldRecord) -> String {
         HoldState::Released => 'R',
         HoldState::Late => 'L',
     };
-    let flags = u8::from(*extended) | u8::from(*retaken) << 1;
+    let flags = u8::from(record.extended) | u8::from(record.retaken) << 1 | u8::from(record.unreserved) << 2;
     let order = order.as_ref().map_or("", |order| order.as_str());
-    format!("{state}|{quantity}|{}|{made}|{flags}|{buyer}|{order}", deadline.0)
+    let returned = record.returned.as_ref().map_or_else(String::new, |returned| format!("|{returned}"));
+    format!("{state}|{units}|{}|{made}|{flags}|{buyer}|{order}{returned}", deadline.0)
 }
+
+fn read_units(text: &str) -> Result<Units, GateError> {
+    text.parse().map_err(|error| GateError::Corrupt(format!("a script answered with units: {error}")))
+}
+
+/// In a number of `apply.lua`, the unit of lines.
+const LINE: i64 = 1 << 24;
 
 /// The codes at the top of `apply.lua`.
 fn read_outcome(reply: &mut Reply) -> Result<Outcome, GateError> {
     let (code, value) = (reply.integer()?, reply.integer()?);
     let time = || Ok(UnixMillis(Reply::fit(value)?));
+    let of_line = || Ok::<_, GateError>((Reply::fit(value / LINE)?, Reply::fit(value % LINE)?));
     Ok(match code {
         1 => Outcome::Held { deadline: time()? },
         2 => Outcome::Paying { deadline: time()? },
@@ -235,16 +264,25 @@ fn read_outcome(reply: &mut Reply) -> Result<Outcome, GateError> {
         5 => Outcome::Released,
         6 => Outcome::Restored { deadline: time()? },
         7 => Outcome::Late,
+        8 => Outcome::Restocked,
         -1 => Outcome::Refused(Refusal::UnknownSale),
         -2 => Outcome::Refused(Refusal::UnknownHold),
         -3 => Outcome::Refused(Refusal::NotOpen { opens_at: time()? }),
         -4 => Outcome::Refused(Refusal::Closed),
-        -5 => Outcome::Refused(Refusal::NotEnough { available: Reply::fit(value)? }),
+        -5 => {
+            let (line, available) = of_line()?;
+            Outcome::Refused(Refusal::NotEnough { line, available })
+        }
         -6 => Outcome::Refused(Refusal::SoldOut),
-        -7 => Outcome::Refused(Refusal::BuyerLimit { per_buyer: Reply::fit(value)? }),
+        -7 => {
+            let (line, per_buyer) = of_line()?;
+            Outcome::Refused(Refusal::BuyerLimit { line, per_buyer })
+        }
         -8 => Outcome::Refused(Refusal::KeyReused),
         -9 => Outcome::Refused(Refusal::WrongState),
         -10 => Outcome::Refused(Refusal::BadQuantity),
+        -11 => Outcome::Refused(Refusal::UnknownLine),
+        -12 => Outcome::Refused(Refusal::Paused),
         other => return Err(GateError::Corrupt(format!("a script answered with code {other}"))),
     })
 }
@@ -321,15 +359,26 @@ impl Gate for RedisGate {
             run.arg(seen.epoch).arg(seen.sequence);
             run.arg(KEEP_RELEASED_MS).arg(KEEP_ORDERED_MS).arg(MAX_FORGET).arg(KEEP_SALE_MS);
             for op in ops {
-                let (kind, hold, buyer, quantity, order) = match op {
-                    Op::Hold { hold, buyer, quantity } => ("H", hold, buyer.as_str(), *quantity, ""),
-                    Op::Cancel { hold, buyer } => ("X", hold, buyer.as_str(), 0, ""),
-                    Op::StartPayment { hold, buyer, order } => ("P", hold, buyer.as_str(), 0, order.as_str()),
-                    Op::PaymentFailed { hold, order } => ("F", hold, "", 0, order.as_str()),
-                    Op::Capture { hold, order } => ("C", hold, "", 0, order.as_str()),
-                    Op::Settle { hold, order } => ("S", hold, "", 0, order.as_str()),
+                let (kind, hold, buyer, units, order) = match op {
+                    Op::Hold { hold, buyer, units, tier } => {
+                        let tier = tier.as_ref().map_or("", |tier| tier.as_str());
+                        ("H", hold, buyer.as_str(), Some(units), tier)
+                    }
+                    Op::Cancel { hold, buyer } => ("X", hold, buyer.as_str(), None, ""),
+                    Op::StartPayment { hold, buyer, order } => {
+                        ("P", hold, buyer.as_str(), None, order.as_str())
+                    }
+                    Op::PaymentFailed { hold, order } => ("F", hold, "", None, order.as_str()),
+                    Op::Capture { hold, order } => ("C", hold, "", None, order.as_str()),
+                    Op::Settle { hold, order } => ("S", hold, "", None, order.as_str()),
+                    Op::Restock { hold, order, returned } => ("B", hold, "", Some(returned), order.as_str()),
                 };
-                run.arg(kind).arg(hold.as_str()).arg(buyer).arg(quantity).arg(order);
+                run.arg(kind).arg(hold.as_str()).arg(buyer);
+                match units {
+                    Some(units) => run.arg(units.to_string()),
+                    None => run.arg(0),
+                };
+                run.arg(order);
             }
             self.read_applied(self.link.call_and_wait(run).await?, ops.len())
         })
@@ -355,7 +404,7 @@ impl Gate for RedisGate {
             while !reply.is_empty() {
                 holds.push(Standing {
                     hold: reply.id()?,
-                    quantity: reply.number()?,
+                    units: read_units(&reply.text()?)?,
                     outcome: read_outcome(&mut reply)?,
                     order: reply.optional_id()?,
                 });
@@ -430,10 +479,15 @@ fn check_terms(terms: &SaleTerms) -> Result<(), GateError> {
 }
 
 fn add_terms(run: &mut Run<'_>, terms: &SaleTerms) {
-    run.arg(terms.stock)
-        .arg(terms.per_buyer)
-        .arg(terms.hold_ms)
-        .arg(terms.pay_ms)
-        .arg(terms.opens_at.0)
-        .arg(terms.closes_at.0);
+    let mode = match terms.mode {
+        SaleMode::HoldInCart => "",
+        SaleMode::FirstPaid => "F",
+    };
+    // No id has a comma or an equals sign.
+    let early: Vec<String> = terms.early.iter().map(|one| format!("{}={}", one.tier, one.ms)).collect();
+    run.arg(terms.hold_ms).arg(terms.pay_ms).arg(terms.opens_at.0).arg(terms.closes_at.0);
+    run.arg(u8::from(terms.paused)).arg(mode).arg(early.join(",")).arg(terms.more.len());
+    for line in terms.lines() {
+        run.arg(line.stock).arg(line.per_buyer);
+    }
 }

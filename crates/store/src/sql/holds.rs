@@ -31,7 +31,7 @@ impl SqlLedger {
             .bind(live.as_str())
             .bind(sale.as_str())
             .try_map(|row| {
-                let sold = row::number(&row, "sold")?;
+                let sold: u32 = row::number(&row, "sold")?;
                 Ok((row::mark(&row)?, row::time(&row, "gate_clock")?, row::sale(&row)?, sold))
             })
             .fetch_optional(&mut *look)
@@ -55,7 +55,7 @@ impl SqlLedger {
             .await
             .map_err(failure)?;
         look.commit().await.map_err(failure)?;
-        Ok(Recorded { mark, clock, sale: found, sold, holds, orders })
+        Ok(Recorded { mark, clock, sale: found, sold: vec![sold], holds, orders })
     }
 
     pub(super) async fn record_holds(&self, notes: &[HoldNotes]) -> Result<(), LedgerError> {
@@ -91,7 +91,7 @@ impl SqlLedger {
                         .push_bind(sale.as_str())
                         .push_bind(record.hold.as_str())
                         .push_bind(record.buyer.as_str())
-                        .push_bind(record.quantity)
+                        .push_bind(record.units.quantity())
                         .push_bind(sql(record.made))
                         .push_bind(hold_state_text(record.state))
                         .push_bind(sql(record.deadline.0))

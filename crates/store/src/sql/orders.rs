@@ -200,7 +200,7 @@ impl SqlLedger {
         if moved.rows_affected() != 1 {
             return Err(LedgerError::Unavailable(format!("the order {order} was moved at the same time")));
         }
-        let Order { order, paid, .. } = found;
+        let Order { order, paid, returned, .. } = found;
         if to == OrderState::Sold {
             // The constraint no_oversell stands behind this.
             sqlx::query(
@@ -216,7 +216,7 @@ impl SqlLedger {
         }
         add_event(&mut change, &order, to, at).await?;
         change.commit().await.map_err(failure)?;
-        Ok(Order { order, state: to, paid, updated_at: at })
+        Ok(Order { order, state: to, paid, returned, updated_at: at })
     }
 
     pub(super) async fn record_callback(&self, callback: &Callback) -> Result<CallbackState, LedgerError> {

@@ -3,11 +3,11 @@
 use std::{error::Error, str::FromStr};
 
 use haul_commerce::{
-    Callback, LiveRecord, Mark, NewOrder, Order, OrderState, Paid, PaymentEvent, PaymentEventKind, Product,
-    Sale, SaleTerms,
+    Callback, LiveRecord, Mark, NewOrder, Order, OrderLine, OrderState, Paid, PaymentEvent, PaymentEventKind,
+    Product, Sale, SaleTerms,
     book::{HoldRecord, HoldState},
 };
-use haul_model::{Money, UnixMillis};
+use haul_model::{Money, ProductId, UnixMillis};
 use sqlx::{Row, sqlite::SqliteRow};
 
 type Read<T> = Result<T, sqlx::Error>;
@@ -39,7 +39,9 @@ pub(super) fn sale(row: &SqliteRow) -> Read<Sale> {
         merchant: parsed(row, "merchant_id")?,
         live: parsed(row, "live_id")?,
         product: parsed(row, "product_id")?,
+        variant: None,
         unit_price: money(row, "unit_price_minor")?,
+        more: Vec::new(),
         terms: SaleTerms {
             stock: number(row, "stock")?,
             per_buyer: number(row, "per_buyer")?,
@@ -47,11 +49,14 @@ pub(super) fn sale(row: &SqliteRow) -> Read<Sale> {
             pay_ms: number(row, "pay_ms")?,
             opens_at: time(row, "opens_at")?,
             closes_at: time(row, "closes_at")?,
+            ..SaleTerms::default()
         },
     })
 }
 
 pub(super) fn order(row: &SqliteRow) -> Read<Order> {
+    let (product, quantity) = (parsed(row, "product_id")?, number(row, "quantity")?);
+    let (unit_price, total) = (money(row, "unit_price_minor")?, money(row, "total_minor")?);
     Ok(Order {
         order: NewOrder {
             id: parsed(row, "id")?,
@@ -60,17 +65,19 @@ pub(super) fn order(row: &SqliteRow) -> Read<Order> {
             merchant: parsed(row, "merchant_id")?,
             live: parsed(row, "live_id")?,
             sale: parsed(row, "sale_id")?,
-            product: parsed(row, "product_id")?,
+            lines: vec![OrderLine::only(ProductId::clone(&product), quantity, unit_price, total)],
+            product,
             hold: parsed(row, "hold_id")?,
             buyer: parsed(row, "buyer_id")?,
             buyer_name: row.try_get("buyer_name")?,
-            quantity: number(row, "quantity")?,
-            unit_price: money(row, "unit_price_minor")?,
-            total: money(row, "total_minor")?,
+            quantity,
+            unit_price,
+            total,
             created_at: time(row, "created_at")?,
         },
         state: order_state(row, "state")?,
         paid: paid(row)?,
+        returned: None,
         updated_at: time(row, "updated_at")?,
     })
 }
@@ -86,13 +93,15 @@ pub(super) fn hold(row: &SqliteRow) -> Read<HoldRecord> {
     Ok(HoldRecord {
         hold: parsed(row, "id")?,
         buyer: parsed(row, "buyer_id")?,
-        quantity: number(row, "quantity")?,
+        units: number::<u32>(row, "quantity")?.into(),
         made: number(row, "made")?,
         state: state.ok_or_else(|| bad("state", "no known state"))?,
         deadline: time(row, "deadline")?,
         order: order.map(str::parse).transpose().map_err(|error| bad("order_id", error))?,
         extended: row.try_get("extended")?,
         retaken: row.try_get("retaken")?,
+        unreserved: false,
+        returned: None,
     })
 }
 

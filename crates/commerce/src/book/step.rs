@@ -1,0 +1,257 @@
+//! What each operation does to a book.
+
+use haul_model::{BuyerId, HoldId, OrderId, TierId, UnixMillis};
+
+use super::{HoldRecord, HoldState, SaleBook};
+use crate::{
+    Counts, Op, Outcome, Refusal, Released, SaleMode, SaleTerms,
+    sale::MAX_STOCK,
+    units::{Line, Units},
+};
+
+impl SaleBook {
+    pub(super) fn carry_out(
+        &mut self,
+        terms: &SaleTerms,
+        op: &Op,
+        now: UnixMillis,
+        released: &mut Vec<Released>,
+    ) -> Outcome {
+        let (hold, asked_by, order) = match op {
+            Op::Hold { hold, buyer, units, tier } => {
+                self.expire(hold, now, released);
+                self.forget(hold, now);
+                self.changed.named.insert(hold.clone());
+                return self.make_hold(terms, hold, buyer, units, tier.as_ref(), now);
+            }
+            Op::Cancel { hold, buyer } => (hold, Some(buyer), None),
+            Op::StartPayment { hold, buyer, order } => (hold, Some(buyer), Some(order)),
+            Op::PaymentFailed { hold, order }
+            | Op::Capture { hold, order }
+            | Op::Settle { hold, order }
+            | Op::Restock { hold, order, .. } => (hold, None, Some(order)),
+        };
+        self.expire(hold, now, released);
+        self.forget(hold, now);
+        self.changed.named.insert(hold.clone());
+        let Some(record) = self.holds.get(hold).cloned() else {
+            return Outcome::Refused(Refusal::UnknownHold);
+        };
+        if asked_by.is_some_and(|buyer| *buyer != record.buyer) {
+            return Outcome::Refused(Refusal::UnknownHold);
+        }
+        if order.is_some() && record.order.is_some() && order != record.order.as_ref() {
+            return Outcome::Refused(Refusal::KeyReused);
+        }
+        self.step(terms, op, record, order, now)
+    }
+
+    fn make_hold(
+        &mut self,
+        terms: &SaleTerms,
+        hold: &HoldId,
+        buyer: &BuyerId,
+        units: &Units,
+        tier: Option<&TierId>,
+        now: UnixMillis,
+    ) -> Outcome {
+        if let Some(record) = self.holds.get(hold) {
+            if record.buyer != *buyer || record.units != *units {
+                return Outcome::Refused(Refusal::KeyReused);
+            }
+            return record.outcome();
+        }
+        if let Err(refusal) = self.may_hold(terms, buyer, units, tier, now) {
+            return Outcome::Refused(refusal);
+        }
+        let deadline = UnixMillis(now.0 + terms.hold_ms);
+        self.change_hold(HoldRecord {
+            hold: hold.clone(),
+            buyer: buyer.clone(),
+            units: units.clone(),
+            made: self.sequence + 1,
+            state: HoldState::Held,
+            deadline,
+            order: None,
+            extended: false,
+            retaken: false,
+            unreserved: terms.mode == SaleMode::FirstPaid,
+            returned: None,
+        });
+        Outcome::Held { deadline }
+    }
+
+    fn may_hold(
+        &self,
+        terms: &SaleTerms,
+        buyer: &BuyerId,
+        units: &Units,
+        tier: Option<&TierId>,
+        now: UnixMillis,
+    ) -> Result<(), Refusal> {
+        for (line, quantity) in units.iter() {
+            if usize::from(line) > terms.more.len() {
+                return Err(Refusal::UnknownLine);
+            }
+            if !(1..=MAX_STOCK).contains(&quantity) {
+                return Err(Refusal::BadQuantity);
+            }
+        }
+        let opens_at = terms.opens_for(tier);
+        if now < opens_at {
+            return Err(Refusal::NotOpen { opens_at });
+        }
+        if now >= terms.closes_at {
+            return Err(Refusal::Closed);
+        }
+        if terms.paused {
+            return Err(Refusal::Paused);
+        }
+        self.not_sold_out(terms, units)?;
+        self.within_limit(terms, buyer, units)?;
+        self.fits(terms, units)
+    }
+
+    /// Any operation but `Hold`, on a hold that may be asked for it.
+    fn step(
+        &mut self,
+        terms: &SaleTerms,
+        op: &Op,
+        mut record: HoldRecord,
+        order: Option<&OrderId>,
+        now: UnixMillis,
+    ) -> Outcome {
+        use HoldState::{Captured, Held, Late, Paying, Released, Sold};
+        let outcome = match (op, record.state) {
+            (Op::Restock { returned, .. }, Sold) => {
+                if !record.units.contains(returned) {
+                    return Outcome::Refused(Refusal::BadQuantity);
+                }
+                let all =
+                    record.returned.as_ref().map_or_else(|| returned.clone(), |known| known.most(returned));
+                if record.returned.as_ref() == Some(&all) {
+                    return Outcome::Restocked;
+                }
+                record.returned = Some(all);
+                Outcome::Restocked
+            }
+            (_, Sold) => return Outcome::Sold,
+            (Op::Restock { .. }, Held | Paying | Captured) => {
+                return Outcome::Refused(Refusal::WrongState);
+            }
+            (Op::Settle { .. }, Captured) => {
+                record.state = Sold;
+                Outcome::Sold
+            }
+            (_, Captured) => return Outcome::Captured { retaken: record.retaken },
+            (Op::Capture { .. }, Late) => return Outcome::Late,
+            (Op::Capture { .. }, Released)
+                if self.within_limit(terms, &record.buyer, &record.units).is_ok()
+                    && self.fits(terms, &record.units).is_ok() =>
+            {
+                record.state = Captured;
+                record.retaken = true;
+                record.unreserved = false;
+                Outcome::Captured { retaken: true }
+            }
+            (Op::Capture { .. }, Released) => {
+                record.state = Late;
+                record.deadline = now;
+                Outcome::Late
+            }
+            (_, Released | Late) => return Outcome::Released,
+            (Op::Capture { .. }, Held | Paying)
+                if record.unreserved && self.fits(terms, &record.units).is_err() =>
+            {
+                record.state = Late;
+                record.deadline = now;
+                Outcome::Late
+            }
+            (Op::Capture { .. }, Held | Paying) => {
+                record.state = Captured;
+                record.unreserved = false;
+                Outcome::Captured { retaken: false }
+            }
+            (Op::Cancel { .. }, Held | Paying) => {
+                record.state = Released;
+                record.deadline = now;
+                Outcome::Released
+            }
+            (Op::StartPayment { .. }, Held) => {
+                if record.unreserved
+                    && let Err(refusal) = self.may_pay(terms, &record.units)
+                {
+                    return Outcome::Refused(refusal);
+                }
+                if !record.extended {
+                    record.deadline = record.deadline.max(UnixMillis(now.0 + terms.pay_ms));
+                    record.extended = true;
+                }
+                record.state = Paying;
+                Outcome::Paying { deadline: record.deadline }
+            }
+            (Op::StartPayment { .. }, Paying) => return Outcome::Paying { deadline: record.deadline },
+            (Op::PaymentFailed { .. }, Paying) => {
+                record.state = Held;
+                Outcome::Restored { deadline: record.deadline }
+            }
+            (Op::PaymentFailed { .. }, Held) if record.order.is_some() => {
+                return Outcome::Restored { deadline: record.deadline };
+            }
+            // Failing or settling what was never paid for. (`Hold` doesn't come here.)
+            (Op::PaymentFailed { .. } | Op::Settle { .. } | Op::Hold { .. }, Held | Paying) => {
+                return Outcome::Refused(Refusal::WrongState);
+            }
+        };
+        if let Some(order) = order {
+            record.order = Some(order.clone());
+        }
+        self.change_hold(record);
+        outcome
+    }
+
+    /// Whether it makes sense to begin paying for units that nobody has set aside.
+    fn may_pay(&self, terms: &SaleTerms, units: &Units) -> Result<(), Refusal> {
+        if terms.paused {
+            return Err(Refusal::Paused);
+        }
+        self.not_sold_out(terms, units)?;
+        self.fits(terms, units)
+    }
+
+    /// Refuses where all is sold of a line that is asked for.
+    fn not_sold_out(&self, terms: &SaleTerms, units: &Units) -> Result<(), Refusal> {
+        let all_sold = |line| {
+            let Counts { available, held, .. } = self.stock_of(terms, line);
+            available == 0 && held == 0
+        };
+        if units.iter().any(|(line, _)| all_sold(line)) { Err(Refusal::SoldOut) } else { Ok(()) }
+    }
+
+    /// Refuses where too few are available of a line that is asked for.
+    fn fits(&self, terms: &SaleTerms, units: &Units) -> Result<(), Refusal> {
+        for (line, quantity) in units.iter() {
+            let Counts { available, .. } = self.stock_of(terms, line);
+            if quantity > available {
+                return Err(Refusal::NotEnough { line, available });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses where a buyer would have more of a line than one may.
+    fn within_limit(&self, terms: &SaleTerms, buyer: &BuyerId, units: &Units) -> Result<(), Refusal> {
+        for (line, quantity) in units.iter() {
+            let used = self.buyers.get(&(buyer.clone(), line)).copied().unwrap_or(0);
+            let per_buyer = terms.line(line).map_or(0, |line| line.per_buyer);
+            if used + u64::from(quantity) > u64::from(per_buyer) {
+                return Err(Refusal::BuyerLimit { line, per_buyer });
+            }
+        }
+        Ok(())
+    }
+
+    fn stock_of(&self, terms: &SaleTerms, line: Line) -> Counts {
+        terms.line(line).map_or_else(Counts::default, |of| self.counts_of(line, of.stock))
+    }
+}
