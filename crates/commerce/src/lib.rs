@@ -10,6 +10,7 @@ pub mod derive;
 pub mod gate;
 pub mod hold;
 pub mod ledger;
+pub mod notebook;
 pub mod payment;
 pub mod price;
 pub mod rebuild;
@@ -27,6 +28,7 @@ pub use ledger::{
     Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderLine,
     OrderState, Paid, Product, Recorded, Totals,
 };
+pub use notebook::Notebook;
 pub use payment::{
     PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
 };
