@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use haul_commerce::{Ledger, LedgerError, LiveRecord, Product, Sale, SaleTerms};
-use haul_gateway::auth::{Authority, Claims};
+use haul_gateway::auth::{Authority, Claims, Shop};
 use haul_model::{LiveId, MerchantId, Money, Role, SaleId, UnixMillis};
 
 use crate::config::Config;
@@ -86,6 +86,7 @@ impl Links {
             live: live.into(),
             role: Role::Host,
             name: "Host".to_owned(),
+            shop: Shop::default(),
             exp: now + EVENING,
         };
         Self { base: config.http.base_url(), live: live.clone(), host_token: authority.mint(claims, now) }

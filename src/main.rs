@@ -16,7 +16,7 @@ mod signals;
 use std::{path::Path, process::ExitCode, time::SystemTime};
 
 use clap::Parser;
-use haul_gateway::auth::{Authority, Claims};
+use haul_gateway::auth::{Authority, Claims, Shop};
 use haul_model::UnixMillis;
 
 use crate::{
@@ -63,7 +63,13 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 fn mint(token: cli::Token, config: &Config) -> anyhow::Result<String> {
     let now = UnixMillis::from(SystemTime::now());
-    let claims =
-        Claims { sub: token.sub, live: token.live, role: token.role, name: token.name, exp: now + token.ttl };
+    let claims = Claims {
+        sub: token.sub,
+        live: token.live,
+        role: token.role,
+        name: token.name,
+        shop: Shop::default(),
+        exp: now + token.ttl,
+    };
     Ok(Authority::new(&secret::secret(config)?).mint(claims, now))
 }

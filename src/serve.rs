@@ -35,6 +35,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let services = Services {
         gate: gate(&config).await?,
         ledger: ledger.clone(),
+        notebook: ledger.clone(),
         provider: Arc::new(sandbox.clone()),
         settings: live_settings(&config),
         metrics: Metrics::default(),

@@ -15,12 +15,15 @@ use std::{collections::HashMap, fmt, str::FromStr};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use haul_model::{BuyerId, IdError, LiveId, MerchantId, Role, UnixMillis, Viewer, id::MAX_ID_BYTES};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest token looked at, in bytes; a longer one is refused unread.
 pub const MAX_TOKEN_BYTES: usize = 4 * 1024;
 /// The longest name shown to others, in Unicode scalar values; a longer one is cut.
 pub const MAX_NAME_CHARS: usize = 40;
+/// The longest standing with a shop that is shown, in Unicode scalar values; a longer one is cut.
+pub const MAX_TIER_CHARS: usize = 20;
 /// The shortest secret that signs tokens, in bytes (RFC 7518, 3.2: as long as the hash).
 pub const MIN_SECRET_BYTES: usize = 32;
 /// How far ahead of ours the clock of whoever minted a token may be, for its `nbf`.
@@ -121,8 +124,21 @@ pub struct Claims {
     pub role: Role,
     /// The name shown to others; cleaned when the token is verified.
     pub name: String,
+    /// What the shop says of them in the chat.
+    pub shop: Shop,
     /// Until when, rounded down to a second: the token is no longer valid at this time.
     pub exp: UnixMillis,
+}
+
+/// What a shop says of somebody, for the chat.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Shop {
+    /// Their standing with the shop, for instance `gold`, shown with what they write: at most 20 characters are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Whether they follow the shop: some chats are for followers only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follower: bool,
 }
 
 /// The claims as RFC 7519 writes them. Times are "numeric dates": seconds, with or without a fraction.
@@ -133,6 +149,8 @@ struct Payload {
     role: Role,
     #[serde(default)]
     name: String,
+    #[serde(flatten)]
+    shop: Shop,
     exp: serde_json::Number,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     iat: Option<serde_json::Number>,
@@ -189,6 +207,7 @@ impl Authority {
             live: claims.live,
             role: claims.role,
             name: claims.name,
+            shop: claims.shop,
             exp: (claims.exp.0 / 1000).into(),
             iat: Some((now.0 / 1000).into()),
             nbf: None,
@@ -286,6 +305,12 @@ fn viewer(merchant: MerchantId, payload: Payload, live: &LiveId) -> Result<Viewe
         id: payload.sub,
         name: clean_name(&payload.name).unwrap_or_else(|| default_name(payload.role).to_owned()),
         role: payload.role,
+        tier: payload
+            .shop
+            .tier
+            .and_then(|tier| clean_name(&tier))
+            .map(|tier| tier.chars().take(MAX_TIER_CHARS).collect::<String>().into()),
+        follower: payload.shop.follower,
         // Too late a time for the number, or too early, is the latest or the earliest.
         expires_at: UnixMillis((seconds(&payload.exp) * 1000.0) as u64),
         merchant,
@@ -326,6 +351,7 @@ mod tests {
             live: live.parse().unwrap(),
             role,
             name: "Mia".to_owned(),
+            shop: Shop { tier: Some("gold".into()), follower: true },
             exp: NOW + Duration::from_secs(60),
         }
     }
@@ -362,6 +388,8 @@ mod tests {
                 name: "Mia".to_owned(),
                 role: Role::Host,
                 expires_at: NOW + Duration::from_secs(60),
+                tier: Some("gold".into()),
+                follower: true,
                 merchant: MerchantId::main()
             }
         );

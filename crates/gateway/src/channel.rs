@@ -48,6 +48,8 @@ const LINGER: Duration = Duration::from_secs(1);
 const MAX_LINGER_MESSAGES: usize = 20_000;
 /// A token's end is looked at again after so much time at most: the clock may have been set meanwhile.
 const EXPIRY_CHECK_EVERY: Duration = Duration::from_secs(3600);
+/// After a write, what is not urgent waits so long for company: many lines a write, and a wake-up for none of them.
+const COALESCE: Duration = Duration::from_millis(30);
 /// Lines written before the socket is flushed and the reader's own messages are looked at again.
 const MAX_BATCH: usize = 64;
 
@@ -222,6 +224,8 @@ impl Channel {
         let mut manners = Manners::new();
         let mut ping_at = Instant::now() + PING_AFTER;
         let mut silent = false;
+        let mut written_at = Instant::now() - COALESCE;
+        let mut write_at: Option<Instant> = None;
         let expiry = sleep_until(next_expiry_check(expires_at));
         tokio::pin!(expiry);
         // It may have begun while this client said hello.
@@ -249,9 +253,26 @@ impl Channel {
                     }
                 }
                 () = inbox.news() => {
+                    let due = written_at + COALESCE;
+                    if !inbox.urgent() && inbox.ended().is_none() && due > Instant::now() {
+                        write_at = Some(due);
+                        inbox.set_patient(true);
+                        continue;
+                    }
+                    write_at = None;
+                    inbox.set_patient(false);
                     if let ControlFlow::Break(end) = self.write(&inbox).await {
                         return end;
                     }
+                    written_at = Instant::now();
+                }
+                () = sleep_until(write_at.unwrap_or(ping_at)), if write_at.is_some() => {
+                    write_at = None;
+                    inbox.set_patient(false);
+                    if let ControlFlow::Break(end) = self.write(&inbox).await {
+                        return end;
+                    }
+                    written_at = Instant::now();
                 }
                 () = sleep_until(ping_at) => {
                     if silent {
@@ -302,11 +323,13 @@ impl Channel {
             if inbox.overflown() {
                 return ControlFlow::Break(Some((close::TOO_SLOW, "too slow: connect again and resume")));
             }
-            if inbox.ended() {
-                return ControlFlow::Break(Some((
-                    axum::extract::ws::close_code::RESTART,
-                    "the live restarts",
-                )));
+            if let Some(code) = inbox.ended() {
+                let reason = match code {
+                    close::BANNED => "you are banned from this live",
+                    close::UNAUTHORIZED => "a token is needed now",
+                    _ => "the live restarts",
+                };
+                return ControlFlow::Break(Some((code, reason)));
             }
             if written < MAX_BATCH {
                 return ControlFlow::Continue(());

@@ -1,7 +1,10 @@
 //! `/v1/openapi.json` and `/v1/asyncapi.json`: what is offered, described from the types that are parsed and written.
 
 use axum::{Json, Router, routing::get};
-use haul_wire::{Failure, Reply, Request, RoomEvent, SUBPROTOCOL, Snapshot};
+use haul_wire::{
+    ChatAsk, Failure, Reply, Request, RoomEvent, SUBPROTOCOL, Snapshot, crowd::CrowdAsk,
+    questions::QuestionAsk, show::ShowAsk,
+};
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -325,7 +328,14 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
 fn asyncapi() -> Value {
     let mut generator = generator();
     let message = |title: &str, schema: Value| json!({ "title": title, "payload": schema });
-    let request = message("request", schema::<Request>(&mut generator));
+    let requests = [
+        schema::<Request>(&mut generator),
+        schema::<ChatAsk>(&mut generator),
+        schema::<QuestionAsk>(&mut generator),
+        schema::<ShowAsk>(&mut generator),
+        schema::<CrowdAsk>(&mut generator),
+    ];
+    let request = message("request", json!({ "anyOf": requests }));
     let reply = message("reply", schema::<Reply>(&mut generator));
     let failure = message("error", schema::<Failure>(&mut generator));
     let event = message("event", schema::<RoomEvent>(&mut generator));

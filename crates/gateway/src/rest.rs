@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     app::{App, Peer, path_id, unavailable},
-    auth::{AuthError, Claims, bearer, clean_name},
+    auth::{AuthError, Claims, Shop, bearer, clean_name},
     problem::Problem,
 };
 
@@ -131,6 +131,9 @@ pub(crate) struct Mint {
     /// The name shown to others.
     #[serde(default)]
     name: String,
+    /// What the shop says of them in the chat.
+    #[serde(flatten)]
+    shop: Shop,
     /// 12 hours where absent, 30 days at most.
     ttl_seconds: Option<u64>,
 }
@@ -283,7 +286,7 @@ async fn mint(
         return Err(bad_request(format!("ttl_seconds: expected 1 to {MAX_TOKEN_SECONDS}")));
     }
     let sub = mint.sub.unwrap_or_else(|| BuyerId::generate("viewer-", now, rand::rng().random()));
-    Ok(token(&app, sub, &live, mint.role, mint.name, Duration::from_secs(seconds)))
+    Ok(token(&app, sub, &live, mint.role, (mint.name, mint.shop), Duration::from_secs(seconds)))
 }
 
 async fn guest(
@@ -302,7 +305,7 @@ async fn guest(
         app.guests.admit(app.client(peer, &headers))?;
     }
     let sub = BuyerId::generate("guest-", haul_live::now().wall, rand::rng().random());
-    Ok(token(&app, sub, &live, Role::Viewer, name, Duration::from_secs(TOKEN_SECONDS)))
+    Ok(token(&app, sub, &live, Role::Viewer, (name, Shop::default()), Duration::from_secs(TOKEN_SECONDS)))
 }
 
 /// How many guests came from where.
@@ -330,12 +333,12 @@ fn token(
     sub: BuyerId,
     live: &LiveId,
     role: Role,
-    name: String,
+    (name, shop): (String, Shop),
     ttl: Duration,
 ) -> (StatusCode, Json<Token>) {
     let now = haul_live::now().wall;
     let exp = now + ttl;
-    let claims = Claims { sub: sub.clone(), live: live.into(), role, name, exp };
+    let claims = Claims { sub: sub.clone(), live: live.into(), role, name, shop, exp };
     let token = app.authority.mint(claims, now);
     (StatusCode::CREATED, Json(Token { token, sub, expires_at: exp }))
 }
@@ -419,7 +422,13 @@ mod tests {
     use haul_live::MAX_SALES;
 
     use super::*;
-    use crate::auth::MAX_NAME_CHARS;
+    use crate::auth::{MAX_NAME_CHARS, MAX_TIER_CHARS};
+    use haul_wire::{
+        chat::MAX_REASON_CHARS,
+        crowd::{RoomView, ThreadLine, ThreadMessage},
+        questions::{Question, QuestionState},
+        show::{Announcement, Giveaway, Poll, Winner, WinnerView},
+    };
 
     /// A text as large as people may make it, in bytes as they are sent.
     fn wide(chars: usize) -> String {
@@ -461,9 +470,66 @@ mod tests {
             id: long(),
             name: wide(MAX_NAME_CHARS),
             role: Role::Moderator,
+            badges: vec![Badge::Follower, Badge::VerifiedBuyer, Badge::RepeatBuyer],
+            tier: Some(wide(MAX_TIER_CHARS)),
+            text: wide(MAX_CHAT_CHARS),
+            reply_to: Some(Quote { id: long(), name: wide(MAX_NAME_CHARS), text: wide(80) }),
+            at: LATE,
+        };
+        let question = Question {
+            id: long(),
+            name: wide(MAX_NAME_CHARS),
+            text: wide(MAX_CHAT_CHARS),
+            product_id: Some(long()),
+            votes: u32::MAX,
+            state: QuestionState::Answered,
+            at: LATE,
+            media_ms: Some(u64::MAX),
+            answer: Some(wide(MAX_CHAT_CHARS)),
+        };
+        let message = ThreadMessage {
+            id: long(),
+            name: wide(MAX_NAME_CHARS),
+            from_team: false,
             text: wide(MAX_CHAT_CHARS),
             at: LATE,
         };
+        let winner = WinnerView { name: wide(MAX_NAME_CHARS), ticket: "t".repeat(16) };
+        let winners = *haul_room::giveaway::WINNERS.end() as usize;
+        let room = RoomView {
+            questions: vec![question; haul_room::questions::MAX_SHOWN],
+            announcement: Some(Announcement { text: wide(200), at: LATE }),
+            poll: Some(Poll {
+                id: long(),
+                question: wide(120),
+                options: vec![wide(60); 6],
+                votes: vec![u32::MAX; 6],
+                open: false,
+                closes_at: LATE,
+            }),
+            giveaway: Some(Giveaway {
+                id: long(),
+                title: wide(120),
+                word: Some(wide(30)),
+                winners_wanted: u32::MAX,
+                open: false,
+                closes_at: LATE,
+                entries: u32::MAX,
+                commitment: "c".repeat(64),
+                seed: Some("s".repeat(64)),
+                winners: vec![winner; winners],
+                claim_until: Some(LATE),
+            }),
+            ticket: Some("t".repeat(16)),
+            likes: u64::MAX,
+            peak: u64::MAX,
+            thread: vec![message.clone(); haul_room::crowd::MAX_THREAD_SHOWN],
+        };
+        let thread = ThreadLine { user_id: long(), user_name: wide(MAX_NAME_CHARS), last: message };
+        let winner =
+            Winner { user_id: long(), name: wide(MAX_NAME_CHARS), ticket: "t".repeat(16), claimed: false };
+        let standing =
+            Standing { measure: Measure::ShadowBan, until: Some(LATE), reason: Some(wide(MAX_REASON_CHARS)) };
         let hold = HoldView {
             id: long(),
             sale_id: long(),
@@ -488,6 +554,7 @@ mod tests {
             role: Role::Moderator,
             holds: vec![hold; MAX_SALES],
             orders: vec![order.clone(); 20],
+            standing: Some(standing),
         };
         let totals = Totals { orders: u64::MAX, units: u64::MAX, revenue: vec![money(); 10] };
         let snapshot = Snapshot {
@@ -499,11 +566,19 @@ mod tests {
             you: Some(you),
             live: LiveView { title: wide(MAX_TITLE_CHARS), state: LiveState::Waiting },
             products: vec![product; MAX_BAG],
-            pin: Some(Pin { product_id: long(), since: LATE }),
+            pin: Some(Pin { product_id: long(), since: LATE, media_ms: Some(u64::MAX) }),
             sales: vec![sale; MAX_SALES],
             viewers: u64::MAX,
-            chat: vec![line; haul_room::room::MAX_CHAT_SHOWN],
-            host: Some(HostView { totals, orders: vec![order; MAX_ORDERS_SHOWN] }),
+            chat: vec![line.clone(); haul_room::MAX_CHAT_SHOWN],
+            chat_pin: Some(line),
+            chat_rules: ChatRules::default(),
+            room,
+            host: Some(HostView {
+                totals,
+                orders: vec![order; MAX_ORDERS_SHOWN],
+                threads: vec![thread; haul_room::crowd::MAX_THREADS_SHOWN],
+                winners: vec![winner; winners],
+            }),
         };
         let bytes = encode_reply(u64::MAX, &Reply::Hello(Box::new(snapshot))).len();
         assert!(bytes <= haul_room::outbox::MAX_BYTES, "{bytes}");

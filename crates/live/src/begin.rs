@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::{
     Live, Services,
     chores::{self, Chore},
+    keeper,
     live::{Lines, MAX_REQUESTS_WAITING},
     now,
     owner::Owner,
@@ -31,6 +32,7 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     let sales = services.ledger.sales(&id, now().wall - SHOW_CLOSED).await?;
     let orders = services.ledger.orders(&id, &[], MAX_ORDERS_SHOWN as u32).await?;
     let totals = services.ledger.totals(&id).await?;
+    let notes = services.notebook.notes(&id).await?;
 
     let reference = LiveRef { merchant: record.merchant.clone(), live: id };
     let (requests, requested) = mpsc::channel(MAX_REQUESTS_WAITING);
@@ -45,7 +47,8 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
         services.metrics.clone(),
     );
     let (till, clerk) = Till::new(gate.clone(), post.clone(), services.metrics.clone());
-    let lines = Lines { requests, post: post.clone(), chores };
+    let (keep, kept) = mpsc::unbounded_channel();
+    let lines = Lines { requests, post: post.clone(), chores, keep };
     let live = Live::new(&record, lines, till.clone(), gate, services.metrics.clone());
     tokio::spawn(recorder.run(services.ledger.clone()));
 
@@ -63,13 +66,14 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     live.chore(Chore::Orders);
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let epoch = format!("{:016x}", rng.random::<u64>());
-    let beginning = Beginning { record, bag, sales: known, orders, totals };
+    let beginning = Beginning { record, bag, sales: known, orders, totals, notes };
     // The clock is read after the gate's answers have come: an estimate of its clock may be late, never early.
     let stage = Stage::new(beginning, services.settings.clone(), epoch, rng, now());
     let owner = Owner::new(stage, live.clone(), services.clone(), till, post);
     tokio::spawn(clerk.run());
     tokio::spawn(owner.run(requested, posted));
     tokio::spawn(chores::run(services.clone(), live.clone(), chores_due));
+    tokio::spawn(keeper::run(services.clone(), live.clone(), kept));
     services.metrics.live_started();
     tracing::info!(live = %live.id(), "live started");
     Ok(live)

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU16, Ordering},
 };
 
 use haul_model::{BuyerId, Viewer};
@@ -23,7 +23,10 @@ use crate::{
 pub(crate) struct Outlet {
     outbox: Mutex<Outbox>,
     news: Notify,
-    ended: AtomicBool,
+    /// The connection will look by itself in a moment: only what is urgent wakes it.
+    patient: AtomicBool,
+    /// The code to close the connection with; 0 while it goes on.
+    ended: AtomicU16,
 }
 
 impl Outlet {
@@ -36,13 +39,16 @@ impl Outlet {
             Pushed::Overflow if was_overflown => {}
             Pushed::Overflow => metrics.reader_too_slow(),
         }
+        let wake = outbox.urgent() || !self.patient.load(Ordering::Acquire);
         drop(outbox);
-        self.news.notify_one();
+        if wake {
+            self.news.notify_one();
+        }
     }
 
-    /// The live's owner is gone: nothing will come any more.
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+    /// The connection is to be closed with this code, when what waits is written.
+    pub(crate) fn end(&self, code: u16) {
+        self.ended.store(code, Ordering::Release);
         self.news.notify_one();
     }
 
@@ -67,14 +73,25 @@ impl Inbox {
         self.0.lock().pop()
     }
 
+    /// Whether something waits that is worth a write of its own.
+    pub fn urgent(&self) -> bool {
+        self.0.lock().urgent()
+    }
+
+    /// Says whether the connection looks by itself in a moment, so that only what is urgent need wake it.
+    pub fn set_patient(&self, patient: bool) {
+        self.0.patient.store(patient, Ordering::Release);
+    }
+
     /// Whether the reader was too slow: close the connection, so that the client resumes.
     pub fn overflown(&self) -> bool {
         self.0.lock().overflown()
     }
 
-    /// Whether the live has ended here: close the connection.
-    pub fn ended(&self) -> bool {
-        self.0.ended.load(Ordering::Acquire)
+    /// The code to close the connection with, if it is to be closed: the live has ended here, or the reader may not be
+    /// here any more.
+    pub fn ended(&self) -> Option<u16> {
+        Some(self.0.ended.load(Ordering::Acquire)).filter(|code| *code != 0)
     }
 }
 

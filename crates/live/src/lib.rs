@@ -9,6 +9,7 @@
 mod begin;
 mod chores;
 mod connection;
+mod keeper;
 mod live;
 mod lives;
 mod metrics;

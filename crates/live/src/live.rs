@@ -11,6 +11,7 @@ use std::{
 use haul_commerce::{GateError, LiveRecord, Op, Order, Outcome, Product};
 use haul_media::Relay;
 use haul_model::{LiveId, MerchantId, SaleId, Viewer};
+use haul_room::Note;
 use haul_wire::{LiveState, Position, Request, SaleView};
 use tokio::sync::{mpsc, oneshot};
 
@@ -71,6 +72,7 @@ pub(crate) struct Lines {
     pub(crate) requests: mpsc::Sender<Command>,
     pub(crate) post: mpsc::UnboundedSender<Post>,
     pub(crate) chores: mpsc::UnboundedSender<Chore>,
+    pub(crate) keep: mpsc::UnboundedSender<Note>,
 }
 
 /// A live in this process. Clones are the same live.
@@ -86,6 +88,7 @@ struct Shared {
     requests: mpsc::Sender<Command>,
     post: mpsc::UnboundedSender<Post>,
     chores: mpsc::UnboundedSender<Chore>,
+    keep: mpsc::UnboundedSender<Note>,
     till: Till,
     gate: Watch,
     metrics: Metrics,
@@ -94,7 +97,7 @@ struct Shared {
 
 impl Live {
     pub(crate) fn new(record: &LiveRecord, lines: Lines, till: Till, gate: Watch, metrics: Metrics) -> Self {
-        let Lines { requests, post, chores } = lines;
+        let Lines { requests, post, chores, keep } = lines;
         Self(Arc::new(Shared {
             id: record.id.clone(),
             merchant: record.merchant.clone(),
@@ -103,6 +106,7 @@ impl Live {
             requests,
             post,
             chores,
+            keep,
             till,
             gate,
             metrics,
@@ -201,6 +205,11 @@ impl Live {
 
     pub(crate) fn chore(&self, chore: Chore) {
         let _ = self.0.chores.send(chore);
+    }
+
+    /// Has something written down for the next start.
+    pub(crate) fn keep(&self, note: Note) {
+        let _ = self.0.keep.send(note);
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use haul_commerce::{Gate, Ledger, LedgerError, LiveRecord, PaymentProvider};
+use haul_commerce::{Gate, Ledger, LedgerError, LiveRecord, Notebook, PaymentProvider};
 use haul_model::{LiveId, MerchantId};
 use tokio::sync::OnceCell;
 
@@ -26,6 +26,8 @@ pub struct Services {
     pub gate: Arc<dyn Gate>,
     /// Lives, products, sales, orders.
     pub ledger: Arc<dyn Ledger>,
+    /// What rooms remember from one start to the next.
+    pub notebook: Arc<dyn Notebook>,
     /// Payments.
     pub provider: Arc<dyn PaymentProvider>,
     /// What the operator decides for all lives.

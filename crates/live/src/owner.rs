@@ -18,6 +18,8 @@ use crate::{
     till::Till,
 };
 
+/// The close code of a service that starts anew (RFC 6455's registry): connect again.
+const RESTART: u16 = 1012;
 /// Sleeps at most this long: a bound for a clock that was set while nothing happened.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -184,11 +186,12 @@ impl Owner {
                 }
                 Output::TellGate(sale) => self.live.chore(Chore::Sale(sale)),
                 Output::LookForLost { sale, epoch } => self.live.chore(Chore::Lost(sale, epoch)),
-                Output::End(member) => {
+                Output::End(member, code) => {
                     if let Some(place) = self.places.get(&member) {
-                        place.outlet.end();
+                        place.outlet.end(code);
                     }
                 }
+                Output::Keep(note) => self.live.keep(note),
                 Output::OrderNews(state) => self.live.metrics().order_moved(state),
                 Output::LookAfterOrders => self.live.chore(Chore::Orders),
                 Output::ExpireOrder(order) => {
@@ -256,7 +259,7 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         for place in self.places.values() {
-            place.outlet.end();
+            place.outlet.end(RESTART);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Who somebody is, and what they may do.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{BuyerId, MerchantId, UnixMillis};
@@ -46,6 +48,10 @@ pub struct Viewer {
     pub role: Role,
     /// Until when the token is valid; what is done with it ends then.
     pub expires_at: UnixMillis,
+    /// Their standing with the shop as the token says, for instance `gold`; shown to others.
+    pub tier: Option<Arc<str>>,
+    /// Whether the token says that they follow the shop.
+    pub follower: bool,
     /// Whose token it is: nothing of another merchant is visible through it.
     pub merchant: MerchantId,
 }

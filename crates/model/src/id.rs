@@ -135,6 +135,12 @@ ids! {
     PaymentId;
     /// A chat line.
     MessageId;
+    /// A question to the host.
+    QuestionId;
+    /// A poll.
+    PollId;
+    /// A giveaway.
+    GiveawayId;
     /// A media or channel session.
     SessionId;
     /// One form of a product, such as a size.

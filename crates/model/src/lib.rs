@@ -12,8 +12,8 @@ pub mod time;
 
 pub use access::{Role, Viewer};
 pub use id::{
-    BuyerId, HoldId, IdError, LiveId, MerchantId, MessageId, OrderId, PaymentId, ProductId, SaleId,
-    SessionId, TierId, VariantId,
+    BuyerId, GiveawayId, HoldId, IdError, LiveId, MerchantId, MessageId, OrderId, PaymentId, PollId,
+    ProductId, QuestionId, SaleId, SessionId, TierId, VariantId,
 };
 pub use media::{Codec, Frame, Kind, Layer, TrackInfo};
 pub use money::{Currency, Money};

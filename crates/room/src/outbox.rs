@@ -5,13 +5,13 @@
 
 use std::collections::VecDeque;
 
-use haul_model::{HoldId, OrderId, SaleId, SessionId};
+use haul_model::{HoldId, OrderId, QuestionId, SaleId, SessionId};
 
 use crate::Line;
 
 /// Bytes one reader may have waiting; more closes the connection. The largest snapshot fits, with room for what comes
-/// while it is sent. 10,000 readers who don't read cost 5 GB, until they are closed.
-pub const MAX_BYTES: usize = 512 * 1024;
+/// while it is sent. Lines to all are shared: 10,000 readers of one room who don't read cost little more than one.
+pub const MAX_BYTES: usize = 768 * 1024;
 /// Replies one reader may have waiting; more closes the connection: a client that asks and never reads.
 pub const MAX_REPLIES: usize = 256;
 /// Chat lines one reader may have waiting; more drops the oldest, counted.
@@ -43,6 +43,16 @@ pub enum Key {
     Order(OrderId),
     /// How many watch.
     Viewers,
+    /// Likes.
+    Likes,
+    /// Who has come.
+    Joined,
+    /// A question's votes.
+    Question(QuestionId),
+    /// The poll's votes.
+    PollVotes,
+    /// The giveaway's entries.
+    GiveawayEntries,
     /// What this reader is sent of the pictures.
     Quality(SessionId),
 }
@@ -121,6 +131,11 @@ impl Outbox {
             .or_else(|| self.ambient.pop_front().map(|(_, line)| line))?;
         self.bytes -= line.len();
         Some(line)
+    }
+
+    /// Whether something waits that is worth a write of its own: a reply, or what concerns money.
+    pub fn urgent(&self) -> bool {
+        self.overflown || !self.replies.is_empty() || !self.commerce.is_empty()
     }
 
     /// Whether something that may not be lost was lost: the connection must be closed.

@@ -1,63 +1,226 @@
 //! A live's room: who says what, in one order that everybody sees.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
-use haul_model::{BuyerId, MessageId, Now, Viewer};
-use haul_wire::{ChatLine, Event, Pin, Position, encode_event};
+use haul_model::{BuyerId, GiveawayId, MessageId, Now, PollId, Role, UnixMillis};
+use haul_wire::{
+    ChatAsk, ChatLine, ChatNews, ChatRules, Event, LogAction, LogEntry, Measure, Moderation, Pin, Position,
+    Quote, Restricted, Standing,
+    show::{Announcement, ShowAsk},
+};
 
 use crate::{
-    chat::{Refused, clean},
-    limiter::{Limiter, Rate},
+    Key, Lane,
+    change::{Change, Note},
+    chat::{Refused, clean, clean_to},
+    crowd::{Crowd, Threads},
+    giveaway::{Drawing, Due},
+    guard::{Guard, MAX_LOG, MAX_SLOW, Writer},
+    limiter::Rate,
+    order::Order,
+    poll::Polling,
+    questions::Questions,
+    said::Said,
+    sampler::Sampler,
 };
 
 /// An event or reply as it goes on the wire: encoded once, shared by all who get it.
 pub type Line = Bytes;
 
-/// Chat lines a newcomer is shown.
-pub const MAX_CHAT_SHOWN: usize = 50;
-/// Events kept for those who come back; who missed more gets a snapshot instead. At 10 lines a second, three minutes.
-pub const MAX_HISTORY: usize = 2048;
-/// Bytes of events kept; the oldest go first.
-pub const MAX_HISTORY_BYTES: usize = 1024 * 1024;
+/// When and by what chance something is done.
+#[derive(Debug, Clone, Copy)]
+pub struct At {
+    /// This machine's clocks.
+    pub now: Now,
+    /// Fresh random bits; what is made of them may be seen.
+    pub random: u128,
+    /// Others, which never are before their time.
+    pub secret: u128,
+}
+
+/// Who is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody.
+    All,
+    /// Host and moderators.
+    Staff,
+    /// One person, wherever they are connected.
+    Person(BuyerId),
+}
+
+/// What the owner of the room is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Hand a line over.
+    Tell {
+        /// To whom.
+        to: Audience,
+        /// How important.
+        lane: Lane,
+        /// What it is about, where only the latest matters.
+        key: Option<Key>,
+        /// The line.
+        line: Line,
+    },
+    /// End somebody's connections: they may not be here.
+    End(BuyerId),
+    /// Keep something for the next start.
+    Keep(Note),
+}
+
+/// What a request about chat came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// It is said.
+    Said(MessageId),
+    /// The rules now.
+    Rules(ChatRules),
+    /// The list of words.
+    Words(Vec<String>),
+    /// The log.
+    Moderation(Moderation),
+}
+
+/// What a request about announcements, polls and giveaways came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// It is done.
+    Done,
+    /// A poll is open.
+    Poll(PollId),
+    /// A giveaway is open.
+    Giveaway(GiveawayId),
+    /// Somebody has entered, with this ticket.
+    Ticket(String),
+}
+
+/// Finds somebody who is here by id: their name and role.
+pub type Find<'a> = &'a dyn Fn(&BuyerId) -> Option<(String, Role)>;
 
 /// Chat, the pin, and the order of events.
 #[derive(Debug)]
 pub struct Room {
-    /// Distinguishes this order from one before a restart.
-    epoch: String,
-    /// Of the last numbered event.
-    offset: u64,
-    /// The last numbered events; the newest has `offset`.
-    history: VecDeque<Line>,
-    history_bytes: usize,
-    chat: VecDeque<ChatLine>,
-    limiter: Limiter<BuyerId>,
+    pub(crate) order: Order,
+    pub(crate) guard: Guard,
+    said: Said,
+    /// Lines that wait where there are too many.
+    loud: Sampler<Change>,
+    pub(crate) questions: Questions,
+    pub(crate) announcement: Option<Announcement>,
+    pub(crate) polling: Option<Polling>,
+    pub(crate) drawing: Option<Drawing>,
+    pub(crate) giveaway_due: Due,
+    pub(crate) crowd: Crowd,
+    pub(crate) threads: Threads,
+    chat_pin: Option<ChatLine>,
+    /// Where the event that pinned it stands in the order.
+    chat_pinned_at: u64,
     pin: Option<Pin>,
+    /// Numbers the log's notes.
+    noted: u64,
+    pub(crate) effects: VecDeque<Effect>,
 }
 
 impl Room {
     /// An empty room. `epoch` must differ from that of any room of the same live before it.
     pub fn new(epoch: String, chat_rate: Rate) -> Self {
         Self {
-            epoch,
-            offset: 0,
-            history: VecDeque::new(),
-            history_bytes: 0,
-            chat: VecDeque::new(),
-            limiter: Limiter::new(chat_rate),
+            order: Order::new(epoch),
+            guard: Guard::new(chat_rate),
+            said: Said::default(),
+            loud: Sampler::default(),
+            questions: Questions::default(),
+            announcement: None,
+            polling: None,
+            drawing: None,
+            giveaway_due: Due::default(),
+            crowd: Crowd::default(),
+            threads: Threads::default(),
+            chat_pin: None,
+            chat_pinned_at: 0,
             pin: None,
+            noted: 0,
+            effects: VecDeque::new(),
         }
+    }
+
+    /// Takes up what was kept of an earlier room of the same live. What can't be read is left out.
+    pub fn restore(&mut self, notes: Vec<Note>, now: Now) {
+        let mut log = Vec::new();
+        for Note { name, text } in notes {
+            let Some(text) = text else { continue };
+            match name.split_once('/') {
+                Some(("standing", user)) => {
+                    let Ok(restricted) = serde_json::from_str::<Restricted>(&text) else { continue };
+                    if restricted.standing.until.is_some_and(|until| until <= now.wall) {
+                        self.forget(format!("standing/{user}"));
+                    } else {
+                        self.guard.put(restricted, now.wall);
+                    }
+                }
+                Some(("log", _)) => {
+                    log.extend(serde_json::from_str::<LogEntry>(&text).ok().map(|entry| (name, entry)))
+                }
+                Some(("thread", of)) => self.restore_thread(of, &text),
+                _ if name == "giveaway" => self.restore_giveaway(&text, now),
+                _ if name == "rules" => {
+                    if let Ok(rules) = serde_json::from_str(&text) {
+                        self.guard.set_rules(rules);
+                    }
+                }
+                _ if name == "words" => {
+                    if let Ok(words) = serde_json::from_str::<Vec<String>>(&text) {
+                        self.guard.words.change(&words, &[]);
+                    }
+                }
+                _ => {}
+            }
+        }
+        log.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let too_many = log.len().saturating_sub(MAX_LOG);
+        for (name, _) in log.drain(..too_many) {
+            self.forget(name);
+        }
+        self.guard.log = log.into_iter().map(|(_, entry)| entry).collect();
+    }
+
+    /// What to do next, until there is nothing more.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
     }
 
     /// Where a reader of everything so far stands.
     pub fn position(&self) -> (&str, u64) {
-        (&self.epoch, self.offset)
+        self.order.position()
     }
 
-    /// The last chat lines, oldest first.
-    pub fn chat(&self) -> impl Iterator<Item = &ChatLine> {
-        self.chat.iter()
+    /// The last chat lines that somebody may see, oldest first.
+    pub fn chat(&self, reader: Option<&BuyerId>, staff: bool) -> Vec<ChatLine> {
+        self.said.last(reader, staff)
+    }
+
+    /// The chat line that is kept in sight.
+    pub fn chat_pin(&self) -> Option<&ChatLine> {
+        self.chat_pin.as_ref()
+    }
+
+    /// The rules of the chat.
+    pub fn rules(&self) -> ChatRules {
+        self.guard.rules
+    }
+
+    /// What is in force against somebody, as they may know it.
+    pub fn standing(&self, who: &BuyerId, now: UnixMillis) -> Option<Standing> {
+        self.guard.standing(who, now).filter(|standing| standing.measure != Measure::ShadowBan).cloned()
+    }
+
+    /// Whether somebody may not be here.
+    pub fn is_banned(&self, who: &BuyerId, now: UnixMillis) -> bool {
+        self.guard.standing(who, now).is_some_and(|standing| standing.measure == Measure::Ban)
     }
 
     /// What is pinned.
@@ -65,25 +228,377 @@ impl Room {
         self.pin.as_ref()
     }
 
-    /// Somebody speaks: the line for everybody, and its id.
-    pub fn say(
-        &mut self,
-        viewer: &Viewer,
-        text: &str,
-        id: MessageId,
-        now: Now,
-    ) -> Result<(MessageId, Line), Refused> {
-        let text = clean(text)?;
-        self.limiter
-            .take(viewer.id.clone(), now.instant)
-            .map_err(|retry_after| Refused::TooFast { retry_after })?;
-        let said =
-            ChatLine { id: id.clone(), name: viewer.name.clone(), role: viewer.role, text, at: now.wall };
-        if self.chat.len() == MAX_CHAT_SHOWN {
-            self.chat.pop_front();
+    /// Does what somebody asks about chat.
+    pub fn ask(&mut self, who: &Writer, ask: ChatAsk, at: At, find: Find<'_>) -> Result<Answer, Refused> {
+        match ask {
+            ChatAsk::Send { text, client_id, reply_to } => self.send(who, &text, client_id, reply_to, at),
+            ChatAsk::Delete { message_id } => self.delete(who, message_id, at),
+            ChatAsk::Pin { message_id } => {
+                who.need(Role::Moderator)?;
+                let said = self.said.get(&message_id).filter(|said| !said.hidden);
+                let line = said.ok_or(Refused::NoSuch("message_id"))?.line.clone();
+                self.apply(Change::ChatPinned { line: Some(line) }, at.now);
+                Ok(Answer::Done)
+            }
+            ChatAsk::Unpin => {
+                who.need(Role::Moderator)?;
+                if self.chat_pin.is_some() {
+                    self.apply(Change::ChatPinned { line: None }, at.now);
+                }
+                Ok(Answer::Done)
+            }
+            ChatAsk::SetRules { slow_ms, who: writers, links, repeats } => {
+                who.need(Role::Moderator)?;
+                if slow_ms.is_some_and(|slow| u128::from(slow) > MAX_SLOW.as_millis()) {
+                    return Err(Refused::Field("slow_ms: expected at most 600000"));
+                }
+                let before = self.guard.rules;
+                let rules = ChatRules {
+                    slow_ms: slow_ms.unwrap_or(before.slow_ms),
+                    who: writers.unwrap_or(before.who),
+                    links: links.unwrap_or(before.links),
+                    repeats: repeats.unwrap_or(before.repeats),
+                };
+                if rules != before {
+                    let entry = entry(who, LogAction::Rules, at);
+                    self.apply(Change::Rules { rules, entry }, at.now);
+                }
+                Ok(Answer::Rules(rules))
+            }
+            ChatAsk::Words { add, remove } => {
+                who.need(Role::Moderator)?;
+                if add.len() + remove.len() > haul_wire::chat::MAX_WORDS_A_REQUEST {
+                    return Err(Refused::Field("add, remove: expected at most 200 words"));
+                }
+                if !add.is_empty() || !remove.is_empty() {
+                    let left = self
+                        .guard
+                        .words
+                        .words()
+                        .filter(|word| !remove.iter().any(|gone| gone == word))
+                        .count();
+                    if left + add.len() > crate::words::MAX_WORDS {
+                        return Err(Refused::NotNow("a live may have 10000 words"));
+                    }
+                    let entry = entry(who, LogAction::Words, at);
+                    self.apply(Change::Words { add, remove, entry }, at.now);
+                }
+                Ok(Answer::Words(self.guard.words.words().map(str::to_owned).collect()))
+            }
+            ChatAsk::Moderate { action, message_id, user_id, duration_ms, reason } => {
+                self.moderate(who, action, (message_id, user_id), duration_ms, reason, at, find)
+            }
+            ChatAsk::Log => {
+                who.need(Role::Moderator)?;
+                Ok(Answer::Moderation(Moderation {
+                    log: self.guard.log.iter().rev().cloned().collect(),
+                    standing: self.guard.restricted(at.now.wall),
+                }))
+            }
         }
-        self.chat.push_back(said.clone());
-        Ok((id, self.record(&Event::ChatMessage(said))))
+    }
+
+    fn send(
+        &mut self,
+        who: &Writer,
+        text: &str,
+        client_id: Option<String>,
+        reply_to: Option<MessageId>,
+        at: At,
+    ) -> Result<Answer, Refused> {
+        if let Some(client_id) = &client_id {
+            if client_id.is_empty() || client_id.len() > haul_wire::chat::MAX_CLIENT_ID_BYTES {
+                return Err(Refused::Field("client_id: expected 1 to 64 bytes"));
+            }
+            if let Some(id) = self.said.sent(&who.id, client_id) {
+                return Ok(Answer::Said(id.clone()));
+            }
+        }
+        let text = clean(text)?;
+        let reply_to = match &reply_to {
+            None => None,
+            Some(id) => {
+                let said = self.said.get(id).filter(|said| !said.hidden || said.by == who.id);
+                Some(quote(&said.ok_or(Refused::NoSuch("reply_to"))?.line))
+            }
+        };
+        let hidden = self.guard.may_write(who, &text, at.now)?;
+        let line = ChatLine {
+            id: MessageId::generate("msg_", at.now.wall, at.random),
+            name: who.name.clone(),
+            role: who.role,
+            badges: who.badges.clone(),
+            tier: who.tier.clone(),
+            text,
+            reply_to,
+            at: at.now.wall,
+        };
+        let id = line.id.clone();
+        if let Some(client_id) = &client_id {
+            self.said.remember(&who.id, client_id, &id);
+        }
+        let change = Change::Said { line, by: who.id.clone(), hidden, client_id };
+        let now = match who.is_staff() || hidden {
+            true => Some(change),
+            false => self.loud.offer(&who.id, change, at.now.instant),
+        };
+        if let Some(change) = now {
+            self.apply(change, at.now);
+        }
+        Ok(Answer::Said(id))
+    }
+
+    fn delete(&mut self, who: &Writer, id: MessageId, at: At) -> Result<Answer, Refused> {
+        let said = self.said.get(&id).ok_or(Refused::NoSuch("message_id"))?;
+        let own = said.by == who.id;
+        if !own {
+            who.need(Role::Moderator)?;
+        }
+        let entry = (!own).then(|| LogEntry {
+            user_id: Some(said.by.clone()),
+            user_name: Some(said.line.name.clone()),
+            text: Some(said.line.text.clone()),
+            ..entry(who, LogAction::Delete, at)
+        });
+        self.apply(Change::Deleted { ids: vec![id], entry }, at.now);
+        Ok(Answer::Done)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a field of the request")]
+    fn moderate(
+        &mut self,
+        who: &Writer,
+        measure: Measure,
+        (message, user): (Option<MessageId>, Option<BuyerId>),
+        duration_ms: Option<u64>,
+        reason: Option<String>,
+        at: At,
+        find: Find<'_>,
+    ) -> Result<Answer, Refused> {
+        who.need(Role::Moderator)?;
+        let reason = match reason.filter(|reason| !reason.trim().is_empty()) {
+            Some(reason) => Some(clean_to(&reason, haul_wire::chat::MAX_REASON_CHARS)?),
+            None => None,
+        };
+        let said = match &message {
+            Some(message) => Some(self.said.get(message).ok_or(Refused::NoSuch("message_id"))?),
+            None => None,
+        };
+        let (user_id, name, role) = match (said, user) {
+            (Some(said), _) => (said.by.clone(), said.line.name.clone(), said.line.role),
+            (None, Some(user)) => match find(&user).or_else(|| self.said.name_of(&user)) {
+                Some((name, role)) => (user, name, role),
+                // Not here: known by id alone, and not as one of the team.
+                None => (user.clone(), user.to_string(), Role::Viewer),
+            },
+            (None, None) => return Err(Refused::Field("message_id or user_id: expected one of them")),
+        };
+        Guard::may_measure(who, role)?;
+        let until = duration_ms
+            .filter(|_| measure != Measure::Restore)
+            .map(|duration| UnixMillis(at.now.wall.0.saturating_add(duration)));
+        let entry = LogEntry {
+            user_id: Some(user_id.clone()),
+            user_name: Some(name.clone()),
+            until,
+            reason: reason.clone(),
+            text: said.map(|said| said.line.text.clone()),
+            ..entry(who, measure.into(), at)
+        };
+        let restricted = Restricted { user_id, name, standing: Standing { measure, until, reason } };
+        self.apply(Change::Measure { restricted, entry }, at.now);
+        Ok(Answer::Done)
+    }
+
+    /// Does what somebody asks about announcements, polls and giveaways.
+    pub fn show(&mut self, who: &Writer, ask: ShowAsk, at: At) -> Result<Shown, Refused> {
+        match ask {
+            ShowAsk::Announce { text } => self.announce(who, text, at).map(|()| Shown::Done),
+            ShowAsk::PollOpen { question, options, duration_ms } => {
+                self.open_poll(who, &question, &options, duration_ms, at).map(Shown::Poll)
+            }
+            ShowAsk::PollVote { poll_id, option } => {
+                self.vote(who, poll_id, option, at).map(|()| Shown::Done)
+            }
+            ShowAsk::PollClose { poll_id } => self.close_poll(who, &poll_id, at).map(|()| Shown::Done),
+            ShowAsk::GiveawayStart { title, word, winners, duration_ms, claim_ms } => self
+                .start_giveaway(who, &title, word, winners, duration_ms, claim_ms, at)
+                .map(Shown::Giveaway),
+            ShowAsk::GiveawayEnter { giveaway_id } => self.enter(who, &giveaway_id, at).map(Shown::Ticket),
+            ShowAsk::GiveawayDraw { giveaway_id } => self.draw(who, &giveaway_id, at).map(|()| Shown::Done),
+            ShowAsk::GiveawayClaim { giveaway_id } => self.claim(who, &giveaway_id, at).map(|()| Shown::Done),
+            ShowAsk::GiveawayEnd { giveaway_id } => {
+                self.end_giveaway(who, &giveaway_id, at).map(|()| Shown::Done)
+            }
+        }
+    }
+
+    /// When [`Room::timeout`] wants to be called, if nothing else happens.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        [
+            self.loud.next_timeout(),
+            self.questions.next_timeout(),
+            self.polling.as_ref().and_then(Polling::next_timeout),
+            self.giveaway_due.next_timeout(),
+            self.crowd.next_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what is due.
+    pub fn timeout(&mut self, now: Now) {
+        let (said, lost) = self.loud.timeout(now.instant);
+        for change in said {
+            self.apply(change, now);
+        }
+        for (who, messages) in lost {
+            let line = self.order.line(&Event::Chat(ChatNews::Sampled { messages }));
+            self.tell(Audience::Person(who), Lane::Room, line);
+        }
+        self.questions_timeout(now.instant);
+        self.poll_timeout(now);
+        self.giveaway_timeout(now);
+        self.crowd_timeout(now.instant);
+    }
+
+    pub(crate) fn name_of(&self, who: &BuyerId, find: Find<'_>) -> Option<String> {
+        find(who).or_else(|| self.said.name_of(who)).map(|(name, _)| name)
+    }
+
+    /// Makes a change, and tells whom it concerns.
+    pub fn apply(&mut self, change: Change, now: Now) {
+        match change {
+            Change::Said { line, by, hidden, client_id } => {
+                let event = Event::Chat(ChatNews::Message(line.clone()));
+                let offset = if hidden {
+                    let told = self.order.line(&event);
+                    self.tell(Audience::Person(by.clone()), Lane::Chat, told.clone());
+                    self.tell(Audience::Staff, Lane::Chat, told);
+                    None
+                } else {
+                    let told = self.order.record(&event);
+                    self.tell(Audience::All, Lane::Chat, told);
+                    Some(self.order.position().1)
+                };
+                let entered = self.enters(&line.text).filter(|_| !hidden && line.role == Role::Viewer);
+                let name = line.name.clone();
+                self.said.put(line, by.clone(), hidden, client_id, offset);
+                if let Some(id) = entered {
+                    self.entered(&id, by, name, now);
+                }
+            }
+            Change::Asked { question, by, client_id } => self.asked(question, by, client_id),
+            Change::Wanted { id, by } => self.wanted(&id, by, now),
+            Change::Question { question } => self.question_changed(question),
+            Change::Unasked { id } => self.unasked(id),
+            Change::Announced { announcement } => self.announced(announcement),
+            Change::Poll { poll } => self.poll_changed(poll, now),
+            Change::Voted { id, by, option } => self.voted(&id, by, option, now),
+            Change::GiveawayStarted { giveaway, seed, claim_ms } => {
+                self.giveaway_started(giveaway, seed, claim_ms, now);
+            }
+            Change::Entered { id, by, name } => self.entered(&id, by, name, now),
+            Change::Drawn { id, at } => self.drawn(&id, at),
+            Change::Claimed { id, by } => self.claimed(&id, &by),
+            Change::GiveawayEnded { id } => self.giveaway_ended(&id),
+            Change::Wrote { of, name, by, client_id, message } => {
+                self.wrote(of, name, by, client_id, message)
+            }
+            Change::Deleted { ids, entry } => {
+                self.take_away(ids, now);
+                if let Some(entry) = entry {
+                    self.log(entry);
+                }
+            }
+            Change::ChatPinned { line } => {
+                self.chat_pin = line.clone();
+                self.tell_all(&Event::Chat(ChatNews::Pinned { message: line }));
+                self.chat_pinned_at = self.order.position().1;
+            }
+            Change::Rules { rules, entry } => {
+                self.guard.set_rules(rules);
+                self.keep("rules".to_owned(), &rules);
+                self.tell_all(&Event::Chat(ChatNews::Rules { rules }));
+                self.log(entry);
+            }
+            Change::Words { add, remove, entry } => {
+                self.guard.words.change(&add, &remove);
+                let words: Vec<_> = self.guard.words.words().map(str::to_owned).collect();
+                self.keep("words".to_owned(), &words);
+                self.log(entry);
+            }
+            Change::Measure { restricted, entry } => self.measure(restricted, entry, now),
+        }
+    }
+
+    fn measure(&mut self, restricted: Restricted, entry: LogEntry, now: Now) {
+        let who = restricted.user_id.clone();
+        let name = format!("standing/{who}");
+        let measure = restricted.standing.measure;
+        if measure == Measure::Restore {
+            self.forget(name);
+        } else {
+            self.keep(name, &restricted);
+        }
+        let was_told = self.standing(&who, now.wall).is_some();
+        if let Some(gone) = self.guard.put(restricted, now.wall) {
+            self.forget(format!("standing/{gone}"));
+        }
+        let standing = self.standing(&who, now.wall);
+        if standing.is_some() || was_told {
+            let line = self.order.line(&Event::Chat(ChatNews::Standing { standing }));
+            self.tell(Audience::Person(who.clone()), Lane::Room, line);
+        }
+        if measure == Measure::Ban {
+            self.take_away(self.said.of(&who), now);
+            self.effects.push_back(Effect::End(who));
+        }
+        self.log(entry);
+    }
+
+    /// Takes lines away, here and for those who come back.
+    fn take_away(&mut self, ids: Vec<MessageId>, now: Now) {
+        let mut seen = Vec::new();
+        for id in ids {
+            let Some(said) = self.said.remove(&id) else { continue };
+            // What quotes it keeps its own words only.
+            for (offset, line) in self.said.unquote(&id) {
+                self.order.rewrite(offset, &Event::Chat(ChatNews::Message(line)));
+            }
+            let event = |message_ids| Event::Chat(ChatNews::Deleted { message_ids });
+            match said.offset {
+                Some(offset) => {
+                    self.order.rewrite(offset, &event(vec![id.clone()]));
+                    seen.push(id);
+                }
+                None => {
+                    let line = self.order.line(&event(vec![id]));
+                    self.tell(Audience::Staff, Lane::Room, line.clone());
+                    self.tell(Audience::Person(said.by), Lane::Room, line);
+                }
+            }
+        }
+        if seen.is_empty() {
+            return;
+        }
+        if self.chat_pin.as_ref().is_some_and(|pinned| seen.contains(&pinned.id)) {
+            self.order.rewrite(self.chat_pinned_at, &Event::Chat(ChatNews::Pinned { message: None }));
+            self.apply(Change::ChatPinned { line: None }, now);
+        }
+        self.tell_all(&Event::Chat(ChatNews::Deleted { message_ids: seen }));
+    }
+
+    fn log(&mut self, entry: LogEntry) {
+        self.noted += 1;
+        self.keep(format!("log/{:014}-{:06}", entry.at.0, self.noted), &entry);
+        let line = self.order.line(&Event::Chat(ChatNews::Measure { entry: entry.clone() }));
+        self.tell(Audience::Staff, Lane::Room, line);
+        self.guard.log.push_back(entry);
+        if self.guard.log.len() > MAX_LOG {
+            self.guard.log.pop_front();
+        }
     }
 
     /// Pins a product, or none.
@@ -94,129 +609,66 @@ impl Room {
 
     /// Gives an event the next offset, and keeps it for those who come back.
     pub fn record(&mut self, event: &Event) -> Line {
-        self.offset += 1;
-        let line = Line::from(encode_event(&self.epoch, Some(self.offset), event));
-        self.history_bytes += line.len();
-        self.history.push_back(line.clone());
-        while self.history.len() > MAX_HISTORY || self.history_bytes > MAX_HISTORY_BYTES {
-            match self.history.pop_front() {
-                Some(oldest) => self.history_bytes -= oldest.len(),
-                None => break,
-            }
-        }
-        line
+        self.order.record(event)
     }
 
     /// An event for one reader, or one of which only the latest matters: it has no offset, since it may overtake those
     /// that have one.
     pub fn line(&self, event: &Event) -> Line {
-        encode_event(&self.epoch, None, event).into()
+        self.order.line(event)
     }
 
     /// What somebody who had read up to `position` has missed: nothing but those lines, oldest first. `None` where that
     /// can't be known any more, or never was.
     pub fn missed(&self, position: &Position) -> Option<Vec<Line>> {
-        if position.epoch != self.epoch {
-            return None;
-        }
-        let missed = usize::try_from(self.offset.checked_sub(position.offset)?).ok()?;
-        let first = self.history.len().checked_sub(missed)?;
-        Some(self.history.range(first..).cloned().collect())
+        self.order.missed(position)
+    }
+
+    pub(crate) fn tell_all(&mut self, event: &Event) {
+        let line = self.order.record(event);
+        self.tell(Audience::All, Lane::Room, line);
+    }
+
+    pub(crate) fn tell(&mut self, to: Audience, lane: Lane, line: Line) {
+        self.effects.push_back(Effect::Tell { to, lane, key: None, line });
+    }
+
+    pub(crate) fn keep(&mut self, name: String, value: &impl serde::Serialize) {
+        // Values of ours have text keys and no floats: serde_json can't fail on them.
+        let text = serde_json::to_string(value).ok();
+        self.effects.push_back(Effect::Keep(Note { name, text }));
+    }
+
+    pub(crate) fn forget(&mut self, name: String) {
+        self.effects.push_back(Effect::Keep(Note { name, text: None }));
+    }
+}
+
+/// An entry of the log with nothing but who and when.
+fn entry(by: &Writer, action: LogAction, at: At) -> LogEntry {
+    LogEntry {
+        at: at.now.wall,
+        by: by.id.clone(),
+        by_name: by.name.clone(),
+        action,
+        user_id: None,
+        user_name: None,
+        until: None,
+        reason: None,
+        text: None,
+    }
+}
+
+/// Characters of a message that are shown with an answer to it.
+const QUOTED_CHARS: usize = 80;
+
+fn quote(line: &ChatLine) -> Quote {
+    Quote {
+        id: line.id.clone(),
+        name: line.name.clone(),
+        text: line.text.chars().take(QUOTED_CHARS).collect(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use haul_model::{Role, UnixMillis};
-
-    use super::*;
-
-    #[allow(clippy::disallowed_methods)]
-    fn start() -> Now {
-        Now { instant: Instant::now(), wall: UnixMillis(1_000_000) }
-    }
-
-    fn viewer(id: &str) -> Viewer {
-        let id: BuyerId = id.parse().unwrap();
-        Viewer {
-            name: id.to_string(),
-            id,
-            role: Role::Viewer,
-            expires_at: UnixMillis(u64::MAX),
-            merchant: haul_model::MerchantId::main(),
-        }
-    }
-
-    fn room() -> Room {
-        Room::new("e1".into(), Rate { burst: 3, every: Duration::from_secs(2) })
-    }
-
-    fn say(room: &mut Room, who: &str, text: &str, now: Now) -> Result<Line, Refused> {
-        let id = MessageId::generate("msg_", now.wall, u128::from(room.offset));
-        room.say(&viewer(who), text, id, now).map(|(_, line)| line)
-    }
-
-    #[test]
-    fn newcomers_see_the_last_lines() {
-        let mut room = room();
-        let mut now = start();
-        for n in 0..MAX_CHAT_SHOWN + 5 {
-            say(&mut room, "ann", &n.to_string(), now).unwrap();
-            now = now.after(Duration::from_secs(2));
-        }
-        let texts: Vec<_> = room.chat().map(|line| line.text.as_str()).collect();
-        assert_eq!(texts.len(), MAX_CHAT_SHOWN);
-        assert_eq!(texts[0], "5");
-    }
-
-    #[test]
-    fn a_talker_is_slowed_down_and_told_for_how_long() {
-        let (mut room, now) = (room(), start());
-        for _ in 0..3 {
-            say(&mut room, "ann", "hi", now).unwrap();
-        }
-        assert_eq!(
-            say(&mut room, "ann", "hi", now),
-            Err(Refused::TooFast { retry_after: Duration::from_secs(2) })
-        );
-        assert!(say(&mut room, "bob", "hi", now).is_ok());
-        assert_eq!(room.position(), ("e1", 4), "refused lines take no place in the order");
-    }
-
-    #[test]
-    fn who_comes_back_gets_exactly_what_was_missed() {
-        let (mut room, now) = (room(), start());
-        let lines: Vec<_> =
-            ["a", "b", "c"].iter().map(|text| say(&mut room, text, text, now).unwrap()).collect();
-        let at = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
-        for cut in 0..=3 {
-            assert_eq!(room.missed(&at("e1", cut as u64)), Some(lines[cut..].to_vec()), "{cut}");
-        }
-        assert_eq!(room.missed(&at("e0", 3)), None, "another epoch");
-        assert_eq!(room.missed(&at("e1", 4)), None, "a future that never was");
-        assert_eq!(room.missed(&at("e1", u64::MAX)), None);
-    }
-
-    #[test]
-    fn a_line_that_may_overtake_others_does_not_say_where_its_reader_stands() {
-        let mut room = room();
-        let numbered = room.set_pin(None);
-        let unnumbered = room.line(&Event::ViewersChanged { viewers: 3 });
-        let has_offset = |line: &Line| std::str::from_utf8(line).unwrap().contains(r#""offset":"#);
-        assert!(has_offset(&numbered) && !has_offset(&unnumbered));
-        assert_eq!(room.position(), ("e1", 1), "it takes no place either");
-    }
-
-    #[test]
-    fn who_missed_too_much_is_told_so() {
-        let mut room = room();
-        for _ in 0..MAX_HISTORY + 1 {
-            room.set_pin(None);
-        }
-        let at = |offset| Position { epoch: "e1".into(), offset };
-        assert_eq!(room.missed(&at(0)), None);
-        assert_eq!(room.missed(&at(1)).map(|lines| lines.len()), Some(MAX_HISTORY));
-    }
-}
+mod tests;

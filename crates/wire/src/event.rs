@@ -4,15 +4,13 @@ use haul_model::SaleId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::view::{ChatLine, HoldView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, Totals};
+use crate::view::{HoldView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, Totals};
+use crate::{chat::ChatNews, crowd::CrowdNews, questions::QuestionNews, show::ShowNews};
 
 /// Something that happened, by its `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum Event {
-    /// Somebody said something.
-    #[serde(rename = "chat.message")]
-    ChatMessage(ChatLine),
     /// The host came or went, or the title changed.
     #[serde(rename = "live.changed")]
     LiveChanged {
@@ -54,6 +52,8 @@ pub enum Event {
     ViewersChanged {
         /// Connections to the channel now.
         viewers: u64,
+        /// The most at once so far.
+        peak: u64,
     },
     /// To the buyer alone: a hold of theirs changed without their doing.
     #[serde(rename = "hold.changed")]
@@ -93,6 +93,18 @@ pub enum Event {
         /// When to connect again.
         retry_after_ms: u64,
     },
+    /// About chat.
+    #[serde(untagged)]
+    Chat(ChatNews),
+    /// About questions.
+    #[serde(untagged)]
+    Question(QuestionNews),
+    /// About what the host does with the room.
+    #[serde(untagged)]
+    Show(ShowNews),
+    /// About the crowd.
+    #[serde(untagged)]
+    Crowd(CrowdNews),
 }
 
 /// What may be wrong with what the host sends.
@@ -140,7 +152,7 @@ mod tests {
     fn an_event_says_where_it_stands_if_it_has_a_place() {
         let line = encode_event("e1", Some(9), &Event::PinChanged { pin: None });
         assert_eq!(line, r#"{"type":"pin.changed","pin":null,"epoch":"e1","offset":9}"#);
-        let line = encode_event("e1", None, &Event::ViewersChanged { viewers: 3 });
-        assert_eq!(line, r#"{"type":"viewers.changed","viewers":3,"epoch":"e1"}"#);
+        let line = encode_event("e1", None, &Event::ViewersChanged { viewers: 3, peak: 5 });
+        assert_eq!(line, r#"{"type":"viewers.changed","viewers":3,"peak":5,"epoch":"e1"}"#);
     }
 }

@@ -6,17 +6,25 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod chat;
+pub mod crowd;
 pub mod event;
+pub mod questions;
 pub mod reply;
 pub mod request;
+pub mod show;
 pub mod view;
 
+pub use chat::{
+    Badge, ChatAsk, ChatLine, ChatNews, ChatRules, LogAction, LogEntry, Measure, Moderation, Quote,
+    Restricted, Standing, Writers,
+};
 pub use event::{Event, RoomEvent, Warning, encode_event};
 pub use reply::{Code, Failure, Reply, Resumed, Snapshot, encode_failure, encode_reply};
 pub use request::{ParseError, Position, Request, SaleSchedule, parse};
 pub use view::{
-    ChatLine, HoldState, HoldView, HostView, LayerView, LiveState, LiveView, OrderStateView, OrderView,
-    Pictures, Pin, ProductView, QualityReason, QualityView, SaleState, SaleView, Totals, You,
+    HoldState, HoldView, HostView, LayerView, LiveState, LiveView, OrderStateView, OrderView, Pictures, Pin,
+    ProductView, QualityReason, QualityView, SaleState, SaleView, Totals, You,
 };
 
 /// The websocket subprotocol; its number rises when a change would break a client.
@@ -36,6 +44,8 @@ pub mod close {
     pub const FORBIDDEN: u16 = 4403;
     /// No such live.
     pub const NOT_FOUND: u16 = 4404;
+    /// The person is banned from this live.
+    pub const BANNED: u16 = 4410;
     /// The first message was not a `hello`, or came too late.
     pub const HELLO_EXPECTED: u16 = 4408;
     /// Too many bad or refused messages.

@@ -1,11 +1,13 @@
 //! What the server answers to a request.
 
-use haul_model::{MessageId, UnixMillis};
+use haul_model::{GiveawayId, MessageId, PollId, QuestionId, UnixMillis};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::view::{
-    ChatLine, HoldView, HostView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, You,
+use crate::{
+    chat::{ChatLine, ChatRules, Moderation},
+    crowd::{RoomView, ThreadLine, ThreadMessage},
+    view::{HoldView, HostView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, You},
 };
 
 /// A request's result.
@@ -14,7 +16,7 @@ use crate::view::{
 pub enum Reply {
     /// To `hello`.
     Hello(Box<Snapshot>),
-    /// To `ping`, `pin` and `unpin`.
+    /// To `ping`, and to whatever has nothing more to say than that it is done.
     Time {
         /// The server's clock.
         server_time: UnixMillis,
@@ -23,6 +25,48 @@ pub enum Reply {
     Chat {
         /// The line's id, as it will appear in `chat.message`.
         message_id: MessageId,
+    },
+    /// To `chat.rules.set`.
+    Rules {
+        /// The rules now.
+        rules: ChatRules,
+    },
+    /// To `chat.words`.
+    Words {
+        /// The list now.
+        words: Vec<String>,
+    },
+    /// To `chat.log`.
+    Moderation(Moderation),
+    /// To `question.ask`.
+    Question {
+        /// The question's id.
+        question_id: QuestionId,
+    },
+    /// To `poll.open`.
+    Poll {
+        /// The poll's id.
+        poll_id: PollId,
+    },
+    /// To `giveaway.start`.
+    Giveaway {
+        /// The giveaway's id.
+        giveaway_id: GiveawayId,
+    },
+    /// To `giveaway.enter`.
+    Ticket {
+        /// The entry's ticket.
+        ticket: String,
+    },
+    /// To `thread.read`.
+    Thread {
+        /// The last messages, oldest first.
+        messages: Vec<ThreadMessage>,
+    },
+    /// To `thread.list`.
+    Threads {
+        /// The threads, newest first.
+        threads: Vec<ThreadLine>,
     },
     /// To `quality.set`.
     Quality {
@@ -81,6 +125,12 @@ pub struct Snapshot {
     pub viewers: u64,
     /// The last chat lines, oldest first.
     pub chat: Vec<ChatLine>,
+    /// The message that is kept in sight.
+    pub chat_pin: Option<ChatLine>,
+    /// The rules of the chat.
+    pub chat_rules: ChatRules,
+    /// What else there is in the room.
+    pub room: RoomView,
     /// For host and moderators.
     pub host: Option<HostView>,
 }
@@ -133,6 +183,13 @@ pub enum Code {
     NotFound,
     /// Too many of these from one sender.
     RateLimited,
+    /// The person may not write here, or not now: muted, or the rules of the chat are for others. `retry_after_ms` says
+    /// when they may, where that is known.
+    Muted,
+    /// The person is banned from this live.
+    Banned,
+    /// The text has a word of the list, a link where none may be, or was said just before.
+    Rejected,
     /// The sale opens later.
     SaleNotOpen,
     /// The sale is over.

@@ -1,8 +1,10 @@
 //! How things look on the wire.
 
-use haul_model::{HoldId, MessageId, Money, OrderId, ProductId, Role, SaleId, SessionId, UnixMillis};
+use haul_model::{HoldId, Money, OrderId, ProductId, Role, SaleId, SessionId, UnixMillis};
 use schemars::JsonSchema;
 use serde::Serialize;
+
+use crate::chat::Standing;
 
 /// The live itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -98,6 +100,9 @@ pub struct Pin {
     pub product_id: ProductId,
     /// Since when, by the server's clock.
     pub since: UnixMillis,
+    /// The same in the broadcast's own time: milliseconds since it began, so that a replay can jump there. Null where
+    /// there was no picture.
+    pub media_ms: Option<u64>,
 }
 
 /// A sale.
@@ -141,21 +146,6 @@ pub enum SaleState {
     Frozen,
     /// Over.
     Closed,
-}
-
-/// A chat line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct ChatLine {
-    /// Its id.
-    pub id: MessageId,
-    /// Who said it.
-    pub name: String,
-    /// What they are here.
-    pub role: Role,
-    /// What they said: text, never markup.
-    pub text: String,
-    /// When.
-    pub at: UnixMillis,
 }
 
 /// A hold, as its buyer sees it.
@@ -239,6 +229,8 @@ pub struct You {
     pub holds: Vec<HoldView>,
     /// Their latest orders, newest first.
     pub orders: Vec<OrderView>,
+    /// What keeps them from writing; null where nothing does.
+    pub standing: Option<Standing>,
 }
 
 /// Sums of a live.
@@ -259,4 +251,8 @@ pub struct HostView {
     pub totals: Totals,
     /// Latest orders, newest first.
     pub orders: Vec<OrderView>,
+    /// Private threads, newest first.
+    pub threads: Vec<crate::crowd::ThreadLine>,
+    /// Who has won the giveaway in sight.
+    pub winners: Vec<crate::show::Winner>,
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use haul_commerce::{GateError, Order, OrderState, Outcome, Product, Refusal};
 use haul_model::{HoldId, SaleId, UnixMillis};
-use haul_room::Refused;
 use haul_wire::{Code, Failure, HoldState, HoldView, OrderStateView, OrderView, ProductView};
 
 pub(crate) fn hold_view(hold: HoldId, sale: SaleId, quantity: u32, outcome: &Outcome) -> Option<HoldView> {
@@ -104,20 +103,6 @@ pub(crate) fn frozen() -> Failure {
 pub(crate) fn unavailable() -> Failure {
     Failure::new(Code::Unavailable, "selling is not available for the moment, nothing was taken: try again")
         .retry_after(1_000)
-}
-
-pub(crate) fn unsaid(refused: Refused) -> Failure {
-    match refused {
-        Refused::Empty => Failure::new(Code::BadRequest, "text: expected something to say"),
-        Refused::TooLong => Failure::new(
-            Code::BadRequest,
-            format!("text: expected at most {} characters", haul_wire::MAX_CHAT_CHARS),
-        ),
-        Refused::TooFast { retry_after } => {
-            Failure::new(Code::RateLimited, "too many messages: wait a moment")
-                .retry_after(millis(retry_after))
-        }
-    }
 }
 
 /// Rounded up, so that who waits exactly that long is not refused again.

@@ -1,6 +1,6 @@
 //! Arriving: hello, the snapshot, and catching up.
 
-use haul_commerce::{Order, Standing};
+use haul_commerce::{Order, OrderState, Standing};
 use haul_model::{Now, Viewer};
 use haul_room::{Lane, Line};
 use haul_wire::{HostView, Position, Reply, Resumed, SaleView, Snapshot, You};
@@ -38,7 +38,7 @@ impl Stage {
         now: Now,
     ) {
         let buyer = viewer.as_ref().map(|viewer| viewer.id.clone());
-        self.members.insert(member, Member { viewer, joining: Some(Joining { id, resume }) });
+        self.members.insert(member, Member { viewer, bought: 0, joining: Some(Joining { id, resume }) });
         match buyer {
             Some(buyer) => self.outputs.push_back(Output::Find { member, buyer }),
             None => self.found(member, Personal::default(), now),
@@ -52,10 +52,23 @@ impl Stage {
         else {
             return;
         };
-        let viewer = self.members.get(&member).and_then(|member| member.viewer.clone());
+        if let Some(failure) = self.banned(member, now) {
+            self.fail(member, id, &failure);
+            self.outputs.push_back(Output::End(member, haul_wire::close::BANNED));
+            self.members.remove(&member);
+            return;
+        }
+        let sold = personal.orders.iter().filter(|order| order.state == OrderState::Sold).count();
+        let viewer = self.members.get_mut(&member).and_then(|member| {
+            member.bought = sold as u32;
+            member.viewer.clone()
+        });
         if !viewer.as_ref().is_some_and(is_staff) {
             self.viewers += 1;
             self.viewers_changed(now);
+            if let Some(viewer) = viewer.as_ref().filter(|_| resume.is_none()) {
+                self.room.joined(&viewer.name, now);
+            }
         }
         let missed = resume.as_ref().map(|position| self.room.missed(position));
         let snapshot = self.snapshot(member, viewer.as_ref(), personal, missed.as_ref(), now);
@@ -97,16 +110,25 @@ impl Stage {
                     })
                     .collect(),
                 orders: personal.orders.iter().map(order_view).collect(),
+                standing: self.room.standing(&viewer.id, now.wall),
             }),
             live: self.live_view(),
             products: self.bag.iter().map(product_view).collect(),
             pin: self.room.pin().cloned(),
             sales: self.sales.values().map(|on_sale| -> SaleView { on_sale.view(server_time) }).collect(),
             viewers: self.viewers,
-            chat: if recovered == Some(true) { Vec::new() } else { self.room.chat().cloned().collect() },
+            chat: match recovered {
+                Some(true) => Vec::new(),
+                _ => self.room.chat(viewer.map(|viewer| &viewer.id), viewer.is_some_and(is_staff)),
+            },
+            chat_pin: self.room.chat_pin().cloned(),
+            chat_rules: self.room.rules(),
+            room: self.room_view(viewer.map(|viewer| &viewer.id)),
             host: viewer.filter(|viewer| is_staff(viewer)).map(|_| HostView {
                 totals: self.totals.clone(),
                 orders: self.orders.iter().map(order_view).collect(),
+                threads: self.room.thread_lines(),
+                winners: self.room.winners().to_vec(),
             }),
         }
     }

@@ -4,7 +4,7 @@ use haul_commerce::{
     Applied, GateError, LiveRecord, Op, Order, OrderState, Outcome, Product, Sale, book::HoldRecord,
 };
 use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
-use haul_room::{Key, Lane, Line, Rate};
+use haul_room::{Key, Lane, Line, Note, Rate};
 use haul_wire::{Failure, QualityView, Request};
 
 use super::Personal;
@@ -33,6 +33,8 @@ pub(crate) struct Beginning {
     /// The latest, newest first.
     pub(crate) orders: Vec<Order>,
     pub(crate) totals: haul_commerce::Totals,
+    /// What its room remembers.
+    pub(crate) notes: Vec<(String, String)>,
 }
 
 /// Who gets a line.
@@ -65,7 +67,7 @@ pub(crate) enum Then {
     /// Reply to `hold` or `hold.cancel`.
     Hold { member: MemberId, id: u64, hold: HoldId, quantity: u32, cancel: bool },
     /// Go on with `checkout`.
-    Checkout { member: MemberId, id: u64, viewer: Viewer, hold: HoldId },
+    Checkout { member: MemberId, id: u64, viewer: Box<Viewer>, hold: HoldId },
 }
 
 /// What the owner is to do.
@@ -89,8 +91,10 @@ pub(crate) enum Output {
     TellGate(Sale),
     /// This sale was rebuilt as this epoch: find the holds that it cost, then [`Input::HoldsLost`].
     LookForLost { sale: SaleId, epoch: u64 },
-    /// End this member's connection: they may not be here any more.
-    End(MemberId),
+    /// End this member's connection with this code: they may not be here any more.
+    End(MemberId, u16),
+    /// Write something down for the next start.
+    Keep(Note),
     /// An order came to a state that it was not in before: count it.
     OrderNews(OrderState),
     /// A call to the gate may have released holds whose report was lost: look at all orders that are being paid.

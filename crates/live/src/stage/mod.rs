@@ -8,6 +8,7 @@ mod clock;
 mod join;
 mod messages;
 mod request;
+mod room;
 mod sales;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,7 @@ use haul_commerce::{
     book::HoldRecord, order_id,
 };
 use haul_model::{BuyerId, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
-use haul_room::{Key, Lane, Limiter, Line, Rate, Room};
+use haul_room::{Key, Lane, Limiter, Line, Note, Rate, Room};
 use haul_wire::{
     Event, Failure, HoldState, HoldView, LiveState, LiveView, Pin, Reply, SaleState, Totals, Warning,
     encode_failure, encode_reply,
@@ -52,12 +53,18 @@ pub const MAX_BAG: usize = 100;
 pub const MAX_ORDERS_SHOWN: usize = 50;
 /// Holds, cancellations and checkouts of one person in a row, and one more after each of these.
 const SHOPPING: Rate = Rate { burst: 30, every: Duration::from_millis(200) };
+/// Readers that another server takes a second, when this one goes away.
+const RETURNS_A_SECOND: u64 = 1_000;
+/// They are asked to come back at so many different times.
+const RETURN_WAVES: u64 = 64;
 /// The viewer count is told at most once in this time.
 const VIEWERS_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Member {
     viewer: Option<Viewer>,
+    /// Orders of theirs in this live that are sold.
+    bought: u32,
     /// The hello to answer, until it is answered.
     joining: Option<join::Joining>,
 }
@@ -76,9 +83,13 @@ pub(crate) struct Stage {
     /// Welcomed members who are not staff: what the viewer count says.
     viewers: u64,
     viewers_told: u64,
+    /// The most at once so far.
+    peak: u64,
     tell_viewers_at: Option<Instant>,
     viewers_told_at: Instant,
     broadcasting: bool,
+    /// Since when, by the server's clock: where the broadcast's own time begins.
+    on_air_since: Option<UnixMillis>,
     /// The host is on air, and nothing comes.
     stalled: bool,
     /// Its encoder sends B-frames: told to staff who come later, too.
@@ -98,7 +109,7 @@ impl Stage {
         rng: StdRng,
         now: Now,
     ) -> Self {
-        let Beginning { record, bag, sales, orders, totals } = beginning;
+        let Beginning { record, bag, sales, orders, totals, notes } = beginning;
         let mut clock = GateClock::new(now);
         for (_, applied) in &sales {
             clock.observe(applied.now, now);
@@ -113,8 +124,10 @@ impl Stage {
             })
             .collect();
         let mut room = Room::new(epoch, settings.chat_rate);
+        let notes = notes.into_iter().map(|(name, text)| Note { name, text: Some(text) }).collect();
+        room.restore(notes, now);
         if let Some(product_id) = on_offer(&sales, server_time) {
-            room.set_pin(Some(Pin { product_id, since: server_time }));
+            room.set_pin(Some(Pin { product_id, since: server_time, media_ms: None }));
         }
         Self {
             live: LiveRef { merchant: record.merchant.clone(), live: record.id.clone() },
@@ -127,9 +140,11 @@ impl Stage {
             members: HashMap::new(),
             viewers: 0,
             viewers_told: 0,
+            peak: 0,
             tell_viewers_at: None,
             viewers_told_at: now.instant,
             broadcasting: false,
+            on_air_since: None,
             stalled: false,
             out_of_order: false,
             bag,
@@ -167,6 +182,7 @@ impl Stage {
                 self.out_of_order = false;
                 let before = self.state();
                 (self.broadcasting, self.stalled) = (broadcasting, false);
+                self.on_air_since = broadcasting.then(|| self.clock.now(now));
                 if self.state() != before {
                     self.announce_live();
                 }
@@ -198,14 +214,37 @@ impl Stage {
                 self.announce_live();
                 if !self.record.public {
                     let strangers = self.members.iter().filter(|(_, member)| member.viewer.is_none());
-                    self.outputs.extend(strangers.map(|(member, _)| Output::End(*member)));
+                    self.outputs.extend(
+                        strangers.map(|(member, _)| Output::End(*member, haul_wire::close::UNAUTHORIZED)),
+                    );
                 }
             }
             Input::Drain { retry_after_ms } => {
-                let line = self.room.line(&Event::Draining { retry_after_ms });
-                self.deliver(To::All, Lane::Reply, None, line);
+                self.drain(retry_after_ms);
             }
         }
+    }
+
+    /// Asks everybody to come back, spread over so much time that another server can take them.
+    fn drain(&mut self, retry_after_ms: u64) {
+        let spread_ms = (self.members.len() as u64 * 1000 / RETURNS_A_SECOND).clamp(1_000, 30_000);
+        let lines: Vec<_> = (0..RETURN_WAVES)
+            .map(|wave| {
+                let retry_after_ms = retry_after_ms + wave * spread_ms / RETURN_WAVES;
+                self.room.line(&Event::Draining { retry_after_ms })
+            })
+            .collect();
+        let members: Vec<_> = self.members.keys().copied().collect();
+        for member in members {
+            let line = lines[(member.0 % RETURN_WAVES) as usize].clone();
+            self.deliver(To::Member(member), Lane::Reply, None, line);
+        }
+    }
+
+    /// The broadcast's own time: milliseconds since it began.
+    pub(super) fn media_ms(&self, now: Now) -> Option<u64> {
+        let since = self.on_air_since?;
+        Some(self.clock.now(now).saturating_since(since).as_millis() as u64)
     }
 
     fn warn_of_b_frames(&mut self, to: To) {
@@ -229,7 +268,7 @@ impl Stage {
             });
             [on_sale.tell_at, change, sweep].into_iter().flatten()
         });
-        sales.chain(self.tell_viewers_at).min()
+        sales.chain(self.tell_viewers_at).chain(self.room.next_timeout()).min()
     }
 
     /// Does what is due.
@@ -238,6 +277,8 @@ impl Stage {
         if self.tell_viewers_at.is_some_and(|at| at <= now.instant) {
             self.tell_viewers(now);
         }
+        self.room.timeout(now);
+        self.carry_room();
         let mut events = Vec::new();
         for on_sale in self.sales.values_mut() {
             if !on_sale.frozen
@@ -399,7 +440,7 @@ impl Stage {
                         return self.outputs.push_back(Output::Checkout {
                             member,
                             id,
-                            viewer,
+                            viewer: *viewer,
                             sale: on_sale.sale.clone(),
                             hold,
                             deadline: *deadline,
@@ -514,6 +555,11 @@ impl Stage {
         }
         self.outputs.push_back(Output::OrderNews(order.state));
         if order.state == OrderState::Sold {
+            for member in self.members.values_mut() {
+                if member.viewer.as_ref().is_some_and(|viewer| viewer.id == order.order.buyer) {
+                    member.bought += 1;
+                }
+            }
             self.totals.orders += 1;
             self.totals.units += u64::from(order.order.quantity);
             let total = order.order.total;
@@ -560,6 +606,7 @@ impl Stage {
     }
 
     fn viewers_changed(&mut self, now: Now) {
+        self.peak = self.peak.max(self.viewers);
         let at = now.instant.max(self.viewers_told_at + VIEWERS_EVERY);
         self.tell_viewers_at.get_or_insert(at);
     }
@@ -569,7 +616,7 @@ impl Stage {
         self.viewers_told_at = now.instant;
         if self.viewers_told != self.viewers {
             self.viewers_told = self.viewers;
-            let line = self.room.line(&Event::ViewersChanged { viewers: self.viewers });
+            let line = self.room.line(&Event::ViewersChanged { viewers: self.viewers, peak: self.peak });
             self.deliver(To::All, Lane::Ambient, Some(Key::Viewers), line);
         }
     }

@@ -1,7 +1,7 @@
 //! What members ask for.
 
 use haul_commerce::{Op, Sale, SaleTerms, hold_id, order_id};
-use haul_model::{HoldId, MessageId, Money, Now, ProductId, Role, SaleId, Viewer};
+use haul_model::{HoldId, Money, Now, ProductId, Role, SaleId, Viewer};
 use haul_room::Lane;
 use haul_wire::{Code, Failure, MAX_KEY_BYTES, Pin, Reply, Request, SaleSchedule};
 use rand::RngExt;
@@ -27,7 +27,10 @@ impl Stage {
                 self.reply_time(member, id, now);
                 Ok(())
             }
-            Request::ChatSend { text } => self.chat(member, id, &text, now),
+            Request::Chat(ask) => self.chat(member, id, ask, now),
+            Request::Question(ask) => self.question(member, id, ask, now),
+            Request::Show(ask) => self.show(member, id, ask, now),
+            Request::Crowd(ask) => self.crowd(member, id, ask, now),
             Request::Pin { product_id } => self.pin(member, id, Some(product_id), now),
             Request::Unpin => self.pin(member, id, None, now),
             Request::SaleSchedule(schedule) => self.schedule(member, id, schedule, now),
@@ -59,7 +62,7 @@ impl Stage {
     }
 
     /// The asker, if they may.
-    fn allowed(&self, member: MemberId, needed: Role) -> Result<&Viewer, Failure> {
+    pub(super) fn allowed(&self, member: MemberId, needed: Role) -> Result<&Viewer, Failure> {
         let viewer = self.members.get(&member).and_then(|member| member.viewer.as_ref());
         match viewer {
             None => {
@@ -70,15 +73,6 @@ impl Stage {
             }
             Some(viewer) => Ok(viewer),
         }
-    }
-
-    fn chat(&mut self, member: MemberId, id: u64, text: &str, now: Now) -> Result<(), Failure> {
-        let viewer = self.allowed(member, Role::Viewer)?.clone();
-        let message = MessageId::generate("msg_", now.wall, self.rng.random());
-        let (message_id, line) = self.room.say(&viewer, text, message, now).map_err(answers::unsaid)?;
-        self.reply(member, id, &Reply::Chat { message_id });
-        self.deliver(To::All, Lane::Chat, None, line);
-        Ok(())
     }
 
     fn pin(
@@ -95,7 +89,8 @@ impl Stage {
             return Err(Failure::new(Code::NotFound, "product_id: not in this live's bag"));
         }
         let since = self.clock.now(now);
-        let line = self.room.set_pin(product.map(|product_id| Pin { product_id, since }));
+        let media_ms = self.media_ms(now);
+        let line = self.room.set_pin(product.map(|product_id| Pin { product_id, since, media_ms }));
         self.deliver(To::All, Lane::Room, None, line);
         self.reply_time(member, id, now);
         Ok(())
@@ -197,7 +192,7 @@ impl Stage {
         let viewer = self.shopper(member, now)?;
         self.selling(&sale)?;
         let op = Op::StartPayment { hold: hold.clone(), buyer: viewer.id.clone(), order: order_id(&hold) };
-        self.ask(sale, op, Then::Checkout { member, id, viewer, hold });
+        self.ask(sale, op, Then::Checkout { member, id, viewer: Box::new(viewer), hold });
         Ok(())
     }
 
@@ -228,7 +223,7 @@ impl Stage {
         self.sale(sale).ok_or_else(|| Failure::new(Code::NotFound, "sale_id: no such sale in this live"))
     }
 
-    fn reply_time(&mut self, member: MemberId, id: u64, now: Now) {
+    pub(super) fn reply_time(&mut self, member: MemberId, id: u64, now: Now) {
         let server_time = self.clock.now(now);
         self.reply(member, id, &Reply::Time { server_time });
     }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use haul_commerce::{Counts, Mark, NewOrder, Op, OrderLine, Refusal, SaleTerms, hold_id, payment_id};
 use haul_model::{HoldId, MerchantId, Money, ProductId};
 use haul_room::Rate;
-use haul_wire::Request;
+use haul_wire::{ChatAsk, Measure, Request};
 use rand::SeedableRng;
 use serde_json::{Value, json};
 
@@ -26,6 +26,8 @@ fn viewer(id: &str, role: Role) -> Option<Viewer> {
         name: id.to_owned(),
         role,
         expires_at: UnixMillis(u64::MAX),
+        tier: None,
+        follower: false,
         merchant: MerchantId::main(),
     })
 }
@@ -97,6 +99,7 @@ impl Play {
             sales: vec![(sale, applied(now, 1, (10, 0, 0), vec![]))],
             orders: Vec::new(),
             totals: haul_commerce::Totals::default(),
+            notes: Vec::new(),
         };
         Self { stage: Stage::new(beginning, settings, "e1".into(), StdRng::seed_from_u64(7), now), now }
     }
@@ -198,7 +201,7 @@ fn without_a_token_one_may_look_and_not_touch() {
     let mut play = Play::new();
     play.join(1, None);
     for request in [
-        Request::ChatSend { text: "hi".into() },
+        Request::Chat(ChatAsk::Send { text: "hi".into(), client_id: None, reply_to: None }),
         hold("k"),
         Request::Unpin,
         Request::SaleClose { sale_id: "sale_1".parse().unwrap() },
@@ -530,8 +533,8 @@ fn strangers_leave_when_a_live_becomes_private() {
     play.join(2, viewer("ann", Role::Viewer));
     let record = LiveRecord { public: false, ..play.stage.record.clone() };
     let outputs = play.input(Input::Record(record));
-    assert!(outputs.contains(&Output::End(MemberId(1))));
-    assert!(!outputs.contains(&Output::End(MemberId(2))));
+    assert!(outputs.contains(&Output::End(MemberId(1), 4401)));
+    assert!(!outputs.contains(&Output::End(MemberId(2), 4401)));
 }
 
 #[test]
@@ -599,4 +602,129 @@ fn a_sale_that_the_gate_has_lost_is_frozen_until_it_is_rebuilt() {
     });
     assert_eq!(play.stage.sale_views(play.now)[0].available, 9);
     assert!(matches!(play.ask(2, hold("k2"))[..], [Output::Ask { .. }]));
+}
+
+fn say(text: &str) -> Request {
+    Request::Chat(ChatAsk::Send { text: text.into(), client_id: None, reply_to: None })
+}
+
+fn against(action: Measure, user: &str) -> Request {
+    Request::Chat(ChatAsk::Moderate {
+        action,
+        message_id: None,
+        user_id: Some(user.parse().unwrap()),
+        duration_ms: Some(60_000),
+        reason: Some("spam".into()),
+    })
+}
+
+#[test]
+fn who_is_banned_goes_and_does_not_come_back_before_the_time() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    play.join(2, viewer("host", Role::Host));
+    assert_eq!(error_code(&play.ask(1, against(Measure::Ban, "host"))), "forbidden");
+    assert_eq!(error_code(&play.ask(2, against(Measure::Ban, "host"))), "forbidden");
+    let outputs = play.ask(2, against(Measure::Ban, "ann"));
+    assert!(outputs.contains(&Output::End(MemberId(1), 4410)));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Keep(note) if note.name == "standing/ann")));
+    play.input(Input::Leave { member: MemberId(1) });
+    let outputs = play.join(3, viewer("ann", Role::Viewer));
+    let failure = &lines(&outputs)[0].1;
+    assert_eq!((&failure["code"], &failure["retry_after_ms"]), (&json!("banned"), &json!(60_000)));
+    assert!(
+        outputs.contains(&Output::End(MemberId(3), 4410)) && !outputs.contains(&Output::Welcome(MemberId(3)))
+    );
+    play.input(Input::Leave { member: MemberId(3) });
+    assert_eq!(play.stage.viewers(), 0, "who was not welcomed was not counted");
+    play.wait(Duration::from_secs(60));
+    assert!(play.join(4, viewer("ann", Role::Viewer)).contains(&Output::Welcome(MemberId(4))));
+}
+
+#[test]
+fn a_buyer_is_known_in_the_chat_from_their_first_order_on() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    let badges = |outputs: &[Output]| lines(outputs)[1].1.get("badges").cloned();
+    assert_eq!(badges(&play.ask(1, say("hi"))), None);
+    play.input(Input::OrderMoved { order: order(OrderState::Sold), hold: None });
+    assert_eq!(badges(&play.ask(1, say("got it"))), Some(json!(["verified_buyer"])));
+    // Who comes again is known by the ledger.
+    play.input(Input::Join { member: MemberId(2), id: 1, viewer: viewer("bob", Role::Viewer), resume: None });
+    let orders = vec![order(OrderState::Sold), order(OrderState::Sold), order(OrderState::Expired)];
+    play.input(Input::Found { member: MemberId(2), personal: Personal { holds: Vec::new(), orders } });
+    assert_eq!(badges(&play.ask(2, say("again"))), Some(json!(["verified_buyer", "repeat_buyer"])));
+}
+
+#[test]
+fn a_muted_person_is_told_for_how_long_in_every_answer() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    play.join(2, viewer("mo", Role::Moderator));
+    play.ask(2, against(Measure::Mute, "ann"));
+    play.now = play.now.after(Duration::from_secs(20));
+    let refused = &lines(&play.ask(1, say("hi")))[0].1;
+    assert_eq!((&refused["code"], &refused["retry_after_ms"]), (&json!("muted"), &json!(40_000)));
+    let hello = &lines(&play.join(3, viewer("ann", Role::Viewer)))[0].1;
+    assert_eq!(hello["result"]["you"]["standing"]["measure"], "mute");
+}
+
+#[test]
+fn a_pin_says_when_in_the_broadcast_it_was() {
+    let mut play = Play::new();
+    play.join(1, viewer("host", Role::Host));
+    play.input(Input::Broadcasting(true));
+    play.now = play.now.after(Duration::from_millis(4_321));
+    let heard = lines(&play.ask(1, Request::Pin { product_id: "tea".parse().unwrap() }));
+    assert_eq!(heard[0].1["pin"]["media_ms"], 4_321);
+}
+
+#[test]
+fn those_who_must_leave_come_back_spread_over_time() {
+    let mut play = Play::new();
+    for member in 0..5_000 {
+        play.join(member, None);
+    }
+    play.outputs();
+    let heard = lines(&play.input(Input::Drain { retry_after_ms: 1_000 }));
+    assert_eq!(heard.len(), 5_000);
+    let mut waves = BTreeMap::<u64, usize>::new();
+    for (_, line) in &heard {
+        *waves.entry(line["retry_after_ms"].as_u64().unwrap() / 1_000).or_default() += 1;
+    }
+    assert_eq!(waves.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert!(waves.values().all(|wave| (900..1_100).contains(wave)), "{waves:?}");
+}
+
+#[test]
+fn a_question_is_about_a_product_of_the_bag() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    let ask = |product: &str| {
+        Request::Question(haul_wire::questions::QuestionAsk::Ask {
+            text: "how big?".into(),
+            product_id: Some(product.parse().unwrap()),
+            client_id: None,
+        })
+    };
+    assert_eq!(error_code(&play.ask(1, ask("shoe"))), "not_found");
+    let heard = lines(&play.ask(1, ask("tea")));
+    assert_eq!(heard[0].1["result"]["question_id"], heard[1].1["question"]["id"]);
+    let hello = &lines(&play.join(2, None))[0].1;
+    assert_eq!(hello["result"]["room"]["questions"][0]["text"], "how big?");
+}
+
+#[test]
+fn likes_have_no_reply_and_are_told_as_sums() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    play.wait(Duration::from_secs(2));
+    play.outputs();
+    for _ in 0..100 {
+        let like = haul_wire::crowd::CrowdAsk::Like { count: 2, kind: Default::default() };
+        assert_eq!(play.ask(1, Request::Crowd(like)), []);
+    }
+    play.wait(Duration::from_secs(1));
+    let heard = play.heard();
+    assert_eq!((heard.len(), &heard[0].1["total"]), (1, &json!(200)));
 }

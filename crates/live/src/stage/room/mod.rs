@@ -1,0 +1,122 @@
+//! What members ask of the room, and what the room says of it.
+
+mod chat;
+mod show;
+
+use haul_model::{BuyerId, Now, Role};
+use haul_room::{Audience, Effect, Refused, Writer};
+use haul_wire::{Badge, Code, Failure, Measure, Standing, Writers};
+
+use super::{Member, MemberId, Output, Stage, To, answers::millis};
+
+impl Stage {
+    /// The member as a writer, if they have a token.
+    fn writer(&self, member: MemberId) -> Result<Writer, Failure> {
+        let viewer = self.allowed(member, Role::Viewer)?;
+        let bought = self.members.get(&member).map_or(0, |member| member.bought);
+        let badges = [
+            viewer.follower.then_some(Badge::Follower),
+            (bought > 0).then_some(Badge::VerifiedBuyer),
+            (bought > 1).then_some(Badge::RepeatBuyer),
+        ];
+        Ok(Writer {
+            id: viewer.id.clone(),
+            name: viewer.name.clone(),
+            role: viewer.role,
+            badges: badges.into_iter().flatten().collect(),
+            tier: viewer.tier.as_deref().map(str::to_owned),
+        })
+    }
+
+    /// Carries out what the room says.
+    pub(super) fn carry_room(&mut self) {
+        while let Some(effect) = self.room.poll_effect() {
+            match effect {
+                Effect::Tell { to, lane, key, line } => {
+                    let to = match to {
+                        Audience::All => To::All,
+                        Audience::Staff => To::Staff,
+                        Audience::Person(who) => To::Buyer(who),
+                    };
+                    self.deliver(to, lane, key, line);
+                }
+                Effect::End(who) => {
+                    let theirs =
+                        self.members.iter().filter(|(_, member)| member.is(&who)).map(|(member, _)| *member);
+                    self.outputs.extend(theirs.map(|member| Output::End(member, haul_wire::close::BANNED)));
+                }
+                Effect::Keep(note) => self.outputs.push_back(Output::Keep(note)),
+            }
+        }
+    }
+
+    /// Why somebody may not be here, if so.
+    pub(super) fn banned(&self, member: MemberId, now: Now) -> Option<Failure> {
+        let viewer = self.members.get(&member)?.viewer.as_ref()?;
+        if !self.room.is_banned(&viewer.id, now.wall) {
+            return None;
+        }
+        let standing = self.room.standing(&viewer.id, now.wall)?;
+        let left = haul_room::chat::left(standing.until, now.wall);
+        Some(with_retry(Failure::new(Code::Banned, ban_words(&standing)), left))
+    }
+}
+
+impl Member {
+    fn is(&self, who: &BuyerId) -> bool {
+        self.viewer.as_ref().is_some_and(|viewer| viewer.id == *who)
+    }
+}
+
+fn ban_words(standing: &Standing) -> String {
+    match &standing.reason {
+        Some(reason) => format!("you are banned from this live: {reason}"),
+        None => "you are banned from this live".to_owned(),
+    }
+}
+
+fn with_retry(failure: Failure, after: Option<std::time::Duration>) -> Failure {
+    match after {
+        Some(after) => failure.retry_after(millis(after)),
+        None => failure,
+    }
+}
+
+/// A refusal in the channel's words.
+pub(super) fn unsaid(refused: Refused) -> Failure {
+    let bad = |text: String| Failure::new(Code::BadRequest, text);
+    match refused {
+        Refused::Empty => bad("text: expected something to say".to_owned()),
+        Refused::TooLong(most) => bad(format!("text: expected at most {most} characters")),
+        Refused::Field(what) => bad(what.to_owned()),
+        Refused::TooFast { retry_after } => {
+            with_retry(Failure::new(Code::RateLimited, "too many messages: wait a moment"), Some(retry_after))
+        }
+        Refused::Muted { standing, retry_after } => {
+            let text = match (&standing.reason, standing.measure) {
+                (Some(reason), Measure::Mute) => format!("you are muted: {reason}"),
+                _ => "you are muted".to_owned(),
+            };
+            with_retry(Failure::new(Code::Muted, text), retry_after)
+        }
+        Refused::Banned(standing) => Failure::new(Code::Banned, ban_words(&standing)),
+        Refused::NotAmong(writers) => {
+            let who = match writers {
+                Writers::Followers => "who follows the shop",
+                Writers::Buyers => "who has bought here",
+                Writers::Staff | Writers::Everyone => "the host's team",
+            };
+            Failure::new(Code::Muted, format!("only {who} may write now"))
+        }
+        Refused::Word => Failure::new(Code::Rejected, "a word in it may not be written here"),
+        Refused::Link => Failure::new(Code::Rejected, "links may not be written here"),
+        Refused::Repeated => Failure::new(Code::Rejected, "you have just said that"),
+        Refused::Role(role) => {
+            Failure::new(Code::Forbidden, format!("this needs the role {}", role.as_str()))
+        }
+        Refused::NoSuch(what) => {
+            Failure::new(Code::NotFound, format!("{what}: there is no such, or not any more"))
+        }
+        Refused::NotNow(why) => Failure::new(Code::WrongState, why),
+    }
+}

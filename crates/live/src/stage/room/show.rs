@@ -1,0 +1,114 @@
+//! Questions, polls, giveaways, likes, private threads.
+
+use haul_model::{BuyerId, Now, Role};
+use haul_room::{At, Room, Shown, crowd::MAX_THREAD_SHOWN};
+use haul_wire::{
+    Code, Failure, Reply,
+    crowd::{CrowdAsk, RoomView},
+    questions::QuestionAsk,
+    show::ShowAsk,
+};
+use rand::RngExt;
+
+use super::{super::MemberId, Stage, unsaid};
+
+impl Stage {
+    pub(in super::super) fn question(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        ask: QuestionAsk,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let writer = self.writer(member)?;
+        if let QuestionAsk::Ask { product_id: Some(product), .. } = &ask
+            && !self.bag.iter().any(|known| known.id == *product)
+        {
+            return Err(Failure::new(Code::NotFound, "product_id: not in this live's bag"));
+        }
+        let (at, media_ms) = (self.at(now), self.media_ms(now));
+        let asked = self.room.ask_question(&writer, ask, at, media_ms).map_err(unsaid)?;
+        match asked {
+            Some(question_id) => self.reply(member, id, &Reply::Question { question_id }),
+            None => self.reply_time(member, id, now),
+        }
+        self.carry_room();
+        Ok(())
+    }
+
+    pub(in super::super) fn show(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        ask: ShowAsk,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let writer = self.writer(member)?;
+        let at = self.at(now);
+        match self.room.show(&writer, ask, at).map_err(unsaid)? {
+            Shown::Done => self.reply_time(member, id, now),
+            Shown::Poll(poll_id) => self.reply(member, id, &Reply::Poll { poll_id }),
+            Shown::Giveaway(giveaway_id) => self.reply(member, id, &Reply::Giveaway { giveaway_id }),
+            Shown::Ticket(ticket) => self.reply(member, id, &Reply::Ticket { ticket }),
+        }
+        self.carry_room();
+        Ok(())
+    }
+
+    pub(in super::super) fn crowd(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        ask: CrowdAsk,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let writer = self.writer(member)?;
+        match ask {
+            CrowdAsk::Like { count, kind } => self.room.like(kind, count, now),
+            CrowdAsk::ThreadSend { text, user_id, client_id } => {
+                let at = self.at(now);
+                let members = &self.members;
+                let find = |who: &BuyerId| {
+                    let viewer = members.values().find(|member| member.is(who))?.viewer.as_ref()?;
+                    Some((viewer.name.clone(), viewer.role))
+                };
+                let sent = self.room.write_thread(&writer, user_id, &text, client_id, at, &find);
+                let message_id = sent.map_err(unsaid)?;
+                self.reply(member, id, &Reply::Chat { message_id });
+            }
+            CrowdAsk::ThreadRead { user_id } => {
+                let of = self.room.may_read_thread(&writer, user_id).map_err(unsaid)?;
+                let messages = self.room.thread(&of);
+                self.reply(member, id, &Reply::Thread { messages });
+            }
+            CrowdAsk::ThreadList => {
+                self.allowed(member, Role::Moderator)?;
+                let threads = self.room.thread_lines();
+                self.reply(member, id, &Reply::Threads { threads });
+            }
+        }
+        self.carry_room();
+        Ok(())
+    }
+
+    pub(in super::super) fn room_view(&self, reader: Option<&BuyerId>) -> RoomView {
+        let room: &Room = &self.room;
+        RoomView {
+            questions: room.questions(),
+            announcement: room.announcement().cloned(),
+            poll: room.poll().cloned(),
+            giveaway: room.giveaway().cloned(),
+            ticket: reader.and_then(|reader| room.ticket(reader)),
+            likes: room.likes(),
+            peak: self.peak,
+            thread: reader
+                .map(|reader| room.thread(reader))
+                .map(|thread| thread[thread.len().saturating_sub(MAX_THREAD_SHOWN)..].to_vec())
+                .unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn at(&mut self, now: Now) -> At {
+        At { now, random: self.rng.random(), secret: self.rng.random() }
+    }
+}

@@ -1,0 +1,348 @@
+//! Giveaways whose draw everybody can check.
+//!
+//! The seed is made, and its hash told, before anybody has entered; the seed is told with the draw. Who has entered has
+//! a ticket that only their id and the giveaway's decide. Those win whose hash of seed and ticket is the smallest: the
+//! order in which people entered, and who else did, changes nothing about it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use haul_model::{BuyerId, GiveawayId, Now, Role, UnixMillis};
+use haul_wire::{
+    Event,
+    show::{Giveaway, ShowNews, Winner, WinnerView},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Key, Lane,
+    change::Change,
+    chat::{Refused, clean_to},
+    guard::Writer,
+    poll::OPEN_FOR,
+    room::{At, Audience, Effect, Room},
+    words::fold,
+};
+
+/// People who may enter one giveaway; more are refused, and told so.
+pub const MAX_ENTRIES: usize = 50_000;
+/// How many may win.
+pub const WINNERS: std::ops::RangeInclusive<u32> = 1..=100;
+/// How long winners may have to claim, in milliseconds.
+pub const CLAIM_FOR: std::ops::RangeInclusive<u64> = 10_000..=7 * 86_400_000;
+const MAX_TITLE_CHARS: usize = 120;
+const MAX_WORD_CHARS: usize = 30;
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Entries are kept for the next start so often: what a crash costs at most.
+const KEEP_EVERY: Duration = Duration::from_secs(3);
+
+/// The giveaway that is in sight, and what is not told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Drawing {
+    pub(crate) giveaway: Giveaway,
+    seed: String,
+    claim_ms: u64,
+    /// By id, with their names.
+    entered: BTreeMap<BuyerId, String>,
+    winners: Vec<Winner>,
+}
+
+/// When something about it is due.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    tell_at: Option<Instant>,
+    keep_at: Option<Instant>,
+    closes: Option<Instant>,
+}
+
+impl Due {
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        [self.tell_at, self.keep_at, self.closes].into_iter().flatten().min()
+    }
+}
+
+impl Room {
+    /// The giveaway in sight.
+    pub fn giveaway(&self) -> Option<&Giveaway> {
+        self.drawing.as_ref().map(|drawing| &drawing.giveaway)
+    }
+
+    /// Somebody's own ticket in it.
+    pub fn ticket(&self, who: &BuyerId) -> Option<String> {
+        let drawing = self.drawing.as_ref()?;
+        drawing.entered.contains_key(who).then(|| ticket(&drawing.giveaway.id, who))
+    }
+
+    /// Its winners, for the host's team.
+    pub fn winners(&self) -> &[Winner] {
+        self.drawing.as_ref().map_or(&[], |drawing| &drawing.winners)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a field of the request")]
+    pub(crate) fn start_giveaway(
+        &mut self,
+        who: &Writer,
+        title: &str,
+        word: Option<String>,
+        winners: u32,
+        duration_ms: u64,
+        claim_ms: u64,
+        at: At,
+    ) -> Result<GiveawayId, Refused> {
+        who.need(Role::Host)?;
+        if self.giveaway().is_some_and(|giveaway| giveaway.open) {
+            return Err(Refused::NotNow("a giveaway is open already"));
+        }
+        if !WINNERS.contains(&winners) {
+            return Err(Refused::Field("winners: expected 1 to 100"));
+        }
+        if !OPEN_FOR.contains(&duration_ms) {
+            return Err(Refused::Field("duration_ms: expected 5000 to 3600000"));
+        }
+        if !CLAIM_FOR.contains(&claim_ms) {
+            return Err(Refused::Field("claim_ms: expected 10000 to 604800000"));
+        }
+        let title = clean_to(title, MAX_TITLE_CHARS)?;
+        let word = match word.filter(|word| !word.trim().is_empty()) {
+            Some(word) => Some(clean_to(&word, MAX_WORD_CHARS)?),
+            None => None,
+        };
+        let id = GiveawayId::generate("give_", at.now.wall, at.random);
+        // From bits of its own: the id shows most of the others.
+        let seed = hex(&Sha256::digest(at.secret.to_be_bytes()));
+        let giveaway = Giveaway {
+            id: id.clone(),
+            title,
+            word,
+            winners_wanted: winners,
+            open: true,
+            closes_at: UnixMillis(at.now.wall.0 + duration_ms),
+            entries: 0,
+            commitment: hex(&Sha256::digest(&seed)),
+            seed: None,
+            winners: Vec::new(),
+            claim_until: None,
+        };
+        self.apply(Change::GiveawayStarted { giveaway, seed, claim_ms }, at.now);
+        Ok(id)
+    }
+
+    /// Enters somebody, and returns their ticket.
+    pub(crate) fn enter(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<String, Refused> {
+        let drawing = self.this_giveaway(id)?;
+        let ticket = ticket(id, &who.id);
+        if drawing.entered.contains_key(&who.id) {
+            return Ok(ticket);
+        }
+        if !drawing.giveaway.open {
+            return Err(Refused::NotNow("it is drawn already"));
+        }
+        if who.is_staff() {
+            return Err(Refused::NotNow("the host's team does not enter"));
+        }
+        if drawing.entered.len() >= MAX_ENTRIES {
+            return Err(Refused::NotNow("all places are taken"));
+        }
+        if self.guard.may_be_seen(&who.id, at.now.wall)? {
+            let (id, by, name) = (id.clone(), who.id.clone(), who.name.clone());
+            self.apply(Change::Entered { id, by, name }, at.now);
+        }
+        Ok(ticket)
+    }
+
+    /// Whether what was said enters the one who said it.
+    pub(crate) fn enters(&self, text: &str) -> Option<GiveawayId> {
+        let giveaway = self.giveaway().filter(|giveaway| giveaway.open)?;
+        let plain = |text: &str| fold(text).filter(|c| c.is_alphanumeric()).collect::<String>();
+        (plain(giveaway.word.as_ref()?) == plain(text)).then(|| giveaway.id.clone())
+    }
+
+    pub(crate) fn draw(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
+        who.need(Role::Host)?;
+        if !self.this_giveaway(id)?.giveaway.open {
+            return Err(Refused::NotNow("it is drawn already"));
+        }
+        self.apply(Change::Drawn { id: id.clone(), at: at.now.wall }, at.now);
+        Ok(())
+    }
+
+    pub(crate) fn claim(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
+        let drawing = self.this_giveaway(id)?;
+        let winner = drawing.winners.iter().find(|winner| winner.user_id == who.id);
+        let winner = winner.ok_or(Refused::NotNow("you are not among the winners"))?;
+        if winner.claimed {
+            return Ok(());
+        }
+        if drawing.giveaway.claim_until.is_some_and(|until| until <= at.now.wall) {
+            return Err(Refused::NotNow("the time to claim is over"));
+        }
+        self.apply(Change::Claimed { id: id.clone(), by: who.id.clone() }, at.now);
+        Ok(())
+    }
+
+    pub(crate) fn end_giveaway(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
+        who.need(Role::Host)?;
+        self.this_giveaway(id)?;
+        self.apply(Change::GiveawayEnded { id: id.clone() }, at.now);
+        Ok(())
+    }
+
+    pub(crate) fn giveaway_started(&mut self, giveaway: Giveaway, seed: String, claim_ms: u64, now: Now) {
+        self.giveaway_due = Due {
+            closes: Some(now.instant + giveaway.closes_at.saturating_since(now.wall)),
+            ..Due::default()
+        };
+        let told = Some(giveaway.clone());
+        self.drawing =
+            Some(Drawing { giveaway, seed, claim_ms, entered: BTreeMap::new(), winners: Vec::new() });
+        self.keep_giveaway();
+        self.tell_all(&Event::Show(ShowNews::Giveaway { giveaway: told }));
+    }
+
+    pub(crate) fn entered(&mut self, id: &GiveawayId, by: BuyerId, name: String, now: Now) {
+        let Some(drawing) =
+            self.drawing.as_mut().filter(|drawing| drawing.giveaway.id == *id && drawing.giveaway.open)
+        else {
+            return;
+        };
+        // Those who enter by the chat are not answered; who comes too late stays out all the same.
+        if drawing.entered.len() >= MAX_ENTRIES {
+            return;
+        }
+        drawing.entered.insert(by, name);
+        drawing.giveaway.entries = drawing.entered.len() as u32;
+        self.giveaway_due.tell_at.get_or_insert(now.instant + TELL_EVERY);
+        self.giveaway_due.keep_at.get_or_insert(now.instant + KEEP_EVERY);
+    }
+
+    pub(crate) fn drawn(&mut self, id: &GiveawayId, at: UnixMillis) {
+        let Some(drawing) =
+            self.drawing.as_mut().filter(|drawing| drawing.giveaway.id == *id && drawing.giveaway.open)
+        else {
+            return;
+        };
+        drawing.winners = lots(&drawing.giveaway, &drawing.seed, &drawing.entered);
+        let giveaway = &mut drawing.giveaway;
+        giveaway.open = false;
+        giveaway.seed = Some(drawing.seed.clone());
+        giveaway.claim_until = Some(UnixMillis(at.0 + drawing.claim_ms));
+        giveaway.winners = drawing
+            .winners
+            .iter()
+            .map(|Winner { name, ticket, .. }| WinnerView { name: name.clone(), ticket: ticket.clone() })
+            .collect();
+        let (told, winners) = (giveaway.clone(), drawing.winners.clone());
+        self.giveaway_due = Due::default();
+        self.keep_giveaway();
+        self.tell_all(&Event::Show(ShowNews::Giveaway { giveaway: Some(told.clone()) }));
+        for winner in winners {
+            let line = self.order.line(&Event::Show(ShowNews::GiveawayWon { giveaway: told.clone() }));
+            self.tell(Audience::Person(winner.user_id), Lane::Room, line);
+        }
+        self.tell_winners();
+    }
+
+    pub(crate) fn claimed(&mut self, id: &GiveawayId, by: &BuyerId) {
+        let Some(drawing) = self.drawing.as_mut().filter(|drawing| drawing.giveaway.id == *id) else {
+            return;
+        };
+        if let Some(winner) = drawing.winners.iter_mut().find(|winner| winner.user_id == *by) {
+            winner.claimed = true;
+        }
+        self.keep_giveaway();
+        self.tell_winners();
+    }
+
+    pub(crate) fn giveaway_ended(&mut self, id: &GiveawayId) {
+        if self.giveaway().is_some_and(|giveaway| giveaway.id == *id) {
+            self.drawing = None;
+            self.giveaway_due = Due::default();
+            self.forget("giveaway".to_owned());
+            self.tell_all(&Event::Show(ShowNews::Giveaway { giveaway: None }));
+        }
+    }
+
+    pub(crate) fn giveaway_timeout(&mut self, now: Now) {
+        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now.instant).is_some();
+        if due(&mut self.giveaway_due.keep_at) {
+            self.keep_giveaway();
+        }
+        if due(&mut self.giveaway_due.tell_at)
+            && let Some(giveaway) = self.giveaway()
+        {
+            let (giveaway_id, entries) = (giveaway.id.clone(), giveaway.entries);
+            let line = self.order.line(&Event::Show(ShowNews::GiveawayEntries { giveaway_id, entries }));
+            let key = Some(Key::GiveawayEntries);
+            self.effects.push_back(Effect::Tell { to: Audience::All, lane: Lane::Ambient, key, line });
+        }
+        if due(&mut self.giveaway_due.closes)
+            && let Some(giveaway) = self.giveaway()
+        {
+            let id = giveaway.id.clone();
+            self.apply(Change::Drawn { id, at: now.wall }, now);
+        }
+    }
+
+    /// Takes up the giveaway of an earlier room.
+    pub(crate) fn restore_giveaway(&mut self, text: &str, now: Now) {
+        let Ok(drawing) = serde_json::from_str::<Drawing>(text) else { return };
+        let closes = now.instant + drawing.giveaway.closes_at.saturating_since(now.wall);
+        self.giveaway_due = Due { closes: drawing.giveaway.open.then_some(closes), ..Due::default() };
+        self.drawing = Some(drawing);
+    }
+
+    fn this_giveaway(&self, id: &GiveawayId) -> Result<&Drawing, Refused> {
+        self.drawing
+            .as_ref()
+            .filter(|drawing| drawing.giveaway.id == *id)
+            .ok_or(Refused::NoSuch("giveaway_id"))
+    }
+
+    fn tell_winners(&mut self) {
+        let Some(drawing) = &self.drawing else { return };
+        let (giveaway_id, winners) = (drawing.giveaway.id.clone(), drawing.winners.clone());
+        let line = self.order.line(&Event::Show(ShowNews::GiveawayWinners { giveaway_id, winners }));
+        self.tell(Audience::Staff, Lane::Room, line);
+    }
+
+    fn keep_giveaway(&mut self) {
+        if let Some(drawing) = &self.drawing
+            && let Ok(text) = serde_json::to_string(drawing)
+        {
+            self.effects.push_back(Effect::Keep(crate::Note { name: "giveaway".into(), text: Some(text) }));
+        }
+    }
+}
+
+/// Who wins: those whose hash of seed and ticket is the smallest.
+fn lots(giveaway: &Giveaway, seed: &str, entered: &BTreeMap<BuyerId, String>) -> Vec<Winner> {
+    let mut lots: Vec<_> = entered
+        .iter()
+        .map(|(who, name)| {
+            let ticket = ticket(&giveaway.id, who);
+            let lot: [u8; 32] = Sha256::digest(format!("{seed}:{ticket}")).into();
+            (lot, who, name, ticket)
+        })
+        .collect();
+    lots.sort_unstable();
+    lots.truncate(giveaway.winners_wanted as usize);
+    lots.into_iter()
+        .map(|(_, who, name, ticket)| Winner {
+            user_id: who.clone(),
+            name: name.clone(),
+            ticket,
+            claimed: false,
+        })
+        .collect()
+}
+
+fn ticket(giveaway: &GiveawayId, who: &BuyerId) -> String {
+    hex(&Sha256::digest(format!("{giveaway}:{who}"))[..8])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,246 @@
+//! Who may write, and what is in force against whom.
+//!
+//! Deciding (`may_write`, `measure`) and changing (`put`) are apart: a change is the same wherever it is decided.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use haul_model::{BuyerId, Now, Role, UnixMillis};
+use haul_wire::{Badge, ChatRules, LogEntry, Measure, Restricted, Standing, Writers};
+
+use crate::{
+    chat::{Refused, has_link, left},
+    limiter::{Limiter, MAX_SENDERS, Rate},
+    words::{WordList, fold},
+};
+
+/// Log entries kept; the oldest go first.
+pub const MAX_LOG: usize = 500;
+/// People with something in force against them; the measure that ends first, or was put first, gives way to another.
+pub const MAX_RESTRICTED: usize = 10_000;
+/// The longest pause that slow mode may ask for.
+pub const MAX_SLOW: Duration = Duration::from_secs(600);
+/// Within this time, the same words of the same sender are a repetition.
+const REPEATED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Somebody who writes.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    /// Who.
+    pub id: BuyerId,
+    /// By what name.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// What else they are.
+    pub badges: Vec<Badge>,
+    /// Their standing with the shop.
+    pub tier: Option<String>,
+}
+
+impl Writer {
+    /// Whether they are above the rules.
+    pub fn is_staff(&self) -> bool {
+        self.role.includes(Role::Moderator)
+    }
+
+    pub(crate) fn need(&self, role: Role) -> Result<(), Refused> {
+        if self.role.includes(role) { Ok(()) } else { Err(Refused::Role(role)) }
+    }
+}
+
+/// Rules, words, measures and their log.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pub(crate) rules: ChatRules,
+    pub(crate) words: WordList,
+    restricted: HashMap<BuyerId, Restricted>,
+    /// Newest last.
+    pub(crate) log: VecDeque<LogEntry>,
+    pace: Limiter<BuyerId>,
+    slow: Limiter<BuyerId>,
+    private: Limiter<BuyerId>,
+    /// A hash of the last words of each sender, and when.
+    last: HashMap<BuyerId, (u64, Instant)>,
+}
+
+impl Guard {
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self {
+            rules: ChatRules::default(),
+            words: WordList::default(),
+            restricted: HashMap::new(),
+            log: VecDeque::new(),
+            pace: Limiter::new(rate),
+            slow: Limiter::new(Rate { burst: 1, every: Duration::ZERO }),
+            private: Limiter::new(rate),
+            last: HashMap::new(),
+        }
+    }
+
+    /// What is in force against somebody now.
+    pub(crate) fn standing(&self, who: &BuyerId, now: UnixMillis) -> Option<&Standing> {
+        let standing = &self.restricted.get(who)?.standing;
+        standing.until.is_none_or(|until| until > now).then_some(standing)
+    }
+
+    /// Everybody against whom something is in force.
+    pub(crate) fn restricted(&self, now: UnixMillis) -> Vec<Restricted> {
+        let mut restricted: Vec<_> = self
+            .restricted
+            .values()
+            .filter(|restricted| self.standing(&restricted.user_id, now).is_some())
+            .cloned()
+            .collect();
+        restricted.sort_by(|a, b| a.user_id.cmp(&b.user_id));
+        restricted
+    }
+
+    /// Whether what somebody does may count for others; false for who is hidden. Who is put out may do nothing.
+    pub(crate) fn may_be_seen(&self, who: &BuyerId, now: UnixMillis) -> Result<bool, Refused> {
+        match self.standing(who, now) {
+            Some(standing) if standing.measure == Measure::Ban => Err(Refused::Banned(standing.clone())),
+            Some(standing) => Ok(standing.measure != Measure::ShadowBan),
+            None => Ok(true),
+        }
+    }
+
+    /// Whether somebody may write to the host's team.
+    pub(crate) fn may_write_privately(&mut self, who: &Writer, now: Now) -> Result<(), Refused> {
+        self.may_be_seen(&who.id, now.wall)?;
+        self.private.take(who.id.clone(), now.instant).map_err(|retry_after| Refused::TooFast { retry_after })
+    }
+
+    /// Whether this may be asked; true if only the asker sees it.
+    pub(crate) fn may_ask(&self, who: &Writer, text: &str, now: Now) -> Result<bool, Refused> {
+        if who.is_staff() {
+            return Ok(false);
+        }
+        if let Some(standing) =
+            self.standing(&who.id, now.wall).filter(|standing| standing.measure == Measure::Mute)
+        {
+            let retry_after = left(standing.until, now.wall);
+            return Err(Refused::Muted { standing: standing.clone(), retry_after });
+        }
+        if self.words.finds(text) {
+            return Err(Refused::Word);
+        }
+        if !self.rules.links && has_link(text) {
+            return Err(Refused::Link);
+        }
+        self.may_be_seen(&who.id, now.wall).map(|seen| !seen)
+    }
+
+    /// Whether this text may be said; true if only to the sender's own eyes.
+    pub(crate) fn may_write(&mut self, who: &Writer, text: &str, now: Now) -> Result<bool, Refused> {
+        if who.is_staff() {
+            return Ok(false);
+        }
+        let hidden = match self.standing(&who.id, now.wall) {
+            None => false,
+            Some(standing) => match standing.measure {
+                Measure::ShadowBan => true,
+                Measure::Ban => return Err(Refused::Banned(standing.clone())),
+                Measure::Mute | Measure::Restore => {
+                    let retry_after = left(standing.until, now.wall);
+                    return Err(Refused::Muted { standing: standing.clone(), retry_after });
+                }
+            },
+        };
+        let among = match self.rules.who {
+            Writers::Everyone => true,
+            Writers::Followers => who.badges.contains(&Badge::Follower),
+            Writers::Buyers => who.badges.contains(&Badge::VerifiedBuyer),
+            Writers::Staff => false,
+        };
+        if !among {
+            return Err(Refused::NotAmong(self.rules.who));
+        }
+        if self.words.finds(text) {
+            return Err(Refused::Word);
+        }
+        if !self.rules.links && has_link(text) {
+            return Err(Refused::Link);
+        }
+        if !self.rules.repeats && self.is_repetition(&who.id, text, now.instant) {
+            return Err(Refused::Repeated);
+        }
+        // Slow mode first: it is the one that people are told of, and a refusal must not cost what it refuses.
+        if self.rules.slow_ms > 0 {
+            self.slow
+                .take(who.id.clone(), now.instant)
+                .map_err(|retry_after| Refused::TooFast { retry_after })?;
+        }
+        self.pace
+            .take(who.id.clone(), now.instant)
+            .map_err(|retry_after| Refused::TooFast { retry_after })?;
+        self.remember(&who.id, text, now.instant);
+        Ok(hidden)
+    }
+
+    /// Who is meant by a measure may be subjected to it by this person.
+    pub(crate) fn may_measure(by: &Writer, role: Role) -> Result<(), Refused> {
+        by.need(Role::Moderator)?;
+        if role >= by.role { Err(Refused::Role(Role::Host)) } else { Ok(()) }
+    }
+
+    pub(crate) fn set_rules(&mut self, rules: ChatRules) {
+        if rules.slow_ms != self.rules.slow_ms {
+            self.slow = Limiter::new(Rate { burst: 1, every: Duration::from_millis(rules.slow_ms) });
+        }
+        if rules.repeats {
+            self.last.clear();
+        }
+        self.rules = rules;
+    }
+
+    /// Puts a measure in force, or lifts what is; who had to give way, if somebody had to.
+    pub(crate) fn put(&mut self, restricted: Restricted, now: UnixMillis) -> Option<BuyerId> {
+        if restricted.standing.measure == Measure::Restore {
+            self.restricted.remove(&restricted.user_id);
+            return None;
+        }
+        self.restricted.insert(restricted.user_id.clone(), restricted);
+        if self.restricted.len() <= MAX_RESTRICTED {
+            return None;
+        }
+        let first = self
+            .restricted
+            .values()
+            .min_by_key(|restricted| {
+                let until = restricted.standing.until;
+                (until.is_none_or(|until| until > now), until.unwrap_or(UnixMillis(u64::MAX)))
+            })
+            .map(|restricted| restricted.user_id.clone())?;
+        self.restricted.remove(&first);
+        Some(first)
+    }
+
+    fn is_repetition(&self, who: &BuyerId, text: &str, now: Instant) -> bool {
+        self.last.get(who).is_some_and(|(hash, at)| {
+            *hash == hash_of(text) && now.saturating_duration_since(*at) < REPEATED_WITHIN
+        })
+    }
+
+    fn remember(&mut self, who: &BuyerId, text: &str, now: Instant) {
+        if self.rules.repeats {
+            return;
+        }
+        if self.last.len() >= MAX_SENDERS {
+            self.last.retain(|_, (_, at)| now.saturating_duration_since(*at) < REPEATED_WITHIN);
+            if self.last.len() >= MAX_SENDERS {
+                self.last.clear();
+            }
+        }
+        self.last.insert(who.clone(), (hash_of(text), now));
+    }
+}
+
+/// Of what is said, whatever its case and spaces (FNV-1a): a collision costs one line that must be said in other words.
+fn hash_of(text: &str) -> u64 {
+    fold(text)
+        .filter(|c| !c.is_whitespace())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, c| (hash ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3))
+}

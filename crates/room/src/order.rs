@@ -1,0 +1,78 @@
+//! The order of a room's events, and what who comes back has missed.
+
+use std::collections::VecDeque;
+
+use haul_wire::{Event, Position, encode_event};
+
+use crate::Line;
+
+/// Events kept for those who come back; who missed more gets a snapshot instead. At 10 lines a second, three minutes.
+pub const MAX_HISTORY: usize = 2048;
+/// Bytes of events kept; the oldest go first.
+pub const MAX_HISTORY_BYTES: usize = 1024 * 1024;
+
+/// Numbers events.
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Distinguishes this order from one before a restart.
+    epoch: String,
+    /// Of the last numbered event.
+    offset: u64,
+    /// The last numbered events; the newest has `offset`.
+    history: VecDeque<Line>,
+    history_bytes: usize,
+}
+
+impl Order {
+    pub(crate) fn new(epoch: String) -> Self {
+        Self { epoch, offset: 0, history: VecDeque::new(), history_bytes: 0 }
+    }
+
+    pub(crate) fn position(&self) -> (&str, u64) {
+        (&self.epoch, self.offset)
+    }
+
+    /// Gives an event the next offset, and keeps it for those who come back.
+    pub(crate) fn record(&mut self, event: &Event) -> Line {
+        self.offset += 1;
+        let line = Line::from(encode_event(&self.epoch, Some(self.offset), event));
+        self.history_bytes += line.len();
+        self.history.push_back(line.clone());
+        while self.history.len() > MAX_HISTORY || self.history_bytes > MAX_HISTORY_BYTES {
+            match self.history.pop_front() {
+                Some(oldest) => self.history_bytes -= oldest.len(),
+                None => break,
+            }
+        }
+        line
+    }
+
+    /// Tells something else to those who come back, in the place of an event: its offset stays, what it said does not.
+    pub(crate) fn rewrite(&mut self, offset: u64, event: &Event) {
+        let back = usize::try_from(self.offset.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let Some(kept) =
+            self.history.len().checked_sub(back.saturating_add(1)).and_then(|at| self.history.get_mut(at))
+        else {
+            return;
+        };
+        let line = Line::from(encode_event(&self.epoch, Some(offset), event));
+        self.history_bytes = self.history_bytes - kept.len() + line.len();
+        *kept = line;
+    }
+
+    /// An event without a place.
+    pub(crate) fn line(&self, event: &Event) -> Line {
+        encode_event(&self.epoch, None, event).into()
+    }
+
+    /// What somebody who had read up to `position` has missed: nothing but those lines, oldest first. `None` where that
+    /// can't be known any more, or never was.
+    pub(crate) fn missed(&self, position: &Position) -> Option<Vec<Line>> {
+        if position.epoch != self.epoch {
+            return None;
+        }
+        let missed = usize::try_from(self.offset.checked_sub(position.offset)?).ok()?;
+        let first = self.history.len().checked_sub(missed)?;
+        Some(self.history.range(first..).cloned().collect())
+    }
+}

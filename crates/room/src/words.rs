@@ -1,0 +1,174 @@
+//! Words that may not be written.
+//!
+//! Text and list are folded alike before they are compared: compatibility forms (full-width letters, ligatures), case
+//! and accents fall away, and so does what has no width. The whole list is looked for in one pass (Aho–Corasick), so
+//! that a long list costs what a short one does.
+//!
+//! Words in scripts that put spaces between words are found as whole words ("ass" is not in "class"). Those with Chinese,
+//! Japanese or Korean characters are found anywhere, also where spaces or punctuation were put between their characters.
+
+use std::collections::BTreeSet;
+
+use aho_corasick::AhoCorasick;
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+
+/// Words of one live; more are refused.
+pub const MAX_WORDS: usize = 10_000;
+/// The longest word or phrase, in Unicode scalar values.
+pub const MAX_WORD_CHARS: usize = 60;
+
+/// The list.
+#[derive(Debug, Default)]
+pub struct WordList {
+    /// As they were added.
+    words: BTreeSet<String>,
+    /// Folded, with a space at both ends: found in text that has single spaces between words and at its ends.
+    spaced: Option<AhoCorasick>,
+    /// Folded, without anything but letters and digits: found in text without anything else.
+    dense: Option<AhoCorasick>,
+}
+
+impl WordList {
+    /// The words, in order.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().map(String::as_str)
+    }
+
+    /// Adds and removes words. What is longer than allowed, or has no letter or digit, is left out; false where the
+    /// list would get too long, and nothing is changed.
+    pub fn change(&mut self, add: &[String], remove: &[String]) -> bool {
+        let mut words = self.words.clone();
+        for word in remove {
+            words.remove(word.trim());
+        }
+        words.extend(
+            add.iter()
+                .map(|word| word.trim())
+                .filter(|word| word.chars().count() <= MAX_WORD_CHARS && !dense(word).is_empty())
+                .map(str::to_owned),
+        );
+        if words.len() > MAX_WORDS {
+            return false;
+        }
+        if words != self.words {
+            self.words = words;
+            self.build();
+        }
+        true
+    }
+
+    /// Whether the text has one of the words.
+    pub fn finds(&self, text: &str) -> bool {
+        self.spaced.as_ref().is_some_and(|words| words.is_match(&spaced(text)))
+            || self.dense.as_ref().is_some_and(|words| words.is_match(&dense(text)))
+    }
+
+    fn build(&mut self) {
+        let (without_spaces, with_spaces): (Vec<_>, Vec<_>) =
+            self.words.iter().partition(|word| word.chars().any(is_unspaced));
+        let automaton = |patterns: Vec<String>| {
+            // It fails only where the patterns are too long in all, and MAX_WORDS of MAX_WORD_CHARS are not.
+            (!patterns.is_empty()).then(|| AhoCorasick::new(patterns).ok()).flatten()
+        };
+        self.spaced = automaton(with_spaces.into_iter().map(|word| spaced(word)).collect());
+        self.dense = automaton(without_spaces.into_iter().map(|word| dense(word)).collect());
+    }
+}
+
+/// The text as it is compared: letters and digits in their plainest form, and everything else as it is.
+pub fn fold(text: &str) -> impl Iterator<Item = char> {
+    text.nfkd()
+        .filter(|c| !is_combining_mark(*c) && !is_without_width(*c))
+        // By way of capitals, so that ß and ss are one.
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+}
+
+/// One space between words and at both ends.
+fn spaced(text: &str) -> String {
+    let mut spaced = String::with_capacity(text.len() + 2);
+    spaced.push(' ');
+    for c in fold(text) {
+        if c.is_alphanumeric() {
+            spaced.push(c);
+        } else if !spaced.ends_with(' ') {
+            spaced.push(' ');
+        }
+    }
+    if !spaced.ends_with(' ') {
+        spaced.push(' ');
+    }
+    spaced
+}
+
+fn dense(text: &str) -> String {
+    fold(text).filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// Characters of scripts that put no spaces between words: kana, Han, Hangul, Thai.
+fn is_unspaced(c: char) -> bool {
+    matches!(c,
+        '\u{0E00}'..='\u{0E7F}' | '\u{1100}'..='\u{11FF}' | '\u{3040}'..='\u{30FF}' | '\u{3130}'..='\u{318F}'
+        | '\u{31F0}'..='\u{31FF}' | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7AF}'
+        | '\u{F900}'..='\u{FAFF}' | '\u{20000}'..='\u{3FFFF}')
+}
+
+/// Soft hyphen, joiners, spaces of no width, direction marks, variation selectors, byte order mark.
+fn is_without_width(c: char) -> bool {
+    matches!(c, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2064}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(words: &[&str]) -> WordList {
+        let mut list = WordList::default();
+        assert!(list.change(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), &[]));
+        list
+    }
+
+    #[test]
+    fn words_are_found_however_they_are_written() {
+        let list = list(&["Scam", "naïve", "straße", "buy now", "微信", "代購"]);
+        for text in [
+            "this is a SCAM!",
+            "ｓｃａｍ",
+            "s\u{200B}cam",
+            "sc\u{AD}am",
+            "NAIVE",
+            "na\u{308}ive",
+            "STRASSE",
+            "Buy...now",
+            "加我微信吧",
+            "加我微 信",
+            "微.信",
+            "微\u{200B}信",
+            "找代購。",
+        ] {
+            assert!(list.finds(text), "{text}");
+        }
+        for text in ["scamper", "no s cam", "buying now", "buy it now", "微笑信任", "代理"] {
+            assert!(!list.finds(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_list_changes() {
+        let mut list = list(&["one", "two", "  ", "!!", &"x".repeat(MAX_WORD_CHARS + 1)]);
+        assert_eq!(list.words().collect::<Vec<_>>(), ["one", "two"]);
+        assert!(list.change(&["three".into()], &["one".into()]));
+        assert!(!list.finds("one") && list.finds("two") && list.finds("three"));
+        let many: Vec<String> = (0..MAX_WORDS).map(|n| format!("word{n}")).collect();
+        assert!(!list.change(&many, &[]));
+        assert_eq!(list.words().count(), 2, "and nothing is changed");
+    }
+
+    #[test]
+    fn a_long_list_is_looked_for_at_once() {
+        let many: Vec<String> = (0..MAX_WORDS).map(|n| format!("word{n}")).collect();
+        let mut list = WordList::default();
+        assert!(list.change(&many, &[]));
+        assert!(list.finds("say word9999 here") && !list.finds("say word here"));
+    }
+}
