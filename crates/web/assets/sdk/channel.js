@@ -11,7 +11,10 @@ const PING_EVERY_MS = 20_000;
 const FIRST_PINGS_MS = [0, 400, 1_500];
 
 /** Close codes after which connecting again is of no use until something changes. */
-const FINAL_CLOSE = { 4401: "unauthorized", 4403: "forbidden" };
+const FINAL_CLOSE = { 4401: "unauthorized", 4403: "forbidden", 4410: "banned" };
+const FINAL_CODES = new Set(Object.values(FINAL_CLOSE));
+/** Events that add up, and are told again to who missed them although the snapshot is ahead of them. */
+const ADDING_UP = new Set(["chat.message", "chat.deleted"]);
 /** Close codes that ask for more patience than the usual back-off, in milliseconds. */
 const PATIENT_CLOSE = { 4404: 4_000, 4429: 8_000, 4503: 5_000 };
 
@@ -45,7 +48,7 @@ export class Channel extends EventTarget {
     this.live = live;
     /** `idle`, `connecting`, `open`, `waiting` (for the next attempt) or `closed` (for good). */
     this.state = "idle";
-    /** Why it is closed: `unauthorized`, `forbidden` or `left`. */
+    /** Why it is closed: `unauthorized`, `forbidden`, `banned` or `left`. */
     this.reason = null;
     this.snapshot = null;
   }
@@ -93,6 +96,11 @@ export class Channel extends EventTarget {
     return this.#send(type, fields, timeoutMs);
   }
 
+  /** Sends a message that has no reply; lost without a word where the channel is not open. */
+  tell(type, fields = {}) {
+    if (this.state === "open") this.#socket.send(JSON.stringify({ ...fields, id: this.#nextId++, type }));
+  }
+
   /** Milliseconds since 1970 by the server's clock. */
   serverNow() {
     return this.#clock.now();
@@ -135,7 +143,7 @@ export class Channel extends EventTarget {
       snapshot = await this.#send("hello", fields, REQUEST_TIMEOUT_MS);
     } catch (error) {
       if (socket !== this.#socket) return;
-      if (error.code === "unauthorized" || error.code === "forbidden") {
+      if (FINAL_CODES.has(error.code)) {
         this.#end(error.code);
       } else {
         this.#notBefore = Math.max(this.#notBefore, Date.now() + (error.retryAfterMs || 0));
@@ -194,7 +202,7 @@ export class Channel extends EventTarget {
     if (!recovered) this.#position = { epoch: snapshot.epoch, offset: snapshot.offset };
     this.snapshot = snapshot;
     this.#setState("open");
-    this.#tell("snapshot", snapshot);
+    this.#emit("snapshot", snapshot);
   }
 
   #onEvent(event) {
@@ -208,9 +216,9 @@ export class Channel extends EventTarget {
     }
     // While missed events are told again, the snapshot is ahead of them: only what adds up, the chat, is news.
     const contained = event.offset !== undefined && event.offset <= this.#snapshotOffset;
-    if (contained && event.type !== "chat.message") return;
-    this.#tell(event.type, event);
-    this.#tell("event", event);
+    if (contained && !ADDING_UP.has(event.type)) return;
+    this.#emit(event.type, event);
+    this.#emit("event", event);
   }
 
   async #ping() {
@@ -284,10 +292,10 @@ export class Channel extends EventTarget {
   #setState(state) {
     if (state === this.state) return;
     this.state = state;
-    this.#tell("state", { state, reason: this.reason });
+    this.#emit("state", { state, reason: this.reason });
   }
 
-  #tell(type, detail) {
+  #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

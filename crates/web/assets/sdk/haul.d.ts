@@ -6,7 +6,12 @@ export interface Money { amount_minor: number; currency: string }
 export type Role = "viewer" | "moderator" | "host";
 export interface LiveView { title: string; state: "waiting" | "live" | "reconnecting" }
 export interface Product { id: string; title: string; subtitle: string; image_url: string; list_price: Money }
-export interface Pin { product_id: string; since: number }
+export interface Pin {
+  product_id: string;
+  since: number;
+  /** Milliseconds since the broadcast began; null where there was no picture. */
+  media_ms: number | null;
+}
 export interface Sale {
   id: string;
   product_id: string;
@@ -21,7 +26,69 @@ export interface Sale {
   held: number;
   sold: number;
 }
-export interface ChatLine { id: string; name: string; role: Role; text: string; at: number }
+export interface ChatLine {
+  id: string;
+  name: string;
+  role: Role;
+  badges?: ("follower" | "verified_buyer" | "repeat_buyer")[];
+  /** As the token says. */
+  tier?: string;
+  text: string;
+  reply_to?: { id: string; name: string; text: string };
+  at: number;
+}
+export interface ChatRules {
+  /** The pause between two messages of one person; 0: none. */
+  slow_ms: number;
+  who: "everyone" | "followers" | "buyers" | "staff";
+  links: boolean;
+  repeats: boolean;
+}
+export interface Question {
+  id: string;
+  name: string;
+  text: string;
+  product_id: string | null;
+  votes: number;
+  state: "open" | "picked" | "answered";
+  at: number;
+  media_ms: number | null;
+  answer: string | null;
+}
+export interface Announcement { text: string; at: number }
+export interface Poll { id: string; question: string; options: string[]; votes: number[]; open: boolean; closes_at: number }
+export interface Giveaway {
+  id: string;
+  title: string;
+  word: string | null;
+  winners_wanted: number;
+  open: boolean;
+  closes_at: number;
+  entries: number;
+  /** SHA-256 of the seed. */
+  commitment: string;
+  /** From the draw on. */
+  seed: string | null;
+  winners: { name: string; ticket: string }[];
+  claim_until: number | null;
+}
+export interface Winner { user_id: string; name: string; ticket: string; claimed: boolean }
+export interface ThreadMessage { id: string; name: string; from_team: boolean; text: string; at: number }
+export interface ThreadLine { user_id: string; user_name: string; last: ThreadMessage }
+export type Reaction = "heart" | "laugh" | "wow" | "clap" | "fire";
+export type Measure = "mute" | "ban" | "shadow_ban" | "restore";
+export interface Standing { measure: Measure; until: number | null; reason: string | null }
+export interface LogEntry {
+  at: number;
+  by: string;
+  by_name: string;
+  action: Measure | "delete" | "rules" | "words";
+  user_id: string | null;
+  user_name: string | null;
+  until: number | null;
+  reason: string | null;
+  text: string | null;
+}
 export interface Hold {
   id: string;
   sale_id: string;
@@ -47,14 +114,26 @@ export interface Snapshot {
   epoch: string;
   offset: number;
   resumed: { recovered: boolean } | null;
-  you: { name: string; role: Role; holds: Hold[]; orders: Order[] } | null;
+  you: { name: string; role: Role; holds: Hold[]; orders: Order[]; standing: Standing | null } | null;
   live: LiveView;
   products: Product[];
   pin: Pin | null;
   sales: Sale[];
   viewers: number;
   chat: ChatLine[];
-  host: { totals: Totals; orders: Order[] } | null;
+  chat_pin: ChatLine | null;
+  chat_rules: ChatRules;
+  room: {
+    questions: Question[];
+    announcement: Announcement | null;
+    poll: Poll | null;
+    giveaway: Giveaway | null;
+    ticket: string | null;
+    likes: number;
+    peak: number;
+    thread: ThreadMessage[];
+  };
+  host: { totals: Totals; orders: Order[]; threads: ThreadLine[]; winners: Winner[] } | null;
 }
 
 /** What a viewer is sent of the pictures. */
@@ -72,7 +151,7 @@ export interface QualityView {
 
 /** Codes of the server, and the client's own. */
 export type Code =
-  | "bad_request" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "rate_limited" | "sale_not_open"
+  | "bad_request" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "rate_limited" | "muted" | "banned" | "rejected" | "sale_not_open"
   | "sale_closed" | "sold_out" | "not_enough" | "buyer_limit" | "key_reused" | "unknown_hold" | "hold_over"
   | "wrong_state" | "pending" | "unavailable" | "internal"
   | "disconnected" | "timeout" | "network" | "aborted" | (string & {});
@@ -89,12 +168,32 @@ export interface ChannelEvents {
   /** Every event of the server; `offset` is there on those in the live's order. */
   "event": { type: string; epoch: string; offset?: number };
   "chat.message": ChatLine;
+  "chat.deleted": { message_ids: string[] };
+  "chat.pinned": { message: ChatLine | null };
+  "chat.rules": { rules: ChatRules };
+  "chat.standing": { standing: Standing | null };
+  "chat.measure": { entry: LogEntry };
+  "chat.sampled": { messages: number };
   "live.changed": { live: LiveView };
   "products.changed": { products: Product[] };
   "pin.changed": { pin: Pin | null };
   "sale.changed": { sale: Sale };
   "stock.changed": { sale_id: string; available: number; held: number; sold: number };
-  "viewers.changed": { viewers: number };
+  "viewers.changed": { viewers: number; peak: number };
+  "viewers.joined": { names: string[]; others: number };
+  "likes": { total: number; new: Partial<Record<Reaction, number>> };
+  "question.changed": { question: Question };
+  "question.removed": { question_id: string };
+  "question.votes": { question_id: string; votes: number };
+  "question.yours": { question: Question };
+  "announcement.changed": { announcement: Announcement | null };
+  "poll.changed": { poll: Poll | null };
+  "poll.votes": { poll_id: string; votes: number[] };
+  "giveaway.changed": { giveaway: Giveaway | null };
+  "giveaway.entries": { giveaway_id: string; entries: number };
+  "giveaway.won": { giveaway: Giveaway };
+  "giveaway.winners": { giveaway_id: string; winners: Winner[] };
+  "thread.message": { user_id: string; user_name: string; message: ThreadMessage };
   "hold.changed": { hold: Hold };
   "order.changed": { order: Order };
   "host.order": { order: Order; totals: Totals };
@@ -107,7 +206,7 @@ export class Channel extends EventTarget {
   constructor(options: { live: string; token?: string | null; base?: string });
   readonly live: string;
   readonly state: "idle" | "connecting" | "open" | "waiting" | "closed";
-  readonly reason: "unauthorized" | "forbidden" | "left" | null;
+  readonly reason: "unauthorized" | "forbidden" | "banned" | "left" | null;
   readonly snapshot: Snapshot | null;
   readonly rttMs: number | null;
   connect(): Promise<Snapshot>;
@@ -115,6 +214,8 @@ export class Channel extends EventTarget {
   setToken(token: string | null): void;
   retryNow(): void;
   request(type: string, fields?: object, options?: { timeoutMs?: number }): Promise<any>;
+  /** Sends a message that has no reply. */
+  tell(type: string, fields?: object): void;
   serverNow(): number;
   addEventListener<T extends keyof ChannelEvents>(
     type: T,
@@ -196,6 +297,20 @@ export function checkout(
   held: { saleId: string; holdId: string; patienceMs?: number },
 ): Promise<{ order: Order; hold: Hold; pay_url: string; server_time: number }>;
 export function cancel(channel: Channel, held: { saleId: string; holdId: string; patienceMs?: number }): Promise<Hold>;
+
+/** Says something to everybody, once however often it is repeated. Resolves with the message's id. */
+export function say(
+  channel: Channel,
+  text: string,
+  options?: { replyTo?: string; clientId?: string; patienceMs?: number },
+): Promise<string>;
+/** Many taps are sent as one message. */
+export function like(channel: Channel, kind?: Reaction): void;
+/** For host and moderators. Without `durationMs` it holds until it is lifted. */
+export function moderate(
+  channel: Channel,
+  what: { action: Measure; messageId?: string; userId?: string; durationMs?: number; reason?: string },
+): Promise<unknown>;
 
 export function rest(
   path: string,

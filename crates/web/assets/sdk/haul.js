@@ -10,5 +10,6 @@ export { formatMoney, parseAmount, plainAmount, exponent } from "./money.js";
 export { publish, Publication } from "./publish.js";
 export { Quality } from "./quality.js";
 export { rest } from "./rest.js";
+export { like, moderate, say } from "./room.js";
 export { cancel, checkout, hold, newKey } from "./shop.js";
 export { Player, watch } from "./watch.js";

@@ -32,7 +32,7 @@ export async function cancel(channel, { saleId, holdId, patienceMs = 8_000 }) {
 }
 
 /** Repeats a request that is safe to repeat until its outcome is known or `patienceMs` is over. */
-async function persist(channel, type, fields, patienceMs) {
+export async function persist(channel, type, fields, patienceMs) {
   const end = Date.now() + patienceMs;
   for (;;) {
     try {

@@ -1,14 +1,18 @@
 // The studio: the host's page. Puts its parts together, once the server said that this is the host.
 
 import { Channel, rest } from "/sdk/haul.js";
-import { showChat, wireComposer } from "../ui/chat.js";
+import { Composer, showChat, showRules } from "../ui/chat.js";
 import { byId, setText } from "../ui/dom.js";
 import { Room, renderOn } from "../ui/room.js";
 import { closeSheet, openSheet, toast, wireSheets } from "../ui/sheet.js";
+import { translatePage } from "../ui/tongue.js";
 import { claims, expired, forgetToken, keepToken, liveId, takeToken } from "../ui/visit.js";
 import { sentence } from "../ui/words.js";
+import { showAudience } from "./audience.js";
 import { runBroadcast } from "./broadcast.js";
 import { showOrders } from "./orders.js";
+import { showPlot } from "./plot.js";
+import { showModeration } from "./moderation.js";
 import { showProducts } from "./products.js";
 import { showSales } from "./sales.js";
 import { showShare } from "./share.js";
@@ -28,6 +32,7 @@ const WARNINGS = {
   b_frames: "Your encoder sends B-frames, which make browsers stutter. Turn them off (in OBS: set bframes=0, or tune to zerolatency).",
 };
 
+translatePage();
 wireSheets();
 setText(byId("gate-command"), `haul token --live ${liveId} --role host --sub you`);
 byId("gate-form").addEventListener("submit", (event) => {
@@ -63,8 +68,11 @@ function open() {
   // For tests and support: the browser's own statistics are a question away.
   window.haul = { channel, room, broadcast, get pc() { return broadcast.pc; } };
 
-  showChat(room, byId("chat"));
-  wireComposer(channel, byId("composer"), byId("chat-input"));
+  showChat(room, byId("chat"), new Composer(room, byId("composer"), byId("chat-input")));
+  showRules(room);
+  showModeration(room);
+  showAudience(room);
+  showPlot(room);
   showProducts(room, api);
   showSales(room);
   showOrders(room);

@@ -2,10 +2,11 @@
 
 const CHAT_LINES_MAX = 200;
 const ORDERS_MAX = 200;
+const ROOM_PARTS = ["questions", "announcement", "poll", "giveaway", "likes", "thread", "threads"];
 const STANDING = new Set(["held", "paying", "captured"]);
 
-/** Event `change`, detail: the part that changed (`live`, `products`, `pin`, `sales`, `viewers`, `you`, `host`, `chat`).
- *  Event `line`, detail: a new chat line. Event `hold` and `order`: the buyer's own. */
+/** Event `change`, detail: the part that changed (`live`, `products`, `pin`, `sales`, `viewers`, `you`, `host`, `chat`,
+ *  `chatPin`, `rules`). Event `line`, detail: a new chat line; `gone`: ids of lines to take away. Event `hold` and `order`: the buyer's own. */
 export class Room extends EventTarget {
   constructor(channel) {
     super();
@@ -16,6 +17,21 @@ export class Room extends EventTarget {
     this.sales = new Map();
     this.viewers = 0;
     this.chat = [];
+    this.chatPin = null;
+    this.rules = { slow_ms: 0, who: "everyone", links: true, repeats: true };
+    this.peak = 0;
+    this.questions = new Map();
+    this.announcement = null;
+    this.poll = null;
+    this.giveaway = null;
+    this.ticket = null;
+    this.claimed = false;
+    this.likes = 0;
+    this.thread = [];
+    this.threads = [];
+    this.winners = [];
+    /** Ids of what was said from this page. */
+    this.sentIds = new Set();
     this.you = null;
     this.host = null;
     this.ready = false;
@@ -64,6 +80,25 @@ export class Room extends EventTarget {
     return [...holds, ...sold].reduce((sum, { quantity }) => sum + quantity, 0);
   }
 
+  /** The question being answered. */
+  picked() {
+    return [...this.questions.values()].find(({ state }) => state === "picked") || null;
+  }
+
+  /** Questions as they matter: the one being answered, the most wanted, then the answered, newest first. */
+  questionList() {
+    const rank = ({ state }) => ["picked", "open", "answered"].indexOf(state);
+    return [...this.questions.values()].sort(
+      (a, b) => rank(a) - rank(b) || (a.state === "answered" ? b.at - a.at : b.votes - a.votes || a.at - b.at),
+    );
+  }
+
+  /** Takes in a ticket that a reply told of. */
+  takeTicket(ticket) {
+    this.ticket = ticket;
+    this.#changed("giveaway");
+  }
+
   /** Takes in a hold that a reply told of. */
   takeHold(hold) {
     if (!this.you) return;
@@ -90,9 +125,23 @@ export class Room extends EventTarget {
     this.viewers = snapshot.viewers;
     this.you = snapshot.you;
     this.host = snapshot.host;
+    this.chatPin = snapshot.chat_pin;
+    this.rules = snapshot.chat_rules;
+    const { room } = snapshot;
+    this.peak = room.peak;
+    this.questions = new Map(room.questions.map((question) => [question.id, question]));
+    this.announcement = room.announcement;
+    this.poll = room.poll;
+    if (!room.giveaway || !this.giveaway || room.giveaway.id !== this.giveaway.id) this.claimed = false;
+    this.giveaway = room.giveaway;
+    this.ticket = room.ticket;
+    this.likes = room.likes;
+    this.thread = room.thread;
+    this.threads = snapshot.host ? snapshot.host.threads : [];
+    this.winners = snapshot.host ? snapshot.host.winners : [];
     if (!recovered) this.chat = snapshot.chat.slice(-CHAT_LINES_MAX);
     this.ready = true;
-    for (const part of ["live", "products", "pin", "sales", "viewers", "you", "host"]) this.#changed(part);
+    for (const part of ["live", "products", "pin", "sales", "viewers", "you", "host", "chatPin", "rules", ...ROOM_PARTS]) this.#changed(part);
     if (!recovered) this.#changed("chat");
   }
 
@@ -104,6 +153,71 @@ export class Room extends EventTarget {
         if (this.chat.length > CHAT_LINES_MAX) this.chat.shift();
         this.dispatchEvent(new CustomEvent("line", { detail: event }));
         return;
+      case "chat.deleted":
+        this.chat = this.chat.filter((line) => !event.message_ids.includes(line.id));
+        return this.#own("gone", event.message_ids);
+      case "chat.pinned":
+        this.chatPin = event.message;
+        return this.#changed("chatPin");
+      case "chat.rules":
+        this.rules = event.rules;
+        return this.#changed("rules");
+      case "chat.standing":
+        if (this.you) this.you.standing = event.standing;
+        return this.#changed("you");
+      case "question.changed":
+        this.questions.set(event.question.id, event.question);
+        return this.#changed("questions");
+      case "question.removed":
+        this.questions.delete(event.question_id);
+        return this.#changed("questions");
+      case "question.votes": {
+        const question = this.questions.get(event.question_id);
+        if (!question) return undefined;
+        this.questions.set(question.id, { ...question, votes: event.votes });
+        return this.#changed("questions");
+      }
+      case "announcement.changed":
+        this.announcement = event.announcement;
+        return this.#changed("announcement");
+      case "poll.changed":
+        this.poll = event.poll;
+        return this.#changed("poll");
+      case "poll.votes":
+        if (!this.poll || this.poll.id !== event.poll_id) return undefined;
+        this.poll = { ...this.poll, votes: event.votes };
+        return this.#changed("poll");
+      case "giveaway.changed":
+        if (!event.giveaway || !this.giveaway || event.giveaway.id !== this.giveaway.id) {
+          this.ticket = null;
+          this.claimed = false;
+          this.winners = [];
+        }
+        this.giveaway = event.giveaway;
+        return this.#changed("giveaway");
+      case "giveaway.entries":
+        if (!this.giveaway || this.giveaway.id !== event.giveaway_id) return undefined;
+        this.giveaway = { ...this.giveaway, entries: event.entries };
+        return this.#changed("giveaway");
+      case "giveaway.won":
+        // Who entered by a word in the chat learns their ticket with it.
+        return this.#own("won", event.giveaway);
+      case "giveaway.winners":
+        this.winners = event.winners;
+        return this.#changed("giveaway");
+      case "likes":
+        this.likes = event.total;
+        return this.#changed("likes");
+      case "thread.message": {
+        const { user_id, user_name, message } = event;
+        if (this.host) {
+          this.threads = [{ user_id, user_name, last: message }, ...this.threads.filter((line) => line.user_id !== user_id)];
+          return this.#changed("threads");
+        }
+        if (this.thread.some(({ id }) => id === message.id)) return undefined;
+        this.thread = [...this.thread, message];
+        return this.#changed("thread");
+      }
       case "live.changed":
         this.live = event.live;
         return this.#changed("live");
@@ -125,6 +239,7 @@ export class Room extends EventTarget {
       }
       case "viewers.changed":
         this.viewers = event.viewers;
+        this.peak = event.peak;
         return this.#changed("viewers");
       case "hold.changed":
         this.takeHold(event.hold);

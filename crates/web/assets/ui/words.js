@@ -1,6 +1,11 @@
 // What people read when something does not work. Codes come from the server; sentences are ours.
 
+import { t } from "./tongue.js";
+
 const SENTENCES = {
+  muted: "You can't write here now.",
+  rejected: "That can't be said here.",
+  banned: "You are banned from this live.",
   unauthorized: "Your link has run out. Open the shop's link again.",
   forbidden: "Your link does not allow that.",
   not_found: "That is not on offer any more.",
@@ -26,9 +31,14 @@ export function sentence(error) {
   const known = SENTENCES[error.code];
   if (error.code === "rate_limited" && error.retryAfterMs) {
     const seconds = Math.ceil(error.retryAfterMs / 1000);
-    return `That was quick. Wait ${seconds === 1 ? "a second" : `${seconds} seconds`}.`;
+    // What is rounded up to a second is said as one.
+    return seconds > 1 ? `${t("That was quick. Wait a moment.")} (${seconds} s)` : t(SENTENCES.rate_limited);
   }
-  return known || error.message || SENTENCES.internal;
+  // The server says which word or whose turn it is; ours say what it comes to.
+  if ((error.code === "muted" || error.code === "rejected" || error.code === "banned") && error.message) {
+    return `${t(known)} (${error.message})`;
+  }
+  return known ? t(known) : error.message || t(SENTENCES.internal);
 }
 
 const ORDER_STATES = {

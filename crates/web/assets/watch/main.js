@@ -1,18 +1,21 @@
 // The watch page: puts its parts together. Each part shows one thing of the room and knows none of the others.
 
 import { Channel, Quality, rest } from "/sdk/haul.js";
-import { showChat, wireComposer } from "../ui/chat.js";
+import { Composer, showChat, showRules } from "../ui/chat.js";
 import { byId } from "../ui/dom.js";
 import { Room, renderOn } from "../ui/room.js";
 import { openSheet, toast, wireSheets } from "../ui/sheet.js";
+import { t, translatePage } from "../ui/tongue.js";
 import { forgetToken, liveId } from "../ui/visit.js";
 import { compact, sentence } from "../ui/words.js";
 import { showBag } from "./bag.js";
 import { Buying } from "./buy.js";
 import { showEntrance } from "./entrance.js";
 import { player, token as given } from "./picture.js";
+import { showLikes } from "./likes.js";
 import { showPin } from "./pin.js";
 import { showQuality } from "./quality.js";
+import { showShow, showTalk } from "./show.js";
 import { showStage } from "./stage.js";
 
 const page = byId("page");
@@ -24,16 +27,21 @@ const quality = new Quality(channel, player);
 // For tests and support: the browser's own statistics are a question away.
 window.haul = { channel, player, quality, room, get pc() { return player.pc; } };
 
+translatePage();
 wireSheets();
 showStage(page, room, player);
 showQuality(page, quality);
-showChat(room, byId("chat"));
-wireComposer(channel, byId("composer"), byId("chat-input"));
+showChat(room, byId("chat"), new Composer(room, byId("composer"), byId("chat-input")));
+showRules(room);
 
 const entrance = showEntrance(room, { hasToken: () => Boolean(token), onToken: (fresh) => enter(fresh) });
 const buying = new Buying(room, { needsToken: () => entrance.ask() });
 showPin(room, buying);
 showBag(room, buying);
+showLikes(room, () => entrance.ask());
+showShow(room, () => entrance.ask());
+showTalk(room, () => entrance.ask());
+byId("talk-open").addEventListener("click", () => openSheet(byId("talk-sheet")));
 byId("bag-open").addEventListener("click", () => openSheet(byId("bag-sheet")));
 
 renderOn(room, ["live"], () => {
@@ -62,6 +70,13 @@ function enter(fresh) {
 
 /** The token does not do (any more): go on without one where the live is public, else say so. */
 async function onRefused(reason) {
+  if (reason === "banned") {
+    page.dataset.player = "refused";
+    player.stop();
+    byId("veil-title").textContent = t("You are banned from this live.");
+    byId("veil-text").textContent = "";
+    return;
+  }
   forgetToken();
   const had = token;
   token = null;

@@ -1,0 +1,46 @@
+// Talking in a live, in a way that a lost reply can't make somebody say the same thing twice.
+
+import { newKey, persist } from "./shop.js";
+
+/**
+ * Says something to everybody. `clientId` stands for one message; pass the same one to repeat a message whose outcome is
+ * not known. Resolves with its id.
+ */
+export async function say(channel, text, { replyTo, clientId = newKey(), patienceMs = 15_000 } = {}) {
+  const fields = { text, client_id: clientId, reply_to: replyTo };
+  const { message_id } = await persist(channel, "chat.send", fields, patienceMs);
+  return message_id;
+}
+
+const LIKES_EVERY_MS = 400;
+const LIKES_AT_ONCE = 20;
+/** Likes that wait to be sent, by channel and kind. */
+const waiting = new WeakMap();
+
+/** Likes what is seen: `heart`, `laugh`, `wow`, `clap` or `fire`. Many taps are sent as one message; there is no answer. */
+export function like(channel, kind = "heart") {
+  let counts = waiting.get(channel);
+  if (!counts) {
+    counts = new Map();
+    waiting.set(channel, counts);
+    setTimeout(() => {
+      waiting.delete(channel);
+      for (const [each, count] of counts) channel.tell("like", { kind: each, count: Math.min(count, LIKES_AT_ONCE) });
+    }, LIKES_EVERY_MS);
+  }
+  counts.set(kind, (counts.get(kind) || 0) + 1);
+}
+
+/**
+ * Keeps somebody from chatting, or lets them again: `action` is `mute`, `ban`, `shadow_ban` or `restore`; `messageId` or
+ * `userId` says whom. Without `durationMs` it holds until it is lifted. For host and moderators.
+ */
+export function moderate(channel, { action, messageId, userId, durationMs, reason }) {
+  return channel.request("chat.moderate", {
+    action,
+    message_id: messageId,
+    user_id: userId,
+    duration_ms: durationMs,
+    reason,
+  });
+}

@@ -1,0 +1,237 @@
+// The room in a real browser: people talk, ask, vote, win and are kept in order, on the studio and the watch page; both
+// pages are looked at by axe, at the size of a phone and of a desk.
+//
+//   node room.mjs                          runs target/debug/haul (or $HAUL_BINARY) and /usr/bin/chromium (or $CHROMIUM)
+//   node room.mjs --screenshots DIRECTORY  also keeps pictures of what was seen
+
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { DESKTOP, Guest, Host, PHONE, launch } from "./lib/pages.mjs";
+import { exitCode, expect, step, story, until } from "./lib/report.mjs";
+import { startHaul } from "./lib/server.mjs";
+
+const AXE = await readFile(fileURLToPath(new URL("./node_modules/axe-core/axe.min.js", import.meta.url)), "utf8");
+const [option, directory] = process.argv.slice(2);
+const keep = option === "--screenshots" ? directory : null;
+if (keep) await mkdir(keep, { recursive: true });
+
+const watchdog = setTimeout(() => {
+  console.log("not ok - everything within 300 s");
+  process.exit(1);
+}, 300_000);
+
+const browser = await launch();
+await story("the room", tell);
+await story("the room in Chinese", tellInChinese);
+await browser.close();
+clearTimeout(watchdog);
+process.exit(exitCode());
+
+async function tell() {
+  const haul = await startHaul();
+  const host = await Host.enter(browser, haul.studioUrl, "VP8");
+  const ana = await Guest.enter(browser, `${haul.url}/watch/demo`, PHONE);
+  const ben = await Guest.enter(browser, `${haul.url}/watch/demo`, DESKTOP);
+  const all = { host, ana, ben };
+  try {
+    await step("two people join, and the others read who came", async () => {
+      await host.click("source-test");
+      await host.goLive();
+      await ana.join("Ana");
+      await ben.join("Ben");
+      await until("the joins are told", () => ana.page.evaluate(() => document.getElementById("joined").textContent.includes("Ben")));
+    });
+
+    await step("a message is answered, with what it answers", async () => {
+      await ana.say("Is it waterproof?");
+      const line = ben.at("chat-line").filter({ hasText: "waterproof" });
+      await line.locator('[data-testid="line-menu"]').click();
+      await ben.click("line-reply");
+      await ben.say("I think so");
+      await until("the answer is there", async () => (await ana.page.locator(".quote").textContent()).includes("waterproof"));
+    });
+
+    await step("one tap takes a message away, another keeps its sender from writing", async () => {
+      await ben.say("buy my coins");
+      const line = host.at("chat-line").filter({ hasText: "coins" });
+      await line.locator('[data-testid="line-mute"]').click();
+      await line.locator('[data-testid="line-delete"]').click();
+      await until("it is gone for others", async () => (await ana.at("chat-line").filter({ hasText: "coins" }).count()) === 0);
+      await until("Ben reads why", async () => /Muted · \d+ s/.test(await ben.at("chat-input").getAttribute("placeholder")));
+      expect(await ben.at("chat-send").isDisabled(), "he can't send");
+    });
+
+    await step("the host reads the log and lifts it", async () => {
+      await host.click("rules-open");
+      await until("the log", async () => (await host.at("log-list").textContent()).includes("deleted a message of Ben"));
+      await look(host, "studio-rules");
+      await host.click("restore");
+      await until("Ben may write", async () => !(await ben.at("chat-send").isDisabled()));
+    });
+
+    await step("rules and words hold, and are read by all", async () => {
+      await host.at("words-input").fill("scam, 代購");
+      await host.click("words-add");
+      await until("the list", async () => (await host.at("words-list").textContent()).includes("代購"));
+      await host.at("rules-slow").selectOption("5000");
+      await host.page.locator("#rules-sheet [data-close]").click();
+      await ana.shows("chat-rules", /Slow mode 5 s/);
+      await ana.say("找代 購");
+      await until("it is refused", async () => (await ana.page.locator("#toasts").textContent()).includes("can't be said"));
+      await ana.at("chat-input").fill("");
+      await ben.say("hello all");
+      await until("the pause counts down", async () => /Slow mode · \d s/.test(await ben.at("chat-input").getAttribute("placeholder")));
+    });
+
+    await step("a message is pinned", async () => {
+      const line = host.at("chat-line").filter({ hasText: "hello all" });
+      await line.locator('[data-testid="line-menu"]').click();
+      await host.click("line-pin");
+      await ana.shows("chat-pin", /hello all/);
+    });
+
+    await step("a question is asked, wanted, answered, and its asker hears of it", async () => {
+      await ana.click("talk");
+      await ana.at("question-input").fill("Which sizes are there?");
+      await ana.click("question-send");
+      await ben.click("talk");
+      await ben.click("question-vote");
+      await host.shows("questions", /▲ 2/);
+      await look(ben, "watch-questions");
+      await ana.page.locator("#talk-sheet [data-close]").click();
+      await ben.page.locator("#talk-sheet [data-close]").click();
+      await host.click("question-pick");
+      await ana.shows("answering", /Which sizes/);
+      await until("Ana is told", async () => (await ana.page.locator("#toasts").textContent()).includes("answering your question"));
+      await host.click("question-done");
+      await until("the card goes", async () => !(await ana.at("answering").isVisible()));
+    });
+
+    await step("a sentence for all, and a poll", async () => {
+      await host.page.getByText("Announcement", { exact: true }).click();
+      await host.at("announce-text").fill("Free shipping until nine");
+      await host.click("announce-send");
+      await ana.shows("announcement", /Free shipping/);
+      await host.click("poll-fold");
+      await host.at("poll-text").fill("Which colour next?");
+      await host.at("poll-answers").fill("Red, Blue");
+      await host.click("poll-open");
+      await ana.at("poll-option").nth(1).click();
+      await ben.at("poll-option").nth(1).click();
+      await until("both count", async () => /100 %/.test(await ana.at("poll-option").nth(1).textContent()));
+      await look(ana, "watch-phone-poll");
+      await look(host, "studio");
+      await host.click("poll-end");
+      await host.click("poll-end");
+      await until("it is out of sight", async () => !(await ana.at("poll").isVisible()));
+    });
+
+    await step("a giveaway is entered by tap and by word, drawn, and claimed", async () => {
+      await host.click("giveaway-fold");
+      await host.at("giveaway-prize").fill("The blue lamp");
+      await host.at("giveaway-word").fill("lamp");
+      await host.click("giveaway-start");
+      await ana.click("giveaway-enter");
+      await ana.shows("giveaway-enter", /You are in/);
+      await until("Ben may write again", async () => !(await ben.at("chat-send").isDisabled()));
+      await ben.say("Lamp!");
+      await host.shows("giveaway-facts", /2 entered/);
+      await host.click("giveaway-draw");
+      const winner = await until("somebody has won", async () => {
+        for (const one of [ana, ben]) if (/claim it/.test(await one.text("giveaway-enter"))) return one;
+        return null;
+      });
+      await look(winner, "watch-won");
+      await winner.click("giveaway-enter");
+      await winner.shows("giveaway-enter", /Claimed/);
+      await until("the host sees it", async () => /Claimed/.test(await host.at("giveaway-winner").textContent()));
+      await host.click("giveaway-end");
+    });
+
+    await step("likes rise on both sides and are counted", async () => {
+      for (let i = 0; i < 5; i += 1) await ana.click("like");
+      await ben.shows("like-count", /^5$/);
+    });
+
+    await step("a buyer and the host write in private", async () => {
+      await ben.click("talk");
+      await ben.click("tab-thread");
+      await ben.at("thread-input").fill("Where is my parcel?");
+      await ben.click("thread-send");
+      await host.click("threads-fold");
+      await host.click("thread-row");
+      await host.at("thread-input").fill("On its way");
+      await host.click("thread-send");
+      await until("Ben reads it", async () => (await ben.at("thread-line").filter({ hasText: "On its way" }).count()) === 1);
+      expect((await ana.page.content()).includes("parcel") === false, "nobody else has it");
+      await ben.page.locator("#talk-sheet [data-close]").click();
+      await host.page.locator("#thread-sheet [data-close]").click();
+    });
+
+    await step("who is banned goes, and what they said with them", async () => {
+      const line = host.at("chat-line").filter({ hasText: "hello all" });
+      await line.locator('[data-testid="line-menu"]').click();
+      await host.click("line-ban");
+      await until("Ben is told", async () => (await ben.page.locator("#veil-title").textContent()).includes("banned"));
+      await until("his words are gone", async () => (await ana.at("chat-line").filter({ hasText: "hello all" }).count()) === 0);
+      expect(await ana.at("chat-pin").isHidden(), "the pinned one too");
+      await ben.page.reload();
+      await until("he stays out", async () => (await ben.page.locator("#veil-title").textContent()).includes("banned"));
+    });
+
+    for (const [name, visitor] of Object.entries(all)) {
+      await step(`axe finds nothing serious on the page of ${name}`, () => axe(visitor));
+    }
+    await look(ana, "watch-phone");
+    await step("no page had an error", () => Object.values(all).forEach((visitor) => visitor.expectNoErrors()));
+  } catch (error) {
+    console.log(haul.log().replace(/token=\S+/g, "token=…").split("\n").slice(-20).join("\n").replace(/^/gm, "    | "));
+    for (const [name, visitor] of Object.entries(all)) {
+      if (keep) await visitor.page.screenshot({ path: join(keep, `failed-${name}.png`) }).catch(() => {});
+      if (visitor.errors.length) console.log(`    ${name}: ${visitor.errors.join("\n")}`);
+    }
+    throw error;
+  } finally {
+    for (const visitor of Object.values(all)) await visitor.page.context().close();
+    await haul.stop();
+  }
+}
+
+async function tellInChinese() {
+  const haul = await startHaul();
+  try {
+    await step("a Chinese reader reads Chinese", async () => {
+      const mei = await Guest.enter(browser, `${haul.url}/watch/demo`, { ...PHONE, locale: "zh-CN" });
+      await mei.join("小美");
+      expect((await mei.at("chat-input").getAttribute("placeholder")) === "说点什么", "the field");
+      await mei.say("多少钱？");
+      await mei.click("talk");
+      expect((await mei.text("question-send")) === "提问", "the button");
+      await look(mei, "watch-chinese");
+      await axe(mei);
+      mei.expectNoErrors();
+      await mei.page.context().close();
+    });
+  } finally {
+    await haul.stop();
+  }
+}
+
+async function look(visitor, name) {
+  if (keep) await visitor.page.screenshot({ path: join(keep, `${name}.png`) });
+}
+
+/** What axe finds that keeps people out. */
+async function axe(visitor) {
+  await visitor.page.evaluate(AXE);
+  const found = await visitor.page.evaluate(() =>
+    window.axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
+      violations
+        .filter(({ impact }) => impact === "serious" || impact === "critical")
+        .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ target }) => target.join(" ")).slice(0, 4).join(", ")}`),
+    ),
+  );
+  expect(found.length === 0, found.join("\n"));
+}
