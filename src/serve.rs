@@ -67,6 +67,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let counters = tls::Counters::default();
     let parts = Parts {
         lives: lives.clone(),
+        storefront: ledger.clone(),
         edge: edge.clone(),
         sessions,
         authority,

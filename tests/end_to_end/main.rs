@@ -11,6 +11,7 @@ mod faults;
 mod history;
 mod http;
 mod media;
+mod merchant;
 mod nat;
 mod operations;
 mod quality;

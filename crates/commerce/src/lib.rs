@@ -10,12 +10,14 @@ pub mod derive;
 pub mod gate;
 pub mod hold;
 pub mod ledger;
+pub mod listing;
 pub mod notebook;
 pub mod payment;
 pub mod price;
 pub mod rebuild;
 pub mod reconcile;
 pub mod sale;
+pub mod storefront;
 pub mod units;
 
 pub use book::SaleBook;
@@ -34,4 +36,5 @@ pub use payment::{
 };
 pub use price::{PriceError, SaleError, check_price};
 pub use sale::{EarlyAccess, LineTerms, Sale, SaleLine, SaleMode, SaleTerms, TermsError};
+pub use storefront::Storefront;
 pub use units::{Line, Units};

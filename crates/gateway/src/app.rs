@@ -10,6 +10,7 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{HeaderMap, StatusCode, request},
 };
+use haul_commerce::Storefront;
 use haul_live::{Live, LiveError, Lives};
 use haul_model::{LiveId, Role, Viewer};
 use haul_payments::Sandbox;
@@ -50,6 +51,8 @@ pub struct Settings {
 pub struct Parts {
     /// The lives.
     pub lives: Lives,
+    /// The shop window.
+    pub storefront: Arc<dyn Storefront>,
     /// The WebRTC edge.
     pub edge: Edge,
     /// What the edge reports to, see [`Sessions::observer`].
@@ -69,6 +72,7 @@ pub struct App(Arc<Shared>);
 /// The parts, for this crate.
 pub struct Shared {
     pub(crate) lives: Lives,
+    pub(crate) storefront: Arc<dyn Storefront>,
     pub(crate) edge: Edge,
     pub(crate) authority: Authority,
     pub(crate) settings: Settings,
@@ -86,11 +90,12 @@ pub struct Shared {
 impl App {
     /// A gateway that joins these parts.
     pub fn new(parts: Parts, settings: Settings) -> Self {
-        let Parts { lives, edge, sessions, authority, sandbox, listener } = parts;
+        let Parts { lives, storefront, edge, sessions, authority, sandbox, listener } = parts;
         let session_places = Quota::new(usize::MAX, settings.max_sessions_per_client);
         let metrics = Metrics::new(&lives.services().metrics, edge.clone(), &listener);
         Self(Arc::new(Shared {
             lives,
+            storefront,
             edge,
             authority,
             settings,

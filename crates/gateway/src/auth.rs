@@ -218,6 +218,24 @@ impl Authority {
 
     /// Who the token's bearer is in `live`, at `now`.
     pub fn verify(&self, token: &str, live: &LiveId, now: UnixMillis) -> Result<Viewer, AuthError> {
+        let (merchant, payload) = self.valid(token, now)?;
+        viewer(merchant, payload, live)
+    }
+
+    /// Whose backend it is that has this token: a host's for all lives.
+    pub fn merchant(&self, token: Option<&str>, now: UnixMillis) -> Result<MerchantId, AuthError> {
+        let (merchant, payload) = self.valid(token.ok_or(AuthError::Missing)?, now)?;
+        if payload.live.0 != "*" {
+            return Err(AuthError::WrongLive);
+        }
+        if !payload.role.includes(Role::Host) {
+            return Err(AuthError::Forbidden { needed: Role::Host });
+        }
+        Ok(merchant)
+    }
+
+    /// A token's merchant and claims, if it is a token of ours that is valid now.
+    fn valid(&self, token: &str, now: UnixMillis) -> Result<(MerchantId, Payload), AuthError> {
         let (merchant, payload) = self.read(token)?;
         let now_seconds = now.0 as f64 / 1000.0;
         if seconds(&payload.exp) <= now_seconds {
@@ -226,7 +244,7 @@ impl Authority {
         if payload.nbf.as_ref().is_some_and(|nbf| seconds(nbf) > now_seconds + CLOCK_SKEW_SECONDS) {
             return Err(AuthError::Invalid);
         }
-        viewer(merchant, payload, live)
+        Ok((merchant, payload))
     }
 
     /// Who the token's bearer is in `live`, whenever that was: for what they began while it was valid.
@@ -496,6 +514,22 @@ mod tests {
         assert_eq!(covers("a*b*c", "abc"), Ok(()));
         assert_eq!(covers("a*b*c", "a-c"), Err(AuthError::WrongLive));
         assert_eq!(covers("ab*ba", "aba"), Err(AuthError::WrongLive));
+    }
+
+    #[test]
+    fn a_backend_has_a_hosts_token_for_all_lives() {
+        let authority = Authority::new(SECRET);
+        let merchant = |scope: &str, role| {
+            let token = authority.mint(claims(scope, role), NOW);
+            authority.merchant(Some(&token), NOW)
+        };
+        assert_eq!(merchant("*", Role::Host), Ok(MerchantId::main()));
+        assert_eq!(merchant("*", Role::Moderator), Err(AuthError::Forbidden { needed: Role::Host }));
+        assert_eq!(merchant("**", Role::Host), Err(AuthError::WrongLive));
+        assert_eq!(merchant("demo", Role::Host), Err(AuthError::WrongLive));
+        assert_eq!(authority.merchant(None, NOW), Err(AuthError::Missing));
+        let token = authority.mint(claims("*", Role::Host), NOW);
+        assert_eq!(authority.merchant(Some(&token), NOW + Duration::from_secs(60)), Err(AuthError::Expired));
     }
 
     #[test]

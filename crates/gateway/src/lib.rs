@@ -19,6 +19,7 @@ pub mod problem;
 mod quality;
 mod rest;
 mod session;
+mod shop;
 pub mod tls;
 mod whip;
 
@@ -57,6 +58,7 @@ pub fn router(app: App) -> Router {
         .max_age(Duration::from_secs(3600));
     Router::new()
         .merge(rest::routes())
+        .merge(shop::routes())
         .merge(openapi::routes())
         .merge(node::routes())
         .merge(pages::routes())

@@ -12,7 +12,7 @@ use crate::{
     app::App,
     node::NodeDocument,
     payments::{Pay, SandboxOrder},
-    rest::{Guest, LiveDocument, Mint, Orders, Products, PutLive, PutProduct, Sales, Token},
+    rest::{Guest, LiveDocument, Mint, Orders, PutLive, PutProduct, Sales, Token},
 };
 
 pub(crate) fn routes() -> Router<App> {
@@ -23,11 +23,12 @@ pub(crate) fn routes() -> Router<App> {
 
 /// Who may call an operation.
 #[derive(Clone, Copy)]
-enum Who {
+pub(crate) enum Who {
     Anybody,
     Watcher,
     Moderator,
     Host,
+    Merchant,
     Provider,
 }
 
@@ -38,6 +39,7 @@ impl Who {
             Who::Watcher => "For a viewer's token, or anybody if the live is public.",
             Who::Moderator => "For a moderator's token.",
             Who::Host => "For a host's token.",
+            Who::Merchant => "For the merchant's backend: a host's token for all lives (`*`).",
             Who::Provider => "For the payment provider, by its signature (Standard Webhooks).",
         }
     }
@@ -46,26 +48,34 @@ impl Who {
         match self {
             Who::Anybody | Who::Provider => json!([{}]),
             Who::Watcher => json!([{ "token": [] }, {}]),
-            Who::Moderator | Who::Host => json!([{ "token": [] }]),
+            Who::Moderator | Who::Host | Who::Merchant => json!([{ "token": [] }]),
         }
     }
 }
 
-struct Operation {
-    path: &'static str,
-    method: &'static str,
-    who: Who,
-    summary: &'static str,
-    body: Option<(&'static str, Value)>,
-    answer: (&'static str, Option<(&'static str, Value)>),
-    refusals: &'static [&'static str],
+/// One way to call.
+pub(crate) struct Operation {
+    pub(crate) path: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) who: Who,
+    pub(crate) summary: &'static str,
+    pub(crate) body: Option<(&'static str, Value)>,
+    pub(crate) answer: (&'static str, Option<(&'static str, Value)>),
+    pub(crate) refusals: &'static [&'static str],
+}
+
+/// A JSON body of this type.
+pub(crate) fn json<T: JsonSchema>(generator: &mut SchemaGenerator) -> Option<(&'static str, Value)> {
+    Some(("application/json", schema::<T>(generator)))
 }
 
 /// OpenAPI 3.1.
 fn openapi() -> Value {
     let mut generator = generator();
     let mut paths = Map::new();
-    for operation in operations(&mut generator) {
+    let mut described = operations(&mut generator);
+    described.extend(crate::shop::operations(&mut generator));
+    for operation in described {
         let mut described = json!({
             "summary": operation.summary,
             "description": operation.who.text(),
@@ -230,15 +240,6 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             schema!(PutLive),
             ("200", schema!(LiveDocument)),
             &["400", "401", "403"],
-        ),
-        op(
-            "get",
-            "/v1/lives/{live}/products",
-            Who::Watcher,
-            "The bag",
-            None,
-            ("200", schema!(Products)),
-            &["401", "403", "404"],
         ),
         op(
             "put",

@@ -37,7 +37,6 @@ const GUESTS: Rate = Rate { burst: 200, every: Duration::from_millis(250) };
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/v1/lives/{live}", get(live).put(put_live))
-        .route("/v1/lives/{live}/products", get(products))
         .route("/v1/lives/{live}/products/{product}", put(put_product).delete(remove_product))
         .route("/v1/lives/{live}/sales", get(sales))
         .route("/v1/lives/{live}/orders", get(orders))
@@ -102,11 +101,6 @@ pub(crate) struct PutProduct {
     /// In the currency's minor unit.
     price_minor: i64,
     currency: Currency,
-}
-
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Products {
-    products: Vec<ProductView>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -186,16 +180,6 @@ async fn put_live(
     }
     let looked = look(&live).await?;
     Ok(Json(document(&app, &live, Look { title: record.title, ..looked })))
-}
-
-async fn products(
-    State(app): State<App>,
-    Path(live): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<Products>, Problem> {
-    let (live, _) = watched(&app, &live, &headers).await?;
-    let bag = app.lives.services().ledger.bag(live.id()).await?;
-    Ok(Json(Products { products: bag.iter().map(haul_live::product_view).collect() }))
 }
 
 async fn put_product(
@@ -409,7 +393,7 @@ fn image_url(url: &str) -> Result<String, Problem> {
     Ok(url.to_owned())
 }
 
-fn bad_request(detail: impl Into<String>) -> Problem {
+pub(crate) fn bad_request(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
 }
 

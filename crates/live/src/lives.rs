@@ -113,6 +113,13 @@ impl Lives {
         Ok(live)
     }
 
+    /// Those of a merchant's lives that run in this process.
+    pub fn of_merchant(&self, merchant: &MerchantId) -> Vec<Live> {
+        let mut running = self.running();
+        running.retain(|live| live.merchant() == merchant);
+        running
+    }
+
     /// Starts the lives in which an earlier process may have left something unfinished, so that holds expire and orders
     /// close although nobody connects.
     pub async fn resume(&self) -> Result<(), LiveError> {

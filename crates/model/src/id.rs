@@ -125,6 +125,10 @@ ids! {
     BuyerId;
     /// Something that is sold.
     ProductId;
+    /// Somebody who brings buyers: a KOL or KOC.
+    CreatorId;
+    /// Who looks after creators, and has a part of what they earn.
+    AgencyId;
     /// One flash sale of one product in one live, with its own stock.
     SaleId;
     /// Stock set aside for a buyer.
@@ -143,7 +147,7 @@ ids! {
     GiveawayId;
     /// A media or channel session.
     SessionId;
-    /// One form of a product, such as a size.
+    /// One form of a product, such as a size: a SKU, unique to the merchant.
     VariantId;
     /// A group of buyers that a merchant's tokens name, such as `gold`.
     TierId;

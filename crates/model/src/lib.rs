@@ -6,15 +6,17 @@
 
 pub mod access;
 pub mod id;
+pub mod locale;
 pub mod media;
 pub mod money;
 pub mod time;
 
 pub use access::{Role, Viewer};
 pub use id::{
-    BuyerId, GiveawayId, HoldId, IdError, LiveId, MerchantId, MessageId, OrderId, PaymentId, PollId,
-    ProductId, QuestionId, SaleId, SessionId, TierId, VariantId,
+    AgencyId, BuyerId, CreatorId, GiveawayId, HoldId, IdError, LiveId, MerchantId, MessageId, OrderId,
+    PaymentId, PollId, ProductId, QuestionId, SaleId, SessionId, TierId, VariantId,
 };
+pub use locale::{Languages, Locale};
 pub use media::{Codec, Frame, Kind, Layer, TrackInfo};
 pub use money::{Currency, Money};
 pub use time::{Now, UnixMillis};

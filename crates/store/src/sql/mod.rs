@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod holds;
+mod listings;
 mod notes;
 mod orders;
 mod row;

@@ -198,7 +198,7 @@ pub(super) fn money(row: &SqliteRow, column: &str) -> Read<Money> {
     Ok(Money { amount_minor: row.try_get(column)?, currency: parsed(row, "currency")? })
 }
 
-fn bad(column: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> sqlx::Error {
+pub(super) fn bad(column: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: source.into() }
 }
 
