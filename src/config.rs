@@ -3,6 +3,7 @@
 //! A TOML file goes over the defaults, `HAUL__SECTION__KEY` variables go over both (`load`). Every key stands in
 //! `configs/haul.toml` with its comment, and in [`KEYS`] with what is expected of it; tests keep the three together.
 
+mod creators;
 mod load;
 mod value;
 
@@ -19,6 +20,7 @@ use haul_gateway::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
+    creators::{Buyers, Creators},
     load::{environment, load},
     value::{Filter, GateUrl, Hidden, IceServer, LedgerUrl},
 };
@@ -50,6 +52,10 @@ pub(crate) struct Config {
     pub(crate) channel: Channel,
     /// Defaults of flash sales.
     pub(crate) sale: Sale,
+    /// Who brings buyers, and what they get for it.
+    pub(crate) creators: Creators,
+    /// What buyers come to.
+    pub(crate) buyers: Buyers,
     /// Who collects the money.
     pub(crate) payments: Payments,
     /// What is logged, and how.
@@ -246,6 +252,8 @@ impl Default for Config {
             ice: Ice { servers: Vec::new() },
             channel: Channel { max_connections: 12_000, chat_per_minute: 30 },
             sale: Sale { hold_seconds: 120, pay_seconds: 600 },
+            creators: Creators::default(),
+            buyers: Buyers::default(),
             payments: Payments { provider: Provider::Sandbox },
             log: Log { level: Filter::default(), format: LogFormat::Text },
         }
@@ -258,8 +266,14 @@ impl Config {
         self.store.ledger_url.resolve(&self.data_dir)
     }
 
+    /// What follows from orders.
+    pub(crate) fn rules(&self) -> haul_commerce::follow::Rules {
+        creators::rules(&self.creators, &self.buyers).expect("`check` has refused what can't be")
+    }
+
     /// What no single key can be blamed for.
     fn check(&self) -> Result<(), String> {
+        creators::rules(&self.creators, &self.buyers)?;
         if self.http.tls_cert.as_os_str().is_empty() != self.http.tls_key.as_os_str().is_empty() {
             return Err("http.tls_cert and http.tls_key: expected both or neither".to_owned());
         }
@@ -383,6 +397,14 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("channel.chat_per_minute", Expect::Integer(1, 6_000, "lines")),
     ("sale.hold_seconds", Expect::Integer(1, 3_600, "seconds")),
     ("sale.pay_seconds", Expect::Integer(10, 86_400, "seconds")),
+    ("creators.platform_bps", Expect::Integer(0, 10_000, "hundredths of a percent")),
+    ("creators.agency_bps", Expect::Integer(0, 10_000, "hundredths of a percent")),
+    ("creators.creator_bps", Expect::Integer(0, 10_000, "hundredths of a percent")),
+    ("creators.click_window_hours", Expect::Integer(0, 8_784, "hours")),
+    ("creators.join_window_hours", Expect::Integer(0, 8_784, "hours")),
+    ("creators.signed_refs", Expect::Bool),
+    ("buyers.order_milestones", Expect::List("a number of orders such as 5")),
+    ("buyers.spend_milestones", Expect::List("a sum in minor units such as EUR:10000")),
     ("payments.provider", Expect::Text("sandbox")),
     ("log.level", Expect::Text("off, error, warn, info, debug or trace, or a list of TARGET=LEVEL")),
     ("log.format", Expect::Text("text or json")),

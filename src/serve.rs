@@ -47,6 +47,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let lives = Lives::new(services);
     lives.resume().await.context("cannot take up the lives of the last run")?;
     tokio::spawn(lives.clone().settle_unfinished());
+    tokio::spawn(haul_live::follow_orders(ledger.clone(), config.rules()));
     tokio::spawn(deliver_refunds(lives.clone(), sandbox.clone(), refunded));
 
     let sessions = Sessions::new();
@@ -68,6 +69,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let parts = Parts {
         lives: lives.clone(),
         storefront: ledger.clone(),
+        refs: haul_gateway::RefRules {
+            seal: haul_gateway::Seal::new(&secret),
+            signed_only: config.creators.signed_refs,
+        },
         edge: edge.clone(),
         sessions,
         authority,

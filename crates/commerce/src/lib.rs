@@ -5,19 +5,29 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod attribution;
 pub mod book;
+pub mod bookings;
 pub mod derive;
+pub mod follow;
+pub mod followup;
 pub mod gate;
 pub mod hold;
+pub mod insight;
 pub mod ledger;
 pub mod listing;
+pub mod milestones;
 pub mod notebook;
+pub mod notice;
 pub mod payment;
 pub mod price;
 pub mod rebuild;
 pub mod reconcile;
 pub mod sale;
+pub mod split;
 pub mod storefront;
+#[cfg(test)]
+mod testing;
 pub mod units;
 
 pub use book::SaleBook;

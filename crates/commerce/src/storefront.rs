@@ -1,8 +1,11 @@
 //! All that a merchant's shop window needs of a store beside the ledger, as one thing to pass around.
 
-use crate::listing::Catalogue;
+use crate::{
+    attribution::Creators, bookings::Bookings, follow::Follower, insight::Insight, listing::Catalogue,
+    notice::Notices,
+};
 
 /// A store that has all of it.
-pub trait Storefront: Catalogue {}
+pub trait Storefront: Catalogue + Creators + Bookings + Follower + Notices + Insight {}
 
-impl<T: Catalogue> Storefront for T {}
+impl<T: Catalogue + Creators + Bookings + Follower + Notices + Insight> Storefront for T {}

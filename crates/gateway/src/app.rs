@@ -57,6 +57,8 @@ pub struct Parts {
     pub edge: Edge,
     /// What the edge reports to, see [`Sessions::observer`].
     pub sessions: Sessions,
+    /// What a `ref` must be.
+    pub refs: crate::shop::RefRules,
     /// Mints and verifies tokens.
     pub authority: Authority,
     /// Present while payments are the sandbox's.
@@ -73,6 +75,7 @@ pub struct App(Arc<Shared>);
 pub struct Shared {
     pub(crate) lives: Lives,
     pub(crate) storefront: Arc<dyn Storefront>,
+    pub(crate) touches: crate::shop::Touches,
     pub(crate) edge: Edge,
     pub(crate) authority: Authority,
     pub(crate) settings: Settings,
@@ -88,14 +91,16 @@ pub struct Shared {
 }
 
 impl App {
-    /// A gateway that joins these parts.
+    /// A gateway that joins these parts. Starts what works behind it, so a runtime must be there.
     pub fn new(parts: Parts, settings: Settings) -> Self {
-        let Parts { lives, storefront, edge, sessions, authority, sandbox, listener } = parts;
+        let Parts { lives, storefront, refs, edge, sessions, authority, sandbox, listener } = parts;
         let session_places = Quota::new(usize::MAX, settings.max_sessions_per_client);
-        let metrics = Metrics::new(&lives.services().metrics, edge.clone(), &listener);
+        let touches = crate::shop::Touches::start(refs, storefront.clone());
+        let metrics = Metrics::new(&lives.services().metrics, edge.clone(), &listener, &touches);
         Self(Arc::new(Shared {
             lives,
             storefront,
+            touches,
             edge,
             authority,
             settings,

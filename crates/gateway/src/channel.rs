@@ -29,6 +29,7 @@ use crate::{
     auth::{AuthError, bearer},
     problem::Problem,
     quality,
+    shop::Visit,
 };
 
 /// How long a client may take to say hello.
@@ -112,12 +113,13 @@ struct Hello {
     id: u64,
     token: Option<String>,
     resume: Option<Position>,
+    referrer: Option<String>,
 }
 
 impl Channel {
     async fn serve(mut self, live: LiveId, viewer: Option<Viewer>) {
         let end = match self.hello(live, viewer).await {
-            Ok((connection, expires_at)) => self.converse(connection, expires_at).await,
+            Ok((connection, expires_at, visit)) => self.converse(connection, expires_at, &visit).await,
             Err(end) => end,
         };
         if let Some((code, reason)) = end {
@@ -146,9 +148,9 @@ impl Channel {
         &mut self,
         live: LiveId,
         viewer: Option<Viewer>,
-    ) -> Result<(Connection, Option<UnixMillis>), End> {
+    ) -> Result<(Connection, Option<UnixMillis>, Visit), End> {
         let expected = Some((close::HELLO_EXPECTED, "hello expected within 5 s"));
-        let Hello { id, token, resume } =
+        let Hello { id, token, resume, referrer } =
             timeout(HELLO_WITHIN, self.read_hello()).await.map_err(|_| expected)??;
         let viewer = match token.as_deref().filter(|token| !token.is_empty()) {
             Some(token) => match self.app.authority.verify(token, &live, haul_live::now().wall) {
@@ -189,7 +191,8 @@ impl Channel {
         match may {
             Ok(()) => {
                 let expires_at = viewer.as_ref().map(|viewer| viewer.expires_at);
-                Ok((live.connect(id, viewer, resume), expires_at))
+                let visit = Visit::begin(&self.app, &live, viewer.as_ref(), referrer, resume.is_some());
+                Ok((live.connect(id, viewer, resume), expires_at, visit))
             }
             Err(error) => Err(self.refuse(id, &error).await),
         }
@@ -206,7 +209,9 @@ impl Channel {
             };
             self.app.metrics.message_in();
             match parse(&text) {
-                Ok((id, Request::Hello { token, resume })) => return Ok(Hello { id, token, resume }),
+                Ok((id, Request::Hello { token, resume, referrer })) => {
+                    return Ok(Hello { id, token, resume, referrer });
+                }
                 Ok((id, _)) => {
                     let failure = Failure::new(Code::BadRequest, "hello: expected as the first message");
                     self.say(encode_failure(Some(id), &failure)).await;
@@ -218,7 +223,12 @@ impl Channel {
     }
 
     /// From the welcome to the end.
-    async fn converse(&mut self, connection: Connection, expires_at: Option<UnixMillis>) -> End {
+    async fn converse(
+        &mut self,
+        connection: Connection,
+        expires_at: Option<UnixMillis>,
+        visit: &Visit,
+    ) -> End {
         let inbox = connection.inbox();
         let mut draining = self.app.draining();
         let mut manners = Manners::new();
@@ -245,7 +255,7 @@ impl Channel {
                         Some(Err(error)) => return self.broken(&error),
                     };
                     self.app.metrics.message_in();
-                    if let ControlFlow::Break(end) = manners.take(text.as_deref(), &self.app, &connection).await {
+                    if let ControlFlow::Break(end) = manners.take(text.as_deref(), &self.app, &connection, visit).await {
                         return end;
                     }
                     if manners.offended() {
@@ -390,7 +400,13 @@ impl Manners {
     }
 
     /// Hands a message on, or refuses it; `None` is one that is not text.
-    async fn take(&mut self, text: Option<&str>, app: &App, connection: &Connection) -> ControlFlow<End> {
+    async fn take(
+        &mut self,
+        text: Option<&str>,
+        app: &App,
+        connection: &Connection,
+        visit: &Visit,
+    ) -> ControlFlow<End> {
         self.offended = true;
         if let Err(wait) = self.requests.take((), std::time::Instant::now()) {
             let failure = Failure::new(Code::RateLimited, "too many messages: slow down")
@@ -408,7 +424,10 @@ impl Manners {
                     Request::QualitySet { session, layer } => {
                         quality::set(app, connection, id, session, layer).await;
                     }
-                    request => connection.request(id, request).await,
+                    request => match visit.see(app, &request).await {
+                        Ok(()) => connection.request(id, request).await,
+                        Err(failure) => connection.refuse(Some(id), &failure),
+                    },
                 }
                 ControlFlow::Continue(())
             }

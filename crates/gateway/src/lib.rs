@@ -25,6 +25,7 @@ mod whip;
 
 pub use app::{App, Parts, Settings};
 pub use session::{Sessions, Takeover};
+pub use shop::{RefRules, Seal};
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::tls;
+use crate::{shop::Touches, tls};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfferLabels {
@@ -31,10 +31,16 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(lives: &haul_live::Metrics, edge: Edge, listener: &tls::Counters) -> Self {
+    pub(crate) fn new(
+        lives: &haul_live::Metrics,
+        edge: Edge,
+        listener: &tls::Counters,
+        touches: &Touches,
+    ) -> Self {
         let mut registry = Registry::default();
         lives.register(&mut registry);
         listener.register(&mut registry);
+        touches.register(&mut registry);
         registry.register_collector(Box::new(EdgeCollector(edge)));
         let offers = Family::default();
         registry.register("haul_offers", "WHIP and WHEP offers by outcome", offers.clone());

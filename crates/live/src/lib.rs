@@ -9,6 +9,7 @@
 mod begin;
 mod chores;
 mod connection;
+mod follower;
 mod keeper;
 mod live;
 mod lives;
@@ -24,6 +25,7 @@ mod till;
 mod watch;
 
 pub use connection::{Connection, Inbox, QualityListener};
+pub use follower::follow_orders;
 pub use live::{Live, Look};
 pub use lives::{LiveError, Lives, Services};
 pub use metrics::Metrics;

@@ -101,3 +101,266 @@ async fn merchants_do_not_see_each_others_products() {
         "there is no such merchant"
     );
 }
+
+mod following {
+    use std::time::Duration;
+
+    use haul_commerce::{
+        NewOrder, Order, OrderLine, OrderState, Sale, SaleTerms,
+        attribution::{Creator, CreatorKind, CreatorPut, Creators, Rule, Touch, TouchKind},
+        bookings::Bookings,
+        follow::{Follower, Rules, Turn, follow},
+        followup::FollowupRule,
+        insight::{Fact, Insight, Scope, Sold, recompute},
+        milestones::Milestones,
+        notice::Notices,
+        order_id, payment_id,
+        split::{Shares, Split},
+    };
+    use haul_model::{HoldId, OrderId};
+
+    use super::*;
+
+    pub(super) fn money(amount_minor: i64) -> Money {
+        Money { amount_minor, currency: "EUR".parse().unwrap() }
+    }
+
+    fn rules() -> Rules {
+        let day = Duration::from_secs(86_400);
+        Rules {
+            attribution: Rule { click_window: 7 * day, join_window: day },
+            shares: Shares { platform_bps: 500, agency_bps: 300, creator_bps: 1_000 },
+            milestones: Milestones { orders: vec![1, 2], spent: vec![money(15_000)] },
+        }
+    }
+
+    fn mia() -> Creator {
+        Creator {
+            id: "mia".parse().unwrap(),
+            merchant: main_merchant(),
+            name: "Mia".to_owned(),
+            kind: CreatorKind::Kol,
+            code: "mia-live".to_owned(),
+            agency: Some("stars".parse().unwrap()),
+            buyer: None,
+            creator_bps: None,
+            active: true,
+        }
+    }
+
+    fn touch(kind: TouchKind, creator: Option<&str>, buyer: &str) -> (MerchantId, Touch) {
+        let touch = Touch {
+            kind,
+            creator: creator.map(|creator| creator.parse().unwrap()),
+            buyer: Some(buyer.parse().unwrap()),
+            live: "demo".parse().unwrap(),
+            product: None,
+            hold: None,
+            at: NOW,
+        };
+        (main_merchant(), touch)
+    }
+
+    /// A shop with a lamp on sale, and Mia, who has brought Ann.
+    pub(super) async fn shop() -> SqlLedger {
+        let store = store().await;
+        store.put_product(&listing("lamp", &[]).product).await.unwrap();
+        let sale = Sale {
+            id: "sale_1".parse().unwrap(),
+            merchant: main_merchant(),
+            live: "demo".parse().unwrap(),
+            product: "lamp".parse().unwrap(),
+            variant: None,
+            unit_price: money(9_999),
+            more: Vec::new(),
+            terms: SaleTerms {
+                stock: 50,
+                per_buyer: 50,
+                hold_ms: 1_000,
+                pay_ms: 1_000,
+                opens_at: NOW,
+                closes_at: UnixMillis(NOW.0 + 60_000),
+                ..SaleTerms::default()
+            },
+        };
+        store.put_sale(&sale).await.unwrap();
+        assert_eq!(store.put_creator(&mia()).await.unwrap(), CreatorPut::Done);
+        store.record_touches(&[touch(TouchKind::Join, Some("mia"), "ann")]).await.unwrap();
+        store
+    }
+
+    pub(super) async fn sell(store: &SqlLedger, number: u32, buyer: &str) -> OrderId {
+        sell_at(store, number, buyer, UnixMillis(NOW.0 + u64::from(number))).await
+    }
+
+    async fn sell_at(store: &SqlLedger, number: u32, buyer: &str, at: UnixMillis) -> OrderId {
+        let hold: HoldId = format!("hold_{number}").parse().unwrap();
+        let order = NewOrder {
+            id: order_id(&hold),
+            payment: payment_id(&hold),
+            provider: "sandbox".to_owned(),
+            merchant: main_merchant(),
+            live: "demo".parse().unwrap(),
+            sale: "sale_1".parse().unwrap(),
+            product: "lamp".parse().unwrap(),
+            hold,
+            buyer: buyer.parse().unwrap(),
+            buyer_name: buyer.to_owned(),
+            quantity: 1,
+            unit_price: money(9_999),
+            total: money(9_999),
+            lines: vec![OrderLine::only("lamp".parse().unwrap(), 1, money(9_999), money(9_999))],
+            created_at: at,
+        };
+        store.start_order(&order).await.unwrap();
+        store.move_order(&order.id, OrderState::Sold, order.created_at).await.unwrap();
+        order.id
+    }
+
+    pub(super) async fn turn(store: &SqlLedger, at: UnixMillis) -> Turn {
+        let rules = rules();
+        store.follow_orders(&|facts| follow(facts, &rules), at, 100).await.unwrap()
+    }
+
+    async fn told(store: &SqlLedger) -> Vec<(String, String)> {
+        let notices = store.notices(&main_merchant(), None, 100).await.unwrap();
+        notices.into_iter().map(|notice| (notice.kind, notice.subject)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_sold_order_is_booked_for_who_brought_its_buyer_and_once() {
+        let store = shop().await;
+        let (anns, bobs) = (sell(&store, 1, "ann").await, sell(&store, 2, "bob").await);
+        assert_eq!(store.booking(&main_merchant(), &anns).await.unwrap(), None, "not followed yet");
+        assert_eq!(turn(&store, NOW).await.orders, 2);
+        assert_eq!(turn(&store, NOW).await, Turn::default());
+        let booked = store.booking(&main_merchant(), &anns).await.unwrap().unwrap();
+        assert_eq!(booked.booking.split, Split([8_199, 500, 300, 1_000]));
+        assert_eq!(booked.booking.attributed.unwrap().by, TouchKind::Join);
+        let booked = store.booking(&main_merchant(), &bobs).await.unwrap().unwrap();
+        assert_eq!((booked.booking.attributed, booked.booking.split), (None, Split([9_499, 500, 0, 0])));
+        assert_eq!(store.paid_orders(&main_merchant(), &"ann".parse().unwrap()).await.unwrap(), 1);
+        assert_eq!(store.paid_orders(&"other".parse().unwrap(), &"ann".parse().unwrap()).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn milestones_are_told_once_a_buyer() {
+        let store = shop().await;
+        for number in 1..=4 {
+            sell(&store, number, "ann").await;
+            turn(&store, NOW).await;
+        }
+        let told = told(&store).await;
+        let milestone = || ("buyer.milestone".to_owned(), "ann".to_owned());
+        assert_eq!(told, [milestone(), milestone(), milestone()], "the first, the second, and 150.00 EUR");
+    }
+
+    #[tokio::test]
+    async fn a_follow_up_is_told_when_it_is_due_once_and_not_before() {
+        let store = shop().await;
+        let lamp = "lamp".parse().unwrap();
+        let rule =
+            FollowupRule { name: "refill".to_owned(), after_seconds: 3_600, per_extra_unit_seconds: 0 };
+        store.put_followups(&main_merchant(), &lamp, std::slice::from_ref(&rule)).await.unwrap();
+        assert_eq!(store.followups(&main_merchant(), &lamp).await.unwrap(), [rule]);
+        assert!(store.put_followups(&main_merchant(), &"none".parse().unwrap(), &[]).await.is_err());
+        let order = sell(&store, 1, "ann").await;
+        turn(&store, NOW).await;
+        let due = UnixMillis(NOW.0 + 1 + 3_600_000);
+        assert_eq!(turn(&store, UnixMillis(due.0 - 1)).await.timers, 0);
+        assert_eq!(turn(&store, due).await.timers, 1);
+        assert_eq!(turn(&store, UnixMillis(due.0 + 1)).await.timers, 0);
+        assert_eq!(told(&store).await.last(), Some(&("followup.due".to_owned(), order.to_string())));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_what_orders_say_when_all_are_added_up_again() {
+        const DAY: u64 = 86_400_000;
+        let store = shop().await;
+        let batch = [
+            touch(TouchKind::Join, None, "bob"),
+            touch(TouchKind::Join, None, "ann"),
+            touch(TouchKind::Click, Some("mia"), "bob"),
+        ];
+        let mut nobody = touch(TouchKind::Join, None, "x");
+        nobody.1.buyer = None;
+        store.record_touches(&batch).await.unwrap();
+        store.record_touches(&[nobody]).await.unwrap();
+        // Sold over 200 days, to buyers who come back or don't.
+        for (number, (buyer, days)) in
+            [("ann", 0), ("ann", 21), ("bob", 1), ("bob", 95), ("cid", 150), ("dot", 199), ("ann", 199)]
+                .into_iter()
+                .enumerate()
+        {
+            sell_at(&store, number as u32, buyer, UnixMillis(NOW.0 + days * DAY)).await;
+        }
+        turn(&store, NOW).await;
+        let now = UnixMillis(NOW.0 + 200 * DAY);
+        let orders = store.orders(&"demo".parse().unwrap(), &[OrderState::Sold], 1_000).await.unwrap();
+        let mut facts = Vec::new();
+        for Order { order, updated_at, .. } in orders {
+            let booked = store.booking(&main_merchant(), &order.id).await.unwrap().unwrap();
+            facts.push(Fact {
+                buyer: order.buyer,
+                live: order.live,
+                product: order.product,
+                creator: booked.booking.attributed.map(|attributed| attributed.creator),
+                quantity: order.quantity,
+                currency: order.total.currency,
+                total_minor: order.total.amount_minor,
+                refunded_minor: booked.booking.reversed.total(),
+                sold_at: updated_at,
+            });
+        }
+        assert_eq!(facts.len(), 7);
+        for scope in [
+            Scope::Live("demo".parse().unwrap()),
+            Scope::Product("lamp".parse().unwrap()),
+            Scope::Creator("mia".parse().unwrap()),
+            Scope::Live("other".parse().unwrap()),
+        ] {
+            let metrics = store.metrics(&main_merchant(), &scope, now).await.unwrap();
+            assert_eq!(metrics.sold, recompute(&facts, &scope, now), "{scope:?}");
+        }
+        let demo = store.metrics(&main_merchant(), &Scope::Live("demo".parse().unwrap()), now).await.unwrap();
+        assert_eq!((demo.seen.viewers, demo.seen.anonymous_joins, demo.seen.clicks), (Some(2), Some(1), 1));
+        assert_eq!(demo.sold.repeat_bps, [Some(0), Some(2_500)]);
+        assert_eq!(demo.conversion_bps(), Some(20_000));
+        let mia =
+            store.metrics(&main_merchant(), &Scope::Creator("mia".parse().unwrap()), now).await.unwrap();
+        assert_eq!((mia.sold.orders, mia.seen.clicks, mia.seen.viewers), (2, 1, Some(1)));
+        let other =
+            store.metrics(&"other".parse().unwrap(), &Scope::Live("demo".parse().unwrap()), now).await;
+        assert_eq!(other.unwrap().sold, Sold::default());
+    }
+
+    #[tokio::test]
+    async fn a_code_is_one_creators() {
+        let store = shop().await;
+        let thief = Creator { id: "eve".parse().unwrap(), ..mia() };
+        assert_eq!(store.put_creator(&thief).await.unwrap(), CreatorPut::CodeTaken("mia".parse().unwrap()));
+        let found = store.creator_by_code(&main_merchant(), "mia-live").await.unwrap();
+        assert_eq!(found, Some(mia()));
+        assert_eq!(store.creator_by_code(&"other".parse().unwrap(), "mia-live").await.unwrap(), None);
+        let retired = Creator { active: false, ..mia() };
+        assert_eq!(store.put_creator(&retired).await.unwrap(), CreatorPut::Done);
+        let order = sell(&store, 1, "ann").await;
+        turn(&store, NOW).await;
+        let booked = store.booking(&main_merchant(), &order).await.unwrap().unwrap();
+        assert_eq!(booked.booking.attributed, None, "who is not active earns nothing");
+    }
+
+    #[tokio::test]
+    async fn touches_of_what_is_not_there_are_left_out() {
+        let store = shop().await;
+        let mut nowhere = touch(TouchKind::Click, None, "ann");
+        nowhere.1.live = "nowhere".parse().unwrap();
+        let batch =
+            [nowhere, touch(TouchKind::Click, Some("nobody"), "ann"), touch(TouchKind::Click, None, "ann")];
+        store.record_touches(&batch).await.unwrap();
+        let order = sell(&store, 1, "ann").await;
+        turn(&store, NOW).await;
+        let booked = store.booking(&main_merchant(), &order).await.unwrap().unwrap();
+        assert_eq!(booked.booking.attributed.unwrap().by, TouchKind::Join);
+    }
+}

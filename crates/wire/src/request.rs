@@ -17,6 +17,9 @@ pub enum Request {
         token: Option<String>,
         /// The position of a former connection.
         resume: Option<Position>,
+        /// Whose link was followed here: a creator's code, or a signed `ref`.
+        #[serde(rename = "ref")]
+        referrer: Option<String>,
     },
     /// Measures the connection and the server's clock.
     #[serde(rename = "ping")]
@@ -85,6 +88,15 @@ pub enum Request {
         /// Which hold.
         hold_id: HoldId,
     },
+    /// Says that a product was tapped. Counted for the product, and for whose `ref` it was under; answered with the time.
+    #[serde(rename = "click")]
+    Click {
+        /// Which product.
+        product_id: ProductId,
+        /// Whose `ref` it was under; that of `hello` where absent.
+        #[serde(rename = "ref")]
+        referrer: Option<String>,
+    },
     /// Goes to pay for a hold.
     #[serde(rename = "checkout")]
     Checkout {
@@ -92,6 +104,9 @@ pub enum Request {
         sale_id: SaleId,
         /// Which hold.
         hold_id: HoldId,
+        /// Whose doing this order is: a creator's code, or a signed `ref`. It goes before all clicks and joins.
+        #[serde(rename = "ref")]
+        referrer: Option<String>,
     },
 }
 
@@ -176,6 +191,7 @@ const TYPES: &[&str] = &[
     "sale.close",
     "hold",
     "hold.cancel",
+    "click",
     "checkout",
 ];
 

@@ -3,7 +3,15 @@
 //! What concerns one live is asked for with that live's tokens. What concerns all of a merchant's is asked for with a
 //! host's token for all lives (`"live": "*"`), which only the merchant's own backend has.
 
+mod creators;
+mod metrics;
 pub(crate) mod products;
+mod seal;
+mod touches;
+mod visit;
+
+pub use self::{seal::Seal, touches::RefRules};
+pub(crate) use self::{touches::Touches, visit::Visit};
 
 use axum::{Router, http::HeaderMap};
 use haul_commerce::ledger::LedgerError;
@@ -18,12 +26,15 @@ const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 200;
 
 pub(crate) fn routes() -> Router<App> {
-    products::routes()
+    products::routes().merge(creators::routes()).merge(metrics::routes())
 }
 
 /// All of it, described.
 pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
-    products::operations(generator)
+    let mut all = products::operations(generator);
+    all.extend(creators::operations(generator));
+    all.extend(metrics::operations(generator));
+    all
 }
 
 /// Whose backend asks.

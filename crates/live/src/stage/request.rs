@@ -23,7 +23,8 @@ impl Stage {
             }
             // The media's edge decides about it, not the room: the gateway does not hand it on.
             Request::QualitySet { .. } => Err(Failure::new(Code::NotFound, "no such session")),
-            Request::Ping => {
+            // The gateway has counted the click.
+            Request::Ping | Request::Click { .. } => {
                 self.reply_time(member, id, now);
                 Ok(())
             }
@@ -57,7 +58,9 @@ impl Stage {
             }
             Request::Hold { sale_id, quantity, key } => self.hold(member, id, sale_id, quantity, &key, now),
             Request::HoldCancel { sale_id, hold_id } => self.cancel(member, id, sale_id, hold_id, now),
-            Request::Checkout { sale_id, hold_id } => self.checkout(member, id, sale_id, hold_id, now),
+            Request::Checkout { sale_id, hold_id, referrer: _ } => {
+                self.checkout(member, id, sale_id, hold_id, now)
+            }
         }
     }
 

@@ -412,8 +412,11 @@ fn the_host_hears_of_b_frames_whenever_they_come_and_viewers_do_not() {
 fn checkout_goes_from_the_gate_to_the_ledger_to_the_buyer() {
     let mut play = Play::new();
     play.join(1, viewer("ann", Role::Viewer));
-    let request =
-        Request::Checkout { sale_id: "sale_1".parse().unwrap(), hold_id: "hold_1".parse().unwrap() };
+    let request = Request::Checkout {
+        sale_id: "sale_1".parse().unwrap(),
+        hold_id: "hold_1".parse().unwrap(),
+        referrer: None,
+    };
     let outputs = play.ask(1, request);
     let [Output::Ask { sale, op: Some(Op::StartPayment { order: asked, .. }), then }] = &outputs[..] else {
         panic!("{outputs:?}")

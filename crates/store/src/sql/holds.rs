@@ -116,14 +116,27 @@ impl SqlLedger {
     }
 
     pub(super) async fn forget_holds(&self, live: &LiveId, before: UnixMillis) -> Result<(), LedgerError> {
+        let mut change = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO forgotten_holds (merchant_id, live_id, sale_id, count)
+             SELECT merchant_id, live_id, sale_id, COUNT(*) FROM holds
+             WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL
+             GROUP BY merchant_id, live_id, sale_id
+             ON CONFLICT (live_id, sale_id) DO UPDATE SET count = forgotten_holds.count + excluded.count",
+        )
+        .bind(live.as_str())
+        .bind(sql(before.0))
+        .execute(&mut *change)
+        .await
+        .map_err(failure)?;
         sqlx::query(
             "DELETE FROM holds WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL",
         )
         .bind(live.as_str())
         .bind(sql(before.0))
-        .execute(&self.write)
+        .execute(&mut *change)
         .await
         .map_err(failure)?;
-        Ok(())
+        change.commit().await.map_err(failure)
     }
 }

@@ -4,10 +4,15 @@
 //! transaction. SQLite has one writer, so there is one connection that writes and a few that read beside it (WAL).
 //! Every commit is synced (`synchronous=FULL`): what was acknowledged survives a power failure.
 
+mod bookings;
 mod catalogue;
+mod creators;
+mod follow;
 mod holds;
+mod insight;
 mod listings;
 mod notes;
+mod notices;
 mod orders;
 mod row;
 

@@ -177,8 +177,20 @@ fn order_state(row: &SqliteRow, column: &str) -> Read<OrderState> {
     STATES.into_iter().find(|state| state_text(*state) == text).ok_or_else(|| bad(column, "no known state"))
 }
 
+/// An id, where there is one.
+pub(super) fn parsed_if<T: FromStr<Err: Error + Send + Sync + 'static>>(
+    row: &SqliteRow,
+    column: &str,
+) -> Read<Option<T>> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(str::parse).transpose().map_err(|error| bad(column, error))
+}
+
 /// An id or a currency.
-fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(row: &SqliteRow, column: &str) -> Read<T> {
+pub(super) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
+    row: &SqliteRow,
+    column: &str,
+) -> Read<T> {
     row.try_get::<&str, _>(column)?.parse().map_err(|error| bad(column, error))
 }
 

@@ -27,6 +27,7 @@ const PATIENT_CLOSE = { 4404: 4_000, 4429: 8_000, 4503: 5_000 };
 export class Channel extends EventTarget {
   #url;
   #token;
+  #ref;
   #socket = null;
   #nextId = 1;
   #pending = new Map();
@@ -39,12 +40,14 @@ export class Channel extends EventTarget {
   #pingTimers = [];
   #wake = () => this.#onWake();
 
-  constructor({ live, token = null, base = location.origin }) {
+  constructor({ live, token = null, base = location.origin, ref = null }) {
     super();
     const url = new URL(`/channel/${encodeURIComponent(live)}`, base);
     url.protocol = url.protocol.replace("http", "ws");
     this.#url = url.href;
     this.#token = token;
+    // Whose link was followed here: a creator's code, or a signed `ref`.
+    this.#ref = ref;
     this.live = live;
     /** `idle`, `connecting`, `open`, `waiting` (for the next attempt) or `closed` (for good). */
     this.state = "idle";
@@ -139,7 +142,7 @@ export class Channel extends EventTarget {
     const sentAt = performance.now();
     let snapshot;
     try {
-      const fields = { token: this.#token || undefined, resume: this.#position || undefined };
+      const fields = { token: this.#token || undefined, resume: this.#position || undefined, ref: this.#ref || undefined };
       snapshot = await this.#send("hello", fields, REQUEST_TIMEOUT_MS);
     } catch (error) {
       if (socket !== this.#socket) return;

@@ -203,7 +203,7 @@ export interface ChannelEvents {
 }
 
 export class Channel extends EventTarget {
-  constructor(options: { live: string; token?: string | null; base?: string });
+  constructor(options: { live: string; token?: string | null; base?: string; ref?: string | null });
   readonly live: string;
   readonly state: "idle" | "connecting" | "open" | "waiting" | "closed";
   readonly reason: "unauthorized" | "forbidden" | "banned" | "left" | null;

@@ -21,7 +21,7 @@ import { showStage } from "./stage.js";
 const page = byId("page");
 let token = given;
 
-const channel = new Channel({ live: liveId, token });
+const channel = new Channel({ live: liveId, token, ref: new URLSearchParams(location.search).get("ref") });
 const room = new Room(channel);
 const quality = new Quality(channel, player);
 // For tests and support: the browser's own statistics are a question away.

@@ -1,0 +1,32 @@
+//! Orders for this crate's tests.
+
+use haul_model::{HoldId, MerchantId, Money, UnixMillis};
+
+use crate::{NewOrder, Order, OrderState, ledger::OrderLine, order_id, payment_id};
+
+/// An order of `quantity` lamps in the live `demo`, for `total` in all.
+pub(crate) fn order(hold: &str, buyer: &str, quantity: u32, total: Money, at: UnixMillis) -> NewOrder {
+    let hold: HoldId = hold.parse().unwrap();
+    NewOrder {
+        id: order_id(&hold),
+        payment: payment_id(&hold),
+        provider: "sandbox".to_owned(),
+        merchant: MerchantId::main(),
+        live: "demo".parse().unwrap(),
+        sale: "sale_1".parse().unwrap(),
+        product: "lamp".parse().unwrap(),
+        lines: vec![OrderLine::only("lamp".parse().unwrap(), quantity, total, total)],
+        hold,
+        buyer: buyer.parse().unwrap(),
+        buyer_name: buyer.to_owned(),
+        quantity,
+        unit_price: total,
+        total,
+        created_at: at,
+    }
+}
+
+/// The same, sold.
+pub(crate) fn sold(order: NewOrder) -> Order {
+    Order { updated_at: order.created_at, order, state: OrderState::Sold, paid: None, returned: None }
+}

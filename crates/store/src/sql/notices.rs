@@ -1,0 +1,91 @@
+//! What merchants are to be told, kept until it is handed on.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use haul_commerce::{
+    LedgerError,
+    ledger::Answer,
+    notice::{Notices, Told},
+};
+use haul_model::{MerchantId, MessageId, UnixMillis};
+use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
+
+use super::{
+    SqlLedger, failure,
+    row::{self, sql},
+};
+
+/// A notice to be added.
+pub(super) struct Notice {
+    pub(super) merchant: String,
+    pub(super) kind: &'static str,
+    pub(super) subject: String,
+    pub(super) body: serde_json::Value,
+    pub(super) at: UnixMillis,
+}
+
+/// Adds a notice in the transaction in which what it tells becomes true.
+pub(super) async fn add(
+    notice: &Notice,
+    change: &mut Transaction<'static, Sqlite>,
+) -> Result<(), LedgerError> {
+    // Sorted by time, so that a page of them goes on where the last one ended. No chance in it: one thing at one time is
+    // told once.
+    let body = notice.body.to_string();
+    let mut hash = DefaultHasher::new();
+    (&notice.merchant, notice.kind, &notice.subject, &body).hash(&mut hash);
+    let id = MessageId::generate("evt_", notice.at, hash.finish().into());
+    sqlx::query(
+        "INSERT INTO notices (id, merchant_id, kind, subject, body, at) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(id.as_str())
+    .bind(&notice.merchant)
+    .bind(notice.kind)
+    .bind(&notice.subject)
+    .bind(body)
+    .bind(sql(notice.at.0))
+    .execute(&mut **change)
+    .await
+    .map_err(failure)?;
+    Ok(())
+}
+
+fn told(row: &SqliteRow) -> Result<Told, sqlx::Error> {
+    Ok(Told {
+        id: row.try_get("id")?,
+        merchant: row::parsed(row, "merchant_id")?,
+        kind: row.try_get("kind")?,
+        subject: row.try_get("subject")?,
+        body: row.try_get("body")?,
+        at: row::time(row, "at")?,
+    })
+}
+
+impl SqlLedger {
+    async fn notices(
+        &self,
+        merchant: &MerchantId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Told>, LedgerError> {
+        sqlx::query("SELECT * FROM notices WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3")
+            .bind(merchant.as_str())
+            .bind(after.unwrap_or_default())
+            .bind(i64::from(limit))
+            .try_map(|row| told(&row))
+            .fetch_all(&self.read)
+            .await
+            .map_err(failure)
+    }
+}
+
+impl Notices for SqlLedger {
+    fn notices<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        after: Option<&'a str>,
+        limit: u32,
+    ) -> Answer<'a, Vec<Told>> {
+        Box::pin(self.notices(merchant, after, limit))
+    }
+}
