@@ -22,10 +22,11 @@ use pictures::{Judgement, Pictures};
 /// How long a missing packet of the pictures is waited for, from the arrival of the one behind it. Time for two or
 /// three retransmissions over a usual uplink; longer, and a keyframe is quicker.
 pub const VIDEO_PATIENCE: Duration = Duration::from_millis(250);
-/// The same over a long uplink: so many of its round trips.
-const PATIENCE_ROUND_TRIPS: u32 = 3;
+/// The same over a long uplink: so many of its round trips. Time for three requests, a quarter of a round trip apart from
+/// what each may take.
+const PATIENCE_ROUND_TRIPS: u32 = 4;
 /// And no longer than this.
-pub const MAX_VIDEO_PATIENCE: Duration = Duration::from_millis(600);
+pub const MAX_VIDEO_PATIENCE: Duration = Duration::from_millis(800);
 /// How long a missing packet of sound is waited for. Players conceal a gap better than they bear a stall.
 pub const AUDIO_PATIENCE: Duration = Duration::from_millis(60);
 /// The most packets between the oldest awaited and the newest: over a second at 20 Mb/s. A packet beyond it is ignored,
@@ -207,7 +208,10 @@ impl Assembly {
         self.restart_at = None;
         if self.kind == Kind::Video {
             match self.newest {
-                Some(newest) if extended > newest => self.nacks.miss(newest + 1, extended, now.instant),
+                Some(newest) if extended > newest => {
+                    self.nacks.miss(newest + 1, extended, now.instant);
+                    self.nacks.advance(extended, packet.marker, now.instant);
+                }
                 _ => self.nacks.arrive(extended, now.instant),
             }
         }

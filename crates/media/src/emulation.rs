@@ -6,6 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod screen;
+
+pub use screen::Screen;
+
 /// Random numbers that are the same every time (SplitMix64).
 #[derive(Debug, Clone)]
 pub struct Dice(u64);

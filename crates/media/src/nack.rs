@@ -11,6 +11,11 @@ pub const REORDER_TIME: Duration = Duration::from_millis(10);
 /// So many later packets prove sooner that it is not. On a path where packets overtake each other, it takes more: as
 /// many as were seen to.
 pub const REORDER_PACKETS: u64 = 3;
+/// A picture whose last packet is lost would not be missed before the next picture comes. So when nothing has come of it for
+/// this time, or for so many times as long as it usually takes within a picture, the next packet is asked for at once. A
+/// host that has not sent it yet has nothing to answer, which costs nobody anything.
+const TAIL_TIME: Duration = Duration::from_millis(20);
+const TAIL_GAPS: u32 = 3;
 /// How often one packet is asked for at most.
 pub const MAX_REQUESTS: u8 = 6;
 /// The most packets asked for at a time: twice as many as a large keyframe has. Of more, the newest are left out.
@@ -29,6 +34,21 @@ pub struct Nacks {
     overtaken: u64,
     /// From asking to getting, smoothed; `None` before the first time.
     round_trip: Option<Duration>,
+    /// What follows the newest packet, while its picture is not complete.
+    tail: Option<Tail>,
+    /// How long passes between a picture's packets, smoothed.
+    gap: Duration,
+}
+
+/// The next packet of a picture that is not complete.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    sequence: u64,
+    /// When the one before it came.
+    since: Instant,
+    /// When it is asked for, and when it was.
+    due: Instant,
+    asked: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +61,25 @@ struct Wanted {
 }
 
 impl Nacks {
+    /// Packet `newest` has arrived, ahead of all others; `ends` its picture or not.
+    pub fn advance(&mut self, newest: u64, ends: bool, now: Instant) {
+        if let Some(before) = self.tail.filter(|tail| tail.sequence == newest && tail.asked.is_none()) {
+            self.gap = (self.gap * 7 + now.saturating_duration_since(before.since)) / 8;
+        }
+        let due = now + TAIL_TIME.max(self.gap * TAIL_GAPS);
+        self.tail = (!ends).then_some(Tail { sequence: newest + 1, since: now, due, asked: None });
+    }
+
     /// Packet `newest` has arrived, and those from `from` up to it have not.
     pub fn miss(&mut self, from: u64, newest: u64, now: Instant) {
         for sequence in from..newest {
             if self.missing.len() == MAX_WANTED {
                 break;
             }
-            self.missing.insert(sequence, Wanted { due: now + REORDER_TIME, asked: None, times: 0 });
+            // It may have been asked for as a picture's last.
+            let asked = self.tail.filter(|tail| tail.sequence == sequence).and_then(|tail| tail.asked);
+            let due = asked.map_or(now + REORDER_TIME, |asked| asked + self.patience());
+            self.missing.insert(sequence, Wanted { due, asked, times: u8::from(asked.is_some()) });
         }
         self.newest = self.newest.max(newest);
         let proved = newest.saturating_sub(self.overtaken.max(REORDER_PACKETS) - 1);
@@ -88,6 +120,7 @@ impl Nacks {
     pub fn restart(&mut self) {
         self.missing.clear();
         self.newest = 0;
+        self.tail = None;
     }
 
     /// How long the host takes to send something again.
@@ -97,9 +130,7 @@ impl Nacks {
 
     /// What to ask for now, in order. Taken as asked for.
     pub fn poll(&mut self, now: Instant) -> Vec<u16> {
-        let round_trip = self.round_trip.unwrap_or(ROUND_TRIP);
-        // A quarter more than usual, before it is taken to be lost again.
-        let patience = round_trip + (round_trip / 4).max(REORDER_TIME);
+        let patience = self.patience();
         let mut due = Vec::new();
         for (sequence, wanted) in &mut self.missing {
             if wanted.times == MAX_REQUESTS || now < wanted.due {
@@ -107,15 +138,28 @@ impl Nacks {
             }
             due.push(*sequence as u16);
             wanted.asked.get_or_insert(now);
-            wanted.due = now + patience * (1 << wanted.times);
+            // The first answer may have been lost like any packet: only after the second does a line look full.
+            wanted.due = now + patience * (1 << wanted.times.saturating_sub(1));
             wanted.times += 1;
+        }
+        if let Some(tail) = self.tail.as_mut().filter(|tail| tail.asked.is_none() && tail.due <= now) {
+            tail.asked = Some(now);
+            due.push(tail.sequence as u16);
         }
         due
     }
 
+    /// A quarter more than it usually takes, before it is taken to be lost again.
+    fn patience(&self) -> Duration {
+        let round_trip = self.round_trip.unwrap_or(ROUND_TRIP);
+        round_trip + (round_trip / 4).max(REORDER_TIME)
+    }
+
     /// When to [`Nacks::poll`] again.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.missing.values().filter(|wanted| wanted.times < MAX_REQUESTS).map(|wanted| wanted.due).min()
+        let missing = self.missing.values().filter(|wanted| wanted.times < MAX_REQUESTS);
+        let tail = self.tail.filter(|tail| tail.asked.is_none()).map(|tail| tail.due);
+        missing.map(|wanted| wanted.due).chain(tail).min()
     }
 }
 
@@ -126,6 +170,31 @@ mod tests {
 
     fn at(ms: u64) -> Instant {
         start().instant + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_pictures_last_packet_is_missed_before_the_next_picture_comes() {
+        let mut nacks = Nacks::default();
+        nacks.advance(7, false, at(0));
+        nacks.advance(8, false, at(4));
+        assert_eq!((nacks.poll_timeout(), nacks.poll(at(23))), (Some(at(24)), vec![]));
+        assert_eq!((nacks.poll(at(24)), nacks.poll(at(25)), nacks.poll_timeout()), (vec![9], vec![], None));
+        // It has come by the time that the next picture does, or is asked for again a round trip after the first time.
+        nacks.miss(9, 10, at(60));
+        nacks.advance(10, true, at(60));
+        assert_eq!(nacks.poll(at(98)), Vec::<u16>::new());
+        assert_eq!(nacks.poll(at(99)), [9]);
+    }
+
+    #[test]
+    fn a_slow_line_is_no_lost_packet() {
+        let mut nacks = Nacks::default();
+        let mut asked = 0;
+        for packet in 0..100 {
+            nacks.advance(packet, packet % 10 == 9, at(15 * packet));
+            asked += usize::from(packet > 30 && !nacks.poll(at(15 * packet + 14)).is_empty());
+        }
+        assert_eq!((asked, nacks.poll(at(9_999)), nacks.poll_timeout()), (0, vec![], None));
     }
 
     #[test]
@@ -161,8 +230,8 @@ mod tests {
             assert_eq!(nacks.poll(due), [7]);
             asked.push((due - at(0)).as_millis());
         }
-        // 60 ms and a quarter, then twice as long each time.
-        assert_eq!(asked, [10, 85, 235, 535, 1_135, 2_335]);
+        // 60 ms and a quarter twice, then twice as long each time.
+        assert_eq!(asked, [10, 85, 160, 310, 610, 1_210]);
     }
 
     #[test]

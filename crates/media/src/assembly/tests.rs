@@ -1,5 +1,6 @@
 //! Streams as tests tell them: packets in, frames out, in virtual time.
 
+mod line;
 mod loss;
 
 use super::*;
