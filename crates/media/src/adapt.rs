@@ -13,6 +13,9 @@ const STAY_WITH_PARTS: f64 = 0.35;
 const STAY_WITH_SMALLEST: f64 = 0.8;
 /// How much of the only layer it must be to begin with parts of it again.
 const RESUME_WITH_PARTS: f64 = 0.6;
+/// How much larger than a layer it must be to fall to it while a queue is full, which has to empty as well: with less, the next
+/// picture would wait behind it.
+const FALL: f64 = 1.25;
 /// How long an estimate that is too small is borne: a keyframe passes.
 const BEAR: Duration = Duration::from_millis(500);
 /// How long since the last change, before the next one up.
@@ -96,6 +99,8 @@ pub struct Network {
     pub probing: bool,
     /// Whether its queue is filling now.
     pub congested: bool,
+    /// Whether pictures are being left out because they would come late.
+    pub behind: bool,
     /// For how long the viewer has said nothing of what it was sent, once that is longer than usual.
     pub unheard: Option<Duration>,
     /// What everything but the pictures takes.
@@ -214,7 +219,10 @@ impl Adapt {
             }
             (_, Some(_)) if !may_judge => {}
             (_, Some(current)) => {
-                self.stay_or_fall(now, room, current, candidates);
+                match network.behind && candidates[0].layer != current.layer {
+                    true => self.fall_behind(now, room, current, candidates),
+                    false => self.stay_or_fall(now, network, current, candidates),
+                }
                 if self.aim == Aim::Layer(current.layer) {
                     self.climb(now, network, room, current, candidates);
                 }
@@ -240,7 +248,8 @@ impl Adapt {
         asked.map_or(layers, |index| &layers[..=index])
     }
 
-    fn stay_or_fall(&mut self, now: Instant, room: f64, current: LayerRate, candidates: &[LayerRate]) {
+    fn stay_or_fall(&mut self, now: Instant, network: Network, current: LayerRate, candidates: &[LayerRate]) {
+        let room = room(network);
         let is_smallest = candidates[0].layer == current.layer;
         let share = match (is_smallest, candidates.len()) {
             (true, 1) => STAY_WITH_PARTS,
@@ -256,8 +265,19 @@ impl Adapt {
         if !is_hopeless && now.saturating_duration_since(since) < BEAR {
             return;
         }
-        let next = if is_smallest { None } else { fitting(candidates, room, 1.0).or(Some(candidates[0])) };
+        let margin = if network.congested { FALL } else { 1.0 };
+        let next = if is_smallest { None } else { fitting(candidates, room, margin).or(Some(candidates[0])) };
         self.fall(now, next.map_or(Aim::SoundOnly, |next| Aim::Layer(next.layer)));
+    }
+
+    /// What is sent comes late, whatever the estimate says. It takes a keyframe to go on: that may as well be one of a smaller
+    /// layer, which is there sooner.
+    fn fall_behind(&mut self, now: Instant, room: f64, current: LayerRate, candidates: &[LayerRate]) {
+        let index = candidates.iter().position(|rate| rate.layer == current.layer).unwrap_or(0);
+        let smaller = &candidates[..index];
+        if let Some(next) = fitting(smaller, room, FALL).or(smaller.first().copied()) {
+            self.fall(now, Aim::Layer(next.layer));
+        }
     }
 
     /// The viewer has fallen silent: as little as possible is sent until it is heard of again. What was known of its
@@ -424,6 +444,7 @@ mod tests {
                 probes: true,
                 probing: false,
                 congested: false,
+                behind: false,
                 unheard: None,
                 sound_bps: 0,
             };
@@ -493,6 +514,31 @@ mod tests {
         watch.run(0.6);
         assert_eq!(watch.aims(), [Aim::SoundOnly]);
         assert_eq!(watch.adapt.reason(), Reason::Network);
+    }
+
+    #[test]
+    fn who_is_behind_gets_a_smaller_layer_whatever_the_estimate_says() {
+        let mut watch = Watch::new(3_000);
+        watch.run(2.0);
+        watch.network.behind = true;
+        watch.run(0.1);
+        assert_eq!(watch.aims(), [Aim::Layer(MIDDLE)]);
+        let mut single = Watch::of(vec![rate(HIGH, 2_000)], 3_000);
+        single.network.behind = true;
+        single.run(2.0);
+        assert_eq!(single.aims(), [], "it has pictures left out, and no other layer");
+    }
+
+    #[test]
+    fn a_fall_from_a_full_queue_leaves_room_to_empty_it() {
+        for (congested, to) in [(true, LOW), (false, MIDDLE)] {
+            let mut watch = Watch::new(3_000);
+            watch.run(2.0);
+            watch.network.congested = congested;
+            watch.carries(700);
+            watch.run(0.1);
+            assert_eq!(watch.aims(), [Aim::Layer(to)]);
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ const REFERENCE_US: i64 = 64_000;
 const DELTA_US: i64 = 250;
 /// Feedback that has not come this long after it could have is missed. Browsers give it every 50 to 250 ms.
 const FEEDBACK_MISSED: Duration = Duration::from_millis(700);
+/// For how long after its start a probe may be what fills a queue: what it sent has come through by then, and word of it has.
+const PROBE_SHOWS: Duration = Duration::from_millis(800);
 /// Feedback that speaks of packets this long unmentioned says nothing of now.
 const MAX_REPORTED: usize = 2_048;
 
@@ -72,6 +74,8 @@ pub struct Estimator {
     loss: LossBound,
     /// What the receiver itself estimates (REMB), and until when that holds.
     remb: Option<(u64, Instant)>,
+    /// What arrived before the last probe, and until when a queue may still be the probe's doing.
+    carried: Option<(u64, Instant)>,
 }
 
 /// Packets sent together.
@@ -102,6 +106,7 @@ impl Estimator {
             loss: LossBound::default(),
             remb: None,
             probe: None,
+            carried: None,
         }
     }
 
@@ -114,6 +119,11 @@ impl Estimator {
     /// What arrived lately, in bits a second; `None` before anything did.
     pub fn received_bps(&self) -> Option<u64> {
         self.acked.steady_bps()
+    }
+
+    /// What the network was lately found not to carry more than; `None` where nothing was.
+    pub fn limit_bps(&self, now: Instant) -> Option<u64> {
+        self.rate.limit_bps(now).map(|limit| limit.max(self.bitrate_bps()))
     }
 
     /// Whether the viewer has said anything about its network.
@@ -187,7 +197,8 @@ impl Estimator {
         }
         self.loss.report(now, round_trip, came, lost, self.rate.bitrate_bps());
         let usage = self.trend.usage();
-        self.rate.update(now, round_trip, usage, &self.acked);
+        let carried = self.carried.filter(|(_, until)| now < *until).map(|(bps, _)| bps);
+        self.rate.update(now, round_trip, usage, &self.acked, carried);
         let reported = self.reported.unwrap_or_default();
         if let Some(found) = self.probe.as_mut().and_then(|probe| probe.result(now, reported)) {
             self.probe = None;
@@ -217,6 +228,7 @@ impl Estimator {
     /// Begins to find out whether the network carries `target_bps`: [`Estimator::padding`] says what to add to media.
     pub fn probe(&mut self, now: Instant, target_bps: u64) {
         self.probe = Some(Probe::padded(now, target_bps.min(MAX_BPS)));
+        self.carried = self.acked.steady_bps().map(|bps| (bps, now + PROBE_SHOWS));
     }
 
     /// What is sent from now on and for so long goes out in a burst (a joiner's replay): how fast it comes says what the

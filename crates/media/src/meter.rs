@@ -14,6 +14,8 @@ use crate::{adapt::LayerRate, forward::LAYER_SILENCE};
 const WINDOW: Duration = Duration::from_millis(500);
 /// How much of the former rate stays.
 const SMOOTHING: f64 = 0.75;
+/// A keyframe is counted in so many parts, one a window: a layer does not take more because it was just switched to.
+const KEYFRAME_WINDOWS: usize = 8;
 /// What a packet takes besides its payload: RTP with extensions, the seal.
 const OVERHEAD: usize = 12 + 8 + 16;
 
@@ -29,6 +31,8 @@ struct Rate {
     /// When the current window began.
     began: Option<Instant>,
     bytes: usize,
+    /// Bytes of keyframes that are still to be counted.
+    owed: usize,
     bitrate: Option<f64>,
     seen: Option<Instant>,
 }
@@ -45,7 +49,8 @@ impl Meter {
             Kind::Audio => &mut self.sound,
             Kind::Video => self.layers.entry(frame.layer).or_default(),
         };
-        rate.add(frame.arrived.instant, frame.size_bytes() + OVERHEAD * frame.packets.len());
+        let is_large = frame.kind == Kind::Video && frame.keyframe;
+        rate.add(frame.arrived.instant, frame.size_bytes() + OVERHEAD * frame.packets.len(), is_large);
     }
 
     /// The layers that are being sent, and what they take: the smallest first.
@@ -68,10 +73,10 @@ impl Meter {
 impl Rate {
     /// Before there is a measurement, as if what has come were a second's: a keyframe with few frames behind it.
     fn bitrate_bps(&self) -> u64 {
-        self.bitrate.map_or(self.bytes as u64 * 8, |bitrate| bitrate as u64)
+        self.bitrate.map_or((self.bytes + self.owed) as u64 * 8, |bitrate| bitrate as u64)
     }
 
-    fn add(&mut self, now: Instant, bytes: usize) {
+    fn add(&mut self, now: Instant, bytes: usize, is_keyframe: bool) {
         if self.seen.is_some_and(|at| now.saturating_duration_since(at) >= LAYER_SILENCE) {
             // It comes back after a silence: it is measured anew.
             *self = Self::default();
@@ -79,13 +84,18 @@ impl Rate {
         let began = *self.began.get_or_insert(now);
         let elapsed = now.saturating_duration_since(began);
         if elapsed >= WINDOW {
-            let measured = self.bytes as f64 * 8.0 / elapsed.as_secs_f64();
+            let part = self.owed.div_ceil(KEYFRAME_WINDOWS);
+            self.owed -= part;
+            let measured = (self.bytes + part) as f64 * 8.0 / elapsed.as_secs_f64();
             let former = self.bitrate.unwrap_or(measured);
             self.bitrate = Some(SMOOTHING * former + (1.0 - SMOOTHING) * measured);
             self.began = Some(now);
             self.bytes = 0;
         }
-        self.bytes += bytes;
+        match is_keyframe {
+            true => self.owed += bytes,
+            false => self.bytes += bytes,
+        }
         self.seen = Some(now);
     }
 }
@@ -107,6 +117,27 @@ mod tests {
         let expected = (1_000 + OVERHEAD as u64) * 3 * 8 * 1_000 / 33;
         assert!(rate.bitrate_bps.abs_diff(expected) < expected / 20, "{rate:?}, not {expected}");
         assert_eq!(meter.layers(make.now.instant + LAYER_SILENCE), []);
+    }
+
+    #[test]
+    fn a_keyframe_makes_a_layer_hardly_larger_and_is_counted_all_the_same() {
+        let (mut meter, mut make) = (Meter::default(), FrameMaker::at(start()));
+        let rate = |meter: &Meter, make: &FrameMaker| meter.layers(make.now.instant)[0].bitrate_bps as f64;
+        make.payload_bytes = 1_000;
+        for _ in 0..150 {
+            meter.frame(&make.delta());
+        }
+        let usual = rate(&meter, &make);
+        // A second's worth.
+        make.payload_bytes = 30_000;
+        meter.frame(&make.keyframe());
+        make.payload_bytes = 1_000;
+        let mut most = 0.0_f64;
+        for _ in 0..150 {
+            meter.frame(&make.delta());
+            most = most.max(rate(&meter, &make));
+        }
+        assert!((1.05 * usual..1.25 * usual).contains(&most), "{usual}, then {most}");
     }
 
     #[test]

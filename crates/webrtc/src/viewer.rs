@@ -238,7 +238,7 @@ impl Viewer {
             self.backlog.clear();
         }
         if frame.keyframe && frame.kind == Kind::Video {
-            self.pace_bps = self.steering.take_pace(&self.transport);
+            self.pace_bps = self.steering.take_pace(now, frame, &self.transport);
             if self.pace_bps.is_some() {
                 self.backlog.extend(packets_of(frame).map(|part| (part, timestamp)));
                 self.next_slice = Some(now);

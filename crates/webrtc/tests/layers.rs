@@ -212,6 +212,11 @@ async fn the_layer_that_was_asked_for_comes_and_tells_when_it_was_captured() {
         ssrcs.dedup();
         ssrcs.len() == 2
     });
+    // Sound tells it once a second.
+    viewer.until("times of capture on both", |client| {
+        let telling = |payload_type| client.received(payload_type).filter(|p| captured(p).is_some()).count();
+        telling(VIDEO) > 3 && telling(AUDIO) > 3
+    });
     let reports = viewer.client.rtcp();
     for (payload_type, hz) in [(VIDEO, 90_000.0), (AUDIO, 48_000.0)] {
         let exact: Vec<_> = viewer.client.received(payload_type).filter(|p| captured(p).is_some()).collect();

@@ -16,6 +16,8 @@ const LAPSES: Duration = Duration::from_secs(2);
 const MIN_PACKETS: u32 = 8;
 /// Shorter arrivals than this are the grain of clocks, not of networks.
 const MIN_SPAN_US: i64 = 10_000;
+/// Packets lost beyond this share are lost to a queue that is full.
+const MAX_LOST: f64 = 0.1;
 /// So much of the target is as good as all of it; less came as fast as the network let it.
 const REACHED: f64 = 0.97;
 
@@ -31,6 +33,7 @@ pub(super) struct Probe {
     sent: u64,
     first: Option<u64>,
     last: u64,
+    /// Those of them that came.
     packets: u32,
     bytes: u64,
     first_us: i64,
@@ -122,6 +125,10 @@ impl Probe {
         let span_us = (self.last_us - self.first_us).max(MIN_SPAN_US);
         let measured = (self.bytes - self.first_bytes) as f64 * 8_000_000.0 / span_us as f64;
         let target = self.target_bps as f64;
-        Some(Found { bitrate_bps: measured.min(target), is_limit: measured < REACHED * target })
+        // What is lost by the way slows nothing down: it counts as if it had come, up to some.
+        let all = (self.last + 1).saturating_sub(self.first.unwrap_or(self.last)) as f64;
+        let came = (f64::from(self.packets) / all).clamp(1.0 - MAX_LOST, 1.0);
+        let is_limit = measured < REACHED * came * target;
+        Some(Found { bitrate_bps: measured.min(target), is_limit })
     }
 }

@@ -22,6 +22,8 @@ const UNHEARD: f64 = 4.0;
 const UNHEARD_BPS: f64 = 600_000.0;
 /// How fast the known limit follows.
 const LIMIT_SMOOTHING: f64 = 0.05;
+/// How long after it was found the limit counts as the network's, and not as a moment's.
+const LIMIT_COUNTS: Duration = Duration::from_secs(15);
 /// How many deviations around the known limit are near it.
 const NEAR: f64 = 3.0;
 /// What a probe found is taken a little smaller where it found the limit.
@@ -62,7 +64,21 @@ impl RateControl {
         self.bitrate as u64
     }
 
-    pub(super) fn update(&mut self, now: Instant, round_trip: Duration, usage: Usage, acked: &Acked) {
+    /// The limit where it was found lately.
+    pub(super) fn limit_bps(&self, now: Instant) -> Option<u64> {
+        let is_recent = self.decreased.is_some_and(|at| now.saturating_duration_since(at) < LIMIT_COUNTS);
+        self.limit.filter(|_| is_recent).map(|limit| (limit.kbps * 1_000.0) as u64)
+    }
+
+    /// `carried`: so much was carried before a probe, whose doing a queue may be now.
+    pub(super) fn update(
+        &mut self,
+        now: Instant,
+        round_trip: Duration,
+        usage: Usage,
+        acked: &Acked,
+        carried: Option<u64>,
+    ) {
         let elapsed = now.saturating_duration_since(self.updated).as_secs_f64().min(1.0);
         self.updated = now;
         match usage {
@@ -80,7 +96,8 @@ impl RateControl {
                     || Limit { kbps: arrives / 1_000.0, variance: 0.4 },
                     |limit| limit.follow(arrives),
                 ));
-                self.set((BACK_OFF * arrives).min(self.bitrate));
+                let carried = carried.unwrap_or_default() as f64;
+                self.set((BACK_OFF * arrives).max(carried).min(self.bitrate));
             }
             Usage::Normal => {
                 let Some(arrives) = acked.steady_bps() else { return };

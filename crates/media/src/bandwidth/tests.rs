@@ -204,6 +204,55 @@ fn a_probe_finds_room_at_once() {
 }
 
 #[test]
+fn a_queue_that_a_probe_fills_costs_nothing_of_what_was_carried_before() {
+    let mut path = Path::new(Link::new(700_000, 1), 500_000);
+    path.run(seconds(10));
+    for probe in 0..5 {
+        let before = path.estimator.received_bps().unwrap();
+        path.estimator.probe(path.now, 2_000_000);
+        let mut least = u64::MAX;
+        for _ in 0..2_000 {
+            path.turn();
+            least = least.min(path.estimator.bitrate_bps());
+        }
+        assert!(least >= before, "probe {probe}: {least} of {before}");
+        path.run(seconds(2));
+    }
+}
+
+#[test]
+fn a_limit_is_known_for_a_while_after_it_was_found() {
+    let mut path = Path::following(Link::new(700_000, 1));
+    path.run(seconds(20));
+    let limit = path.estimator.limit_bps(path.now).unwrap();
+    assert!((600_000..800_000).contains(&limit), "{limit}");
+    let mut free = Path::new(Link::new(20_000_000, 1), 700_000);
+    free.run(seconds(20));
+    assert_eq!(free.estimator.limit_bps(free.now), None);
+    // Much less is sent from now on, and no queue fills any more.
+    (path.follows, path.video_bps) = (false, 100_000);
+    path.run(seconds(20));
+    assert_eq!(path.estimator.limit_bps(path.now), None);
+}
+
+#[test]
+fn what_a_probe_loses_by_the_way_is_no_limit() {
+    let mut held_back = Vec::new();
+    for seed in 0..20 {
+        let mut link = Link::new(3_000_000, seed);
+        link.loss = 0.03;
+        let mut path = Path::new(link, 500_000);
+        path.run(seconds(3));
+        path.estimator.probe(path.now, 1_250_000);
+        path.run(seconds(1));
+        // What is needed to go up to a layer of 1 Mb/s.
+        held_back.extend(Some(path.estimator.bitrate_bps()).filter(|bps| *bps < 1_150_000));
+    }
+    println!("held back: {held_back:?}");
+    assert!(held_back.len() <= 2, "{held_back:?}");
+}
+
+#[test]
 fn a_probe_finds_the_limit_and_does_no_harm() {
     let mut path = Path::new(Link::new(1_000_000, 1), 500_000);
     path.run(seconds(3));

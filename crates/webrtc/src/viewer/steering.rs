@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use haul_media::{Adapt, Aim, Budget, Forward, LayerChoice, Reason, Wish, adapt::Network};
 use haul_model::{Frame, Layer};
 
-use super::{Viewer, transport::Transport};
+use super::{Viewer, time_for, transport::Transport};
 use crate::{
     feed::Feed,
     notice::{Quality, QualityLayer, QualityReason},
@@ -17,6 +17,8 @@ use crate::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a keyframe that a viewer waits for is wished for.
 const WISH_INTERVAL: Duration = Duration::from_millis(500);
+/// A keyframe that takes longer than this on a network whose limit is known is sent no faster than that.
+const MAX_BURST: Duration = Duration::from_millis(150);
 /// How long after the last picture that was left out a viewer counts as one that misses some.
 const MISSES: Duration = Duration::from_secs(5);
 
@@ -100,9 +102,15 @@ impl Steering {
         transport.spendable_bps().is_none_or(|rate_bps| self.budget.admits(now, rate_bps))
     }
 
-    /// How fast the keyframe may be sent that pictures go on with after they were cut.
-    pub(super) fn take_pace(&mut self, transport: &Transport) -> Option<u64> {
-        std::mem::take(&mut self.was_cut).then(|| transport.estimator().bitrate_bps())
+    /// How fast this keyframe may be sent, if that must not be all at once: one that pictures go on with after they were cut,
+    /// and one that is longer than the queues of slow networks, where the network is known to be what sets the limit.
+    pub(super) fn take_pace(&mut self, now: Instant, frame: &Frame, transport: &Transport) -> Option<u64> {
+        let estimator = transport.estimator();
+        if std::mem::take(&mut self.was_cut) {
+            return Some(estimator.bitrate_bps());
+        }
+        let limit_bps = estimator.limit_bps(now).filter(|_| self.adapt.reason() == Reason::Network)?;
+        (time_for(frame.size_bytes(), limit_bps) > MAX_BURST).then_some(limit_bps)
     }
 
     pub(super) fn goes_down(&self) -> bool {
@@ -183,6 +191,10 @@ impl Viewer {
                 };
                 let is_up = rate(before) < rate(decision.aim);
                 self.steering.goes_down = !is_up;
+                if network.behind {
+                    self.steering.thinning = false;
+                    self.steering.was_cut = true;
+                }
                 if !is_up && network.congested && before != Aim::SoundOnly {
                     // What is too large makes the queue longer that the next keyframe has to pass.
                     video.forward.interrupt();
@@ -234,6 +246,7 @@ impl Viewer {
                 && self.video.as_ref().is_some_and(|video| video.has_padding()),
             probing: estimator.is_probing(),
             congested: estimator.is_congested(),
+            behind: self.steering.thinning,
             unheard: estimator.unheard(now, self.round_trip),
             sound_bps: if self.audio.is_some() { feed.sound_bps() } else { 0 },
         }
