@@ -32,6 +32,8 @@ pub struct Stamp {
     pub transport: u16,
     /// Whether they tell when the frame was captured.
     pub tells_capture: bool,
+    /// How long they say that it is to be held back, in 10 ms; 0 if they do not.
+    pub hold: u8,
 }
 
 /// A packet that was sent, enough to build the identical one again.
@@ -301,7 +303,7 @@ mod tests {
         let (mut history, mut make) = (History::default(), FrameMaker::at(start()));
         let outgoing = |first_sequence| Outgoing { first_sequence, timestamp: 0, numbers: None };
         history.push(outgoing(10), Stamp::default(), make.keyframe());
-        history.push_padding(outgoing(11), Stamp { transport: 70, tells_capture: false }, 3);
+        history.push_padding(outgoing(11), Stamp { transport: 70, ..Stamp::default() }, 3);
         assert_eq!(history.find(11).unwrap().index, 0, "while it is the last");
         history.push(outgoing(14), Stamp::default(), make.delta());
         let found = history.find(13).unwrap();

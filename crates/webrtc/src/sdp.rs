@@ -21,6 +21,8 @@ pub(crate) const TRANSPORT_CC: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 /// Tells when a packet's content was captured.
 pub(crate) const CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+/// Tells for how long at least pictures are to be held back before they are shown.
+pub(crate) const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
 /// The largest id that fits into one-byte extension headers (RFC 8285, 4.2).
 const MAX_EXTENSION: u8 = 14;
 
@@ -31,6 +33,8 @@ pub(crate) struct Extensions {
     pub(crate) transport: Option<u8>,
     /// [`CAPTURE_TIME`].
     pub(crate) capture_time: Option<u8>,
+    /// [`PLAYOUT_DELAY`].
+    pub(crate) playout_delay: Option<u8>,
 }
 
 /// One payload type of the offer that will be used.
@@ -60,8 +64,9 @@ impl Format {
 
     /// What the answer says besides `rtc`'s: `rtc` does not send to viewers, so it need not know of these.
     fn write_additions(&self, text: &mut String) {
-        let Extensions { transport, capture_time } = self.extensions;
-        for (id, uri) in [(transport, TRANSPORT_CC), (capture_time, CAPTURE_TIME)] {
+        let Extensions { transport, capture_time, playout_delay } = self.extensions;
+        let taken = [(transport, TRANSPORT_CC), (capture_time, CAPTURE_TIME), (playout_delay, PLAYOUT_DELAY)];
+        for (id, uri) in taken {
             if let Some(id) = id {
                 let _ = write!(text, "a=extmap:{id} {uri}\r\n");
             }
@@ -302,7 +307,7 @@ impl<'a> Section<'a> {
             })
         };
         let transport = id(TRANSPORT_CC).filter(|_| self.has_feedback(payload_type, "transport-cc"));
-        Extensions { transport, capture_time: id(CAPTURE_TIME) }
+        Extensions { transport, capture_time: id(CAPTURE_TIME), playout_delay: id(PLAYOUT_DELAY) }
     }
 
     fn has_feedback(&self, payload_type: u8, name: &str) -> bool {

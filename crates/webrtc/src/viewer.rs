@@ -435,8 +435,15 @@ impl Viewer {
             // The delay is in units of 1/65,536 s.
             let delay = Duration::from_secs_f64(f64::from(block.delay) / 65_536.0);
             let (shortest, longest) = ROUND_TRIP_RANGE;
-            self.round_trip =
-                now.saturating_duration_since(*sent).saturating_sub(delay).clamp(shortest, longest);
+            let took = now.saturating_duration_since(*sent).saturating_sub(delay);
+            self.took(took.clamp(shortest, longest));
+        }
+    }
+
+    fn took(&mut self, round_trip: Duration) {
+        self.round_trip = round_trip;
+        if let Some(video) = &mut self.video {
+            video.took(round_trip);
         }
     }
 }

@@ -180,7 +180,9 @@ fn a_viewer_gets_the_extensions_and_the_feedback_that_it_offers() {
     let remb = viewer_offer().replace("a=rtcp-fb:96 nack", "a=rtcp-fb:96 goog-remb");
     assert!(answer(&remb).1.contains("a=rtcp-fb:96 goog-remb\r\n"));
 
-    let capture = format!("a=extmap:15 urn:other\r\na=extmap:9/recvonly {CAPTURE_TIME}\r\na=rtpmap:96");
+    let capture = format!(
+        "a=extmap:15 urn:other\r\na=extmap:9/recvonly {CAPTURE_TIME}\r\na=extmap:10 {PLAYOUT_DELAY}\r\na=rtpmap:96"
+    );
     let offer = remb
         .replace("a=rtpmap:96", &capture)
         .replace("a=rtpmap:97", "a=rtcp-fb:* transport-cc\r\na=rtpmap:97");
@@ -190,6 +192,7 @@ fn a_viewer_gets_the_extensions_and_the_feedback_that_it_offers() {
     for line in [
         &format!("a=extmap:3 {TRANSPORT_CC}"),
         &format!("a=extmap:9 {CAPTURE_TIME}"),
+        &format!("a=extmap:10 {PLAYOUT_DELAY}"),
         "a=rtcp-fb:96 transport-cc",
     ] {
         assert!(video.contains(&format!("{line}\r\n")), "{line} is missing in\n{text}");

@@ -55,7 +55,7 @@ impl Scene {
             payload_type: 96,
             fmtp: String::new(),
             rtx: None,
-            extensions: Extensions { transport: Some(3), capture_time: None },
+            extensions: Extensions { transport: Some(3), ..Extensions::default() },
             remb: false,
         };
         let offer = Offer { video: Some(format), ..Offer::default() };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use haul_media::{
-    Forward, History,
+    Forward, History, Hold,
     history::{ResendBudget, Sent, Stamp},
 };
 use haul_model::{Codec, Frame, Kind, Layer, TrackInfo};
@@ -15,7 +15,7 @@ use rtc::rtcp::sender_report::SenderReport;
 use super::Ssrcs;
 use super::{
     transport::Transport,
-    writer::{Head, PADDING, Place, Writer},
+    writer::{Head, PADDING, Place, Told, Writer},
 };
 use crate::{
     feed::Feed,
@@ -43,6 +43,8 @@ pub(super) struct Track {
     unfinished: bool,
     /// When the time of capture was told last.
     told: Option<Instant>,
+    /// How long pictures are to be held back for repairs, where the viewer can be told.
+    hold: Option<Hold>,
     /// What can be sent again; only pictures are asked for.
     pub(super) repair: Option<Repair>,
 }
@@ -82,6 +84,7 @@ impl Track {
             forward: Forward::new(format.codec, rand::random(), rand::random()),
             repair,
             unfinished: false,
+            hold: format.extensions.playout_delay.map(|_| Hold::default()),
             told: None,
             packets: 0,
             octets: 0,
@@ -105,8 +108,11 @@ impl Track {
         let outgoing = self.forward.number(frame, timestamp);
         let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
         let captured = self.capture_time(now, frame);
-        let stamp = Stamp { transport: transport.next() as u16, tells_capture: captured.is_some() };
-        let mut head = Head::new(self.payload_type, self.ssrc, timestamp, self.extensions, captured);
+        let hold = self.hold.as_mut().map_or(0, |hold| hold.picture(now));
+        let transport_number = transport.next() as u16;
+        let stamp = Stamp { transport: transport_number, tells_capture: captured.is_some(), hold };
+        let told = Told { captured, hold };
+        let mut head = Head::new(self.payload_type, self.ssrc, timestamp, self.extensions, told);
         let mut bytes = 0;
         let last = frame.packets.len() - 1;
         for (index, payload) in frame.packets.iter().enumerate() {
@@ -129,6 +135,13 @@ impl Track {
             repair.history.push(outgoing, stamp, frame.clone());
         }
         bytes
+    }
+
+    /// An answer took so long to come back.
+    pub(super) fn took(&mut self, round_trip: Duration) {
+        if let Some(hold) = &mut self.hold {
+            hold.round_trip(round_trip);
+        }
     }
 
     /// What was sent before is not needed any more.
@@ -161,6 +174,9 @@ impl Track {
             return 0;
         }
         writer.counters.resends.add(1);
+        if let Some(hold) = &mut self.hold {
+            hold.repair(now);
+        }
         self.again(now, writer, transport, sequence)
     }
 
@@ -194,8 +210,8 @@ impl Track {
         }
         // The identical packet: the same key, nonce and plaintext, so the same bytes.
         let Sent { sequence, outgoing, stamp, index, .. } = sent;
-        let captured = sent.captured();
-        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, self.extensions, captured);
+        let told = Told { captured: sent.captured(), hold: stamp.hold };
+        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, self.extensions, told);
         let transport = stamp.transport.wrapping_add(index as u16);
         let place = Place { sequence, transport, marker: sent.ends() };
         let numbers = outgoing.numbers.map(|numbers| (self.codec, numbers));
@@ -236,10 +252,11 @@ impl Track {
         bytes: usize,
     ) -> usize {
         let Some(repair) = self.repair.as_mut().filter(|_| !self.unfinished) else { return 0 };
-        let stamp = Stamp { transport: transport.next() as u16, tells_capture: false };
+        let stamp = Stamp { transport: transport.next() as u16, ..Stamp::default() };
         let packets = bytes.div_ceil(PADDING.len());
         let Some(outgoing) = self.forward.pad(packets) else { return 0 };
-        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, self.extensions, None);
+        let mut head =
+            Head::new(self.payload_type, self.ssrc, outgoing.timestamp, self.extensions, Told::default());
         let padding = head.pad();
         let mut sent = 0;
         for index in 0..packets {
@@ -303,7 +320,8 @@ impl Rtx {
         extensions: Extensions,
     ) -> usize {
         let Sent { sequence, outgoing, .. } = *sent;
-        let mut head = Head::new(self.payload_type, self.ssrc, outgoing.timestamp, extensions, None);
+        let mut head =
+            Head::new(self.payload_type, self.ssrc, outgoing.timestamp, extensions, Told::default());
         let number = transport.next() as u16;
         let place = Place { sequence: self.next_sequence, transport: number, marker: sent.ends() };
         self.next_sequence += 1;

@@ -7,9 +7,11 @@ use crate::{outbox::Outbox, route::Route, sdp::Extensions, seal::Sealer, stats::
 
 /// An RTP header without extensions (RFC 3550, 5.1).
 const FIXED: usize = 12;
-/// The most that a header takes: transport-wide sequence number and capture time fill three words behind the four bytes
-/// that announce them.
-const MAX_HEAD: usize = FIXED + 4 + 12;
+/// The most that a header takes: transport-wide sequence number, capture time and playout delay fill four words behind the
+/// four bytes that announce them.
+const MAX_HEAD: usize = FIXED + 4 + 16;
+/// The longest delay that players may come to, in 10 ms, where they are told of one: the most that they allow themselves.
+const MAX_PLAYOUT: u32 = 1_000;
 /// What announces one-byte extension headers (RFC 8285, 4.2).
 const ONE_BYTE: [u8; 2] = [0xBE, 0xDE];
 /// The most padding that a packet can have; the last byte tells how much it is (RFC 3550, 5.1).
@@ -30,6 +32,15 @@ pub(super) struct Head {
     transport_at: Option<usize>,
 }
 
+/// What a frame's packets tell besides, where the viewer takes it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    /// When it was captured: the publisher's clock in NTP's 32.32 fixed point.
+    pub(super) captured: Option<u64>,
+    /// How long it is to be held back at least, in 10 ms; 0 if that is not told.
+    pub(super) hold: u8,
+}
+
 /// What differs between a frame's packets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -46,15 +57,16 @@ impl Head {
         ssrc: u32,
         timestamp: u32,
         extensions: Extensions,
-        captured: Option<u64>,
+        told: Told,
     ) -> Self {
         let mut head = Self { bytes: [0; MAX_HEAD], len: FIXED, transport_at: None };
         head.bytes[0] = 2 << 6;
         head.bytes[1] = payload_type;
         head.bytes[4..8].copy_from_slice(&timestamp.to_be_bytes());
         head.bytes[8..12].copy_from_slice(&ssrc.to_be_bytes());
-        let captured = extensions.capture_time.zip(captured);
-        if extensions.transport.is_none() && captured.is_none() {
+        let captured = extensions.capture_time.zip(told.captured);
+        let held = extensions.playout_delay.filter(|_| told.hold > 0);
+        if extensions.transport.is_none() && captured.is_none() && held.is_none() {
             return head;
         }
         let mut at = FIXED + 4;
@@ -67,6 +79,13 @@ impl Head {
             head.bytes[at] = id << 4 | 7;
             head.bytes[at + 1..at + 9].copy_from_slice(&ntp.to_be_bytes());
             at += 9;
+        }
+        if let Some(id) = held {
+            // 12 bits for the shortest, 12 for the longest.
+            let [_, limits @ ..] = (u32::from(told.hold) << 12 | MAX_PLAYOUT).to_be_bytes();
+            head.bytes[at] = id << 4 | 2;
+            head.bytes[at + 1..at + 4].copy_from_slice(&limits);
+            at += 4;
         }
         let words = (at - FIXED - 4).div_ceil(4);
         head.len = FIXED + 4 + 4 * words;
@@ -141,8 +160,12 @@ mod tests {
     use super::*;
 
     fn head(transport: Option<u8>, capture_time: Option<u8>) -> Vec<u8> {
-        let captured = Some(0x0102_0304_0506_0708);
-        let mut head = Head::new(96, 0xCAFE_BABE, 0x11, Extensions { transport, capture_time }, captured);
+        held(Extensions { transport, capture_time, ..Extensions::default() }, 0)
+    }
+
+    fn held(extensions: Extensions, hold: u8) -> Vec<u8> {
+        let told = Told { captured: Some(0x0102_0304_0506_0708), hold };
+        let mut head = Head::new(96, 0xCAFE_BABE, 0x11, extensions, told);
         head.patch(Place { sequence: 0x1_0002, transport: 0xBEEF, marker: true });
         head.bytes[..head.len].to_vec()
     }
@@ -157,5 +180,13 @@ mod tests {
         assert_eq!(head(Some(3), Some(2)), [&fixed(1)[..], &both].concat());
         let captured = [0xBE, 0xDE, 0, 3, 0x27, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0];
         assert_eq!(head(None, Some(2)), [&fixed(1)[..], &captured].concat());
+        // 250 ms to 10 s, each in 12 bits.
+        let playout = Extensions { playout_delay: Some(5), ..Extensions::default() };
+        let delay = [0xBE, 0xDE, 0, 1, 0x52, 0x01, 0x93, 0xE8];
+        assert_eq!(held(playout, 25), [&fixed(1)[..], &delay].concat());
+        assert_eq!(held(playout, 0), fixed(0), "nothing to tell");
+        let all = Extensions { transport: Some(3), capture_time: Some(2), playout_delay: Some(5) };
+        let all = held(all, 25);
+        assert_eq!((all.len(), all[15], &all[28..]), (32, 4, &[0x52, 0x01, 0x93, 0xE8][..]));
     }
 }
