@@ -405,6 +405,8 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("creators.signed_refs", Expect::Bool),
     ("buyers.order_milestones", Expect::List("a number of orders such as 5")),
     ("buyers.spend_milestones", Expect::List("a sum in minor units such as EUR:10000")),
+    ("buyers.keep_touches_days", Expect::Integer(0, 36_500, "days")),
+    ("buyers.keep_details_days", Expect::Integer(0, 36_500, "days")),
     ("payments.provider", Expect::Text("sandbox")),
     ("log.level", Expect::Text("off, error, warn, info, debug or trace, or a list of TARGET=LEVEL")),
     ("log.format", Expect::Text("text or json")),

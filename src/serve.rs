@@ -48,6 +48,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     lives.resume().await.context("cannot take up the lives of the last run")?;
     tokio::spawn(lives.clone().settle_unfinished());
     tokio::spawn(haul_live::follow_orders(ledger.clone(), config.rules()));
+    tokio::spawn(haul_live::look_after_buyers(ledger.clone(), config.buyers.keep()));
     tokio::spawn(deliver_refunds(lives.clone(), sandbox.clone(), refunded));
 
     let sessions = Sessions::new();

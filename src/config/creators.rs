@@ -8,6 +8,7 @@ use haul_commerce::{
     milestones::{MAX_MILESTONES, Milestones},
     split::Shares,
 };
+use haul_live::Keep;
 use haul_model::Money;
 use serde::{Deserialize, Serialize};
 
@@ -48,11 +49,28 @@ pub(crate) struct Buyers {
     order_milestones: Vec<OrderMilestone>,
     /// Sums spent that are, too.
     spend_milestones: Vec<SpendMilestone>,
+    /// How long joins and clicks are kept; 0: for good.
+    keep_touches_days: u64,
+    /// How long contacts and addresses of orders are kept; 0: for good.
+    keep_details_days: u64,
+}
+
+impl Buyers {
+    /// How long what is personal is kept.
+    pub(crate) fn keep(&self) -> Keep {
+        let days = |days: u64| (days > 0).then(|| Duration::from_secs(days * 86_400));
+        Keep { touches: days(self.keep_touches_days), details: days(self.keep_details_days) }
+    }
 }
 
 impl Default for Buyers {
     fn default() -> Self {
-        Self { order_milestones: vec![OrderMilestone(1), OrderMilestone(5)], spend_milestones: Vec::new() }
+        Self {
+            order_milestones: vec![OrderMilestone(1), OrderMilestone(5)],
+            spend_milestones: Vec::new(),
+            keep_touches_days: 400,
+            keep_details_days: 0,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     server::{Server, command, eventually},
-    talk::{Channel, call, send, viewer_token},
+    talk::{Channel, call, get, send, viewer_token},
 };
 
 /// A token of the merchant's backend.
@@ -160,4 +160,96 @@ async fn an_order_is_put_down_to_who_brought_its_buyer() {
     let notices = notices["notices"].as_array().unwrap();
     assert_eq!(notices.len(), 4, "each buyer's first order: {notices:?}");
     assert_eq!(notices[0]["data"]["milestone"], "orders:1");
+}
+
+#[tokio::test]
+async fn a_product_of_an_external_shop_is_a_counted_link_and_no_sale() {
+    let server = Server::start();
+    let backend = backend(&server);
+    let creator = json!({ "name": "Mia", "kind": "kol" });
+    assert_eq!(send(&server, "PUT", "/v1/creators/mia", &backend, creator).await.status, 200);
+    let lamp = json!({ "id": "lamp", "title": "Lamp", "price_minor": 8900, "currency": "EUR",
+        "external_url": "https://shop.example/lamp?x=1" });
+    let batch = json!({ "products": [lamp] });
+    assert_eq!(send(&server, "POST", "/v1/products:batch", &backend, batch).await.json()["accepted"], 1);
+
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    let schedule = json!({ "product_id": "lamp", "price_minor": 100, "stock": 1, "duration_ms": 60_000 });
+    let refused = host.ask("sale.schedule", schedule).await;
+    assert_eq!(refused["code"], "wrong_state", "{refused}");
+
+    let ann = viewer_token(&server, "ann").await;
+    let bag = send(&server, "GET", "/v1/lives/demo/products?ref=mia", &ann, Value::Null).await.json();
+    let link_of = |product: &str| {
+        let products = bag["products"].as_array().unwrap();
+        products.iter().find(|listed| listed["id"] == product).unwrap()["shop_link"].clone()
+    };
+    assert_eq!(link_of("tea"), Value::Null);
+    let link = link_of("lamp").as_str().unwrap().to_owned();
+    let gone = get(&server, &link).await;
+    assert_eq!((gone.status, gone.header("location")), (302, "https://shop.example/lamp?x=1"));
+    assert_eq!((gone.header("cache-control"), gone.header("referrer-policy")), ("no-store", "no-referrer"));
+    eventually("the click is counted", async || {
+        let answer = send(&server, "GET", "/v1/creators/mia/metrics", &backend, Value::Null).await;
+        answer.json()["clicks"] == 1
+    })
+    .await;
+    for forged in
+        ["/r/x", "/r/a.b.c", &format!("{}x", &link[..link.len() - 1]), "/r/https:%2F%2Fevil.example"]
+    {
+        assert_eq!(get(&server, forged).await.status, 404, "{forged}");
+    }
+}
+
+#[tokio::test]
+async fn a_buyer_is_known_exported_and_erased() {
+    let server = Server::start();
+    let backend = backend(&server);
+    let mut ann = arrive(&server, "ann", &Value::Null).await;
+    let known = send(&server, "GET", "/v1/buyers/ann", &backend, Value::Null).await.json();
+    assert_eq!(
+        (&known["badge"], &known["paid_orders"]),
+        (&Value::Null, &json!(0)),
+        "before the first paid order"
+    );
+    let quote =
+        send(&server, "GET", "/v1/lives/demo/products/tea/quote?quantity=2", "", Value::Null).await.json();
+    assert_eq!(
+        (&quote["rule"], &quote["total"]["amount_minor"]),
+        (&json!("live_price"), &json!(3200)),
+        "{quote}"
+    );
+    let quote = send(&server, "GET", "/v1/lives/demo/products/lamp/quote", "", Value::Null).await.json();
+    assert_eq!((&quote["rule"], &quote["total"]["amount_minor"]), (&json!("list"), &json!(8900)), "{quote}");
+
+    let order = buy(&server, &mut ann, "a", json!({})).await;
+    let mut known = Value::Null;
+    eventually("the badge appears", async || {
+        known = send(&server, "GET", "/v1/buyers/ann", &backend, Value::Null).await.json();
+        known["badge"] == "verified_buyer"
+    })
+    .await;
+    assert_eq!(known["milestones"][0]["name"], "orders:1");
+    let token = viewer_token(&server, "ann").await;
+    assert_eq!(send(&server, "PUT", "/v1/lives/demo/saved/lamp", &token, Value::Null).await.status, 204);
+    let path = format!("/v1/orders/{order}/details");
+    let details = json!({ "contact": { "name": "Ann O'Hara", "country": "IE" },
+        "charges": [{ "kind": "tax", "label": "VAT", "amount_minor": 255 }] });
+    assert_eq!(send(&server, "PUT", &path, &backend, details).await.status, 204);
+    let too_much = json!({ "charges": [{ "kind": "tax", "label": "VAT", "amount_minor": 1601 }] });
+    assert_eq!(send(&server, "PUT", &path, &backend, too_much).await.status, 400);
+    let export = send(&server, "GET", "/v1/buyers/ann/export", &backend, Value::Null).await.json();
+    assert_eq!(export["orders"][0]["details"]["contact"]["name"], "Ann O'Hara", "{export}");
+    assert_eq!(export["buyer"]["saved_products"], json!(["lamp"]));
+
+    for _ in 0..2 {
+        assert_eq!(send(&server, "DELETE", "/v1/buyers/ann", &backend, Value::Null).await.status, 204);
+    }
+    let export = send(&server, "GET", "/v1/buyers/ann/export", &backend, Value::Null).await.json();
+    let kept = &export["orders"][0];
+    assert_eq!((&kept["details"]["contact"], &kept["order"]["buyer_name"]), (&Value::Null, &json!("")));
+    assert_eq!(kept["order"]["total"]["amount_minor"], 1600);
+    assert_eq!(kept["details"]["charges"][0]["amount_minor"], 255);
+    assert_eq!(export["touches"], json!([]));
+    assert_eq!(send(&server, "DELETE", "/v1/buyers/ann", &token, Value::Null).await.status, 403);
 }

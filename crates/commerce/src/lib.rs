@@ -8,6 +8,7 @@
 pub mod attribution;
 pub mod book;
 pub mod bookings;
+pub mod buyers;
 pub mod derive;
 pub mod follow;
 pub mod followup;
@@ -21,6 +22,7 @@ pub mod notebook;
 pub mod notice;
 pub mod payment;
 pub mod price;
+pub mod quote;
 pub mod rebuild;
 pub mod reconcile;
 pub mod sale;

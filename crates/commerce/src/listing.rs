@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use haul_model::{Languages, LiveId, Locale, MerchantId, Money, ProductId, VariantId};
+use haul_model::{Languages, LiveId, Locale, MerchantId, Money, ProductId, UnixMillis, VariantId};
 use serde::{Deserialize, Serialize};
 
 use crate::{PriceError, Product, check_price, ledger::Answer};
@@ -291,12 +291,19 @@ pub enum Put {
         /// Whose it is.
         product: ProductId,
     },
+    /// It was to be sold in an external shop, while a sale of it here has not closed.
+    OnSale,
 }
 
 /// Products with all that there is of them. Every question names a merchant, or a live, which has one.
 pub trait Catalogue: Send + Sync + 'static {
     /// Creates or changes at most [`MAX_BATCH`] products, in one transaction; each gets its own answer, in order.
-    fn put_listings<'a>(&'a self, merchant: &'a MerchantId, listings: &'a [Listing]) -> Answer<'a, Vec<Put>>;
+    fn put_listings<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        listings: &'a [Listing],
+        now: UnixMillis,
+    ) -> Answer<'a, Vec<Put>>;
     /// A product.
     fn listing<'a>(&'a self, merchant: &'a MerchantId, product: &'a ProductId)
     -> Answer<'a, Option<Listing>>;

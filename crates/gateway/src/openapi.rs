@@ -26,6 +26,7 @@ pub(crate) fn routes() -> Router<App> {
 pub(crate) enum Who {
     Anybody,
     Watcher,
+    Viewer,
     Moderator,
     Host,
     Merchant,
@@ -37,6 +38,7 @@ impl Who {
         match self {
             Who::Anybody => "For anybody.",
             Who::Watcher => "For a viewer's token, or anybody if the live is public.",
+            Who::Viewer => "For a viewer's token.",
             Who::Moderator => "For a moderator's token.",
             Who::Host => "For a host's token.",
             Who::Merchant => "For the merchant's backend: a host's token for all lives (`*`).",
@@ -48,7 +50,7 @@ impl Who {
         match self {
             Who::Anybody | Who::Provider => json!([{}]),
             Who::Watcher => json!([{ "token": [] }, {}]),
-            Who::Moderator | Who::Host | Who::Merchant => json!([{ "token": [] }]),
+            Who::Viewer | Who::Moderator | Who::Host | Who::Merchant => json!([{ "token": [] }]),
         }
     }
 }

@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use haul_commerce::{
     Storefront,
+    buyers::Retention,
     follow::{Rules, Turn, follow},
 };
+use haul_model::UnixMillis;
 use tokio::time::MissedTickBehavior;
 
 use crate::now;
@@ -34,6 +36,47 @@ pub async fn follow_orders(storefront: Arc<dyn Storefront>, rules: Rules) {
                 Err(error) => {
                     tracing::warn!(%error, "what follows from orders waits");
                     break;
+                }
+            }
+        }
+    }
+}
+
+/// How often it is looked whether a saved product is back in stock.
+const STOCK_EVERY: Duration = Duration::from_secs(2);
+/// Products and buyers of one look; the rest has its turn with the next.
+const MAX_TOLD: u32 = 10_000;
+/// How often what is older than it may be is forgotten.
+const RETIRE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// How long what is personal is kept; `None`: for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Joins and clicks.
+    pub touches: Option<Duration>,
+    /// Contacts and addresses of orders.
+    pub details: Option<Duration>,
+}
+
+/// Tells of saved products that are back in stock, and forgets what is too old. Runs until the process ends.
+pub async fn look_after_buyers(storefront: Arc<dyn Storefront>, keep: Keep) {
+    let mut stock = tokio::time::interval(STOCK_EVERY);
+    let mut retire = tokio::time::interval(RETIRE_EVERY);
+    stock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stock.tick() => match storefront.tell_back_in_stock(now().wall, MAX_TOLD).await {
+                Ok(0) => {}
+                Ok(told) => tracing::info!(told, "saved products are back in stock"),
+                Err(error) => tracing::warn!(%error, "saved products were not looked at"),
+            },
+            _ = retire.tick() => {
+                let wall = now().wall;
+                let before = |keep: Option<Duration>| keep.map_or(UnixMillis(0), |keep| wall - keep);
+                let retention =
+                    Retention { touches_before: before(keep.touches), details_before: before(keep.details) };
+                if let Err(error) = storefront.retire(retention).await {
+                    tracing::warn!(%error, "what is too old is not forgotten yet");
                 }
             }
         }

@@ -25,7 +25,7 @@ mod till;
 mod watch;
 
 pub use connection::{Connection, Inbox, QualityListener};
-pub use follower::follow_orders;
+pub use follower::{Keep, follow_orders, look_after_buyers};
 pub use live::{Live, Look};
 pub use lives::{LiveError, Lives, Services};
 pub use metrics::Metrics;

@@ -57,8 +57,8 @@ async fn a_listing_is_found_as_it_was_put() {
     let store = store().await;
     let (lamp, mug) = (listing("lamp", &["L1", "L2"]), listing("mug", &["M1"]));
     let both = [lamp.clone(), mug.clone()];
-    assert_eq!(store.put_listings(&main_merchant(), &both).await.unwrap(), [Put::Created, Put::Created]);
-    assert_eq!(store.put_listings(&main_merchant(), &both).await.unwrap(), [Put::Updated, Put::Updated]);
+    assert_eq!(store.put_listings(&main_merchant(), &both, NOW).await.unwrap(), [Put::Created, Put::Created]);
+    assert_eq!(store.put_listings(&main_merchant(), &both, NOW).await.unwrap(), [Put::Updated, Put::Updated]);
     assert_eq!(store.listing(&main_merchant(), &lamp.product.id).await.unwrap(), Some(lamp.clone()));
     assert_eq!(store.listings(&main_merchant(), None, 1).await.unwrap(), std::slice::from_ref(&lamp));
     assert_eq!(store.listings(&main_merchant(), Some(&lamp.product.id), 9).await.unwrap(), [mug]);
@@ -74,11 +74,11 @@ async fn a_listing_is_found_as_it_was_put() {
 #[tokio::test]
 async fn a_sku_is_one_products_and_can_be_handed_on() {
     let store = store().await;
-    store.put_listings(&main_merchant(), &[listing("lamp", &["L1", "L2"])]).await.unwrap();
+    store.put_listings(&main_merchant(), &[listing("lamp", &["L1", "L2"])], NOW).await.unwrap();
     let thief = listing("mug", &["M1", "L2"]);
     let taken = Put::SkuTaken { sku: "L2".parse().unwrap(), product: "lamp".parse().unwrap() };
     let batch = [thief.clone(), listing("bag", &["B1"])];
-    assert_eq!(store.put_listings(&main_merchant(), &batch).await.unwrap(), [taken, Put::Created]);
+    assert_eq!(store.put_listings(&main_merchant(), &batch, NOW).await.unwrap(), [taken, Put::Created]);
     assert_eq!(
         store.listing(&main_merchant(), &thief.product.id).await.unwrap(),
         None,
@@ -86,18 +86,21 @@ async fn a_sku_is_one_products_and_can_be_handed_on() {
     );
     // Within one batch, too: first given up, then taken.
     let batch = [listing("lamp", &["L1"]), thief];
-    assert_eq!(store.put_listings(&main_merchant(), &batch).await.unwrap(), [Put::Updated, Put::Created]);
+    assert_eq!(
+        store.put_listings(&main_merchant(), &batch, NOW).await.unwrap(),
+        [Put::Updated, Put::Created]
+    );
 }
 
 #[tokio::test]
 async fn merchants_do_not_see_each_others_products() {
     let store = store().await;
-    store.put_listings(&main_merchant(), &[listing("lamp", &["L1"])]).await.unwrap();
+    store.put_listings(&main_merchant(), &[listing("lamp", &["L1"])], NOW).await.unwrap();
     let other: MerchantId = "other".parse().unwrap();
     assert_eq!(store.listing(&other, &"lamp".parse().unwrap()).await.unwrap(), None);
     assert!(store.listings(&other, None, 9).await.unwrap().is_empty());
     assert!(
-        store.put_listings(&other, &[listing("lamp", &["L1"])]).await.is_err(),
+        store.put_listings(&other, &[listing("lamp", &["L1"])], NOW).await.is_err(),
         "there is no such merchant"
     );
 }
@@ -362,5 +365,154 @@ mod following {
         turn(&store, NOW).await;
         let booked = store.booking(&main_merchant(), &order).await.unwrap().unwrap();
         assert_eq!(booked.booking.attributed.unwrap().by, TouchKind::Join);
+    }
+}
+
+mod buying {
+    use haul_commerce::{
+        LedgerError, Sale, SaleTerms,
+        bookings::Bookings,
+        buyers::{Buyers, Charge, ChargeKind, Details, Personal, Profile, Retention},
+        notice::Notices,
+    };
+
+    use super::{following::*, *};
+
+    fn details() -> Details {
+        Details {
+            personal: Some(Personal {
+                name: "Ann O'Hara".to_owned(),
+                email: "ann@example.com".to_owned(),
+                address: vec!["1 Lamp Street".to_owned()],
+                country: "IE".to_owned(),
+                ..Personal::default()
+            }),
+            charges: vec![Charge { kind: ChargeKind::Shipping, label: "Post".to_owned(), amount_minor: 499 }],
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_personal_goes_and_sums_stay() {
+        let store = shop().await;
+        let (main, ann) = (main_merchant(), "ann".parse().unwrap());
+        let order = sell(&store, 1, "ann").await;
+        turn(&store, NOW).await;
+        store.put_details(&main, &order, &details(), NOW).await.unwrap();
+        assert_eq!(store.details(&main, &order).await.unwrap(), details());
+        let other = "other".parse().unwrap();
+        assert!(matches!(store.details(&other, &order).await, Err(LedgerError::NotFound(_))));
+        store.save_product(&main, &ann, &"lamp".parse().unwrap(), true, NOW).await.unwrap();
+        let export = store.export(&main, &ann).await.unwrap();
+        assert_eq!((export.orders.len(), export.touches.len(), export.profile.saved.len()), (1, 1, 1));
+        assert_eq!(export.orders[0].1, details());
+
+        for _ in 0..2 {
+            store.erase(&main, &ann, NOW).await.unwrap();
+        }
+        let after = store.export(&main, &ann).await.unwrap();
+        assert_eq!((after.touches.len(), after.profile.saved.len()), (0, 0));
+        assert_eq!(after.profile.erased_at, Some(NOW));
+        let (kept, kept_details) = &after.orders[0];
+        assert_eq!((kept.order.buyer_name.as_str(), &kept_details.personal), ("", &None));
+        assert_eq!(
+            (kept.order.total, &kept_details.charges),
+            (export.orders[0].0.order.total, &details().charges)
+        );
+        assert_eq!(after.profile.spent, export.profile.spent);
+        let booked = store.booking(&main, &order).await.unwrap().unwrap();
+        assert_eq!(booked.booking.split.total(), 9_999);
+        assert_eq!(store.profile(&other, &ann).await.unwrap(), Profile::default());
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_is_forgotten_and_no_more() {
+        let store = shop().await;
+        let (main, ann) = (main_merchant(), "ann".parse().unwrap());
+        let order = sell(&store, 1, "ann").await;
+        store.put_details(&main, &order, &details(), NOW).await.unwrap();
+        let retire = |touches_before, details_before| Retention { touches_before, details_before };
+        store.retire(retire(NOW, NOW)).await.unwrap();
+        assert_eq!(store.export(&main, &ann).await.unwrap().touches.len(), 1);
+        assert_eq!(store.details(&main, &order).await.unwrap(), details());
+        let later = UnixMillis(NOW.0 + 1);
+        store.retire(retire(later, later)).await.unwrap();
+        assert_eq!(store.export(&main, &ann).await.unwrap().touches.len(), 0);
+        assert_eq!(store.details(&main, &order).await.unwrap(), Details { personal: None, ..details() });
+    }
+
+    async fn put_sale(store: &SqlLedger, id: &str, product: &str, opens_at: u64) -> Result<(), LedgerError> {
+        let sale = Sale {
+            id: id.parse().unwrap(),
+            merchant: main_merchant(),
+            live: "demo".parse().unwrap(),
+            product: product.parse().unwrap(),
+            variant: None,
+            unit_price: money(100),
+            more: Vec::new(),
+            terms: SaleTerms {
+                stock: 1,
+                per_buyer: 1,
+                hold_ms: 1_000,
+                pay_ms: 1_000,
+                opens_at: UnixMillis(opens_at),
+                closes_at: UnixMillis(opens_at + 1_000),
+                ..SaleTerms::default()
+            },
+        };
+        store.put_sale(&sale).await
+    }
+
+    #[tokio::test]
+    async fn who_saved_a_product_is_told_when_it_comes_back_and_once() {
+        let store = shop().await;
+        let main = main_merchant();
+        store.put_listings(&main, &[listing("mug", &["M"])], NOW).await.unwrap();
+        for buyer in ["ann", "bob"] {
+            store
+                .save_product(&main, &buyer.parse().unwrap(), &"mug".parse().unwrap(), true, NOW)
+                .await
+                .unwrap();
+        }
+        let nothing =
+            store.save_product(&main, &"ann".parse().unwrap(), &"none".parse().unwrap(), true, NOW).await;
+        assert!(matches!(nothing, Err(LedgerError::NotFound(_))), "{nothing:?}");
+        let look = async |at: u64| store.tell_back_in_stock(UnixMillis(at), 100).await.unwrap();
+        let opens = NOW.0 + 5_000;
+        assert_eq!(look(NOW.0).await, 0, "not there yet");
+        put_sale(&store, "sale_2", "mug", opens).await.unwrap();
+        assert_eq!(look(opens - 1).await, 0);
+        assert_eq!(look(opens).await, 2);
+        assert_eq!(look(opens + 1).await, 0, "told once");
+        assert_eq!(look(opens + 1_000).await, 0, "over");
+        store
+            .save_product(&main, &"bob".parse().unwrap(), &"mug".parse().unwrap(), false, NOW)
+            .await
+            .unwrap();
+        put_sale(&store, "sale_3", "mug", opens + 2_000).await.unwrap();
+        assert_eq!(look(opens + 2_000).await, 1, "Bob does not want to hear of it any more");
+        let told = store.notices(&main, None, 10).await.unwrap();
+        let subjects: Vec<_> = told.iter().map(|notice| notice.subject.as_str()).collect();
+        assert_eq!(subjects.len(), 3);
+        assert!(told.iter().all(|notice| notice.kind == "product.back_in_stock"));
+        assert_eq!(subjects[2], "ann");
+    }
+
+    #[tokio::test]
+    async fn what_is_sold_elsewhere_is_not_sold_here() {
+        let store = shop().await;
+        let main = main_merchant();
+        let mut mug = listing("mug", &["M"]);
+        mug.details.external_url = Some("https://shop.example/mug".to_owned());
+        store.put_listings(&main, &[mug.clone()], NOW).await.unwrap();
+        let refused = put_sale(&store, "sale_2", "mug", NOW.0).await;
+        assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
+        // And the other way round, until the sale is over.
+        let mut lamp = listing("lamp", &[]);
+        lamp.details.options.clear();
+        lamp.details.external_url = mug.details.external_url;
+        let put =
+            async |at| store.put_listings(&main, std::slice::from_ref(&lamp), UnixMillis(at)).await.unwrap();
+        assert_eq!(put(NOW.0).await, [Put::OnSale]);
+        assert_eq!(put(NOW.0 + 60_000).await, [Put::Updated]);
     }
 }

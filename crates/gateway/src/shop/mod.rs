@@ -3,9 +3,12 @@
 //! What concerns one live is asked for with that live's tokens. What concerns all of a merchant's is asked for with a
 //! host's token for all lives (`"live": "*"`), which only the merchant's own backend has.
 
+mod buyers;
 mod creators;
+mod links;
 mod metrics;
 pub(crate) mod products;
+mod quotes;
 mod seal;
 mod touches;
 mod visit;
@@ -26,7 +29,12 @@ const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 200;
 
 pub(crate) fn routes() -> Router<App> {
-    products::routes().merge(creators::routes()).merge(metrics::routes())
+    products::routes()
+        .merge(creators::routes())
+        .merge(metrics::routes())
+        .merge(buyers::routes())
+        .merge(links::routes())
+        .merge(quotes::routes())
 }
 
 /// All of it, described.
@@ -34,6 +42,9 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     let mut all = products::operations(generator);
     all.extend(creators::operations(generator));
     all.extend(metrics::operations(generator));
+    all.extend(buyers::operations(generator));
+    all.extend(links::operations(generator));
+    all.extend(quotes::operations(generator));
     all
 }
 

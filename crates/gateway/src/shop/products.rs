@@ -19,7 +19,11 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Page, languages, merchant, missing};
+use super::{
+    Page, languages,
+    links::{self, Target},
+    merchant, missing,
+};
 use crate::{
     app::{App, path_id},
     auth::bearer,
@@ -30,6 +34,8 @@ use crate::{
 
 /// The largest batch read. Bytes beyond it are refused with 413.
 const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// The longest `ref` that goes into a link; a longer one is none of ours.
+const MAX_REF_BYTES: usize = 256;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -176,7 +182,7 @@ enum ItemStatus {
 
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 struct ItemError {
-    /// `bad_request`, `duplicate`, or `sku_taken`.
+    /// `bad_request`, `duplicate`, `sku_taken`, or `on_sale`.
     code: &'static str,
     /// What happened and what to do, in English.
     detail: String,
@@ -235,6 +241,10 @@ struct ListedProduct {
     locale: Locale,
     options: Vec<OptionDocument>,
     variants: Vec<VariantDocument>,
+    /// Where it is sold, if that is an external shop: a path on this server that leads there and counts the click. Good
+    /// for 24 hours, for the asker; nothing of such a product can be held here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shop_link: Option<String>,
 }
 
 async fn batch(
@@ -253,7 +263,7 @@ async fn batch(
     let good: Vec<Listing> = read.iter().filter_map(|read| read.as_ref().ok()).cloned().collect();
     let mut put = match good.is_empty() {
         true => Vec::new(),
-        false => app.storefront.put_listings(&merchant, &good).await?,
+        false => app.storefront.put_listings(&merchant, &good, haul_live::now().wall).await?,
     }
     .into_iter();
     let mut results = Vec::with_capacity(read.len());
@@ -270,6 +280,10 @@ async fn batch(
                 Some(Put::SkuTaken { sku, product: owner }) => {
                     let detail = format!("variants: the SKU {sku} is that of the product {owner}");
                     ItemResult::refused(Some(product.id), "sku_taken", detail)
+                }
+                Some(Put::OnSale) => {
+                    let detail = "external_url: a sale of this product has not closed here".to_owned();
+                    ItemResult::refused(Some(product.id), "on_sale", detail)
                 }
                 None => return Err(crate::app::unavailable("the ledger did not answer for all products")),
             },
@@ -393,6 +407,9 @@ async fn one(
 #[derive(Debug, Deserialize)]
 struct Reading {
     locale: Option<String>,
+    /// Under whose `ref` the reader is: it goes into links to external shops.
+    #[serde(rename = "ref")]
+    referrer: Option<String>,
 }
 
 async fn in_live(
@@ -402,9 +419,23 @@ async fn in_live(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Problem> {
     let languages = languages(reading.locale.as_deref(), &headers)?;
-    let (live, _) = app.as_watcher(bearer(&headers), &path_id("live", &live)?).await?;
+    let (live, viewer) = app.as_watcher(bearer(&headers), &path_id("live", &live)?).await?;
     let listings = app.storefront.listed_in(live.id()).await?;
-    let products = listings.into_iter().map(|listing| listed(&listing, &languages)).collect();
+    let now = haul_live::now().wall;
+    let products = listings.into_iter().map(|listing| {
+        let shop_link = listing.details.external_url.as_ref().map(|_| {
+            let target = Target {
+                merchant: live.merchant().clone(),
+                live: live.id().clone(),
+                product: listing.product.id.clone(),
+                buyer: viewer.as_ref().map(|viewer| viewer.id.clone()),
+                referrer: reading.referrer.clone().filter(|text| text.len() <= MAX_REF_BYTES),
+            };
+            links::path(&app, &target, now)
+        });
+        ListedProduct { shop_link, ..listed(&listing, &languages) }
+    });
+    let products = products.collect();
     let answer =
         (StatusCode::OK, [(VARY, HeaderValue::from_static("accept-language"))], Json(Products { products }));
     Ok(answer)
@@ -435,6 +466,7 @@ fn listed(listing: &Listing, languages: &Languages) -> ListedProduct {
         locale: locale.clone(),
         options: options(listing.details.options.clone()),
         variants: variants(listing),
+        shop_link: None,
     }
 }
 

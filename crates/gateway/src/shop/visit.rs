@@ -48,6 +48,14 @@ impl Visit {
     /// decides about money.
     pub(crate) async fn see(&self, app: &App, request: &Request) -> Result<(), Failure> {
         match request {
+            Request::SaleSchedule(schedule) => {
+                let listing = app.storefront.listing(&self.merchant, &schedule.product_id).await;
+                // Where the catalogue does not answer, the ledger still refuses.
+                if listing.ok().flatten().is_some_and(|listing| listing.details.external_url.is_some()) {
+                    let message = "product_id: it is sold in an external shop, and can't be held here";
+                    return Err(Failure::new(Code::WrongState, message));
+                }
+            }
             Request::Click { product_id, referrer } if self.counts => {
                 let referrer = referrer.as_deref().or(self.referrer.as_deref());
                 let touch = self.touch(TouchKind::Click, Some(product_id.clone()), None);

@@ -37,7 +37,11 @@ impl SqlLedger {
             .map_err(failure)
     }
 
-    async fn paid_orders(&self, merchant: &MerchantId, buyer: &BuyerId) -> Result<u32, LedgerError> {
+    pub(super) async fn paid_orders(
+        &self,
+        merchant: &MerchantId,
+        buyer: &BuyerId,
+    ) -> Result<u32, LedgerError> {
         sqlx::query(
             "SELECT COUNT(*) AS orders FROM bookings WHERE merchant_id = $1 AND buyer_id = $2
              AND merchant_reversed + platform_reversed + agency_reversed + creator_reversed < total_minor",

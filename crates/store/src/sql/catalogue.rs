@@ -170,6 +170,7 @@ impl SqlLedger {
     }
 
     pub(super) async fn put_sale(&self, sale: &Sale) -> Result<(), LedgerError> {
+        self.refuse_external(&sale.merchant, &sale.product).await?;
         let terms = &sale.terms;
         let put = sqlx::query(
             "INSERT INTO sales (merchant_id, live_id, id, product_id, unit_price_minor, currency, stock, per_buyer,

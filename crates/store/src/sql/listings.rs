@@ -7,7 +7,7 @@ use haul_commerce::{
     ledger::Answer,
     listing::{Catalogue, Details, Listing, Put},
 };
-use haul_model::{LiveId, MerchantId, ProductId, VariantId};
+use haul_model::{LiveId, MerchantId, ProductId, UnixMillis, VariantId};
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{SqlLedger, failure, row};
@@ -17,6 +17,7 @@ impl SqlLedger {
         &self,
         merchant: &MerchantId,
         listings: &[Listing],
+        now: UnixMillis,
     ) -> Result<Vec<Put>, LedgerError> {
         let mut put = Vec::with_capacity(listings.len());
         let mut change = self.begin().await?;
@@ -34,6 +35,21 @@ impl SqlLedger {
                     let product =
                         owner.parse().map_err(|_| LedgerError::Conflict("a bad product id".to_owned()))?;
                     put.push(Put::SkuTaken { sku: variant.sku.clone(), product });
+                    continue 'listings;
+                }
+            }
+            if details.external_url.is_some() {
+                let open: Option<String> = sqlx::query_scalar(
+                    "SELECT id FROM sales WHERE merchant_id = $1 AND product_id = $2 AND closes_at > $3 LIMIT 1",
+                )
+                .bind(merchant.as_str())
+                .bind(product.id.as_str())
+                .bind(row::sql(now.0))
+                .fetch_optional(&mut *change)
+                    .await
+                    .map_err(failure)?;
+                if open.is_some() {
+                    put.push(Put::OnSale);
                     continue 'listings;
                 }
             }
@@ -64,12 +80,14 @@ impl SqlLedger {
             let document = serde_json::to_string(details)
                 .map_err(|error| LedgerError::Conflict(format!("the product {}: {error}", product.id)))?;
             sqlx::query(
-                "INSERT INTO product_details (merchant_id, product_id, document) VALUES ($1, $2, $3)
-                 ON CONFLICT (merchant_id, product_id) DO UPDATE SET document = excluded.document",
+                "INSERT INTO product_details (merchant_id, product_id, document, external) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (merchant_id, product_id) DO UPDATE SET
+                     document = excluded.document, external = excluded.external",
             )
             .bind(merchant.as_str())
             .bind(product.id.as_str())
             .bind(document)
+            .bind(details.external_url.is_some())
             .execute(&mut *change)
             .await
             .map_err(failure)?;
@@ -93,6 +111,26 @@ impl SqlLedger {
         }
         change.commit().await.map_err(failure)?;
         Ok(put)
+    }
+
+    /// What is sold in an external shop can't be sold here as well.
+    pub(super) async fn refuse_external(
+        &self,
+        merchant: &MerchantId,
+        product: &ProductId,
+    ) -> Result<(), LedgerError> {
+        let external: Option<bool> = sqlx::query_scalar(
+            "SELECT external FROM product_details WHERE merchant_id = $1 AND product_id = $2",
+        )
+        .bind(merchant.as_str())
+        .bind(product.as_str())
+        .fetch_optional(&self.read)
+        .await
+        .map_err(failure)?;
+        if external == Some(true) {
+            return Err(LedgerError::Conflict(format!("the product {product} is sold in an external shop")));
+        }
+        Ok(())
     }
 
     async fn listing(
@@ -159,8 +197,13 @@ fn listing(row: &SqliteRow) -> Result<Listing, sqlx::Error> {
 }
 
 impl Catalogue for SqlLedger {
-    fn put_listings<'a>(&'a self, merchant: &'a MerchantId, listings: &'a [Listing]) -> Answer<'a, Vec<Put>> {
-        Box::pin(self.put_listings(merchant, listings))
+    fn put_listings<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        listings: &'a [Listing],
+        now: UnixMillis,
+    ) -> Answer<'a, Vec<Put>> {
+        Box::pin(self.put_listings(merchant, listings, now))
     }
 
     fn listing<'a>(

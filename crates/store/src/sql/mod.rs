@@ -5,6 +5,7 @@
 //! Every commit is synced (`synchronous=FULL`): what was acknowledged survives a power failure.
 
 mod bookings;
+mod buyers;
 mod catalogue;
 mod creators;
 mod follow;

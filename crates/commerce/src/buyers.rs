@@ -1,0 +1,235 @@
+//! Buyers: what they have come to, what they saved, whom an order goes to, and how all of that is given out and erased.
+
+use haul_model::{BuyerId, MerchantId, Money, OrderId, ProductId, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::{Order, attribution::Touch, ledger::Answer};
+
+/// Products that one buyer may have saved; one more is refused.
+pub const MAX_SAVED: u32 = 500;
+/// Orders of one export; the newest.
+pub const MAX_EXPORTED: u32 = 10_000;
+/// Shipping and tax lines of one order; more are refused.
+pub const MAX_CHARGES: usize = 20;
+/// The longest field of a contact or an address, in characters; longer ones are refused.
+pub const MAX_FIELD_CHARS: usize = 200;
+
+/// Whom an order goes to. All of it is personal, and can be erased.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Personal {
+    /// Who receives it.
+    pub name: String,
+    /// Where they read mail.
+    pub email: String,
+    /// Where they are called.
+    pub phone: String,
+    /// Where it goes, line by line as it is written there; at most 6.
+    pub address: Vec<String>,
+    /// Its postal code.
+    pub postal_code: String,
+    /// ISO 3166-1, two capitals.
+    pub country: String,
+}
+
+/// What kind of charge it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChargeKind {
+    /// Bringing it there.
+    Shipping,
+    /// What the state gets.
+    Tax,
+}
+
+/// A part of an order's total that is shipping or tax.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// Which.
+    pub kind: ChargeKind,
+    /// Such as "VAT 19 %".
+    pub label: String,
+    /// In the order's currency, in minor units. Part of the total, never on top of it.
+    pub amount_minor: i64,
+}
+
+/// Whom an order goes to, and what of its total is shipping and tax.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Details {
+    /// `None` once it was erased, or never known.
+    pub personal: Option<Personal>,
+    /// As the checkout or the provider said; stored, never recomputed.
+    pub charges: Vec<Charge>,
+}
+
+/// Why details are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DetailsError {
+    /// A field is too long, or has what no address has.
+    #[error("{0}: expected at most {MAX_FIELD_CHARS} characters and no control characters")]
+    Field(&'static str),
+    /// The address has too many lines.
+    #[error("address: expected at most 6 lines")]
+    Lines,
+    /// The country is no code.
+    #[error("country: expected two capital letters (ISO 3166-1), or nothing")]
+    Country,
+    /// The charges can't be part of the total.
+    #[error(
+        "charges: expected at most {MAX_CHARGES}, none negative, and no more than the order's total together"
+    )]
+    Charges,
+}
+
+impl Details {
+    /// Checks them against the order's total.
+    pub fn validate(&self, total: Money) -> Result<(), DetailsError> {
+        if let Some(personal) = &self.personal {
+            let Personal { name, email, phone, address, postal_code, country } = personal;
+            if address.len() > 6 {
+                return Err(DetailsError::Lines);
+            }
+            let fields = [("name", name), ("email", email), ("phone", phone), ("postal_code", postal_code)];
+            for (field, text) in fields.into_iter().chain(address.iter().map(|line| ("address", line))) {
+                if text.chars().count() > MAX_FIELD_CHARS || text.chars().any(char::is_control) {
+                    return Err(DetailsError::Field(field));
+                }
+            }
+            let is_code = country.len() == 2 && country.bytes().all(|b| b.is_ascii_uppercase());
+            if !country.is_empty() && !is_code {
+                return Err(DetailsError::Country);
+            }
+        }
+        let mut sum = 0_i64;
+        for charge in &self.charges {
+            if charge.label.chars().count() > MAX_FIELD_CHARS || charge.label.chars().any(char::is_control) {
+                return Err(DetailsError::Field("charges.label"));
+            }
+            if charge.amount_minor < 0 {
+                return Err(DetailsError::Charges);
+            }
+            sum = sum.saturating_add(charge.amount_minor);
+        }
+        if self.charges.len() > MAX_CHARGES || sum > total.amount_minor {
+            return Err(DetailsError::Charges);
+        }
+        Ok(())
+    }
+}
+
+/// What a merchant knows of a buyer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Profile {
+    /// Orders they paid and kept something of: what badges go by.
+    pub paid_orders: u32,
+    /// What they have spent, less what went back, by currency.
+    pub spent: Vec<Money>,
+    /// When they first and last bought.
+    pub first_order_at: Option<UnixMillis>,
+    /// See `first_order_at`.
+    pub last_order_at: Option<UnixMillis>,
+    /// What they have come to, by name, with when.
+    pub milestones: Vec<(String, UnixMillis)>,
+    /// What they saved, the latest first.
+    pub saved: Vec<ProductId>,
+    /// When what is personal of them was erased last.
+    pub erased_at: Option<UnixMillis>,
+}
+
+/// All that is kept of a buyer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Export {
+    /// What they have come to.
+    pub profile: Profile,
+    /// Their orders, newest first, each with whom it went to.
+    pub orders: Vec<(Order, Details)>,
+    /// What they did under somebody's `ref` or nobody's, newest first.
+    pub touches: Vec<Touch>,
+}
+
+/// How long what is personal is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Joins and clicks from before this are forgotten.
+    pub touches_before: UnixMillis,
+    /// Contacts and addresses written before this are erased.
+    pub details_before: UnixMillis,
+}
+
+/// Buyers. Every question names a merchant.
+pub trait Buyers: Send + Sync + 'static {
+    /// What is known of a buyer; of one who was never here, nothing.
+    fn profile<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Profile>;
+    /// Saves a product for a buyer, or not any more. `Conflict` at [`MAX_SAVED`], `NotFound` without such a product.
+    fn save_product<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        buyer: &'a BuyerId,
+        product: &'a ProductId,
+        saved: bool,
+        at: UnixMillis,
+    ) -> Answer<'a, ()>;
+    /// Looks which saved products can be bought at `now` that could not before, and tells of at most `limit` of those who
+    /// saved them. How many were told.
+    fn tell_back_in_stock(&self, now: UnixMillis, limit: u32) -> Answer<'_, u32>;
+    /// Whom an order goes to. `NotFound` where the merchant has no such order.
+    fn details<'a>(&'a self, merchant: &'a MerchantId, order: &'a OrderId) -> Answer<'a, Details>;
+    /// Writes down whom an order goes to.
+    fn put_details<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        order: &'a OrderId,
+        details: &'a Details,
+        at: UnixMillis,
+    ) -> Answer<'a, ()>;
+    /// All that is kept of a buyer.
+    fn export<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Export>;
+    /// Erases what is personal of a buyer: names, contacts, addresses, saved products, what they did, and timers that are
+    /// set. Orders, sums and bookings stay. Idempotent.
+    fn erase<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId, at: UnixMillis) -> Answer<'a, ()>;
+    /// Forgets what is older than it may be, of all merchants.
+    fn retire(&self, retention: Retention) -> Answer<'_, ()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charge(amount_minor: i64) -> Charge {
+        Charge { kind: ChargeKind::Tax, label: "VAT".to_owned(), amount_minor }
+    }
+
+    #[test]
+    fn charges_are_part_of_the_total() {
+        let total = Money { amount_minor: 1_000, currency: "EUR".parse().unwrap() };
+        let check = |charges: Vec<Charge>| Details { personal: None, charges }.validate(total);
+        assert_eq!(check(vec![charge(190), charge(810)]), Ok(()));
+        for bad in [
+            vec![charge(1_001)],
+            vec![charge(-1)],
+            vec![charge(i64::MAX); 2],
+            vec![charge(0); MAX_CHARGES + 1],
+        ] {
+            assert_eq!(check(bad), Err(DetailsError::Charges));
+        }
+    }
+
+    #[test]
+    fn addresses_are_lines_of_text() {
+        let total = Money { amount_minor: 1_000, currency: "EUR".parse().unwrap() };
+        type Change = fn(&mut Personal);
+        let cases: [(Change, DetailsError); 4] = [
+            (|personal| personal.name = "x".repeat(MAX_FIELD_CHARS + 1), DetailsError::Field("name")),
+            (|personal| personal.address = vec!["a\nb".to_owned()], DetailsError::Field("address")),
+            (|personal| personal.address = vec![String::new(); 7], DetailsError::Lines),
+            (|personal| personal.country = "Germany".to_owned(), DetailsError::Country),
+        ];
+        for (change, error) in cases {
+            let mut personal = Personal { country: "DE".to_owned(), ..Personal::default() };
+            let of = |personal: &Personal| Details { personal: Some(personal.clone()), charges: Vec::new() };
+            assert_eq!(of(&personal).validate(total), Ok(()));
+            change(&mut personal);
+            assert_eq!(of(&personal).validate(total), Err(error));
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Buyers: what is known of them, what they saved, whom their orders go to, and erasing all of that.
+
+use haul_commerce::{
+    LedgerError,
+    buyers::{Buyers, Details, Export, MAX_EXPORTED, MAX_SAVED, Profile, Retention},
+    ledger::Answer,
+};
+use haul_model::{BuyerId, MerchantId, OrderId, ProductId, UnixMillis};
+use serde_json::json;
+use sqlx::{Row, sqlite::SqliteRow};
+
+use super::{
+    SqlLedger,
+    creators::touch,
+    failure,
+    notices::{self, Notice},
+    row::{self, bad, number, sql},
+};
+
+impl SqlLedger {
+    async fn profile(&self, merchant: &MerchantId, buyer: &BuyerId) -> Result<Profile, LedgerError> {
+        let mut profile = Profile::default();
+        let sums = sqlx::query(
+            "SELECT currency, MIN(sold_at) AS first_at, MAX(sold_at) AS last_at,
+                    CAST(SUM(total_minor - merchant_reversed - platform_reversed - agency_reversed - creator_reversed)
+                         AS BIGINT) AS spent
+             FROM bookings WHERE merchant_id = $1 AND buyer_id = $2 GROUP BY currency ORDER BY currency",
+        )
+        .bind(merchant.as_str())
+        .bind(buyer.as_str())
+        .try_map(|row: SqliteRow| {
+            Ok((row::money(&row, "spent")?, row::time(&row, "first_at")?, row::time(&row, "last_at")?))
+        })
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)?;
+        for (spent, first, last) in sums {
+            profile.spent.push(spent);
+            profile.first_order_at = Some(profile.first_order_at.map_or(first, |at| at.min(first)));
+            profile.last_order_at = profile.last_order_at.max(Some(last));
+        }
+        profile.paid_orders = self.paid_orders(merchant, buyer).await?;
+        profile.milestones = sqlx::query(
+            "SELECT name, at FROM milestones WHERE merchant_id = $1 AND buyer_id = $2 ORDER BY at, name",
+        )
+        .bind(merchant.as_str())
+        .bind(buyer.as_str())
+        .try_map(|row: SqliteRow| Ok((row.try_get("name")?, row::time(&row, "at")?)))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)?;
+        profile.saved = sqlx::query(
+            "SELECT product_id FROM saved_products WHERE merchant_id = $1 AND buyer_id = $2
+             ORDER BY at DESC, product_id LIMIT $3",
+        )
+        .bind(merchant.as_str())
+        .bind(buyer.as_str())
+        .bind(i64::from(MAX_SAVED))
+        .try_map(|row: SqliteRow| row::parsed(&row, "product_id"))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)?;
+        profile.erased_at =
+            sqlx::query("SELECT at FROM erased_buyers WHERE merchant_id = $1 AND buyer_id = $2")
+                .bind(merchant.as_str())
+                .bind(buyer.as_str())
+                .try_map(|row: SqliteRow| row::time(&row, "at"))
+                .fetch_optional(&self.read)
+                .await
+                .map_err(failure)?;
+        Ok(profile)
+    }
+
+    async fn save_product(
+        &self,
+        merchant: &MerchantId,
+        buyer: &BuyerId,
+        product: &ProductId,
+        saved: bool,
+        at: UnixMillis,
+    ) -> Result<(), LedgerError> {
+        let mut change = self.begin().await?;
+        sqlx::query(
+            "DELETE FROM saved_products WHERE merchant_id = $1 AND product_id = $2 AND buyer_id = $3",
+        )
+        .bind(merchant.as_str())
+        .bind(product.as_str())
+        .bind(buyer.as_str())
+        .execute(&mut *change)
+        .await
+        .map_err(failure)?;
+        if saved {
+            let count: u32 = sqlx::query(
+                "SELECT COUNT(*) AS saved FROM saved_products WHERE merchant_id = $1 AND buyer_id = $2",
+            )
+            .bind(merchant.as_str())
+            .bind(buyer.as_str())
+            .try_map(|row: SqliteRow| number(&row, "saved"))
+            .fetch_one(&mut *change)
+            .await
+            .map_err(failure)?;
+            if count >= MAX_SAVED {
+                return Err(LedgerError::Conflict(format!("{MAX_SAVED} products are saved already")));
+            }
+            sqlx::query(
+                "INSERT INTO saved_products (merchant_id, product_id, buyer_id, at) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(merchant.as_str())
+            .bind(product.as_str())
+            .bind(buyer.as_str())
+            .bind(sql(at.0))
+            .execute(&mut *change)
+            .await
+            .map_err(failure)?;
+        }
+        change.commit().await.map_err(failure)
+    }
+
+    async fn tell_back_in_stock(&self, now: UnixMillis, limit: u32) -> Result<u32, LedgerError> {
+        // What can be bought now, of what somebody saved, where that is not what was seen last.
+        let turned = sqlx::query(
+            "SELECT saved.merchant_id, saved.product_id, saved.now_in FROM (
+                 SELECT each_one.merchant_id, each_one.product_id, EXISTS (
+                     SELECT 1 FROM sales WHERE sales.merchant_id = each_one.merchant_id
+                         AND sales.product_id = each_one.product_id
+                         AND sales.opens_at <= $1 AND sales.closes_at > $1 AND sales.sold < sales.stock) AS now_in
+                 FROM (SELECT DISTINCT merchant_id, product_id FROM saved_products) AS each_one) AS saved
+             LEFT JOIN stock_seen ON stock_seen.merchant_id = saved.merchant_id
+                 AND stock_seen.product_id = saved.product_id
+             WHERE stock_seen.in_stock IS NULL OR stock_seen.in_stock <> saved.now_in LIMIT $2",
+        )
+        .bind(sql(now.0))
+        .bind(i64::from(limit))
+        .try_map(|row: SqliteRow| {
+            let (merchant, product): (String, String) = (row.try_get("merchant_id")?, row.try_get("product_id")?);
+            Ok((merchant, product, row.try_get::<bool, _>("now_in")?))
+        })
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)?;
+        let mut told = 0;
+        for (merchant, product, in_stock) in turned {
+            let mut change = self.begin().await?;
+            // The first look at a product only sees: who saves what can be bought is not told so.
+            let seen: Option<bool> =
+                sqlx::query("SELECT in_stock FROM stock_seen WHERE merchant_id = $1 AND product_id = $2")
+                    .bind(&merchant)
+                    .bind(&product)
+                    .try_map(|row: SqliteRow| row.try_get("in_stock"))
+                    .fetch_optional(&mut *change)
+                    .await
+                    .map_err(failure)?;
+            sqlx::query(
+                "INSERT INTO stock_seen (merchant_id, product_id, in_stock) VALUES ($1, $2, $3)
+                 ON CONFLICT (merchant_id, product_id) DO UPDATE SET in_stock = excluded.in_stock",
+            )
+            .bind(&merchant)
+            .bind(&product)
+            .bind(in_stock)
+            .execute(&mut *change)
+            .await
+            .map_err(failure)?;
+            if in_stock && seen == Some(false) {
+                let savers: Vec<String> = sqlx::query(
+                    "SELECT buyer_id FROM saved_products WHERE merchant_id = $1 AND product_id = $2
+                     ORDER BY at, buyer_id LIMIT $3",
+                )
+                .bind(&merchant)
+                .bind(&product)
+                .bind(i64::from(limit))
+                .try_map(|row: SqliteRow| row.try_get("buyer_id"))
+                .fetch_all(&mut *change)
+                .await
+                .map_err(failure)?;
+                for buyer in savers {
+                    let notice = Notice {
+                        merchant: merchant.clone(),
+                        kind: "product.back_in_stock",
+                        subject: buyer.clone(),
+                        body: json!({ "product_id": product, "buyer_id": buyer }),
+                        at: now,
+                    };
+                    notices::add(&notice, &mut change).await?;
+                    told += 1;
+                }
+            }
+            change.commit().await.map_err(failure)?;
+        }
+        Ok(told)
+    }
+
+    async fn details(&self, merchant: &MerchantId, order: &OrderId) -> Result<Details, LedgerError> {
+        sqlx::query(
+            "SELECT order_details.personal, order_details.charges FROM orders
+             LEFT JOIN order_details ON order_details.order_id = orders.id
+             WHERE orders.merchant_id = $1 AND orders.id = $2",
+        )
+        .bind(merchant.as_str())
+        .bind(order.as_str())
+        .try_map(|row: SqliteRow| details(&row))
+        .fetch_optional(&self.read)
+        .await
+        .map_err(failure)?
+        .ok_or_else(|| LedgerError::NotFound(format!("the order {order}")))
+    }
+
+    async fn put_details(
+        &self,
+        merchant: &MerchantId,
+        order: &OrderId,
+        details: &Details,
+        at: UnixMillis,
+    ) -> Result<(), LedgerError> {
+        let text =
+            |text: serde_json::Result<String>| text.map_err(|error| LedgerError::Conflict(error.to_string()));
+        let personal = details.personal.as_ref().map(|personal| text(serde_json::to_string(personal)));
+        sqlx::query(
+            "INSERT INTO order_details (order_id, merchant_id, personal, charges, at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (order_id) DO UPDATE SET personal = excluded.personal, charges = excluded.charges,
+                 at = excluded.at WHERE order_details.merchant_id = excluded.merchant_id",
+        )
+        .bind(order.as_str())
+        .bind(merchant.as_str())
+        .bind(personal.transpose()?)
+        .bind(text(serde_json::to_string(&details.charges))?)
+        .bind(sql(at.0))
+        .execute(&self.write)
+        .await
+        .map_err(failure)?;
+        Ok(())
+    }
+
+    async fn export(&self, merchant: &MerchantId, buyer: &BuyerId) -> Result<Export, LedgerError> {
+        let profile = self.profile(merchant, buyer).await?;
+        let orders = sqlx::query(
+            "SELECT orders.*, order_details.personal, order_details.charges FROM orders
+             LEFT JOIN order_details ON order_details.order_id = orders.id
+             WHERE orders.merchant_id = $1 AND orders.buyer_id = $2
+             ORDER BY orders.created_at DESC, orders.id DESC LIMIT $3",
+        )
+        .bind(merchant.as_str())
+        .bind(buyer.as_str())
+        .bind(i64::from(MAX_EXPORTED))
+        .try_map(|row: SqliteRow| Ok((row::order(&row)?, details(&row)?)))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)?;
+        let touches = sqlx::query(
+            "SELECT * FROM touches WHERE merchant_id = $1 AND buyer_id = $2 ORDER BY at DESC LIMIT $3",
+        )
+        .bind(merchant.as_str())
+        .bind(buyer.as_str())
+        .bind(i64::from(MAX_EXPORTED))
+        .try_map(|row: SqliteRow| touch(&row))
+        .fetch_all(&self.read)
+        .await
+        .map_err(failure)?;
+        Ok(Export { profile, orders, touches })
+    }
+
+    async fn erase(&self, merchant: &MerchantId, buyer: &BuyerId, at: UnixMillis) -> Result<(), LedgerError> {
+        let mut change = self.begin().await?;
+        for statement in [
+            "UPDATE order_details SET personal = NULL WHERE merchant_id = $1 AND order_id IN (
+                 SELECT id FROM orders WHERE merchant_id = $1 AND buyer_id = $2)",
+            "UPDATE orders SET buyer_name = '' WHERE merchant_id = $1 AND buyer_id = $2",
+            "DELETE FROM saved_products WHERE merchant_id = $1 AND buyer_id = $2",
+            "UPDATE touches SET buyer_id = NULL WHERE merchant_id = $1 AND buyer_id = $2",
+            "UPDATE timers SET state = 'cancelled' WHERE merchant_id = $1 AND buyer_id = $2 AND state = 'set'",
+            "UPDATE creators SET buyer_id = NULL WHERE merchant_id = $1 AND buyer_id = $2",
+        ] {
+            sqlx::query(statement)
+                .bind(merchant.as_str())
+                .bind(buyer.as_str())
+                .execute(&mut *change)
+                .await
+                .map_err(failure)?;
+        }
+        sqlx::query(
+            "INSERT INTO erased_buyers (merchant_id, buyer_id, at) VALUES ($1, $2, $3)
+             ON CONFLICT (merchant_id, buyer_id) DO UPDATE SET at = excluded.at",
+        )
+        .bind(merchant.as_str())
+        .bind(buyer.as_str())
+        .bind(sql(at.0))
+        .execute(&mut *change)
+        .await
+        .map_err(failure)?;
+        change.commit().await.map_err(failure)
+    }
+
+    async fn retire(&self, retention: Retention) -> Result<(), LedgerError> {
+        sqlx::query("DELETE FROM touches WHERE at < $1")
+            .bind(sql(retention.touches_before.0))
+            .execute(&self.write)
+            .await
+            .map_err(failure)?;
+        sqlx::query("UPDATE order_details SET personal = NULL WHERE at < $1 AND personal IS NOT NULL")
+            .bind(sql(retention.details_before.0))
+            .execute(&self.write)
+            .await
+            .map_err(failure)?;
+        Ok(())
+    }
+}
+
+fn details(row: &SqliteRow) -> Result<Details, sqlx::Error> {
+    let personal: Option<&str> = row.try_get("personal")?;
+    let charges: Option<&str> = row.try_get("charges")?;
+    Ok(Details {
+        personal: personal.map(serde_json::from_str).transpose().map_err(|error| bad("personal", error))?,
+        charges: charges
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|error| bad("charges", error))?
+            .unwrap_or_default(),
+    })
+}
+
+impl Buyers for SqlLedger {
+    fn profile<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Profile> {
+        Box::pin(self.profile(merchant, buyer))
+    }
+
+    fn save_product<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        buyer: &'a BuyerId,
+        product: &'a ProductId,
+        saved: bool,
+        at: UnixMillis,
+    ) -> Answer<'a, ()> {
+        Box::pin(self.save_product(merchant, buyer, product, saved, at))
+    }
+
+    fn tell_back_in_stock(&self, now: UnixMillis, limit: u32) -> Answer<'_, u32> {
+        Box::pin(self.tell_back_in_stock(now, limit))
+    }
+
+    fn details<'a>(&'a self, merchant: &'a MerchantId, order: &'a OrderId) -> Answer<'a, Details> {
+        Box::pin(self.details(merchant, order))
+    }
+
+    fn put_details<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        order: &'a OrderId,
+        details: &'a Details,
+        at: UnixMillis,
+    ) -> Answer<'a, ()> {
+        Box::pin(self.put_details(merchant, order, details, at))
+    }
+
+    fn export<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Export> {
+        Box::pin(self.export(merchant, buyer))
+    }
+
+    fn erase<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId, at: UnixMillis) -> Answer<'a, ()> {
+        Box::pin(self.erase(merchant, buyer, at))
+    }
+
+    fn retire(&self, retention: Retention) -> Answer<'_, ()> {
+        Box::pin(self.retire(retention))
+    }
+}
