@@ -167,7 +167,7 @@ async fn a_crowd_is_told_nothing_that_is_not_kept_whatever_redis_does() {
             let end = match record.state {
                 HoldState::Held | HoldState::Paying | HoldState::Captured => End::Standing,
                 HoldState::Sold => End::Sold,
-                HoldState::Released => End::Released,
+                HoldState::Waiting | HoldState::Released => End::Released,
                 HoldState::Late => End::Late,
             };
             (record.hold.to_string(), (record.buyer.to_string(), record.units.quantity(), end))

@@ -23,9 +23,13 @@
 //! - A caller says how far it has seen the book ([`Mark`]). A book that is behind that has been lost in part: it refuses
 //!   everything until it is rebuilt ([`SaleBook::begin_rebuild`], [`SaleBook::rebuild`]) as a new epoch.
 //! - In a sale of first paid, first served, a hold sets nothing aside: `Capture` takes its units, or says `Late`.
+//! - Where a sale has a line to wait in, who waits for units of one of its lines comes before everybody new: what comes
+//!   back is offered to the first, for a while, then to the next. Nobody overtakes; who waits for more than can still come
+//!   back is told that it is over, and so are all when the sale closes.
 //! - Refusals are not remembered: a hold that was refused may be granted when it is asked for again.
 //! - The clock never goes back behind what the book last wrote down, which is at most [`CLOCK_MARK_MS`] ago.
 
+mod line;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -43,6 +47,10 @@ use crate::{
 pub const MAX_SWEEP: usize = 1024;
 /// A call that changes nothing writes the clock down where it is this much ahead of what was written last.
 pub const CLOCK_MARK_MS: u64 = 1_000;
+/// The most who wait in line in one sale.
+pub const MAX_WAITING: usize = 10_000;
+/// The most in line who are served by one call; the next call goes on.
+pub const MAX_OFFERS: usize = 64;
 /// The most holds that [`SaleBook::standing`] tells: all of a buyer's, since no sale allows one buyer more units.
 pub const MAX_STANDING: usize = MAX_PER_BUYER as usize;
 /// The most holds in one piece of a [`SaleBook::snapshot`].
@@ -145,7 +153,11 @@ pub struct SaleBook {
     deadlines: BTreeSet<(UnixMillis, HoldId)>,
     /// RELEASED and LATE holds by when they may be forgotten, earliest first.
     over: BTreeSet<(UnixMillis, HoldId)>,
-    /// HELD, PAYING and CAPTURED holds by buyer and the number they were made with, so oldest first.
+    /// WAITING holds by line and the number they were made with, so in their order.
+    waiting: BTreeMap<(Line, u64), HoldId>,
+    /// Whether somebody in line must hear something as soon as the next call comes.
+    serve_soon: bool,
+    /// HELD, PAYING, CAPTURED and WAITING holds by buyer and the number they were made with, so oldest first.
     standing: BTreeMap<(BuyerId, u64), HoldId>,
     /// What the latest call changed.
     changed: Changed,
@@ -188,6 +200,8 @@ impl SaleBook {
             self.epoch = self.epoch.max(1);
             self.sequence += 1;
         }
+        // More stock, another closing time, going on after a pause: a sweep finds out what that means to those in line.
+        self.serve_soon = !self.waiting.is_empty();
         self.end(now, before);
         Ok(self.report(now, Vec::new(), Vec::new()))
     }
@@ -204,8 +218,9 @@ impl SaleBook {
         self.sweep(now, &mut released);
         self.forget_old(now);
         let outcomes = ops.iter().map(|op| self.carry_out(&terms, op, now, &mut released)).collect();
+        let offered = self.serve_line(&terms, now, &mut released);
         self.end(now, before);
-        Ok(self.report(now, outcomes, released))
+        Ok(Applied { offered, ..self.report(now, outcomes, released) })
     }
 
     /// Empties and freezes the book to be rebuilt as the next epoch, unless it is not behind, or somebody was at it less
@@ -243,6 +258,7 @@ impl SaleBook {
             return Err(Behind(self.mark()).into());
         }
         if self.frozen.is_none() {
+            self.serve_soon = !self.waiting.is_empty();
             return Ok(self.report(now, Vec::new(), Vec::new()));
         }
         self.terms = Some(image.terms.clone());
@@ -253,6 +269,7 @@ impl SaleBook {
             }
         }
         self.frozen = (!last).then_some(now);
+        self.serve_soon = !self.waiting.is_empty();
         self.sequence += 1;
         self.end(now, before);
         Ok(self.report(now, Vec::new(), Vec::new()))
@@ -331,7 +348,7 @@ impl SaleBook {
         Ok(())
     }
 
-    /// A buyer's HELD, PAYING and CAPTURED holds at `now`, oldest first, at most [`MAX_STANDING`]. Changes nothing: a
+    /// A buyer's HELD, PAYING, CAPTURED and WAITING holds at `now`, oldest first, at most [`MAX_STANDING`]. Changes nothing: a
     /// hold past its deadline is left out, and released by the next [`SaleBook::apply`].
     pub fn standing(&self, buyer: &BuyerId, seen: Mark, now: UnixMillis) -> Result<Vec<Standing>, Behind> {
         self.check(seen)?;
@@ -346,7 +363,7 @@ impl SaleBook {
             .map(|record| Standing {
                 hold: record.hold.clone(),
                 units: record.units.clone(),
-                outcome: record.outcome(),
+                outcome: record.outcome(self.position(record)),
                 order: record.order.clone(),
             })
             .collect();
@@ -386,7 +403,10 @@ impl SaleBook {
     /// Whether nothing in it can matter any more: it closed at least `ms` ago, and nobody holds anything.
     pub fn is_over_since(&self, ms: u64, now: UnixMillis) -> bool {
         let closed = self.terms.as_ref().is_some_and(|terms| terms.closes_at.0.saturating_add(ms) <= now.0);
-        closed && self.frozen.is_none() && self.shelves.iter().all(|shelf| shelf.held == 0)
+        closed
+            && self.frozen.is_none()
+            && self.waiting.is_empty()
+            && self.shelves.iter().all(|shelf| shelf.held == 0)
     }
 
     /// How many holds it remembers.
@@ -428,6 +448,7 @@ impl SaleBook {
             mark: self.mark(),
             outcomes,
             released,
+            offered: Vec::new(),
             holds: told.filter_map(|hold| self.holds.get(hold)).cloned().collect(),
             counts: self.counts(),
             lines: if self.terms.as_ref().is_some_and(|terms| !terms.more.is_empty()) {
@@ -435,7 +456,7 @@ impl SaleBook {
             } else {
                 Vec::new()
             },
-            next_deadline: self.deadlines.first().map(|(deadline, _)| *deadline),
+            next_deadline: self.next_deadline(now),
         }
     }
 
@@ -521,6 +542,9 @@ impl SaleBook {
                 }
             }
         }
+        if record.state == HoldState::Waiting {
+            self.waiting.insert((line_of(&record), record.made), record.hold.clone());
+        }
         let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
         if state.has_deadline() {
             self.deadlines.insert((deadline, hold.clone()));
@@ -554,6 +578,9 @@ impl SaleBook {
                 }
             }
         }
+        if record.state == HoldState::Waiting {
+            self.waiting.remove(&(line_of(record), record.made));
+        }
         if record.state.has_deadline() {
             self.deadlines.remove(&(record.deadline, record.hold.clone()));
         }
@@ -569,4 +596,9 @@ impl SaleBook {
         }
         &mut self.shelves[line]
     }
+}
+
+/// The line of a hold that waits: it has one only.
+fn line_of(record: &HoldRecord) -> Line {
+    record.units.iter().next().map_or(0, |(line, _)| line)
 }

@@ -53,7 +53,19 @@ pub enum Op {
         /// The buyer's tier, as their token says: the sale may open earlier for it.
         tier: Option<TierId>,
     },
-    /// Give a hold up (HELD or PAYING → RELEASED).
+    /// The same, and where that is refused because units are set aside for others, wait in line for them. Of one line
+    /// only.
+    Wait {
+        /// The hold to make.
+        hold: HoldId,
+        /// Who asks.
+        buyer: BuyerId,
+        /// Units of one line, at least 1.
+        units: Units,
+        /// The buyer's tier, as their token says.
+        tier: Option<TierId>,
+    },
+    /// Give a hold up, or one's place in line (HELD, PAYING or WAITING → RELEASED).
     Cancel {
         /// Which hold.
         hold: HoldId,
@@ -115,6 +127,11 @@ pub enum Outcome {
     Held {
         /// When they go back, by the gate's clock.
         deadline: UnixMillis,
+    },
+    /// `Wait`: in line. When it is its turn, the hold is HELD, and reported as offered.
+    Waiting {
+        /// How many are served before it, and it: 1 is next.
+        position: u32,
     },
     /// `Hold` retried, or `StartPayment`: the hold is being paid for.
     Paying {
@@ -183,6 +200,10 @@ pub enum Refusal {
     UnknownLine,
     /// Nothing is sold for the moment.
     Paused,
+    /// As many are in line as may be.
+    LineFull,
+    /// The sale has no line to wait in.
+    NoLine,
 }
 
 /// Units of a sale, or of one of its lines, by where they are. `available + held + sold = stock`, always; `held` counts HELD, PAYING, CAPTURED.
@@ -215,14 +236,27 @@ pub struct Released {
     pub order: Option<OrderId>,
 }
 
-/// A hold that stands, as [`Gate::standing`] tells it: HELD, PAYING or CAPTURED.
+/// A hold whose turn in line has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    /// Which hold.
+    pub hold: HoldId,
+    /// Whose it is.
+    pub buyer: BuyerId,
+    /// Units set aside.
+    pub units: Units,
+    /// Until when it can be taken up.
+    pub deadline: UnixMillis,
+}
+
+/// A hold that stands, as [`Gate::standing`] tells it: HELD, PAYING, CAPTURED or WAITING.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// Which hold.
     pub hold: HoldId,
     /// Its units.
     pub units: Units,
-    /// `Held`, `Paying` or `Captured`, as a retry of the hold would be answered.
+    /// `Held`, `Paying`, `Captured` or `Waiting`, as a retry of the hold would be answered.
     pub outcome: Outcome,
     /// Its order, once payment has started.
     pub order: Option<OrderId>,
@@ -239,6 +273,8 @@ pub struct Applied {
     pub outcomes: Vec<Outcome>,
     /// Holds that this call found past their deadline. Each is reported by exactly one call.
     pub released: Vec<Released>,
+    /// Holds whose turn in line has come: HELD now, each until its deadline. Each is reported by exactly one call.
+    pub offered: Vec<Offered>,
     /// Every hold that this call changed, or that its operations named, as it is now; by id. Whoever writes these down
     /// has written down all that anybody was told.
     pub holds: Vec<HoldRecord>,
@@ -246,7 +282,7 @@ pub struct Applied {
     pub counts: Counts,
     /// The same for each line, where there are several.
     pub lines: Vec<Counts>,
-    /// The earliest deadline of a standing hold, if any: when to sweep next.
+    /// When to sweep next, if at all: the earliest deadline of a standing hold, or when those in line must hear something.
     pub next_deadline: Option<UnixMillis>,
 }
 

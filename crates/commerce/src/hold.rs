@@ -21,6 +21,8 @@ pub enum HoldState {
     Captured,
     /// Paid and written.
     Sold,
+    /// In line: its units are all set aside for others, and it is its turn when enough of them come back.
+    Waiting,
     /// Over: its units went back.
     Released,
     /// Over, and paid afterwards when its units could not be had again.
@@ -35,7 +37,7 @@ impl HoldState {
 
     /// Whether it goes on for its buyer: it has not ended in one way or another.
     pub fn stands(self) -> bool {
-        matches!(self, HoldState::Held | HoldState::Paying | HoldState::Captured)
+        matches!(self, HoldState::Held | HoldState::Paying | HoldState::Captured | HoldState::Waiting)
     }
 
     /// Whether it is over, without a sale.
@@ -59,7 +61,7 @@ pub struct HoldRecord {
     /// Where it stands.
     pub state: HoldState,
     /// When it ends while it is HELD or PAYING; its last deadline once it is paid; when it ended once it is
-    /// RELEASED or LATE.
+    /// RELEASED or LATE; when it came while it is WAITING.
     pub deadline: UnixMillis,
     /// The order that it is paid by, from the first step that names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,14 +81,15 @@ pub struct HoldRecord {
 }
 
 impl HoldRecord {
-    /// What a retry of `Hold` is answered.
-    pub(crate) fn outcome(&self) -> Outcome {
+    /// What a retry of `Hold` is answered; `position`: where it is in line, if it is.
+    pub(crate) fn outcome(&self, position: u32) -> Outcome {
         let &Self { deadline, retaken, .. } = self;
         match self.state {
             HoldState::Held => Outcome::Held { deadline },
             HoldState::Paying => Outcome::Paying { deadline },
             HoldState::Captured => Outcome::Captured { retaken },
             HoldState::Sold => Outcome::Sold,
+            HoldState::Waiting => Outcome::Waiting { position },
             HoldState::Released | HoldState::Late => Outcome::Released,
         }
     }
@@ -103,7 +106,7 @@ impl HoldRecord {
 
     /// Whether its units are set aside for its buyer.
     pub fn is_aside(&self) -> bool {
-        self.state.stands() && !self.unreserved
+        self.state.stands() && self.state != HoldState::Waiting && !self.unreserved
     }
 
     /// Whether it takes units of the stock: they are set aside, or sold.

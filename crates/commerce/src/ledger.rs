@@ -257,8 +257,18 @@ pub trait Ledger: Send + Sync + 'static {
     /// A live's products in the bag's order.
     fn bag<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<Product>>;
 
-    /// Writes a sale down; the same id again changes its times only.
+    /// Writes a sale down; the same id again changes its times, and whether it is paused.
     fn put_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, ()>;
+    /// Adds units to a line of a sale, unless that was done before under this `key`. Gives the sale as it is then.
+    fn add_stock<'a>(
+        &'a self,
+        live: &'a LiveId,
+        sale: &'a SaleId,
+        key: &'a str,
+        line: Line,
+        units: u32,
+        at: UnixMillis,
+    ) -> Answer<'a, Sale>;
     /// How far the gate's history of a sale is written down: a gate that is behind this has lost something.
     fn gate_mark<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, Mark>;
     /// What a gate that has lost the sale is rebuilt from.
@@ -297,6 +307,21 @@ pub trait Ledger: Send + Sync + 'static {
     /// keeps from overselling (`Conflict`). Idempotent; allowed are Paying|Expired → Sold|RefundDue, Paying → Expired,
     /// RefundDue → Refunded; any other move is `Conflict`.
     fn move_order<'a>(&'a self, order: &'a OrderId, to: OrderState, at: UnixMillis) -> Answer<'a, Order>;
+
+    /// Writes down that units of a SOLD order are on the shelf again, all that have not come back where none are named, unless
+    /// that was done before under this `key`: each line's counter goes down by as many. More than there are, or other units
+    /// under the same key, is `Conflict`. Gives the order as it is then.
+    fn restock<'a>(
+        &'a self,
+        order: &'a OrderId,
+        key: &'a str,
+        units: Option<&'a Units>,
+        at: UnixMillis,
+    ) -> Answer<'a, Order>;
+    /// Writes down that the gate knows that so many units of an order are on the shelf again.
+    fn restock_told<'a>(&'a self, order: &'a OrderId, returned: &'a Units) -> Answer<'a, ()>;
+    /// A live's orders with units on the shelf again that the gate may not know of, at most `limit`.
+    fn restocks_due<'a>(&'a self, live: &'a LiveId, limit: u32) -> Answer<'a, Vec<Order>>;
 
     /// Records a provider's callback, before it is answered.
     fn record_callback<'a>(&'a self, callback: &'a Callback) -> Answer<'a, CallbackState>;

@@ -35,8 +35,8 @@ pub mod units;
 pub use book::SaleBook;
 pub use derive::{hold_id, order_id, payment_id};
 pub use gate::{
-    Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, Refusal,
-    Released, Standing,
+    Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome, Rebuild,
+    Refusal, Released, Standing,
 };
 pub use ledger::{
     Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderLine,

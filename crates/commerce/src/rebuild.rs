@@ -132,6 +132,7 @@ fn rank(record: &HoldRecord) -> u8 {
         HoldState::Captured => 1,
         HoldState::Paying => 2,
         HoldState::Held => 3,
-        HoldState::Released | HoldState::Late => 4,
+        HoldState::Waiting => 4,
+        HoldState::Released | HoldState::Late => 5,
     }
 }

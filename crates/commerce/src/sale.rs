@@ -13,7 +13,7 @@ pub const MAX_PER_BUYER: u32 = 100;
 pub const HOLD_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
 
 /// The most tiers that one sale opens earlier for, and the longest time before the others, in milliseconds: a week.
-pub const MAX_TIERS: usize = 8;
+pub const MAX_TIERS: usize = 3;
 /// See [`MAX_TIERS`].
 pub const MAX_EARLY_MS: u64 = 7 * 24 * 3_600_000;
 
@@ -58,6 +58,9 @@ pub enum TermsError {
         "early access is for at most {MAX_TIERS} tiers, each named once, of 1 to {MAX_EARLY_MS} milliseconds"
     )]
     Early,
+    /// Where nothing is set aside, there is nothing to wait for.
+    #[error("offer_ms: a sale of first paid, first served has no line to wait in")]
+    NoLine,
     /// The sale would close before it opens.
     #[error("closes_at must be later than opens_at ({opens_at:?}), not {closes_at:?}")]
     NeverOpen {
@@ -95,6 +98,9 @@ pub struct SaleTerms {
     /// Who may come before the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub early: Vec<EarlyAccess>,
+    /// How long units are set aside for somebody whose turn in line has come; `None`: there is no line to wait in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer_ms: Option<u64>,
 }
 
 /// One line of a sale after the first: a SKU with a stock of its own.
@@ -141,6 +147,9 @@ impl SaleTerms {
         if per_buyer > MAX_PER_BUYER {
             return Err(TermsError::PerBuyer(per_buyer));
         }
+        if self.offer_ms.is_some() && self.mode == SaleMode::FirstPaid {
+            return Err(TermsError::NoLine);
+        }
         if closes_at <= opens_at {
             return Err(TermsError::NeverOpen { opens_at, closes_at });
         }
@@ -160,7 +169,8 @@ impl SaleTerms {
                 }
             }
         }
-        for (field, given) in [("hold_ms", self.hold_ms), ("pay_ms", self.pay_ms)] {
+        let offer_ms = self.offer_ms.unwrap_or(self.hold_ms);
+        for (field, given) in [("hold_ms", self.hold_ms), ("pay_ms", self.pay_ms), ("offer_ms", offer_ms)] {
             if !HOLD_MS.contains(&given) {
                 return Err(TermsError::Duration { field, given });
             }

@@ -587,7 +587,7 @@ fn check(book: &SaleBook, terms: &SaleTerms, before: &mut HashMap<HoldId, HoldSt
                     *holding.entry(line).or_default() += units;
                 }
                 HoldState::Sold => *selling.entry(line).or_default() += units - back,
-                HoldState::Released | HoldState::Late => {}
+                HoldState::Waiting | HoldState::Released | HoldState::Late => {}
             }
             if !matches!(record.state, HoldState::Released | HoldState::Late) {
                 *by_buyer.entry((record.buyer.clone(), line)).or_default() += units - back;
@@ -603,7 +603,7 @@ fn check(book: &SaleBook, terms: &SaleTerms, before: &mut HashMap<HoldId, HoldSt
                 let again = record.retaken && matches!(record.state, HoldState::Captured | HoldState::Sold);
                 assert!(again || matches!(record.state, HoldState::Released | HoldState::Late), "{trace}");
             }
-            Some(HoldState::Held | HoldState::Paying) | None => {}
+            Some(HoldState::Held | HoldState::Paying | HoldState::Waiting) | None => {}
         }
     }
     for ((line, of), counts) in (0..).zip(terms.lines()).zip(book.lines()) {

@@ -134,6 +134,7 @@ impl Shop {
             Outcome::Paying { deadline } => Answer::Paying { hold, deadline: deadline.0 },
             Outcome::Captured { .. } | Outcome::Sold => Answer::Taken { hold },
             Outcome::Released | Outcome::Late | Outcome::Restocked => Answer::Released,
+            Outcome::Waiting { .. } => Answer::Refused("waiting".to_owned()),
             Outcome::Refused(refusal) => Answer::Refused(format!("{refusal:?}")),
         };
         if self.fault != Fault::AcknowledgeBeforeDurable {
@@ -192,7 +193,7 @@ impl Shop {
             let end = match record.state {
                 HoldState::Held | HoldState::Paying | HoldState::Captured => End::Standing,
                 HoldState::Sold => End::Sold,
-                HoldState::Released => End::Released,
+                HoldState::Waiting | HoldState::Released => End::Released,
                 HoldState::Late => End::Late,
             };
             (record.hold.to_string(), (record.buyer.to_string(), record.units.quantity(), end))

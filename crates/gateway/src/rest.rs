@@ -439,6 +439,7 @@ mod tests {
         let sale = SaleView {
             id: long(),
             product_id: long(),
+            variant_id: Some(long()),
             price: money(),
             state: SaleState::Scheduled,
             opens_at: LATE,
@@ -449,7 +450,21 @@ mod tests {
             available: u32::MAX,
             held: u32::MAX,
             sold: u32::MAX,
+            offer_ms: Some(u64::MAX),
+            mode: SaleMode::FirstPaid,
+            early: vec![EarlyView { tier: long(), opens_at: LATE }; haul_commerce::sale::MAX_TIERS],
+            // The lines of all sales on stage are bounded together.
+            lines: Vec::new(),
         };
+        let sale_line = SaleLineView {
+            product_id: long(),
+            variant_id: Some(long()),
+            price: money(),
+            per_buyer: u32::MAX,
+            stock: u32::MAX,
+            units: StockView { available: u32::MAX, held: u32::MAX, sold: u32::MAX },
+        };
+        let units = vec![LineUnits { line: u8::MAX, quantity: u32::MAX }; haul_live::MAX_HOLD_LINES];
         let line = ChatLine {
             id: long(),
             name: wide(MAX_NAME_CHARS),
@@ -518,8 +533,10 @@ mod tests {
             id: long(),
             sale_id: long(),
             quantity: u32::MAX,
+            lines: units.clone(),
             state: HoldState::Captured,
             deadline: Some(LATE),
+            position: Some(u32::MAX),
         };
         let order = OrderView {
             id: long(),
@@ -528,6 +545,8 @@ mod tests {
             product_id: long(),
             buyer_name: wide(MAX_NAME_CHARS),
             quantity: u32::MAX,
+            returned: u32::MAX,
+            lines: units,
             total: money(),
             state: OrderStateView::RefundDue,
             created_at: LATE,
@@ -540,6 +559,8 @@ mod tests {
             orders: vec![order.clone(); 20],
             standing: Some(standing),
         };
+        let mut sales = vec![sale; MAX_SALES];
+        sales[0].lines = vec![sale_line; haul_live::MAX_LINES_ON_STAGE];
         let totals = Totals { orders: u64::MAX, units: u64::MAX, revenue: vec![money(); 10] };
         let snapshot = Snapshot {
             session: "s".repeat(haul_model::id::MAX_ID_BYTES),
@@ -551,7 +572,7 @@ mod tests {
             live: LiveView { title: wide(MAX_TITLE_CHARS), state: LiveState::Waiting },
             products: vec![product; MAX_BAG],
             pin: Some(Pin { product_id: long(), since: LATE, media_ms: Some(u64::MAX) }),
-            sales: vec![sale; MAX_SALES],
+            sales,
             viewers: u64::MAX,
             chat: vec![line.clone(); haul_room::MAX_CHAT_SHOWN],
             chat_pin: Some(line),

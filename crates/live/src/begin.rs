@@ -58,7 +58,7 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
             Ok(applied) => known.push((sale, applied)),
             Err(error) => {
                 tracing::warn!(live = %reference.live, sale = %sale.id, %error, "a sale waits for the gate");
-                live.chore(Chore::Sale(sale));
+                live.chore(Chore::Sale(Box::new(sale)));
             }
         }
     }

@@ -10,7 +10,7 @@ use haul_commerce::{
 use haul_model::SaleId;
 use tokio::sync::mpsc;
 
-use crate::{Live, Services, now, purchase, stage::Input};
+use crate::{Live, Services, now, purchase, restock, stage::Input};
 
 /// How long to leave stores alone that did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const MAX_ORDERS: u32 = 10_000;
 #[derive(Debug)]
 pub(crate) enum Chore {
     /// Make this sale known to the gate: it is written down, and the gate does not know it, or not as it is now.
-    Sale(Sale),
+    Sale(Box<Sale>),
     /// Compare the orders that are being paid with the holds that stand: a report of the gate's may have been lost.
     Orders,
     /// This sale was rebuilt as this epoch, here or by another process: tell those who have lost a hold by it.
@@ -89,7 +89,7 @@ pub(crate) async fn run(services: Services, live: Live, mut chores: mpsc::Unboun
 impl Due {
     fn take(&mut self, chore: Chore) {
         match chore {
-            Chore::Sale(sale) => drop(self.sales.insert(sale.id.clone(), sale)),
+            Chore::Sale(sale) => drop(self.sales.insert(sale.id.clone(), *sale)),
             Chore::Orders => self.orders = true,
             Chore::Lost(sale, epoch) => drop(self.lost.insert(sale, epoch)),
         }
@@ -147,6 +147,9 @@ async fn tidy_orders(services: &Services, live: &Live) -> Result<(), String> {
         if !standing.iter().any(|standing| standing.hold == ids.hold) {
             purchase::expire_order(services, live, &ids.id, now().wall).await;
         }
+    }
+    for order in ledger.restocks_due(live.id(), MAX_ORDERS).await.map_err(text)? {
+        restock::tell_gate(services, live, &order).await.map_err(text)?;
     }
     let due = ledger.orders(live.id(), &[OrderState::RefundDue], MAX_ORDERS).await.map_err(text)?;
     for order in due {

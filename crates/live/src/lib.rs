@@ -17,6 +17,7 @@ mod metrics;
 mod owner;
 mod purchase;
 mod recorder;
+mod restock;
 mod settle;
 mod stage;
 #[cfg(test)]
@@ -29,8 +30,12 @@ pub use follower::{Keep, follow_orders, look_after_buyers};
 pub use live::{Live, Look};
 pub use lives::{LiveError, Lives, Services};
 pub use metrics::Metrics;
+pub use restock::RestockError;
 pub use settle::CallbackError;
-pub use stage::{MAX_BAG, MAX_ORDERS_SHOWN, MAX_SALES, Settings, order_view, product_view};
+pub use stage::{
+    MAX_BAG, MAX_HOLD_LINES, MAX_LINES_ON_STAGE, MAX_ORDERS_SHOWN, MAX_SALES, Settings, order_view,
+    product_view,
+};
 
 use std::time::{Instant, SystemTime};
 

@@ -143,6 +143,7 @@ impl Metrics {
     pub(crate) fn gate_answered(&self, op: &Op, outcome: &Outcome) {
         let op = match op {
             Op::Hold { .. } => "hold",
+            Op::Wait { .. } => "wait",
             Op::Cancel { .. } => "cancel",
             Op::StartPayment { .. } => "start_payment",
             Op::PaymentFailed { .. } => "payment_failed",
@@ -202,6 +203,7 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Restored { .. } => "restored",
         Outcome::Late => "late",
         Outcome::Restocked => "restocked",
+        Outcome::Waiting { .. } => "waiting",
         Outcome::Refused(refusal) => match refusal {
             R::UnknownSale => "unknown_sale",
             R::UnknownHold => "unknown_hold",
@@ -215,6 +217,8 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
             R::BadQuantity => "bad_quantity",
             R::UnknownLine => "unknown_line",
             R::Paused => "paused",
+            R::LineFull => "line_full",
+            R::NoLine => "no_line",
         },
     }
 }

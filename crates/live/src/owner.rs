@@ -13,7 +13,7 @@ use crate::{
     chores::Chore,
     connection::Outlet,
     live::{Command, Live, Look, Post},
-    now, purchase,
+    now, purchase, restock,
     stage::{Delivery, Input, MemberId, Output, Stage, To, is_staff},
     till::Till,
 };
@@ -174,6 +174,23 @@ impl Owner {
                         live.input(Input::SalePut { member, id, answer });
                     });
                 }
+                Output::AddStock { member, id, sale, line, units, key } => {
+                    let (live, services) = (self.live.clone(), self.services.clone());
+                    let at = self.stage.server_time(now());
+                    tokio::spawn(async move {
+                        let answer = restock::add_stock(&services, &live, &sale, &key, line, units, at).await;
+                        live.input(Input::SalePut { member, id, answer });
+                    });
+                }
+                Output::Restock { member, id, order, units, key } => {
+                    let (live, services) = (self.live.clone(), self.services.clone());
+                    tokio::spawn(async move {
+                        let restocked =
+                            restock::restock(&services, &live, &order, &key, units.as_ref()).await;
+                        let answer = restocked.map_err(|error| error.failure());
+                        live.input(Input::Restocked { member, id, answer });
+                    });
+                }
                 Output::Checkout { member, id, viewer, sale, hold, deadline } => {
                     let (live, services) = (self.live.clone(), self.services.clone());
                     let server_time = self.stage.server_time(now());
@@ -184,7 +201,7 @@ impl Owner {
                         live.input(Input::CheckedOut { member, id, sale: id_of_sale, answer });
                     });
                 }
-                Output::TellGate(sale) => self.live.chore(Chore::Sale(sale)),
+                Output::TellGate(sale) => self.live.chore(Chore::Sale(Box::new(sale))),
                 Output::LookForLost { sale, epoch } => self.live.chore(Chore::Lost(sale, epoch)),
                 Output::End(member, code) => {
                     if let Some(place) = self.places.get(&member) {

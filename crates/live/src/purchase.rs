@@ -24,6 +24,11 @@ pub(crate) async fn put_sale(
     sale: Sale,
 ) -> Result<(Sale, Applied), Failure> {
     services.ledger.put_sale(&sale).await.map_err(|error| ledger_failed(live, &error))?;
+    tell_of_sale(live, sale).await
+}
+
+/// Lets the gate know a sale that is written down.
+pub(crate) async fn tell_of_sale(live: &Live, sale: Sale) -> Result<(Sale, Applied), Failure> {
     match live.gate().put_sale(&sale.id, &sale.terms).await {
         Ok(applied) => {
             tracing::info!(live = %live.id(), sale = %sale.id, stock = sale.terms.stock, "sale put");
@@ -31,7 +36,7 @@ pub(crate) async fn put_sale(
         }
         Err(error) => {
             tracing::warn!(live = %live.id(), sale = %sale.id, %error, "a sale waits for the gate");
-            live.chore(Chore::Sale(sale));
+            live.chore(Chore::Sale(Box::new(sale)));
             Err(Failure::new(
                 Code::Pending,
                 "this is written down and happens as soon as the stock store answers: do not repeat it",
@@ -165,7 +170,7 @@ fn gate_failed(live: &Live, error: &GateError) -> Failure {
     crate::stage::gate_failed(error)
 }
 
-fn ledger_failed(live: &Live, error: &LedgerError) -> Failure {
+pub(crate) fn ledger_failed(live: &Live, error: &LedgerError) -> Failure {
     tracing::warn!(live = %live.id(), %error, "the ledger gave no answer");
     unavailable()
 }

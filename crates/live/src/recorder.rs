@@ -236,6 +236,7 @@ mod tests {
             mark: Mark { epoch: 1, sequence },
             outcomes: Vec::new(),
             released: Vec::new(),
+            offered: Vec::new(),
             holds: holds.iter().map(record).collect(),
             counts: Counts::default(),
             lines: Vec::new(),

@@ -1,46 +1,50 @@
 -- Carries out operations on one sale. SaleBook::apply in haul-commerce defines what it answers.
 --
 -- KEYS  1 sale (hash)  2 holds (hash)  3 buyers (hash)  4 deadlines (sorted set)  5 standing (sorted set)
---       6 over (sorted set)
+--       6 over (sorted set)  7 waiting (sorted set)
 -- ARGV  1 most due holds to release  2 clock mark in ms (0: write the clock in any case)  3 largest quantity
 --       4, 5 epoch and sequence that the caller has seen  6, 7 ms for which a hold that is over is kept, without an
 --       order and with one  8 most holds to forget  9 ms for which a sale is kept after it closed
+--       10 most who wait in line  11 most of them to serve
 --       then for each operation five: kind, hold, buyer, units, order (empty or 0 where it has none; of a hold, the
 --       buyer's tier)
 -- Reply now, epoch, sequence, next deadline (-1: none),
 --       number of lines, for each of them three: available, held, sold,
 --       number of holds released, for each of them four: hold, buyer, units, order,
+--       number of holds offered, for each of them four: hold, buyer, units, deadline,
 --       number of holds changed or named, for each of them two: hold, what is written of it,
 --       for each operation two: code, number (where it is about a line: the line times 2^24 besides)
 --       or, where the sale is behind what was seen or frozen: -1, epoch, sequence
 --
 -- A hold is written as state|units|deadline|made|flags|buyer|order|returned (no id has a bar). States: H held, P paying,
--- C captured, S sold, R released, L late. Units are a number of line 0, or line:number joined by +. Deadline: of R and L,
--- when they ended. Made: the sequence then. Flags: 1 deadline extended, 2 taken again, 4 nothing is set aside before it is
+-- C captured, S sold, R released, L late, W waiting. Units are a number of line 0, or line:number joined by +. Deadline: of R and L,
+-- when they ended; of W, when it came. Made: the sequence then. Flags: 1 deadline extended, 2 taken again, 4 nothing is set aside before it is
 -- paid. Returned: units of S that have come back, with the bar before it only where there are some. Over has R and L by the time at which they may be forgotten.
 -- Of line 0 the sale has stock, per_buyer, held and sold; of line n they are stock:n and so on, and `more` says how many
 -- such lines there are. Buyers has units of line 0 by buyer, of line n by buyer|n.
--- Standing (H, P, C) is buyer|made|hold at score 0, to be read by range: a buyer's holds, oldest first.
+-- Waiting is line|made|hold at score 0, to be read by range: a line's, in their order.
+-- Standing (H, P, C, W) is buyer|made|hold at score 0, to be read by range: a buyer's holds, oldest first.
 -- Everything is read and decided first and written at the end, so that an error on the way changes nothing.
 
 local MAX_SWEEP, CLOCK_MARK_MS, MAX_QUANTITY = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local SEEN_EPOCH, SEEN_SEQUENCE = tonumber(ARGV[4]), tonumber(ARGV[5])
 local KEEP_RELEASED_MS, KEEP_ORDERED_MS = tonumber(ARGV[6]), tonumber(ARGV[7])
 local MAX_FORGET, KEEP_SALE_MS = tonumber(ARGV[8]), tonumber(ARGV[9])
-local FIRST, WIDTH = 10, 5
+local MAX_WAITING, MAX_OFFERS = tonumber(ARGV[10]), tonumber(ARGV[11])
+local FIRST, WIDTH = 12, 5
 local CHUNK = 200 -- arguments of one command; Lua's stack holds a few thousand
 local LINE = 16777216 -- in a number, the unit of lines: more than any stock
-local HELD, PAYING, CAPTURED, SOLD, RELEASED, RESTORED, LATE, RESTOCKED = 1, 2, 3, 4, 5, 6, 7, 8
+local HELD, PAYING, CAPTURED, SOLD, RELEASED, RESTORED, LATE, RESTOCKED, WAITING = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local UNKNOWN_SALE, UNKNOWN_HOLD, NOT_OPEN, CLOSED, NOT_ENOUGH = -1, -2, -3, -4, -5
 local SOLD_OUT, BUYER_LIMIT, KEY_REUSED, WRONG_STATE, BAD_QUANTITY = -6, -7, -8, -9, -10
-local UNKNOWN_LINE, PAUSED = -11, -12
+local UNKNOWN_LINE, PAUSED, LINE_FULL, NO_LINE = -11, -12, -13, -14
 
 local sale = redis.call('HMGET', KEYS[1], 'stock', 'per_buyer', 'hold_ms', 'pay_ms', 'opens_at', 'closes_at', 'held',
-  'sold', 'sequence', 'clock', 'epoch', 'frozen', 'more', 'paused', 'mode', 'early')
+  'sold', 'sequence', 'clock', 'epoch', 'frozen', 'more', 'paused', 'mode', 'early', 'offer_ms')
 local mode, early = sale[15], sale[16]
 for i = 1, 14 do sale[i] = tonumber(sale[i]) end
 local hold_ms, pay_ms, opens_at, closes_at = unpack(sale, 3, 6)
-local more, paused = sale[13] or 0, sale[14] == 1
+local more, paused, offer_ms = sale[13] or 0, sale[14] == 1, tonumber(sale[17] or '')
 local before, mark = sale[9] or 0, sale[10] or 0
 local sequence, now = before, math.max(clock(), mark)
 local epoch = sale[11] or 0
@@ -49,7 +53,7 @@ if sale[12] or epoch < SEEN_EPOCH or (epoch == SEEN_EPOCH and sequence < SEEN_SE
   return {-1, epoch, sequence}
 end
 if not sale[1] then
-  local reply = {now, 0, 0, -1, 0, 0, 0}
+  local reply = {now, 0, 0, -1, 0, 0, 0, 0}
   for _ = FIRST, #ARGV, WIDTH do
     reply[#reply + 1] = UNKNOWN_SALE
     reply[#reply + 1] = 0
@@ -78,6 +82,7 @@ local changed_holds, changed_buyers = {}, {}
 local named = {}     -- ids of holds that operations named
 local forgotten, forgot = {}, false
 local released = {}  -- of the reply, four each
+local offered = {}   -- likewise
 
 local function number(value) return string.format('%.0f', value) end
 local function available(line) return stock[line] - held[line] - sold[line] end
@@ -131,7 +136,7 @@ local function parse_hold(text)
     string.match(text, '^(%u)|([^|]+)|(%d+)|(%d+)|(%d)|([^|]+)|([^|]*)|?(.*)$')
   flags = tonumber(flags)
   return {state = state, units = units, deadline = tonumber(deadline), made = tonumber(made),
-    extended = flags % 2 == 1, retaken = flags % 4 >= 2, unreserved = flags >= 4, buyer = buyer, order = order,
+    queued = state == 'W', extended = flags % 2 == 1, retaken = flags % 4 >= 2, unreserved = flags >= 4, buyer = buyer, order = order,
     returned = returned}
 end
 
@@ -142,7 +147,7 @@ local function used(field)
   return buyers[field]
 end
 
-local STANDS = {H = true, P = true, C = true}
+local STANDS = {H = true, P = true, C = true, W = true}
 local function has_deadline(hold) return hold.state == 'H' or hold.state == 'P' end
 
 local function count(hold, sign)
@@ -150,7 +155,7 @@ local function count(hold, sign)
   local place = held
   if hold.state == 'S' then
     place = sold
-  elseif hold.unreserved then
+  elseif hold.unreserved or hold.state == 'W' then
     place = nil
   end
   local list, back = lines_of(hold.units), hold.returned ~= '' and lines_of(hold.returned)
@@ -167,9 +172,57 @@ local function count(hold, sign)
   end
 end
 
+-- Those in line, as this call has changed them so far: who came, and the numbers of those who went, by line.
+local came, went, in_line_before = {}, {}, {}
+local total_waiting = 0
+if offer_ms then total_waiting = redis.call('ZCARD', KEYS[7]) end
+local function place_of(line, made, id) return string.format('%03d|%016.0f|%s', line, made, id) end
+local function line_of(hold) return lines_of(hold.units)[1] end
+
+local function in_line(line)
+  if total_waiting == 0 then return 0 end
+  if not in_line_before[line] then
+    in_line_before[line] = redis.call('ZLEXCOUNT', KEYS[7], string.format('[%03d|', line), string.format('(%03d}', line))
+  end
+  return in_line_before[line] + #(came[line] or {}) - #(went[line] or {})
+end
+
+local function position(id, hold)
+  local line, before = line_of(hold), nil
+  if hold.came then
+    in_line(line)
+    before = in_line_before[line] + hold.came
+  else
+    before = redis.call('ZLEXCOUNT', KEYS[7], string.format('[%03d|', line), '[' .. place_of(line, hold.made, id))
+  end
+  for _, made in ipairs(went[line] or {}) do
+    if made < hold.made then before = before - 1 end
+  end
+  return before
+end
+
+local function comes(id, hold)
+  local line = line_of(hold)
+  in_line(line)
+  in_line_before[line] = in_line_before[line] or 0
+  came[line] = came[line] or {}
+  came[line][#came[line] + 1] = id
+  hold.came, hold.queued = #came[line], true
+  total_waiting = total_waiting + 1
+end
+
+local function goes(hold)
+  local line = line_of(hold)
+  in_line(line)
+  went[line] = went[line] or {}
+  went[line][#went[line] + 1] = hold.made
+  total_waiting = total_waiting - 1
+end
+
 -- The one place where units move.
 local function change(id, hold, state)
   count(hold, -1)
+  if hold.state == 'W' and state ~= 'W' then goes(hold) end
   hold.state = state
   count(hold, 1)
   holds[id] = hold
@@ -235,7 +288,22 @@ local function opens_for(tier)
   return opens_at
 end
 
-local function make_hold(id, buyer, units, tier)
+-- Puts somebody at the end of a line.
+local function wait(id, buyer, units)
+  if not offer_ms then return NO_LINE, 0 end
+  local list = lines_of(units)
+  if #list ~= 2 then return BAD_QUANTITY, 0 end
+  local line = list[1]
+  if list[2] > available(line) + held[line] then return NOT_ENOUGH, line * LINE end
+  if total_waiting >= MAX_WAITING then return LINE_FULL, 0 end
+  local hold = {units = units, deadline = now, made = sequence + 1, extended = false, retaken = false,
+    unreserved = false, buyer = buyer, order = '', returned = ''}
+  change(id, hold, 'W')
+  comes(id, hold)
+  return WAITING, position(id, hold)
+end
+
+local function make_hold(id, buyer, units, tier, waits)
   local hold = holds[id]
   if hold then
     if hold.buyer ~= buyer or hold.units ~= units then return KEY_REUSED, 0 end
@@ -243,6 +311,7 @@ local function make_hold(id, buyer, units, tier)
     if hold.state == 'P' then return PAYING, hold.deadline end
     if hold.state == 'C' then return CAPTURED, hold.retaken and 1 or 0 end
     if hold.state == 'S' then return SOLD, 0 end
+    if hold.state == 'W' then return WAITING, position(id, hold) end
     return RELEASED, 0
   end
   local list = lines_of(units)
@@ -256,7 +325,13 @@ local function make_hold(id, buyer, units, tier)
   if paused then return PAUSED, 0 end
   local code, value = sold_out(units)
   if not code then code, value = over_limit(buyer, units) end
+  if not code then
+    for i = 1, #list, 2 do
+      if not code and in_line(list[i]) > 0 then code, value = NOT_ENOUGH, list[i] * LINE end
+    end
+  end
   if not code then code, value = too_few(units) end
+  if code == NOT_ENOUGH and waits then return wait(id, buyer, units) end
   if code then return code, value end
   hold = {units = units, deadline = now + hold_ms, made = sequence + 1, extended = false, retaken = false,
     unreserved = mode == 'F', buyer = buyer, order = '', returned = ''}
@@ -285,7 +360,7 @@ local function all_returned(hold, returned)
   return table.concat(lines, '+')
 end
 
--- Any operation but H (hold): X cancel, P start payment, F payment failed, C capture, S settle, B restock.
+-- Any operation but H (hold) and W (hold, or wait): X cancel, P start payment, F payment failed, C capture, S settle, B restock.
 local function step(kind, id, hold, order, units)
   local code, value, state = nil, 0, nil
   if kind == 'B' and hold.state == 'S' then
@@ -298,6 +373,8 @@ local function step(kind, id, hold, order, units)
     count(hold, 1)
   elseif hold.state == 'S' then
     return SOLD, 0
+  elseif hold.state == 'W' and kind ~= 'X' then
+    return WRONG_STATE, 0
   elseif kind == 'B' and STANDS[hold.state] then
     return WRONG_STATE, 0
   elseif kind == 'S' and hold.state == 'C' then
@@ -359,7 +436,7 @@ local function carry_out(kind, id, buyer, units, order)
   expire(id)
   forget(id)
   named[id] = true
-  if kind == 'H' then return make_hold(id, buyer, units, order) end
+  if kind == 'H' or kind == 'W' then return make_hold(id, buyer, units, order, kind == 'W') end
   local hold = holds[id]
   if not hold or (buyer ~= '' and buyer ~= hold.buyer) then return UNKNOWN_HOLD, 0 end
   if order ~= '' and hold.order ~= '' and order ~= hold.order then return KEY_REUSED, 0 end
@@ -393,7 +470,7 @@ end
 local ids, theirs = {}, {}
 for i = FIRST, #ARGV, WIDTH do
   ids[#ids + 1] = ARGV[i + 1]
-  if ARGV[i] == 'H' then add_fields(theirs, ARGV[i + 2], ARGV[i + 3]) end
+  if ARGV[i] == 'H' or ARGV[i] == 'W' then add_fields(theirs, ARGV[i + 2], ARGV[i + 3]) end
 end
 read(KEYS[2], ids, holds, parse_hold)
 local left = false
@@ -405,6 +482,63 @@ for i = FIRST, #ARGV, WIDTH do
   outcomes[#outcomes + 1] = code
   outcomes[#outcomes + 1] = value
 end
+
+-- Serve those in line.
+local function release_waiting(id, hold)
+  hold.deadline = now
+  change(id, hold, 'R')
+  local n = #released
+  released[n + 1], released[n + 2], released[n + 3], released[n + 4] = id, hold.buyer, hold.units, hold.order
+end
+
+local function serve_line()
+  local served = 0
+  if now >= closes_at then
+    local gone = 0
+    for _, each in pairs(went) do gone = gone + #each end
+    local ids = redis.call('ZRANGE', KEYS[7], 0, MAX_SWEEP + gone)
+    for i, place in ipairs(ids) do ids[i] = string.match(place, '([^|]+)$') end
+    read(KEYS[2], ids, holds, parse_hold)
+    for _, id in ipairs(ids) do
+      if holds[id].state == 'W' then
+        if served == MAX_SWEEP then return true end
+        served = served + 1
+        release_waiting(id, holds[id])
+      end
+    end
+    return false
+  end
+  if paused then return false end
+  for line = 0, more do
+    if in_line(line) > 0 then
+      local ids = redis.call('ZRANGEBYLEX', KEYS[7], string.format('[%03d|', line), string.format('(%03d}', line), 'LIMIT', 0,
+        MAX_OFFERS + 1 + #(went[line] or {}))
+      for i, place in ipairs(ids) do ids[i] = string.match(place, '([^|]+)$') end
+      for _, id in ipairs(came[line] or {}) do ids[#ids + 1] = id end
+      read(KEYS[2], ids, holds, parse_hold)
+      for _, id in ipairs(ids) do
+        local hold = holds[id]
+        if hold.state == 'W' then
+          local wanted = lines_of(hold.units)[2]
+          -- Nobody overtakes the first of a line.
+          if wanted > available(line) and wanted <= available(line) + held[line] then break end
+          if served == MAX_OFFERS then return true end
+          served = served + 1
+          if wanted > available(line) then
+            release_waiting(id, hold)
+          else
+            hold.deadline = now + offer_ms
+            change(id, hold, 'H')
+            local n = #offered
+            offered[n + 1], offered[n + 2], offered[n + 3], offered[n + 4] = id, hold.buyer, hold.units, hold.deadline
+          end
+        end
+      end
+    end
+  end
+  return false
+end
+local serve_soon = total_waiting > 0 and serve_line()
 
 -- Write down what changed.
 local function write(command, key, arguments)
@@ -419,6 +553,7 @@ local function written(hold)
 end
 local hold_fields, buyer_fields, deadlines, ended, standing, fallen = {}, {}, {}, {}, {}, {}
 local over, not_over = {}, {}
+local line_joined, line_left = {}, {}
 for id in pairs(forgotten) do not_over[#not_over + 1] = id end
 write('HDEL', KEYS[2], not_over)
 for id in pairs(changed_holds) do
@@ -437,6 +572,15 @@ for id in pairs(changed_holds) do
     standing[#standing + 1] = member
   else
     fallen[#fallen + 1] = member
+  end
+  if hold.queued then
+    local place = place_of(line_of(hold), hold.made, id)
+    if hold.state == 'W' then
+      line_joined[#line_joined + 1] = 0
+      line_joined[#line_joined + 1] = place
+    else
+      line_left[#line_left + 1] = place
+    end
   end
   if hold.state == 'R' or hold.state == 'L' then
     over[#over + 1] = number(forget_at(hold))
@@ -457,6 +601,8 @@ write('ZADD', KEYS[5], standing)
 write('ZREM', KEYS[5], fallen)
 write('ZREM', KEYS[6], not_over)
 write('ZADD', KEYS[6], over)
+write('ZADD', KEYS[7], line_joined)
+write('ZREM', KEYS[7], line_left)
 if sequence ~= before then
   local fields = {'sequence', number(sequence), 'clock', number(now)}
   for line in pairs(touched) do
@@ -474,13 +620,21 @@ elseif forgot or now >= mark + CLOCK_MARK_MS then
 end
 
 local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
-local reply = {now, epoch, sequence, tonumber(first[2] or -1), 1 + more}
+local next_deadline = tonumber(first[2] or -1)
+if serve_soon then
+  next_deadline = now
+elseif total_waiting > 0 and (next_deadline == -1 or closes_at < next_deadline) then
+  next_deadline = closes_at
+end
+local reply = {now, epoch, sequence, next_deadline, 1 + more}
 for line = 0, more do
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3] = available(line), held[line], sold[line]
 end
 reply[#reply + 1] = #released / 4
 for i = 1, #released do reply[#reply + 1] = released[i] end
+reply[#reply + 1] = #offered / 4
+for i = 1, #offered do reply[#reply + 1] = offered[i] end
 for id in pairs(changed_holds) do named[id] = true end
 local count = #reply + 1
 reply[count] = 0

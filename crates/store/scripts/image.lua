@@ -14,6 +14,7 @@ for line = 0, sale[3] do
   reply[#reply + 1] = units[3]
 end
 reply[#reply + 1] = 0
+reply[#reply + 1] = 0
 local holds = redis.call('HGETALL', KEYS[2])
 reply[#reply + 1] = #holds / 2
 for i = 1, #holds do reply[#reply + 1] = holds[i] end

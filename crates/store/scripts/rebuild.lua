@@ -4,11 +4,11 @@
 -- ARGV  1 epoch  2 1: the last piece, the sale goes on  3 the clock that was seen  4, 5 ms for which a hold that is over
 --       is kept, without an order and with one  6 ms for which a sale is kept after it closed, then the terms as
 --       put_sale.lua takes them, then for each hold two: hold, as apply.lua writes it
--- Reply now, epoch, sequence, next deadline (-1: none), lines as apply.lua, 0, then as apply.lua
+-- Reply now, epoch, sequence, next deadline (-1: none), lines as apply.lua, 0, 0, then as apply.lua
 --       or, where somebody else has taken over: -1, epoch, sequence
 local TERMS = 7
-local more = tonumber(ARGV[TERMS + 7])
-local LINES = TERMS + 8
+local more = tonumber(ARGV[TERMS + 8])
+local LINES = TERMS + 9
 local FIRST = LINES + 2 * (more + 1)
 local sale = redis.call('HMGET', KEYS[1], 'epoch', 'sequence', 'clock', 'frozen')
 for i = 1, #sale do sale[i] = tonumber(sale[i]) end
@@ -53,12 +53,17 @@ if sale[4] then
       if state == 'R' or state == 'L' then
         redis.call('ZADD', KEYS[6], number(deadline + tonumber(order ~= '' and ARGV[5] or ARGV[4])), id)
       else
-        count(state, tonumber(flags) < 4, buyer, units, 1)
+        count(state, tonumber(flags) < 4 and state ~= 'W', buyer, units, 1)
         if state == 'S' then
           count(state, false, buyer, returned, -1)
         else
           redis.call('ZADD', KEYS[5], 0, string.format('%s|%016.0f|%s', buyer, tonumber(made), id))
-          if state ~= 'C' then redis.call('ZADD', KEYS[4], number(deadline), id) end
+          if state == 'W' then
+            local line = tonumber(string.match(units, '^(%d+):') or 0)
+            redis.call('ZADD', KEYS[7], 0, string.format('%03d|%016.0f|%s', line, tonumber(made), id))
+          elseif state ~= 'C' then
+            redis.call('ZADD', KEYS[4], number(deadline), id)
+          end
         end
       end
       sequence = sequence + 1
@@ -69,7 +74,7 @@ if sale[4] then
   sequence = sequence + 1
   redis.call('HSET', KEYS[1], 'hold_ms', ARGV[TERMS], 'pay_ms', ARGV[TERMS + 1], 'opens_at', ARGV[TERMS + 2],
     'closes_at', ARGV[TERMS + 3], 'paused', ARGV[TERMS + 4], 'mode', ARGV[TERMS + 5], 'early', ARGV[TERMS + 6],
-    'more', more, 'sequence', number(sequence), 'clock', number(now))
+    'offer_ms', ARGV[TERMS + 7], 'more', more, 'sequence', number(sequence), 'clock', number(now))
   for line = 0, more do
     redis.call('HSET', KEYS[1], 'stock' .. of(line), ARGV[LINES + 2 * line],
       'per_buyer' .. of(line), ARGV[LINES + 2 * line + 1], 'held' .. of(line), number(held[line]),
@@ -85,12 +90,14 @@ if sale[4] then
 end
 
 local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
-local reply = {now, epoch, sequence, tonumber(first[2] or -1), 1 + more}
+local next_deadline = redis.call('ZCARD', KEYS[7]) > 0 and now or tonumber(first[2] or -1)
+local reply = {now, epoch, sequence, next_deadline, 1 + more}
 for line = 0, more do
   reply[#reply + 1] = stock[line] - held[line] - sold[line]
   reply[#reply + 1] = held[line]
   reply[#reply + 1] = sold[line]
 end
+reply[#reply + 1] = 0
 reply[#reply + 1] = 0
 reply[#reply + 1] = #added / 2
 for i = 1, #added do reply[#reply + 1] = added[i] end

@@ -1,6 +1,6 @@
 -- A buyer's standing holds, oldest first. SaleBook::standing in haul-commerce defines what it answers.
 --
--- KEYS  1 sale (hash)  2 holds (hash)  3 standing (sorted set), all as apply.lua writes them
+-- KEYS  1 sale (hash)  2 holds (hash)  3 standing (sorted set)  4 waiting (sorted set), all as apply.lua writes them
 -- ARGV  1 buyer  2 most holds to tell  3, 4 epoch and sequence that the caller has seen
 -- Reply 0, then for each hold five: hold, units, code and number as apply.lua answers, order (empty for none)
 --       or, where the sale is behind what was seen or frozen: -1, epoch, sequence
@@ -20,15 +20,20 @@ while #reply < most do
   offset = offset + #members
   for _, member in ipairs(members) do
     local hold = string.match(member, '([^|]+)$')
-    local state, units, deadline, flags, order =
-      string.match(redis.call('HGET', KEYS[2], hold), '^(%u)|([^|]+)|(%d+)|%d+|(%d)|[^|]+|([^|]*)')
+    local state, units, deadline, made, flags, order =
+      string.match(redis.call('HGET', KEYS[2], hold), '^(%u)|([^|]+)|(%d+)|(%d+)|(%d)|[^|]+|([^|]*)')
     deadline = tonumber(deadline)
     local captured = state == 'C'
-    if (captured or deadline > now) and #reply < most then
+    local waiting = state == 'W'
+    if (captured or waiting or deadline > now) and #reply < most then
       local n = #reply
       reply[n + 1], reply[n + 2], reply[n + 5] = hold, units, order
       if captured then
         reply[n + 3], reply[n + 4] = 3, tonumber(flags) % 4 >= 2 and 1 or 0
+      elseif waiting then
+        local line = tonumber(string.match(units, '^(%d+):') or 0)
+        reply[n + 3], reply[n + 4] = 9, redis.call('ZLEXCOUNT', KEYS[4], string.format('[%03d|', line),
+          string.format('[%03d|%016.0f|%s', line, tonumber(made), hold))
       else
         reply[n + 3], reply[n + 4] = state == 'H' and 1 or 2, deadline
       end

@@ -93,7 +93,7 @@ async fn compare(redis: &TestRedis, seed: u64, steps: u32) {
             }
         }
     }
-    let keys = ["", "/holds", "/buyers", "/deadlines", "/standing", "/over"]
+    let keys = ["", "/holds", "/buyers", "/deadlines", "/standing", "/over", "/waiting"]
         .map(|below| format!("haul:{{{}/{}}}/{sale}{below}", live.merchant, live.live));
     let _: () = redis::cmd("DEL").arg(&keys).arg(&clock_key).query_async(&mut connection).await.unwrap();
 }
@@ -383,7 +383,7 @@ async fn what_a_sale_did_long_ago_takes_no_room_at_either_gate() {
     drop(EmbeddedGate::open(dir.path(), clock.read()).unwrap());
     let rewritten = std::fs::metadata(dir.path().join("journal")).unwrap().len();
     assert!(rewritten < written / 20, "{rewritten} of {written} bytes");
-    let keys = ["", "/holds", "/buyers", "/deadlines", "/standing", "/over"]
+    let keys = ["", "/holds", "/buyers", "/deadlines", "/standing", "/over", "/waiting"]
         .map(|below| format!("haul:{{{}/{}}}/{sale}{below}", live.merchant, live.live));
     let _: () = redis::cmd("DEL").arg(&keys).arg(&key).query_async(&mut connection).await.unwrap();
 }

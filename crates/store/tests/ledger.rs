@@ -5,8 +5,9 @@
 mod support;
 
 use haul_commerce::{
-    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, Mark, NewOrder, OrderLine,
-    OrderState, Paid, PaymentEvent, PaymentEventKind, Product, Sale, SaleTerms, Totals,
+    Callback, CallbackState, EarlyAccess, HoldNotes, Ledger, LedgerError, LineTerms, LiveRecord, Mark,
+    NewOrder, OrderLine, OrderState, Paid, PaymentEvent, PaymentEventKind, Product, Sale, SaleLine, SaleMode,
+    SaleTerms, Totals, Units,
     book::{HoldRecord, HoldState},
     order_id, payment_id,
 };
@@ -363,6 +364,7 @@ async fn totals_are_by_currency_and_of_sold_orders() {
         sale: "sale_2".parse().unwrap(),
         unit_price: yen(300),
         total: yen(600),
+        lines: vec![OrderLine::only("lamp".parse().unwrap(), 2, yen(300), yen(600))],
         ..order(2, "bob", 2)
     };
     for new in [order(1, "ann", 1), in_yen, order(3, "cy", 1)] {
@@ -602,4 +604,168 @@ async fn what_concerns_a_sale_that_is_not_there_is_refused() {
     assert!(matches!(ledger.record_holds(&[notes]).await, Err(LedgerError::NotFound(_))));
     assert!(matches!(ledger.gate_mark(&demo(), &none).await, Err(LedgerError::NotFound(_))));
     assert!(matches!(ledger.recorded(&demo(), &none).await, Err(LedgerError::NotFound(_))));
+}
+
+/// Sells lamps (line 0, five) and two kinds of shades (lines 1 and 2, three each).
+async fn shop_of_bundles(ledger: &SqlLedger) -> Sale {
+    ledger.put_product(&product("shade")).await.unwrap();
+    let shade = |variant: &str| SaleLine {
+        product: "shade".parse().unwrap(),
+        variant: Some(variant.parse().unwrap()),
+        unit_price: money(500),
+    };
+    let further = LineTerms { stock: 3, per_buyer: 2 };
+    let plain = sale("bundles", 5);
+    let bundles = Sale {
+        more: vec![shade("red"), shade("blue")],
+        terms: SaleTerms {
+            more: vec![further, further],
+            mode: SaleMode::FirstPaid,
+            early: vec![EarlyAccess { tier: "gold".parse().unwrap(), ms: 3_000 }],
+            offer_ms: Some(9_000),
+            ..plain.terms.clone()
+        },
+        ..plain
+    };
+    ledger.put_sale(&bundles).await.unwrap();
+    bundles
+}
+
+/// An order of these units of that shop.
+fn bundle(sale: &Sale, number: u64, units: &str) -> NewOrder {
+    let lines = sale.order_lines(&units.parse().unwrap()).unwrap();
+    let quantity = lines.iter().map(|line| line.quantity).sum();
+    let first = &lines[0];
+    NewOrder {
+        sale: sale.id.clone(),
+        product: first.product.clone(),
+        unit_price: first.unit_price,
+        quantity,
+        total: haul_commerce::price::sum(&lines).unwrap(),
+        lines,
+        ..order(number, "ann", quantity)
+    }
+}
+
+#[tokio::test]
+async fn a_sale_and_its_orders_keep_their_lines() {
+    let ledger = ledger().await;
+    let sale = shop_of_bundles(&ledger).await;
+    let sales = ledger.sales(&demo(), NOW).await.unwrap();
+    assert_eq!(sales.iter().find(|found| found.id == sale.id), Some(&sale));
+    let paused = SaleTerms { paused: true, stock: 99, ..sale.terms.clone() };
+    ledger.put_sale(&Sale { terms: paused, ..sale.clone() }).await.unwrap();
+    let recorded = ledger.recorded(&demo(), &sale.id).await.unwrap();
+    assert_eq!(
+        recorded.sale.terms,
+        SaleTerms { paused: true, ..sale.terms.clone() },
+        "stock is added otherwise"
+    );
+
+    let new = bundle(&sale, 1, "0:1+2:2");
+    assert_eq!(new.total, money(1_999 + 1_000));
+    assert_eq!(ledger.start_order(&new).await.unwrap().order, new);
+    assert_eq!(ledger.start_order(&new).await.unwrap().order, new);
+    assert_eq!(ledger.order(&new.id).await.unwrap().unwrap().order, new);
+    assert_eq!(ledger.order_of_payment(&new.payment).await.unwrap().unwrap().order, new);
+    let other = bundle(&sale, 2, "1:1");
+    ledger.start_order(&other).await.unwrap();
+    let mut listed: Vec<_> =
+        ledger.orders(&demo(), &[], 9).await.unwrap().into_iter().map(|one| one.order).collect();
+    listed.sort_by_key(|order| order.created_at);
+    assert_eq!(listed, [new, other]);
+}
+
+#[tokio::test]
+async fn no_line_is_oversold_whichever_it_is() {
+    let ledger = ledger().await;
+    let sale = shop_of_bundles(&ledger).await;
+    let sell = async |number, units| {
+        let new = bundle(&sale, number, units);
+        ledger.start_order(&new).await.unwrap();
+        ledger.move_order(&new.id, OrderState::Sold, NOW).await
+    };
+    sell(1, "0:1+2:2").await.unwrap();
+    assert!(matches!(sell(2, "0:1+2:2").await, Err(LedgerError::Conflict(_))), "four of three shades");
+    sell(3, "0:4+2:1").await.unwrap();
+    let recorded = ledger.recorded(&demo(), &sale.id).await.unwrap();
+    assert_eq!(recorded.sold, [5, 0, 3], "nothing of the refused one was counted");
+}
+
+#[tokio::test]
+async fn units_that_come_back_are_counted_once() {
+    let ledger = ledger().await;
+    let sale = shop_of_bundles(&ledger).await;
+    let new = bundle(&sale, 1, "0:2+1:3");
+    ledger.start_order(&new).await.unwrap();
+    let back = |text: &str| -> Units { text.parse().unwrap() };
+    let early = ledger.restock(&new.id, "k0", Some(&back("1")), NOW).await;
+    assert!(matches!(early, Err(LedgerError::Conflict(_))), "it is not sold yet");
+    ledger.move_order(&new.id, OrderState::Sold, NOW).await.unwrap();
+    for _ in 0..2 {
+        let order = ledger.restock(&new.id, "k1", Some(&back("1:1")), NOW).await.unwrap();
+        assert_eq!(order.returned, Some(back("1:1")));
+    }
+    let other = ledger.restock(&new.id, "k1", Some(&back("1:2")), NOW).await;
+    assert!(matches!(other, Err(LedgerError::Conflict(_))), "another wish under the same key");
+    for many in ["1:3", "0:3", "2:1", "0:0"] {
+        let refused = ledger.restock(&new.id, "many", Some(&back(many)), NOW).await;
+        assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{many}");
+    }
+    assert_eq!(ledger.recorded(&demo(), &sale.id).await.unwrap().sold, [2, 2, 0]);
+    let due = ledger.restocks_due(&demo(), 9).await.unwrap();
+    assert_eq!(due.len(), 1);
+    let all = ledger.restock(&new.id, "k2", None, NOW).await.unwrap();
+    assert_eq!(all.returned, Some(back("0:2+1:3")));
+    // What the gate was told of is not all of it.
+    ledger.restock_told(&new.id, due[0].returned.as_ref().unwrap()).await.unwrap();
+    assert_eq!(ledger.restocks_due(&demo(), 9).await.unwrap().len(), 1);
+    ledger.restock_told(&new.id, all.returned.as_ref().unwrap()).await.unwrap();
+    assert_eq!(ledger.restocks_due(&demo(), 9).await.unwrap(), []);
+    assert_eq!(ledger.recorded(&demo(), &sale.id).await.unwrap().sold, [0, 0, 0]);
+    assert!(matches!(ledger.restock(&new.id, "k3", None, NOW).await, Err(LedgerError::Conflict(_))));
+    assert!(matches!(
+        ledger.restock(&"order_0".parse().unwrap(), "k", None, NOW).await,
+        Err(LedgerError::NotFound(_))
+    ));
+}
+
+#[tokio::test]
+async fn stock_is_added_once_a_key() {
+    let ledger = ledger().await;
+    let sale = shop_of_bundles(&ledger).await;
+    for _ in 0..2 {
+        let more = ledger.add_stock(&demo(), &sale.id, "k1", 2, 4, NOW).await.unwrap();
+        assert_eq!((more.terms.stock, more.terms.more[1].stock), (5, 7));
+    }
+    let more = ledger.add_stock(&demo(), &sale.id, "k2", 0, 1, NOW).await.unwrap();
+    assert_eq!(more.terms.stock, 6);
+    for (line, units) in [(0, 2), (1, 1)] {
+        let other = ledger.add_stock(&demo(), &sale.id, "k2", line, units, NOW).await;
+        assert!(matches!(other, Err(LedgerError::Conflict(_))), "{other:?}");
+    }
+    let none = ledger.add_stock(&demo(), &sale.id, "k3", 9, 1, NOW).await;
+    assert!(matches!(none, Err(LedgerError::NotFound(_))), "{none:?}");
+    let far = ledger.add_stock(&demo(), &sale.id, "k4", 0, 10_000_000, NOW).await;
+    assert!(matches!(far, Err(LedgerError::Conflict(_))), "{far:?}");
+    assert_eq!(ledger.add_stock(&demo(), &sale.id, "k2", 0, 1, NOW).await.unwrap().terms.stock, 6);
+}
+
+#[tokio::test]
+async fn holds_of_every_kind_are_written_down() {
+    let ledger = ledger().await;
+    let sale = shop_of_bundles(&ledger).await;
+    let kinds = [
+        HoldRecord { units: "0:1+2:1".parse().unwrap(), ..record(1, HoldState::Held) },
+        HoldRecord { unreserved: true, ..record(2, HoldState::Paying) },
+        HoldRecord { units: "1:1".parse().unwrap(), ..record(3, HoldState::Waiting) },
+        HoldRecord { units: 2.into(), returned: Some(1.into()), ..record(4, HoldState::Sold) },
+    ];
+    let mark = Mark { epoch: 1, sequence: 9 };
+    let holds = kinds.iter().map(|record| (mark, record.clone())).collect();
+    let notes = HoldNotes { live: demo(), sale: sale.id.clone(), mark, clock: NOW, holds };
+    ledger.record_holds(&[notes]).await.unwrap();
+    let mut found = ledger.recorded(&demo(), &sale.id).await.unwrap().holds;
+    found.sort_by(|a, b| a.hold.cmp(&b.hold));
+    assert_eq!(found, kinds);
 }

@@ -4,7 +4,9 @@ use haul_model::SaleId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::view::{HoldView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, Totals};
+use crate::view::{
+    HoldView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, StockView, Totals,
+};
 use crate::{chat::ChatNews, crowd::CrowdNews, questions::QuestionNews, show::ShowNews};
 
 /// Something that happened, by its `type`.
@@ -46,6 +48,9 @@ pub enum Event {
         held: u32,
         /// Units sold.
         sold: u32,
+        /// The same line by line; absent where the sale has one line.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<StockView>,
     },
     /// How many watch.
     #[serde(rename = "viewers.changed")]

@@ -21,10 +21,11 @@ pub use chat::{
 };
 pub use event::{Event, RoomEvent, Warning, encode_event};
 pub use reply::{Code, Failure, Reply, Resumed, Snapshot, encode_failure, encode_reply};
-pub use request::{ParseError, Position, Request, SaleSchedule, parse};
+pub use request::{EarlySchedule, LineSchedule, ParseError, Position, Request, SaleSchedule, parse};
 pub use view::{
-    HoldState, HoldView, HostView, LayerView, LiveState, LiveView, OrderStateView, OrderView, Pictures, Pin,
-    ProductView, QualityReason, QualityView, SaleState, SaleView, Totals, You,
+    EarlyView, HoldState, HoldView, HostView, LayerView, LineUnits, LiveState, LiveView, OrderStateView,
+    OrderView, Pictures, Pin, ProductView, QualityReason, QualityView, SaleLineView, SaleMode, SaleState,
+    SaleView, StockView, Totals, You,
 };
 
 /// The websocket subprotocol; its number rises when a change would break a client.

@@ -73,12 +73,17 @@ pub enum Reply {
         /// What is sent now. What follows from the wish is told by `quality.changed`.
         quality: QualityView,
     },
-    /// To `sale.schedule`, `sale.open` and `sale.close`.
+    /// To `sale.schedule`, `sale.open`, `sale.close`, `sale.pause`, `sale.resume` and `sale.add_stock`.
     Sale {
         /// The sale now.
         sale: SaleView,
     },
-    /// To `hold` and `hold.cancel`.
+    /// To `order.restock`.
+    Order {
+        /// The order now.
+        order: OrderView,
+    },
+    /// To `hold`, `wait` and `hold.cancel`.
     Hold {
         /// The hold now.
         hold: HoldView,
@@ -192,12 +197,16 @@ pub enum Code {
     Rejected,
     /// The sale opens later.
     SaleNotOpen,
+    /// The sale is paused: the host will go on, or close it.
+    SalePaused,
     /// The sale is over.
     SaleClosed,
     /// All units are sold.
     SoldOut,
     /// Fewer units are free than asked for; some may come back.
     NotEnough,
+    /// As many are in line as may be, or the sale has no line to wait in.
+    NoLine,
     /// The buyer has as many as the sale allows.
     BuyerLimit,
     /// The key was used before for another request.

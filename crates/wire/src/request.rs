@@ -1,10 +1,17 @@
 //! What a client asks.
 
-use haul_model::{HoldId, ProductId, SaleId, SessionId, UnixMillis};
+use haul_model::{HoldId, OrderId, ProductId, SaleId, SessionId, TierId, UnixMillis, VariantId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{MAX_REQUEST_BYTES, chat::ChatAsk, crowd::CrowdAsk, questions::QuestionAsk, show::ShowAsk};
+use crate::{
+    MAX_REQUEST_BYTES,
+    chat::ChatAsk,
+    crowd::CrowdAsk,
+    questions::QuestionAsk,
+    show::ShowAsk,
+    view::{LineUnits, SaleMode},
+};
 
 /// A client's request, by its `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -60,6 +67,42 @@ pub enum Request {
         /// Which sale.
         sale_id: SaleId,
     },
+    /// Lets nothing new be held for the moment; holds taken before may still be paid. Host.
+    #[serde(rename = "sale.pause")]
+    SalePause {
+        /// Which sale.
+        sale_id: SaleId,
+    },
+    /// Goes on with a paused sale. Host.
+    #[serde(rename = "sale.resume")]
+    SaleResume {
+        /// Which sale.
+        sale_id: SaleId,
+    },
+    /// Offers more units. Host.
+    #[serde(rename = "sale.add_stock")]
+    SaleAddStock {
+        /// Which sale.
+        sale_id: SaleId,
+        /// Of which line; 0 where absent.
+        #[serde(default)]
+        line: u8,
+        /// How many more.
+        units: u32,
+        /// Chosen by the client, the same for a retry: at most 64 bytes.
+        key: String,
+    },
+    /// Puts units of a sold order on the shelf again: they can be bought by others. Money is another matter. Host.
+    #[serde(rename = "order.restock")]
+    OrderRestock {
+        /// Which order.
+        order_id: OrderId,
+        /// Which of its units; all that have not come back where absent.
+        #[serde(default)]
+        lines: Vec<LineUnits>,
+        /// Chosen by the client, the same for a retry: at most 64 bytes.
+        key: String,
+    },
     /// Asks for a layer of the pictures, for a media session of one's own. From then on this connection hears of that
     /// session's quality.
     #[serde(rename = "quality.set")]
@@ -74,13 +117,29 @@ pub enum Request {
     Hold {
         /// Of which sale.
         sale_id: SaleId,
-        /// Units; 1 where absent.
-        #[serde(default = "one")]
-        quantity: u32,
+        /// Units of line 0; 1 where neither this nor `lines` is there.
+        quantity: Option<u32>,
+        /// Units by line, instead of `quantity`: all of them are set aside, or none.
+        #[serde(default)]
+        lines: Vec<LineUnits>,
         /// Chosen by the client, new for every attempt to buy, the same for a retry: at most 64 bytes.
         key: String,
     },
-    /// Gives a hold up.
+    /// Sets units aside, or waits in line for them where they are set aside for others.
+    #[serde(rename = "wait")]
+    Wait {
+        /// Of which sale.
+        sale_id: SaleId,
+        /// Of which line; 0 where absent.
+        #[serde(default)]
+        line: u8,
+        /// Units; 1 where absent.
+        #[serde(default = "one")]
+        quantity: u32,
+        /// As with `hold`: the same key is the same place in line.
+        key: String,
+    },
+    /// Gives a hold up, or a place in line.
     #[serde(rename = "hold.cancel")]
     HoldCancel {
         /// Of which sale.
@@ -119,6 +178,8 @@ fn one() -> u32 {
 pub struct SaleSchedule {
     /// Which product of the bag.
     pub product_id: ProductId,
+    /// Which form of it, where there are several.
+    pub variant_id: Option<VariantId>,
     /// Price of a unit, in the minor unit of the product's currency.
     pub price_minor: i64,
     /// Units.
@@ -132,6 +193,43 @@ pub struct SaleSchedule {
     pub duration_ms: u64,
     /// How long a hold lasts, in milliseconds; the server's default where absent.
     pub hold_ms: Option<u64>,
+    /// Lets people wait in line for units that are set aside for others; what comes back is offered to the next of them for
+    /// so many milliseconds. Nobody may wait where absent.
+    pub offer_ms: Option<u64>,
+    /// When units are set aside.
+    #[serde(default)]
+    pub mode: SaleMode,
+    /// Who may come earlier.
+    #[serde(default)]
+    pub early: Vec<EarlySchedule>,
+    /// Further products, or forms of them, each with its own stock: lines 1, 2, …
+    #[serde(default)]
+    pub more: Vec<LineSchedule>,
+}
+
+/// A tier for which a sale is to open earlier.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct EarlySchedule {
+    /// The `tier` of their tokens.
+    pub tier: TierId,
+    /// By how many milliseconds.
+    pub ms: u64,
+}
+
+/// A further line of a sale to be.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct LineSchedule {
+    /// Which product of the bag; its currency must be that of the first.
+    pub product_id: ProductId,
+    /// Which form of it, where there are several.
+    pub variant_id: Option<VariantId>,
+    /// Price of a unit, in the minor unit of the product's currency.
+    pub price_minor: i64,
+    /// Units.
+    pub stock: u32,
+    /// Units a buyer may have; 1 where absent.
+    #[serde(default = "one")]
+    pub per_buyer: u32,
 }
 
 /// How far a client has read.
@@ -189,7 +287,12 @@ const TYPES: &[&str] = &[
     "sale.schedule",
     "sale.open",
     "sale.close",
+    "sale.pause",
+    "sale.resume",
+    "sale.add_stock",
+    "order.restock",
     "hold",
+    "wait",
     "hold.cancel",
     "click",
     "checkout",
@@ -234,7 +337,12 @@ mod tests {
         assert_eq!(id, 7);
         assert_eq!(
             request,
-            Request::Hold { sale_id: "s1".parse().unwrap(), quantity: 1, key: "k".to_owned() }
+            Request::Hold {
+                sale_id: "s1".parse().unwrap(),
+                quantity: None,
+                lines: Vec::new(),
+                key: "k".to_owned()
+            }
         );
     }
 
@@ -259,7 +367,7 @@ mod tests {
             let text = format!(
                 r#"{{"id":1,"type":"{kind}","text":"t","product_id":"p","sale_id":"s","hold_id":"h","key":"k","session":"s","layer":"l",
                     "message_id":"m","action":"mute","question_id":"q","poll_id":"p","option":1,"giveaway_id":"g",
-                    "question":"q","options":["a","b"],"title":"t","winners":1,"claim_ms":1,"price_minor":1,"stock":1,"duration_ms":1}}"#
+                    "question":"q","options":["a","b"],"title":"t","winners":1,"claim_ms":1,"price_minor":1,"stock":1,"duration_ms":1,"units":1,"order_id":"o"}}"#
             );
             assert!(parse(&text).is_ok(), "{kind}");
         }

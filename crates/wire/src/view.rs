@@ -1,8 +1,8 @@
 //! How things look on the wire.
 
-use haul_model::{HoldId, Money, OrderId, ProductId, Role, SaleId, SessionId, UnixMillis};
+use haul_model::{HoldId, Money, OrderId, ProductId, Role, SaleId, SessionId, TierId, UnixMillis, VariantId};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::chat::Standing;
 
@@ -110,9 +110,12 @@ pub struct Pin {
 pub struct SaleView {
     /// Its id.
     pub id: SaleId,
-    /// What is sold.
+    /// What is sold; of several, the first.
     pub product_id: ProductId,
-    /// Price of a unit.
+    /// Which form of it; absent where there is one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant_id: Option<VariantId>,
+    /// Price of a unit; of several products, of the first.
     pub price: Money,
     /// Where it stands by the server's clock. A client's own countdown may run ahead of the event that says so.
     pub state: SaleState,
@@ -120,7 +123,7 @@ pub struct SaleView {
     pub opens_at: UnixMillis,
     /// When it closes.
     pub closes_at: UnixMillis,
-    /// Units a buyer may have.
+    /// Units a buyer may have; of several products, of the first.
     pub per_buyer: u32,
     /// How long a hold lasts.
     pub hold_ms: u64,
@@ -132,6 +135,83 @@ pub struct SaleView {
     pub held: u32,
     /// Units sold.
     pub sold: u32,
+    /// How long units are set aside for somebody whose turn in line has come; absent where one cannot wait in line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offer_ms: Option<u64>,
+    /// When units are set aside; absent where it is with the hold.
+    #[serde(skip_serializing_if = "SaleMode::is_hold_in_cart")]
+    pub mode: SaleMode,
+    /// Who may come before `opens_at`; absent where nobody may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub early: Vec<EarlyView>,
+    /// What is sold, line by line, counted from 0; absent where it is one product.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<SaleLineView>,
+}
+
+/// When units are set aside for a buyer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SaleMode {
+    /// With the hold.
+    #[default]
+    HoldInCart,
+    /// With the money: first paid, first served. Who pays when nothing is left gets the money back.
+    FirstPaid,
+}
+
+impl SaleMode {
+    fn is_hold_in_cart(&self) -> bool {
+        *self == SaleMode::HoldInCart
+    }
+}
+
+/// A tier for which a sale opens earlier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct EarlyView {
+    /// The `tier` of a token.
+    pub tier: TierId,
+    /// When it opens for them.
+    pub opens_at: UnixMillis,
+}
+
+/// One of several products, or forms of a product, in a sale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SaleLineView {
+    /// What is sold.
+    pub product_id: ProductId,
+    /// Which form of it; absent where there is one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant_id: Option<VariantId>,
+    /// Price of a unit.
+    pub price: Money,
+    /// Units a buyer may have.
+    pub per_buyer: u32,
+    /// Units in all: always `available + held + sold`.
+    pub stock: u32,
+    /// Where they are.
+    #[serde(flatten)]
+    pub units: StockView,
+}
+
+/// Where a line's units are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StockView {
+    /// Units free to be held.
+    pub available: u32,
+    /// Units set aside or being paid.
+    pub held: u32,
+    /// Units sold.
+    pub sold: u32,
+}
+
+/// Units of one line of a sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LineUnits {
+    /// Which line, counted from 0.
+    pub line: u8,
+    /// Units.
+    pub quantity: u32,
 }
 
 /// Where a sale stands.
@@ -144,6 +224,8 @@ pub enum SaleState {
     Open,
     /// Interrupted for a moment: the stock is being restored after a failure. Requests are answered `pending`.
     Frozen,
+    /// Nothing new can be held until the host goes on. Who holds something may pay.
+    Paused,
     /// Over.
     Closed,
 }
@@ -155,12 +237,18 @@ pub struct HoldView {
     pub id: HoldId,
     /// Of which sale.
     pub sale_id: SaleId,
-    /// Units.
+    /// Units, of all lines.
     pub quantity: u32,
+    /// Units by line; absent where they are of line 0 alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<LineUnits>,
     /// Where it stands.
     pub state: HoldState,
     /// When its units go back, where it stands under one.
     pub deadline: Option<UnixMillis>,
+    /// Where it is in line while it is waiting: 1 is next. Absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<u32>,
 }
 
 /// Where a hold stands.
@@ -169,6 +257,8 @@ pub struct HoldView {
 pub enum HoldState {
     /// Set aside.
     Held,
+    /// In line for units that are set aside for others. It becomes `held` when it is its turn.
+    Waiting,
     /// Being paid.
     Paying,
     /// Paid, being written down.
@@ -188,18 +278,28 @@ pub struct OrderView {
     pub hold_id: HoldId,
     /// Of which sale.
     pub sale_id: SaleId,
-    /// What was bought.
+    /// What was bought; of several, the first.
     pub product_id: ProductId,
     /// Who buys, for the host.
     pub buyer_name: String,
-    /// Units.
+    /// Units, of all lines.
     pub quantity: u32,
+    /// Units of it that were sold and are on the shelf again; absent where none are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub returned: u32,
     /// Price of all.
     pub total: Money,
+    /// Units by the sale's lines; absent where they are of line 0 alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<LineUnits>,
     /// Where it stands.
     pub state: OrderStateView,
     /// When it was made.
     pub created_at: UnixMillis,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Where an order stands.

@@ -2,12 +2,20 @@
 
 use haul_model::{BuyerId, HoldId, OrderId, TierId, UnixMillis};
 
-use super::{HoldRecord, HoldState, SaleBook};
+use super::{HoldRecord, HoldState, MAX_WAITING, SaleBook};
 use crate::{
     Counts, Op, Outcome, Refusal, Released, SaleMode, SaleTerms,
     sale::MAX_STOCK,
     units::{Line, Units},
 };
+
+/// What somebody asks for, under one key.
+struct Wish<'a> {
+    hold: &'a HoldId,
+    buyer: &'a BuyerId,
+    units: &'a Units,
+    tier: Option<&'a TierId>,
+}
 
 impl SaleBook {
     pub(super) fn carry_out(
@@ -18,11 +26,12 @@ impl SaleBook {
         released: &mut Vec<Released>,
     ) -> Outcome {
         let (hold, asked_by, order) = match op {
-            Op::Hold { hold, buyer, units, tier } => {
+            Op::Hold { hold, buyer, units, tier } | Op::Wait { hold, buyer, units, tier } => {
                 self.expire(hold, now, released);
                 self.forget(hold, now);
                 self.changed.named.insert(hold.clone());
-                return self.make_hold(terms, hold, buyer, units, tier.as_ref(), now);
+                let wish = Wish { hold, buyer, units, tier: tier.as_ref() };
+                return self.make_hold(terms, &wish, matches!(op, Op::Wait { .. }), now);
             }
             Op::Cancel { hold, buyer } => (hold, Some(buyer), None),
             Op::StartPayment { hold, buyer, order } => (hold, Some(buyer), Some(order)),
@@ -46,49 +55,42 @@ impl SaleBook {
         self.step(terms, op, record, order, now)
     }
 
-    fn make_hold(
-        &mut self,
-        terms: &SaleTerms,
-        hold: &HoldId,
-        buyer: &BuyerId,
-        units: &Units,
-        tier: Option<&TierId>,
-        now: UnixMillis,
-    ) -> Outcome {
-        if let Some(record) = self.holds.get(hold) {
-            if record.buyer != *buyer || record.units != *units {
+    fn make_hold(&mut self, terms: &SaleTerms, wish: &Wish<'_>, waits: bool, now: UnixMillis) -> Outcome {
+        if let Some(record) = self.holds.get(wish.hold) {
+            if record.buyer != *wish.buyer || record.units != *wish.units {
                 return Outcome::Refused(Refusal::KeyReused);
             }
-            return record.outcome();
+            return record.outcome(self.position(record));
         }
-        if let Err(refusal) = self.may_hold(terms, buyer, units, tier, now) {
-            return Outcome::Refused(refusal);
+        match self.may_hold(terms, wish, now) {
+            Ok(()) => {}
+            Err(Refusal::NotEnough { .. }) if waits => return self.wait(terms, wish, now),
+            Err(refusal) => return Outcome::Refused(refusal),
         }
         let deadline = UnixMillis(now.0 + terms.hold_ms);
-        self.change_hold(HoldRecord {
-            hold: hold.clone(),
-            buyer: buyer.clone(),
-            units: units.clone(),
+        let unreserved = terms.mode == SaleMode::FirstPaid;
+        self.change_hold(HoldRecord { unreserved, ..self.new_hold(wish, HoldState::Held, deadline) });
+        Outcome::Held { deadline }
+    }
+
+    fn new_hold(&self, wish: &Wish<'_>, state: HoldState, deadline: UnixMillis) -> HoldRecord {
+        HoldRecord {
+            hold: wish.hold.clone(),
+            buyer: wish.buyer.clone(),
+            units: wish.units.clone(),
             made: self.sequence + 1,
-            state: HoldState::Held,
+            state,
             deadline,
             order: None,
             extended: false,
             retaken: false,
-            unreserved: terms.mode == SaleMode::FirstPaid,
+            unreserved: false,
             returned: None,
-        });
-        Outcome::Held { deadline }
+        }
     }
 
-    fn may_hold(
-        &self,
-        terms: &SaleTerms,
-        buyer: &BuyerId,
-        units: &Units,
-        tier: Option<&TierId>,
-        now: UnixMillis,
-    ) -> Result<(), Refusal> {
+    fn may_hold(&self, terms: &SaleTerms, wish: &Wish<'_>, now: UnixMillis) -> Result<(), Refusal> {
+        let units = wish.units;
         for (line, quantity) in units.iter() {
             if usize::from(line) > terms.more.len() {
                 return Err(Refusal::UnknownLine);
@@ -97,7 +99,7 @@ impl SaleBook {
                 return Err(Refusal::BadQuantity);
             }
         }
-        let opens_at = terms.opens_for(tier);
+        let opens_at = terms.opens_for(wish.tier);
         if now < opens_at {
             return Err(Refusal::NotOpen { opens_at });
         }
@@ -108,8 +110,32 @@ impl SaleBook {
             return Err(Refusal::Paused);
         }
         self.not_sold_out(terms, units)?;
-        self.within_limit(terms, buyer, units)?;
-        self.fits(terms, units)
+        self.within_limit(terms, wish.buyer, units)?;
+        match units.iter().find(|(line, _)| self.has_waiting(*line)) {
+            Some((line, _)) => Err(Refusal::NotEnough { line, available: 0 }),
+            None => self.fits(terms, units),
+        }
+    }
+
+    /// Puts somebody at the end of a line.
+    fn wait(&mut self, terms: &SaleTerms, wish: &Wish<'_>, now: UnixMillis) -> Outcome {
+        if terms.offer_ms.is_none() {
+            return Outcome::Refused(Refusal::NoLine);
+        }
+        let mut lines = wish.units.iter();
+        let (Some((line, quantity)), None) = (lines.next(), lines.next()) else {
+            return Outcome::Refused(Refusal::BadQuantity);
+        };
+        let Counts { available, held, .. } = self.stock_of(terms, line);
+        if quantity > available + held {
+            return Outcome::Refused(Refusal::NotEnough { line, available: 0 });
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            return Outcome::Refused(Refusal::LineFull);
+        }
+        let record = self.new_hold(wish, HoldState::Waiting, now);
+        self.change_hold(record.clone());
+        Outcome::Waiting { position: self.position(&record) }
     }
 
     /// Any operation but `Hold`, on a hold that may be asked for it.
@@ -121,7 +147,7 @@ impl SaleBook {
         order: Option<&OrderId>,
         now: UnixMillis,
     ) -> Outcome {
-        use HoldState::{Captured, Held, Late, Paying, Released, Sold};
+        use HoldState::{Captured, Held, Late, Paying, Released, Sold, Waiting};
         let outcome = match (op, record.state) {
             (Op::Restock { returned, .. }, Sold) => {
                 if !record.units.contains(returned) {
@@ -136,6 +162,12 @@ impl SaleBook {
                 Outcome::Restocked
             }
             (_, Sold) => return Outcome::Sold,
+            (Op::Cancel { .. }, Waiting) => {
+                record.state = Released;
+                record.deadline = now;
+                Outcome::Released
+            }
+            (_, Waiting) => return Outcome::Refused(Refusal::WrongState),
             (Op::Restock { .. }, Held | Paying | Captured) => {
                 return Outcome::Refused(Refusal::WrongState);
             }
@@ -198,8 +230,11 @@ impl SaleBook {
             (Op::PaymentFailed { .. }, Held) if record.order.is_some() => {
                 return Outcome::Restored { deadline: record.deadline };
             }
-            // Failing or settling what was never paid for. (`Hold` doesn't come here.)
-            (Op::PaymentFailed { .. } | Op::Settle { .. } | Op::Hold { .. }, Held | Paying) => {
+            // Failing or settling what was never paid for. (`Hold` and `Wait` don't come here.)
+            (
+                Op::PaymentFailed { .. } | Op::Settle { .. } | Op::Hold { .. } | Op::Wait { .. },
+                Held | Paying,
+            ) => {
                 return Outcome::Refused(Refusal::WrongState);
             }
         };

@@ -62,6 +62,9 @@ impl Shopping {
         if seed % 4 == 3 {
             terms.mode = SaleMode::FirstPaid;
         }
+        if seed % 4 < 2 {
+            terms.offer_ms = Some(ticks(&mut random, 4..12));
+        }
         if seed % 2 == 1 {
             terms.early = [("gold", 0..8), ("silver", 0..4)]
                 .map(|(tier, sooner)| EarlyAccess {
@@ -145,7 +148,11 @@ impl Shopping {
                 let tier = ["gold", "silver", "bronze"]
                     .get(self.random.random_range(0..6))
                     .map(|tier| tier.parse().expect("letters are an id"));
-                Op::Hold { hold, buyer, units: self.units(key, quantity), tier }
+                let units = self.units(key, quantity);
+                match self.random.random_range(0..3) {
+                    0 => Op::Wait { hold, buyer, units, tier },
+                    _ => Op::Hold { hold, buyer, units, tier },
+                }
             }
             20 => {
                 let quantity = self.random.random_range(0..=2);

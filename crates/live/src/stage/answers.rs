@@ -2,24 +2,38 @@
 
 use std::time::Duration;
 
-use haul_commerce::{GateError, Order, OrderState, Outcome, Product, Refusal};
+use haul_commerce::{GateError, Order, OrderState, Outcome, Product, Refusal, Units};
 use haul_model::{HoldId, SaleId, UnixMillis};
-use haul_wire::{Code, Failure, HoldState, HoldView, OrderStateView, OrderView, ProductView};
+use haul_wire::{Code, Failure, HoldState, HoldView, LineUnits, OrderStateView, OrderView, ProductView};
 
-pub(crate) fn hold_view(hold: HoldId, sale: SaleId, quantity: u32, outcome: &Outcome) -> Option<HoldView> {
+pub(crate) fn hold_view(hold: HoldId, sale: SaleId, units: &Units, outcome: &Outcome) -> Option<HoldView> {
     let (state, deadline) = match outcome {
         Outcome::Held { deadline } | Outcome::Restored { deadline } => (HoldState::Held, Some(*deadline)),
         Outcome::Paying { deadline } => (HoldState::Paying, Some(*deadline)),
+        Outcome::Waiting { .. } => (HoldState::Waiting, None),
         Outcome::Captured { .. } => (HoldState::Captured, None),
         Outcome::Sold => (HoldState::Sold, None),
         Outcome::Released => (HoldState::Released, None),
         Outcome::Late | Outcome::Restocked | Outcome::Refused(_) => return None,
     };
-    Some(HoldView { id: hold, sale_id: sale, quantity, state, deadline })
+    let (quantity, lines) = (units.quantity(), line_units(units));
+    let position = match outcome {
+        Outcome::Waiting { position } => Some(*position),
+        _ => None,
+    };
+    Some(HoldView { id: hold, sale_id: sale, quantity, lines, state, deadline, position })
+}
+
+/// Units line by line, where they are not of the first alone.
+pub(crate) fn line_units(units: &Units) -> Vec<LineUnits> {
+    if units.is_plain() {
+        return Vec::new();
+    }
+    units.iter().map(|(line, quantity)| LineUnits { line, quantity }).collect()
 }
 
 /// An order, as its buyer and the host see it.
-pub fn order_view(Order { order, state, .. }: &Order) -> OrderView {
+pub fn order_view(Order { order, state, returned, .. }: &Order) -> OrderView {
     OrderView {
         id: order.id.clone(),
         hold_id: order.hold.clone(),
@@ -27,6 +41,8 @@ pub fn order_view(Order { order, state, .. }: &Order) -> OrderView {
         product_id: order.product.clone(),
         buyer_name: order.buyer_name.clone(),
         quantity: order.quantity,
+        returned: returned.as_ref().map_or(0, Units::quantity),
+        lines: line_units(&order.units()),
         total: order.total,
         state: match state {
             OrderState::Paying => OrderStateView::Paying,
@@ -72,9 +88,13 @@ pub(crate) fn refused(refusal: Refusal, server_time: UnixMillis) -> Failure {
         }
         Refusal::UnknownHold => Failure::new(Code::UnknownHold, "you have no such hold"),
         Refusal::WrongState => Failure::new(Code::WrongState, "that is not possible any more"),
+        Refusal::LineFull => {
+            Failure::new(Code::NoLine, "too many are waiting in line already").retry_after(5_000)
+        }
+        Refusal::NoLine => Failure::new(Code::NoLine, "this sale has no line to wait in"),
         Refusal::UnknownLine => Failure::new(Code::BadRequest, "lines: the sale has no such line"),
         Refusal::Paused => {
-            Failure::new(Code::SaleNotOpen, "the sale is paused for the moment").retry_after(2_000)
+            Failure::new(Code::SalePaused, "the sale is paused for the moment").retry_after(2_000)
         }
         Refusal::BadQuantity => Failure::new(Code::BadRequest, "quantity: expected at least 1"),
         // The stage knows the sale and the gate does not: it has lost it, and nothing can be sold for the moment.

@@ -106,7 +106,7 @@ impl Stage {
                     .holds
                     .into_iter()
                     .filter_map(|(sale, Standing { hold, units, outcome, .. })| {
-                        hold_view(hold, sale, units.quantity(), &outcome)
+                        hold_view(hold, sale, &units, &outcome)
                     })
                     .collect(),
                 orders: personal.orders.iter().map(order_view).collect(),

@@ -1,7 +1,8 @@
 //! What goes into a live's state machine, and what comes out of it.
 
 use haul_commerce::{
-    Applied, GateError, LiveRecord, Op, Order, OrderState, Outcome, Product, Sale, book::HoldRecord,
+    Applied, GateError, Line as SaleLine, LiveRecord, Op, Order, OrderState, Outcome, Product, Sale, Units,
+    book::HoldRecord,
 };
 use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Line, Note, Rate};
@@ -65,7 +66,7 @@ pub(crate) enum Then {
     /// It was a sweep: the answer's report is all.
     Nothing,
     /// Reply to `hold` or `hold.cancel`.
-    Hold { member: MemberId, id: u64, hold: HoldId, quantity: u32, cancel: bool },
+    Hold { member: MemberId, id: u64, hold: HoldId, units: Units, cancel: bool },
     /// Go on with `checkout`.
     Checkout { member: MemberId, id: u64, viewer: Box<Viewer>, hold: HoldId },
 }
@@ -83,6 +84,11 @@ pub(crate) enum Output {
     Find { member: MemberId, buyer: BuyerId },
     /// Write a sale down and make it known to the gate, then [`Input::SalePut`].
     PutSale { member: MemberId, id: u64, sale: Sale },
+    /// Write down that there are more units of a sale's line, and tell the gate, then [`Input::SalePut`].
+    AddStock { member: MemberId, id: u64, sale: SaleId, line: SaleLine, units: u32, key: String },
+    /// Put units of an order on the shelf again, all that are left of it where none are named; then
+    /// [`Input::Restocked`].
+    Restock { member: MemberId, id: u64, order: OrderId, units: Option<Units>, key: String },
     /// Commit the order and start its payment, then [`Input::CheckedOut`].
     Checkout { member: MemberId, id: u64, viewer: Viewer, sale: Sale, hold: HoldId, deadline: UnixMillis },
     /// Nobody paid: close the order, then [`Input::OrderMoved`].
@@ -118,6 +124,8 @@ pub(crate) enum Input {
     Applied { sale: SaleId, answer: Result<Applied, GateError>, then: Vec<Then> },
     /// A sale is written down, or could not be.
     SalePut { member: MemberId, id: u64, answer: Result<(Sale, Applied), Failure> },
+    /// Units of an order are on the shelf again, or could not be put there.
+    Restocked { member: MemberId, id: u64, answer: Result<Order, Failure> },
     /// A sale of the ledger's is known to the gate now.
     SaleKnown { sale: Sale, applied: Applied },
     /// The gate had lost these holds and they are over.

@@ -19,8 +19,8 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, GateError, LiveRecord, LiveRef, Order, OrderState, Outcome, Product, Refusal, Released, Sale,
-    book::HoldRecord, order_id,
+    Applied, GateError, LiveRecord, LiveRef, Offered, Order, OrderState, Outcome, Product, Refusal, Released,
+    Sale, book::HoldRecord, order_id,
 };
 use haul_model::{BuyerId, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Limiter, Line, Note, Rate, Room};
@@ -47,6 +47,10 @@ pub use self::{
 
 /// Sales on stage at once; another is refused. Bounds the snapshot that every newcomer gets.
 pub const MAX_SALES: usize = 50;
+/// Lines of all sales on stage together; a sale with more than are left is refused. Bounds the snapshot likewise.
+pub const MAX_LINES_ON_STAGE: usize = 50;
+/// Lines of one hold; more are refused. Bounds what a buyer and the host are told of it.
+pub const MAX_HOLD_LINES: usize = 6;
 /// Products in a bag; bounds the snapshot likewise.
 pub const MAX_BAG: usize = 100;
 /// Orders the host is shown.
@@ -163,6 +167,7 @@ impl Stage {
             Input::Request { member, id, request } => self.request(member, id, request, now),
             Input::Applied { sale, answer, then } => self.applied(&sale, answer, then, now),
             Input::SalePut { member, id, answer } => self.sale_put(member, id, answer, now),
+            Input::Restocked { member, id, answer } => self.restocked(member, id, answer),
             Input::SaleKnown { sale, applied } => {
                 self.put_on_stage(sale, &applied, now);
             }
@@ -362,6 +367,12 @@ impl Stage {
         for released in &applied.released {
             self.released(sale, released);
         }
+        for Offered { hold, buyer, units, deadline } in &applied.offered {
+            let held = Outcome::Held { deadline: *deadline };
+            if let Some(hold) = hold_view(hold.clone(), sale.clone(), units, &held) {
+                self.tell_buyer(buyer, Key::Hold(hold.id.clone()), &Event::HoldChanged { hold });
+            }
+        }
         if let Some(on_sale) = self.sales.get_mut(sale) {
             if on_sale.is_rebuilt(&applied) {
                 self.outputs.push_back(Output::LookForLost { sale: sale.clone(), epoch: applied.mark.epoch });
@@ -408,7 +419,7 @@ impl Stage {
         let server_time = self.clock.now(now);
         match then {
             Then::Nothing => {}
-            Then::Hold { member, id, hold, quantity, cancel } => {
+            Then::Hold { member, id, hold, units, cancel } => {
                 let answer = match outcome {
                     Outcome::Refused(refusal) => Err(answers::refused(*refusal, server_time)),
                     Outcome::Released if !cancel => Err(Failure::new(
@@ -418,7 +429,7 @@ impl Stage {
                     Outcome::Captured { .. } | Outcome::Sold if cancel => {
                         Err(Failure::new(haul_wire::Code::WrongState, "it is paid already"))
                     }
-                    outcome => hold_view(hold, sale.clone(), quantity, outcome).ok_or_else(unavailable),
+                    outcome => hold_view(hold, sale.clone(), &units, outcome).ok_or_else(unavailable),
                 };
                 match answer {
                     Ok(hold) => {
@@ -462,8 +473,10 @@ impl Stage {
             id: released.hold.clone(),
             sale_id: sale.clone(),
             quantity: released.units.quantity(),
+            lines: answers::line_units(&released.units),
             state: HoldState::Released,
             deadline: None,
+            position: None,
         };
         self.tell_buyer(&released.buyer, Key::Hold(released.hold.clone()), &Event::HoldChanged { hold });
         if let Some(order) = &released.order {
@@ -478,6 +491,13 @@ impl Stage {
         };
         let sale = self.put_on_stage(sale, &applied, now);
         self.reply(member, id, &Reply::Sale { sale });
+    }
+
+    fn restocked(&mut self, member: MemberId, id: u64, answer: Result<Order, Failure>) {
+        match answer {
+            Ok(order) => self.reply(member, id, &Reply::Order { order: order_view(&order) }),
+            Err(failure) => self.fail(member, id, &failure),
+        }
     }
 
     fn put_on_stage(&mut self, sale: Sale, applied: &Applied, now: Now) -> haul_wire::SaleView {
@@ -515,8 +535,10 @@ impl Stage {
                     id: order.order.hold.clone(),
                     sale_id: sale,
                     quantity: order.order.quantity,
+                    lines: answers::line_units(&order.order.units()),
                     state: HoldState::Paying,
                     deadline: Some(deadline),
+                    position: None,
                 };
                 let reply = Reply::Checkout {
                     order: order_view(&order),
@@ -537,7 +559,7 @@ impl Stage {
         }
         let buyer = order.order.buyer.clone();
         if let Some(hold) = hold.and_then(|outcome| {
-            hold_view(order.order.hold.clone(), order.order.sale.clone(), order.order.quantity, &outcome)
+            hold_view(order.order.hold.clone(), order.order.sale.clone(), &order.order.units(), &outcome)
         }) {
             self.tell_buyer(&buyer, Key::Hold(hold.id.clone()), &Event::HoldChanged { hold });
         }
@@ -550,11 +572,14 @@ impl Stage {
     fn remember_order(&mut self, order: Order) {
         let known = self.orders.iter().position(|known| known.order.id == order.order.id);
         let before = known.map(|index| self.orders[index].state);
-        if before == Some(order.state) || self.is_old_news(&order) {
+        let returned = known.is_some_and(|index| self.orders[index].returned != order.returned);
+        if before == Some(order.state) && !returned || self.is_old_news(&order) {
             return;
         }
-        self.outputs.push_back(Output::OrderNews(order.state));
-        if order.state == OrderState::Sold {
+        if before != Some(order.state) {
+            self.outputs.push_back(Output::OrderNews(order.state));
+        }
+        if order.state == OrderState::Sold && before != Some(OrderState::Sold) {
             for member in self.members.values_mut() {
                 if member.viewer.as_ref().is_some_and(|viewer| viewer.id == order.order.buyer) {
                     member.bought += 1;

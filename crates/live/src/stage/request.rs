@@ -1,12 +1,17 @@
 //! What members ask for.
 
-use haul_commerce::{Op, Sale, SaleTerms, hold_id, order_id};
-use haul_model::{HoldId, Money, Now, ProductId, Role, SaleId, Viewer};
+use haul_commerce::{
+    EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleTerms, Units, hold_id, order_id,
+    sale::MAX_STOCK,
+};
+use haul_model::{HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, Viewer};
 use haul_room::Lane;
-use haul_wire::{Code, Failure, MAX_KEY_BYTES, Pin, Reply, Request, SaleSchedule};
+use haul_wire::{
+    Code, EarlySchedule, Failure, LineSchedule, LineUnits, MAX_KEY_BYTES, Pin, Reply, Request, SaleSchedule,
+};
 use rand::RngExt;
 
-use super::{MAX_SALES, MemberId, Output, Stage, Then, To, answers};
+use super::{MAX_HOLD_LINES, MAX_LINES_ON_STAGE, MAX_SALES, MemberId, Output, Stage, Then, To, answers};
 
 impl Stage {
     pub(super) fn request(&mut self, member: MemberId, id: u64, request: Request, now: Now) {
@@ -56,7 +61,25 @@ impl Stage {
                     })
                 })
             }
-            Request::Hold { sale_id, quantity, key } => self.hold(member, id, sale_id, quantity, &key, now),
+            Request::SalePause { sale_id } => self.pause(member, id, &sale_id, true, now),
+            Request::SaleResume { sale_id } => self.pause(member, id, &sale_id, false, now),
+            Request::SaleAddStock { sale_id, line, units, key } => {
+                self.add_stock(member, id, sale_id, line, units, key)
+            }
+            Request::OrderRestock { order_id, lines, key } => self.restock(member, id, order_id, &lines, key),
+            Request::Hold { sale_id, quantity, lines, key } => {
+                let units = match (quantity, &lines[..]) {
+                    (quantity, []) => quantity.unwrap_or(1).into(),
+                    (None, lines) => units_of(lines)?,
+                    (Some(_), _) => {
+                        return Err(Failure::new(Code::BadRequest, "expected quantity or lines, not both"));
+                    }
+                };
+                self.hold(member, id, sale_id, units, &key, now)
+            }
+            Request::Wait { sale_id, line, quantity, key } => {
+                self.wait(member, id, sale_id, Units::of_line(line, quantity), &key, now)
+            }
             Request::HoldCancel { sale_id, hold_id } => self.cancel(member, id, sale_id, hold_id, now),
             Request::Checkout { sale_id, hold_id, referrer: _ } => {
                 self.checkout(member, id, sale_id, hold_id, now)
@@ -104,9 +127,26 @@ impl Stage {
         if self.sales.len() >= MAX_SALES {
             return Err(Failure::new(Code::WrongState, format!("a live may have {MAX_SALES} sales at once")));
         }
-        let Some(product) = self.bag.iter().find(|product| product.id == ask.product_id) else {
-            return Err(Failure::new(Code::NotFound, "product_id: not in this live's bag"));
+        let on_stage: usize = self.sales.values().map(|on_sale| on_sale.sale.more.len()).sum();
+        if on_stage + ask.more.len() > MAX_LINES_ON_STAGE {
+            return Err(Failure::new(
+                Code::WrongState,
+                format!("the sales of a live may have {MAX_LINES_ON_STAGE} further lines at once"),
+            ));
+        }
+        let price = |product: &ProductId, amount_minor: i64| {
+            let known = self.bag.iter().find(|known| known.id == *product);
+            known
+                .map(|known| Money { amount_minor, currency: known.list_price.currency })
+                .ok_or_else(|| Failure::new(Code::NotFound, "product_id: not in this live's bag"))
         };
+        let unit_price = price(&ask.product_id, ask.price_minor)?;
+        let (mut more, mut more_terms) = (Vec::new(), Vec::new());
+        for LineSchedule { product_id, variant_id, price_minor, stock, per_buyer } in ask.more {
+            let unit_price = price(&product_id, price_minor)?;
+            more.push(SaleLine { product: product_id, variant: variant_id, unit_price });
+            more_terms.push(LineTerms { stock, per_buyer });
+        }
         let server_time = self.clock.now(now);
         let opens_at = ask.opens_at.map_or(server_time, |opens_at| opens_at.max(server_time));
         let sale = Sale {
@@ -114,9 +154,9 @@ impl Stage {
             merchant: self.record.merchant.clone(),
             live: self.record.id.clone(),
             product: ask.product_id,
-            variant: None,
-            unit_price: Money { amount_minor: ask.price_minor, currency: product.list_price.currency },
-            more: Vec::new(),
+            variant: ask.variant_id,
+            unit_price,
+            more,
             terms: SaleTerms {
                 stock: ask.stock,
                 per_buyer: ask.per_buyer,
@@ -124,11 +164,82 @@ impl Stage {
                 pay_ms: self.settings.pay_ms,
                 opens_at,
                 closes_at: opens_at + std::time::Duration::from_millis(ask.duration_ms),
-                ..SaleTerms::default()
+                more: more_terms,
+                paused: false,
+                offer_ms: ask.offer_ms,
+                mode: match ask.mode {
+                    haul_wire::SaleMode::HoldInCart => SaleMode::HoldInCart,
+                    haul_wire::SaleMode::FirstPaid => SaleMode::FirstPaid,
+                },
+                early: ask
+                    .early
+                    .into_iter()
+                    .map(|EarlySchedule { tier, ms }| EarlyAccess { tier, ms })
+                    .collect(),
             },
         };
         sale.validate().map_err(|error| Failure::new(Code::BadRequest, error.to_string()))?;
         self.outputs.push_back(Output::PutSale { member, id, sale });
+        Ok(())
+    }
+
+    fn pause(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        sale: &SaleId,
+        paused: bool,
+        now: Now,
+    ) -> Result<(), Failure> {
+        self.move_sale(member, id, sale, now, |terms, server_time| {
+            if terms.closes_at <= server_time {
+                return Err(Failure::new(Code::WrongState, "the sale is over already"));
+            }
+            if terms.paused == paused {
+                let which = if paused { "the sale is paused already" } else { "the sale is not paused" };
+                return Err(Failure::new(Code::WrongState, which));
+            }
+            Ok(SaleTerms { paused, ..terms })
+        })
+    }
+
+    fn add_stock(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        sale: SaleId,
+        line: Line,
+        units: u32,
+        key: String,
+    ) -> Result<(), Failure> {
+        self.allowed(member, Role::Host)?;
+        let known = self.known_sale(&sale)?;
+        check_key(&key)?;
+        let Some(terms) = known.terms.line(line) else {
+            return Err(Failure::new(Code::BadRequest, "line: the sale has no such line"));
+        };
+        if units == 0 || terms.stock.saturating_add(units) > MAX_STOCK {
+            return Err(Failure::new(
+                Code::BadRequest,
+                format!("units: expected at least 1, and at most {MAX_STOCK} with what there is"),
+            ));
+        }
+        self.outputs.push_back(Output::AddStock { member, id, sale, line, units, key });
+        Ok(())
+    }
+
+    fn restock(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        order: OrderId,
+        lines: &[LineUnits],
+        key: String,
+    ) -> Result<(), Failure> {
+        self.allowed(member, Role::Host)?;
+        check_key(&key)?;
+        let units = if lines.is_empty() { None } else { Some(units_of(lines)?) };
+        self.outputs.push_back(Output::Restock { member, id, order, units, key });
         Ok(())
     }
 
@@ -153,18 +264,36 @@ impl Stage {
         member: MemberId,
         id: u64,
         sale: SaleId,
-        quantity: u32,
+        units: Units,
         key: &str,
         now: Now,
     ) -> Result<(), Failure> {
-        let buyer = self.shopper(member, now)?.id;
+        let viewer = self.shopper(member, now)?;
+        let (tier, buyer) = (tier_of(&viewer), viewer.id);
         self.selling(&sale)?;
-        if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return Err(Failure::new(Code::BadRequest, format!("key: expected 1 to {MAX_KEY_BYTES} bytes")));
-        }
+        check_key(key)?;
         let hold = hold_id(&self.live, &sale, &buyer, key);
-        let op = Op::hold(hold.clone(), buyer, quantity);
-        self.ask(sale, op, Then::Hold { member, id, hold, quantity, cancel: false });
+        let op = Op::Hold { hold: hold.clone(), buyer, units: units.clone(), tier };
+        self.ask(sale, op, Then::Hold { member, id, hold, units, cancel: false });
+        Ok(())
+    }
+
+    fn wait(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        sale: SaleId,
+        units: Units,
+        key: &str,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let viewer = self.shopper(member, now)?;
+        let (tier, buyer) = (tier_of(&viewer), viewer.id);
+        self.selling(&sale)?;
+        check_key(key)?;
+        let hold = hold_id(&self.live, &sale, &buyer, key);
+        let op = Op::Wait { hold: hold.clone(), buyer, units: units.clone(), tier };
+        self.ask(sale, op, Then::Hold { member, id, hold, units, cancel: false });
         Ok(())
     }
 
@@ -180,7 +309,7 @@ impl Stage {
         self.selling(&sale)?;
         let op = Op::Cancel { hold: hold.clone(), buyer };
         // A released hold's quantity says nothing any more.
-        self.ask(sale, op, Then::Hold { member, id, hold, quantity: 0, cancel: true });
+        self.ask(sale, op, Then::Hold { member, id, hold, units: 0.into(), cancel: true });
         Ok(())
     }
 
@@ -230,4 +359,24 @@ impl Stage {
         let server_time = self.clock.now(now);
         self.reply(member, id, &Reply::Time { server_time });
     }
+}
+
+fn check_key(key: &str) -> Result<(), Failure> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(Failure::new(Code::BadRequest, format!("key: expected 1 to {MAX_KEY_BYTES} bytes")));
+    }
+    Ok(())
+}
+
+fn units_of(lines: &[LineUnits]) -> Result<Units, Failure> {
+    if lines.len() > MAX_HOLD_LINES {
+        return Err(Failure::new(Code::BadRequest, format!("lines: expected at most {MAX_HOLD_LINES}")));
+    }
+    Units::new(lines.iter().map(|units| (units.line, units.quantity)))
+        .map_err(|error| Failure::new(Code::BadRequest, format!("lines: {error}")))
+}
+
+/// The tier that a token names, where it is one that a sale could name too: what a shop says of its buyers may be any text.
+fn tier_of(viewer: &Viewer) -> Option<TierId> {
+    viewer.tier.as_deref().and_then(|tier| tier.parse().ok())
 }

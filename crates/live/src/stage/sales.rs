@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use haul_commerce::{Applied, Counts, Mark, Sale};
+use haul_commerce::{Applied, Counts, Mark, Sale, SaleMode};
 use haul_model::UnixMillis;
-use haul_wire::{Event, SaleState, SaleView};
+use haul_wire::{EarlyView, Event, SaleLineView, SaleState, SaleView, StockView};
 
 /// Moves of a sale's stock within this time are told as one.
 pub(crate) const STOCK_EVERY: Duration = Duration::from_millis(100);
@@ -18,12 +18,15 @@ pub(crate) const SWEEP_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct OnSale {
     pub(crate) sale: Sale,
     pub(crate) counts: Counts,
+    /// The same line by line, where there are several.
+    lines: Vec<Counts>,
     /// Of the newest `counts`: answers may overtake each other.
     mark: Mark,
     /// The gate has lost something of it; nothing is sold until it is rebuilt.
     pub(crate) frozen: bool,
     /// What the room was told last.
     told: Counts,
+    told_lines: Vec<Counts>,
     /// When to tell the room again, where it was not told the latest.
     pub(crate) tell_at: Option<Instant>,
     told_at: Option<Instant>,
@@ -39,9 +42,11 @@ impl OnSale {
         Self {
             sale,
             counts: applied.counts,
+            lines: applied.lines.clone(),
             mark: applied.mark,
             frozen: false,
             told: applied.counts,
+            told_lines: applied.lines.clone(),
             tell_at: None,
             told_at: None,
             state_told: SaleState::Scheduled,
@@ -57,10 +62,14 @@ impl OnSale {
         }
         self.mark = applied.mark;
         self.counts = applied.counts;
+        self.lines.clone_from(&applied.lines);
         self.next_deadline = applied.next_deadline;
-        if self.counts == self.told {
+        let gone = |now: &Counts, told: &Counts| now.available == 0 && told.available > 0;
+        if self.counts == self.told && self.lines == self.told_lines {
             self.tell_at = None;
-        } else if self.counts.available == 0 && self.told.available > 0 {
+        } else if gone(&self.counts, &self.told)
+            || self.lines.iter().zip(&self.told_lines).any(|(now, told)| gone(now, told))
+        {
             self.tell_at = Some(now);
         } else if self.tell_at.is_none() {
             self.tell_at = Some(self.told_at.map_or(now, |told_at| now.max(told_at + STOCK_EVERY)));
@@ -78,8 +87,10 @@ impl OnSale {
         self.tell_at = None;
         self.told_at = Some(now);
         self.told = self.counts;
+        self.told_lines.clone_from(&self.lines);
         let Counts { available, held, sold } = self.counts;
-        Some(Event::StockChanged { sale_id: self.sale.id.clone(), available, held, sold })
+        let lines = self.lines.iter().map(stock_view).collect();
+        Some(Event::StockChanged { sale_id: self.sale.id.clone(), available, held, sold, lines })
     }
 
     pub(crate) fn state(&self, server_time: UnixMillis) -> SaleState {
@@ -88,7 +99,7 @@ impl OnSale {
         } else if server_time < self.sale.terms.opens_at {
             SaleState::Scheduled
         } else if server_time < self.sale.terms.closes_at {
-            SaleState::Open
+            if self.sale.terms.paused { SaleState::Paused } else { SaleState::Open }
         } else {
             SaleState::Closed
         }
@@ -106,20 +117,50 @@ impl OnSale {
     }
 
     pub(crate) fn view(&self, server_time: UnixMillis) -> SaleView {
-        let Sale { id, product, unit_price, terms, .. } = &self.sale;
+        let Sale { id, product, variant, unit_price, terms, .. } = &self.sale;
+        let lines = self.sale.lines().zip(terms.lines()).zip(&self.lines);
         SaleView {
             id: id.clone(),
             product_id: product.clone(),
+            variant_id: variant.clone(),
             price: *unit_price,
             state: self.state(server_time),
             opens_at: terms.opens_at,
             closes_at: terms.closes_at,
             per_buyer: terms.per_buyer,
             hold_ms: terms.hold_ms,
-            stock: terms.stock,
+            // Never above what the lines have: MAX_LINES lines of at most MAX_STOCK.
+            stock: terms.total_stock() as u32,
             available: self.counts.available,
             held: self.counts.held,
             sold: self.counts.sold,
+            offer_ms: terms.offer_ms,
+            mode: match terms.mode {
+                SaleMode::HoldInCart => haul_wire::SaleMode::HoldInCart,
+                SaleMode::FirstPaid => haul_wire::SaleMode::FirstPaid,
+            },
+            early: terms
+                .early
+                .iter()
+                .map(|early| EarlyView {
+                    tier: early.tier.clone(),
+                    opens_at: terms.opens_for(Some(&early.tier)),
+                })
+                .collect(),
+            lines: lines
+                .map(|((line, terms), counts)| SaleLineView {
+                    product_id: line.product,
+                    variant_id: line.variant,
+                    price: line.unit_price,
+                    per_buyer: terms.per_buyer,
+                    stock: terms.stock,
+                    units: stock_view(counts),
+                })
+                .collect(),
         }
     }
+}
+
+fn stock_view(&Counts { available, held, sold }: &Counts) -> StockView {
+    StockView { available, held, sold }
 }

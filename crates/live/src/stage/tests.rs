@@ -39,6 +39,7 @@ fn applied(now: Now, sequence: u64, counts: (u32, u32, u32), outcomes: Vec<Outco
         mark: Mark { epoch: 1, sequence },
         outcomes,
         released: Vec::new(),
+        offered: Vec::new(),
         holds: Vec::new(),
         counts: Counts { available, held, sold },
         lines: Vec::new(),
@@ -154,7 +155,12 @@ fn error_code(outputs: &[Output]) -> String {
 }
 
 fn hold(key: &str) -> Request {
-    Request::Hold { sale_id: "sale_1".parse().unwrap(), quantity: 1, key: key.to_owned() }
+    Request::Hold {
+        sale_id: "sale_1".parse().unwrap(),
+        quantity: None,
+        lines: Vec::new(),
+        key: key.to_owned(),
+    }
 }
 
 #[test]
@@ -446,12 +452,17 @@ fn a_scheduled_sale_is_checked_before_anything_is_written() {
     let schedule = |product: &str, stock| {
         Request::SaleSchedule(haul_wire::SaleSchedule {
             product_id: product.parse().unwrap(),
+            variant_id: None,
             price_minor: 100,
             stock,
             per_buyer: 1,
             opens_at: None,
             duration_ms: 60_000,
             hold_ms: None,
+            offer_ms: None,
+            mode: haul_wire::SaleMode::HoldInCart,
+            early: Vec::new(),
+            more: Vec::new(),
         })
     };
     assert_eq!(error_code(&play.ask(1, schedule("shoe", 1))), "not_found");
@@ -730,4 +741,139 @@ fn likes_have_no_reply_and_are_told_as_sums() {
     play.wait(Duration::from_secs(1));
     let heard = play.heard();
     assert_eq!((heard.len(), &heard[0].1["total"]), (1, &json!(200)));
+}
+
+/// A host opens a sale of tea in two sizes; the gate has answered.
+fn two_sizes(play: &mut Play) -> SaleId {
+    play.join(1, viewer("host", Role::Host));
+    let ask = json!({ "id": 2, "type": "sale.schedule", "product_id": "tea", "variant_id": "small", "price_minor": 100,
+        "stock": 5, "per_buyer": 2, "duration_ms": 60_000, "offer_ms": 5_000, "early": [{ "tier": "gold", "ms": 1000 }],
+        "more": [{ "product_id": "tea", "variant_id": "large", "price_minor": 150, "stock": 3 }] });
+    let (_, request) = haul_wire::parse(&ask.to_string()).unwrap();
+    let outputs = play.ask(1, request);
+    let [Output::PutSale { sale, .. }] = &outputs[..] else { panic!("{outputs:?}") };
+    let line = |available| Counts { available, held: 0, sold: 0 };
+    let known = Applied { lines: vec![line(5), line(3)], ..applied(play.now, 1, (8, 0, 0), vec![]) };
+    let answer = Ok((sale.clone(), known));
+    let told = lines(&play.input(Input::SalePut { member: MemberId(1), id: 2, answer }));
+    let view = &told[0].1["sale"];
+    assert_eq!((&view["stock"], &view["variant_id"]), (&json!(8), &json!("small")));
+    assert_eq!(
+        view["lines"][1],
+        json!({ "product_id": "tea", "variant_id": "large", "price": { "amount_minor": 150, "currency": "EUR" },
+                "per_buyer": 1, "stock": 3, "available": 3, "held": 0, "sold": 0 })
+    );
+    assert_eq!(view["early"][0]["tier"], "gold");
+    sale.id.clone()
+}
+
+fn parsed(text: Value) -> Request {
+    haul_wire::parse(&text.to_string()).unwrap().1
+}
+
+#[test]
+fn a_bundle_is_asked_for_by_line_and_told_by_line() {
+    let mut play = Play::new();
+    let sale = two_sizes(&mut play);
+    play.join(2, viewer("ann", Role::Viewer).map(|viewer| Viewer { tier: Some("gold".into()), ..viewer }));
+    let ask = |fields: Value| {
+        let mut request = json!({ "id": 2, "type": "hold", "sale_id": sale.as_str(), "key": "k" });
+        request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        parsed(request)
+    };
+    let bundle = json!({ "lines": [{ "line": 1, "quantity": 1 }, { "line": 0, "quantity": 2 }] });
+    let outputs = play.ask(2, ask(bundle));
+    let [Output::Ask { op: Some(Op::Hold { units, tier, .. }), then, .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!((units.to_string(), tier.as_ref().unwrap().as_str()), ("0:2+1:1".to_owned(), "gold"));
+    let line = |available, held| Counts { available, held, sold: 0 };
+    let held = Applied {
+        lines: vec![line(3, 2), line(2, 1)],
+        ..applied(play.now, 2, (5, 3, 0), vec![Outcome::Held { deadline: UnixMillis(9) }])
+    };
+    let told =
+        lines(&play.input(Input::Applied { sale: sale.clone(), answer: Ok(held), then: vec![then.clone()] }));
+    assert_eq!(told[0].1["result"]["hold"]["quantity"], 3);
+    assert_eq!(told[0].1["result"]["hold"]["lines"][1], json!({ "line": 1, "quantity": 1 }));
+    assert_eq!(
+        told[1].1["lines"],
+        json!([{ "available": 3, "held": 2, "sold": 0 }, { "available": 2, "held": 1, "sold": 0 }])
+    );
+
+    for bad in [
+        json!({ "quantity": 1, "lines": [{ "line": 1, "quantity": 1 }] }),
+        json!({ "lines": [{ "line": 1, "quantity": 1 }, { "line": 1, "quantity": 1 }] }),
+        json!({ "lines": vec![json!({ "line": 1, "quantity": 1 }); MAX_HOLD_LINES + 1] }),
+    ] {
+        assert_eq!(error_code(&play.ask(2, ask(bad))), "bad_request");
+    }
+}
+
+#[test]
+fn who_waits_in_line_is_told_when_it_is_their_turn() {
+    let mut play = Play::new();
+    let sale = two_sizes(&mut play);
+    play.join(2, viewer("ann", Role::Viewer));
+    let wait = json!({ "id": 2, "type": "wait", "sale_id": sale.as_str(), "line": 1, "key": "k" });
+    let outputs = play.ask(2, parsed(wait));
+    let [Output::Ask { op: Some(Op::Wait { hold, units, .. }), then, .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    let (hold, units) = (hold.clone(), units.clone());
+    let answer = Ok(applied(play.now, 2, (8, 0, 0), vec![Outcome::Waiting { position: 4 }]));
+    let told = lines(&play.input(Input::Applied { sale: sale.clone(), answer, then: vec![then.clone()] }));
+    let view = &told[0].1["result"]["hold"];
+    assert_eq!((&view["state"], &view["position"]), (&json!("waiting"), &json!(4)));
+    let turn = Offered { hold, buyer: "ann".parse().unwrap(), units, deadline: UnixMillis(77) };
+    let answer = Ok(Applied { offered: vec![turn], ..applied(play.now, 3, (8, 0, 0), vec![]) });
+    let told = lines(&play.input(Input::Applied { sale, answer, then: vec![] }));
+    assert_eq!(told[0].0, To::Buyer("ann".parse().unwrap()));
+    assert_eq!((&told[0].1["hold"]["state"], &told[0].1["hold"]["deadline"]), (&json!("held"), &json!(77)));
+}
+
+#[test]
+fn a_host_pauses_a_sale_goes_on_and_adds_stock() {
+    let mut play = Play::new();
+    let sale = two_sizes(&mut play);
+    play.join(2, viewer("ann", Role::Viewer));
+    let ask = |kind: &str| parsed(json!({ "id": 2, "type": kind, "sale_id": sale.as_str() }));
+    assert_eq!(error_code(&play.ask(2, ask("sale.pause"))), "forbidden");
+    assert_eq!(error_code(&play.ask(1, ask("sale.resume"))), "wrong_state", "it is not paused");
+    let outputs = play.ask(1, ask("sale.pause"));
+    let [Output::PutSale { sale: paused, .. }] = &outputs[..] else { panic!("{outputs:?}") };
+    assert!(paused.terms.paused);
+    let answer = Ok((paused.clone(), applied(play.now, 2, (8, 0, 0), vec![])));
+    let told = lines(&play.input(Input::SalePut { member: MemberId(1), id: 2, answer }));
+    assert_eq!(told[0].1["sale"]["state"], "paused");
+    assert_eq!(error_code(&play.ask(1, ask("sale.pause"))), "wrong_state");
+
+    let add = |line: u8, units: u32| {
+        parsed(
+            json!({ "id": 2, "type": "sale.add_stock", "sale_id": sale.as_str(), "line": line, "units": units, "key": "k" }),
+        )
+    };
+    assert_eq!(error_code(&play.ask(2, add(1, 5))), "forbidden");
+    assert_eq!(error_code(&play.ask(1, add(9, 5))), "bad_request");
+    assert_eq!(error_code(&play.ask(1, add(1, 0))), "bad_request");
+    let outputs = play.ask(1, add(1, 5));
+    assert!(matches!(&outputs[..], [Output::AddStock { line: 1, units: 5, .. }]), "{outputs:?}");
+}
+
+#[test]
+fn units_of_an_order_come_back_when_the_host_says_so() {
+    let mut play = Play::new();
+    play.join(1, viewer("host", Role::Host));
+    play.join(2, viewer("ann", Role::Viewer));
+    let ask = || parsed(json!({ "id": 2, "type": "order.restock", "order_id": "order_1", "key": "k" }));
+    assert_eq!(error_code(&play.ask(2, ask())), "forbidden");
+    let outputs = play.ask(1, ask());
+    assert!(matches!(&outputs[..], [Output::Restock { units: None, .. }]), "{outputs:?}");
+    play.input(Input::OrderMoved { order: order(OrderState::Sold), hold: None });
+    let back = Order { returned: Some(1.into()), ..order(OrderState::Sold) };
+    let outputs = play.input(Input::OrderMoved { order: back, hold: None });
+    let told = lines(&outputs);
+    assert_eq!((&told[1].0, &told[1].1["order"]["returned"]), (&To::Staff, &json!(1)));
+    assert_eq!(told[1].1["totals"]["orders"], 1, "it is sold all the same");
+    assert!(!outputs.iter().any(|output| matches!(output, Output::OrderNews(_))));
 }

@@ -1,7 +1,7 @@
 //! The gate in Redis: each call is one run of a script, atomic there.
 //!
 //! All keys of a live have one hash tag, so they live on one node: `haul:{merchant/live}/sale`, and below it `/holds`,
-//! `/buyers`, `/deadlines`, `/standing` and `/over`. Ids may contain colons but no slash, so no two sales share a key. No
+//! `/buyers`, `/deadlines`, `/standing`, `/over` and `/waiting`. Ids may contain colons but no slash, so no two sales share a key. No
 //! hold expires by key: deadlines are a sorted set that the scripts sweep by Redis' own clock. Only the keys of a whole
 //! sale do, long after it closed.
 
@@ -16,11 +16,11 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, Refusal,
-    Released, SaleMode, SaleTerms, Standing, Units,
+    Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome, Rebuild,
+    Refusal, Released, SaleMode, SaleTerms, Standing, Units,
     book::{
-        CLOCK_MARK_MS, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS, MAX_FORGET, MAX_STANDING,
-        MAX_SWEEP, TAKEOVER_MS,
+        CLOCK_MARK_MS, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS, MAX_FORGET, MAX_OFFERS,
+        MAX_STANDING, MAX_SWEEP, MAX_WAITING, TAKEOVER_MS,
     },
     reconcile::Held,
     sale::MAX_STOCK,
@@ -164,6 +164,16 @@ impl RedisGate {
             });
         }
         let count: usize = if reply.is_empty() { 0 } else { reply.number()? };
+        let mut offered = Vec::with_capacity(count.min(MAX_OFFERS));
+        for _ in 0..count {
+            offered.push(Offered {
+                hold: reply.id()?,
+                buyer: reply.id()?,
+                units: read_units(&reply.text()?)?,
+                deadline: UnixMillis(reply.number()?),
+            });
+        }
+        let count: usize = if reply.is_empty() { 0 } else { reply.number()? };
         let mut holds = Vec::with_capacity(count.min(MAX_SWEEP));
         for _ in 0..count {
             holds.push(read_hold(reply.id()?, &reply.text()?)?);
@@ -178,7 +188,17 @@ impl RedisGate {
             return Err(GateError::Corrupt(format!("{} answers to {ops} operations", outcomes.len())));
         }
         self.seen(now);
-        Ok(Applied { now: UnixMillis(now), mark, outcomes, released, holds, counts, lines, next_deadline })
+        Ok(Applied {
+            now: UnixMillis(now),
+            mark,
+            outcomes,
+            released,
+            offered,
+            holds,
+            counts,
+            lines,
+            next_deadline,
+        })
     }
 }
 
@@ -194,6 +214,7 @@ fn read_hold(hold: HoldId, text: &str) -> Result<HoldRecord, GateError> {
             "S" => HoldState::Sold,
             "R" => HoldState::Released,
             "L" => HoldState::Late,
+            "W" => HoldState::Waiting,
             _ => return None,
         };
         let units = next()?.parse().ok()?;
@@ -237,6 +258,7 @@ fn write_hold(record: &HoldRecord) -> String {
         HoldState::Sold => 'S',
         HoldState::Released => 'R',
         HoldState::Late => 'L',
+        HoldState::Waiting => 'W',
     };
     let flags = u8::from(record.extended) | u8::from(record.retaken) << 1 | u8::from(record.unreserved) << 2;
     let order = order.as_ref().map_or("", |order| order.as_str());
@@ -265,6 +287,7 @@ fn read_outcome(reply: &mut Reply) -> Result<Outcome, GateError> {
         6 => Outcome::Restored { deadline: time()? },
         7 => Outcome::Late,
         8 => Outcome::Restocked,
+        9 => Outcome::Waiting { position: Reply::fit(value)? },
         -1 => Outcome::Refused(Refusal::UnknownSale),
         -2 => Outcome::Refused(Refusal::UnknownHold),
         -3 => Outcome::Refused(Refusal::NotOpen { opens_at: time()? }),
@@ -283,6 +306,8 @@ fn read_outcome(reply: &mut Reply) -> Result<Outcome, GateError> {
         -10 => Outcome::Refused(Refusal::BadQuantity),
         -11 => Outcome::Refused(Refusal::UnknownLine),
         -12 => Outcome::Refused(Refusal::Paused),
+        -13 => Outcome::Refused(Refusal::LineFull),
+        -14 => Outcome::Refused(Refusal::NoLine),
         other => return Err(GateError::Corrupt(format!("a script answered with code {other}"))),
     })
 }
@@ -317,10 +342,14 @@ impl Keys {
         format!("{}/over", self.sale)
     }
 
+    fn waiting(&self) -> String {
+        format!("{}/waiting", self.sale)
+    }
+
     /// All of them, in the order in which `apply.lua` takes them.
-    fn all(&self) -> [String; 6] {
+    fn all(&self) -> [String; 7] {
         let sale = self.sale.clone();
-        [sale, self.holds(), self.buyers(), self.deadlines(), self.standing(), self.over()]
+        [sale, self.holds(), self.buyers(), self.deadlines(), self.standing(), self.over(), self.waiting()]
     }
 }
 
@@ -336,7 +365,8 @@ impl Gate for RedisGate {
             check_terms(terms)?;
             let keys = Keys::new(live, sale);
             let (holds, buyers, standing) = (keys.holds(), keys.buyers(), keys.standing());
-            let keys = [&*keys.sale, &*keys.deadlines(), &*holds, &*buyers, &*standing, &*keys.over()];
+            let (deadlines, over, waiting) = (keys.deadlines(), keys.over(), keys.waiting());
+            let keys = [&*keys.sale, &*deadlines, &*waiting, &*holds, &*buyers, &*standing, &*over];
             let mut run = self.put_sale.run(&keys);
             run.arg(self.clock_mark_ms).arg(seen.epoch).arg(seen.sequence).arg(KEEP_SALE_MS);
             add_terms(&mut run, terms);
@@ -358,11 +388,16 @@ impl Gate for RedisGate {
             run.arg(MAX_SWEEP).arg(self.clock_mark_ms).arg(MAX_STOCK);
             run.arg(seen.epoch).arg(seen.sequence);
             run.arg(KEEP_RELEASED_MS).arg(KEEP_ORDERED_MS).arg(MAX_FORGET).arg(KEEP_SALE_MS);
+            run.arg(MAX_WAITING).arg(MAX_OFFERS);
             for op in ops {
                 let (kind, hold, buyer, units, order) = match op {
                     Op::Hold { hold, buyer, units, tier } => {
                         let tier = tier.as_ref().map_or("", |tier| tier.as_str());
                         ("H", hold, buyer.as_str(), Some(units), tier)
+                    }
+                    Op::Wait { hold, buyer, units, tier } => {
+                        let tier = tier.as_ref().map_or("", |tier| tier.as_str());
+                        ("W", hold, buyer.as_str(), Some(units), tier)
                     }
                     Op::Cancel { hold, buyer } => ("X", hold, buyer.as_str(), None, ""),
                     Op::StartPayment { hold, buyer, order } => {
@@ -393,7 +428,7 @@ impl Gate for RedisGate {
     ) -> BoxFuture<'a, Result<Vec<Standing>, GateError>> {
         Box::pin(async move {
             let keys = Keys::new(live, sale);
-            let mut run = self.standing.run(&[&keys.sale, &keys.holds(), &keys.standing()]);
+            let mut run = self.standing.run(&[&keys.sale, &keys.holds(), &keys.standing(), &keys.waiting()]);
             run.arg(buyer.as_str()).arg(MAX_STANDING).arg(seen.epoch).arg(seen.sequence);
             let mut reply = Reply::new(self.link.call(run).await?)?;
             if reply.integer()? == -1 {
@@ -486,7 +521,8 @@ fn add_terms(run: &mut Run<'_>, terms: &SaleTerms) {
     // No id has a comma or an equals sign.
     let early: Vec<String> = terms.early.iter().map(|one| format!("{}={}", one.tier, one.ms)).collect();
     run.arg(terms.hold_ms).arg(terms.pay_ms).arg(terms.opens_at.0).arg(terms.closes_at.0);
-    run.arg(u8::from(terms.paused)).arg(mode).arg(early.join(",")).arg(terms.more.len());
+    run.arg(u8::from(terms.paused)).arg(mode).arg(early.join(","));
+    run.arg(terms.offer_ms.map_or_else(String::new, |ms| ms.to_string())).arg(terms.more.len());
     for line in terms.lines() {
         run.arg(line.stock).arg(line.per_buyer);
     }

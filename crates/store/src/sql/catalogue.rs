@@ -4,7 +4,7 @@ use haul_commerce::{LedgerError, LiveRecord, Product, Sale};
 use haul_model::{LiveId, MerchantId, ProductId, UnixMillis};
 
 use super::{
-    SqlLedger, failure,
+    SqlLedger, failure, lines,
     row::{self, sql},
 };
 
@@ -172,17 +172,20 @@ impl SqlLedger {
     pub(super) async fn put_sale(&self, sale: &Sale) -> Result<(), LedgerError> {
         self.refuse_external(&sale.merchant, &sale.product).await?;
         let terms = &sale.terms;
+        let mut change = self.begin().await?;
         let put = sqlx::query(
-            "INSERT INTO sales (merchant_id, live_id, id, product_id, unit_price_minor, currency, stock, per_buyer,
-                                hold_ms, pay_ms, opens_at, closes_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             ON CONFLICT (live_id, id) DO UPDATE SET opens_at = excluded.opens_at, closes_at = excluded.closes_at
+            "INSERT INTO sales (merchant_id, live_id, id, product_id, variant_id, unit_price_minor, currency, stock,
+                                per_buyer, hold_ms, pay_ms, opens_at, closes_at, paused, mode, early, offer_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             ON CONFLICT (live_id, id) DO UPDATE SET opens_at = excluded.opens_at, closes_at = excluded.closes_at,
+                     paused = excluded.paused
                  WHERE sales.merchant_id = excluded.merchant_id",
         )
         .bind(sale.merchant.as_str())
         .bind(sale.live.as_str())
         .bind(sale.id.as_str())
         .bind(sale.product.as_str())
+        .bind(sale.variant.as_ref().map(|variant| variant.as_str()))
         .bind(sale.unit_price.amount_minor)
         .bind(sale.unit_price.currency.code())
         .bind(terms.stock)
@@ -191,17 +194,22 @@ impl SqlLedger {
         .bind(sql(terms.pay_ms))
         .bind(sql(terms.opens_at.0))
         .bind(sql(terms.closes_at.0))
-        .execute(&self.write)
+        .bind(terms.paused)
+        .bind(row::mode_text(terms.mode))
+        .bind(row::early_text(&terms.early))
+        .bind(terms.offer_ms.map(sql))
+        .execute(&mut *change)
         .await
         .map_err(failure)?;
-        match put.rows_affected() {
-            0 => Err(LedgerError::Conflict(format!("the sale {} is another merchant's", sale.id))),
-            _ => Ok(()),
+        if put.rows_affected() == 0 {
+            return Err(LedgerError::Conflict(format!("the sale {} is another merchant's", sale.id)));
         }
+        lines::put_sale_lines(&mut change, sale).await?;
+        change.commit().await.map_err(failure)
     }
 
     pub(super) async fn sales(&self, live: &LiveId, after: UnixMillis) -> Result<Vec<Sale>, LedgerError> {
-        sqlx::query(
+        let mut sales = sqlx::query(
             "SELECT * FROM sales WHERE live_id = $1 AND (closes_at > $2 OR EXISTS (
                  SELECT 1 FROM orders WHERE orders.live_id = sales.live_id AND orders.sale_id = sales.id
                  AND orders.state IN ('paying', 'refund_due')))
@@ -212,6 +220,13 @@ impl SqlLedger {
         .try_map(|row| row::sale(&row))
         .fetch_all(&self.read)
         .await
-        .map_err(failure)
+        .map_err(failure)?;
+        // Of all sales of the live in one go, most of which have none.
+        for line in lines::sale_lines(&self.read, live, None).await? {
+            if let Some(sale) = sales.iter_mut().find(|sale| sale.id == line.sale) {
+                line.put(sale);
+            }
+        }
+        Ok(sales)
     }
 }

@@ -5,11 +5,11 @@ use haul_model::{LiveId, SaleId, UnixMillis};
 use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::{
-    SqlLedger, failure,
+    SqlLedger, failure, lines,
     row::{self, hold_state_text, sql},
 };
 
-/// Holds in one statement: SQLite takes 32,766 values in one, and a hold has 14.
+/// Holds in one statement: SQLite takes 32,766 values in one, and a hold has 17.
 const ROWS: usize = 500;
 
 impl SqlLedger {
@@ -54,8 +54,15 @@ impl SqlLedger {
             .fetch_all(&mut *look)
             .await
             .map_err(failure)?;
+        let (mut found, mut sold) = (found, vec![sold]);
+        for line in lines::sale_lines(&mut *look, live, Some(sale)).await? {
+            sold.push(line.sold);
+            line.put(&mut found);
+        }
         look.commit().await.map_err(failure)?;
-        Ok(Recorded { mark, clock, sale: found, sold: vec![sold], holds, orders })
+        // The lines of an order stay as they were made.
+        let orders = self.with_lines(orders).await?;
+        Ok(Recorded { mark, clock, sale: found, sold, holds, orders })
     }
 
     pub(super) async fn record_holds(&self, notes: &[HoldNotes]) -> Result<(), LedgerError> {
@@ -83,7 +90,8 @@ impl SqlLedger {
             for holds in holds.chunks(ROWS) {
                 let mut insert = QueryBuilder::<Sqlite>::new(
                     "INSERT INTO holds (merchant_id, live_id, sale_id, id, buyer_id, quantity, made, state, deadline,
-                                        order_id, extended, retaken, epoch, sequence) ",
+                                        order_id, extended, retaken, epoch, sequence, units, unreserved,
+                                        returned) ",
                 );
                 insert.push_values(holds, |mut row, (at, record)| {
                     row.push_bind(&merchant)
@@ -99,14 +107,18 @@ impl SqlLedger {
                         .push_bind(record.extended)
                         .push_bind(record.retaken)
                         .push_bind(sql(at.epoch))
-                        .push_bind(sql(at.sequence));
+                        .push_bind(sql(at.sequence))
+                        .push_bind((!record.units.is_plain()).then(|| record.units.to_string()))
+                        .push_bind(record.unreserved)
+                        .push_bind(record.returned.as_ref().map(|returned| returned.to_string()));
                 });
                 insert.push(
                     " ON CONFLICT (live_id, sale_id, id) DO UPDATE SET
                           buyer_id = excluded.buyer_id, quantity = excluded.quantity, made = excluded.made,
                           state = excluded.state, deadline = excluded.deadline, order_id = excluded.order_id,
                           extended = excluded.extended, retaken = excluded.retaken, epoch = excluded.epoch,
-                          sequence = excluded.sequence
+                          sequence = excluded.sequence, units = excluded.units, unreserved = excluded.unreserved,
+                          returned = excluded.returned
                       WHERE (holds.epoch, holds.sequence) <= (excluded.epoch, excluded.sequence)",
                 );
                 insert.build().execute(&mut *change).await.map_err(failure)?;

@@ -11,6 +11,7 @@ mod creators;
 mod follow;
 mod holds;
 mod insight;
+mod lines;
 mod listings;
 mod notes;
 mod notices;
@@ -20,8 +21,8 @@ mod row;
 use std::{fs, path::Path, time::Duration};
 
 use haul_commerce::{
-    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, Mark, NewOrder, Order, OrderState,
-    Paid, Product, Recorded, Sale, Totals, ledger::Answer,
+    Callback, CallbackState, HoldNotes, Ledger, LedgerError, Line, LiveRecord, Mark, NewOrder, Order,
+    OrderState, Paid, Product, Recorded, Sale, Totals, Units, ledger::Answer,
 };
 use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis};
 use sqlx::{
@@ -169,6 +170,36 @@ impl Ledger for SqlLedger {
         Box::pin(self.put_sale(sale))
     }
 
+    fn add_stock<'a>(
+        &'a self,
+        live: &'a LiveId,
+        sale: &'a SaleId,
+        key: &'a str,
+        line: Line,
+        units: u32,
+        at: UnixMillis,
+    ) -> Answer<'a, Sale> {
+        Box::pin(self.add_stock(live, sale, key, line, units, at))
+    }
+
+    fn restock<'a>(
+        &'a self,
+        order: &'a OrderId,
+        key: &'a str,
+        units: Option<&'a Units>,
+        at: UnixMillis,
+    ) -> Answer<'a, Order> {
+        Box::pin(self.restock(order, key, units, at))
+    }
+
+    fn restock_told<'a>(&'a self, order: &'a OrderId, returned: &'a Units) -> Answer<'a, ()> {
+        Box::pin(self.restock_told(order, returned))
+    }
+
+    fn restocks_due<'a>(&'a self, live: &'a LiveId, limit: u32) -> Answer<'a, Vec<Order>> {
+        Box::pin(self.restocks_due(live, limit))
+    }
+
     fn gate_mark<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, Mark> {
         Box::pin(self.gate_mark(live, sale))
     }
@@ -283,10 +314,14 @@ mod tests {
         for statement in [
             "INSERT INTO lives VALUES ('demo', 'main', '', TRUE, 1)",
             "INSERT INTO products VALUES ('main', 'lamp', '', '', '', 100, 'EUR')",
-            "INSERT INTO sales VALUES ('main', 'demo', 's', 'lamp', 100, 'EUR', 5, 0, 1, 1000, 1000, 1, 2, 0, 0, 0)",
-            "INSERT INTO orders VALUES
-                 ('o', 'main', 'demo', 's', 'lamp', 'h', 'p', 'sandbox', 'ann', '', 1, 100, 100, 'EUR', 'paying', 1, 1,
-                  NULL, NULL, NULL)",
+            "INSERT INTO sales (merchant_id, live_id, id, product_id, unit_price_minor, currency, stock, per_buyer, hold_ms,
+                                pay_ms, opens_at, closes_at)
+             VALUES ('main', 'demo', 's', 'lamp', 100, 'EUR', 5, 1, 1000, 1000, 1, 2)",
+            "INSERT INTO orders (id, merchant_id, live_id, sale_id, product_id, hold_id, payment_id, provider, buyer_id,
+                                 buyer_name, quantity, unit_price_minor, total_minor, currency, state, created_at,
+                                 updated_at)
+             VALUES ('o', 'main', 'demo', 's', 'lamp', 'h', 'p', 'sandbox', 'ann', '', 1, 100, 100, 'EUR', 'paying',
+                     1, 1)",
         ] {
             sqlx::query(statement).execute(&ledger.write).await.unwrap();
         }

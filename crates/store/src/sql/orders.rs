@@ -1,11 +1,13 @@
 //! Orders, their events, and providers' callbacks.
 
-use haul_commerce::{Callback, CallbackState, LedgerError, NewOrder, Order, OrderState, Paid, Totals};
+use haul_commerce::{
+    Callback, CallbackState, LedgerError, NewOrder, Order, OrderLine, OrderState, Paid, Totals,
+};
 use haul_model::{BuyerId, LiveId, OrderId, PaymentId, UnixMillis};
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::{
-    SqlLedger, failure,
+    SqlLedger, failure, lines,
     row::{self, STATES, kind_text, number, sql, state_text},
 };
 
@@ -17,15 +19,16 @@ fn may_become(from: OrderState, to: OrderState) -> bool {
 
 impl SqlLedger {
     pub(super) async fn start_order(&self, order: &NewOrder) -> Result<Order, LedgerError> {
-        if order.unit_price.currency != order.total.currency {
+        let other_currency = |line: &OrderLine| line.total.currency != order.total.currency;
+        if order.unit_price.currency != order.total.currency || order.lines.iter().any(other_currency) {
             return Err(LedgerError::Conflict(format!("the order {} has two currencies", order.id)));
         }
         let mut change = self.begin().await?;
         let inserted = sqlx::query(
             "INSERT INTO orders (id, merchant_id, live_id, sale_id, product_id, hold_id, payment_id, provider,
                                  buyer_id, buyer_name, quantity, unit_price_minor, total_minor, currency, state,
-                                 created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)
+                                 created_at, updated_at, variant_id, units)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $18)
              ON CONFLICT (hold_id) DO NOTHING",
         )
         .bind(order.id.as_str())
@@ -44,10 +47,13 @@ impl SqlLedger {
         .bind(order.total.currency.code())
         .bind(state_text(OrderState::Paying))
         .bind(sql(order.created_at.0))
+        .bind(order.lines.first().and_then(|line| line.variant.as_ref()).map(|variant| variant.as_str()))
+        .bind((!order.units().is_plain()).then(|| order.units().to_string()))
         .execute(&mut *change)
         .await
         .map_err(failure)?;
         if inserted.rows_affected() == 1 {
+            lines::put_order_lines(&mut change, order).await?;
             add_event(&mut change, order, OrderState::Paying, order.created_at).await?;
         }
         let found = sqlx::query("SELECT * FROM orders WHERE hold_id = $1")
@@ -60,25 +66,28 @@ impl SqlLedger {
         if found.order.merchant != order.merchant {
             return Err(LedgerError::Conflict(format!("the hold {} is another merchant's", order.hold)));
         }
-        Ok(found)
+        // What was inserted just now has the lines that it was asked for with.
+        Ok(self.with_lines(vec![found]).await?.remove(0))
     }
 
     pub(super) async fn order(&self, order: &OrderId) -> Result<Option<Order>, LedgerError> {
-        sqlx::query("SELECT * FROM orders WHERE id = $1")
+        let found = sqlx::query("SELECT * FROM orders WHERE id = $1")
             .bind(order.as_str())
             .try_map(|row| row::order(&row))
             .fetch_optional(&self.read)
             .await
-            .map_err(failure)
+            .map_err(failure)?;
+        self.with_its_lines(found).await
     }
 
     pub(super) async fn order_of_payment(&self, payment: &PaymentId) -> Result<Option<Order>, LedgerError> {
-        sqlx::query("SELECT * FROM orders WHERE payment_id = $1")
+        let found = sqlx::query("SELECT * FROM orders WHERE payment_id = $1")
             .bind(payment.as_str())
             .try_map(|row| row::order(&row))
             .fetch_optional(&self.read)
             .await
-            .map_err(failure)
+            .map_err(failure)?;
+        self.with_its_lines(found).await
     }
 
     pub(super) async fn orders(
@@ -92,7 +101,7 @@ impl SqlLedger {
             true => state_text(state),
             false => "",
         });
-        sqlx::query(
+        let orders = sqlx::query(
             "SELECT * FROM orders WHERE live_id = $1 AND state IN ($2, $3, $4, $5, $6)
              ORDER BY created_at DESC, id DESC LIMIT $7",
         )
@@ -106,7 +115,8 @@ impl SqlLedger {
         .try_map(|row| row::order(&row))
         .fetch_all(&self.read)
         .await
-        .map_err(failure)
+        .map_err(failure)?;
+        self.with_lines(orders).await
     }
 
     pub(super) async fn orders_of_buyer(
@@ -115,7 +125,7 @@ impl SqlLedger {
         buyer: &BuyerId,
         limit: u32,
     ) -> Result<Vec<Order>, LedgerError> {
-        sqlx::query(
+        let orders = sqlx::query(
             "SELECT * FROM orders WHERE live_id = $1 AND buyer_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3",
         )
         .bind(live.as_str())
@@ -124,7 +134,8 @@ impl SqlLedger {
         .try_map(|row| row::order(&row))
         .fetch_all(&self.read)
         .await
-        .map_err(failure)
+        .map_err(failure)?;
+        self.with_lines(orders).await
     }
 
     pub(super) async fn totals(&self, live: &LiveId) -> Result<Totals, LedgerError> {
@@ -177,9 +188,10 @@ impl SqlLedger {
             .fetch_optional(&mut *change)
             .await
             .map_err(failure)?;
-        let Some(found) = found else {
+        let Some(mut found) = found else {
             return Err(LedgerError::NotFound(format!("the order {order}")));
         };
+        lines::fill(&mut change, &mut found).await?;
         if found.state == to {
             return Ok(found);
         }
@@ -202,17 +214,7 @@ impl SqlLedger {
         }
         let Order { order, paid, returned, .. } = found;
         if to == OrderState::Sold {
-            // The constraint no_oversell stands behind this.
-            sqlx::query(
-                "UPDATE sales SET sold = sold + $1 WHERE merchant_id = $2 AND live_id = $3 AND id = $4",
-            )
-            .bind(order.quantity)
-            .bind(order.merchant.as_str())
-            .bind(order.live.as_str())
-            .bind(order.sale.as_str())
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
+            lines::sell(&mut change, &order).await?;
         }
         add_event(&mut change, &order, to, at).await?;
         change.commit().await.map_err(failure)?;

@@ -3,8 +3,8 @@
 use std::{error::Error, str::FromStr};
 
 use haul_commerce::{
-    Callback, LiveRecord, Mark, NewOrder, Order, OrderLine, OrderState, Paid, PaymentEvent, PaymentEventKind,
-    Product, Sale, SaleTerms,
+    Callback, EarlyAccess, LiveRecord, Mark, NewOrder, Order, OrderLine, OrderState, Paid, PaymentEvent,
+    PaymentEventKind, Product, Sale, SaleMode, SaleTerms, Units,
     book::{HoldRecord, HoldState},
 };
 use haul_model::{Money, ProductId, UnixMillis};
@@ -39,7 +39,7 @@ pub(super) fn sale(row: &SqliteRow) -> Read<Sale> {
         merchant: parsed(row, "merchant_id")?,
         live: parsed(row, "live_id")?,
         product: parsed(row, "product_id")?,
-        variant: None,
+        variant: parsed_if(row, "variant_id")?,
         unit_price: money(row, "unit_price_minor")?,
         more: Vec::new(),
         terms: SaleTerms {
@@ -49,7 +49,11 @@ pub(super) fn sale(row: &SqliteRow) -> Read<Sale> {
             pay_ms: number(row, "pay_ms")?,
             opens_at: time(row, "opens_at")?,
             closes_at: time(row, "closes_at")?,
-            ..SaleTerms::default()
+            more: Vec::new(),
+            paused: row.try_get("paused")?,
+            mode: sale_mode(row)?,
+            early: early(row)?,
+            offer_ms: row.try_get::<Option<i64>, _>("offer_ms")?.map(|ms| ms.unsigned_abs()),
         },
     })
 }
@@ -57,6 +61,7 @@ pub(super) fn sale(row: &SqliteRow) -> Read<Sale> {
 pub(super) fn order(row: &SqliteRow) -> Read<Order> {
     let (product, quantity) = (parsed(row, "product_id")?, number(row, "quantity")?);
     let (unit_price, total) = (money(row, "unit_price_minor")?, money(row, "total_minor")?);
+    let (variant, units) = (parsed_if(row, "variant_id")?, parsed_if::<Units>(row, "units")?);
     Ok(Order {
         order: NewOrder {
             id: parsed(row, "id")?,
@@ -65,7 +70,14 @@ pub(super) fn order(row: &SqliteRow) -> Read<Order> {
             merchant: parsed(row, "merchant_id")?,
             live: parsed(row, "live_id")?,
             sale: parsed(row, "sale_id")?,
-            lines: vec![OrderLine::only(ProductId::clone(&product), quantity, unit_price, total)],
+            // Of others, they are in a table of their own.
+            lines: match units {
+                None => vec![OrderLine {
+                    variant,
+                    ..OrderLine::only(ProductId::clone(&product), quantity, unit_price, total)
+                }],
+                Some(_) => Vec::new(),
+            },
             product,
             hold: parsed(row, "hold_id")?,
             buyer: parsed(row, "buyer_id")?,
@@ -77,7 +89,7 @@ pub(super) fn order(row: &SqliteRow) -> Read<Order> {
         },
         state: order_state(row, "state")?,
         paid: paid(row)?,
-        returned: None,
+        returned: parsed_if(row, "returned")?,
         updated_at: time(row, "updated_at")?,
     })
 }
@@ -93,23 +105,27 @@ pub(super) fn hold(row: &SqliteRow) -> Read<HoldRecord> {
     Ok(HoldRecord {
         hold: parsed(row, "id")?,
         buyer: parsed(row, "buyer_id")?,
-        units: number::<u32>(row, "quantity")?.into(),
+        units: match parsed_if(row, "units")? {
+            Some(units) => units,
+            None => number::<u32>(row, "quantity")?.into(),
+        },
         made: number(row, "made")?,
         state: state.ok_or_else(|| bad("state", "no known state"))?,
         deadline: time(row, "deadline")?,
         order: order.map(str::parse).transpose().map_err(|error| bad("order_id", error))?,
         extended: row.try_get("extended")?,
         retaken: row.try_get("retaken")?,
-        unreserved: false,
-        returned: None,
+        unreserved: row.try_get("unreserved")?,
+        returned: parsed_if(row, "returned")?,
     })
 }
 
-const HOLD_STATES: [HoldState; 6] = [
+const HOLD_STATES: [HoldState; 7] = [
     HoldState::Held,
     HoldState::Paying,
     HoldState::Captured,
     HoldState::Sold,
+    HoldState::Waiting,
     HoldState::Released,
     HoldState::Late,
 ];
@@ -120,6 +136,7 @@ pub(super) fn hold_state_text(state: HoldState) -> &'static str {
         HoldState::Paying => "paying",
         HoldState::Captured => "captured",
         HoldState::Sold => "sold",
+        HoldState::Waiting => "waiting",
         HoldState::Released => "released",
         HoldState::Late => "late",
     }
@@ -177,7 +194,15 @@ fn order_state(row: &SqliteRow, column: &str) -> Read<OrderState> {
     STATES.into_iter().find(|state| state_text(*state) == text).ok_or_else(|| bad(column, "no known state"))
 }
 
-/// An id, where there is one.
+/// An id, units, or a currency.
+pub(super) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
+    row: &SqliteRow,
+    column: &str,
+) -> Read<T> {
+    row.try_get::<&str, _>(column)?.parse().map_err(|error| bad(column, error))
+}
+
+/// The same where there may be none.
 pub(super) fn parsed_if<T: FromStr<Err: Error + Send + Sync + 'static>>(
     row: &SqliteRow,
     column: &str,
@@ -186,12 +211,32 @@ pub(super) fn parsed_if<T: FromStr<Err: Error + Send + Sync + 'static>>(
     text.map(str::parse).transpose().map_err(|error| bad(column, error))
 }
 
-/// An id or a currency.
-pub(super) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
-    row: &SqliteRow,
-    column: &str,
-) -> Read<T> {
-    row.try_get::<&str, _>(column)?.parse().map_err(|error| bad(column, error))
+fn sale_mode(row: &SqliteRow) -> Read<SaleMode> {
+    let text: &str = row.try_get("mode")?;
+    let mode = [SaleMode::HoldInCart, SaleMode::FirstPaid].into_iter().find(|mode| mode_text(*mode) == text);
+    mode.ok_or_else(|| bad("mode", "no known mode"))
+}
+
+pub(super) fn mode_text(mode: SaleMode) -> &'static str {
+    match mode {
+        SaleMode::HoldInCart => "hold_in_cart",
+        SaleMode::FirstPaid => "first_paid",
+    }
+}
+
+fn early(row: &SqliteRow) -> Read<Vec<EarlyAccess>> {
+    let text: &str = row.try_get("early")?;
+    let one = |one: &str| {
+        let (tier, ms) = one.split_once('=').ok_or_else(|| bad("early", "expected tier=ms"))?;
+        let tier = tier.parse().map_err(|error| bad("early", error))?;
+        Ok(EarlyAccess { tier, ms: ms.parse().map_err(|error| bad("early", error))? })
+    };
+    text.split(',').filter(|one| !one.is_empty()).map(one).collect()
+}
+
+/// No id has a comma or an equals sign.
+pub(super) fn early_text(early: &[EarlyAccess]) -> String {
+    early.iter().map(|one| format!("{}={}", one.tier, one.ms)).collect::<Vec<_>>().join(",")
 }
 
 pub(super) fn number<T: TryFrom<i64, Error: Error + Send + Sync + 'static>>(

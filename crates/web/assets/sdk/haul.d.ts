@@ -12,11 +12,22 @@ export interface Pin {
   /** Milliseconds since the broadcast began; null where there was no picture. */
   media_ms: number | null;
 }
+export interface StockView { available: number; held: number; sold: number }
+/** Units of one line of a sale; lines are counted from 0. */
+export interface LineUnits { line: number; quantity: number }
+export interface SaleLine extends StockView {
+  product_id: string;
+  variant_id?: string;
+  price: Money;
+  per_buyer: number;
+  stock: number;
+}
 export interface Sale {
   id: string;
   product_id: string;
+  variant_id?: string;
   price: Money;
-  state: "scheduled" | "open" | "frozen" | "closed";
+  state: "scheduled" | "open" | "frozen" | "paused" | "closed";
   opens_at: number;
   closes_at: number;
   per_buyer: number;
@@ -25,6 +36,13 @@ export interface Sale {
   available: number;
   held: number;
   sold: number;
+  /** How long an offer to the next in line stands; absent: one cannot wait in line. */
+  offer_ms?: number;
+  /** Absent: units are set aside with the hold. */
+  mode?: "first_paid";
+  early?: { tier: string; opens_at: number }[];
+  /** What is sold, where it is more than one product. */
+  lines?: SaleLine[];
 }
 export interface ChatLine {
   id: string;
@@ -93,8 +111,12 @@ export interface Hold {
   id: string;
   sale_id: string;
   quantity: number;
-  state: "held" | "paying" | "captured" | "sold" | "released";
+  /** Absent: of line 0. */
+  lines?: LineUnits[];
+  /** Waiting: in line, at `position`; it becomes held when it is its turn. */
+  state: "held" | "paying" | "captured" | "sold" | "waiting" | "released";
   deadline: number | null;
+  position?: number;
 }
 export interface Order {
   id: string;
@@ -103,6 +125,10 @@ export interface Order {
   product_id: string;
   buyer_name: string;
   quantity: number;
+  /** Units of it that were sold and are on the shelf again. */
+  returned?: number;
+  /** Absent: of line 0. */
+  lines?: LineUnits[];
   total: Money;
   state: "paying" | "sold" | "expired" | "refund_due" | "refunded";
   created_at: number;
@@ -152,7 +178,7 @@ export interface QualityView {
 /** Codes of the server, and the client's own. */
 export type Code =
   | "bad_request" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "rate_limited" | "muted" | "banned" | "rejected" | "sale_not_open"
-  | "sale_closed" | "sold_out" | "not_enough" | "buyer_limit" | "key_reused" | "unknown_hold" | "hold_over"
+  | "sale_paused" | "sale_closed" | "sold_out" | "not_enough" | "no_line" | "buyer_limit" | "key_reused" | "unknown_hold" | "hold_over"
   | "wrong_state" | "pending" | "unavailable" | "internal"
   | "disconnected" | "timeout" | "network" | "aborted" | (string & {});
 
@@ -178,7 +204,7 @@ export interface ChannelEvents {
   "products.changed": { products: Product[] };
   "pin.changed": { pin: Pin | null };
   "sale.changed": { sale: Sale };
-  "stock.changed": { sale_id: string; available: number; held: number; sold: number };
+  "stock.changed": { sale_id: string; available: number; held: number; sold: number; lines?: StockView[] };
   "viewers.changed": { viewers: number; peak: number };
   "viewers.joined": { names: string[]; others: number };
   "likes": { total: number; new: Partial<Record<Reaction, number>> };
@@ -290,7 +316,7 @@ export class Quality extends EventTarget {
 export function newKey(): string;
 export function hold(
   channel: Channel,
-  attempt: { saleId: string; quantity?: number; key?: string; patienceMs?: number },
+  attempt: { saleId: string; quantity?: number; lines?: LineUnits[]; key?: string; patienceMs?: number },
 ): Promise<Hold>;
 export function checkout(
   channel: Channel,

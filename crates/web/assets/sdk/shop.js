@@ -13,10 +13,12 @@ export function newKey() {
 
 /**
  * Sets units aside. `key` stands for one attempt to buy; pass the same one to repeat an attempt whose outcome is not
- * known. Resolves with the hold.
+ * known. `lines`, such as `[{ line: 0, quantity: 1 }, { line: 2, quantity: 1 }]`, instead of `quantity` asks for several
+ * lines of the sale, all of them or none. Resolves with the hold.
  */
-export async function hold(channel, { saleId, quantity = 1, key = newKey(), patienceMs = 15_000 }) {
-  const { hold } = await persist(channel, "hold", { sale_id: saleId, quantity, key }, patienceMs);
+export async function hold(channel, { saleId, quantity = 1, lines, key = newKey(), patienceMs = 15_000 }) {
+  const units = lines ? { lines } : { quantity };
+  const { hold } = await persist(channel, "hold", { sale_id: saleId, ...units, key }, patienceMs);
   return hold;
 }
 

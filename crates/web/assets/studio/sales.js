@@ -1,6 +1,6 @@
 // Flash sales: opening one, and watching it run.
 
-import { formatMoney, parseAmount, plainAmount } from "/sdk/haul.js";
+import { formatMoney, newKey, parseAmount, plainAmount } from "/sdk/haul.js";
 import { byId, el, picture, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { toast } from "../ui/sheet.js";
@@ -11,6 +11,8 @@ const PICTURE_PX = 44;
 // A closed sale stays in sight so long, for its last payments.
 const CLOSED_SHOWN_MS = 3 * 60_000;
 const SOON_MS = 30_000;
+// What one press of "Add units" adds.
+const ADDED_UNITS = 10;
 
 export function showSales(room) {
   wireForm(room);
@@ -40,7 +42,7 @@ export function showSales(room) {
 }
 
 function rank(room, sale) {
-  return ["open", "scheduled", "closed"].indexOf(room.phase(sale));
+  return ["open", "paused", "scheduled", "closed"].indexOf(room.phase(sale));
 }
 
 function saleRow(room, id) {
@@ -55,10 +57,12 @@ function saleRow(room, id) {
   const image = part("span", "sale-picture");
   const openNow = el("button", { class: "button", type: "button" }, "Open now");
   const close = el("button", { class: "button", type: "button" }, "Close early");
-  const ask = (button, type) => async () => {
+  const pause = el("button", { class: "button", type: "button" }, "Pause");
+  const add = el("button", { class: "button", type: "button" }, `Add ${ADDED_UNITS} units`);
+  const ask = (button, type, fields = () => ({})) => async () => {
     button.disabled = true;
     try {
-      await room.channel.request(type, { sale_id: id });
+      await room.channel.request(typeof type === "function" ? type() : type, { sale_id: id, ...fields() });
     } catch (error) {
       toast(sentence(error), "bad");
     }
@@ -66,7 +70,10 @@ function saleRow(room, id) {
   };
   openNow.addEventListener("click", ask(openNow, "sale.open"));
   close.addEventListener("click", ask(close, "sale.close"));
-  const actions = el("div", { class: "sale-actions" }, openNow, close);
+  const isPaused = () => room.phase(room.sales.get(id)) === "paused";
+  pause.addEventListener("click", ask(pause, () => (isPaused() ? "sale.resume" : "sale.pause")));
+  add.addEventListener("click", ask(add, "sale.add_stock", () => ({ units: ADDED_UNITS, key: newKey() })));
+  const actions = el("div", { class: "sale-actions" }, openNow, pause, add, close);
   const element = el(
     "li",
     { class: "sale", data: { sale: id } },
@@ -90,13 +97,18 @@ function saleRow(room, id) {
     const ends = phase === "scheduled" ? sale.opens_at : sale.closes_at;
     setText(title, product ? product.title : sale.product_id);
     setText(price, `${formatMoney(sale.price)} · ${sale.per_buyer} per buyer`);
-    setText(state, { open: "OPEN", scheduled: `OPENS ${clockText(sale.opens_at)}`, closed: "CLOSED" }[phase]);
-    state.dataset.tone = { open: "good", scheduled: "brand", closed: "" }[phase];
+    const words = { open: "OPEN", paused: "PAUSED", scheduled: `OPENS ${clockText(sale.opens_at)}`, closed: "CLOSED" };
+    setText(state, words[phase]);
+    state.dataset.tone = { open: "good", paused: "brand", scheduled: "brand", closed: "" }[phase];
     setText(clock, phase === "closed" ? "" : spanText(ends - now));
     clock.dataset.tone = phase === "open" && ends - now < SOON_MS ? "soon" : "";
     bar.style.transform = `scaleX(${sale.stock ? sale.available / sale.stock : 0})`;
     setText(figures, `${sale.available} of ${sale.stock} left · ${sale.held} held · ${sale.sold} sold`);
     openNow.hidden = phase !== "scheduled";
+    pause.hidden = phase !== "open" && phase !== "paused";
+    setText(pause, phase === "paused" ? "Go on" : "Pause");
+    // Of several products, the host's shop says of which there are more.
+    add.hidden = phase === "closed" || Boolean(sale.lines);
     close.hidden = phase === "closed";
     setText(close, phase === "scheduled" ? "Call off" : "Close early");
     actions.hidden = phase === "closed";
@@ -104,9 +116,13 @@ function saleRow(room, id) {
     // The first sale is the one that matters, so that one name finds it.
     if (first) {
       close.dataset.testid = "sale-close";
+      pause.dataset.testid = "sale-pause";
+      add.dataset.testid = "sale-add-stock";
       figures.dataset.testid = "sale-stock-left";
     } else {
       delete close.dataset.testid;
+      delete pause.dataset.testid;
+      delete add.dataset.testid;
       delete figures.dataset.testid;
     }
   };

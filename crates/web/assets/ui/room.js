@@ -49,9 +49,10 @@ export class Room extends EventTarget {
 
   /** The sale that matters most for a product: an open one, else the next to open, else the last that was. */
   saleOf(productId) {
-    const rank = (sale) => ["open", "scheduled", "closed"].indexOf(this.phase(sale));
-    const sales = [...this.sales.values()].filter((sale) => sale.product_id === productId);
-    sales.sort((a, b) => rank(a) - rank(b) || (rank(a) === 1 ? a.opens_at - b.opens_at : b.opens_at - a.opens_at));
+    const rank = (sale) => ["open", "paused", "scheduled", "closed"].indexOf(this.phase(sale));
+    const sells = (sale) => sale.product_id === productId || (sale.lines || []).some((line) => line.product_id === productId);
+    const sales = [...this.sales.values()].filter(sells);
+    sales.sort((a, b) => rank(a) - rank(b) || (this.phase(a) === "scheduled" ? a.opens_at - b.opens_at : b.opens_at - a.opens_at));
     return sales[0] || null;
   }
 
@@ -60,6 +61,7 @@ export class Room extends EventTarget {
     if (sale.state === "closed") return "closed";
     const now = this.now();
     if (now >= sale.closes_at) return "closed";
+    if (sale.state === "paused") return "paused";
     return sale.state === "open" || now >= sale.opens_at ? "open" : "scheduled";
   }
 
@@ -234,7 +236,9 @@ export class Room extends EventTarget {
         const sale = this.sales.get(event.sale_id);
         if (!sale) return undefined;
         const { available, held, sold } = event;
-        this.sales.set(sale.id, { ...sale, available, held, sold, stock: available + held + sold });
+        const stock = available + held + sold;
+        const lines = sale.lines && event.lines && sale.lines.map((line, i) => ({ ...line, ...event.lines[i] }));
+        this.sales.set(sale.id, { ...sale, available, held, sold, stock, ...(lines && { lines }) });
         return this.#changed("sales");
       }
       case "viewers.changed":

@@ -9,7 +9,7 @@ const LOW_SHARE = 0.2;
 
 /**
  * `{sale, hold, kind, label, enabled, note, timer: {label, text, tone} | null, price, listPrice, most}`; `kind` is
- * `none`, `scheduled`, `buy`, `mine`, `limit`, `taken`, `sold_out` or `closed`; `most` is how many one may ask for.
+ * `none`, `scheduled`, `paused`, `buy`, `mine`, `limit`, `taken`, `sold_out` or `closed`; `most` is how many one may ask for.
  */
 export function offerOf(room, product) {
   const sale = room.saleOf(product.id);
@@ -40,6 +40,7 @@ export function offerOf(room, product) {
   if (phase === "scheduled") {
     return { ...offer, kind: "scheduled", label: `Opens at ${clockText(sale.opens_at)}`, enabled: false };
   }
+  if (phase === "paused") return { ...offer, kind: "paused", label: "Paused for a moment", enabled: false };
   if (had > 0 && left <= 0) {
     return { ...offer, kind: "limit", label: "It's yours", enabled: false, note: limitNote(sale.per_buyer) };
   }

@@ -1,0 +1,404 @@
+//! What sales and orders have beside their first line, units that are added to a sale, and units that come back.
+//!
+//! The first line of a sale is in `sales`, the others are in `sale_lines`; each is kept from being oversold by a
+//! constraint of its own. All lines of an order are in `order_lines`, and an order of line 0 alone, as most are, is read
+//! without looking there.
+
+use haul_commerce::{
+    LedgerError, Line, LineTerms, NewOrder, Order, OrderLine, OrderState, Sale, SaleLine, Units,
+};
+use haul_model::{LiveId, OrderId, SaleId, UnixMillis};
+
+use sqlx::{QueryBuilder, Sqlite, SqliteExecutor, Transaction};
+
+use super::{
+    SqlLedger, failure,
+    row::{self, sql},
+};
+
+type Change<'a> = Transaction<'a, Sqlite>;
+
+/// Orders whose lines are read in one statement.
+const ROWS: usize = 500;
+
+impl SqlLedger {
+    pub(super) async fn add_stock(
+        &self,
+        live: &LiveId,
+        sale: &SaleId,
+        key: &str,
+        line: Line,
+        units: u32,
+        at: UnixMillis,
+    ) -> Result<Sale, LedgerError> {
+        let mut change = self.begin().await?;
+        let merchant: Option<String> =
+            sqlx::query_scalar("SELECT merchant_id FROM sales WHERE live_id = $1 AND id = $2")
+                .bind(live.as_str())
+                .bind(sale.as_str())
+                .fetch_optional(&mut *change)
+                .await
+                .map_err(failure)?;
+        let Some(merchant) = merchant else {
+            return Err(LedgerError::NotFound(format!("the sale {sale}")));
+        };
+        let new = sqlx::query(
+            "INSERT INTO stock_changes (merchant_id, live_id, sale_id, key, line, units, at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (live_id, sale_id, key) DO NOTHING",
+        )
+        .bind(merchant)
+        .bind(live.as_str())
+        .bind(sale.as_str())
+        .bind(key)
+        .bind(i64::from(line))
+        .bind(units)
+        .bind(sql(at.0))
+        .execute(&mut *change)
+        .await
+        .map_err(failure)?;
+        if new.rows_affected() == 0 {
+            let known = sqlx::query(
+                "SELECT line, units FROM stock_changes WHERE live_id = $1 AND sale_id = $2 AND key = $3",
+            )
+            .bind(live.as_str())
+            .bind(sale.as_str())
+            .bind(key)
+            .try_map(|row| Ok((row::number::<Line>(&row, "line")?, row::number::<u32>(&row, "units")?)))
+            .fetch_one(&mut *change)
+            .await
+            .map_err(failure)?;
+            if known != (line, units) {
+                let error = LedgerError::Conflict(format!("other units were added under the key {key}"));
+                return Err(error);
+            }
+        } else {
+            let added = match line {
+                0 => sqlx::query("UPDATE sales SET stock = stock + $1 WHERE live_id = $2 AND id = $3"),
+                _ => sqlx::query("UPDATE sale_lines SET stock = stock + $1 WHERE live_id = $2 AND sale_id = $3 AND line = $4"),
+            }
+            .bind(units)
+            .bind(live.as_str())
+            .bind(sale.as_str());
+            let added = if line == 0 { added } else { added.bind(i64::from(line)) };
+            if added.execute(&mut *change).await.map_err(failure)?.rows_affected() == 0 {
+                let error = LedgerError::NotFound(format!("a line {line} of the sale {sale}"));
+                return Err(error);
+            }
+        }
+        let mut found = sqlx::query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
+            .bind(live.as_str())
+            .bind(sale.as_str())
+            .try_map(|row| row::sale(&row))
+            .fetch_one(&mut *change)
+            .await
+            .map_err(failure)?;
+        for line in sale_lines(&mut *change, live, Some(sale)).await? {
+            line.put(&mut found);
+        }
+        if let Err(error) = found.terms.check_bounds() {
+            return Err(LedgerError::Conflict(error.to_string()));
+        }
+        change.commit().await.map_err(failure)?;
+        Ok(found)
+    }
+
+    pub(super) async fn restock(
+        &self,
+        order: &OrderId,
+        key: &str,
+        units: Option<&Units>,
+        at: UnixMillis,
+    ) -> Result<Order, LedgerError> {
+        let mut change = self.begin().await?;
+        let found = sqlx::query("SELECT * FROM orders WHERE id = $1")
+            .bind(order.as_str())
+            .try_map(|row| row::order(&row))
+            .fetch_optional(&mut *change)
+            .await
+            .map_err(failure)?;
+        let Some(mut found) = found else {
+            return Err(LedgerError::NotFound(format!("the order {order}")));
+        };
+        fill(&mut change, &mut found).await?;
+        let known: Option<String> =
+            sqlx::query_scalar("SELECT units FROM restocks WHERE order_id = $1 AND key = $2")
+                .bind(order.as_str())
+                .bind(key)
+                .fetch_optional(&mut *change)
+                .await
+                .map_err(failure)?;
+        if let Some(known) = known {
+            if units.is_some_and(|units| units.to_string() != known) {
+                let error = LedgerError::Conflict(format!("other units came back under the key {key}"));
+                return Err(error);
+            }
+            change.commit().await.map_err(failure)?;
+            return Ok(found);
+        }
+        let back = come_back(&found, units)?;
+        sqlx::query(
+            "INSERT INTO restocks (merchant_id, order_id, key, units, at) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(found.order.merchant.as_str())
+        .bind(order.as_str())
+        .bind(key)
+        .bind(back.to_string())
+        .bind(sql(at.0))
+        .execute(&mut *change)
+        .await
+        .map_err(failure)?;
+        let before = |line| found.returned.as_ref().map_or(0, |returned| returned.of(line));
+        let all = back.iter().map(|(line, units)| (line, before(line) + units));
+        let rest = found.returned.iter().flat_map(Units::iter).filter(|(line, _)| back.of(*line) == 0);
+        let all = Units::new(all.chain(rest)).map_err(|error| LedgerError::Conflict(error.to_string()))?;
+        sqlx::query("UPDATE orders SET returned = $1, returned_told = FALSE, updated_at = $2 WHERE id = $3")
+            .bind(all.to_string())
+            .bind(sql(at.0))
+            .bind(order.as_str())
+            .execute(&mut *change)
+            .await
+            .map_err(failure)?;
+        for (line, units) in back.iter() {
+            count(&mut change, &found.order, line, -i64::from(units)).await?;
+        }
+        change.commit().await.map_err(failure)?;
+        Ok(Order { returned: Some(all), updated_at: at, ..found })
+    }
+
+    pub(super) async fn restock_told(&self, order: &OrderId, returned: &Units) -> Result<(), LedgerError> {
+        sqlx::query("UPDATE orders SET returned_told = TRUE WHERE id = $1 AND returned = $2")
+            .bind(order.as_str())
+            .bind(returned.to_string())
+            .execute(&self.write)
+            .await
+            .map_err(failure)?;
+        Ok(())
+    }
+
+    pub(super) async fn restocks_due(&self, live: &LiveId, limit: u32) -> Result<Vec<Order>, LedgerError> {
+        let orders = sqlx::query("SELECT * FROM orders WHERE live_id = $1 AND NOT returned_told LIMIT $2")
+            .bind(live.as_str())
+            .bind(limit)
+            .try_map(|row| row::order(&row))
+            .fetch_all(&self.read)
+            .await
+            .map_err(failure)?;
+        self.with_lines(orders).await
+    }
+
+    /// Orders with those of their lines that are not in their own row.
+    pub(super) async fn with_lines(&self, mut orders: Vec<Order>) -> Result<Vec<Order>, LedgerError> {
+        let ids: Vec<OrderId> = orders
+            .iter()
+            .filter(|order| order.order.lines.is_empty())
+            .map(|order| order.order.id.clone())
+            .collect();
+        for ids in ids.chunks(ROWS) {
+            let ids: Vec<&str> = ids.iter().map(OrderId::as_str).collect();
+            let lines = read_lines(&self.read, &ids).await?;
+            put_lines(&mut orders, lines);
+        }
+        Ok(orders)
+    }
+
+    /// The same for one.
+    pub(super) async fn with_its_lines(&self, order: Option<Order>) -> Result<Option<Order>, LedgerError> {
+        Ok(self.with_lines(order.into_iter().collect()).await?.pop())
+    }
+}
+
+/// What of a SOLD order comes back: these units, or all that have not.
+fn come_back(order: &Order, units: Option<&Units>) -> Result<Units, LedgerError> {
+    let refuse = |what: String| Err(LedgerError::Conflict(what));
+    let id = &order.order.id;
+    if order.state != OrderState::Sold {
+        return refuse(format!("the order {id} is not sold"));
+    }
+    let kept = |line: Line| {
+        order.order.lines.iter().find(|known| known.line == line).map_or(0, |line| order.kept(line))
+    };
+    match units {
+        Some(units) if units.iter().all(|(line, quantity)| (1..=kept(line)).contains(&quantity)) => {
+            Ok(units.clone())
+        }
+        Some(units) => refuse(format!("the order {id} has not {units} units left")),
+        None => {
+            let left = order.order.lines.iter().map(|line| (line.line, order.kept(line)));
+            let left = Units::new(left.filter(|(_, quantity)| *quantity > 0));
+            left.or_else(|_| refuse(format!("nothing of the order {id} is left")))
+        }
+    }
+}
+
+/// Counts units of an order as sold, or as back where there are fewer than none. The constraints against overselling
+/// stand behind this.
+async fn count(change: &mut Change<'_>, order: &NewOrder, line: Line, units: i64) -> Result<(), LedgerError> {
+    let counted = match line {
+        0 => sqlx::query(
+            "UPDATE sales SET sold = sold + $1 WHERE merchant_id = $2 AND live_id = $3 AND id = $4",
+        ),
+        _ => sqlx::query(
+            "UPDATE sale_lines SET sold = sold + $1
+             WHERE merchant_id = $2 AND live_id = $3 AND sale_id = $4 AND line = $5",
+        ),
+    }
+    .bind(units)
+    .bind(order.merchant.as_str())
+    .bind(order.live.as_str())
+    .bind(order.sale.as_str());
+    let counted = if line == 0 { counted } else { counted.bind(i64::from(line)) };
+    counted.execute(&mut **change).await.map_err(failure)?;
+    Ok(())
+}
+
+/// Counts all units of an order as sold.
+pub(super) async fn sell(change: &mut Change<'_>, order: &NewOrder) -> Result<(), LedgerError> {
+    for (line, units) in order.units().iter() {
+        count(&mut *change, order, line, i64::from(units)).await?;
+    }
+    Ok(())
+}
+
+/// Writes down the lines of a sale after the first. They stay as they are once they are there.
+pub(super) async fn put_sale_lines(change: &mut Change<'_>, sale: &Sale) -> Result<(), LedgerError> {
+    if sale.more.is_empty() {
+        return Ok(());
+    }
+    let mut insert = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO sale_lines (merchant_id, live_id, sale_id, line, product_id, variant_id, unit_price_minor,
+                                 currency, stock, per_buyer) ",
+    );
+    let lines = (1_i64..).zip(sale.more.iter().zip(&sale.terms.more));
+    insert.push_values(lines, |mut row, (line, (what, terms))| {
+        row.push_bind(sale.merchant.as_str())
+            .push_bind(sale.live.as_str())
+            .push_bind(sale.id.as_str())
+            .push_bind(line)
+            .push_bind(what.product.as_str())
+            .push_bind(what.variant.as_ref().map(|variant| variant.as_str()))
+            .push_bind(what.unit_price.amount_minor)
+            .push_bind(what.unit_price.currency.code())
+            .push_bind(terms.stock)
+            .push_bind(terms.per_buyer);
+    });
+    insert.push(" ON CONFLICT (live_id, sale_id, line) DO NOTHING");
+    insert.build().execute(&mut **change).await.map_err(failure)?;
+    Ok(())
+}
+
+/// Writes down the lines of a new order.
+pub(super) async fn put_order_lines(change: &mut Change<'_>, order: &NewOrder) -> Result<(), LedgerError> {
+    let mut insert = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO order_lines (merchant_id, order_id, line, product_id, variant_id, quantity, unit_price_minor,
+                                  total_minor, currency) ",
+    );
+    insert.push_values(&order.lines, |mut row, line| {
+        row.push_bind(order.merchant.as_str())
+            .push_bind(order.id.as_str())
+            .push_bind(i64::from(line.line))
+            .push_bind(line.product.as_str())
+            .push_bind(line.variant.as_ref().map(|variant| variant.as_str()))
+            .push_bind(line.quantity)
+            .push_bind(line.unit_price.amount_minor)
+            .push_bind(line.total.amount_minor)
+            .push_bind(line.total.currency.code());
+    });
+    insert.build().execute(&mut **change).await.map_err(failure)?;
+    Ok(())
+}
+
+/// A line of a sale after the first.
+pub(super) struct FurtherLine {
+    pub(super) sale: SaleId,
+    line: SaleLine,
+    terms: LineTerms,
+    pub(super) sold: u32,
+}
+
+impl FurtherLine {
+    /// Puts it behind the lines that the sale has.
+    pub(super) fn put(self, sale: &mut Sale) {
+        sale.more.push(self.line);
+        sale.terms.more.push(self.terms);
+    }
+}
+
+/// The lines after the first of a live's sales, or of one of them: by sale, in order.
+pub(super) async fn sale_lines<'a>(
+    on: impl SqliteExecutor<'a>,
+    live: &LiveId,
+    sale: Option<&SaleId>,
+) -> Result<Vec<FurtherLine>, LedgerError> {
+    let read = match sale {
+        Some(sale) => {
+            sqlx::query("SELECT * FROM sale_lines WHERE live_id = $1 AND sale_id = $2 ORDER BY sale_id, line")
+                .bind(live.as_str())
+                .bind(sale.as_str())
+        }
+        None => sqlx::query("SELECT * FROM sale_lines WHERE live_id = $1 ORDER BY sale_id, line")
+            .bind(live.as_str()),
+    };
+    read.try_map(|row| {
+        Ok(FurtherLine {
+            sale: row::parsed(&row, "sale_id")?,
+            line: SaleLine {
+                product: row::parsed(&row, "product_id")?,
+                variant: row::parsed_if(&row, "variant_id")?,
+                unit_price: row::money(&row, "unit_price_minor")?,
+            },
+            terms: LineTerms {
+                stock: row::number(&row, "stock")?,
+                per_buyer: row::number(&row, "per_buyer")?,
+            },
+            sold: row::number(&row, "sold")?,
+        })
+    })
+    .fetch_all(on)
+    .await
+    .map_err(failure)
+}
+
+/// Lines of these orders, in order.
+pub(super) async fn read_lines<'a>(
+    on: impl SqliteExecutor<'a>,
+    orders: &[&str],
+) -> Result<Vec<(OrderId, OrderLine)>, LedgerError> {
+    let mut read = QueryBuilder::<Sqlite>::new("SELECT * FROM order_lines WHERE order_id IN (");
+    let mut ids = read.separated(", ");
+    for id in orders {
+        ids.push_bind(*id);
+    }
+    read.push(") ORDER BY order_id, line");
+    read.build()
+        .try_map(|row| {
+            let line = OrderLine {
+                line: row::number(&row, "line")?,
+                product: row::parsed(&row, "product_id")?,
+                variant: row::parsed_if(&row, "variant_id")?,
+                quantity: row::number(&row, "quantity")?,
+                unit_price: row::money(&row, "unit_price_minor")?,
+                total: row::money(&row, "total_minor")?,
+            };
+            Ok((row::parsed(&row, "order_id")?, line))
+        })
+        .fetch_all(on)
+        .await
+        .map_err(failure)
+}
+
+/// Gives each order without lines its own.
+pub(super) fn put_lines(orders: &mut [Order], lines: Vec<(OrderId, OrderLine)>) {
+    for order in orders.iter_mut().filter(|order| order.order.lines.is_empty()) {
+        let theirs = lines.iter().filter(|(id, _)| *id == order.order.id).map(|(_, line)| line.clone());
+        order.order.lines = theirs.collect();
+    }
+}
+
+/// Gives an order without lines its own, in the midst of a change.
+pub(super) async fn fill(change: &mut Change<'_>, order: &mut Order) -> Result<(), LedgerError> {
+    if order.order.lines.is_empty() {
+        let lines = read_lines(&mut **change, &[order.order.id.as_str()]).await?;
+        put_lines(std::slice::from_mut(order), lines);
+    }
+    Ok(())
+}
