@@ -108,9 +108,8 @@ pub struct Effects {
 pub fn follow(facts: &Facts, rules: &Rules) -> Effects {
     let mut effects = Effects::default();
     let (order, total) = (&facts.order.order, facts.order.order.total);
-    let Some(sold_at) = facts.sold_at.filter(|_| facts.order.state == OrderState::Sold) else {
-        return effects;
-    };
+    // Whatever became of it since: what was never sold has no consequences.
+    let Some(sold_at) = facts.sold_at else { return effects };
     let booked = match &facts.booked {
         Some(booked) => booked.clone(),
         None => {
@@ -123,6 +122,7 @@ pub fn follow(facts: &Facts, rules: &Rules) -> Effects {
     };
     let back = match facts.disputed {
         Disputed::Lost => total.amount_minor,
+        Disputed::No | Disputed::Open if facts.order.state == OrderState::Refunded => total.amount_minor,
         Disputed::No | Disputed::Open => facts.refunded_minor.min(total.amount_minor),
     };
     let missing = back - booked.reversed.total();
@@ -300,8 +300,20 @@ mod tests {
     #[test]
     fn only_what_was_sold_has_consequences() {
         let mut facts = facts();
+        facts.sold_at = None;
         facts.order.state = OrderState::RefundDue;
         assert_eq!(follow(&facts, &rules()), Effects::default());
+    }
+
+    #[test]
+    fn what_was_sold_and_wholly_refunded_is_taken_back_whatever_it_is_called() {
+        let mut facts = facts();
+        let effects = follow(&facts, &rules());
+        apply(&mut facts, &effects);
+        facts.order.state = OrderState::Refunded;
+        let effects = follow(&facts, &rules());
+        assert_eq!(effects.reverse, Some(Split([8_199, 500, 0, 1_300])));
+        assert!(effects.cancel_timers);
     }
 
     #[test]

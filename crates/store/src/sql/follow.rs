@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use haul_commerce::{
-    LedgerError, OrderState,
+    LedgerError,
     attribution::{Attributed, MAX_TOUCHES},
     follow::{Booking, Decide, Disputed, Effects, Facts, Follower, Turn, Wanted},
     followup::FollowupRule,
@@ -171,7 +171,7 @@ async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
         history: History::default(),
         followups: Vec::new(),
     };
-    if order.state != OrderState::Sold {
+    if sold_at.is_none() {
         return Ok(nothing());
     }
     let booked = sqlx::query("SELECT * FROM bookings WHERE order_id = $1")
