@@ -15,6 +15,7 @@ mod merchant;
 mod nat;
 mod operations;
 mod quality;
+mod room;
 mod rtc_client;
 mod selling;
 mod server;

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     chores::Chore,
     connection::{Connection, Outlet},
+    keeper::Keep,
     metrics::Metrics,
     stage::{Input, MemberId},
     till::Till,
@@ -72,7 +73,7 @@ pub(crate) struct Lines {
     pub(crate) requests: mpsc::Sender<Command>,
     pub(crate) post: mpsc::UnboundedSender<Post>,
     pub(crate) chores: mpsc::UnboundedSender<Chore>,
-    pub(crate) keep: mpsc::UnboundedSender<Note>,
+    pub(crate) keep: mpsc::UnboundedSender<Keep>,
 }
 
 /// A live in this process. Clones are the same live.
@@ -88,7 +89,7 @@ struct Shared {
     requests: mpsc::Sender<Command>,
     post: mpsc::UnboundedSender<Post>,
     chores: mpsc::UnboundedSender<Chore>,
-    keep: mpsc::UnboundedSender<Note>,
+    keep: mpsc::UnboundedSender<Keep>,
     till: Till,
     gate: Watch,
     metrics: Metrics,
@@ -209,7 +210,14 @@ impl Live {
 
     /// Has something written down for the next start.
     pub(crate) fn keep(&self, note: Note) {
-        let _ = self.0.keep.send(note);
+        let _ = self.0.keep.send(Keep::Note(note));
+    }
+
+    /// Waits until all that the room has noted is written down.
+    pub(crate) async fn kept(&self) {
+        let (done, written) = oneshot::channel();
+        let _ = self.0.keep.send(Keep::Written(done));
+        let _ = written.await;
     }
 }
 

@@ -16,6 +16,8 @@ use crate::{
 
 /// Lives that this process owns at once; further ones are refused. Each costs two tasks and some kilobytes.
 const MAX_LIVES: usize = 10_000;
+/// How long the end of the process waits for a ledger that does not take a room's notes.
+const NOTES_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// Lives whose owners begin with the process because something in them is unfinished.
 const MAX_RESUMED: u32 = 5_000;
 
@@ -137,11 +139,14 @@ impl Lives {
         }
     }
 
-    /// Waits until all that the gate has said is written down; for the end of the process.
+    /// Waits until all that the gate has said and the rooms have noted is written down; for the end of the process.
     pub async fn written(&self) {
         for live in self.running() {
             if let Err(error) = live.gate().written().await {
                 tracing::warn!(live = %live.id(), %error, "the gate's last words are not written down");
+            }
+            if tokio::time::timeout(NOTES_WITHIN, live.kept()).await.is_err() {
+                tracing::warn!(live = %live.id(), "the room's last notes are not written down");
             }
         }
     }

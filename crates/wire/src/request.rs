@@ -278,7 +278,8 @@ impl ParseError {
     }
 }
 
-const TYPES: &[&str] = &[
+/// The types of [`Request`]'s own, as they are written; each subject has further ones.
+pub const TYPES: &[&str] = &[
     "hello",
     "ping",
     "pin",

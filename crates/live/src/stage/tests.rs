@@ -1,3 +1,5 @@
+mod hostile;
+
 use std::time::Duration;
 
 use haul_commerce::{Counts, Mark, NewOrder, Op, OrderLine, Refusal, SaleTerms, hold_id, payment_id};

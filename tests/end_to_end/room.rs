@@ -1,0 +1,69 @@
+//! The room from outside: what outlives a restart, and what a crowd costs its readers.
+
+use serde_json::json;
+
+use crate::{
+    server::Server,
+    talk::{Channel, viewer_token},
+};
+
+#[tokio::test]
+async fn who_is_banned_stays_out_over_a_restart() {
+    let server = Server::start();
+    let token = viewer_token(&server, "ann").await;
+    let mut ann = Channel::open(&server, "demo", &token).await;
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    let said = ann.ask("chat.send", json!({ "text": "buy my coins", "client_id": "c1" })).await;
+    let again = ann.ask("chat.send", json!({ "text": "buy my coins", "client_id": "c1" })).await;
+    assert_eq!(said["result"], again["result"], "a retry is the same message");
+    let id = &said["result"]["message_id"];
+    host.ask("chat.words", json!({ "add": ["scam"] })).await;
+    host.ask("chat.moderate", json!({ "action": "ban", "message_id": id, "reason": "coins" })).await;
+    assert_eq!(ann.closed().await, Some(4410));
+    let gone = host.event("chat.deleted", |_| true).await;
+    assert_eq!(gone["message_ids"], json!([id]));
+    // Written down behind the room; the next thing that is written comes after it.
+    let refused = async |server: &Server| {
+        let mut ann = Channel::connect(server, "demo").await;
+        ann.ask("hello", json!({ "token": token })).await
+    };
+    assert_eq!(refused(&server).await["code"], "banned");
+    let (_, server) = server.stop_and_restart();
+    let refused = refused(&server).await;
+    assert_eq!(refused["code"], "banned");
+    assert!(refused["message"].as_str().unwrap().contains("coins"));
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    let log = host.ask("chat.log", json!({})).await;
+    assert_eq!(log["result"]["standing"][0]["user_id"], "ann");
+    let actions: Vec<_> =
+        log["result"]["log"].as_array().unwrap().iter().map(|entry| entry["action"].clone()).collect();
+    assert_eq!(actions, ["ban", "words"]);
+    let mut bob = Channel::open(&server, "demo", &viewer_token(&server, "bob").await).await;
+    assert_eq!(bob.ask("chat.send", json!({ "text": "a S\u{200b}CAM" })).await["code"], "rejected");
+    host.ask("chat.moderate", json!({ "action": "restore", "user_id": "ann" })).await;
+    assert_eq!(Channel::open(&server, "demo", &token).await.hello["type"], "reply");
+}
+
+#[tokio::test]
+async fn a_crowd_that_talks_and_likes_is_told_in_few_messages() {
+    let server = Server::start();
+    let mut reader = Channel::open(&server, "demo", "").await;
+    let mut crowd = Vec::new();
+    for n in 0..20 {
+        crowd.push(Channel::open(&server, "demo", &viewer_token(&server, &format!("p{n}")).await).await);
+    }
+    for one in &mut crowd {
+        for _ in 0..30 {
+            one.put("like", json!({ "kind": "heart", "count": 20 })).await;
+        }
+    }
+    let likes = reader.event("likes", |event| event["total"] == 20 * 30 * 20).await;
+    assert!(likes.get("offset").is_none());
+    let told = reader.events.iter().filter(|event| event["type"] == "likes").count();
+    assert!(told < 20, "likes are told as sums: {told}");
+    // One who likes as fast as they can is slowed down by themselves, and the rest goes on.
+    assert_eq!(crowd[0].ask("ping", json!({})).await["type"], "reply");
+    let late = Channel::open(&server, "demo", "").await;
+    assert_eq!(late.hello["result"]["room"]["likes"], 20 * 30 * 20);
+    assert_eq!(late.hello["result"]["room"]["peak"].as_u64().unwrap(), 22);
+}
