@@ -35,7 +35,7 @@ function row(product, pinned, ask, edit) {
       type: "button",
       data: { testid: `pin-${product.id}` },
       "aria-pressed": String(pinned),
-      "aria-label": `Pin ${product.title}`,
+      "aria-label": `${pinned ? "Pinned" : "Pin"}: ${product.title}`,
       on: { click: () => ask("pin", { product_id: product.id }) },
     },
     icon("pin"),

@@ -42,6 +42,14 @@ export function forgetToken() {
   }
 }
 
+/** The origin of the page that shows this one in a frame and said so, or null. */
+export const embedder = parent === window ? null : new URLSearchParams(location.hash.slice(1)).get("origin");
+
+/** Tells the page that shows this one in a frame what happened here. */
+export function tellEmbedder(type, detail) {
+  if (embedder) parent.postMessage({ source: "haul", type, detail }, embedder);
+}
+
 /** What a token claims, unchecked: only for telling people what is wrong with it. Null where it can't be read. */
 export function claims(token) {
   try {

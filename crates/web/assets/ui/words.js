@@ -50,7 +50,8 @@ const ORDER_STATES = {
 };
 
 export function orderState(state) {
-  return ORDER_STATES[state] || { text: state, tone: "plain" };
+  const known = ORDER_STATES[state];
+  return known ? { ...known, text: t(known.text) } : { text: state, tone: "plain" };
 }
 
 /** "1 unit", "3 units". */

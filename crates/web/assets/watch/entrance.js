@@ -3,6 +3,7 @@
 import { rest } from "/sdk/haul.js";
 import { byId } from "../ui/dom.js";
 import { toast } from "../ui/sheet.js";
+import { t } from "../ui/tongue.js";
 import { keepToken, liveId } from "../ui/visit.js";
 import { sentence } from "../ui/words.js";
 
@@ -40,7 +41,7 @@ export function showEntrance(room, { hasToken, onToken }) {
     const wanted = name.value.trim();
     if (!wanted) {
       name.focus();
-      toast("Choose a name first.");
+      toast(t("Choose a name first."));
       return;
     }
     const button = byId("guest-join");
@@ -50,7 +51,7 @@ export function showEntrance(room, { hasToken, onToken }) {
       keepToken(token);
       onToken(token);
       render();
-      toast(`Welcome, ${wanted}.`, "good");
+      toast(`${t("Welcome,")} ${wanted}.`, "good");
     } catch (error) {
       toast(sentence(error), "bad");
     } finally {

@@ -6,7 +6,7 @@ import { byId } from "../ui/dom.js";
 import { Room, renderOn } from "../ui/room.js";
 import { openSheet, toast, wireSheets } from "../ui/sheet.js";
 import { t, translatePage } from "../ui/tongue.js";
-import { forgetToken, liveId } from "../ui/visit.js";
+import { forgetToken, liveId, tellEmbedder } from "../ui/visit.js";
 import { compact, sentence } from "../ui/words.js";
 import { showBag } from "./bag.js";
 import { Buying } from "./buy.js";
@@ -49,6 +49,9 @@ renderOn(room, ["live"], () => {
   document.title = room.live.title ? `${room.live.title} · Live` : "Live";
 });
 renderOn(room, ["viewers"], () => (byId("viewers").textContent = compact(room.viewers)));
+
+renderOn(room, ["live"], () => room.ready && tellEmbedder("state", { state: room.live.state }));
+room.addEventListener("order", ({ detail }) => tellEmbedder("order", { id: detail.id, state: detail.state }));
 
 // The two connections help each other: the channel knows first that the host is there, or should be.
 room.addEventListener("change", ({ detail }) => {

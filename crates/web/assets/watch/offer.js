@@ -2,6 +2,7 @@
 
 import { formatMoney } from "/sdk/haul.js";
 import { clockText, spanText } from "../ui/time.js";
+import { t } from "../ui/tongue.js";
 
 // From here on the clock and the stock are shown as urgent.
 const SOON_MS = 30_000;
@@ -15,7 +16,7 @@ export function offerOf(room, product) {
   const sale = room.saleOf(product.id);
   const list = product.list_price;
   if (!sale) {
-    return { sale: null, hold: null, kind: "none", label: "Not on sale yet", enabled: false, timer: null, price: list, most: 0 };
+    return { sale: null, hold: null, kind: "none", label: t("Not on sale yet"), enabled: false, timer: null, price: list, most: 0 };
   }
   const now = room.now();
   const phase = room.phase(sale);
@@ -34,39 +35,39 @@ export function offerOf(room, product) {
   };
   if (hold) {
     const remaining = hold.deadline === null ? "" : ` · ${spanText(hold.deadline - now)}`;
-    const label = hold.state === "captured" ? "Confirming your payment" : `Finish your order${remaining}`;
+    const label = hold.state === "captured" ? t("Confirming your payment") : `${t("Finish your order")}${remaining}`;
     return { ...offer, kind: "mine", label, enabled: true };
   }
   if (phase === "scheduled") {
-    return { ...offer, kind: "scheduled", label: `Opens at ${clockText(sale.opens_at)}`, enabled: false };
+    return { ...offer, kind: "scheduled", label: `${t("Opens at")} ${clockText(sale.opens_at)}`, enabled: false };
   }
   if (phase === "paused") return { ...offer, kind: "paused", label: "Paused for a moment", enabled: false };
   if (had > 0 && left <= 0) {
-    return { ...offer, kind: "limit", label: "It's yours", enabled: false, note: limitNote(sale.per_buyer) };
+    return { ...offer, kind: "limit", label: t("It's yours"), enabled: false, note: limitNote(sale.per_buyer) };
   }
-  if (sale.available === 0 && sale.held === 0) return { ...offer, kind: "sold_out", label: "Sold out", enabled: false };
-  if (phase === "closed") return { ...offer, kind: "closed", label: "Sale ended", enabled: false };
+  if (sale.available === 0 && sale.held === 0) return { ...offer, kind: "sold_out", label: t("Sold out"), enabled: false };
+  if (phase === "closed") return { ...offer, kind: "closed", label: t("Sale ended"), enabled: false };
   if (sale.available === 0) {
     return {
       ...offer,
       kind: "taken",
-      label: "Try for a returned unit",
+      label: t("Try for a returned unit"),
       enabled: true,
-      note: "All units are being bought. Some may come back.",
+      note: t("All units are being bought. Some may come back."),
     };
   }
-  return { ...offer, kind: "buy", label: "Buy now", enabled: true };
+  return { ...offer, kind: "buy", label: t("Buy now"), enabled: true };
 }
 
 function limitNote(perBuyer) {
-  return perBuyer === 1 ? "One per buyer in this sale." : `${perBuyer} per buyer in this sale, and you have them.`;
+  return perBuyer === 1 ? t("One per buyer in this sale.") : `${perBuyer} per buyer in this sale, and you have them.`;
 }
 
 function timerOf(sale, phase, now) {
   if (phase === "closed") return null;
   const at = phase === "scheduled" ? sale.opens_at : sale.closes_at;
   return {
-    label: phase === "scheduled" ? "Opens in" : "Ends in",
+    label: t(phase === "scheduled" ? "Opens in" : "Ends in"),
     text: spanText(at - now),
     tone: at - now <= SOON_MS && phase === "open" ? "soon" : "",
   };

@@ -4,6 +4,7 @@ import { formatMoney } from "/sdk/haul.js";
 import { byId, picture, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { everyTick } from "../ui/time.js";
+import { t } from "../ui/tongue.js";
 import { offerOf, priceText } from "./offer.js";
 
 const PICTURE_PX = 72;
@@ -24,7 +25,7 @@ export function showPin(room, buying) {
     if (shown !== product) {
       if (!shown || shown.id !== product.id) {
         quantity = 1;
-        setText(byId("heard"), `Shown now: ${product.title}`);
+        setText(byId("heard"), `${t("Shown now")}: ${product.title}`);
       }
       shown = product;
       setText(byId("pin-title"), product.title);
@@ -60,14 +61,14 @@ export function showPin(room, buying) {
     byId("stockline").hidden = !counting;
     if (sale) {
       setText(byId("stock"), String(sale.available));
-      setText(byId("stock-words"), `of ${sale.stock} left`);
+      setText(byId("stock-words"), `${t("of")} ${sale.stock} ${t("left")}`);
       byId("stock-meter").dataset.tone = offer.low ? "low" : "";
       byId("stock-bar").style.transform = `scaleX(${sale.stock ? sale.available / sale.stock : 0})`;
     }
 
     const busy = buying.busy;
     const priced = offer.kind === "buy" ? `${offer.label} · ${priceText(offer, quantity)}` : offer.label;
-    setText(buy, busy ? "One moment" : priced);
+    setText(buy, busy ? t("One moment") : priced);
     buy.disabled = !offer.enabled || busy;
     buy.dataset.kind = offer.kind;
     const note = byId("pin-note");

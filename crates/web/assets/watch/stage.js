@@ -1,6 +1,7 @@
 // The picture, and what is said when there is none.
 
 import { byId, setText } from "../ui/dom.js";
+import { t } from "../ui/tongue.js";
 
 const AMBIENT_EVERY_MS = 500;
 // The channel says "live" and nothing comes for so long: this session leads nowhere, make another.
@@ -33,21 +34,21 @@ export function showStage(page, room, player) {
     const veil = VEILS[blocked && state === "playing" ? "blocked" : hostCut ? "cut" : state];
     page.dataset.player = blocked && state === "playing" ? "blocked" : state;
     if (veil) {
-      setText(byId("veil-title"), veil.title);
-      setText(byId("veil-text"), veil.text || "");
+      setText(byId("veil-title"), t(veil.title));
+      setText(byId("veil-text"), t(veil.text || ""));
       byId("veil-spinner").hidden = !veil.spinner;
       byId("veil-logo").hidden = Boolean(veil.spinner);
     }
     const badge = byId("live-state");
     const live = state === "playing" || (room.ready && room.live.state === "live" && state !== "away");
     badge.dataset.tone = live ? "live" : "";
-    setText(badge, live ? "LIVE" : state === "away" ? "AWAY" : state === "refused" ? "PRIVATE" : "SOON");
+    setText(badge, t(live ? "LIVE" : state === "away" ? "AWAY" : state === "refused" ? "PRIVATE" : "SOON"));
   };
 
   const renderSound = () => {
     const muted = video.muted || video.volume === 0;
     sound.dataset.muted = String(muted);
-    sound.setAttribute("aria-label", muted ? "Turn the sound on" : "Turn the sound off");
+    sound.setAttribute("aria-label", t(muted ? "Tap for sound" : "Turn the sound off"));
     byId("sound-icon").setAttribute("href", `/assets/theme/icons.svg#${muted ? "mute" : "sound"}`);
   };
 
