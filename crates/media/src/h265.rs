@@ -65,11 +65,11 @@ mod tests {
             ("CRA", &[0x2A, 0x01, 0x80], true, true),
             ("BLA", &[0x20, 0x01, 0x80], true, true),
             ("plain slice", &[0x02, 0x01, 0xD0], false, false),
-            ("SPS", &[0x42, 0x01, 0x01], true, true),
+            ("SPS", &[0x42, 0x01, 0x01], false, true),
             ("FU, start of an IDR", &[0x62, 0x01, 0x93, 0xAF], true, true),
             ("FU, middle of an IDR", &[0x62, 0x01, 0x13, 0xAF], true, false),
             ("FU, start of a plain slice", &[0x62, 0x01, 0x81, 0xD0], false, false),
-            ("AP with VPS, SPS, PPS", &[0x60, 1, 0, 2, 0x40, 1, 0, 2, 0x42, 1, 0, 2, 0x44, 1], true, true),
+            ("AP with VPS, SPS, PPS", &[0x60, 1, 0, 2, 0x40, 1, 0, 2, 0x42, 1, 0, 2, 0x44, 1], false, true),
             ("AP with SEI and a slice", &[0x60, 1, 0, 2, 0x4E, 1, 0, 3, 0x02, 1, 0xD0], false, false),
         ];
         for (name, payload, keyframe, starts) in cases {

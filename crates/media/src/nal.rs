@@ -5,7 +5,7 @@
 pub struct Units {
     /// A video parameter set (H.265 only).
     pub vps: bool,
-    /// A sequence parameter set: decoding can start here.
+    /// A sequence parameter set. Some encoders put one in front of any picture, so by itself it is no keyframe.
     pub sps: bool,
     /// A picture parameter set.
     pub pps: bool,
@@ -15,6 +15,9 @@ pub struct Units {
     pub intra: bool,
     /// The beginning of the first slice of such a picture: nothing of it comes before.
     pub intra_start: bool,
+    /// A recovery point (H.264 only): from here on pictures become right, for encoders that refresh them bit by bit and send
+    /// no picture that is whole by itself.
+    pub recovery: bool,
     /// The beginning of a slice predicted from both sides (H.264 only, see [`crate::h264`]).
     pub bidirectional: bool,
 }
@@ -29,18 +32,19 @@ impl Units {
             picture: self.picture | other.picture,
             intra: self.intra | other.intra,
             intra_start: self.intra_start | other.intra_start,
+            recovery: self.recovery | other.recovery,
             bidirectional: self.bidirectional | other.bidirectional,
         }
     }
 
-    /// Whether a decoder can start with these.
+    /// Whether a decoder can start with these, once it has the parameter sets.
     pub fn keyframe(self) -> bool {
-        self.sps || self.intra
+        self.intra || self.recovery
     }
 
-    /// Whether a keyframe begins in this payload, and not before it.
+    /// Whether a keyframe may begin in this payload, and not before it.
     pub fn starts_keyframe(self) -> bool {
-        self.vps || self.sps || self.intra_start
+        self.vps || self.sps || self.recovery || self.intra_start
     }
 
     /// Parameter sets and nothing of a picture.

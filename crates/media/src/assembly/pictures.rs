@@ -177,12 +177,12 @@ impl Pictures {
         }
         let mut sets = std::mem::take(&mut self.held_sets);
         let held_sps = self.units_of(&sets).sps;
-        if units.intra && !units.sps && !held_sps {
+        if units.keyframe() && !units.sps && !held_sps {
             sets.splice(..0, self.known_sets.iter().cloned());
         }
         // Without a sequence parameter set from anywhere, not even a picture that needs no other decodes.
-        let sps = units.sps || held_sps || (units.intra && self.units_of(&sets).sps);
-        let keyframe = units.keyframe() && sps || held_sps;
+        let sps = units.sps || held_sps || self.units_of(&sets).sps;
+        let keyframe = units.keyframe() && sps;
         packets.splice(..0, sets);
         self.go_if(keyframe || !self.broken, keyframe, None)
     }

@@ -195,6 +195,24 @@ fn parameter_sets_sent_alone_join_the_keyframe_behind_them() {
 }
 
 #[test]
+fn parameter_sets_make_no_keyframe_of_a_picture_that_needs_others() {
+    const SPS_PPS: &[u8] = &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xCE];
+    const RECOVERY: &[u8] = &[0x06, 6, 1, 0xC4, 0x80];
+    let mut story = Story::of(Codec::H264);
+    story.packet(0, 0, false, SPS_PPS).packet(1, 0, true, SLICE);
+    assert_eq!(story.told(), "?", "nobody can start there");
+    story.packet(2, 1, false, SPS_PPS).packet(3, 1, true, IDR);
+    story.packet(4, 2, false, SPS_PPS).packet(5, 2, true, SLICE);
+    // The same in an access unit of their own.
+    story.packet(6, 3, true, SPS_PPS).packet(7, 4, true, SLICE);
+    assert_eq!(story.told(), "K1 2 4");
+    // An encoder that refreshes its pictures bit by bit says where one may begin.
+    story.packet(8, 5, false, SPS_PPS).packet(9, 5, false, RECOVERY).packet(10, 5, true, SLICE);
+    story.packet(11, 6, false, RECOVERY).packet(12, 6, true, SLICE);
+    assert_eq!(story.told(), "K5 K6");
+}
+
+#[test]
 fn parameter_sets_sent_once_are_repeated_before_every_keyframe() {
     let mut story = Story::of(Codec::H264);
     story.packet(0, 0, false, SPS).packet(1, 0, false, PPS).packet(2, 0, true, IDR).packet(3, 1, true, IDR);

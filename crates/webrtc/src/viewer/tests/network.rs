@@ -825,9 +825,8 @@ fn a_network_that_breaks_in_is_not_filled_with_repairs_of_what_was_too_much() {
             "10 Mb/s to {rate_bps} with {queue_ms} ms of queue: frozen {frozen:?} of 10 s, {resent:.3} of it repairs; {}",
             net.state()
         );
-        let (most_frozen, most_resent) = (1_000, 0.12);
-        assert!(frozen < Duration::from_millis(most_frozen), "{frozen:?}; {}", net.state());
-        assert!(resent < most_resent, "{resent}");
+        assert!(frozen < Duration::from_secs(1), "{frozen:?}; {}", net.state());
+        assert!(resent < 0.12, "{resent}");
     }
 }
 
