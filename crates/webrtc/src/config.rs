@@ -48,7 +48,8 @@ impl Default for EdgeConfig {
 /// How much the edge takes on, and how long it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Viewers' sessions at once; further offers are refused with [`crate::OfferError::Full`]. One takes about 100 KB.
+    /// Viewers' sessions at once; further offers are refused with [`crate::OfferError::Full`], but one takes the place of a
+    /// viewer of whom nothing was heard for two fifths of `silence`. One takes about 100 KB.
     pub viewers: usize,
     /// Publishers' sessions at once; the same. One that takes over from another on its live comes in all the same.
     pub publishers: usize,

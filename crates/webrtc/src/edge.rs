@@ -312,6 +312,10 @@ impl Edge {
             Role::Publisher if relay.broadcast().is_some() => seats.take(None).or_else(|_| seats.take_over()),
             Role::Publisher | Role::Viewer => seats.take(None),
         };
+        let seat = match seat {
+            Err(_) if role == Role::Viewer && self.make_room().await => seats.take(None),
+            seat => seat,
+        };
         let seat = seat.map_err(|_| OfferError::Full)?;
         let (reply, answer) = oneshot::channel();
         let command = OfferCommand { role, session, live, relay, sdp: offer.to_owned(), ends, seat };
@@ -319,6 +323,18 @@ impl Edge {
             return Err(OfferError::Full);
         }
         answer.await.unwrap_or(Err(OfferError::Closed))
+    }
+
+    /// Has a place given back by a viewer who is most likely gone. Whether one was.
+    async fn make_room(&self) -> bool {
+        for shard in &self.shards.handles {
+            let (reply, answer) = oneshot::channel();
+            // A shard that is gone has no places.
+            if shard.mailbox.command(Command::MakeRoom(reply)) && answer.await.unwrap_or(false) {
+                return true;
+            }
+        }
+        false
     }
 
     /// The shard that takes a new session; `None` while the node is too busy for one.

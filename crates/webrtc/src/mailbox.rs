@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Ice(Box<IceCommand>),
     /// End a session; the reply says whether there was one.
     Close(SessionId, oneshot::Sender<bool>),
+    /// End the session of a viewer who is most likely gone; the reply says whether there was one.
+    MakeRoom(oneshot::Sender<bool>),
     /// A viewer asks for a layer by its name, or for none in particular; the reply says what it gets now.
     Prefer(SessionId, Option<String>, oneshot::Sender<Result<Quality, PreferError>>),
     /// End every session and take no more.

@@ -7,6 +7,7 @@
 
 mod datagrams;
 mod fanout;
+mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -98,6 +99,7 @@ pub(crate) struct Shard {
     /// Kept between turns for its capacity.
     events: Vec<PeerEvent>,
     meter: Meter,
+    room: room::Room,
     /// The most commands and frames that waited at once since it was last read.
     peaks: (u64, u64),
     draining: bool,
@@ -173,6 +175,7 @@ impl Shard {
             turns: VecDeque::new(),
             events: Vec::new(),
             // The thread that is to run has used nothing yet.
+            room: room::Room::default(),
             meter: Meter::new(Instant::now(), Duration::ZERO, 0),
             peaks: (0, 0),
             draining: false,
@@ -314,6 +317,10 @@ impl Shard {
                 }
                 // Whoever asked may have gone.
                 let _ = reply.send(key.is_some());
+            }
+            Command::MakeRoom(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.make_room());
             }
             Command::Prefer(session, layer, reply) => {
                 // Whoever asked may have gone.

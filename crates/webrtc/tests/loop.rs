@@ -674,6 +674,32 @@ async fn sessions_of_clients_that_never_come_or_fall_silent_end() {
 }
 
 #[tokio::test]
+async fn on_a_full_node_who_is_lost_gives_the_place_to_who_comes() {
+    // The place is given up long before the session would end.
+    let limits = Limits { viewers: 2, silence: Duration::from_secs(5), ..Limits::default() };
+    let mut stage = Stage::with(limits);
+    let (mut publisher, _) = stage.publisher(&Abilities::default()).await;
+    let (mut present, _) = stage.viewer(&Abilities::default()).await;
+    let (mut lost, former) = stage.viewer(&Abilities::default()).await;
+    pump(&mut [&mut publisher, &mut present, &mut lost], "all are connected", |all| {
+        all[1].connected && all[2].connected
+    });
+    let (mut next, (_, offer)) = (0, Client::viewer(&Abilities::default()));
+    assert!(matches!(stage.offer(Role::Viewer, &offer).await, Err(OfferError::Full)), "nobody is lost yet");
+    let since = Instant::now();
+    // From here on the lost one's client does nothing, until it comes back as another.
+    while stage.offer(Role::Viewer, &offer).await.is_err() {
+        stream(&mut publisher, &mut [&mut present], next..next + 1, next == 0);
+        next += 1;
+    }
+    // Two seconds after its last word, which was some time before.
+    assert!(since.elapsed() >= Duration::from_secs(1), "{:?}", since.elapsed());
+    assert_eq!(stage.ended().get(&former), Some(&EndReason::Silent));
+    assert!(since.elapsed() < Duration::from_millis(4_900), "{:?}", since.elapsed());
+    stream(&mut publisher, &mut [&mut present], next..next + 3, false);
+}
+
+#[tokio::test]
 async fn who_moves_to_another_network_keeps_the_session_through_an_ice_restart() {
     let mut stage = Stage::new();
     let (mut publisher, offer) = Client::publisher(&Abilities::default());
