@@ -86,27 +86,24 @@ async fn one(
     let listing = listing.ok_or_else(|| missing("the product"))?;
     let look = live.look().await.ok_or_else(|| unavailable("the live is restarting"))?;
     let now = haul_live::now().wall;
-    let sales: Vec<_> = look
-        .sales
-        .into_iter()
-        .filter(|sale| sale.product_id == product)
-        .map(|sale| LivePrice {
-            sale: sale.id,
-            variant: None,
-            unit_price: sale.price,
-            // The live says what is open, by the clock of its stock.
-            opens_at: match sale.state {
-                SaleState::Open | SaleState::Frozen => sale.opens_at.min(now),
-                SaleState::Scheduled => sale.opens_at.max(UnixMillis(now.0 + 1)),
-                _ => sale.opens_at,
-            },
-            closes_at: match sale.state {
-                SaleState::Open | SaleState::Frozen => sale.closes_at.max(UnixMillis(now.0 + 1)),
-                _ => sale.closes_at,
-            },
-        })
-        .filter(|sale| sale.closes_at > now)
-        .collect();
+    let mut sales = Vec::new();
+    for sale in look.sales {
+        // The live says what is open, by the clock of its stock.
+        let soon = UnixMillis(now.0 + 1);
+        let (opens_at, closes_at) = match sale.state {
+            SaleState::Open | SaleState::Frozen => (sale.opens_at.min(now), sale.closes_at.max(soon)),
+            SaleState::Scheduled => (sale.opens_at.max(soon), sale.closes_at),
+            _ => continue,
+        };
+        let first = (sale.product_id, sale.variant_id, sale.price);
+        let others =
+            sale.lines.into_iter().skip(1).map(|line| (line.product_id, line.variant_id, line.price));
+        for (line_product, variant, unit_price) in std::iter::once(first).chain(others) {
+            if line_product == product {
+                sales.push(LivePrice { sale: sale.id.clone(), variant, unit_price, opens_at, closes_at });
+            }
+        }
+    }
     let quoted = quote(&listing, sku.as_ref(), quantity, &sales, now);
     let quoted = quoted.map_err(|error| bad_request(error.to_string()))?;
     let (rule, sale_id) = match quoted.rule {

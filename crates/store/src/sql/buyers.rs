@@ -232,7 +232,7 @@ impl SqlLedger {
 
     async fn export(&self, merchant: &MerchantId, buyer: &BuyerId) -> Result<Export, LedgerError> {
         let profile = self.profile(merchant, buyer).await?;
-        let orders = sqlx::query(
+        let (orders, details): (Vec<_>, Vec<_>) = sqlx::query(
             "SELECT orders.*, order_details.personal, order_details.charges FROM orders
              LEFT JOIN order_details ON order_details.order_id = orders.id
              WHERE orders.merchant_id = $1 AND orders.buyer_id = $2
@@ -244,7 +244,10 @@ impl SqlLedger {
         .try_map(|row: SqliteRow| Ok((row::order(&row)?, details(&row)?)))
         .fetch_all(&self.read)
         .await
-        .map_err(failure)?;
+        .map_err(failure)?
+        .into_iter()
+        .unzip();
+        let orders = self.with_lines(orders).await?.into_iter().zip(details).collect();
         let touches = sqlx::query(
             "SELECT * FROM touches WHERE merchant_id = $1 AND buyer_id = $2 ORDER BY at DESC LIMIT $3",
         )

@@ -18,7 +18,7 @@ use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
 use super::{
     SqlLedger,
     creators::{creator, touch, touch_kind},
-    failure,
+    failure, lines,
     notices::{self, Notice},
     row::{self, number, sql},
 };
@@ -136,7 +136,7 @@ impl SqlLedger {
 }
 
 async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
-    let (order, refunded_minor, disputed) = sqlx::query("SELECT * FROM orders WHERE id = $1")
+    let (mut order, refunded_minor, disputed) = sqlx::query("SELECT * FROM orders WHERE id = $1")
         .bind(order)
         .try_map(|row| {
             let order = row::order(&row)?;
@@ -151,6 +151,7 @@ async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
         .fetch_one(&mut **change)
         .await
         .map_err(failure)?;
+    lines::fill(change, &mut order).await?;
     let ids = &order.order;
     let sold_at =
         sqlx::query("SELECT MIN(at) AS at FROM order_events WHERE order_id = $1 AND state = 'sold'")
