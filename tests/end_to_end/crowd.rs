@@ -196,6 +196,7 @@ async fn a_crowd_is_told_nothing_that_is_not_kept_whatever_redis_does() {
         counts: seen,
         ends,
         payments,
+        ..Record::default()
     };
     assert_eq!(check(&record), std::collections::BTreeMap::new());
     let metrics = get(&server, "/metrics").await.text();

@@ -32,6 +32,10 @@ enum Fault {
     ClientsClock,
     /// Forgets who bought how much.
     NoLimit,
+    /// Gives free units to whoever comes first, and not to those who wait.
+    Overtakes,
+    /// Counts units that came back once more each time that it is told of them.
+    RestocksTwice,
     /// Takes a payment twice, or sends it back and sells all the same.
     PaidTwice,
 }
@@ -66,6 +70,7 @@ impl Shop {
             pay_ms: 30_000,
             opens_at: UnixMillis(START.0 + 1_000),
             closes_at: UnixMillis(START.0 + 600_000),
+            offer_ms: Some(5_000),
             ..SaleTerms::default()
         };
         let mut book = SaleBook::new();
@@ -94,10 +99,16 @@ impl Shop {
         }
         let now = if self.fault == Fault::ClientsClock { clients_now } else { self.now };
         let op = match &ask {
-            Ask::Hold { key, quantity } => {
+            Ask::Hold { key, quantity } | Ask::Wait { key, quantity } => {
                 let again = if self.fault == Fault::NoIdempotency { self.requests } else { 0 };
                 let hold: HoldId = format!("{buyer}-{key}-{again}").parse().unwrap();
-                Op::hold(hold, buyer.parse().unwrap(), *quantity)
+                let (buyer, units) = (buyer.parse().unwrap(), (*quantity).into());
+                match &ask {
+                    Ask::Wait { .. } if self.fault != Fault::Overtakes => {
+                        Op::Wait { hold, buyer, units, tier: None }
+                    }
+                    _ => Op::Hold { hold, buyer, units, tier: None },
+                }
             }
             Ask::Cancel { hold } => Op::Cancel { hold: hold.parse().unwrap(), buyer: buyer.parse().unwrap() },
             Ask::Checkout { hold } => Op::StartPayment {
@@ -113,17 +124,26 @@ impl Shop {
         {
             self.extra += self.book.hold(hold).unwrap().units.quantity();
         }
-        let outcome = self
-            .book
-            .apply(std::slice::from_ref(&op), Mark::default(), UnixMillis(now))
-            .unwrap()
-            .outcomes
-            .remove(0);
-        let (Op::Hold { hold, .. } | Op::Cancel { hold, .. } | Op::StartPayment { hold, .. }) = op else {
+        let mut applied =
+            self.book.apply(std::slice::from_ref(&op), Mark::default(), UnixMillis(now)).unwrap();
+        let offers = applied.offered.into_iter().map(|offered| (offered.hold.to_string(), self.now));
+        self.record.offers.extend(offers);
+        let outcome = applied.outcomes.remove(0);
+        let (Op::Hold { hold, .. }
+        | Op::Wait { hold, .. }
+        | Op::Cancel { hold, .. }
+        | Op::StartPayment { hold, .. }) = op
+        else {
             unreachable!()
         };
         let hold = hold.to_string();
         let answer = match outcome {
+            // Says that it keeps a place, and keeps none.
+            Outcome::Refused(Refusal::NotEnough { .. })
+                if self.fault == Fault::Overtakes && matches!(ask, Ask::Wait { .. }) =>
+            {
+                Answer::Waiting { hold }
+            }
             Outcome::Refused(Refusal::NotEnough { .. } | Refusal::SoldOut) if self.extra > 0 => {
                 self.extra -= 1;
                 Answer::Held { hold, deadline: self.now + 10_000 }
@@ -134,7 +154,7 @@ impl Shop {
             Outcome::Paying { deadline } => Answer::Paying { hold, deadline: deadline.0 },
             Outcome::Captured { .. } | Outcome::Sold => Answer::Taken { hold },
             Outcome::Released | Outcome::Late | Outcome::Restocked => Answer::Released,
-            Outcome::Waiting { .. } => Answer::Refused("waiting".to_owned()),
+            Outcome::Waiting { .. } => Answer::Waiting { hold },
             Outcome::Refused(refusal) => Answer::Refused(format!("{refusal:?}")),
         };
         if self.fault != Fault::AcknowledgeBeforeDurable {
@@ -176,6 +196,22 @@ impl Shop {
         self.durable = self.book.clone();
     }
 
+    /// All units of a sold hold are on the shelf again; `repeated`: that was said before.
+    fn restock(&mut self, hold: &str, repeated: bool) {
+        let (id, order) = (hold.parse().unwrap(), format!("order-{hold}").parse().unwrap());
+        let returned = self.book.hold(&id).unwrap().units.clone();
+        let units = returned.quantity();
+        let op = Op::Restock { hold: id, order, returned };
+        let applied = self.book.apply(&[op], Mark::default(), UnixMillis(self.now)).unwrap();
+        assert_eq!(applied.outcomes, [Outcome::Restocked]);
+        if !repeated {
+            self.record.returned.push((hold.to_owned(), self.now, units));
+        } else if self.fault == Fault::RestocksTwice {
+            self.extra += units;
+        }
+        self.durable = self.book.clone();
+    }
+
     fn look(&mut self) {
         let counts = self.book.counts();
         let available = u64::from(counts.available + self.extra);
@@ -196,7 +232,8 @@ impl Shop {
                 HoldState::Waiting | HoldState::Released => End::Released,
                 HoldState::Late => End::Late,
             };
-            (record.hold.to_string(), (record.buyer.to_string(), record.units.quantity(), end))
+            let units = record.kept().map(|(_, units)| units).sum();
+            (record.hold.to_string(), (record.buyer.to_string(), units, end))
         };
         self.record.ends = self.book.snapshot().flat_map(|piece| piece.holds).map(end).collect();
         check(&self.record)
@@ -279,10 +316,37 @@ fn a_payment_is_reported_twice(fault: Fault) -> BTreeSet<Broken> {
     shop.broken()
 }
 
+fn a_unit_comes_back_and_somebody_new_is_quick(fault: Fault) -> BTreeSet<Broken> {
+    let mut shop = Shop::open(fault, 1, 1);
+    let hold = held(shop.hold("ann", "k"));
+    let wait = || Ask::Wait { key: "k".to_owned(), quantity: 1 };
+    assert!(matches!(shop.ask("bob", wait()), Answer::Waiting { .. }));
+    shop.now += 10;
+    shop.ask("ann", Ask::Cancel { hold });
+    shop.now += 10;
+    shop.hold("cid", "k");
+    shop.broken()
+}
+
+fn a_restock_is_told_twice(fault: Fault) -> BTreeSet<Broken> {
+    let mut shop = Shop::open(fault, 1, 1);
+    let hold = held(shop.hold("ann", "k"));
+    shop.ask("ann", Ask::Checkout { hold: hold.clone() });
+    shop.paid(&hold);
+    shop.now += 10;
+    shop.restock(&hold, false);
+    shop.restock(&hold, true);
+    shop.now += 10;
+    for buyer in ["bob", "cid"] {
+        shop.hold(buyer, "k");
+    }
+    shop.broken()
+}
+
 /// A scenario, the fault that it catches, and the promise that is broken by it.
 type Case = (fn(Fault) -> BTreeSet<Broken>, Fault, Broken);
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
     (two_ask_for_the_last_unit_at_once, Fault::ReadThenDecrement, Broken::Oversold),
     (the_power_fails_right_after_an_answer, Fault::AcknowledgeBeforeDurable, Broken::Vanished),
     (an_answer_is_lost_and_the_buyer_asks_again, Fault::NoIdempotency, Broken::KeyTwice),
@@ -290,6 +354,8 @@ const CASES: [Case; 7] = [
     (a_buyer_whose_clock_is_five_minutes_ahead_comes_early, Fault::ClientsClock, Broken::NotOpen),
     (one_buyer_comes_with_many_sessions, Fault::NoLimit, Broken::BuyerLimit),
     (a_payment_is_reported_twice, Fault::PaidTwice, Broken::Money),
+    (a_unit_comes_back_and_somebody_new_is_quick, Fault::Overtakes, Broken::Overtaken),
+    (a_restock_is_told_twice, Fault::RestocksTwice, Broken::Oversold),
 ];
 
 #[test]

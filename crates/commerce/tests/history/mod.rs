@@ -20,9 +20,21 @@ pub(crate) struct Event {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ask {
-    Hold { key: String, quantity: u32 },
-    Cancel { hold: String },
-    Checkout { hold: String },
+    Hold {
+        key: String,
+        quantity: u32,
+    },
+    /// The same as `Hold`, and wait in line where that is refused.
+    Wait {
+        key: String,
+        quantity: u32,
+    },
+    Cancel {
+        hold: String,
+    },
+    Checkout {
+        hold: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +43,8 @@ pub(crate) enum Answer {
     Held { hold: String, deadline: u64 },
     /// The buyer may pay until `deadline`.
     Paying { hold: String, deadline: u64 },
+    /// In line: nothing is promised yet, but the place.
+    Waiting { hold: String },
     /// Paid, and sold or soon to be.
     Taken { hold: String },
     /// The hold is over.
@@ -75,6 +89,10 @@ pub(crate) struct Record {
     /// Every hold that is known in the end: whose, how many, and how it stands.
     pub(crate) ends: HashMap<String, (String, u32, End)>,
     pub(crate) payments: Vec<Payment>,
+    /// Holds that were offered to those in line, and when.
+    pub(crate) offers: Vec<(String, u64)>,
+    /// Units of sold holds that came back, and when: what somebody really has on the shelf again, each once.
+    pub(crate) returned: Vec<(String, u64, u32)>,
 }
 
 /// A broken promise.
@@ -94,6 +112,8 @@ pub(crate) enum Broken {
     NotOpen,
     /// Captured money is neither one sale nor one refund.
     Money,
+    /// Somebody got units before another who had waited for them longer.
+    Overtaken,
     /// A hold was told to be over, and stands or is sold without its buyer having paid.
     CameBack,
 }
@@ -112,6 +132,7 @@ pub(crate) fn check(record: &Record) -> BTreeMap<Broken, String> {
     keys(record, &mut tell);
     promises(record, &mut tell);
     ends(record, &mut tell);
+    line(record, &mut tell);
     for payment in &record.payments {
         if u32::from(payment.sold) + payment.refunds != 1 {
             tell(Broken::Money, format!("{payment:?}"));
@@ -124,8 +145,12 @@ pub(crate) fn check(record: &Record) -> BTreeMap<Broken, String> {
 fn keys(record: &Record, tell: &mut impl FnMut(Broken, String)) {
     let mut holds: HashMap<(&str, &str), (&str, u32)> = HashMap::new();
     for event in &record.events {
-        let Ask::Hold { key, quantity } = &event.ask else { continue };
-        let Some(hold) = promised(&event.answer) else { continue };
+        let (Ask::Hold { key, quantity } | Ask::Wait { key, quantity }) = &event.ask else { continue };
+        let waiting = match &event.answer {
+            Answer::Waiting { hold } => Some(hold.as_str()),
+            _ => None,
+        };
+        let Some(hold) = promised(&event.answer).or(waiting) else { continue };
         let first = *holds.entry((&event.buyer, key)).or_insert((hold, *quantity));
         if first != (hold, *quantity) {
             tell(Broken::KeyTwice, format!("{} asked for {key}: {first:?}, then {event:?}", event.buyer));
@@ -137,7 +162,43 @@ fn keys(record: &Record, tell: &mut impl FnMut(Broken, String)) {
 fn promised(answer: &Answer) -> Option<&str> {
     match answer {
         Answer::Held { hold, .. } | Answer::Paying { hold, .. } | Answer::Taken { hold } => Some(hold),
-        Answer::Released | Answer::Refused(_) | Answer::Unknown => None,
+        Answer::Waiting { .. } | Answer::Released | Answer::Refused(_) | Answer::Unknown => None,
+    }
+}
+
+/// Who was told to wait comes before everybody who asked for as many units or more after that, whether they waited too or
+/// not.
+fn line(record: &Record, tell: &mut impl FnMut(Broken, String)) {
+    let offered = |hold: &str| record.offers.iter().find(|(other, _)| other == hold).map(|(_, at)| *at);
+    let gave_up = |hold: &str| {
+        let cancels = record
+            .events
+            .iter()
+            .filter(|event| matches!(&event.ask, Ask::Cancel { hold: other } if other == hold));
+        cancels.map(|event| event.asked_at).min()
+    };
+    for (index, first) in record.events.iter().enumerate() {
+        let (Ask::Wait { quantity: wanted, .. }, Answer::Waiting { hold }) = (&first.ask, &first.answer)
+        else {
+            continue;
+        };
+        let until = offered(hold).into_iter().chain(gave_up(hold)).min().unwrap_or(u64::MAX);
+        for later in &record.events[index + 1..] {
+            let (Ask::Hold { quantity, .. } | Ask::Wait { quantity, .. }) = &later.ask else { continue };
+            let got = match &later.answer {
+                Answer::Held { .. } => Some(later.answered_at),
+                Answer::Waiting { hold: other } if other != hold => offered(other),
+                _ => None,
+            };
+            if let Some(at) = got
+                && later.asked_at >= first.answered_at
+                && later.buyer != first.buyer
+                && quantity >= wanted
+                && at < until
+            {
+                tell(Broken::Overtaken, format!("{first:?}, before {later:?} at {at}"));
+            }
+        }
     }
 }
 
@@ -153,7 +214,7 @@ fn promises(record: &Record, tell: &mut impl FnMut(Broken, String)) {
     let mut promises: BTreeMap<&str, Promise<'_>> = BTreeMap::new();
     for event in &record.events {
         let Some(hold) = promised(&event.answer) else { continue };
-        if let Ask::Hold { quantity, .. } = &event.ask {
+        if let Ask::Hold { quantity, .. } | Ask::Wait { quantity, .. } = &event.ask {
             if !promises.contains_key(hold)
                 && (event.answered_at < record.opens_at || event.asked_at >= record.closes_at)
                 && matches!(event.answer, Answer::Held { .. })
@@ -200,7 +261,13 @@ fn promises(record: &Record, tell: &mut impl FnMut(Broken, String)) {
             };
             promises.iter().filter(stands).map(|(_, promise)| promise)
         };
-        let units: u64 = standing().map(|promise| promise.units).sum();
+        // What has come back is nobody's.
+        let back = record
+            .returned
+            .iter()
+            .filter(|(_, back_at, _)| *back_at <= at)
+            .map(|(_, _, units)| u64::from(*units));
+        let units = standing().map(|promise| promise.units).sum::<u64>().saturating_sub(back.sum());
         if units > u64::from(record.stock) {
             tell(Broken::Oversold, format!("{units} units are promised at {at}, of {}", record.stock));
         }
