@@ -44,7 +44,7 @@ pub async fn follow_orders(storefront: Arc<dyn Storefront>, rules: Rules) {
 
 /// How often it is looked whether a saved product is back in stock.
 const STOCK_EVERY: Duration = Duration::from_secs(2);
-/// Products and buyers of one look; the rest has its turn with the next.
+/// Products looked at, and buyers told, at once; the rest has its turn with the next look.
 const MAX_TOLD: u32 = 10_000;
 /// How often what is older than it may be is forgotten.
 const RETIRE_EVERY: Duration = Duration::from_secs(3_600);

@@ -138,7 +138,6 @@ impl SqlLedger {
         .fetch_all(&self.read)
         .await
         .map_err(failure)?;
-        let mut told = 0;
         for (merchant, product, in_stock) in turned {
             let mut change = self.begin().await?;
             // The first look at a product only sees: who saves what can be bought is not told so.
@@ -161,32 +160,55 @@ impl SqlLedger {
             .await
             .map_err(failure)?;
             if in_stock && seen == Some(false) {
-                let savers: Vec<String> = sqlx::query(
-                    "SELECT buyer_id FROM saved_products WHERE merchant_id = $1 AND product_id = $2
-                     ORDER BY at, buyer_id LIMIT $3",
+                sqlx::query(
+                    "UPDATE saved_products SET to_tell = TRUE WHERE merchant_id = $1 AND product_id = $2",
                 )
                 .bind(&merchant)
                 .bind(&product)
-                .bind(i64::from(limit))
-                .try_map(|row: SqliteRow| row.try_get("buyer_id"))
-                .fetch_all(&mut *change)
+                .execute(&mut *change)
                 .await
                 .map_err(failure)?;
-                for buyer in savers {
-                    let notice = Notice {
-                        merchant: merchant.clone(),
-                        kind: "product.back_in_stock",
-                        subject: buyer.clone(),
-                        body: json!({ "product_id": product, "buyer_id": buyer }),
-                        at: now,
-                    };
-                    notices::add(&notice, &mut change).await?;
-                    told += 1;
-                }
             }
             change.commit().await.map_err(failure)?;
         }
-        Ok(told)
+        self.tell_savers(now, limit).await
+    }
+
+    /// Tells those who are to be told, at most `limit`; the others have their turn with the next look, whatever happens
+    /// until then.
+    async fn tell_savers(&self, now: UnixMillis, limit: u32) -> Result<u32, LedgerError> {
+        let waiting = sqlx::query("SELECT 1 AS waiting FROM saved_products WHERE to_tell LIMIT 1")
+            .fetch_optional(&self.read)
+            .await
+            .map_err(failure)?;
+        if waiting.is_none() {
+            return Ok(0);
+        }
+        let mut change = self.begin().await?;
+        let savers: Vec<(String, String, String)> = sqlx::query(
+            "UPDATE saved_products SET to_tell = FALSE WHERE (merchant_id, product_id, buyer_id) IN (
+                 SELECT merchant_id, product_id, buyer_id FROM saved_products WHERE to_tell LIMIT $1)
+             RETURNING merchant_id, product_id, buyer_id",
+        )
+        .bind(i64::from(limit))
+        .try_map(|row: SqliteRow| {
+            Ok((row.try_get("merchant_id")?, row.try_get("product_id")?, row.try_get("buyer_id")?))
+        })
+        .fetch_all(&mut *change)
+        .await
+        .map_err(failure)?;
+        for (merchant, product, buyer) in &savers {
+            let notice = Notice {
+                merchant: merchant.clone(),
+                kind: "product.back_in_stock",
+                subject: buyer.clone(),
+                body: json!({ "product_id": product, "buyer_id": buyer }),
+                at: now,
+            };
+            notices::add(&notice, &mut change).await?;
+        }
+        change.commit().await.map_err(failure)?;
+        Ok(savers.len() as u32)
     }
 
     async fn details(&self, merchant: &MerchantId, order: &OrderId) -> Result<Details, LedgerError> {

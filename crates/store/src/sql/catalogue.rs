@@ -170,7 +170,9 @@ impl SqlLedger {
     }
 
     pub(super) async fn put_sale(&self, sale: &Sale) -> Result<(), LedgerError> {
-        self.refuse_external(&sale.merchant, &sale.product).await?;
+        for line in sale.lines() {
+            self.refuse_external(&sale.merchant, &line.product).await?;
+        }
         let terms = &sale.terms;
         let mut change = self.begin().await?;
         let put = sqlx::query(
