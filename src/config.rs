@@ -127,6 +127,26 @@ pub(crate) struct Moq {
     /// Where to listen; `None`: off.
     #[serde(with = "value::or_empty")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Certificate chain, PEM; see [`Moq::tls`].
+    tls_cert: PathBuf,
+    /// Its key, PEM; see [`Moq::tls`].
+    tls_key: PathBuf,
+    /// How connections find out how fast they may send.
+    pub(crate) congestion: Congestion,
+    /// QUIC connections, and TCP connections to the same port, at once; more are refused.
+    pub(crate) max_connections: usize,
+}
+
+/// How a QUIC connection finds out how fast it may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Congestion {
+    /// By loss, growing back along a cubic curve.
+    Cubic,
+    /// By loss, growing back linearly.
+    NewReno,
+    /// By measured rate and round trip.
+    Bbr,
 }
 
 /// Gate and ledger.
@@ -240,7 +260,13 @@ impl Default for Config {
                 max_cpu_percent: 85,
                 takeover: Takeover::SameHost,
             },
-            moq: Moq { listen: None },
+            moq: Moq {
+                listen: None,
+                tls_cert: PathBuf::new(),
+                tls_key: PathBuf::new(),
+                congestion: Congestion::Cubic,
+                max_connections: 12_000,
+            },
             store: Store {
                 gate_url: GateUrl::Embedded,
                 ledger_url: LedgerUrl::InDataDir,
@@ -276,6 +302,9 @@ impl Config {
         creators::rules(&self.creators, &self.buyers)?;
         if self.http.tls_cert.as_os_str().is_empty() != self.http.tls_key.as_os_str().is_empty() {
             return Err("http.tls_cert and http.tls_key: expected both or neither".to_owned());
+        }
+        if self.moq.tls_cert.as_os_str().is_empty() != self.moq.tls_key.as_os_str().is_empty() {
+            return Err("moq.tls_cert and moq.tls_key: expected both or neither".to_owned());
         }
         if self.store.gate_wait_replicas > 0 && self.store.gate_wait_ms >= self.store.gate_timeout_ms {
             return Err(format!(
@@ -336,6 +365,13 @@ impl Http {
     }
 }
 
+impl Moq {
+    /// Certificate chain and key of its own, where there are any.
+    pub(crate) fn tls(&self) -> Option<(&Path, &Path)> {
+        (!self.tls_cert.as_os_str().is_empty()).then_some((&*self.tls_cert, &*self.tls_key))
+    }
+}
+
 impl Media {
     /// How many media threads, each with a port of its own: as configured, or one a core.
     pub(crate) fn shards(&self) -> NonZeroUsize {
@@ -386,6 +422,10 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("media.max_cpu_percent", Expect::Integer(0, 100, "percent")),
     ("media.takeover", Expect::Text("same-host, refuse or any-host")),
     ("moq.listen", Expect::Text("an IP address and a port, such as 0.0.0.0:4443, or nothing")),
+    ("moq.tls_cert", Expect::Text("the path of a PEM file, or nothing")),
+    ("moq.tls_key", Expect::Text("the path of a PEM file, or nothing")),
+    ("moq.congestion", Expect::Text("cubic, newreno or bbr")),
+    ("moq.max_connections", Expect::Integer(1, 1_000_000, "connections")),
     ("store.gate_url", Expect::Text("embedded: or redis://HOST[:PORT][/DB]")),
     ("store.ledger_url", Expect::Text("sqlite:, sqlite://PATH or postgres://…")),
     ("store.gate_timeout_ms", Expect::Integer(10, 60_000, "milliseconds")),

@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod demo;
 mod logging;
+mod moq;
 mod reconcile;
 #[cfg(test)]
 mod scratch;

@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     config::{Config, GateUrl, Provider, Takeover},
-    demo, secret,
+    demo, moq, secret,
     signals::Shutdown,
 };
 
@@ -67,6 +67,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         demo,
     };
     let counters = tls::Counters::default();
+    let moq_slot = moq::Slot::default();
     let parts = Parts {
         lives: lives.clone(),
         storefront: ledger.clone(),
@@ -79,9 +80,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         authority,
         sandbox: Some(sandbox),
         listener: counters.clone(),
+        collectors: vec![Box::new(moq::Counters(moq_slot.clone()))],
     };
     let app = App::new(parts, settings);
-    warn_of_what_is_not_there(&config);
+    let moq = moq::start(&config, app.clone(), &moq_slot).await?;
 
     let files = config.http.tls().map(|(cert, key)| tls::TlsFiles { cert: cert.into(), key: key.into() });
     let listener = tls::bind(config.http.listen, files, config.http.max_connections, counters)
@@ -105,6 +107,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let _ = stop.send(());
     let everybody = async {
         edge.drain().await;
+        if let Some(moq) = &moq {
+            moq.drain().await;
+        }
         app.drained().await;
         lives.written().await;
         server.await
@@ -200,11 +205,5 @@ fn takeover(config: &Config) -> haul_gateway::Takeover {
         Takeover::SameHost => haul_gateway::Takeover::SameHost,
         Takeover::Refuse => haul_gateway::Takeover::Refuse,
         Takeover::AnyHost => haul_gateway::Takeover::AnyHost,
-    }
-}
-
-fn warn_of_what_is_not_there(config: &Config) {
-    if let Some(listen) = config.moq.listen {
-        tracing::warn!(%listen, "moq.listen is set, but this build does not speak Media over QUIC yet");
     }
 }

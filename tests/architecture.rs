@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("haul-room", &["haul-wire", "haul-model"]),
     // What reaches outside: sockets, stores, providers. None knows another.
     ("haul-webrtc", &["haul-media", "haul-model"]),
+    ("haul-quic", &["haul-media", "haul-model"]),
     ("haul-store", &["haul-commerce", "haul-model"]),
     ("haul-payments", &["haul-commerce", "haul-model"]),
     // Where they meet.
@@ -51,6 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "haul-store",
             "haul-payments",
             "haul-webrtc",
+            "haul-quic",
             "haul-commerce",
             "haul-media",
             "haul-room",

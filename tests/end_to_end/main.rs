@@ -12,6 +12,9 @@ mod history;
 mod http;
 mod media;
 mod merchant;
+mod moq;
+#[path = "../../crates/quic/tests/client/mod.rs"]
+mod moq_client;
 mod nat;
 mod operations;
 mod quality;

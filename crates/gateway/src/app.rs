@@ -65,6 +65,8 @@ pub struct Parts {
     pub sandbox: Option<Sandbox>,
     /// What the listener counts.
     pub listener: crate::tls::Counters,
+    /// What is to be on `/metrics` besides.
+    pub collectors: Vec<Box<dyn prometheus_client::collector::Collector>>,
 }
 
 /// The gateway. Clones are the same.
@@ -93,10 +95,11 @@ pub struct Shared {
 impl App {
     /// A gateway that joins these parts. Starts what works behind it, so a runtime must be there.
     pub fn new(parts: Parts, settings: Settings) -> Self {
-        let Parts { lives, storefront, refs, edge, sessions, authority, sandbox, listener } = parts;
+        let Parts { lives, storefront, refs, edge, sessions, authority, sandbox, listener, collectors } =
+            parts;
         let session_places = Quota::new(usize::MAX, settings.max_sessions_per_client);
         let touches = crate::shop::Touches::start(refs, storefront.clone());
-        let metrics = Metrics::new(&lives.services().metrics, edge.clone(), &listener, &touches);
+        let metrics = Metrics::new(&lives.services().metrics, edge.clone(), &listener, &touches, collectors);
         Self(Arc::new(Shared {
             lives,
             storefront,

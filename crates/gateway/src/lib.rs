@@ -9,6 +9,7 @@ mod app;
 pub mod auth;
 mod channel;
 pub mod client;
+mod guest;
 mod metrics;
 mod node;
 mod openapi;
@@ -24,6 +25,7 @@ pub mod tls;
 mod whip;
 
 pub use app::{App, Parts, Settings};
+pub use guest::{Guest, OnAir};
 pub use session::{Sessions, Takeover};
 pub use shop::{RefRules, Seal};
 

@@ -36,12 +36,14 @@ impl Metrics {
         edge: Edge,
         listener: &tls::Counters,
         touches: &Touches,
+        others: Vec<Box<dyn Collector>>,
     ) -> Self {
         let mut registry = Registry::default();
         lives.register(&mut registry);
         listener.register(&mut registry);
         touches.register(&mut registry);
         registry.register_collector(Box::new(EdgeCollector(edge)));
+        others.into_iter().for_each(|collector| registry.register_collector(collector));
         let offers = Family::default();
         registry.register("haul_offers", "WHIP and WHEP offers by outcome", offers.clone());
         let messages = Family::<DirectionLabels, Counter>::default();

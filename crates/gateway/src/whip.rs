@@ -136,7 +136,7 @@ async fn answer(
 
 /// A place for one more session of this client. This machine itself has as many as it likes: who measures, and a proxy
 /// that nobody named, would both look like one greedy client.
-fn seat(app: &App, client: Option<IpAddr>) -> Result<Option<Arc<Seat>>, Problem> {
+pub(crate) fn seat(app: &App, client: Option<IpAddr>) -> Result<Option<Arc<Seat>>, Problem> {
     let Some(client) = client.filter(|client| !client.is_loopback()) else { return Ok(None) };
     match app.session_places.take(Some(client)) {
         Ok(seat) => Ok(Some(Arc::new(seat))),
@@ -268,7 +268,7 @@ fn location(public_url: &str, way: Way, live: &LiveId, session: &SessionId, uri:
 }
 
 /// When a viewer's time is over; `None` if that is later than clocks count.
-fn deadline(now: Now, viewer: &Viewer) -> Option<std::time::Instant> {
+pub(crate) fn deadline(now: Now, viewer: &Viewer) -> Option<std::time::Instant> {
     now.instant.checked_add(Duration::from_millis(viewer.expires_at.0.saturating_sub(now.wall.0)))
 }
 
@@ -307,7 +307,7 @@ fn no_session() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", "no such session, or it has ended")
 }
 
-fn taken(taken: Taken) -> Problem {
+pub(crate) fn taken(taken: Taken) -> Problem {
     let detail = match taken {
         Taken::ByOther => "another host is publishing here: they must end first, or use the same sub",
         Taken::OnAir => "a session is publishing here: it must end first",

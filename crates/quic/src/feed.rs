@@ -1,0 +1,367 @@
+//! A live as a MoQ broadcast, for as long as somebody is there to watch it.
+//!
+//! A feed is a sink of the live's relay. Its tracks are always on offer; groups are made of one only while somebody
+//! reads it. Who begins to read gets the GOP so far at once, as the beginning of a group.
+
+mod track;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use haul_media::{Broadcast, Delivery, Relay, RelayEvent, Sink, Snapshot, Subscription, Wish};
+use haul_model::{Codec, Kind, Layer, LiveId};
+use moq_net::{Timestamp, broadcast, origin, track as moq};
+use tokio::{sync::Notify, task::JoinHandle};
+
+use self::track::Track;
+use crate::{
+    catalog::{self, Audio, Catalog, Container, Video},
+    edge::{Shared, now},
+};
+
+/// Events that wait for a feed; frames beyond are refused, and their layer goes on with a keyframe. A second of four
+/// layers and sound.
+const MAX_WAITING: usize = 512;
+/// While somebody reads it, a keyframe of a layer is wanted this often, since each begins a group: what a slow viewer
+/// drops, and from where a lost one is caught up with.
+const KEYFRAME_EVERY: Duration = Duration::from_secs(2);
+/// A broadcast whose pictures do not come is announced with its sound alone after this time; they are told later.
+const PICTURES_WITHIN: Duration = Duration::from_secs(1);
+
+/// The feeds of all lives that are watched.
+pub(crate) struct Feeds {
+    origin: origin::Producer,
+    /// A lock, since any session may be a live's first; held for a look-up.
+    running: Mutex<HashMap<LiveId, Weak<Feed>>>,
+}
+
+/// A live's feed. Ends when the last session that watches drops it.
+pub(crate) struct Feed {
+    origin: origin::Producer,
+    relay: Arc<Relay>,
+    task: JoinHandle<()>,
+    _subscription: Subscription,
+}
+
+impl Feeds {
+    pub(crate) fn new(origin: origin::Producer) -> Self {
+        Self { origin, running: Mutex::default() }
+    }
+
+    /// The feed of a live, begun if there is none.
+    pub(crate) fn join(&self, shared: &Arc<Shared>, live: &LiveId, relay: &Arc<Relay>) -> Arc<Feed> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(feed) = running.get(live).and_then(Weak::upgrade)
+            && Arc::ptr_eq(&feed.relay, relay)
+        {
+            return feed;
+        }
+        let feed = Arc::new(Feed::begin(self.origin.clone(), shared, live, relay));
+        // Nothing is kept of feeds that have ended.
+        running.retain(|_, feed| feed.strong_count() > 0);
+        running.insert(live.clone(), Arc::downgrade(&feed));
+        feed
+    }
+}
+
+impl Feed {
+    fn begin(origin: origin::Producer, shared: &Arc<Shared>, live: &LiveId, relay: &Arc<Relay>) -> Self {
+        let inbox = Arc::new(Inbox { shared: Arc::downgrade(shared), ..Inbox::default() });
+        let (snapshot, subscription) = relay.subscribe(inbox.clone());
+        let run = Run {
+            origin: origin.clone(),
+            live: live.clone(),
+            relay: Arc::downgrade(relay),
+            shared: Arc::downgrade(shared),
+            on_air: None,
+            idle: FuturesUnordered::new(),
+            sequence: now().wall.0,
+        };
+        let task = tokio::spawn(run.run(inbox, snapshot));
+        Self { origin, relay: relay.clone(), task, _subscription: subscription }
+    }
+
+    /// Where the live's broadcast is, under the live's id.
+    pub(crate) fn origin(&self) -> &origin::Producer {
+        &self.origin
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the relay hands over, until the feed's task takes it.
+#[derive(Default)]
+struct Inbox {
+    shared: Weak<Shared>,
+    /// A lock, because the relay must not wait for the task. Held to push or pop one.
+    events: Mutex<VecDeque<RelayEvent>>,
+    wake: Notify,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<RelayEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn next(&self) -> RelayEvent {
+        loop {
+            let event = self.lock().pop_front();
+            match event {
+                Some(event) => return event,
+                None => self.wake.notified().await,
+            }
+        }
+    }
+}
+
+impl Sink for Inbox {
+    fn deliver(&self, event: RelayEvent) -> Delivery {
+        let mut events = self.lock();
+        match &event {
+            RelayEvent::Frame(_) if events.len() >= MAX_WAITING => {
+                if let Some(shared) = self.shared.upgrade() {
+                    shared.counters.feed_overflows.add(1);
+                }
+                return Delivery::Refused;
+            }
+            // Frames say themselves when they were captured.
+            RelayEvent::ClockMap(_) => return Delivery::Taken,
+            _ => events.push_back(event),
+        }
+        drop(events);
+        self.wake.notify_one();
+        Delivery::Taken
+    }
+}
+
+/// The feed's task.
+struct Run {
+    origin: origin::Producer,
+    live: LiveId,
+    relay: Weak<Relay>,
+    shared: Weak<Shared>,
+    on_air: Option<OnAir>,
+    /// One for each track that nobody reads: done when somebody does.
+    idle: FuturesUnordered<BoxFuture<'static, Option<(u64, TrackKey)>>>,
+    /// The next group's number, of any track. It begins at the time of day, so that it goes on rising where a feed or a
+    /// host began anew.
+    sequence: u64,
+}
+
+type TrackKey = (Kind, Layer);
+
+/// What is on the relay now, as MoQ has it.
+struct OnAir {
+    /// Tells it from others before and after it.
+    id: u64,
+    broadcast: broadcast::Producer,
+    catalog: moq::Producer,
+    told: Catalog,
+    announced: bool,
+    began: Instant,
+    has_video: bool,
+    tracks: BTreeMap<TrackKey, Track>,
+}
+
+impl Run {
+    async fn run(mut self, inbox: Arc<Inbox>, snapshot: Snapshot) {
+        if let Some(broadcast) = &snapshot.broadcast {
+            self.started(broadcast);
+        }
+        for (_, gop) in &snapshot.gops {
+            gop.frames().iter().for_each(|frame| self.frame(frame));
+        }
+        loop {
+            tokio::select! {
+                event = inbox.next() => match event {
+                    RelayEvent::Started(broadcast) => self.started(&broadcast),
+                    RelayEvent::Frame(frame) => self.frame(&frame),
+                    RelayEvent::Ended => self.on_air = None,
+                    RelayEvent::ClockMap(_) | RelayEvent::OutOfOrder | RelayEvent::Stalled(_) => {}
+                },
+                Some(read) = self.idle.next(), if !self.idle.is_empty() => {
+                    if let Some((id, key)) = read {
+                        self.begin_reading(id, key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn started(&mut self, broadcast: &Arc<Broadcast>) {
+        // The one before must be gone first: what follows is not its continuation.
+        self.on_air = None;
+        self.sequence += 1;
+        match OnAir::new(&self.origin, &self.live, broadcast, self.sequence) {
+            Ok(on_air) => {
+                for (key, track) in &on_air.tracks {
+                    self.idle.push(used(on_air.id, *key, &track.producer));
+                }
+                self.on_air = Some(on_air);
+                self.tell(now().instant);
+            }
+            // Only while the edge ends: the origin's driver is gone.
+            Err(error) => tracing::debug!(live = %self.live, %error, "no MoQ broadcast"),
+        }
+    }
+
+    fn frame(&mut self, frame: &Arc<haul_model::Frame>) {
+        let (Some(on_air), Some(shared), Some(relay)) =
+            (&mut self.on_air, self.shared.upgrade(), self.relay.upgrade())
+        else {
+            return;
+        };
+        let key = (frame.kind, frame.layer);
+        let Some(track) = on_air.tracks.get_mut(&key) else { return };
+        let news = track.keep(frame);
+        if !track.is_idle && !track.producer.is_used() {
+            track.rest();
+            self.idle.push(used(on_air.id, key, &track.producer));
+        }
+        if !track.is_idle {
+            track.write(frame, &mut self.sequence, &shared.counters);
+            let wish = track.wish(frame.arrived.instant, KEYFRAME_EVERY);
+            if let Some(wish) = wish
+                && relay.request_keyframe(frame.layer, wish, frame.arrived.instant)
+            {
+                shared.counters.keyframe_requests.add(1);
+            }
+        }
+        if news || !on_air.announced {
+            self.tell(frame.arrived.instant);
+        }
+    }
+
+    fn begin_reading(&mut self, id: u64, key: TrackKey) {
+        let (Some(on_air), Some(shared)) = (&mut self.on_air, self.shared.upgrade()) else { return };
+        if on_air.id != id {
+            return;
+        }
+        let Some(track) = on_air.tracks.get_mut(&key) else { return };
+        track.begin(&mut self.sequence, &shared.counters);
+        let relay = self.relay.upgrade();
+        // They see the past until the next keyframe, and have it soon.
+        if key.0 == Kind::Video
+            && relay.is_some_and(|relay| relay.request_keyframe(key.1, Wish::Join, now().instant))
+        {
+            shared.counters.keyframe_requests.add(1);
+        }
+    }
+
+    /// Tells what the broadcast consists of, where there is something to tell.
+    fn tell(&mut self, now: Instant) {
+        let Some(on_air) = &mut self.on_air else { return };
+        let catalog = on_air.describe();
+        let late = now.saturating_duration_since(on_air.began) >= PICTURES_WITHIN;
+        let enough = match on_air.has_video {
+            true => !catalog.video.renditions.is_empty() || late && !catalog.audio.renditions.is_empty(),
+            false => !catalog.audio.renditions.is_empty(),
+        };
+        if !enough || on_air.announced && catalog == on_air.told {
+            return;
+        }
+        if let Err(error) = on_air.publish(catalog) {
+            tracing::debug!(live = %self.live, %error, "the MoQ catalog could not be told");
+        }
+    }
+}
+
+/// Done when somebody reads the track, or it has ended (`None`).
+fn used(id: u64, key: TrackKey, track: &moq::Producer) -> BoxFuture<'static, Option<(u64, TrackKey)>> {
+    let demand = track.demand();
+    Box::pin(async move { demand.used().await.ok().map(|()| (id, key)) })
+}
+
+impl OnAir {
+    fn new(
+        origin: &origin::Producer,
+        live: &LiveId,
+        what: &Broadcast,
+        id: u64,
+    ) -> Result<Self, moq_net::Error> {
+        let broadcast = origin.create_broadcast(live.as_str())?;
+        let info = moq::Info::default().with_priority(catalog::PRIORITY);
+        let catalog = broadcast.create_track(catalog::TRACK, info)?;
+        let mut tracks = BTreeMap::new();
+        let mut add = |codec: Codec, layer: Layer, name: String| {
+            let track = Track::new(&broadcast, codec, name)?;
+            tracks.insert((codec.kind(), layer), track);
+            Ok::<_, moq_net::Error>(())
+        };
+        if let Some(audio) = &what.audio {
+            add(audio.codec, Layer(0), "audio".to_owned())?;
+        }
+        if let Some(video) = &what.video {
+            match what.layer_names.is_empty() {
+                true => add(video.codec, Layer(0), "video".to_owned())?,
+                false => {
+                    for (index, name) in what.layer_names.iter().enumerate() {
+                        add(video.codec, Layer(index as u8), format!("video-{name}"))?;
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            id,
+            broadcast,
+            catalog,
+            told: Catalog::default(),
+            announced: false,
+            began: now().instant,
+            has_video: what.video.is_some(),
+            tracks,
+        })
+    }
+
+    /// The catalog, with as many tracks as are known well enough to be decoded.
+    fn describe(&self) -> Catalog {
+        let mut catalog = Catalog::default();
+        for ((kind, _), track) in &self.tracks {
+            let Some(decoder) = &track.decoder else { continue };
+            match kind {
+                Kind::Audio => {
+                    let audio = Audio {
+                        codec: decoder.codec.clone(),
+                        description: None,
+                        sample_rate: track.codec.clock_rate_hz(),
+                        number_of_channels: 2,
+                        container: Container::Legacy,
+                    };
+                    catalog.audio.renditions.insert(track.name.clone(), audio);
+                }
+                Kind::Video => {
+                    let video = Video {
+                        codec: decoder.codec.clone(),
+                        description: None,
+                        coded_width: decoder.size.map(|size| size.0),
+                        coded_height: decoder.size.map(|size| size.1),
+                        label: track.name.strip_prefix("video-").map(str::to_owned),
+                        container: Container::Legacy,
+                    };
+                    catalog.video.renditions.insert(track.name.clone(), video);
+                }
+            }
+        }
+        catalog
+    }
+
+    fn publish(&mut self, catalog: Catalog) -> Result<(), moq_net::Error> {
+        let mut group = self.catalog.append_group()?;
+        group.write_frame(Timestamp::now(), catalog.json())?;
+        group.finish()?;
+        self.told = catalog;
+        if !self.announced {
+            self.broadcast.announce(origin::Route::default())?;
+            self.announced = true;
+        }
+        Ok(())
+    }
+}

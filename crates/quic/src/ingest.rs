@@ -1,0 +1,298 @@
+//! A publisher's MoQ broadcast becomes the live's: its catalog is read, its tracks are subscribed to, and every frame is
+//! packetised once, for everybody.
+//!
+//! Everything that comes is untrusted: a catalog that lies, a group without end, a thousand tracks. Each has a bound
+//! here, and costs the publisher its session at most.
+
+mod reader;
+mod source;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use haul_media::{Publication, Relay, Source};
+use haul_model::{Kind, Layer};
+use moq_net::{PathOwned, broadcast, origin, track as moq};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+    time::{sleep, sleep_until, timeout},
+};
+
+use self::{
+    reader::{Piece, read},
+    source::{Choice, Stream},
+};
+use crate::{
+    Guest, OnAir, Refusal,
+    catalog::{self, Catalog},
+    edge::{Shared, now},
+    stats::Held,
+};
+
+/// Frames that wait between a track's reader and the relay. When it is full, the track is read no further.
+const MAX_WAITING: usize = 64;
+/// How long a publisher may take from its announcement to its catalog, and from there to the first picture.
+const BEGIN_WITHIN: Duration = Duration::from_secs(10);
+/// Of whom nothing has come for so long, the room is told that they are cut off. As for WHIP.
+const STALL: Duration = Duration::from_millis(1_500);
+/// A publisher of whom nothing has come for so long is sent away.
+const SILENT: Duration = Duration::from_secs(30);
+/// So many frames in a row that are not what the catalog says end the session.
+const MAX_NONSENSE: u32 = 100;
+/// How long a changed catalog waits before it counts, so that one that changes all the time does not keep us busy.
+const CATALOG_EVERY: Duration = Duration::from_millis(200);
+
+/// A publication in progress.
+pub(crate) struct Ingest {
+    tasks: JoinSet<Result<(), Refusal>>,
+}
+
+impl Ingest {
+    /// Begins to take the broadcast at `path`, for a guest who announced it.
+    pub(crate) fn begin(
+        shared: &Arc<Shared>,
+        guest: &dyn Guest,
+        announced: &origin::Producer,
+        path: PathOwned,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        let consumer = announced.consume();
+        let right = guest.publish();
+        let place = shared.publishers.clone().try_acquire_owned().map_err(|_| Refusal::Busy);
+        let (shared, relay) = (shared.clone(), guest.relay().clone());
+        tasks.spawn(async move {
+            let held =
+                Rights { _on_air: right?, _place: place?, _counted: shared.counters.publishers.held() };
+            let found = timeout(BEGIN_WITHIN, consumer.request_broadcast(&path)).await;
+            let Ok(Ok(broadcast)) = found else { return Ok(()) };
+            let taken = take(&shared, &relay, broadcast).await;
+            drop(held);
+            taken
+        });
+        Self { tasks }
+    }
+
+    /// Waits for its end: the publisher's own, or the reason why they have to go.
+    pub(crate) async fn ended(&mut self) -> Result<(), Refusal> {
+        match self.tasks.join_next().await {
+            Some(Ok(ended)) => ended,
+            // A defect of ours has ended it.
+            _ => Err(Refusal::Busy),
+        }
+    }
+}
+
+/// What a publisher holds while they publish.
+struct Rights {
+    _on_air: OnAir,
+    _place: OwnedSemaphorePermit,
+    _counted: Held,
+}
+
+/// What the relay says to its source.
+#[derive(Default)]
+struct Host {
+    replaced: AtomicBool,
+    wake: Notify,
+}
+
+impl Source for Host {
+    /// MoQ has no such request: its encoders make a keyframe every few seconds by themselves.
+    fn request_keyframe(&self, _: Layer) {}
+
+    fn replaced(&self) {
+        self.replaced.store(true, Relaxed);
+        self.wake.notify_one();
+    }
+}
+
+/// Takes a broadcast until it ends.
+async fn take(
+    shared: &Arc<Shared>,
+    relay: &Arc<Relay>,
+    broadcast: broadcast::Consumer,
+) -> Result<(), Refusal> {
+    let mut catalogs = Catalogs::subscribe(&broadcast).await?;
+    let mut next = catalogs.next(shared).await?;
+    while let Some(catalog) = next {
+        let choice = Choice::of(&catalog, &shared.counters);
+        if choice.is_empty() {
+            tracing::info!("a MoQ broadcast has nothing that can be taken");
+            return Err(Refusal::Forbidden);
+        }
+        next = on_air(shared, relay, &broadcast, &mut catalogs, choice).await?;
+    }
+    Ok(())
+}
+
+/// The catalogs of a broadcast.
+struct Catalogs {
+    track: moq::Ordered,
+}
+
+impl Catalogs {
+    async fn subscribe(broadcast: &broadcast::Consumer) -> Result<Self, Refusal> {
+        let subscribed = async {
+            let track = broadcast.track(catalog::TRACK)?;
+            track.subscribe(moq::Subscription::default().with_priority(catalog::PRIORITY)).await
+        };
+        match timeout(BEGIN_WITHIN, subscribed).await {
+            Ok(Ok(track)) => Ok(Self { track: track.ordered() }),
+            _ => Err(Refusal::Forbidden),
+        }
+    }
+
+    /// The next catalog; `None` at the broadcast's end.
+    async fn next(&mut self, shared: &Shared) -> Result<Option<Catalog>, Refusal> {
+        loop {
+            let Ok(Some(mut group)) = self.track.next_group().await else { return Ok(None) };
+            // A group is a catalog, and a frame is a whole one; what would follow in it are changes, which we ask for
+            // anew by its next group.
+            let Ok(Ok(Some(frame))) = timeout(BEGIN_WITHIN, group.read_frame()).await else { continue };
+            match Catalog::parse(&frame.payload) {
+                Some(catalog) => return Ok(Some(catalog)),
+                None => {
+                    shared.counters.ingest_malformed.add(1);
+                    return Err(Refusal::Forbidden);
+                }
+            }
+        }
+    }
+}
+
+/// Takes the chosen tracks until the catalog says otherwise (that is returned), or the broadcast ends (`None`).
+async fn on_air(
+    shared: &Arc<Shared>,
+    relay: &Arc<Relay>,
+    broadcast: &broadcast::Consumer,
+    catalogs: &mut Catalogs,
+    choice: Choice,
+) -> Result<Option<Catalog>, Refusal> {
+    let (pieces, mut arrived) = mpsc::channel(MAX_WAITING);
+    let mut readers = JoinSet::new();
+    for (index, track) in choice.tracks().enumerate() {
+        readers.spawn(read(broadcast.clone(), track.name.clone(), track.kind(), index, pieces.clone()));
+    }
+    drop(pieces);
+    let mut streams = choice.streams();
+    let host = Arc::new(Host::default());
+    let mut air =
+        Air { choice, publication: None, host: host.clone(), told_out_of_order: false, stalled: false };
+    let began = Instant::now();
+    let (mut heard, mut nonsense) = (began, 0);
+    loop {
+        let patience = match (&air.publication, air.stalled) {
+            (None, _) => began + BEGIN_WITHIN,
+            (Some(_), false) => heard + STALL,
+            (Some(_), true) => heard + SILENT,
+        };
+        tokio::select! {
+            piece = arrived.recv() => {
+                // All its tracks have ended.
+                let Some(piece) = piece else { return Ok(None) };
+                heard = Instant::now();
+                air.stall(false);
+                match air.take(&mut streams, piece, relay, shared) {
+                    Ok(()) => nonsense = 0,
+                    Err(Nonsense) => {
+                        shared.counters.ingest_malformed.add(1);
+                        nonsense += 1;
+                        if nonsense >= MAX_NONSENSE {
+                            return Err(Refusal::Forbidden);
+                        }
+                    }
+                }
+            }
+            next = catalogs.next(shared) => {
+                let Some(next) = next? else { return Ok(None) };
+                if air.choice != Choice::of(&next, &shared.counters) {
+                    sleep(CATALOG_EVERY).await;
+                    return Ok(Some(next));
+                }
+            }
+            () = host.wake.notified() => {
+                if host.replaced.load(Relaxed) {
+                    return Err(Refusal::Taken);
+                }
+            }
+            () = async { broadcast.closed().await; } => return Ok(None),
+            () = sleep_until(patience.into()) => match (&air.publication, air.stalled) {
+                (Some(_), false) => air.stall(true),
+                (None, _) => return Err(Refusal::Forbidden),
+                (Some(_), true) => return Ok(None),
+            },
+        }
+    }
+}
+
+/// A frame that is not what the catalog says.
+struct Nonsense;
+
+/// The broadcast on the relay.
+struct Air {
+    choice: Choice,
+    /// Begins with the first picture, so that what it is said to be is what it is.
+    publication: Option<Publication>,
+    host: Arc<Host>,
+    told_out_of_order: bool,
+    stalled: bool,
+}
+
+impl Air {
+    fn take(
+        &mut self,
+        streams: &mut [Stream],
+        piece: Piece,
+        relay: &Arc<Relay>,
+        shared: &Shared,
+    ) -> Result<(), Nonsense> {
+        let mut broken = false;
+        let stream = &mut streams[piece.track];
+        let kind = stream.kind();
+        for frame in stream.frames(&piece, now()) {
+            let Some(frame) = frame else {
+                broken = true;
+                continue;
+            };
+            if self.publication.is_none() {
+                // What the sound of a broadcast with pictures says before those is not waited for.
+                if kind == Kind::Audio && self.choice.has_video() || !frame.keyframe {
+                    continue;
+                }
+                let Some(broadcast) = self.choice.broadcast(piece.track, &frame) else {
+                    broken = true;
+                    continue;
+                };
+                self.publication = Some(relay.publish(broadcast, self.host.clone()));
+            }
+            let Some(publication) = &self.publication else { continue };
+            shared.counters.ingest_frames.add(1);
+            shared.counters.ingest_keyframes.add(u64::from(frame.keyframe && kind == Kind::Video));
+            shared.counters.ingest_bytes.add(frame.size_bytes() as u64);
+            if let Some(map) = stream.clock_map(&frame) {
+                publication.clock_map(map);
+            }
+            if stream.is_out_of_order() && !self.told_out_of_order {
+                self.told_out_of_order = true;
+                publication.out_of_order();
+            }
+            publication.frame(Arc::new(frame));
+        }
+        if broken { Err(Nonsense) } else { Ok(()) }
+    }
+
+    fn stall(&mut self, stalled: bool) {
+        if self.stalled != stalled {
+            self.stalled = stalled;
+            if let Some(publication) = &self.publication {
+                publication.stalled(stalled);
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One time for all tracks of a live: RTP counts each track from anywhere, MoQ's frames say when they are shown.
+//!
+//! The time is our wall clock's at capture, in microseconds since 1970: it goes on over a host's absence, and tells a
+//! viewer with a good clock how late a picture is.
+
+use haul_media::clock::ntp_from;
+use haul_model::{Codec, Frame, UnixMillis};
+
+/// Where a track's stated time of capture has moved by more than this against its timestamps, it is followed. Less is
+/// what reports scatter by.
+const TOLERATED_US: i64 = 15_000;
+/// The same against the time of arrival, while nothing is stated: only a new encoder jumps so far.
+const JUMP_US: i64 = 1_000_000;
+/// From 1900, where NTP counts from, to 1970, in seconds.
+const NTP_TO_UNIX: u64 = 2_208_988_800;
+
+/// One track's timestamps on the common time.
+#[derive(Debug, Default)]
+pub(crate) struct Timeline {
+    known: Option<Known>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    timestamp: u32,
+    us: i64,
+    /// It was stated by the publisher, and not taken from the time of arrival.
+    stated: bool,
+}
+
+impl Timeline {
+    /// When the frame was captured, in microseconds since 1970.
+    pub(crate) fn at(&mut self, codec: Codec, frame: &Frame) -> u64 {
+        let stated = frame
+            .captured
+            .and_then(|captured| Some(unix_us(captured.ntp.wrapping_add_signed(captured.to_ours?))));
+        let arrived = |wall: UnixMillis| wall.0 as i64 * 1000;
+        let us = match self.known {
+            None => stated.unwrap_or_else(|| arrived(frame.arrived.wall)),
+            Some(known) => {
+                let ticks = i64::from(frame.timestamp.wrapping_sub(known.timestamp) as i32);
+                let counted = known.us + ticks * 1_000_000 / i64::from(codec.clock_rate_hz());
+                match stated {
+                    Some(stated) if !known.stated || (stated - counted).abs() > TOLERATED_US => stated,
+                    None if !known.stated && (arrived(frame.arrived.wall) - counted).abs() > JUMP_US => {
+                        arrived(frame.arrived.wall)
+                    }
+                    _ => counted,
+                }
+            }
+        };
+        let stated = stated.is_some() || self.known.is_some_and(|known| known.stated);
+        self.known = Some(Known { timestamp: frame.timestamp, us, stated });
+        us.max(0) as u64
+    }
+}
+
+/// NTP's 32.32 fixed point as microseconds since 1970.
+fn unix_us(ntp: u64) -> i64 {
+    let micros = (u128::from(ntp & u64::from(u32::MAX)) * 1_000_000) >> 32;
+    ((ntp >> 32) as i64 - NTP_TO_UNIX as i64) * 1_000_000 + micros as i64
+}
+
+/// Microseconds since 1970 in NTP's 32.32 fixed point.
+pub(crate) fn ntp_of_us(us: u64) -> u64 {
+    ntp_from(std::time::Duration::from_micros(us) + std::time::Duration::from_secs(NTP_TO_UNIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use haul_model::{Kind, Layer, Now, media::Capture};
+
+    use super::*;
+
+    fn frame(timestamp: u32, arrived_ms: u64, captured: Option<u64>) -> Frame {
+        let arrived =
+            Now { instant: Instant::now() + Duration::from_millis(arrived_ms), wall: UnixMillis(arrived_ms) };
+        let captured = captured.map(|us| Capture { ntp: ntp_of_us(us), to_ours: Some(0) });
+        Frame {
+            kind: Kind::Video,
+            layer: Layer(0),
+            timestamp,
+            arrived,
+            keyframe: true,
+            begins: true,
+            ends: true,
+            captured,
+            numbers: None,
+            packets: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn timestamps_count_on_from_the_first_arrival_across_their_wrap() {
+        let mut line = Timeline::default();
+        assert_eq!(line.at(Codec::Vp8, &frame(u32::MAX - 2999, 5_000, None)), 5_000_000);
+        assert_eq!(line.at(Codec::Vp8, &frame(0, 5_070, None)), 5_033_333, "late is not later");
+        assert_eq!(line.at(Codec::Vp8, &frame(u32::MAX - 2999, 5_070, None)), 5_000_000, "backwards, too");
+    }
+
+    #[test]
+    fn what_the_publisher_states_is_followed_and_its_scatter_is_not() {
+        let mut line = Timeline::default();
+        line.at(Codec::Vp8, &frame(0, 5_000, None));
+        let near = |us: u64, expected: u64| us.abs_diff(expected) <= 2;
+        assert!(near(line.at(Codec::Vp8, &frame(3_000, 5_040, Some(4_960_000))), 4_960_000));
+        assert!(near(line.at(Codec::Vp8, &frame(6_000, 5_080, Some(4_999_000))), 4_993_333));
+        assert!(near(line.at(Codec::Vp8, &frame(9_000, 5_110, Some(5_100_000))), 5_100_000));
+        assert!(near(line.at(Codec::Vp8, &frame(12_000, 9_999, None)), 5_133_333));
+    }
+
+    #[test]
+    fn an_encoder_that_begins_anew_does_not_send_its_viewers_to_another_year() {
+        let mut line = Timeline::default();
+        line.at(Codec::Vp8, &frame(0, 5_000, None));
+        assert_eq!(line.at(Codec::Vp8, &frame(900_000_000, 5_033, None)), 5_033_000);
+    }
+}

@@ -1,0 +1,332 @@
+//! The edge from outside: a house of the test's own, and MoQ clients.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod client;
+mod house;
+
+use std::{
+    sync::atomic::Ordering::SeqCst,
+    time::{Duration, Instant},
+};
+
+use client::{CATALOG, Client, NEWEST, Way, eventually, media_track, picture, sealed, tell};
+use haul_model::Kind;
+use house::{Host, start, start_with};
+use moq_net::{Timestamp, origin::Route};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_is_watched_from_the_gop_so_far_on() {
+    let (edge, door) = start().await;
+    let host = Host::start(&door, 0);
+    eventually("a GOP", async || host.sent() > 25).await;
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let viewer = client.watch().await;
+    assert_eq!(viewer.catalog["video"]["renditions"]["video"]["codec"], "vp8");
+    assert_eq!(viewer.catalog["audio"]["renditions"]["audio"]["sampleRate"], 48_000);
+    eventually("pictures and sound", async || viewer.pictures() > 60 && viewer.sounds() > 60).await;
+    let stamps = viewer.video.stamps.lock().unwrap().clone();
+    assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "all of them in order: {stamps:?}");
+    assert_eq!(viewer.video.groups.load(SeqCst), viewer.video.keyframes_first.load(SeqCst));
+    let times = viewer.video.times.lock().unwrap().clone();
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 20_000), "{times:?}");
+    let stats = edge.stats();
+    assert_eq!((stats.viewers, stats.publishers), (1, 0));
+    assert!(stats.groups_out > 0 && stats.bytes_out > 100_000, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_made_only_while_somebody_reads() {
+    let (edge, door) = start().await;
+    let host = Host::start(&door, 0);
+    eventually("frames", async || host.sent() > 20).await;
+    assert_eq!(edge.stats().feed_groups, 0, "nobody is there");
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    eventually("the session", async || edge.stats().viewers == 1).await;
+    let sent = host.sent();
+    eventually("more frames", async || host.sent() > sent + 20).await;
+    assert_eq!(edge.stats().feed_groups, 0, "somebody is there, who reads nothing");
+    let viewer = client.watch().await;
+    eventually("pictures", async || viewer.pictures() > 0).await;
+    assert!(edge.stats().feed_groups > 0);
+    drop(viewer);
+    eventually("nobody reads", async || {
+        let (before, sent) = (edge.stats().feed_groups, host.sent());
+        eventually("more frames", async || host.sent() > sent + 25).await;
+        edge.stats().feed_groups == before
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_who_returns_is_seen_again() {
+    let (edge, door) = start().await;
+    let host = Host::start(&door, 0);
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let viewer = client.watch().await;
+    eventually("pictures", async || viewer.pictures() > 5).await;
+    drop(host);
+    eventually("the broadcast ends", async || viewer.broadcast.is_closed()).await;
+    let (_host, returned) = (Host::start(&door, 100_000), Instant::now());
+    let viewer = client.watch().await;
+    eventually("the new pictures", async || {
+        viewer.video.stamps.lock().unwrap().last().is_some_and(|stamp| *stamp >= 100_000)
+    })
+    .await;
+    assert!(returned.elapsed() < Duration::from_secs(3), "{:?}", returned.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_version_over_webtransport_and_raw_quic_is_spoken() {
+    let (edge, door) = start().await;
+    let _host = Host::start(&door, 0);
+    for alpn in moq_net::ALPNS {
+        let ways = [Way::WebTransport(std::slice::from_ref(alpn)), Way::Raw(alpn)];
+        for way in ways {
+            // These have no place for a path of their own, so that raw QUIC can't say which live is meant.
+            let pathless = ["moql", "moq-lite-03", "moq-lite-04"].contains(alpn);
+            if pathless && matches!(way, Way::Raw(_)) {
+                continue;
+            }
+            let client = Client::connect(edge.address(), way, "/demo?jwt=viewer").await;
+            let client = client.unwrap_or_else(|error| panic!("{way:?}: {error}"));
+            let viewer = client.watch().await;
+            eventually(&format!("pictures and sound, {way:?}"), async || {
+                viewer.pictures() > 3 && viewer.sounds() > 3
+            })
+            .await;
+        }
+    }
+    let browser = Client::connect(edge.address(), Way::WebTransport(&[]), "/demo?jwt=viewer").await.unwrap();
+    let viewer = browser.watch().await;
+    eventually("pictures without a version told", async || viewer.pictures() > 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_becomes_the_lives_host() {
+    let (edge, door) = start().await;
+    let taken = door.listen();
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=host").await.unwrap();
+    let publisher = client.publish(0);
+    eventually("pictures and sound", async || taken.count(Kind::Video) > 20 && taken.count(Kind::Audio) > 20)
+        .await;
+    let stamps = taken.stamps();
+    assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{stamps:?}");
+    assert!(taken.lips_us() < 80_000, "sound and pictures are {} µs apart", taken.lips_us());
+    assert_eq!(edge.stats().publishers, 1);
+
+    // And is watched by the same protocol.
+    let other = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let viewer = other.watch().await;
+    eventually("pictures and sound", async || viewer.pictures() > 20 && viewer.sounds() > 20).await;
+
+    drop(publisher);
+    eventually("the end", async || door.relay().broadcast().is_none()).await;
+    let _publisher = client.publish(5_000);
+    eventually("the same host again", async || taken.stamps().last().is_some_and(|last| *last >= 5_000))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_is_refused_and_told() {
+    let (edge, door) = start().await;
+    let _host = Host::start(&door, 0);
+    for (target, status) in [
+        ("/demo", "401"),
+        ("/demo?jwt=expired", "401"),
+        ("/demo?jwt=elsewhere", "403"),
+        ("/a/b?jwt=viewer", "404"),
+        ("/unknown?jwt=viewer", "404"),
+    ] {
+        let error = Client::connect(edge.address(), NEWEST, target).await.err().expect(target);
+        assert!(error.contains(status), "{target}: {error}");
+        // Raw QUIC is told after its handshake.
+        if let Ok(client) = Client::connect(edge.address(), Way::Raw("moq-lite-05"), target).await {
+            client.ended().await;
+        }
+    }
+    assert_eq!(edge.stats().sessions_refused, 10);
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let _publisher = client.publish(0);
+    client.ended().await;
+    eventually("it is counted", async || edge.stats().broadcasts_refused == 1).await;
+    eventually("nobody is left", async || edge.stats().connections == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_runs_out_ends_the_session() {
+    let (edge, door) = start().await;
+    let _host = Host::start(&door, 0);
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=brief").await.unwrap();
+    client.ended().await;
+    assert_eq!(edge.stats().sessions_expired, 1);
+    let stranger = Client::connect(edge.address(), NEWEST, "/public").await.unwrap();
+    door.close_to_strangers();
+    stranger.ended().await;
+    assert_eq!(edge.stats().sessions_expired, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_host_is_refused_and_one_who_is_replaced_is_sent_away() {
+    let (edge, door) = start().await;
+    let taken = door.listen();
+    let first = Client::connect(edge.address(), NEWEST, "/demo?jwt=host").await.unwrap();
+    let _first = first.publish(0);
+    eventually("pictures", async || taken.count(Kind::Video) > 5).await;
+    let other = Client::connect(edge.address(), NEWEST, "/demo?jwt=other-host").await.unwrap();
+    let _other = other.publish(0);
+    other.ended().await;
+    assert!(door.relay().broadcast().is_some());
+    let _takes_over = Host::start(&door, 0);
+    first.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_as_many_places_as_configured() {
+    let (edge, door) = start_with(|limits| limits.viewers = 2).await;
+    let _host = Host::start(&door, 0);
+    let connect = async || Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await;
+    let seated = [connect().await.unwrap(), connect().await.unwrap()];
+    if let Ok(third) = connect().await {
+        third.ended().await;
+    }
+    eventually("it is counted", async || edge.stats().sessions_refused == 1).await;
+    drop(seated);
+    eventually("the places are free", async || edge.stats().viewers == 0).await;
+    connect().await.unwrap().watch().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publishers_who_lie_are_sent_away() {
+    let (edge, door) = start().await;
+    let lies = CATALOG.replace("\"vp8\"", "\"avc3.42e01f\"");
+    let unknown = CATALOG.replace("\"vp8\"", "\"vvc1.1\"").replace("\"opus\"", "\"pcm\"");
+    for catalog in [lies.as_str(), unknown.as_str(), "{", "[1,2"] {
+        let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=host").await.unwrap();
+        let broadcast = client.broadcast("");
+        let _told = tell(&broadcast, catalog);
+        let video = media_track(&broadcast, "v");
+        broadcast.announce(Route::default()).unwrap();
+        let mut group = video.append_group().unwrap();
+        let mut number = 0;
+        let ended = client.ended();
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                _ = &mut ended => break,
+                () = tokio::time::sleep(Duration::from_millis(5)) => {
+                    let us = number * 5_000;
+                    let frame = sealed(us, &picture(number as u32, number == 0));
+                    let _ = group.write_frame(Timestamp::from_micros(us).unwrap(), frame);
+                    number += 1;
+                }
+            }
+        }
+        assert!(door.relay().broadcast().is_none(), "{catalog}");
+    }
+    let stats = edge.stats();
+    assert!(stats.ingest_malformed > 100 && stats.ingest_tracks_refused >= 2, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_tracks_are_four_and_a_group_without_end_is_left_for_the_next() {
+    let (edge, door) = start().await;
+    let taken = door.listen();
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=host").await.unwrap();
+    let broadcast = client.broadcast("");
+    let many: Vec<_> = (0..1000).map(|i| format!(r#""t{i:03}":{{"codec":"vp8"}}"#)).collect();
+    let _told = tell(&broadcast, &format!(r#"{{"video":{{"renditions":{{{}}}}}}}"#, many.join(",")));
+    let tracks: Vec<_> = (0..1000).map(|i| media_track(&broadcast, &format!("t{i:03}"))).collect();
+    broadcast.announce(Route::default()).unwrap();
+    let mut endless = Vec::new();
+    let mut number = 0_u64;
+    eventually("pictures of the groups after those without end", async || {
+        for track in &tracks[996..] {
+            if number.is_multiple_of(20) {
+                endless.push(track.append_group().unwrap());
+            }
+        }
+        let from = endless.len() - 4;
+        for group in &mut endless[from..] {
+            let us = number * 20_000;
+            let frame = sealed(us, &picture(number as u32, number.is_multiple_of(20)));
+            let _ = group.write_frame(Timestamp::from_micros(us).unwrap(), frame);
+        }
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        taken.stamps().last().is_some_and(|stamp| *stamp > 60)
+    })
+    .await;
+    assert_eq!(edge.stats().ingest_tracks_refused, 996);
+    assert_eq!(door.relay().broadcast().unwrap().layer_names.len(), 4);
+    assert!(edge.stats().subscriptions <= 6, "{:?}", edge.stats());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_and_silence_harm_nobody() {
+    let (edge, door) = start_with(|limits| limits.handshake = Duration::from_millis(300)).await;
+    let _host = Host::start(&door, 0);
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut seed = 7_u32;
+    for length in (0..1400).step_by(7) {
+        let garbage: Vec<u8> = (0..length)
+            .map(|_| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 24) as u8
+            })
+            .collect();
+        udp.send_to(&garbage, edge.address()).await.unwrap();
+    }
+    // A QUIC long header that promises more than there is, in full size and cut.
+    let mut initial = vec![0xC3, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0x44, 0xD0];
+    initial.resize(1200, 0);
+    for length in [1200, 1199, 40, 19, 7, 1] {
+        udp.send_to(&initial[..length], edge.address()).await.unwrap();
+    }
+    let mut silent = TcpStream::connect(edge.address()).await.unwrap();
+    let mut rude = TcpStream::connect(edge.address()).await.unwrap();
+    rude.write_all(b"\x16\x03\x01 no TLS, and no HTTP either").await.unwrap();
+    for stream in [&mut silent, &mut rude] {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    eventually("they are counted and gone", async || {
+        let stats = edge.stats();
+        stats.handshakes_failed >= 2 && stats.connections == 0
+    })
+    .await;
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let viewer = client.watch().await;
+    eventually("pictures for others", async || viewer.pictures() > 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_are_told_the_certificates_hash_over_tcp() {
+    let (edge, _door) = start().await;
+    let ask = async |request: &str| {
+        let mut stream = TcpStream::connect(edge.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = ask("GET /certificate.sha256 HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("access-control-allow-origin: *"), "{answer}");
+    assert!(answer.ends_with(&format!("\r\n\r\n{}", edge.fingerprint())), "{answer}");
+    assert!(ask("POST /certificate.sha256 HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 405"));
+    assert!(ask("GET /other HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_edge_sends_everybody_away() {
+    let (edge, door) = start().await;
+    let _host = Host::start(&door, 0);
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let _viewer = client.watch().await;
+    tokio::time::timeout(Duration::from_secs(5), edge.drain()).await.expect("everybody leaves");
+    client.ended().await;
+}

@@ -1,0 +1,259 @@
+//! A house for the edge under test: a few tokens, one relay for everybody, hosts and listeners on it.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use haul_media::{
+    Broadcast, Delivery, Publication, Relay, RelayEvent, Sink, Source, Subscription, clock::ntp_from,
+};
+use haul_model::{Codec, Frame, Kind, Layer, LiveId, Now, TrackInfo, media::Capture};
+use haul_quic::{Answer, Asks, Edge, Guest, House, Limits, OnAir, QuicConfig, Refusal};
+use tokio::task::JoinHandle;
+
+use crate::client::{PARTS, picture, read_stamp};
+
+/// An edge with a house.
+pub async fn start() -> (Edge, Arc<Door>) {
+    start_with(|_| {}).await
+}
+
+/// The same with other limits.
+pub async fn start_with(change: impl FnOnce(&mut Limits)) -> (Edge, Arc<Door>) {
+    let door = Arc::new(Door {
+        relay: Relay::new(),
+        on_air: Arc::default(),
+        is_public: Arc::new(AtomicBool::new(true)),
+    });
+    let mut limits = Limits::default();
+    change(&mut limits);
+    let config = QuicConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        tls: None,
+        congestion: haul_quic::Congestion::default(),
+        limits,
+    };
+    (Edge::start(config, door.clone()).await.unwrap(), door)
+}
+
+/// Who lets in: tokens are words.
+pub struct Door {
+    relay: Arc<Relay>,
+    on_air: Arc<Mutex<Option<&'static str>>>,
+    is_public: Arc<AtomicBool>,
+}
+
+struct Somebody {
+    live: LiveId,
+    relay: Arc<Relay>,
+    role: &'static str,
+    expires: Option<Instant>,
+    on_air: Arc<Mutex<Option<&'static str>>>,
+    is_public: Arc<AtomicBool>,
+}
+
+impl House for Door {
+    fn admit(&self, asks: Asks) -> Answer<'_, Result<Box<dyn Guest>, Refusal>> {
+        let role = match (asks.token.as_deref(), asks.live.as_str()) {
+            (None, "public") => Ok("stranger"),
+            (None | Some("expired"), _) => Err(Refusal::Unauthorized),
+            (Some("elsewhere"), _) => Err(Refusal::Forbidden),
+            (_, "unknown") => Err(Refusal::NotFound),
+            (Some("host"), _) => Ok("host"),
+            (Some("other-host"), _) => Ok("other-host"),
+            (Some("brief"), _) => Ok("brief"),
+            (Some(_), _) => Ok("viewer"),
+        };
+        let guest = role.map(|role| {
+            let expires = (role == "brief").then(|| Instant::now() + Duration::from_millis(300));
+            Box::new(Somebody {
+                live: asks.live,
+                relay: self.relay.clone(),
+                role,
+                expires,
+                on_air: self.on_air.clone(),
+                is_public: self.is_public.clone(),
+            }) as Box<dyn Guest>
+        });
+        Box::pin(async move { guest })
+    }
+}
+
+/// The right to publish, given back.
+struct Right(Arc<Mutex<Option<&'static str>>>);
+
+impl Drop for Right {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap() = None;
+    }
+}
+
+impl Guest for Somebody {
+    fn live(&self) -> &LiveId {
+        &self.live
+    }
+
+    fn relay(&self) -> &Arc<Relay> {
+        &self.relay
+    }
+
+    fn may_publish(&self) -> bool {
+        self.role.ends_with("host")
+    }
+
+    fn expires(&self) -> Option<Instant> {
+        self.expires
+    }
+
+    fn is_welcome(&self) -> bool {
+        self.role != "stranger" || self.is_public.load(SeqCst)
+    }
+
+    fn publish(&self) -> Result<OnAir, Refusal> {
+        let mut on_air = self.on_air.lock().unwrap();
+        if on_air.is_some_and(|other| other != self.role) {
+            return Err(Refusal::Taken);
+        }
+        *on_air = Some(self.role);
+        Ok(Box::new(Right(self.on_air.clone())))
+    }
+}
+
+impl Door {
+    pub fn relay(&self) -> &Arc<Relay> {
+        &self.relay
+    }
+
+    pub fn close_to_strangers(&self) {
+        self.is_public.store(false, SeqCst);
+    }
+
+    /// Hears all that comes over the relay.
+    pub fn listen(&self) -> Listener {
+        let heard = Arc::<Heard>::default();
+        let (_, subscription) = self.relay.subscribe(heard.clone());
+        Listener { heard, _subscription: subscription }
+    }
+}
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<Arc<Frame>>>);
+
+impl Sink for Heard {
+    fn deliver(&self, event: RelayEvent) -> Delivery {
+        if let RelayEvent::Frame(frame) = event {
+            self.0.lock().unwrap().push(frame);
+        }
+        Delivery::Taken
+    }
+}
+
+pub struct Listener {
+    heard: Arc<Heard>,
+    _subscription: Subscription,
+}
+
+impl Listener {
+    pub fn count(&self, kind: Kind) -> usize {
+        self.heard.0.lock().unwrap().iter().filter(|frame| frame.kind == kind).count()
+    }
+
+    /// The numbers of the pictures, put together from their packets. Of layers, the first.
+    pub fn stamps(&self) -> Vec<u32> {
+        let heard = self.heard.0.lock().unwrap();
+        let pictures = heard.iter().filter(|frame| frame.kind == Kind::Video && frame.layer == Layer(0));
+        let stamp = |frame: &Arc<Frame>| {
+            let mut picture = BytesMut::new();
+            frame.packets.iter().for_each(|packet| picture.extend_from_slice(&packet[4..]));
+            read_stamp(&picture)
+        };
+        pictures.map(stamp).collect()
+    }
+
+    /// How far the last sound and the last picture that were sent together are apart on our clock, in microseconds.
+    pub fn lips_us(&self) -> u64 {
+        let heard = self.heard.0.lock().unwrap();
+        let last = |kind, hz: u64| {
+            let frame = heard.iter().rev().find(|frame| frame.kind == kind).unwrap();
+            let captured = frame.captured.unwrap();
+            let ours = captured.ntp.wrapping_add_signed(captured.to_ours.unwrap());
+            let us = ((u128::from(ours) * 1_000_000) >> 32) as i128;
+            us - i128::from(u64::from(frame.timestamp) * 1_000_000 / hz)
+        };
+        (last(Kind::Video, 90_000) - last(Kind::Audio, 48_000)).unsigned_abs() as u64
+    }
+}
+
+/// A host who is on the relay already: 50 pictures a second, each tenth a keyframe, and as many packets of sound.
+pub struct Host {
+    sent: Arc<AtomicU32>,
+    task: JoinHandle<()>,
+}
+
+struct Encoder;
+
+impl Source for Encoder {
+    fn request_keyframe(&self, _: Layer) {}
+
+    fn replaced(&self) {}
+}
+
+impl Host {
+    pub fn start(door: &Door, first: u32) -> Self {
+        let sent = Arc::<AtomicU32>::default();
+        let track = |codec| Some(TrackInfo { codec, fmtp: String::new() });
+        let broadcast =
+            Broadcast { video: track(Codec::Vp8), audio: track(Codec::Opus), layer_names: Vec::new() };
+        let publication = door.relay.publish(broadcast, Arc::new(Encoder));
+        let task = tokio::spawn(run(publication, first, sent.clone()));
+        Self { sent, task }
+    }
+
+    pub fn sent(&self) -> u32 {
+        self.sent.load(SeqCst)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(publication: Publication, first: u32, sent: Arc<AtomicU32>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    for number in 0_u32.. {
+        ticks.tick().await;
+        let keyframe = number.is_multiple_of(10);
+        let whole = picture(first + number, keyframe);
+        let descriptor = |part: usize| [if part == 0 { 0x10_u8 } else { 0 }];
+        let packet = |(part, bytes): (usize, &[u8])| Bytes::from([&descriptor(part)[..], bytes].concat());
+        let packets: Vec<Bytes> =
+            whole.chunks(whole.len() / usize::from(PARTS)).enumerate().map(packet).collect();
+        let sound = vec![Bytes::from_static(&[0xF8; 40])];
+        let captured = began + Duration::from_millis(20) * number;
+        let captured =
+            Capture { ntp: ntp_from(captured + Duration::from_secs(2_208_988_800)), to_ours: Some(0) };
+        for (kind, packets, hz) in [(Kind::Video, packets, 90_000), (Kind::Audio, sound, 48_000)] {
+            publication.frame(Arc::new(Frame {
+                kind,
+                layer: Layer(0),
+                timestamp: number * (hz / 50),
+                arrived: Now { instant: Instant::now(), wall: SystemTime::now().into() },
+                keyframe: keyframe || kind == Kind::Audio,
+                begins: true,
+                ends: true,
+                captured: Some(captured),
+                numbers: None,
+                packets,
+            }));
+        }
+        sent.store(number + 1, SeqCst);
+    }
+}

@@ -1,0 +1,141 @@
+//! Hosts and viewers by MoQ, beside those by WebRTC: all four combinations, and who is refused.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    moq_client::{Client, NEWEST, Viewer, Way},
+    rtc_client::{Peer, Publisher},
+    server::{Server, command, eventually, free_ports},
+    talk::{Channel, get, viewer_token},
+};
+
+/// A server that speaks MoQ, and where.
+fn start() -> (Server, SocketAddr) {
+    let (_, port) = free_ports(1);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    (Server::start_with(&[("HAUL__MOQ__LISTEN", &address.to_string())]), address)
+}
+
+fn token(server: &Server, live: &str, role: &str, ttl: &str) -> String {
+    let arguments = ["token", "--live", live, "--role", role, "--sub", "tester", "--ttl", ttl];
+    let minted = command(server.data.path()).args(arguments).output().unwrap();
+    String::from_utf8(minted.stdout).unwrap().trim().to_owned()
+}
+
+async fn watch(address: SocketAddr) -> (Client, Viewer) {
+    let client = Client::connect(address, NEWEST, "/demo").await.unwrap();
+    let viewer = client.watch().await;
+    (client, viewer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_by_webrtc_is_watched_by_webrtc_and_moq() {
+    let (server, address) = start();
+    let _host = Publisher::start(&server, 0).await;
+    let by_webrtc = Peer::watch(&server, "").await;
+    eventually("pictures", async || by_webrtc.pictures() > 20).await;
+    let (_client, by_moq) = watch(address).await;
+    eventually("pictures and sound", async || by_moq.pictures() >= 50 && by_moq.sounds() >= 50).await;
+    let stamps = by_moq.video.stamps.lock().unwrap().clone();
+    assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "whole and in order: {stamps:?}");
+    // Pictures and sound of one number left the host together.
+    let [pictures, sounds] =
+        [&by_moq.video, &by_moq.audio].map(|seen| *seen.times.lock().unwrap().last().unwrap());
+    let apart = pictures.abs_diff(sounds);
+    assert!(apart < 200_000, "pictures and sound are {apart} µs apart");
+    let metrics = get(&server, "/metrics").await.text();
+    for line in ["haul_moq_viewers 1", "haul_moq_publishers 0"] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_by_moq_is_watched_by_both_and_returns_by_webrtc() {
+    let (server, address) = start();
+    let mut room = Channel::open(&server, "demo", "").await;
+    let target = format!("/demo?jwt={}", server.host_token);
+    let client = Client::connect(address, NEWEST, &target).await.unwrap();
+    let host = client.publish(0);
+    room.event("live.changed", |event| event["live"]["state"] == "live").await;
+
+    let by_webrtc = Peer::watch(&server, &viewer_token(&server, "ann").await).await;
+    let (other, by_moq) = watch(address).await;
+    eventually("pictures and sound by WebRTC", async || {
+        by_webrtc.pictures() >= 50 && by_webrtc.sounds() >= 50
+    })
+    .await;
+    eventually("pictures and sound by MoQ", async || by_moq.pictures() >= 50 && by_moq.sounds() >= 50).await;
+    let stamps = by_webrtc.seen.stamps.lock().unwrap().clone();
+    assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "whole and in order: {stamps:?}");
+
+    drop((host, client));
+    room.event("live.changed", |event| event["live"]["state"] == "waiting").await;
+    let _host = Publisher::start(&server, 100_000).await;
+    let connected = Instant::now();
+    let by_moq = other.watch().await;
+    let latest = |stamps: &std::sync::Mutex<Vec<u32>>| stamps.lock().unwrap().last().copied().unwrap_or(0);
+    eventually("the new pictures by MoQ", async || latest(&by_moq.video.stamps) >= 100_000).await;
+    eventually("and in the same WebRTC session", async || latest(&by_webrtc.seen.stamps) >= 100_000).await;
+    assert!(connected.elapsed() < Duration::from_secs(3), "{:?}", connected.elapsed());
+    let times = by_webrtc.seen.timestamps.lock().unwrap().clone();
+    assert!(times.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) as i32 > 0), "time goes on");
+    assert_eq!(by_webrtc.seen.jumps.load(Ordering::SeqCst), 0, "and so do the sequence numbers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_by_moq_gives_way_to_the_same_host_by_webrtc() {
+    let (server, address) = start();
+    let mut room = Channel::open(&server, "demo", "").await;
+    let target = format!("/demo?jwt={}", server.host_token);
+    let client = Client::connect(address, NEWEST, &target).await.unwrap();
+    let _host = client.publish(0);
+    room.event("live.changed", |event| event["live"]["state"] == "live").await;
+    let viewer = Peer::watch(&server, "").await;
+    eventually("pictures", async || viewer.pictures() > 5).await;
+    let _takes_over = Publisher::start(&server, 500_000).await;
+    client.ended().await;
+    eventually("the second session's pictures", async || {
+        viewer.seen.stamps.lock().unwrap().last().is_some_and(|stamp| *stamp >= 500_000)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_say_who_may_come() {
+    let (server, address) = start();
+    let _host = Publisher::start(&server, 0).await;
+    let refused = [
+        (token(&server, "other", "viewer", "60s"), "403"),
+        (format!("{}x", token(&server, "demo", "viewer", "60s")), "401"),
+    ];
+    for (token, status) in refused {
+        let target = format!("/demo?jwt={token}");
+        let error = Client::connect(address, NEWEST, &target).await.err().unwrap();
+        assert!(error.contains(status), "{error}");
+        if let Ok(client) = Client::connect(address, Way::Raw("moq-lite-05"), &target).await {
+            client.ended().await;
+        }
+    }
+    // A private live says nothing to strangers, not even that it is there.
+    let error = Client::connect(address, NEWEST, "/private").await.err().unwrap();
+    assert!(error.contains("401"), "{error}");
+
+    let target = format!("/demo?jwt={}", token(&server, "demo", "viewer", "2s"));
+    let brief = Client::connect(address, NEWEST, &target).await.unwrap();
+    brief.ended().await;
+
+    let viewer = token(&server, "demo", "viewer", "60s");
+    let client = Client::connect(address, NEWEST, &format!("/demo?jwt={viewer}")).await.unwrap();
+    let _publisher = client.publish(0);
+    client.ended().await;
+    let other_host = token(&server, "demo", "host", "60s");
+    let client = Client::connect(address, NEWEST, &format!("/demo?jwt={other_host}")).await.unwrap();
+    let _publisher = client.publish(0);
+    client.ended().await;
+    // No token is in the log.
+    assert!(!server.log().contains(&viewer));
+}
