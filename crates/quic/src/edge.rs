@@ -150,10 +150,12 @@ impl Edge {
     /// Ends every session, telling each peer, and takes no more. Done when all are gone.
     pub async fn drain(&self) {
         self.0.closing.send_replace(true);
-        self.0.endpoint.set_server_config(None);
         let everybody = self.0.shared.limits.connections.min(Semaphore::MAX_PERMITS) as u32;
-        // Fails only if the semaphore is closed, and nobody closes it.
-        let _ = self.0.shared.connections.acquire_many(everybody).await;
+        // Whoever leaves gives up their place, and with all of them taken for good, newcomers are refused at once. Fails
+        // only if the semaphore is closed, and nobody closes it.
+        if let Ok(places) = self.0.shared.connections.acquire_many(everybody).await {
+            places.forget();
+        }
         self.0.endpoint.wait_idle().await;
     }
 }

@@ -63,6 +63,20 @@ async fn groups_are_made_only_while_somebody_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_long_gops_is_asked_for_keyframes_while_somebody_reads() {
+    let (edge, door) = start().await;
+    let host = Host::start_with_gop(&door, 0, 10_000);
+    eventually("a GOP that is not fresh", async || host.sent() > 40).await;
+    assert_eq!(host.asked(), 0, "nobody reads");
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let viewer = client.watch().await;
+    eventually("a keyframe is asked for", async || host.asked() > 0).await;
+    eventually("and again", async || host.asked() > 1).await;
+    assert!(host.asked() <= host.sent().div_ceil(50), "once in a second at the very most: {}", host.asked());
+    assert!(viewer.pictures() > 0, "what there was is seen meanwhile");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_who_returns_is_seen_again() {
     let (edge, door) = start().await;
     let host = Host::start(&door, 0);
@@ -329,4 +343,8 @@ async fn a_drained_edge_sends_everybody_away() {
     let _viewer = client.watch().await;
     tokio::time::timeout(Duration::from_secs(5), edge.drain()).await.expect("everybody leaves");
     client.ended().await;
+    assert!(
+        Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.is_err(),
+        "nobody comes in any more"
+    );
 }

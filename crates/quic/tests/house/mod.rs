@@ -192,26 +192,39 @@ impl Listener {
 /// A host who is on the relay already: 50 pictures a second, each tenth a keyframe, and as many packets of sound.
 pub struct Host {
     sent: Arc<AtomicU32>,
+    asked: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
-struct Encoder;
+struct Encoder(Arc<AtomicU32>);
 
 impl Source for Encoder {
-    fn request_keyframe(&self, _: Layer) {}
+    fn request_keyframe(&self, _: Layer) {
+        self.0.fetch_add(1, SeqCst);
+    }
 
     fn replaced(&self) {}
 }
 
 impl Host {
     pub fn start(door: &Door, first: u32) -> Self {
-        let sent = Arc::<AtomicU32>::default();
+        Self::start_with_gop(door, first, 10)
+    }
+
+    /// The same with a keyframe every so many pictures.
+    pub fn start_with_gop(door: &Door, first: u32, gop: u32) -> Self {
+        let (sent, asked) = (Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
         let track = |codec| Some(TrackInfo { codec, fmtp: String::new() });
         let broadcast =
             Broadcast { video: track(Codec::Vp8), audio: track(Codec::Opus), layer_names: Vec::new() };
-        let publication = door.relay.publish(broadcast, Arc::new(Encoder));
-        let task = tokio::spawn(run(publication, first, sent.clone()));
-        Self { sent, task }
+        let publication = door.relay.publish(broadcast, Arc::new(Encoder(asked.clone())));
+        let task = tokio::spawn(run(publication, first, gop, sent.clone()));
+        Self { sent, asked, task }
+    }
+
+    /// How often a keyframe was asked of it.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(SeqCst)
     }
 
     pub fn sent(&self) -> u32 {
@@ -225,12 +238,12 @@ impl Drop for Host {
     }
 }
 
-async fn run(publication: Publication, first: u32, sent: Arc<AtomicU32>) {
+async fn run(publication: Publication, first: u32, gop: u32, sent: Arc<AtomicU32>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     for number in 0_u32.. {
         ticks.tick().await;
-        let keyframe = number.is_multiple_of(10);
+        let keyframe = number.is_multiple_of(gop);
         let whole = picture(first + number, keyframe);
         let descriptor = |part: usize| [if part == 0 { 0x10_u8 } else { 0 }];
         let packet = |(part, bytes): (usize, &[u8])| Bytes::from([&descriptor(part)[..], bytes].concat());
