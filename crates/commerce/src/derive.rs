@@ -3,7 +3,7 @@
 //! A hold's id follows from who asks for what under which idempotency key; its order and payment follow from the hold.
 //! They are SHA-256 cut to 160 bits: nobody finds a key that gives them another buyer's hold.
 
-use haul_model::{BuyerId, HoldId, OrderId, PaymentId, SaleId};
+use haul_model::{BuyerId, HoldId, OrderId, PaymentId, RefundId, SaleId};
 use sha2::{Digest, Sha256};
 
 use crate::LiveRef;
@@ -22,6 +22,12 @@ pub fn order_id(hold: &HoldId) -> OrderId {
 /// The one payment of a hold's order: `pay_` and 32 letters and digits.
 pub fn payment_id(hold: &HoldId) -> PaymentId {
     name("pay", &[hold.as_str()]).parse().expect("letters, digits and an underscore are an id")
+}
+
+/// The refund that follows from something: money that came for nothing, named by the provider and its event, or a
+/// merchant's request, named by the merchant and their idempotency key. `refund_` and 32 letters and digits.
+pub fn refund_id(of: &str, key: &str) -> RefundId {
+    name("refund", &[of, key]).parse().expect("letters, digits and an underscore are an id")
 }
 
 /// Crockford's base 32, as in generated ids.

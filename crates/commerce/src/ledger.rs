@@ -4,7 +4,7 @@ use haul_model::{
     BuyerId, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId, UnixMillis, VariantId,
 };
 
-use crate::{BoxFuture, Mark, PaymentEvent, Sale, Units, book::HoldRecord, units::Line};
+use crate::{BoxFuture, Dispute, Mark, PaymentEvent, Sale, Units, book::HoldRecord, units::Line};
 
 /// A live as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +131,10 @@ pub struct Order {
     pub paid: Option<Paid>,
     /// Units of it that were sold and are on the shelf again.
     pub returned: Option<Units>,
+    /// How much of that went back. A SOLD order stays SOLD: its units are the buyer's until they are restocked.
+    pub refunded_minor: i64,
+    /// Whether the buyer disputes the payment, and how that ended.
+    pub dispute: Option<Dispute>,
     /// When it came to its state.
     pub updated_at: UnixMillis,
 }
@@ -212,7 +216,7 @@ pub struct Totals {
     pub orders: u64,
     /// Units sold.
     pub units: u64,
-    /// Their totals by currency.
+    /// Their totals by currency, less what went back.
     pub revenue: Vec<Money>,
 }
 

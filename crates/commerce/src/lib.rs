@@ -6,6 +6,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod attribution;
+pub mod audit;
+pub mod backoffice;
 pub mod book;
 pub mod bookings;
 pub mod buyers;
@@ -15,16 +17,20 @@ pub mod followup;
 pub mod gate;
 pub mod hold;
 pub mod insight;
+pub mod keys;
 pub mod ledger;
 pub mod listing;
 pub mod milestones;
 pub mod notebook;
 pub mod notice;
+pub mod orders;
+pub mod outbox;
 pub mod payment;
 pub mod price;
 pub mod quote;
 pub mod rebuild;
 pub mod reconcile;
+pub mod refund;
 pub mod sale;
 pub mod split;
 pub mod storefront;
@@ -32,8 +38,9 @@ pub mod storefront;
 mod testing;
 pub mod units;
 
+pub use backoffice::Backoffice;
 pub use book::SaleBook;
-pub use derive::{hold_id, order_id, payment_id};
+pub use derive::{hold_id, order_id, payment_id, refund_id};
 pub use gate::{
     Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome, Rebuild,
     Refusal, Released, Standing,
@@ -44,9 +51,13 @@ pub use ledger::{
 };
 pub use notebook::Notebook;
 pub use payment::{
-    PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
+    About, PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
+    RefundAnswer, RefundRequest, Word,
 };
 pub use price::{PriceError, SaleError, check_price};
+pub use refund::{
+    Checkout, Dispute, NewRefund, Refund, RefundOrigin, RefundState, RefundStep, Refunded, Refunds,
+};
 pub use sale::{EarlyAccess, LineTerms, Sale, SaleLine, SaleMode, SaleTerms, TermsError};
 pub use storefront::Storefront;
 pub use units::{Line, Units};

@@ -1,14 +1,16 @@
 //! The port to payment providers.
 
-use haul_model::{BuyerId, LiveId, Money, OrderId, PaymentId, UnixMillis};
+use haul_model::{BuyerId, LiveId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
 use crate::BoxFuture;
 
 /// What a provider is asked to collect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentRequest {
-    /// Ours; the provider's idempotency key.
+    /// Ours; the provider's idempotency key, together with `attempt`.
     pub payment: PaymentId,
+    /// How many of the provider's sessions for this payment have ended without money.
+    pub attempt: u32,
     /// For which order.
     pub order: OrderId,
     /// In which live: where the buyer is sent back to.
@@ -28,9 +30,37 @@ pub struct PaymentRequest {
 pub struct PaymentSession {
     /// Where the buyer pays; absolute, or a path on this server.
     pub url: String,
+    /// The provider's name of the session, where it has one that can be closed.
+    pub session: Option<String>,
 }
 
-/// A provider's verified word about a payment.
+/// What a provider says about a payment, as it says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// The provider's id of this event: the same for a repeated delivery.
+    pub event: String,
+    /// About which payment.
+    pub about: About,
+    /// What happened.
+    pub kind: PaymentEventKind,
+    /// How much was paid, sent back, or is disputed.
+    pub amount: Money,
+    /// Which refund of ours it is about, where the provider knows that.
+    pub refund: Option<RefundId>,
+    /// The provider's own name of the payment: what refunds and disputes are matched by.
+    pub reference: Option<String>,
+}
+
+/// Which payment a provider means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// It knows ours.
+    Payment(PaymentId),
+    /// It gives its own name, which it has told us with an earlier event.
+    Reference(String),
+}
+
+/// A provider's verified word about a payment of ours, as it is written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentEvent {
     /// The provider's id of this event: the same for a repeated delivery.
@@ -39,8 +69,12 @@ pub struct PaymentEvent {
     pub payment: PaymentId,
     /// What happened.
     pub kind: PaymentEventKind,
-    /// How much was paid, as the provider says.
+    /// How much was paid, sent back, or is disputed, as the provider says.
     pub amount: Money,
+    /// Which refund of ours it is about, where the provider knows that.
+    pub refund: Option<RefundId>,
+    /// The provider's own name of the payment, where it gives one.
+    pub reference: Option<String>,
 }
 
 /// What happened to a payment.
@@ -49,10 +83,46 @@ pub struct PaymentEvent {
 pub enum PaymentEventKind {
     /// The money is captured.
     Paid,
-    /// The buyer's attempt was refused, or they gave up.
+    /// The buyer's attempt was refused, or they gave up; the session at the provider is over.
     Failed,
     /// Money went back.
     Refunded,
+    /// A refund that was begun did not arrive.
+    RefundFailed,
+    /// The buyer's bank takes the money back until it is decided whose it is.
+    Disputed,
+    /// It was decided for the merchant.
+    DisputeWon,
+    /// It was decided for the buyer: the money is gone.
+    DisputeLost,
+}
+
+/// Money to be sent back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundRequest {
+    /// Ours; the provider's idempotency key.
+    pub refund: RefundId,
+    /// Of which payment.
+    pub payment: PaymentId,
+    /// The provider's own name of the payment, as it told it with the money.
+    pub reference: Option<String>,
+    /// For which order.
+    pub order: OrderId,
+    /// How much.
+    pub amount: Money,
+    /// Why, in the merchant's words.
+    pub reason: String,
+    /// How often it was asked for before: more than 0 says that an earlier try may have been carried out.
+    pub attempt: u32,
+}
+
+/// What a provider answers to a refund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundAnswer {
+    /// Whether the money has gone back; if not, an event will say so.
+    pub done: bool,
+    /// The provider's name of the refund, where it has one.
+    pub reference: Option<String>,
 }
 
 /// Why a provider did not do it.
@@ -64,9 +134,12 @@ pub enum PaymentError {
     /// The callback is signed but not understood. Answer 400.
     #[error("the callback is not understood: {0}")]
     Malformed(String),
-    /// The provider can't be reached. Retry later.
+    /// The provider can't be reached, or does not know whether it has done it. Retry later.
     #[error("the payment provider cannot be reached: {0}")]
     Unavailable(String),
+    /// The provider says no, and will say so again. A person must look.
+    #[error("the payment provider refuses: {0}")]
+    Refused(String),
 }
 
 /// A payment provider.
@@ -74,21 +147,27 @@ pub trait PaymentProvider: Send + Sync + 'static {
     /// Its name in URLs and records, such as `sandbox`.
     fn name(&self) -> &'static str;
 
-    /// Starts a payment. Idempotent by `request.payment`.
+    /// Starts a payment. Idempotent by `request.payment` and `request.attempt`.
     fn start<'a>(
         &'a self,
         request: &'a PaymentRequest,
     ) -> BoxFuture<'a, Result<PaymentSession, PaymentError>>;
 
-    /// Verifies a callback: `header` looks up a header by its lower-case name, `body` is exactly what arrived.
+    /// Verifies a callback: `header` looks up a header by its lower-case name, `body` is exactly what arrived. `None`
+    /// for an event that is signed and is none of our business.
     fn verify(
         &self,
         header: &dyn Fn(&str) -> Option<String>,
         body: &[u8],
         now: UnixMillis,
-    ) -> Result<PaymentEvent, PaymentError>;
+    ) -> Result<Option<Word>, PaymentError>;
 
-    /// Sends money back. Idempotent by payment and amount; completion is reported by a `Refunded` event.
-    fn refund<'a>(&'a self, payment: &'a PaymentId, amount: Money)
-    -> BoxFuture<'a, Result<(), PaymentError>>;
+    /// Sends money back. Idempotent by `request.refund`.
+    fn refund<'a>(&'a self, request: &'a RefundRequest) -> BoxFuture<'a, Result<RefundAnswer, PaymentError>>;
+
+    /// Ends a session that nobody shall pay in any more. Idempotent; that it has ended already is no error.
+    fn close<'a>(&'a self, session: &'a str) -> BoxFuture<'a, Result<(), PaymentError>> {
+        let _ = session;
+        Box::pin(async { Ok(()) })
+    }
 }

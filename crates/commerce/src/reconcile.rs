@@ -9,10 +9,10 @@ use std::{
     fmt,
 };
 
-use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
+use haul_model::{BuyerId, HoldId, OrderId, RefundId, UnixMillis};
 
 use crate::{
-    Callback, Counts, Mark, Order, OrderState, PaymentEventKind, Recorded,
+    Callback, Counts, Mark, Order, OrderState, PaymentEventKind, Recorded, Refund, RefundState,
     hold::{HoldRecord, HoldState},
     units::{Line, Units},
 };
@@ -112,6 +112,31 @@ pub enum Difference {
     },
     /// Money that must go back and has not yet.
     RefundDue(OrderId),
+    /// A refund that has not arrived.
+    Refund {
+        /// Which refund.
+        refund: RefundId,
+        /// Where it stands.
+        state: RefundState,
+    },
+    /// An order does not say of itself what its refunds amount to.
+    RefundSum {
+        /// Which order.
+        order: OrderId,
+        /// What the order says went back, in minor units.
+        order_minor: i64,
+        /// What its refunds amount to.
+        refunds_minor: i64,
+    },
+    /// More money came for a payment than what it bought and what goes back.
+    MoneyKept {
+        /// Which order.
+        order: OrderId,
+        /// The provider's latest event about it.
+        event: String,
+        /// How much is unaccounted for, in minor units.
+        amount_minor: i64,
+    },
 }
 
 impl fmt::Display for Difference {
@@ -157,6 +182,16 @@ impl fmt::Display for Difference {
             }
             Self::Unfinished { event } => write!(f, "the provider's event {event} is not carried out"),
             Self::RefundDue(order) => write!(f, "the money of order {order} has not gone back yet"),
+            Self::Refund { refund, state } => write!(f, "the refund {refund} is {state:?}"),
+            Self::RefundSum { order, order_minor, refunds_minor } => write!(
+                f,
+                "order {order} says that {order_minor} went back, and its refunds amount to {refunds_minor}"
+            ),
+            Self::MoneyKept { order, event, amount_minor } => write!(
+                f,
+                "of the money that came for order {order} (event {event}), {amount_minor} bought nothing and does \
+                 not go back"
+            ),
         }
     }
 }
@@ -227,6 +262,62 @@ fn payments(
             found.push(Difference::RefundDue(order.order.id.clone()));
         }
     }
+}
+
+/// Everything about money that goes back which does not agree, for some orders with all their callbacks and refunds.
+pub fn refunds(
+    orders: &[Order],
+    callbacks: &[(Callback, bool)],
+    refunds: &[Refund],
+    now: UnixMillis,
+) -> Vec<Difference> {
+    let mut found = Vec::new();
+    for Refund { refund, state, updated_at, .. } in refunds {
+        let under_way = matches!(state, RefundState::Due | RefundState::Asked);
+        if *state == RefundState::Failed || under_way && is_old(*updated_at, now) {
+            found.push(Difference::Refund { refund: refund.id.clone(), state: *state });
+        }
+    }
+    for order in orders {
+        let id = &order.order.id;
+        let of_order = |refund: &&Refund| refund.refund.order == *id;
+        let sum = |wanted: &dyn Fn(&Refund) -> bool| -> i64 {
+            refunds
+                .iter()
+                .filter(of_order)
+                .filter(|refund| wanted(refund))
+                .map(|refund| refund.refund.amount.amount_minor)
+                .sum()
+        };
+        let done = sum(&|refund| refund.refund.of_order && refund.state == RefundState::Done);
+        if done != order.refunded_minor {
+            let (order_minor, refunds_minor) = (order.refunded_minor, done);
+            found.push(Difference::RefundSum { order: id.clone(), order_minor, refunds_minor });
+        }
+        let paid = |(callback, finished): &&(Callback, bool)| {
+            *finished
+                && callback.event.kind == PaymentEventKind::Paid
+                && callback.event.payment == order.order.payment
+        };
+        let came: i64 =
+            callbacks.iter().filter(paid).map(|(callback, _)| callback.event.amount.amount_minor).sum();
+        let Some((last, _)) = callbacks.iter().rfind(|callback| paid(callback)) else { continue };
+        // What a sold order was paid with is its price; all the rest must be on its way back, or be back.
+        let bought = match order.state {
+            OrderState::Sold => order.order.total.amount_minor,
+            _ => 0,
+        };
+        let back = match order.state {
+            OrderState::Sold => sum(&|refund| !refund.refund.of_order),
+            _ => sum(&|_| true),
+        };
+        let amount_minor = came - bought - back;
+        if amount_minor > 0 && is_old(last.received_at, now) {
+            let event = last.event.event.clone();
+            found.push(Difference::MoneyKept { order: id.clone(), event, amount_minor });
+        }
+    }
+    found
 }
 
 fn held(recorded: &Recorded, gate: &Held, now: UnixMillis, found: &mut Vec<Difference>) {

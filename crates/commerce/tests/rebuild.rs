@@ -57,7 +57,7 @@ fn order(n: u64, state: OrderState, paid: Option<i64>) -> Order {
         created_at: at(-5_000),
     };
     let paid = paid.map(|amount| Paid { event: "event".to_owned(), amount: eur(amount) });
-    Order { order, state, paid, returned: None, updated_at: NOW }
+    Order { order, state, paid, returned: None, refunded_minor: 0, dispute: None, updated_at: NOW }
 }
 
 fn rebuilt(stock: u32, holds: Vec<HoldRecord>, orders: Vec<Order>) -> Rebuilt {

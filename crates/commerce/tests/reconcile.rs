@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use haul_commerce::{
-    Callback, Counts, Mark, NewOrder, Order, OrderLine, OrderState, Paid, PaymentEvent, PaymentEventKind,
-    Recorded, Sale, SaleTerms,
+    Callback, Counts, Mark, NewOrder, NewRefund, Order, OrderLine, OrderState, Paid, PaymentEvent,
+    PaymentEventKind, Recorded, Refund, RefundOrigin, RefundState, Sale, SaleTerms,
     book::{HoldRecord, HoldState},
-    reconcile::{Difference, GRACE_MS, Held, reconcile},
+    reconcile::{self, Difference, GRACE_MS, Held, reconcile},
 };
 use haul_model::{Money, UnixMillis};
 
@@ -51,7 +51,7 @@ fn order(n: u32, state: OrderState) -> Order {
         created_at: NOW,
     };
     let paid = matches!(state, OrderState::Sold).then(|| Paid { event: "e".to_owned(), amount: eur(100) });
-    Order { order, state, paid, returned: None, updated_at: NOW }
+    Order { order, state, paid, returned: None, refunded_minor: 0, dispute: None, updated_at: NOW }
 }
 
 fn paid(n: u32, finished: bool) -> (Callback, bool) {
@@ -60,6 +60,8 @@ fn paid(n: u32, finished: bool) -> (Callback, bool) {
         payment: format!("pay_{n}").parse().unwrap(),
         kind: PaymentEventKind::Paid,
         amount: eur(100),
+        refund: None,
+        reference: None,
     };
     (Callback { provider: "sandbox".to_owned(), event, received_at: NOW }, finished)
 }
@@ -180,4 +182,74 @@ fn each_difference_is_named() {
     let books = Books::that_agree();
     let lost = reconcile(&books.recorded, &books.callbacks, None, NOW);
     assert_eq!(lost, [Difference::GateHasLost(books.recorded.mark)]);
+}
+
+fn refund(n: u32, order: &Order, state: RefundState) -> Refund {
+    Refund {
+        refund: NewRefund {
+            id: format!("refund_{n}").parse().unwrap(),
+            order: order.order.id.clone(),
+            amount: eur(100),
+            origin: RefundOrigin::Automatic,
+            of_order: true,
+            payment_reference: None,
+            reason: String::new(),
+            at: NOW,
+        },
+        merchant: order.order.merchant.clone(),
+        live: order.order.live.clone(),
+        payment: order.order.payment.clone(),
+        provider: "sandbox".to_owned(),
+        state,
+        attempts: 1,
+        next_attempt_at: NOW,
+        reference: None,
+        error: None,
+        updated_at: NOW,
+    }
+}
+
+#[test]
+fn money_that_goes_back_is_accounted_for() {
+    let later = UnixMillis(NOW.0 + GRACE_MS);
+    let sold = order(1, OrderState::Sold);
+    let gone = Order { refunded_minor: 100, ..order(2, OrderState::Refunded) };
+    let due = order(3, OrderState::RefundDue);
+    let orders = vec![sold.clone(), gone.clone(), due.clone()];
+    let callbacks = [paid(1, true), paid(2, true), paid(3, true)];
+    let good = vec![refund(2, &gone, RefundState::Done), refund(3, &due, RefundState::Due)];
+    let check = |orders: &[Order], refunds: &[Refund], now| -> Vec<String> {
+        let found = reconcile::refunds(orders, &callbacks, refunds, now);
+        found.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(check(&orders, &good, NOW), Vec::<String>::new(), "it has only begun");
+    let found = check(&orders, &good, later);
+    assert!(found.len() == 1 && found[0].contains("refund_3") && found[0].contains("Due"), "{found:?}");
+    let failed = [good[0].clone(), refund(3, &due, RefundState::Failed)];
+    assert!(check(&orders, &failed, NOW)[0].contains("Failed"));
+    // Money came for order 3, and nobody sends it back.
+    let found = check(&orders, &good[..1], later);
+    assert!(found.len() == 1 && found[0].contains("event_3"), "{found:?}");
+    // More went back than the order says, or less.
+    let mut wrong = orders.clone();
+    wrong[1].refunded_minor = 50;
+    assert!(check(&wrong, &good, NOW)[0].contains("50"));
+    // The same money twice: paid a second time, and only one of them bought something.
+    let twice = [
+        paid(1, true),
+        (
+            Callback {
+                event: PaymentEvent { event: "again".to_owned(), ..paid(1, true).0.event },
+                ..paid(1, true).0
+            },
+            true,
+        ),
+    ];
+    let found = reconcile::refunds(&orders[..1], &twice, &[], later);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let back = Refund {
+        refund: NewRefund { of_order: false, ..refund(1, &sold, RefundState::Done).refund },
+        ..refund(1, &sold, RefundState::Done)
+    };
+    assert_eq!(reconcile::refunds(&orders[..1], &twice, &[back], later), []);
 }

@@ -137,6 +137,12 @@ ids! {
     OrderId;
     /// A payment at a provider.
     PaymentId;
+    /// Money going back to who paid.
+    RefundId;
+    /// A merchant's API key.
+    KeyId;
+    /// An address that a merchant is told at what happens.
+    WebhookId;
     /// A chat line.
     MessageId;
     /// A question to the host.

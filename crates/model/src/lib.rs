@@ -13,8 +13,8 @@ pub mod time;
 
 pub use access::{Role, Viewer};
 pub use id::{
-    AgencyId, BuyerId, CreatorId, GiveawayId, HoldId, IdError, LiveId, MerchantId, MessageId, OrderId,
-    PaymentId, PollId, ProductId, QuestionId, SaleId, SessionId, TierId, VariantId,
+    AgencyId, BuyerId, CreatorId, GiveawayId, HoldId, IdError, KeyId, LiveId, MerchantId, MessageId, OrderId,
+    PaymentId, PollId, ProductId, QuestionId, RefundId, SaleId, SessionId, TierId, VariantId, WebhookId,
 };
 pub use locale::{Languages, Locale};
 pub use media::{Codec, Frame, Kind, Layer, TrackInfo};

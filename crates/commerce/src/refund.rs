@@ -1,0 +1,247 @@
+//! Money that goes back, sessions at a provider that must end, and disputes: what is written down of them, and when what
+//! failed is tried again.
+//!
+//! Every amount that must go back is a [`Refund`] in the ledger before anybody is asked for it. It is carried out at the
+//! provider by a worker, as often as it takes, under an id that the provider recognises.
+//!
+//! ```text
+//! DUE ─asked of the provider→ ASKED ─the provider says so→ DONE
+//!  └──────────────── done at once ──────────────────────────┘
+//! DUE/ASKED ─the provider refuses→ FAILED ─asked for again by a person→ DUE
+//! ```
+
+use std::time::Duration;
+
+use haul_model::{LiveId, MerchantId, Money, OrderId, PaymentId, RefundId, UnixMillis};
+
+use crate::{Order, PaymentEvent, ledger::Answer};
+
+/// The longest reason for a refund, in characters.
+pub const MAX_REASON_CHARS: usize = 300;
+/// How long to wait after the first failure; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// The longest wait between two tries. A provider that is down for an hour is asked some ten times in it.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// How long a provider that has taken a refund may leave us without news before it is asked again.
+pub const ASK_AGAIN_AFTER: Duration = Duration::from_secs(6 * 3600);
+
+/// How long to leave a provider alone that has failed `failures` times in a row, at least one.
+pub fn wait_after(failures: u32) -> Duration {
+    let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    doubled.min(LONGEST_WAIT)
+}
+
+/// Where a refund stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefundState {
+    /// To be asked of the provider.
+    Due,
+    /// The provider has taken it, and will say when the money has gone.
+    Asked,
+    /// The money has gone back.
+    Done,
+    /// The provider refuses. A person must look.
+    Failed,
+}
+
+/// Whose wish a refund is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefundOrigin {
+    /// Ours: money that buys nothing.
+    Automatic,
+    /// The merchant's, asked for here.
+    Merchant,
+    /// Somebody's at the provider; we only heard of it.
+    Provider,
+}
+
+/// A refund to be written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRefund {
+    /// Its id; the same again is the same refund.
+    pub id: RefundId,
+    /// Of which order.
+    pub order: OrderId,
+    /// How much.
+    pub amount: Money,
+    /// Whose wish.
+    pub origin: RefundOrigin,
+    /// Whether it gives back what was paid for the order. Not, where it is money that came on top of that: it is not the
+    /// order's, and nothing of the order changes by it.
+    pub of_order: bool,
+    /// The provider's own name of the payment that it goes back from; where absent, of what the order was paid with.
+    pub payment_reference: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// A refund as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refund {
+    /// As it was made.
+    pub refund: NewRefund,
+    /// Whose order.
+    pub merchant: MerchantId,
+    /// In which live.
+    pub live: LiveId,
+    /// Of which payment.
+    pub payment: PaymentId,
+    /// At which provider.
+    pub provider: String,
+    /// Where it stands.
+    pub state: RefundState,
+    /// How often the provider was asked.
+    pub attempts: u32,
+    /// When it may be asked next.
+    pub next_attempt_at: UnixMillis,
+    /// The provider's own name of the refund.
+    pub reference: Option<String>,
+    /// Why it failed last.
+    pub error: Option<String>,
+    /// When it came to its state.
+    pub updated_at: UnixMillis,
+}
+
+/// What became of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefundStep {
+    /// It failed, and is tried again then.
+    Later {
+        /// When.
+        at: UnixMillis,
+        /// Why.
+        error: String,
+    },
+    /// The provider has taken it; it is asked again then, should nothing be heard.
+    Asked {
+        /// The provider's own name of it.
+        reference: Option<String>,
+        /// When.
+        again_at: UnixMillis,
+    },
+    /// The money has gone back.
+    Done {
+        /// The provider's own name of it.
+        reference: Option<String>,
+    },
+    /// The provider refuses.
+    Failed {
+        /// Why.
+        error: String,
+    },
+    /// A person wants it to be tried again.
+    Again,
+}
+
+/// What an event about a refund changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refunded {
+    /// The refund as it is now.
+    pub refund: Refund,
+    /// Its order as it is now.
+    pub order: Order,
+    /// Whether anything is new.
+    pub news: bool,
+}
+
+/// Where a dispute stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dispute {
+    /// The buyer's bank has the money until it is decided.
+    Open,
+    /// It was decided for the merchant.
+    Won,
+    /// It was decided for the buyer.
+    Lost,
+}
+
+/// A session of a buyer's at a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// For which payment.
+    pub payment: PaymentId,
+    /// How many sessions before it have ended.
+    pub attempt: u32,
+    /// Where the buyer pays, while it is open.
+    pub url: Option<String>,
+    /// The provider's name of it.
+    pub session: Option<String>,
+    /// How often the provider could not be told to end it.
+    pub failures: u32,
+}
+
+/// What the ledger keeps of money that goes back. Every query names an order, a payment or a refund, each of which has
+/// one merchant.
+pub trait Refunds: Send + Sync + 'static {
+    /// Writes a refund down, unless one with its id is. `Conflict` where an order's refunds would be more than what was
+    /// paid for it, in another currency, or where the id is another refund's; `NotFound` where there is no such order, or
+    /// nothing was paid.
+    fn put_refund<'a>(&'a self, refund: &'a NewRefund) -> Answer<'a, Refund>;
+    /// A refund.
+    fn refund<'a>(&'a self, refund: &'a RefundId) -> Answer<'a, Option<Refund>>;
+    /// An order's refunds, oldest first.
+    fn refunds_of_order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Vec<Refund>>;
+    /// All refunds of a live's orders, oldest first.
+    fn refunds_of_live<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<Refund>>;
+    /// Refunds at this provider that may be asked for now, those that wait longest first.
+    fn due_refunds<'a>(&'a self, provider: &'a str, now: UnixMillis, limit: u32) -> Answer<'a, Vec<Refund>>;
+    /// Writes down what became of a try. What is DONE stays so. With `Done`, the order's refunded sum rises in the same
+    /// transaction, and an order that was REFUND_DUE becomes REFUNDED when all has gone back.
+    fn step_refund<'a>(
+        &'a self,
+        refund: &'a RefundId,
+        step: &'a RefundStep,
+        at: UnixMillis,
+    ) -> Answer<'a, Refunded>;
+    /// What a provider says of a refund: of the one it names, else of one of ours for this amount that it has been asked
+    /// for, else of one that somebody made at the provider, which is written down here. `event.kind` is `Refunded` or
+    /// `RefundFailed`; `None` for a failure of a refund that is none of ours.
+    fn provider_refund<'a>(&'a self, event: &'a PaymentEvent, at: UnixMillis)
+    -> Answer<'a, Option<Refunded>>;
+
+    /// Marks an order as disputed, or says how that ended, and gives the order. What is decided stays so.
+    fn put_dispute<'a>(&'a self, order: &'a OrderId, dispute: Dispute, at: UnixMillis) -> Answer<'a, Order>;
+
+    /// The latest session of a payment.
+    fn checkout<'a>(&'a self, payment: &'a PaymentId) -> Answer<'a, Option<Checkout>>;
+    /// Writes a session down that is open.
+    fn put_checkout<'a>(&'a self, checkout: &'a Checkout, at: UnixMillis) -> Answer<'a, ()>;
+    /// A session has ended: the next one is another attempt. Nothing where none is written down.
+    fn end_checkout<'a>(&'a self, payment: &'a PaymentId) -> Answer<'a, ()>;
+    /// Open sessions whose orders are not being paid any more, and which may be asked for now.
+    fn checkouts_to_close(&self, now: UnixMillis, limit: u32) -> Answer<'_, Vec<Checkout>>;
+    /// The provider could not be told to end a session; it is tried again then.
+    fn checkout_not_closed<'a>(&'a self, payment: &'a PaymentId, again_at: UnixMillis) -> Answer<'a, ()>;
+    /// The payment that a provider calls this.
+    fn payment_of_reference<'a>(
+        &'a self,
+        provider: &'a str,
+        reference: &'a str,
+    ) -> Answer<'a, Option<PaymentId>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_that_is_down_for_an_hour_is_asked_again_and_again_and_less_and_less() {
+        let mut at = Duration::ZERO;
+        let mut tries = 0;
+        for failures in 1.. {
+            let wait = wait_after(failures);
+            assert!((FIRST_WAIT..=LONGEST_WAIT).contains(&wait));
+            at += wait;
+            if at > Duration::from_secs(3600) {
+                break;
+            }
+            tries += 1;
+        }
+        assert!((8..=16).contains(&tries), "{tries}");
+        assert_eq!(wait_after(1), FIRST_WAIT);
+        assert_eq!(wait_after(u32::MAX), LONGEST_WAIT);
+        assert_eq!(wait_after(0), FIRST_WAIT);
+    }
+}
