@@ -25,7 +25,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("haul-webrtc", &["haul-media", "haul-model"]),
     ("haul-quic", &["haul-media", "haul-model"]),
     ("haul-store", &["haul-commerce", "haul-model"]),
-    ("haul-payments", &["haul-commerce", "haul-model"]),
+    ("haul-courier", &["haul-commerce", "haul-model"]),
+    ("haul-payments", &["haul-courier", "haul-commerce", "haul-model"]),
     // Where they meet.
     ("haul-live", &["haul-commerce", "haul-media", "haul-room", "haul-wire", "haul-model"]),
     (
@@ -33,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "haul-live",
             "haul-commerce",
+            "haul-courier",
             "haul-payments",
             "haul-room",
             "haul-web",
@@ -51,6 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "haul-live",
             "haul-store",
             "haul-payments",
+            "haul-courier",
             "haul-webrtc",
             "haul-quic",
             "haul-commerce",

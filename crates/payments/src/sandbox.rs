@@ -5,19 +5,23 @@
 //! it to `POST /v1/payments/callback/sandbox`, where it is verified and recorded like any other provider's. The
 //! sandbox remembers nothing.
 //!
-//! Refunds: [`PaymentProvider::refund`] hands payment and amount to the hook given by [`Sandbox::on_refund`], whose
-//! part it is to deliver the [`PaymentEventKind::Refunded`] callback. Lost on the way, it is asked for again: the order
-//! stays REFUND_DUE until the callback has come.
+//! Refunds: [`PaymentProvider::refund`] hands the request to the hook given by [`Sandbox::on_refund`], whose part it is
+//! to deliver the [`PaymentEventKind::Refunded`] callback. Lost on the way, it is asked for again until the callback has
+//! come.
 
 use std::{fmt, sync::Arc};
 
 use haul_commerce::{
-    BoxFuture, PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
+    BoxFuture, PaymentError, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession, RefundAnswer,
+    RefundRequest, Word,
 };
-use haul_model::{Currency, Money, PaymentId, UnixMillis};
-use serde::{Deserialize, Serialize};
+use haul_courier::{Keyring, SigningKey};
+use haul_model::{Money, PaymentId, RefundId, UnixMillis};
 
-use crate::signature::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
+use crate::{
+    callback::{self, Body, Data},
+    signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER},
+};
 
 /// The provider's name.
 pub const NAME: &str = "sandbox";
@@ -38,13 +42,13 @@ impl SignedCallback {
     }
 }
 
-type RefundHook = Arc<dyn Fn(&PaymentId, Money) + Send + Sync>;
+type RefundHook = Arc<dyn Fn(&RefundRequest) + Send + Sync>;
 
 /// The sandbox provider.
 #[derive(Clone)]
 pub struct Sandbox {
     /// Signs and checks its callbacks: it is both ends.
-    key: SigningKey,
+    keys: Keyring,
     /// Told of each refund that is asked for; `None` where refunds are not delivered by themselves.
     on_refund: Option<RefundHook>,
 }
@@ -55,29 +59,14 @@ impl fmt::Debug for Sandbox {
     }
 }
 
-/// What a callback says.
-#[derive(Debug, Serialize, Deserialize)]
-struct Body {
-    #[serde(rename = "type")]
-    kind: PaymentEventKind,
-    data: Data,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Data {
-    payment: PaymentId,
-    amount_minor: i64,
-    currency: Currency,
-}
-
 impl Sandbox {
     /// A sandbox whose callbacks are signed with `secret`. Whoever has the secret can say that something was paid.
     pub fn new(secret: &[u8]) -> Self {
-        Self { key: SigningKey::new(secret), on_refund: None }
+        Self { keys: SigningKey::new(secret).into(), on_refund: None }
     }
 
     /// Calls `hook` with each refund asked for. It must not block, and may be called again for the same refund.
-    pub fn on_refund(self, hook: impl Fn(&PaymentId, Money) + Send + Sync + 'static) -> Self {
+    pub fn on_refund(self, hook: impl Fn(&RefundRequest) + Send + Sync + 'static) -> Self {
         Self { on_refund: Some(Arc::new(hook)), ..self }
     }
 
@@ -86,8 +75,8 @@ impl Sandbox {
         format!("/sandbox/pay/{payment}")
     }
 
-    /// The callback that says `kind` of `payment` at `now`. A payment is paid once and refunded once an amount, so
-    /// those have the same event id however often they are made; it may fail many times, once a millisecond.
+    /// The callback that says `kind` of `payment` at `now`. A payment is paid once, so that has the same event id
+    /// however often it is made; it may fail many times, once a millisecond.
     pub fn callback(
         &self,
         payment: &PaymentId,
@@ -98,14 +87,22 @@ impl Sandbox {
         // A derived payment's id has 36 bytes: with what stands before it, well within a message id's MAX_ID_BYTES.
         let event = match kind {
             PaymentEventKind::Paid => format!("paid.{payment}"),
-            PaymentEventKind::Failed => format!("failed.{}.{payment}", now.0),
-            PaymentEventKind::Refunded => format!("refunded.{}.{payment}", amount.amount_minor),
+            _ => format!("{}.{}.{payment}", name_of(kind), now.0),
         };
-        let Money { amount_minor, currency } = amount;
-        let body = Body { kind, data: Data { payment: payment.clone(), amount_minor, currency } };
+        self.sign(event, Body { kind, data: data(payment, amount, None) }, now)
+    }
+
+    /// The callback that says that a refund is done: the same however often it is made.
+    pub fn refunded(&self, request: &RefundRequest, now: UnixMillis) -> SignedCallback {
+        let event = format!("refunded.{}", request.refund);
+        let data = data(&request.payment, request.amount, Some(request.refund.clone()));
+        self.sign(event, Body { kind: PaymentEventKind::Refunded, data }, now)
+    }
+
+    fn sign(&self, event: String, body: Body, now: UnixMillis) -> SignedCallback {
         let body = serde_json::to_string(&body).expect("strings and numbers are JSON");
         let sent_at_s = now.0 / 1000;
-        let signature = self.key.sign(&event, sent_at_s, body.as_bytes());
+        let signature = self.keys.sign(&event, sent_at_s, body.as_bytes());
         SignedCallback {
             headers: [
                 ("content-type", "application/json".to_owned()),
@@ -118,6 +115,23 @@ impl Sandbox {
     }
 }
 
+fn data(payment: &PaymentId, amount: Money, refund: Option<RefundId>) -> Data {
+    let Money { amount_minor, currency } = amount;
+    Data { payment: payment.clone(), amount_minor, currency, refund, reference: None }
+}
+
+fn name_of(kind: PaymentEventKind) -> &'static str {
+    match kind {
+        PaymentEventKind::Paid => "paid",
+        PaymentEventKind::Failed => "failed",
+        PaymentEventKind::Refunded => "refunded",
+        PaymentEventKind::RefundFailed => "refund_failed",
+        PaymentEventKind::Disputed => "disputed",
+        PaymentEventKind::DisputeWon => "dispute_won",
+        PaymentEventKind::DisputeLost => "dispute_lost",
+    }
+}
+
 impl PaymentProvider for Sandbox {
     fn name(&self) -> &'static str {
         NAME
@@ -127,7 +141,7 @@ impl PaymentProvider for Sandbox {
         &'a self,
         request: &'a PaymentRequest,
     ) -> BoxFuture<'a, Result<PaymentSession, PaymentError>> {
-        Box::pin(async move { Ok(PaymentSession { url: Self::pay_path(&request.payment) }) })
+        Box::pin(async move { Ok(PaymentSession { url: Self::pay_path(&request.payment), session: None }) })
     }
 
     fn verify(
@@ -135,24 +149,16 @@ impl PaymentProvider for Sandbox {
         header: &dyn Fn(&str) -> Option<String>,
         body: &[u8],
         now: UnixMillis,
-    ) -> Result<PaymentEvent, PaymentError> {
-        let event =
-            self.key.verify(header, body, now).map_err(|error| PaymentError::Unsigned(error.to_string()))?;
-        let Body { kind, data: Data { payment, amount_minor, currency } } =
-            serde_json::from_slice(body).map_err(|error| PaymentError::Malformed(error.to_string()))?;
-        Ok(PaymentEvent { event, payment, kind, amount: Money { amount_minor, currency } })
+    ) -> Result<Option<Word>, PaymentError> {
+        callback::read(&self.keys, header, body, now).map(Some)
     }
 
-    fn refund<'a>(
-        &'a self,
-        payment: &'a PaymentId,
-        amount: Money,
-    ) -> BoxFuture<'a, Result<(), PaymentError>> {
+    fn refund<'a>(&'a self, request: &'a RefundRequest) -> BoxFuture<'a, Result<RefundAnswer, PaymentError>> {
         Box::pin(async move {
             if let Some(hook) = &self.on_refund {
-                hook(payment, amount);
+                hook(request);
             }
-            Ok(())
+            Ok(RefundAnswer { done: false, reference: None })
         })
     }
 }
@@ -164,6 +170,7 @@ mod tests {
         task::{Context, Poll, Waker},
     };
 
+    use haul_commerce::About;
     use rand::{RngExt, SeedableRng, rngs::StdRng};
 
     use super::*;
@@ -178,12 +185,21 @@ mod tests {
         Money { amount_minor: 1_999, currency: "EUR".parse().unwrap() }
     }
 
-    fn verify(
-        sandbox: &Sandbox,
-        callback: &SignedCallback,
-        now: UnixMillis,
-    ) -> Result<PaymentEvent, PaymentError> {
-        sandbox.verify(&|name| callback.header(name), callback.body.as_bytes(), now)
+    fn verify(sandbox: &Sandbox, callback: &SignedCallback, now: UnixMillis) -> Result<Word, PaymentError> {
+        let header = |name: &str| callback.header(name);
+        sandbox.verify(&header, callback.body.as_bytes(), now).map(|word| word.expect("all are its own"))
+    }
+
+    fn refund() -> RefundRequest {
+        RefundRequest {
+            refund: "refund_1".parse().unwrap(),
+            payment: payment(),
+            reference: None,
+            order: "order_1".parse().unwrap(),
+            amount: price(),
+            reason: String::new(),
+            attempt: 0,
+        }
     }
 
     /// The sandbox never waits.
@@ -197,11 +213,13 @@ mod tests {
     #[test]
     fn each_kind_of_callback_is_verified_and_understood() {
         let sandbox = Sandbox::new(b"secret");
-        for kind in [PaymentEventKind::Paid, PaymentEventKind::Failed, PaymentEventKind::Refunded] {
+        for kind in [PaymentEventKind::Paid, PaymentEventKind::Failed, PaymentEventKind::Disputed] {
             let callback = sandbox.callback(&payment(), kind, price(), NOW);
             let event = verify(&sandbox, &callback, NOW).unwrap();
-            assert_eq!((event.payment, event.kind, event.amount), (payment(), kind, price()));
+            assert_eq!((event.about, event.kind, event.amount), (About::Payment(payment()), kind, price()));
         }
+        let refunded = verify(&sandbox, &sandbox.refunded(&refund(), NOW), NOW).unwrap();
+        assert_eq!(refunded.refund, Some(refund().refund));
     }
 
     #[test]
@@ -213,7 +231,8 @@ mod tests {
         };
         let later = UnixMillis(NOW.0 + 60_000);
         assert_eq!(event(PaymentEventKind::Paid, NOW), event(PaymentEventKind::Paid, later));
-        assert_eq!(event(PaymentEventKind::Refunded, NOW), event(PaymentEventKind::Refunded, later));
+        let refunded = |now| verify(&sandbox, &sandbox.refunded(&refund(), now), now).unwrap().event;
+        assert_eq!(refunded(NOW), refunded(later));
         assert_ne!(event(PaymentEventKind::Failed, NOW), event(PaymentEventKind::Failed, later));
         assert_ne!(event(PaymentEventKind::Paid, NOW), event(PaymentEventKind::Refunded, NOW));
     }
@@ -300,10 +319,11 @@ mod tests {
         let refunds = Arc::new(Mutex::new(Vec::new()));
         let sandbox = Sandbox::new(b"secret").on_refund({
             let refunds = refunds.clone();
-            move |payment, amount| refunds.lock().unwrap().push((payment.clone(), amount))
+            move |request| refunds.lock().unwrap().push(request.clone())
         });
         let request = PaymentRequest {
             payment: payment(),
+            attempt: 0,
             order: "order_1".parse().unwrap(),
             live: "demo".parse().unwrap(),
             buyer: "ann".parse().unwrap(),
@@ -312,8 +332,8 @@ mod tests {
             expires_at: NOW,
         };
         assert_eq!(ready(sandbox.start(&request)).unwrap().url, "/sandbox/pay/pay_1");
-        ready(sandbox.refund(&payment(), price())).unwrap();
-        assert_eq!(*refunds.lock().unwrap(), [(payment(), price())]);
+        ready(sandbox.refund(&refund())).unwrap();
+        assert_eq!(*refunds.lock().unwrap(), [refund()]);
         assert_eq!(sandbox.name(), "sandbox");
     }
 }

@@ -101,6 +101,47 @@ impl SigningKey {
     }
 }
 
+/// Several secrets of which any is accepted, so that one can be exchanged for another without a gap: the new one first,
+/// the old one for as long as it may still be used.
+#[derive(Debug, Clone)]
+pub struct Keyring(Vec<SigningKey>);
+
+impl Keyring {
+    /// A ring of these; `None` where there is none.
+    pub fn new(keys: Vec<SigningKey>) -> Option<Self> {
+        if keys.is_empty() { None } else { Some(Self(keys)) }
+    }
+
+    /// The signatures of a message by each of the keys, as they stand in the header.
+    pub fn sign(&self, id: &str, timestamp_s: u64, body: &[u8]) -> String {
+        let signatures: Vec<String> = self.0.iter().map(|key| key.sign(id, timestamp_s, body)).collect();
+        signatures.join(" ")
+    }
+
+    /// Checks a message's headers and body at `now` with each of the keys, and gives the message's id.
+    pub fn verify(
+        &self,
+        header: &dyn Fn(&str) -> Option<String>,
+        body: &[u8],
+        now: UnixMillis,
+    ) -> Result<String, SignatureError> {
+        let mut refused = SignatureError::NoMatch;
+        for key in &self.0 {
+            match key.verify(header, body, now) {
+                Ok(id) => return Ok(id),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+}
+
+impl From<SigningKey> for Keyring {
+    fn from(key: SigningKey) -> Self {
+        Self(vec![key])
+    }
+}
+
 fn signed_bytes(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
     [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat()
 }
@@ -200,6 +241,28 @@ mod tests {
         assert_eq!(check("a b", "1614265330", SIGNATURE, BODY), Err(MalformedHeader(ID_HEADER)));
         let long = "x".repeat(MAX_ID_BYTES + 1);
         assert_eq!(check(&long, "1614265330", SIGNATURE, BODY), Err(MalformedHeader(ID_HEADER)));
+    }
+
+    #[test]
+    fn while_a_secret_is_exchanged_both_are_accepted() {
+        let (old, new, third) = (SigningKey::new(b"old"), SigningKey::new(b"new"), SigningKey::new(b"third"));
+        let now_s = NOW.0 / 1000;
+        let check = |ring: &Keyring, signature: String| {
+            let header = |name: &str| match name {
+                ID_HEADER => Some(ID.to_owned()),
+                TIMESTAMP_HEADER => Some(now_s.to_string()),
+                _ => Some(signature.clone()),
+            };
+            ring.verify(&header, BODY, NOW)
+        };
+        let both = Keyring::new(vec![new.clone(), old.clone()]).unwrap();
+        for key in [&old, &new] {
+            assert_eq!(check(&both, key.sign(ID, now_s, BODY)), Ok(ID.to_owned()));
+            // What is signed with both is accepted by whoever knows one of them.
+            assert_eq!(check(&key.clone().into(), both.sign(ID, now_s, BODY)), Ok(ID.to_owned()));
+        }
+        assert_eq!(check(&both, third.sign(ID, now_s, BODY)), Err(SignatureError::NoMatch));
+        assert!(Keyring::new(Vec::new()).is_none());
     }
 
     #[test]

@@ -1,0 +1,124 @@
+//! Delivers what merchants are told: takes what is due from the outbox, posts it, and writes down what came of it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use haul_commerce::outbox::{Due, KEEP_MESSAGES, Outbox, judge};
+use haul_model::{UnixMillis, WebhookId};
+use tokio::task::JoinSet;
+
+use crate::{
+    Call, Client, Keyring, Method, SigningKey,
+    signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER},
+};
+
+/// How often the outbox is looked at while nothing is due.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long an endpoint may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// How long a delivery is ours: longer than it can take, so that nobody else makes it at the same time.
+const LEASE: Duration = Duration::from_secs(60);
+/// Deliveries at once, and of these to one endpoint; more wait.
+const MAX_AT_ONCE: usize = 64;
+const MAX_TO_ONE: usize = 8;
+/// How often old messages are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
+
+/// Delivers until the process ends.
+pub async fn deliver(outbox: Arc<dyn Outbox>, client: Client) {
+    let mut under_way = JoinSet::new();
+    let mut of_endpoint: HashMap<WebhookId, usize> = HashMap::new();
+    let mut forget_at = now();
+    loop {
+        while let Some(done) = under_way.try_join_next() {
+            release(&mut of_endpoint, done);
+        }
+        if now() >= forget_at {
+            forget_at = now() + FORGET_EVERY;
+            if let Err(error) = outbox.forget_messages(now() - KEEP_MESSAGES).await {
+                tracing::warn!(%error, "old webhook messages were not forgotten");
+            }
+        }
+        let busy: Vec<WebhookId> =
+            of_endpoint.iter().filter(|(_, count)| **count >= MAX_TO_ONE).map(|(id, _)| id.clone()).collect();
+        // Few at a time, so that no endpoint gets far beyond its share.
+        let room = (MAX_AT_ONCE - under_way.len().min(MAX_AT_ONCE)).min(MAX_TO_ONE) as u32;
+        let at = now();
+        let due = match room {
+            0 => Vec::new(),
+            room => outbox.take_due(at, at + LEASE, room, &busy).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "webhooks that are due could not be looked up");
+                Vec::new()
+            }),
+        };
+        let idle = due.is_empty();
+        for due in due {
+            *of_endpoint.entry(due.endpoint.id.clone()).or_default() += 1;
+            let (outbox, client) = (outbox.clone(), client.clone());
+            under_way.spawn(async move {
+                let endpoint = due.endpoint.id.clone();
+                attempt(&*outbox, &client, due).await;
+                endpoint
+            });
+        }
+        if idle {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                // What waits behind it for the same order goes at once.
+                Some(done) = under_way.join_next() => release(&mut of_endpoint, done),
+            }
+        }
+    }
+}
+
+fn release(of_endpoint: &mut HashMap<WebhookId, usize>, done: Result<WebhookId, tokio::task::JoinError>) {
+    match done {
+        Ok(endpoint) => {
+            if let Some(count) = of_endpoint.get_mut(&endpoint) {
+                *count = count.saturating_sub(1);
+            }
+            of_endpoint.retain(|_, count| *count > 0);
+        }
+        Err(error) => tracing::error!(%error, "a delivery ended badly"),
+    }
+}
+
+async fn attempt(outbox: &dyn Outbox, client: &Client, due: Due) {
+    let Due { endpoint, message, attempts } = &due;
+    let answer = post(client, &due, now()).await;
+    let attempt = judge(*attempts, answer, now());
+    if let Some(error) = &attempt.error {
+        tracing::info!(webhook = %endpoint.id, message = %message.id, attempts, error, "a webhook was not taken");
+    }
+    if let Some(reason) = &attempt.disable {
+        tracing::warn!(webhook = %endpoint.id, merchant = %endpoint.merchant, reason, "a webhook is disabled");
+    }
+    // Not written down, it is made again when the lease is over.
+    if let Err(error) = outbox.attempted(&endpoint.id, &message.id, &attempt).await {
+        tracing::warn!(webhook = %endpoint.id, %error, "a webhook's attempt was not written down");
+    }
+}
+
+/// Posts a message, and gives the status.
+async fn post(client: &Client, due: &Due, at: UnixMillis) -> Result<u16, String> {
+    let Due { endpoint, message, .. } = due;
+    let keys: Option<Vec<SigningKey>> = endpoint.secrets(at).into_iter().map(SigningKey::parse).collect();
+    let keys = keys.and_then(Keyring::new).ok_or("the endpoint's secret can't be used")?;
+    let sent_at_s = at.0 / 1000;
+    let headers = vec![
+        ("content-type", "application/json".to_owned()),
+        (ID_HEADER, message.id.to_string()),
+        (TIMESTAMP_HEADER, sent_at_s.to_string()),
+        (SIGNATURE_HEADER, keys.sign(message.id.as_str(), sent_at_s, message.body.as_bytes())),
+    ];
+    let body = Bytes::from(message.body.clone());
+    let call = Call { method: Method::POST, url: &endpoint.url, headers, body, within: ANSWER_WITHIN };
+    match client.call(call).await {
+        Ok(reply) => Ok(reply.status),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn now() -> UnixMillis {
+    std::time::SystemTime::now().into()
+}

@@ -1,0 +1,55 @@
+//! What a callback says whose form is our own: the sandbox's, and that of a merchant's payment page.
+//!
+//! ```text
+//! {"type":"paid","data":{"payment":"pay_…","amount_minor":1600,"currency":"EUR","reference":"theirs","refund":"refund_…"}}
+//! ```
+
+use haul_commerce::{About, PaymentError, PaymentEventKind, Word};
+use haul_courier::Keyring;
+use haul_model::{Currency, Money, PaymentId, RefundId, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+/// The longest name that a provider may give a payment, in bytes.
+pub const MAX_REFERENCE_BYTES: usize = 255;
+
+/// A callback's body.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Body {
+    #[serde(rename = "type")]
+    pub(crate) kind: PaymentEventKind,
+    pub(crate) data: Data,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Data {
+    pub(crate) payment: PaymentId,
+    pub(crate) amount_minor: i64,
+    pub(crate) currency: Currency,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) refund: Option<RefundId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reference: Option<String>,
+}
+
+/// Checks and reads a callback signed by Standard Webhooks.
+pub(crate) fn read(
+    keys: &Keyring,
+    header: &dyn Fn(&str) -> Option<String>,
+    body: &[u8],
+    now: UnixMillis,
+) -> Result<Word, PaymentError> {
+    let event = keys.verify(header, body, now).map_err(|error| PaymentError::Unsigned(error.to_string()))?;
+    let Body { kind, data } =
+        serde_json::from_slice(body).map_err(|error| PaymentError::Malformed(error.to_string()))?;
+    let Data { payment, amount_minor, currency, refund, reference } = data;
+    if amount_minor < 0 {
+        return Err(PaymentError::Malformed("amount_minor: expected 0 or more".to_owned()));
+    }
+    if reference.as_ref().is_some_and(|reference| reference.len() > MAX_REFERENCE_BYTES) {
+        return Err(PaymentError::Malformed(format!(
+            "reference: expected at most {MAX_REFERENCE_BYTES} bytes"
+        )));
+    }
+    let amount = Money { amount_minor, currency };
+    Ok(Word { event, about: About::Payment(payment), kind, amount, refund, reference })
+}
