@@ -110,6 +110,8 @@ fn callback(event: &str, order: &NewOrder, received_at: u64) -> Callback {
             payment: order.payment.clone(),
             kind: PaymentEventKind::Paid,
             amount: order.total,
+            refund: None,
+            reference: None,
         },
         received_at: UnixMillis(NOW.0 + received_at),
     }

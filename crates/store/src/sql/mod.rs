@@ -4,18 +4,24 @@
 //! transaction. SQLite has one writer, so there is one connection that writes and a few that read beside it (WAL).
 //! Every commit is synced (`synchronous=FULL`): what was acknowledged survives a power failure.
 
+mod audit;
 mod bookings;
 mod buyers;
 mod catalogue;
 mod creators;
+mod db;
 mod follow;
 mod holds;
 mod insight;
+mod keys;
 mod lines;
 mod listings;
 mod notes;
 mod notices;
+mod order_list;
 mod orders;
+mod outbox;
+mod refunds;
 mod row;
 
 use std::{fs, path::Path, time::Duration};
@@ -26,11 +32,12 @@ use haul_commerce::{
 };
 use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis};
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    SqlitePool,
     error::ErrorKind,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use self::db::Change;
 use crate::{OpenError, error::without_password};
 
 /// Connections that read. Readers wait for one of them, not for the writer.
@@ -88,8 +95,8 @@ impl SqlLedger {
 
     /// Begins a change. It takes the write lock at once: a transaction that reads first and writes later could find
     /// that another process wrote in between.
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, LedgerError> {
-        self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
+    async fn begin(&self) -> Result<Change, LedgerError> {
+        self.write.begin_with("BEGIN IMMEDIATE").await.map(Change).map_err(failure)
     }
 }
 
@@ -312,16 +319,16 @@ mod tests {
     async fn an_order_leaves_a_trace_of_each_state_it_was_in() {
         let ledger = SqlLedger::open("sqlite::memory:").await.unwrap();
         for statement in [
-            "INSERT INTO lives VALUES ('demo', 'main', '', TRUE, 1)",
-            "INSERT INTO products VALUES ('main', 'lamp', '', '', '', 100, 'EUR')",
-            "INSERT INTO sales (merchant_id, live_id, id, product_id, unit_price_minor, currency, stock, per_buyer, hold_ms,
-                                pay_ms, opens_at, closes_at)
+            "INSERT INTO lives (id, merchant_id, title, public, created_at) VALUES ('demo', 'main', '', TRUE, 1)",
+            "INSERT INTO products (merchant_id, id, title, subtitle, image_url, amount_minor, currency)
+             VALUES ('main', 'lamp', '', '', '', 100, 'EUR')",
+            "INSERT INTO sales (merchant_id, live_id, id, product_id, unit_price_minor, currency, stock, per_buyer,
+                                hold_ms, pay_ms, opens_at, closes_at)
              VALUES ('main', 'demo', 's', 'lamp', 100, 'EUR', 5, 1, 1000, 1000, 1, 2)",
             "INSERT INTO orders (id, merchant_id, live_id, sale_id, product_id, hold_id, payment_id, provider, buyer_id,
                                  buyer_name, quantity, unit_price_minor, total_minor, currency, state, created_at,
                                  updated_at)
-             VALUES ('o', 'main', 'demo', 's', 'lamp', 'h', 'p', 'sandbox', 'ann', '', 1, 100, 100, 'EUR', 'paying',
-                     1, 1)",
+             VALUES ('o', 'main', 'demo', 's', 'lamp', 'h', 'p', 'sandbox', 'ann', '', 1, 100, 100, 'EUR', 'paying', 1, 1)",
         ] {
             sqlx::query(statement).execute(&ledger.write).await.unwrap();
         }

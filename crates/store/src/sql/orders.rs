@@ -4,10 +4,13 @@ use haul_commerce::{
     Callback, CallbackState, LedgerError, NewOrder, Order, OrderLine, OrderState, Paid, Totals,
 };
 use haul_model::{BuyerId, LiveId, OrderId, PaymentId, UnixMillis};
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
 
 use super::{
-    SqlLedger, failure, lines,
+    SqlLedger,
+    db::{Change, query},
+    failure, lines,
+    outbox::tell_order,
     row::{self, STATES, kind_text, number, sql, state_text},
 };
 
@@ -54,7 +57,7 @@ impl SqlLedger {
         .map_err(failure)?;
         if inserted.rows_affected() == 1 {
             lines::put_order_lines(&mut change, order).await?;
-            add_event(&mut change, order, OrderState::Paying, order.created_at).await?;
+            add_event(&mut change, order, state_text(OrderState::Paying), None, order.created_at).await?;
         }
         let found = sqlx::query("SELECT * FROM orders WHERE hold_id = $1")
             .bind(order.hold.as_str())
@@ -141,7 +144,7 @@ impl SqlLedger {
     pub(super) async fn totals(&self, live: &LiveId) -> Result<Totals, LedgerError> {
         let sums = sqlx::query(
             "SELECT currency, COUNT(*) AS orders, CAST(SUM(quantity) AS BIGINT) AS units,
-                    CAST(SUM(total_minor) AS BIGINT) AS revenue
+                    CAST(SUM(total_minor - refunded_minor) AS BIGINT) AS revenue
              FROM orders WHERE live_id = $1 AND state = 'sold' GROUP BY currency ORDER BY currency",
         )
         .bind(live.as_str())
@@ -212,13 +215,13 @@ impl SqlLedger {
         if moved.rows_affected() != 1 {
             return Err(LedgerError::Unavailable(format!("the order {order} was moved at the same time")));
         }
-        let Order { order, paid, returned, .. } = found;
+        let Order { order, paid, returned, refunded_minor, dispute, .. } = found;
         if to == OrderState::Sold {
             lines::sell(&mut change, &order).await?;
         }
-        add_event(&mut change, &order, to, at).await?;
+        add_event(&mut change, &order, to_text, None, at).await?;
         change.commit().await.map_err(failure)?;
-        Ok(Order { order, state: to, paid, returned, updated_at: at })
+        Ok(Order { order, state: to, paid, returned, refunded_minor, dispute, updated_at: at })
     }
 
     pub(super) async fn record_callback(&self, callback: &Callback) -> Result<CallbackState, LedgerError> {
@@ -235,8 +238,9 @@ impl SqlLedger {
             return Err(LedgerError::NotFound(format!("an order paid by {} at {provider}", event.payment)));
         };
         let inserted = sqlx::query(
-            "INSERT INTO callbacks (provider, event_id, merchant_id, payment_id, kind, amount_minor, currency, received_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            "INSERT INTO callbacks (provider, event_id, merchant_id, payment_id, kind, amount_minor, currency, received_at,
+                                    refund_id, reference)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
              ON CONFLICT (provider, event_id) DO NOTHING",
         )
         .bind(provider)
@@ -247,6 +251,8 @@ impl SqlLedger {
         .bind(event.amount.amount_minor)
         .bind(event.amount.currency.code())
         .bind(sql(received_at.0))
+        .bind(event.refund.as_ref().map(|refund| refund.as_str()))
+        .bind(&event.reference)
         .execute(&mut *change)
         .await
         .map_err(failure)?;
@@ -307,22 +313,26 @@ impl SqlLedger {
     }
 }
 
-async fn add_event(
-    change: &mut Transaction<'_, Sqlite>,
+/// Writes down what happened to an order, and tells its merchant. `detail`: what it is about in particular.
+pub(super) async fn add_event(
+    change: &mut Change,
     order: &NewOrder,
-    state: OrderState,
+    state: &str,
+    detail: Option<&str>,
     at: UnixMillis,
 ) -> Result<(), LedgerError> {
-    sqlx::query(
-        "INSERT INTO order_events (merchant_id, order_id, number, state, at)
-         VALUES ($1, $2, (SELECT COALESCE(MAX(number), 0) + 1 FROM order_events WHERE order_id = $2), $3, $4)",
+    let number: i64 = query(
+        "INSERT INTO order_events (merchant_id, order_id, number, state, detail, at)
+         VALUES ($1, $2, (SELECT COALESCE(MAX(number), 0) + 1 FROM order_events WHERE order_id = $2), $3, $4, $5)
+         RETURNING number",
     )
     .bind(order.merchant.as_str())
     .bind(order.id.as_str())
-    .bind(state_text(state))
+    .bind(state)
+    .bind(detail)
     .bind(sql(at.0))
-    .execute(&mut **change)
-    .await
-    .map_err(failure)?;
-    Ok(())
+    .try_map(|row| row.try_get("number"))
+    .fetch_one(&mut *change)
+    .await?;
+    tell_order(change, order.id.as_str(), order.merchant.as_str(), number, state, detail, at).await
 }

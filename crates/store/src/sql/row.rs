@@ -90,6 +90,8 @@ pub(super) fn order(row: &SqliteRow) -> Read<Order> {
         state: order_state(row, "state")?,
         paid: paid(row)?,
         returned: parsed_if(row, "returned")?,
+        refunded_minor: row.try_get("refunded_minor")?,
+        dispute: super::refunds::dispute(row)?,
         updated_at: time(row, "updated_at")?,
     })
 }
@@ -159,6 +161,8 @@ pub(super) fn callback(row: &SqliteRow) -> Read<Callback> {
             payment: parsed(row, "payment_id")?,
             kind,
             amount: money(row, "amount_minor")?,
+            refund: parsed_if(row, "refund_id")?,
+            reference: row.try_get("reference")?,
         },
         received_at: time(row, "received_at")?,
     })
@@ -168,8 +172,15 @@ pub(super) fn callback(row: &SqliteRow) -> Read<Callback> {
 pub(super) const STATES: [OrderState; 5] =
     [OrderState::Paying, OrderState::Sold, OrderState::Expired, OrderState::RefundDue, OrderState::Refunded];
 
-const KINDS: [PaymentEventKind; 3] =
-    [PaymentEventKind::Paid, PaymentEventKind::Failed, PaymentEventKind::Refunded];
+const KINDS: [PaymentEventKind; 7] = [
+    PaymentEventKind::Paid,
+    PaymentEventKind::Failed,
+    PaymentEventKind::Refunded,
+    PaymentEventKind::RefundFailed,
+    PaymentEventKind::Disputed,
+    PaymentEventKind::DisputeWon,
+    PaymentEventKind::DisputeLost,
+];
 
 pub(super) fn state_text(state: OrderState) -> &'static str {
     match state {
@@ -186,6 +197,10 @@ pub(super) fn kind_text(kind: PaymentEventKind) -> &'static str {
         PaymentEventKind::Paid => "paid",
         PaymentEventKind::Failed => "failed",
         PaymentEventKind::Refunded => "refunded",
+        PaymentEventKind::RefundFailed => "refund_failed",
+        PaymentEventKind::Disputed => "disputed",
+        PaymentEventKind::DisputeWon => "dispute_won",
+        PaymentEventKind::DisputeLost => "dispute_lost",
     }
 }
 
@@ -200,6 +215,10 @@ pub(super) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
     column: &str,
 ) -> Read<T> {
     row.try_get::<&str, _>(column)?.parse().map_err(|error| bad(column, error))
+}
+
+pub(super) fn text<'r>(row: &'r SqliteRow, column: &str) -> Read<&'r str> {
+    row.try_get(column)
 }
 
 /// The same where there may be none.

@@ -1,0 +1,568 @@
+//! Money that goes back, sessions at providers, disputes.
+
+use haul_commerce::{
+    Checkout, Dispute, LedgerError, NewRefund, Order, OrderState, PaymentEvent, PaymentEventKind, Refund,
+    RefundOrigin, RefundState, RefundStep, Refunded, Refunds, ledger::Answer, refund_id,
+};
+use haul_model::{LiveId, Money, OrderId, PaymentId, RefundId, UnixMillis};
+
+use sqlx::Row as _;
+
+use super::{
+    SqlLedger,
+    db::{Change, On, Row, query, query_scalar},
+    orders::add_event,
+    row::{self, bad, number, parsed, sql, text, time},
+};
+
+/// A refund with what its order says of it, and where it is looked for.
+macro_rules! concat_select {
+    ($text:literal) => {
+        concat!(
+            "SELECT refunds.*, orders.live_id FROM refunds JOIN orders ON orders.id = refunds.order_id ",
+            $text
+        )
+    };
+}
+
+const DISPUTES: [Dispute; 3] = [Dispute::Open, Dispute::Won, Dispute::Lost];
+
+pub(super) fn dispute_text(dispute: Dispute) -> &'static str {
+    match dispute {
+        Dispute::Open => "open",
+        Dispute::Won => "won",
+        Dispute::Lost => "lost",
+    }
+}
+
+pub(super) fn dispute(row: &Row) -> Result<Option<Dispute>, sqlx::Error> {
+    let found: Option<&str> = row.try_get("dispute")?;
+    let Some(text) = found else { return Ok(None) };
+    let known = DISPUTES.into_iter().find(|dispute| dispute_text(*dispute) == text);
+    known.map(Some).ok_or_else(|| bad("dispute", "no known one"))
+}
+
+const REFUND_STATES: [RefundState; 4] =
+    [RefundState::Due, RefundState::Asked, RefundState::Done, RefundState::Failed];
+
+fn refund_state_text(state: RefundState) -> &'static str {
+    match state {
+        RefundState::Due => "due",
+        RefundState::Asked => "asked",
+        RefundState::Done => "done",
+        RefundState::Failed => "failed",
+    }
+}
+
+const ORIGINS: [RefundOrigin; 3] = [RefundOrigin::Automatic, RefundOrigin::Merchant, RefundOrigin::Provider];
+
+fn origin_text(origin: RefundOrigin) -> &'static str {
+    match origin {
+        RefundOrigin::Automatic => "automatic",
+        RefundOrigin::Merchant => "merchant",
+        RefundOrigin::Provider => "provider",
+    }
+}
+
+fn read_refund(row: &Row) -> Result<Refund, sqlx::Error> {
+    let state = text(row, "state")?;
+    let state = REFUND_STATES.into_iter().find(|known| refund_state_text(*known) == state);
+    let origin = text(row, "origin")?;
+    let origin = ORIGINS.into_iter().find(|known| origin_text(*known) == origin);
+    let created_at = time(row, "created_at")?;
+    Ok(Refund {
+        refund: NewRefund {
+            id: parsed(row, "id")?,
+            order: parsed(row, "order_id")?,
+            amount: row::money(row, "amount_minor")?,
+            origin: origin.ok_or_else(|| bad("origin", "no known one"))?,
+            of_order: row.try_get("of_order")?,
+            payment_reference: row.try_get("payment_reference")?,
+            reason: row.try_get("reason")?,
+            at: created_at,
+        },
+        merchant: parsed(row, "merchant_id")?,
+        live: parsed(row, "live_id")?,
+        payment: parsed(row, "payment_id")?,
+        provider: row.try_get("provider")?,
+        state: state.ok_or_else(|| bad("state", "no known one"))?,
+        attempts: number(row, "attempts")?,
+        next_attempt_at: time(row, "next_attempt_at")?,
+        reference: row.try_get("reference")?,
+        error: row.try_get("error")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+fn read_checkout(row: &Row) -> Result<Checkout, sqlx::Error> {
+    let open: bool = row.try_get("is_open")?;
+    let url: String = row.try_get("url")?;
+    Ok(Checkout {
+        payment: parsed(row, "payment_id")?,
+        attempt: number(row, "attempt")?,
+        url: open.then_some(url),
+        session: row.try_get("session")?,
+        failures: number(row, "failures")?,
+    })
+}
+
+async fn find_refund<'a>(refund: &str, on: impl Into<On<'a>>) -> Result<Option<Refund>, LedgerError> {
+    query(concat_select!("WHERE refunds.id = $1"))
+        .bind(refund)
+        .try_map(|row| read_refund(&row))
+        .fetch_optional(on)
+        .await
+}
+
+async fn find_order<'a>(order: &str, on: impl Into<On<'a>>) -> Result<Option<Order>, LedgerError> {
+    query("SELECT * FROM orders WHERE id = $1")
+        .bind(order)
+        .try_map(|row| row::order(&row))
+        .fetch_optional(on)
+        .await
+}
+
+/// What of an order's money goes back, or has gone.
+async fn going_back(order: &OrderId, change: &mut Change) -> Result<i64, LedgerError> {
+    query_scalar(
+        "SELECT CAST(COALESCE(SUM(amount_minor), 0) AS BIGINT) FROM refunds
+         WHERE order_id = $1 AND of_order AND state <> 'failed'",
+    )
+    .bind(order.as_str())
+    .fetch_one(change)
+    .await
+}
+
+impl SqlLedger {
+    async fn new_refund(&self, new: &NewRefund) -> Result<Refund, LedgerError> {
+        let mut change = self.begin().await?;
+        if let Some(known) = find_refund(new.id.as_str(), &mut change).await? {
+            if known.refund.order != new.order || known.refund.amount != new.amount {
+                let error = format!("the refund {} was asked for before with other content", new.id);
+                return Err(change.refuse(LedgerError::Conflict(error)).await);
+            }
+            change.keep().await?;
+            return Ok(known);
+        }
+        let paid = match find_order(new.order.as_str(), &mut change).await? {
+            Some(order) => order.paid.clone().map(|paid| (order, paid)),
+            None => None,
+        };
+        let Some((order, paid)) = paid else {
+            let error = LedgerError::NotFound(format!("money paid for the order {}", new.order));
+            return Err(change.refuse(error).await);
+        };
+        if new.of_order {
+            let left = paid.amount.amount_minor - going_back(&new.order, &mut change).await?;
+            if new.amount.currency != paid.amount.currency || new.amount.amount_minor > left {
+                let left = Money { amount_minor: left, ..paid.amount };
+                let error = format!("of what was paid for the order {}, {left} can be refunded", new.order);
+                return Err(change.refuse(LedgerError::Conflict(error)).await);
+            }
+        }
+        insert(&mut change, new, &order, RefundState::Due).await?;
+        add_event(&mut change, &order.order, "refund_due", Some(new.id.as_str()), new.at).await?;
+        let refund = find_refund(new.id.as_str(), &mut change).await?;
+        change.keep().await?;
+        refund.ok_or_else(|| LedgerError::NotFound(format!("the refund {}", new.id)))
+    }
+
+    async fn next_step(
+        &self,
+        id: &RefundId,
+        step: &RefundStep,
+        at: UnixMillis,
+    ) -> Result<Refunded, LedgerError> {
+        let mut change = self.begin().await?;
+        let Some(refund) = find_refund(id.as_str(), &mut change).await? else {
+            let error = LedgerError::NotFound(format!("the refund {id}"));
+            return Err(change.refuse(error).await);
+        };
+        match take_step(&mut change, refund, step, at).await {
+            Ok(refunded) => change.keep().await.map(|()| refunded),
+            Err(error) => Err(change.refuse(error).await),
+        }
+    }
+
+    async fn heard_of_refund(
+        &self,
+        event: &PaymentEvent,
+        at: UnixMillis,
+    ) -> Result<Option<Refunded>, LedgerError> {
+        let mut change = self.begin().await?;
+        match heard(&mut change, event, at).await {
+            Ok(refunded) => change.keep().await.map(|()| refunded),
+            Err(error) => Err(change.refuse(error).await),
+        }
+    }
+
+    async fn disputed(
+        &self,
+        order: &OrderId,
+        dispute: Dispute,
+        at: UnixMillis,
+    ) -> Result<Order, LedgerError> {
+        let mut change = self.begin().await?;
+        let Some(found) = find_order(order.as_str(), &mut change).await? else {
+            let error = LedgerError::NotFound(format!("the order {order}"));
+            return Err(change.refuse(error).await);
+        };
+        // What is decided is not opened again by a word that was overtaken.
+        let is_news = match (found.dispute, dispute) {
+            (Some(known), _) if known == dispute => false,
+            (Some(Dispute::Won | Dispute::Lost), Dispute::Open) => false,
+            _ => true,
+        };
+        if !is_news {
+            change.keep().await?;
+            return Ok(found);
+        }
+        query("UPDATE orders SET dispute = $1, updated_at = $2 WHERE id = $3")
+            .bind(dispute_text(dispute))
+            .bind(sql(at.0))
+            .bind(order.as_str())
+            .execute(&mut change)
+            .await?;
+        let state = match dispute {
+            Dispute::Open => "disputed",
+            Dispute::Won => "dispute_won",
+            Dispute::Lost => "dispute_lost",
+        };
+        add_event(&mut change, &found.order, state, None, at).await?;
+        change.keep().await?;
+        Ok(Order { dispute: Some(dispute), updated_at: at, ..found })
+    }
+}
+
+async fn insert(
+    change: &mut Change,
+    new: &NewRefund,
+    order: &Order,
+    state: RefundState,
+) -> Result<(), LedgerError> {
+    query(
+        "INSERT INTO refunds (id, merchant_id, order_id, payment_id, provider, payment_reference, amount_minor, currency,
+                              origin, of_order, reason, state, next_attempt_at, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5,
+                 COALESCE($6, (SELECT reference FROM callbacks WHERE provider = $5 AND event_id = $7)),
+                 $8, $9, $10, $11, $12, $13, $14, $14, $14)",
+    )
+    .bind(new.id.as_str())
+    .bind(order.order.merchant.as_str())
+    .bind(order.order.id.as_str())
+    .bind(order.order.payment.as_str())
+    .bind(&order.order.provider)
+    .bind(&new.payment_reference)
+    .bind(order.paid.as_ref().map(|paid| paid.event.as_str()))
+    .bind(new.amount.amount_minor)
+    .bind(new.amount.currency.code())
+    .bind(origin_text(new.origin))
+    .bind(new.of_order)
+    .bind(&new.reason)
+    .bind(refund_state_text(state))
+    .bind(sql(new.at.0))
+    .execute(change)
+    .await
+    .map(|_| ())
+}
+
+async fn take_step(
+    change: &mut Change,
+    refund: Refund,
+    step: &RefundStep,
+    at: UnixMillis,
+) -> Result<Refunded, LedgerError> {
+    let id = refund.refund.id.clone();
+    let before = refund.state;
+    let (state, reference, error, next_attempt_at) = match step {
+        // What has arrived has arrived, and what is refused waits for a person.
+        _ if before == RefundState::Done => return with_order(change, refund, false).await,
+        RefundStep::Done { reference } => (RefundState::Done, reference.as_deref(), None, at),
+        RefundStep::Failed { error } => (RefundState::Failed, None, Some(error.as_str()), at),
+        RefundStep::Again if before == RefundState::Failed => (RefundState::Due, None, None, at),
+        RefundStep::Again => (before, None, None, at),
+        _ if before == RefundState::Failed => return with_order(change, refund, false).await,
+        RefundStep::Later { at, error } => (before, None, Some(error.as_str()), *at),
+        RefundStep::Asked { reference, again_at } => {
+            (RefundState::Asked, reference.as_deref(), None, *again_at)
+        }
+    };
+    if before == RefundState::Failed && state == RefundState::Due && refund.refund.of_order {
+        // Others may have taken its place meanwhile.
+        let order = find_order(refund.refund.order.as_str(), &mut *change).await?;
+        let paid = order.and_then(|order| order.paid).map_or(0, |paid| paid.amount.amount_minor);
+        if going_back(&refund.refund.order, change).await? + refund.refund.amount.amount_minor > paid {
+            return Err(LedgerError::Conflict(format!("the refund {id} would be more than what is left")));
+        }
+    }
+    let tried = u32::from(!matches!(step, RefundStep::Again));
+    // Only a new state is news; a refund that waits is as old as it was.
+    let updated_at = if state == before { refund.updated_at } else { at };
+    query(
+        "UPDATE refunds SET state = $1, reference = COALESCE($2, reference), error = $3, next_attempt_at = $4,
+                            attempts = attempts + $5, updated_at = $6 WHERE id = $7",
+    )
+    .bind(refund_state_text(state))
+    .bind(reference)
+    .bind(error)
+    .bind(sql(next_attempt_at.0))
+    .bind(tried)
+    .bind(sql(updated_at.0))
+    .bind(id.as_str())
+    .execute(&mut *change)
+    .await?;
+    let refund = find_refund(id.as_str(), &mut *change)
+        .await?
+        .ok_or_else(|| LedgerError::NotFound(format!("the refund {id}")))?;
+    match state {
+        RefundState::Done => gone(change, &refund, at).await?,
+        RefundState::Failed => {
+            if let Some(order) = find_order(refund.refund.order.as_str(), &mut *change).await? {
+                add_event(change, &order.order, "refund_failed", Some(id.as_str()), at).await?;
+            }
+        }
+        RefundState::Due | RefundState::Asked => {}
+    }
+    with_order(change, refund, state != before).await
+}
+
+async fn with_order(change: &mut Change, refund: Refund, news: bool) -> Result<Refunded, LedgerError> {
+    let id = &refund.refund.order;
+    let order = find_order(id.as_str(), change).await?;
+    let order = order.ok_or_else(|| LedgerError::NotFound(format!("the order {id}")))?;
+    Ok(Refunded { refund, order, news })
+}
+
+/// The money of a refund has gone back: its order says so.
+async fn gone(change: &mut Change, refund: &Refund, at: UnixMillis) -> Result<(), LedgerError> {
+    let Refund { refund, .. } = refund;
+    if !refund.of_order {
+        return Ok(());
+    }
+    query("UPDATE orders SET refunded_minor = refunded_minor + $1, updated_at = $2 WHERE id = $3")
+        .bind(refund.amount.amount_minor)
+        .bind(sql(at.0))
+        .bind(refund.order.as_str())
+        .execute(&mut *change)
+        .await?;
+    let Some(order) = find_order(refund.order.as_str(), &mut *change).await? else { return Ok(()) };
+    let all = order.paid.as_ref().is_some_and(|paid| order.refunded_minor >= paid.amount.amount_minor);
+    if all && order.state == OrderState::RefundDue {
+        query("UPDATE orders SET state = 'refunded' WHERE id = $1")
+            .bind(refund.order.as_str())
+            .execute(&mut *change)
+            .await?;
+    }
+    let state = if all { "refunded" } else { "partly_refunded" };
+    add_event(change, &order.order, state, Some(refund.id.as_str()), at).await
+}
+
+async fn heard(
+    change: &mut Change,
+    event: &PaymentEvent,
+    at: UnixMillis,
+) -> Result<Option<Refunded>, LedgerError> {
+    let named = match &event.refund {
+        Some(refund) => find_refund(refund.as_str(), &mut *change).await?,
+        None => {
+            query(concat_select!(
+                "WHERE refunds.payment_id = $1 AND refunds.amount_minor = $2 AND refunds.state = 'asked'
+             ORDER BY refunds.created_at, refunds.id LIMIT 1"
+            ))
+            .bind(event.payment.as_str())
+            .bind(event.amount.amount_minor)
+            .try_map(|row| read_refund(&row))
+            .fetch_optional(&mut *change)
+            .await?
+        }
+    };
+    let fits = |refund: &Refund| refund.payment == event.payment && refund.refund.amount == event.amount;
+    let named = named.filter(fits);
+    let step = match (event.kind, &named) {
+        (PaymentEventKind::RefundFailed, None) => return Ok(None),
+        (PaymentEventKind::RefundFailed, Some(_)) => {
+            RefundStep::Failed { error: "the provider says that the refund failed".to_owned() }
+        }
+        _ => RefundStep::Done { reference: None },
+    };
+    if let Some(refund) = named {
+        return take_step(change, refund, &step, at).await.map(Some);
+    }
+    // Somebody has sent money back at the provider.
+    let order = query("SELECT * FROM orders WHERE payment_id = $1")
+        .bind(event.payment.as_str())
+        .try_map(|row| row::order(&row))
+        .fetch_optional(&mut *change)
+        .await?;
+    let Some(order) = order else {
+        return Err(LedgerError::NotFound(format!("an order paid by {}", event.payment)));
+    };
+    let id = refund_id(&order.order.provider, &event.event);
+    if let Some(known) = find_refund(id.as_str(), &mut *change).await? {
+        return with_order(change, known, false).await.map(Some);
+    }
+    let left = match &order.paid {
+        Some(paid) if paid.amount.currency == event.amount.currency => {
+            paid.amount.amount_minor - going_back(&order.order.id, change).await?
+        }
+        _ => 0,
+    };
+    let new = NewRefund {
+        id: id.clone(),
+        order: order.order.id.clone(),
+        amount: event.amount,
+        origin: RefundOrigin::Provider,
+        of_order: event.amount.amount_minor <= left,
+        payment_reference: event.reference.clone(),
+        reason: String::new(),
+        at,
+    };
+    insert(change, &new, &order, RefundState::Done).await?;
+    let refund = find_refund(id.as_str(), &mut *change)
+        .await?
+        .ok_or_else(|| LedgerError::NotFound(format!("the refund {id}")))?;
+    gone(change, &refund, at).await?;
+    with_order(change, refund, true).await.map(Some)
+}
+
+impl Refunds for SqlLedger {
+    fn put_refund<'a>(&'a self, refund: &'a NewRefund) -> Answer<'a, Refund> {
+        Box::pin(self.new_refund(refund))
+    }
+
+    fn refund<'a>(&'a self, refund: &'a RefundId) -> Answer<'a, Option<Refund>> {
+        Box::pin(find_refund(refund.as_str(), &self.read))
+    }
+
+    fn refunds_of_order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Vec<Refund>> {
+        Box::pin(
+            query(concat_select!("WHERE refunds.order_id = $1 ORDER BY refunds.created_at, refunds.id"))
+                .bind(order.as_str())
+                .try_map(|row| read_refund(&row))
+                .fetch_all(&self.read),
+        )
+    }
+
+    fn refunds_of_live<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<Refund>> {
+        Box::pin(
+            query(concat_select!("WHERE orders.live_id = $1 ORDER BY refunds.created_at, refunds.id"))
+                .bind(live.as_str())
+                .try_map(|row| read_refund(&row))
+                .fetch_all(&self.read),
+        )
+    }
+
+    fn due_refunds<'a>(&'a self, provider: &'a str, now: UnixMillis, limit: u32) -> Answer<'a, Vec<Refund>> {
+        Box::pin(
+            query(concat_select!(
+                "WHERE refunds.state IN ('due', 'asked') AND refunds.provider = $1 AND refunds.next_attempt_at <= $2
+                 ORDER BY refunds.next_attempt_at, refunds.id LIMIT $3"
+            ))
+            .bind(provider)
+            .bind(sql(now.0))
+            .bind(limit)
+            .try_map(|row| read_refund(&row))
+            .fetch_all(&self.read),
+        )
+    }
+
+    fn step_refund<'a>(
+        &'a self,
+        refund: &'a RefundId,
+        step: &'a RefundStep,
+        at: UnixMillis,
+    ) -> Answer<'a, Refunded> {
+        Box::pin(self.next_step(refund, step, at))
+    }
+
+    fn provider_refund<'a>(
+        &'a self,
+        event: &'a PaymentEvent,
+        at: UnixMillis,
+    ) -> Answer<'a, Option<Refunded>> {
+        Box::pin(self.heard_of_refund(event, at))
+    }
+
+    fn put_dispute<'a>(&'a self, order: &'a OrderId, dispute: Dispute, at: UnixMillis) -> Answer<'a, Order> {
+        Box::pin(self.disputed(order, dispute, at))
+    }
+
+    fn checkout<'a>(&'a self, payment: &'a PaymentId) -> Answer<'a, Option<Checkout>> {
+        Box::pin(
+            query("SELECT * FROM checkouts WHERE payment_id = $1")
+                .bind(payment.as_str())
+                .try_map(|row| read_checkout(&row))
+                .fetch_optional(&self.read),
+        )
+    }
+
+    fn put_checkout<'a>(&'a self, checkout: &'a Checkout, at: UnixMillis) -> Answer<'a, ()> {
+        Box::pin(async move {
+            query(
+                "INSERT INTO checkouts (payment_id, merchant_id, attempt, url, session, is_open, next_attempt_at)
+                 SELECT payment_id, merchant_id, CAST($2 AS BIGINT), $3, $4, TRUE, CAST($5 AS BIGINT)
+                 FROM orders WHERE payment_id = $1
+                 ON CONFLICT (payment_id) DO UPDATE SET
+                     attempt = excluded.attempt, url = excluded.url, session = excluded.session, is_open = TRUE,
+                     failures = 0, next_attempt_at = excluded.next_attempt_at",
+            )
+            .bind(checkout.payment.as_str())
+            .bind(checkout.attempt)
+            .bind(checkout.url.as_deref().unwrap_or_default())
+            .bind(&checkout.session)
+            .bind(sql(at.0))
+            .execute(&self.write)
+            .await
+            .map(|_| ())
+        })
+    }
+
+    fn end_checkout<'a>(&'a self, payment: &'a PaymentId) -> Answer<'a, ()> {
+        Box::pin(async move {
+            query("UPDATE checkouts SET is_open = FALSE WHERE payment_id = $1 AND is_open")
+                .bind(payment.as_str())
+                .execute(&self.write)
+                .await
+                .map(|_| ())
+        })
+    }
+
+    fn checkouts_to_close(&self, now: UnixMillis, limit: u32) -> Answer<'_, Vec<Checkout>> {
+        Box::pin(
+            query(
+                "SELECT checkouts.* FROM checkouts JOIN orders ON orders.payment_id = checkouts.payment_id
+                 WHERE checkouts.is_open AND checkouts.next_attempt_at <= $1 AND orders.state <> 'paying'
+                 ORDER BY checkouts.next_attempt_at, checkouts.payment_id LIMIT $2",
+            )
+            .bind(sql(now.0))
+            .bind(limit)
+            .try_map(|row| read_checkout(&row))
+            .fetch_all(&self.read),
+        )
+    }
+
+    fn checkout_not_closed<'a>(&'a self, payment: &'a PaymentId, again_at: UnixMillis) -> Answer<'a, ()> {
+        Box::pin(async move {
+            query("UPDATE checkouts SET failures = failures + 1, next_attempt_at = $1 WHERE payment_id = $2")
+                .bind(sql(again_at.0))
+                .bind(payment.as_str())
+                .execute(&self.write)
+                .await
+                .map(|_| ())
+        })
+    }
+
+    fn payment_of_reference<'a>(
+        &'a self,
+        provider: &'a str,
+        reference: &'a str,
+    ) -> Answer<'a, Option<PaymentId>> {
+        Box::pin(
+            query("SELECT payment_id FROM callbacks WHERE provider = $1 AND reference = $2 LIMIT 1")
+                .bind(provider)
+                .bind(reference)
+                .try_map(|row| parsed(&row, "payment_id"))
+                .fetch_optional(&self.read),
+        )
+    }
+}
