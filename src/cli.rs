@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use haul_commerce::keys::Permission;
 use haul_gateway::auth::Scope;
-use haul_model::{BuyerId, LiveId, Role};
+use haul_model::{BuyerId, LiveId, MerchantId, Role};
 
 /// A live-stream commerce media server.
 #[derive(Debug, Parser)]
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Serve(ConfigFile),
     /// Mint a token and print it.
     Token(Token),
+    /// Make an API key for a merchant's systems and print it: it can't be looked up again.
+    Key(Key),
     /// Compare gate, ledger and payments of a live, and print every difference; ends with 1 where there is one.
     Reconcile(Reconcile),
 }
@@ -44,12 +47,30 @@ pub(crate) struct Token {
     /// Who bears it: the id under which they chat, buy and publish.
     #[arg(long, value_name = "ID")]
     pub(crate) sub: BuyerId,
+    /// Whose lives.
+    #[arg(long, default_value = "main")]
+    pub(crate) merchant: MerchantId,
     /// The name shown to others.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) name: String,
     /// How long it is valid: a number and s, m, h or d.
     #[arg(long, default_value = "12h", value_parser = duration)]
     pub(crate) ttl: Duration,
+    #[command(flatten)]
+    pub(crate) config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    /// Whose it is; a merchant that is not known yet is one from then on.
+    #[arg(long, default_value = "main")]
+    pub(crate) merchant: MerchantId,
+    /// What it is for.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// What it may be used for, separated by commas: orders:read, refunds:write, …, or * for everything.
+    #[arg(long, value_delimiter = ',', default_value = "*")]
+    pub(crate) scopes: Vec<Permission>,
     #[command(flatten)]
     pub(crate) config: ConfigFile,
 }
@@ -141,6 +162,8 @@ mod tests {
             ("haul token --live demo --role host --sub mia --ttl 9999999d", "such as 12h"),
             ("haul token --live demo --role host --sub mia --ttl 3夜", "such as 12h"),
             ("haul token --role host --sub mia", "--live"),
+            ("haul key --name shop --scopes cake:eat", "such as orders:read"),
+            ("haul key", "--name"),
             ("haul serv", "serve"),
         ] {
             let error = parse(line).unwrap_err();

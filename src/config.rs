@@ -58,6 +58,10 @@ pub(crate) struct Config {
     pub(crate) buyers: Buyers,
     /// Who collects the money.
     pub(crate) payments: Payments,
+    /// What merchants are told.
+    pub(crate) webhooks: Webhooks,
+    /// Who may take how many holds.
+    pub(crate) risk: Risk,
     /// What is logged, and how.
     pub(crate) log: Log,
 }
@@ -202,6 +206,22 @@ pub(crate) struct Sale {
 pub(crate) struct Payments {
     /// Which provider.
     pub(crate) provider: Provider,
+    /// What signs the provider's callbacks; see [`Payments::secrets`].
+    callback_secrets: Vec<Hidden>,
+    /// The merchant's payment page, to which buyers are sent with the order in the URL.
+    #[serde(deserialize_with = "value::absolute_url")]
+    pub(crate) page_url: String,
+    /// The merchant's endpoint that opens payments and sends money back.
+    #[serde(deserialize_with = "value::absolute_url")]
+    pub(crate) endpoint_url: String,
+    /// Where Stripe sends buyers afterwards; see [`Payments::return_url`].
+    #[serde(deserialize_with = "value::absolute_url")]
+    return_url: String,
+    /// Stripe's secret key.
+    pub(crate) stripe_key: Hidden,
+    /// Where Stripe's API is.
+    #[serde(deserialize_with = "value::absolute_url")]
+    pub(crate) stripe_url: String,
 }
 
 /// A payment provider.
@@ -210,6 +230,47 @@ pub(crate) struct Payments {
 pub(crate) enum Provider {
     /// No money moves: a page with two buttons.
     Sandbox,
+    /// The merchant's own payment page, which calls back.
+    Merchant,
+    /// Stripe.
+    Stripe,
+}
+
+/// What merchants are told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Webhooks {
+    /// Whether endpoints may be in private networks, and spoken with over plain HTTP.
+    pub(crate) allow_private: bool,
+}
+
+/// Who may take how many holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Risk {
+    /// Holds a minute of one account; 0: no limit.
+    pub(crate) holds_per_account: u32,
+    /// Holds a minute of one device, where tokens name one; 0: no limit.
+    pub(crate) holds_per_device: u32,
+    /// Holds a minute of one address; 0: no limit.
+    pub(crate) holds_per_address: u32,
+    /// The merchant's server that may refuse a hold; empty: nobody is asked.
+    #[serde(deserialize_with = "value::absolute_url")]
+    pub(crate) check_url: String,
+    /// What signs the question.
+    pub(crate) check_secret: Hidden,
+    /// How long the answer may take, in milliseconds.
+    pub(crate) check_ms: u64,
+    /// What happens without an answer.
+    pub(crate) check_fails: CheckFails,
+}
+
+/// What happens to a hold that could not be checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CheckFails {
+    /// It is allowed.
+    Open,
+    /// It is refused.
+    Closed,
 }
 
 /// What is logged, and how.
@@ -280,7 +341,25 @@ impl Default for Config {
             sale: Sale { hold_seconds: 120, pay_seconds: 600 },
             creators: Creators::default(),
             buyers: Buyers::default(),
-            payments: Payments { provider: Provider::Sandbox },
+            payments: Payments {
+                provider: Provider::Sandbox,
+                callback_secrets: Vec::new(),
+                page_url: String::new(),
+                endpoint_url: String::new(),
+                return_url: String::new(),
+                stripe_key: Hidden::default(),
+                stripe_url: haul_payments::stripe::API_URL.to_owned(),
+            },
+            webhooks: Webhooks { allow_private: false },
+            risk: Risk {
+                holds_per_account: 0,
+                holds_per_device: 0,
+                holds_per_address: 0,
+                check_url: String::new(),
+                check_secret: Hidden::default(),
+                check_ms: 300,
+                check_fails: CheckFails::Open,
+            },
             log: Log { level: Filter::default(), format: LogFormat::Text },
         }
     }
@@ -334,7 +413,51 @@ impl Config {
                  {got} is not served there"
             ));
         }
-        Ok(())
+        let secret = self.risk.check_secret.expose();
+        if !self.risk.check_url.is_empty() && haul_payments::SigningKey::parse(secret).is_none() {
+            return Err("risk.check_url: needs risk.check_secret, whsec_ and base64".to_owned());
+        }
+        self.payments.check(&self.http)
+    }
+}
+
+impl Payments {
+    /// What signs the provider's callbacks.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.callback_secrets.iter().map(Hidden::expose)
+    }
+
+    /// Where Stripe sends buyers afterwards: as configured, or to the live's page.
+    pub(crate) fn return_url(&self, http: &Http) -> String {
+        match self.return_url.as_str() {
+            "" => format!("{}/watch/{{live}}", http.public_url),
+            url => url.to_owned(),
+        }
+    }
+
+    /// What each provider cannot do without.
+    fn check(&self, http: &Http) -> Result<(), String> {
+        let needs = |what: &str| Err(format!("payments.provider: this one needs {what}"));
+        match self.provider {
+            Provider::Sandbox => Ok(()),
+            _ if self.callback_secrets.is_empty() => needs("payments.callback_secrets"),
+            Provider::Merchant if self.page_url.is_empty() == self.endpoint_url.is_empty() => {
+                needs("either payments.page_url or payments.endpoint_url")
+            }
+            Provider::Merchant
+                if self.secrets().any(|secret| haul_payments::SigningKey::parse(secret).is_none()) =>
+            {
+                needs("payments.callback_secrets that are whsec_ and base64")
+            }
+            Provider::Stripe if self.stripe_key.expose().is_empty() => needs("payments.stripe_key"),
+            Provider::Stripe if self.secrets().any(str::is_empty) => {
+                needs("payments.callback_secrets that are not empty")
+            }
+            Provider::Stripe if self.return_url.is_empty() && http.public_url.is_empty() => {
+                needs("payments.return_url or http.public_url")
+            }
+            Provider::Merchant | Provider::Stripe => Ok(()),
+        }
     }
 }
 
@@ -447,13 +570,38 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("buyers.spend_milestones", Expect::List("a sum in minor units such as EUR:10000")),
     ("buyers.keep_touches_days", Expect::Integer(0, 36_500, "days")),
     ("buyers.keep_details_days", Expect::Integer(0, 36_500, "days")),
-    ("payments.provider", Expect::Text("sandbox")),
+    ("payments.provider", Expect::Text("sandbox, merchant or stripe")),
+    (
+        "payments.callback_secrets",
+        Expect::List("a secret such as whsec_… (with merchant: whsec_ and base64)"),
+    ),
+    ("payments.page_url", Expect::Text("a URL such as https://shop.example/pay, or nothing")),
+    ("payments.endpoint_url", Expect::Text("a URL such as https://shop.example/haul, or nothing")),
+    ("payments.return_url", Expect::Text("a URL such as https://shop.example/orders/{order}, or nothing")),
+    ("payments.stripe_key", Expect::Text("Stripe's secret key, or nothing")),
+    ("payments.stripe_url", Expect::Text("a URL such as https://api.stripe.com")),
+    ("webhooks.allow_private", Expect::Bool),
+    ("risk.holds_per_account", Expect::Integer(0, 100_000, "holds a minute")),
+    ("risk.holds_per_device", Expect::Integer(0, 100_000, "holds a minute")),
+    ("risk.holds_per_address", Expect::Integer(0, 100_000, "holds a minute")),
+    ("risk.check_url", Expect::Text("a URL such as https://shop.example/check, or nothing")),
+    ("risk.check_secret", Expect::Text("whsec_ and base64, or nothing")),
+    ("risk.check_ms", Expect::Integer(10, 5_000, "milliseconds")),
+    ("risk.check_fails", Expect::Text("open or closed")),
     ("log.level", Expect::Text("off, error, warn, info, debug or trace, or a list of TARGET=LEVEL")),
     ("log.format", Expect::Text("text or json")),
 ];
 
 /// Keys whose values may hold secrets: no message quotes them.
-const SECRET_KEYS: &[&str] = &["auth.secret", "store.gate_url", "store.ledger_url", "ice.servers"];
+const SECRET_KEYS: &[&str] = &[
+    "auth.secret",
+    "store.gate_url",
+    "store.ledger_url",
+    "ice.servers",
+    "payments.callback_secrets",
+    "payments.stripe_key",
+    "risk.check_secret",
+];
 
 #[cfg(test)]
 mod tests {

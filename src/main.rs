@@ -1,12 +1,14 @@
-//! `haul`: reads the command line and the configuration, then serves, mints a token, or reconciles.
+//! `haul`: reads the command line and the configuration, then serves, mints a token, makes a key, or reconciles.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cli;
 mod config;
 mod demo;
+mod key;
 mod logging;
 mod moq;
+mod payments;
 mod reconcile;
 #[cfg(test)]
 mod scratch;
@@ -32,6 +34,10 @@ fn main() -> ExitCode {
         }
         Command::Token(token) => configured(token.config.config.as_deref()).and_then(|config| {
             println!("{}", mint(token, &config)?);
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Key(key) => configured(key.config.config.as_deref()).and_then(|config| {
+            println!("{}", runtime()?.block_on(key::make(key, &config))?);
             Ok(ExitCode::SUCCESS)
         }),
         Command::Reconcile(asked) => configured(asked.config.config.as_deref()).and_then(|config| {
@@ -72,5 +78,5 @@ fn mint(token: cli::Token, config: &Config) -> anyhow::Result<String> {
         shop: Shop::default(),
         exp: now + token.ttl,
     };
-    Ok(Authority::new(&secret::secret(config)?).mint(claims, now))
+    Ok(Authority::new(&secret::secret(config)?).mint_for(&token.merchant, claims, now))
 }

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use anyhow::{Context, bail};
 use haul_commerce::{
-    Ledger, LiveRef,
-    reconcile::{Held, reconcile},
+    Ledger, LiveRef, Refunds,
+    reconcile::{self, Held, reconcile},
 };
 use haul_model::{LiveId, SaleId, UnixMillis};
 use haul_store::{Books, RedisGate, SqlLedger};
@@ -46,6 +46,7 @@ pub(crate) async fn run(config: &Config, live: &LiveId) -> anyhow::Result<usize>
     let sales = Ledger::sales(&ledger, live, UnixMillis(0)).await?;
     let mut out = std::io::stdout().lock();
     let mut differences = 0;
+    let mut orders = Vec::new();
     for sale in &sales {
         // The ledger first: what the gate says after it can only be further on.
         let recorded = Ledger::recorded(&ledger, live, &sale.id).await?;
@@ -57,6 +58,14 @@ pub(crate) async fn run(config: &Config, live: &LiveId) -> anyhow::Result<usize>
             writeln!(out, "{}: {difference}", sale.id)?;
         }
         differences += found.len();
+        orders.extend(recorded.orders);
+    }
+    // After the orders, as what they say of refunds is written with them.
+    let callbacks = Ledger::callbacks(&ledger, live).await?;
+    let refunds = ledger.refunds_of_live(live).await?;
+    for difference in reconcile::refunds(&orders, &callbacks, &refunds, haul_live::now().wall) {
+        writeln!(out, "{difference}")?;
+        differences += 1;
     }
     writeln!(out, "{live}: {} sales, {differences} differences", sales.len())?;
     Ok(differences)

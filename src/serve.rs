@@ -3,19 +3,23 @@
 use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use haul_commerce::{Gate, PaymentEventKind};
-use haul_gateway::{App, Parts, Sessions, auth::Authority, tls};
+use haul_commerce::{
+    Gate,
+    keys::{KEEP_ANSWERS, Keys},
+};
+use haul_courier::{Client, Reach, SigningKey, webhooks};
+use haul_gateway::{App, Check, Parts, RiskSettings, Sessions, auth::Authority, tls};
 use haul_live::{Lives, Metrics, Services, Settings};
-use haul_model::{Money, PaymentId};
-use haul_payments::Sandbox;
 use haul_room::Rate;
 use haul_store::{EmbeddedGate, RedisGate, RedisOptions, SqlLedger};
 use haul_webrtc::{Edge, EdgeConfig, Limits};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
-    config::{Config, GateUrl, Provider, Takeover},
-    demo, moq, secret,
+    config::{CheckFails, Config, GateUrl, Takeover},
+    demo, moq,
+    payments::Paying,
+    secret,
     signals::Shutdown,
 };
 
@@ -28,15 +32,15 @@ const CHAT_BURST: u32 = 5;
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen()?;
     let secret = secret::secret(&config)?;
-    let (refunds, refunded) = mpsc::unbounded_channel();
-    let sandbox = sandbox(&config, &secret, refunds);
+    let mut paying = Paying::new(&config, &secret)?;
 
     let ledger = Arc::new(SqlLedger::open(config.ledger_url().expose()).await?);
     let services = Services {
         gate: gate(&config).await?,
         ledger: ledger.clone(),
         notebook: ledger.clone(),
-        provider: Arc::new(sandbox.clone()),
+        refunds: ledger.clone(),
+        provider: paying.provider.clone(),
         settings: live_settings(&config),
         metrics: Metrics::default(),
     };
@@ -49,7 +53,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(lives.clone().settle_unfinished());
     tokio::spawn(haul_live::follow_orders(ledger.clone(), config.rules()));
     tokio::spawn(haul_live::look_after_buyers(ledger.clone(), config.buyers.keep()));
-    tokio::spawn(deliver_refunds(lives.clone(), sandbox.clone(), refunded));
+    paying.start(&lives);
+    let reach = if config.webhooks.allow_private { Reach::Anywhere } else { Reach::Public };
+    let client = Client::new(reach);
+    tokio::spawn(webhooks::deliver(ledger.clone(), client.clone()));
+    tokio::spawn(forget_answers(ledger.clone()));
 
     let sessions = Sessions::new();
     let edge = Edge::start(edge_config(&config), sessions.observer())
@@ -64,6 +72,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         max_channels: config.channel.max_connections,
         max_sessions_per_client: config.media.max_sessions_per_client,
         ice_links: config.ice.servers.iter().map(|server| server.link()).collect(),
+        risk: risk(&config),
         demo,
     };
     let counters = tls::Counters::default();
@@ -75,10 +84,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             seal: haul_gateway::Seal::new(&secret),
             signed_only: config.creators.signed_refs,
         },
+        backoffice: ledger.clone(),
+        webhooks: client.clone(),
         edge: edge.clone(),
         sessions,
         authority,
-        sandbox: Some(sandbox),
+        sandbox: paying.sandbox,
         listener: counters.clone(),
         collectors: vec![Box::new(moq::Counters(moq_slot.clone()))],
     };
@@ -148,27 +159,14 @@ async fn gate(config: &Config) -> anyhow::Result<Arc<dyn Gate>> {
     })
 }
 
-fn sandbox(config: &Config, secret: &[u8], refunds: mpsc::UnboundedSender<(PaymentId, Money)>) -> Sandbox {
-    let Provider::Sandbox = config.payments.provider;
-    // Derived, so that nobody has to configure it, and not the secret itself, so that neither signs for the other.
-    let key = [b"sandbox callbacks: ".as_slice(), secret].concat();
-    Sandbox::new(&key).on_refund(move |payment, amount| drop(refunds.send((payment.clone(), amount))))
-}
-
-/// The sandbox's other end: it calls back when it has "sent the money".
-async fn deliver_refunds(
-    lives: Lives,
-    sandbox: Sandbox,
-    mut refunds: mpsc::UnboundedReceiver<(PaymentId, Money)>,
-) {
-    while let Some((payment, amount)) = refunds.recv().await {
-        let signed = sandbox.callback(&payment, PaymentEventKind::Refunded, amount, haul_live::now().wall);
-        let header = |name: &str| signed.header(name);
-        if let Err(error) =
-            lives.callback(haul_payments::sandbox::NAME, &header, signed.body.as_bytes()).await
-        {
-            // The order stays "refund due" and is taken up when its live begins anew.
-            tracing::warn!(%payment, %error, "a sandbox refund could not be recorded");
+/// Forgets answers that nobody can ask for again.
+async fn forget_answers(keys: Arc<SqlLedger>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(600));
+    loop {
+        ticks.tick().await;
+        let before = haul_live::now().wall - KEEP_ANSWERS;
+        if let Err(error) = keys.forget_requests(before).await {
+            tracing::warn!(%error, "old answers were not forgotten");
         }
     }
 }
@@ -179,6 +177,23 @@ fn live_settings(config: &Config) -> Settings {
         chat_rate: Rate { burst: CHAT_BURST, every },
         hold_ms: config.sale.hold_seconds * 1000,
         pay_ms: config.sale.pay_seconds * 1000,
+    }
+}
+
+fn risk(config: &Config) -> RiskSettings {
+    let risk = &config.risk;
+    let keys = SigningKey::parse(risk.check_secret.expose()).filter(|_| !risk.check_url.is_empty());
+    RiskSettings {
+        per_account: risk.holds_per_account,
+        per_device: risk.holds_per_device,
+        per_address: risk.holds_per_address,
+        check: keys.map(|key| Check {
+            url: risk.check_url.clone(),
+            keys: key.into(),
+            client: Client::new(Reach::Anywhere),
+            deadline: Duration::from_millis(risk.check_ms),
+            fail_open: risk.check_fails == CheckFails::Open,
+        }),
     }
 }
 

@@ -363,7 +363,10 @@ mod tests {
                  \"live.example\"",
             ),
             ("[log]\nformat = \"xml\"", "log.format: expected text or json (a text), got \"xml\""),
-            ("[payments]\nprovider = \"x\"", "payments.provider: expected sandbox (a text), got \"x\""),
+            (
+                "[payments]\nprovider = \"x\"",
+                "payments.provider: expected sandbox, merchant or stripe (a text), got \"x\"",
+            ),
         ] {
             assert_eq!(from_file(text).unwrap_err(), format!("haul.toml: {expected}"), "{text}");
         }
@@ -406,6 +409,32 @@ mod tests {
         assert_eq!(from_file("[media]\nbind = \"::1\"").unwrap().media.bind.len(), 1, "a list of one");
         let both = [("HAUL__MEDIA__PUBLIC_ADDRESSES", "2001:db8::1"), ("HAUL__MEDIA__BIND", "::")];
         assert!(from_variables(&both).is_ok());
+    }
+
+    #[test]
+    fn a_payment_provider_says_what_it_cannot_do_without() {
+        let with = |variables: &[(&str, &str)]| {
+            let named: Vec<_> =
+                variables.iter().map(|(key, value)| (format!("HAUL__PAYMENTS__{key}"), *value)).collect();
+            let named: Vec<_> = named.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+            from_variables(&named).map(|config| config.payments.provider)
+        };
+        let stripe = ("PROVIDER", "stripe");
+        let (secrets, key) = (("CALLBACK_SECRETS", "whsec_a, whsec_b"), ("STRIPE_KEY", "sk_test"));
+        let back = ("RETURN_URL", "https://shop.example/live/{live}");
+        assert!(with(&[stripe]).unwrap_err().contains("payments.callback_secrets"));
+        assert!(with(&[stripe, secrets]).unwrap_err().contains("payments.stripe_key"));
+        assert!(with(&[stripe, secrets, key]).unwrap_err().contains("payments.return_url"));
+        assert!(with(&[stripe, secrets, key, back]).is_ok());
+        let merchant = ("PROVIDER", "merchant");
+        let page = ("PAGE_URL", "https://shop.example/pay");
+        let whsec = ("CALLBACK_SECRETS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        assert!(with(&[merchant, whsec]).unwrap_err().contains("payments.page_url"));
+        assert!(with(&[merchant, page, ("CALLBACK_SECRETS", "hush")]).unwrap_err().contains("base64"));
+        assert!(with(&[merchant, whsec, page]).is_ok());
+        let both = with(&[merchant, whsec, page, ("ENDPOINT_URL", "https://shop.example/haul")]);
+        assert!(both.unwrap_err().contains("either"));
+        assert!(with(&[("PAGE_URL", "shop.example")]).unwrap_err().contains("https://shop.example/pay"));
     }
 
     #[test]

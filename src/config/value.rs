@@ -270,6 +270,16 @@ pub(super) fn page_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Str
     good.then(|| text.trim_end_matches('/').to_owned()).ok_or_else(|| D::Error::custom(Refused))
 }
 
+/// A URL that calls are made to or browsers are sent to, without a slash at its end; or none.
+pub(super) fn absolute_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let has_host = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#', ':']));
+    let good =
+        text.is_empty() || has_host && !text.contains([' ', '#', '@']) && !text.chars().any(char::is_control);
+    good.then(|| text.trim_end_matches('/').to_owned()).ok_or_else(|| D::Error::custom(Refused))
+}
+
 /// An optional value that is an empty text where there is none.
 pub(super) mod or_empty {
     use std::{fmt::Display, str::FromStr};

@@ -1,5 +1,5 @@
 //! What must be done about a live when nobody waits for it: sales that the gate could not be told of, orders whose hold
-//! has ended unseen, refunds that were never asked for. Tried until it is done.
+//! has ended unseen. Tried until it is done.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -150,12 +150,6 @@ async fn tidy_orders(services: &Services, live: &Live) -> Result<(), String> {
     }
     for order in ledger.restocks_due(live.id(), MAX_ORDERS).await.map_err(text)? {
         restock::tell_gate(services, live, &order).await.map_err(text)?;
-    }
-    let due = ledger.orders(live.id(), &[OrderState::RefundDue], MAX_ORDERS).await.map_err(text)?;
-    for order in due {
-        // What was paid goes back, which need not be what was asked for.
-        let amount = order.paid.map_or(order.order.total, |paid| paid.amount);
-        services.provider.refund(&order.order.payment, amount).await.map_err(text)?;
     }
     // Nobody asks for them any more: the gate has forgotten them too.
     let before = now().wall - Duration::from_millis(KEEP_ORDERED_MS);

@@ -135,6 +135,15 @@ impl Connection {
         connection
     }
 
+    /// Comes for one question.
+    pub(crate) fn visit(live: Live, member: MemberId, viewer: Viewer) -> Self {
+        let outlet = Arc::new(Outlet::default());
+        live.metrics().connected();
+        let visit = Self { live, member, asker: Some(viewer.id.clone()), outlet: outlet.clone() };
+        visit.live.post(Post::Visit { member, viewer, outlet });
+        visit
+    }
+
     /// Where this connection's lines arrive.
     pub fn inbox(&self) -> Inbox {
         Inbox(self.outlet.clone())

@@ -14,6 +14,7 @@ mod keeper;
 mod live;
 mod lives;
 mod metrics;
+mod money;
 mod owner;
 mod purchase;
 mod recorder;
@@ -30,6 +31,7 @@ pub use follower::{Keep, follow_orders, look_after_buyers};
 pub use live::{Live, Look};
 pub use lives::{LiveError, Lives, Services};
 pub use metrics::Metrics;
+pub use money::RefundAsk;
 pub use restock::RestockError;
 pub use settle::CallbackError;
 pub use stage::{

@@ -28,6 +28,9 @@ use crate::{
 /// Requests waiting for an owner; more make their senders wait.
 pub(crate) const MAX_REQUESTS_WAITING: usize = 4096;
 
+/// How long a visitor waits for an answer; the stores have shorter patience.
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// What an owner is asked. Bounded: who asks, waits.
 pub(crate) enum Command {
     Request { member: MemberId, id: u64, request: Request },
@@ -44,6 +47,8 @@ pub(crate) enum Command {
 pub(crate) enum Post {
     /// Somebody said hello.
     Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<Position>, outlet: Arc<Outlet> },
+    /// Somebody asks one thing and goes.
+    Visit { member: MemberId, viewer: Viewer, outlet: Arc<Outlet> },
     /// Anything else that happened.
     Input(Input),
 }
@@ -146,6 +151,25 @@ impl Live {
         Connection::open(self.clone(), member, id, viewer, resume)
     }
 
+    /// Asks one thing on behalf of somebody who is not connected, and gives the reply, or the error, as the channel would.
+    /// `None` where there is none in time: it may have been done.
+    pub async fn ask_once(&self, viewer: Viewer, request: Request) -> Option<haul_room::Line> {
+        let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
+        let visit = Connection::visit(self.clone(), member, viewer);
+        let inbox = visit.inbox();
+        visit.request(1, request).await;
+        let answer = async {
+            loop {
+                match inbox.pop() {
+                    Some(line) => return Some(line),
+                    None if inbox.ended() => return None,
+                    None => inbox.news().await,
+                }
+            }
+        };
+        tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_default()
+    }
+
     /// Its state now; `None` if the owner is gone.
     pub async fn look(&self) -> Option<Look> {
         let (answer, looked) = oneshot::channel();
@@ -171,6 +195,11 @@ impl Live {
 
     pub(crate) fn order_moved(&self, order: Order, hold: Option<Outcome>) {
         self.input(Input::OrderMoved { order, hold });
+    }
+
+    /// Something of an order changed that is not its state; `refunded_minor` of it went back just now.
+    pub(crate) fn order_changed(&self, order: Order, refunded_minor: i64) {
+        self.input(Input::OrderChanged { order, refunded_minor });
     }
 
     /// Asks the gate one thing, in the same queue as the buyers.

@@ -5,12 +5,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use haul_commerce::{Gate, Ledger, LedgerError, LiveRecord, Notebook, PaymentProvider};
+use haul_commerce::{Gate, Ledger, LedgerError, LiveRecord, Notebook, PaymentProvider, Refunds};
 use haul_model::{LiveId, MerchantId};
 use tokio::sync::OnceCell;
 
 use crate::{
-    Live, Metrics, Settings, begin, now,
+    Live, Metrics, Settings, begin,
+    money::Money,
+    now,
     settle::{Settling, Unsettled},
 };
 
@@ -30,6 +32,8 @@ pub struct Services {
     pub ledger: Arc<dyn Ledger>,
     /// What rooms remember from one start to the next.
     pub notebook: Arc<dyn Notebook>,
+    /// Money that goes back.
+    pub refunds: Arc<dyn Refunds>,
     /// Payments.
     pub provider: Arc<dyn PaymentProvider>,
     /// What the operator decides for all lives.
@@ -66,6 +70,7 @@ struct Shared {
     lives: Mutex<HashMap<LiveId, Arc<OnceCell<Live>>>>,
     unsettled: Unsettled,
     settling: Settling,
+    money: Money,
 }
 
 impl Lives {
@@ -76,6 +81,7 @@ impl Lives {
             lives: Mutex::default(),
             unsettled: Unsettled::default(),
             settling: Settling::default(),
+            money: Money::default(),
         }))
     }
 
@@ -86,6 +92,10 @@ impl Lives {
 
     pub(crate) fn unsettled(&self) -> &Unsettled {
         &self.0.unsettled
+    }
+
+    pub(crate) fn money(&self) -> &Money {
+        &self.0.money
     }
 
     pub(crate) fn settling(&self) -> &Settling {

@@ -116,6 +116,10 @@ impl Owner {
                 self.places.insert(member, Place { outlet, buyer, welcomed: false, kept: Vec::new() });
                 Input::Join { member, id, viewer, resume }
             }
+            Post::Visit { member, viewer, outlet } => {
+                self.places.insert(member, Place { outlet, buyer: None, welcomed: false, kept: Vec::new() });
+                Input::Visit { member, viewer }
+            }
             Post::Input(input) => {
                 if let Input::Leave { member } = &input {
                     self.forget(*member);

@@ -1,8 +1,8 @@
 //! The steps of a purchase that wait for stores: each idempotent, none with state of its own.
 
 use haul_commerce::{
-    Applied, GateError, LedgerError, NewOrder, OrderState, PaymentError, PaymentRequest, PriceError, Sale,
-    order_id, payment_id, price,
+    Applied, Checkout, GateError, LedgerError, NewOrder, OrderState, PaymentError, PaymentRequest,
+    PriceError, Sale, order_id, payment_id, price,
 };
 use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_wire::{Code, Failure};
@@ -105,8 +105,14 @@ pub(crate) async fn check_out(
         expired.map_err(|error| ledger_failed(live, &error))?;
         return Err(Failure::new(Code::HoldOver, "this hold is over and its units went back"));
     }
+    let known =
+        services.refunds.checkout(&order.order.payment).await.map_err(|error| ledger_failed(live, &error))?;
+    if let Some(Checkout { url: Some(pay_url), .. }) = known {
+        return Ok(CheckedOut { order, pay_url, deadline });
+    }
     let request = PaymentRequest {
         payment: order.order.payment.clone(),
+        attempt: known.map_or(0, |ended| ended.attempt + 1),
         order: order.order.id.clone(),
         live: live.id().clone(),
         buyer: order.order.buyer.clone(),
@@ -122,6 +128,19 @@ pub(crate) async fn check_out(
         )
         .retry_after(2_000)
     })?;
+    if let Some(name) = session.session {
+        let checkout = Checkout {
+            payment: request.payment.clone(),
+            attempt: request.attempt,
+            url: Some(session.url.clone()),
+            session: Some(name),
+            failures: 0,
+        };
+        // Not written down, it can't be ended early: what is paid in it too late goes back.
+        if let Err(error) = services.refunds.put_checkout(&checkout, server_time).await {
+            tracing::warn!(live = %live.id(), order = %request.order, %error, "a session was not written down");
+        }
+    }
     tracing::info!(live = %live.id(), order = %request.order, total = %request.amount, "payment started");
     Ok(CheckedOut { order, pay_url: session.url, deadline })
 }

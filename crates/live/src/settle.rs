@@ -13,8 +13,9 @@ use std::{
 };
 
 use haul_commerce::{
-    Callback, CallbackState, GateError, LedgerError, Op, Order, OrderState, Outcome, Paid, PaymentError,
-    PaymentEvent, PaymentEventKind, Refusal,
+    About, Callback, CallbackState, Dispute, GateError, LedgerError, NewRefund, Op, Order, OrderState,
+    Outcome, Paid, PaymentError, PaymentEvent, PaymentEventKind, RefundOrigin, RefundState, Refunded,
+    Refusal, Word, refund_id,
 };
 use haul_model::{PaymentId, UnixMillis};
 
@@ -64,8 +65,6 @@ enum Unfinished {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Live(#[from] LiveError),
-    #[error(transparent)]
-    Provider(#[from] PaymentError),
 }
 
 /// Wakes the worker that takes unfinished callbacks up again.
@@ -111,7 +110,8 @@ impl Lives {
             return Err(CallbackError::UnknownProvider);
         }
         let received_at = now().wall;
-        let event = services.provider.verify(header, body, received_at)?;
+        let Some(word) = services.provider.verify(header, body, received_at)? else { return Ok(()) };
+        let Some(event) = self.our_event(provider, word).await? else { return Ok(()) };
         let callback = Callback { provider: provider.to_owned(), event, received_at };
         let recorded = services.ledger.record_callback(&callback).await.map_err(CallbackError::from);
         if let Err(error) = &recorded {
@@ -126,6 +126,24 @@ impl Lives {
             }
         }
         Ok(())
+    }
+
+    /// The event with the payment of ours that it is about; `None` where the provider's name for it says nothing here.
+    async fn our_event(&self, provider: &str, word: Word) -> Result<Option<PaymentEvent>, CallbackError> {
+        let Word { event, about, kind, amount, refund, reference } = word;
+        let payment = match about {
+            About::Payment(payment) => payment,
+            About::Reference(name) => {
+                let found = self.services().refunds.payment_of_reference(provider, &name).await;
+                let Some(payment) = found.map_err(CallbackError::NotRecorded)? else {
+                    // The merchant's account may have other shops.
+                    tracing::info!(provider, event, name, "a payment that is none of ours");
+                    return Ok(None);
+                };
+                payment
+            }
+        };
+        Ok(Some(PaymentEvent { event, payment, kind, amount, refund, reference }))
     }
 
     /// Takes unfinished callbacks up again, at start and after every failure. Runs until the process ends.
@@ -175,8 +193,16 @@ impl Lives {
                 let live = self.get(&order.order.live).await?;
                 match event.kind {
                     PaymentEventKind::Paid => self.paid(&live, order, event).await?,
-                    PaymentEventKind::Failed => payment_failed(&live, order).await?,
-                    PaymentEventKind::Refunded => self.refunded(&live, order).await?,
+                    PaymentEventKind::Failed => {
+                        self.services().refunds.end_checkout(&event.payment).await?;
+                        payment_failed(&live, order).await?;
+                    }
+                    PaymentEventKind::Refunded | PaymentEventKind::RefundFailed => {
+                        self.refund_news(&live, event).await?;
+                    }
+                    PaymentEventKind::Disputed => self.disputed(&live, order, Dispute::Open).await?,
+                    PaymentEventKind::DisputeWon => self.disputed(&live, order, Dispute::Won).await?,
+                    PaymentEventKind::DisputeLost => self.disputed(&live, order, Dispute::Lost).await?,
                 }
             }
             // Ours always has an order before the provider hears of it: somebody else's, or another database.
@@ -195,13 +221,13 @@ impl Lives {
         let ids = &order.order;
         if order.paid.as_ref().is_some_and(|first| first.event != event.event) {
             tracing::warn!(order = %ids.id, event = event.event, amount = %event.amount, "paid a second time");
-            return self.refund(live, &order, event).await;
+            return self.send_back(live, &order, event, false).await;
         }
         match order.state {
             // Seen before: perhaps the process ended between the ledger and the gate.
             OrderState::Sold => {}
             OrderState::Refunded => return Ok(()),
-            OrderState::RefundDue => return self.refund(live, &order, event).await,
+            OrderState::RefundDue => return self.send_back(live, &order, event, true).await,
             OrderState::Paying | OrderState::Expired => {
                 if event.amount != ids.total {
                     tracing::error!(order = %ids.id, paid = %event.amount, due = %ids.total, "wrong amount paid");
@@ -262,27 +288,79 @@ impl Lives {
         // Whatever still stands for this order goes back to the others.
         live.ask(&order.order.sale, Op::Cancel { hold, buyer }).await?;
         live.order_moved(order.clone(), Some(Outcome::Released));
-        self.refund(live, &order, event).await
+        self.send_back(live, &order, event, true).await
     }
 
-    async fn refund(&self, live: &Live, order: &Order, event: &PaymentEvent) -> Result<(), Unfinished> {
-        self.services().provider.refund(&order.order.payment, event.amount).await?;
-        tracing::info!(live = %live.id(), order = %order.order.id, amount = %event.amount, "refund asked for");
+    /// Writes down that the money of an event goes back; the worker carries it out. `of_order`: it is what the order was
+    /// paid with, and not money that came on top.
+    async fn send_back(
+        &self,
+        live: &Live,
+        order: &Order,
+        event: &PaymentEvent,
+        of_order: bool,
+    ) -> Result<(), Unfinished> {
+        let services = self.services();
+        let at = now().wall;
+        if event.amount.amount_minor == 0 {
+            // Nothing came, and nothing goes.
+            if of_order {
+                let order = services.ledger.move_order(&order.order.id, OrderState::Refunded, at).await?;
+                live.order_moved(order, None);
+            }
+            return Ok(());
+        }
+        let refund = NewRefund {
+            id: refund_id(&order.order.provider, &event.event),
+            order: order.order.id.clone(),
+            amount: event.amount,
+            origin: RefundOrigin::Automatic,
+            of_order,
+            payment_reference: event.reference.clone(),
+            reason: match of_order {
+                true => "the order could not be fulfilled".to_owned(),
+                false => "paid more than once".to_owned(),
+            },
+            at,
+        };
+        services.refunds.put_refund(&refund).await?;
+        tracing::info!(live = %live.id(), order = %refund.order, refund = %refund.id, amount = %refund.amount, "refund due");
+        self.money().wake();
         Ok(())
     }
 
-    async fn refunded(&self, live: &Live, order: Order) -> Result<(), Unfinished> {
-        let id = &order.order.id;
-        match self.services().ledger.move_order(id, OrderState::Refunded, now().wall).await {
-            Ok(order) => live.order_moved(order, None),
-            // A refund that we did not ask for: not this machine's to decide, a person must look.
-            Err(LedgerError::Conflict(reason)) => {
-                tracing::error!(order = %id, reason, "an unexpected refund")
+    async fn refund_news(&self, live: &Live, event: &PaymentEvent) -> Result<(), Unfinished> {
+        if event.amount.amount_minor <= 0 {
+            return Ok(());
+        }
+        match self.services().refunds.provider_refund(event, now().wall).await? {
+            Some(refunded) => tell_refund(live, refunded),
+            None => {
+                tracing::warn!(payment = %event.payment, event = event.event, "a refund of nobody's failed")
             }
-            Err(error) => return Err(error.into()),
         }
         Ok(())
     }
+
+    async fn disputed(&self, live: &Live, order: Order, dispute: Dispute) -> Result<(), Unfinished> {
+        let id = &order.order.id;
+        let order = self.services().refunds.put_dispute(id, dispute, now().wall).await?;
+        tracing::warn!(live = %live.id(), order = %id, ?dispute, "a payment is disputed");
+        live.order_changed(order, 0);
+        Ok(())
+    }
+}
+
+/// The buyer and the host hear of money that went back.
+pub(crate) fn tell_refund(live: &Live, refunded: Refunded) {
+    let Refunded { refund, order, news } = refunded;
+    if !news {
+        return;
+    }
+    let (id, amount, state) = (&refund.refund.id, refund.refund.amount, refund.state);
+    tracing::info!(live = %live.id(), order = %order.order.id, refund = %id, %amount, ?state, "refund");
+    let gone = state == RefundState::Done && refund.refund.of_order;
+    live.order_changed(order, if gone { amount.amount_minor } else { 0 });
 }
 
 /// The buyer may try again while the hold stands.

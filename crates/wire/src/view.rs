@@ -294,6 +294,10 @@ pub struct OrderView {
     pub lines: Vec<LineUnits>,
     /// Where it stands.
     pub state: OrderStateView,
+    /// How much of it went back.
+    pub refunded: Money,
+    /// Whether the buyer disputes the payment, and that is not decided yet.
+    pub disputed: bool,
     /// When it was made.
     pub created_at: UnixMillis,
 }
@@ -314,6 +318,8 @@ pub enum OrderStateView {
     Expired,
     /// Paid too late: the money goes back.
     RefundDue,
+    /// A part of the money went back.
+    PartlyRefunded,
     /// The money went back.
     Refunded,
 }
@@ -340,7 +346,7 @@ pub struct Totals {
     pub orders: u64,
     /// Units sold.
     pub units: u64,
-    /// Revenue by currency.
+    /// Revenue by currency, less what went back.
     pub revenue: Vec<Money>,
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use haul_commerce::{GateError, Order, OrderState, Outcome, Product, Refusal, Units};
-use haul_model::{HoldId, SaleId, UnixMillis};
+use haul_commerce::{Dispute, GateError, Order, OrderState, Outcome, Product, Refusal, Units};
+use haul_model::{HoldId, Money, SaleId, UnixMillis};
 use haul_wire::{Code, Failure, HoldState, HoldView, LineUnits, OrderStateView, OrderView, ProductView};
 
 pub(crate) fn hold_view(hold: HoldId, sale: SaleId, units: &Units, outcome: &Outcome) -> Option<HoldView> {
@@ -33,7 +33,8 @@ pub(crate) fn line_units(units: &Units) -> Vec<LineUnits> {
 }
 
 /// An order, as its buyer and the host see it.
-pub fn order_view(Order { order, state, returned, .. }: &Order) -> OrderView {
+pub fn order_view(Order { order, state, returned, refunded_minor, dispute, .. }: &Order) -> OrderView {
+    let total = order.total;
     OrderView {
         id: order.id.clone(),
         hold_id: order.hold.clone(),
@@ -46,11 +47,16 @@ pub fn order_view(Order { order, state, returned, .. }: &Order) -> OrderView {
         total: order.total,
         state: match state {
             OrderState::Paying => OrderStateView::Paying,
+            // Its units are the buyer's, whatever became of the money.
+            OrderState::Sold if *refunded_minor >= total.amount_minor => OrderStateView::Refunded,
+            OrderState::Sold if *refunded_minor > 0 => OrderStateView::PartlyRefunded,
             OrderState::Sold => OrderStateView::Sold,
             OrderState::Expired => OrderStateView::Expired,
             OrderState::RefundDue => OrderStateView::RefundDue,
             OrderState::Refunded => OrderStateView::Refunded,
         },
+        refunded: Money { amount_minor: *refunded_minor, currency: total.currency },
+        disputed: *dispute == Some(Dispute::Open),
         created_at: order.created_at,
     }
 }

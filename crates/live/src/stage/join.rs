@@ -38,7 +38,8 @@ impl Stage {
         now: Now,
     ) {
         let buyer = viewer.as_ref().map(|viewer| viewer.id.clone());
-        self.members.insert(member, Member { viewer, bought: 0, joining: Some(Joining { id, resume }) });
+        let joining = Some(Joining { id, resume });
+        self.members.insert(member, Member { viewer, bought: 0, joining, visiting: false });
         match buyer {
             Some(buyer) => self.outputs.push_back(Output::Find { member, buyer }),
             None => self.found(member, Personal::default(), now),

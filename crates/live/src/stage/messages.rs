@@ -112,6 +112,8 @@ pub(crate) enum Output {
 pub(crate) enum Input {
     /// Somebody connected and said hello.
     Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<haul_wire::Position> },
+    /// Somebody asks one thing and goes: they hear of nothing else, and are counted nowhere.
+    Visit { member: MemberId, viewer: Viewer },
     /// Their holds and orders, as far as they could be found.
     Found { member: MemberId, personal: Personal },
     /// What a member is sent of the pictures has changed.
@@ -134,6 +136,8 @@ pub(crate) enum Input {
     CheckedOut { member: MemberId, id: u64, sale: SaleId, answer: Result<CheckedOut, Failure> },
     /// An order moved on in the ledger.
     OrderMoved { order: Order, hold: Option<Outcome> },
+    /// Money of an order went back, or it is disputed.
+    OrderChanged { order: Order, refunded_minor: i64 },
     /// The host's picture began or ended.
     Broadcasting(bool),
     /// Nothing comes from the host on air any more, or it comes again.

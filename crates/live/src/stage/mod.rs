@@ -7,6 +7,7 @@ mod answers;
 mod clock;
 mod join;
 mod messages;
+mod refunds;
 mod request;
 mod room;
 mod sales;
@@ -71,6 +72,8 @@ struct Member {
     bought: u32,
     /// The hello to answer, until it is answered.
     joining: Option<join::Joining>,
+    /// Here for one question only.
+    visiting: bool,
 }
 
 /// The live.
@@ -162,6 +165,10 @@ impl Stage {
     pub(crate) fn handle(&mut self, input: Input, now: Now) {
         match input {
             Input::Join { member, id, viewer, resume } => self.join(member, id, viewer, resume, now),
+            Input::Visit { member, viewer } => {
+                let visitor = Member { viewer: Some(viewer), bought: 0, joining: None, visiting: true };
+                self.members.insert(member, visitor);
+            }
             Input::Found { member, personal } => self.found(member, personal, now),
             Input::Leave { member } => self.leave(member, now),
             Input::Request { member, id, request } => self.request(member, id, request, now),
@@ -178,6 +185,7 @@ impl Stage {
             }
             Input::CheckedOut { member, id, sale, answer } => self.checked_out(member, id, sale, answer, now),
             Input::OrderMoved { order, hold } => self.order_moved(order, hold),
+            Input::OrderChanged { order, refunded_minor } => self.order_changed(order, refunded_minor),
             Input::Quality { member, quality } => {
                 let key = Key::Quality(quality.session.clone());
                 let line = self.room.line(&Event::QualityChanged { quality });
@@ -348,6 +356,9 @@ impl Stage {
 
     fn leave(&mut self, member: MemberId, now: Now) {
         let Some(member) = self.members.remove(&member) else { return };
+        if member.visiting {
+            return;
+        }
         if member.joining.is_none() && !member.viewer.as_ref().is_some_and(is_staff) {
             self.viewers -= 1;
             self.viewers_changed(now);

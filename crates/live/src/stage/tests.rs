@@ -378,6 +378,8 @@ fn order(state: OrderState) -> Order {
         state,
         paid: None,
         returned: None,
+        refunded_minor: 0,
+        dispute: None,
         updated_at: UnixMillis(2),
     }
 }

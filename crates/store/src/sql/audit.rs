@@ -11,7 +11,7 @@ use sqlx::Row as _;
 
 use super::{
     SqlLedger,
-    db::{Builder, Row},
+    db::{Builder, Ends, Row},
     row::{parsed_if, parsed, sql, time},
 };
 

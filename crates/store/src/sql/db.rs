@@ -4,8 +4,6 @@
 //! query("UPDATE lives SET title = $1 WHERE id = $2").bind(&title).bind(id.as_str()).execute(&mut change).await?
 //! ```
 
-use std::ops::{Deref, DerefMut};
-
 use haul_commerce::LedgerError;
 use sqlx::{
     AssertSqlSafe, Executor, Row as _, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool, Transaction,
@@ -49,40 +47,27 @@ into_value! {
 }
 
 /// A change of the ledger: one transaction. Dropping it undoes what it did.
-#[derive(Debug)]
-pub(super) struct Change(pub(super) Transaction<'static, Sqlite>);
+pub(super) type Change = Transaction<'static, Sqlite>;
 
-impl Change {
+/// How a change ends, in the ledger's words.
+pub(super) trait Ends: Sized {
     /// Keeps what it did.
-    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.0.commit().await
-    }
-
-    /// The same, in the ledger's words.
-    pub(super) async fn keep(self) -> Result<(), LedgerError> {
-        self.0.commit().await.map_err(failure)
-    }
+    fn keep(self) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// Undoes what it did, and gives `error` back.
-    pub(super) async fn refuse(self, error: LedgerError) -> LedgerError {
-        match self.0.rollback().await {
+    fn refuse(self, error: LedgerError) -> impl Future<Output = LedgerError> + Send;
+}
+
+impl Ends for Change {
+    async fn keep(self) -> Result<(), LedgerError> {
+        self.commit().await.map_err(failure)
+    }
+
+    async fn refuse(self, error: LedgerError) -> LedgerError {
+        match self.rollback().await {
             Ok(()) => error,
             Err(error) => failure(error),
         }
-    }
-}
-
-impl Deref for Change {
-    type Target = SqliteConnection;
-
-    fn deref(&self) -> &SqliteConnection {
-        &self.0
-    }
-}
-
-impl DerefMut for Change {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.0
     }
 }
 
@@ -100,7 +85,7 @@ impl<'a> From<&'a SqlitePool> for On<'a> {
 
 impl<'a> From<&'a mut Change> for On<'a> {
     fn from(change: &'a mut Change) -> Self {
-        On::Change(change)
+        On::Change(&mut **change)
     }
 }
 

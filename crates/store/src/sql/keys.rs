@@ -11,7 +11,7 @@ use sqlx::Row as _;
 
 use super::{
     SqlLedger,
-    db::{Row, query, query_scalar},
+    db::{Ends, Row, query, query_scalar},
     row::{bad, parsed, sql, text, time},
 };
 

@@ -96,7 +96,7 @@ impl SqlLedger {
     /// Begins a change. It takes the write lock at once: a transaction that reads first and writes later could find
     /// that another process wrote in between.
     async fn begin(&self) -> Result<Change, LedgerError> {
-        self.write.begin_with("BEGIN IMMEDIATE").await.map(Change).map_err(failure)
+        self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
     }
 }
 

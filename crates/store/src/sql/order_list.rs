@@ -46,7 +46,10 @@ impl OrderList for SqlLedger {
                 .push(")");
         }
         wanted.push(" ORDER BY created_at DESC, id DESC LIMIT ").bind(limit);
-        Box::pin(wanted.build().try_map(|row| row::order(&row)).fetch_all(&self.read))
+        Box::pin(async move {
+            let found = wanted.build().try_map(|row| row::order(&row)).fetch_all(&self.read).await?;
+            self.with_lines(found).await
+        })
     }
 
     fn order_events<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Vec<OrderEvent>> {

@@ -14,7 +14,7 @@ use sqlx::Row as _;
 
 use super::{
     SqlLedger,
-    db::{Builder, Change, On, Row, query, query_scalar},
+    db::{Builder, Change, Ends, On, Row, query, query_scalar},
     row::{bad, number, parsed, sql, state_text, text, time},
 };
 

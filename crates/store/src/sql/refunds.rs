@@ -10,7 +10,8 @@ use sqlx::Row as _;
 
 use super::{
     SqlLedger,
-    db::{Change, On, Row, query, query_scalar},
+    db::{Change, Ends, On, Row, query, query_scalar},
+    lines,
     orders::add_event,
     row::{self, bad, number, parsed, sql, text, time},
 };
@@ -203,10 +204,11 @@ impl SqlLedger {
         at: UnixMillis,
     ) -> Result<Order, LedgerError> {
         let mut change = self.begin().await?;
-        let Some(found) = find_order(order.as_str(), &mut change).await? else {
+        let Some(mut found) = find_order(order.as_str(), &mut change).await? else {
             let error = LedgerError::NotFound(format!("the order {order}"));
             return Err(change.refuse(error).await);
         };
+        lines::fill(&mut change, &mut found).await?;
         // What is decided is not opened again by a word that was overtaken.
         let is_news = match (found.dispute, dispute) {
             (Some(known), _) if known == dispute => false,
@@ -328,8 +330,9 @@ async fn take_step(
 
 async fn with_order(change: &mut Change, refund: Refund, news: bool) -> Result<Refunded, LedgerError> {
     let id = &refund.refund.order;
-    let order = find_order(id.as_str(), change).await?;
-    let order = order.ok_or_else(|| LedgerError::NotFound(format!("the order {id}")))?;
+    let order = find_order(id.as_str(), &mut *change).await?;
+    let mut order = order.ok_or_else(|| LedgerError::NotFound(format!("the order {id}")))?;
+    lines::fill(change, &mut order).await?;
     Ok(Refunded { refund, order, news })
 }
 

@@ -130,7 +130,11 @@ export interface Order {
   /** Absent: of line 0. */
   lines?: LineUnits[];
   total: Money;
-  state: "paying" | "sold" | "expired" | "refund_due" | "refunded";
+  state: "paying" | "sold" | "expired" | "refund_due" | "partly_refunded" | "refunded";
+  /** How much of it went back. */
+  refunded: Money;
+  /** Whether the buyer disputes the payment, and that is not decided yet. */
+  disputed: boolean;
   created_at: number;
 }
 export interface Totals { orders: number; units: number; revenue: Money[] }

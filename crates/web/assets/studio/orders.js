@@ -23,7 +23,7 @@ export function showOrders(room) {
 
 function row(room, order) {
   const product = room.product(order.product_id);
-  const { text, tone } = orderState(order.state);
+  const { text, tone } = order.disputed ? { text: "Disputed", tone: "bad" } : orderState(order.state);
   return el(
     "tr",
     { data: { testid: "order-row", order: order.id, state: order.state }, title: order.id },

@@ -46,6 +46,7 @@ const ORDER_STATES = {
   sold: { text: "Confirmed", tone: "good" },
   expired: { text: "Not paid", tone: "plain" },
   refund_due: { text: "Refund on its way", tone: "bad" },
+  partly_refunded: { text: "Partly refunded", tone: "plain" },
   refunded: { text: "Refunded", tone: "plain" },
 };
 

@@ -3,7 +3,7 @@
 // The server says where a hold and an order stand; this follows. Where the two differ (a reply lost, a tab reloaded, the
 // payment done in another tab), the room's state wins.
 
-import { cancel, checkout, hold, newKey } from "/sdk/haul.js";
+import { cancel, checkout, formatMoney, hold, newKey } from "/sdk/haul.js";
 import { byId } from "../ui/dom.js";
 import { closeSheet, openSheet, toast } from "../ui/sheet.js";
 import { sentence } from "../ui/words.js";
@@ -165,6 +165,8 @@ export class Buying extends EventTarget {
     this.order = order;
     if (order.state === "sold") {
       this.#go("sold");
+    } else if (order.state === "partly_refunded" || (order.state === "refunded" && this.step === "sold")) {
+      toast(`${formatMoney(order.refunded)} of your order went back to you.`, "good");
     } else if (order.state === "refund_due" || order.state === "refunded") this.#go("late");
     else if (order.state === "expired" && this.step !== "over") this.#release();
   }

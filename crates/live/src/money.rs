@@ -1,0 +1,222 @@
+//! Carries out at the provider what the ledger says must be: refunds, and sessions to be ended. One worker a process, as
+//! long as it takes; every try is written down with when the next may be made, so that a provider which is down is
+//! asked less and less often, and nothing is forgotten over a restart.
+
+use std::{sync::Arc, time::Duration};
+
+use haul_commerce::{
+    Checkout, LedgerError, NewRefund, Order, PaymentError, Refund, RefundOrigin, RefundRequest, RefundState,
+    RefundStep, refund::ASK_AGAIN_AFTER, refund::wait_after, refund_id,
+};
+use haul_model::{MerchantId, Money as Amount, OrderId, RefundId, UnixMillis};
+use tokio::sync::Notify;
+
+use crate::{Lives, now, settle::tell_refund};
+
+/// How often to look for what may be tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What is looked at in one go; more waits for the next.
+const BATCH: u32 = 64;
+
+/// Wakes the worker when something is due at once. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Money(Arc<Notify>);
+
+impl Money {
+    pub(crate) fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// What a merchant wants to be sent back.
+#[derive(Debug, Clone)]
+pub struct RefundAsk {
+    /// Whose order.
+    pub merchant: MerchantId,
+    /// Of which order.
+    pub order: OrderId,
+    /// How much; all that is left where absent.
+    pub amount: Option<Amount>,
+    /// Why.
+    pub reason: String,
+    /// The same again is the same refund.
+    pub key: String,
+}
+
+impl Lives {
+    /// Works until the process ends.
+    pub async fn carry_out_money(self) {
+        let mut busy = true;
+        loop {
+            if !busy {
+                let _ = tokio::time::timeout(LOOK_EVERY, self.money().0.notified()).await;
+            }
+            busy = match self.money_turn().await {
+                Ok(done) => done >= BATCH as usize,
+                Err(error) => {
+                    tracing::warn!(%error, "what must be sent back could not be looked up");
+                    false
+                }
+            };
+        }
+    }
+
+    /// Writes a merchant's refund down; the worker carries it out.
+    pub async fn ask_refund(&self, ask: RefundAsk) -> Result<(Refund, Order), LedgerError> {
+        let services = self.services();
+        let unknown = || LedgerError::NotFound(format!("the order {}", ask.order));
+        let order = services.ledger.order(&ask.order).await?.ok_or_else(unknown)?;
+        if order.order.merchant != ask.merchant {
+            return Err(unknown());
+        }
+        let id = refund_id(ask.merchant.as_str(), &format!("{} {}", ask.order, ask.key));
+        let amount = match (ask.amount, services.refunds.refund(&id).await?) {
+            (Some(amount), _) => amount,
+            // "All that is left" was a number when it was asked for first.
+            (None, Some(known)) => known.refund.amount,
+            (None, None) => self.refundable(&order).await?,
+        };
+        if amount.amount_minor <= 0 {
+            return Err(LedgerError::Conflict(format!(
+                "nothing of the order {} is left to refund",
+                ask.order
+            )));
+        }
+        let new = NewRefund {
+            id,
+            order: ask.order,
+            amount,
+            origin: RefundOrigin::Merchant,
+            of_order: true,
+            payment_reference: None,
+            reason: ask.reason,
+            at: now().wall,
+        };
+        let refund = services.refunds.put_refund(&new).await?;
+        self.money().wake();
+        Ok((refund, order))
+    }
+
+    /// Tries a refund again that the provider refused.
+    pub async fn ask_refund_again(&self, refund: &RefundId) -> Result<Refund, LedgerError> {
+        let again = self.services().refunds.step_refund(refund, &RefundStep::Again, now().wall).await?;
+        self.money().wake();
+        Ok(again.refund)
+    }
+
+    async fn refundable(&self, order: &Order) -> Result<Amount, LedgerError> {
+        let Some(paid) = &order.paid else {
+            return Err(LedgerError::Conflict(format!("the order {} is not paid", order.order.id)));
+        };
+        let refunds = self.services().refunds.refunds_of_order(&order.order.id).await?;
+        let counts = |refund: &&Refund| refund.refund.of_order && refund.state != RefundState::Failed;
+        let gone: i64 = refunds.iter().filter(counts).map(|refund| refund.refund.amount.amount_minor).sum();
+        Ok(Amount { amount_minor: paid.amount.amount_minor - gone, ..paid.amount })
+    }
+
+    /// Tries all that may be tried now, and gives how much that was.
+    async fn money_turn(&self) -> Result<usize, LedgerError> {
+        let services = self.services();
+        let at = now().wall;
+        let refunds = services.refunds.due_refunds(services.provider.name(), at, BATCH).await?;
+        let sessions = services.refunds.checkouts_to_close(at, BATCH).await?;
+        let count = refunds.len().max(sessions.len());
+        for refund in refunds {
+            self.carry_out(refund).await;
+        }
+        for session in sessions {
+            self.close(session).await;
+        }
+        Ok(count)
+    }
+
+    async fn carry_out(&self, refund: Refund) {
+        let services = self.services();
+        let Refund { refund: new, payment, live, attempts, .. } = &refund;
+        let request = RefundRequest {
+            refund: new.id.clone(),
+            payment: payment.clone(),
+            reference: new.payment_reference.clone(),
+            order: new.order.clone(),
+            amount: new.amount,
+            reason: new.reason.clone(),
+            attempt: *attempts,
+        };
+        let answer = services.provider.refund(&request).await;
+        if let Err(error) = &answer {
+            tracing::warn!(refund = %new.id, order = %new.order, attempts, %error, "a refund is not carried out");
+        }
+        let at = now().wall;
+        let step = step_after(answer, *attempts, at);
+        match services.refunds.step_refund(&new.id, &step, at).await {
+            Ok(refunded) => match self.get(live).await {
+                Ok(live) => tell_refund(&live, refunded),
+                Err(error) => tracing::warn!(%live, %error, "a refund could not be told"),
+            },
+            // It is asked for again, and the provider knows that it was.
+            Err(error) => tracing::warn!(refund = %new.id, %error, "a refund's try was not written down"),
+        }
+    }
+
+    async fn close(&self, checkout: Checkout) {
+        let Checkout { payment, session, failures, .. } = &checkout;
+        let services = self.services();
+        let closed = match session {
+            Some(session) => services.provider.close(session).await,
+            None => Ok(()),
+        };
+        let written = match closed {
+            Ok(()) => services.refunds.end_checkout(payment).await,
+            Err(PaymentError::Refused(reason)) => {
+                tracing::warn!(%payment, reason, "a session could not be ended, and will end by itself");
+                services.refunds.end_checkout(payment).await
+            }
+            Err(error) => {
+                tracing::warn!(%payment, %error, "a session is not ended yet");
+                let again_at = now().wall + wait_after(failures + 1);
+                services.refunds.checkout_not_closed(payment, again_at).await
+            }
+        };
+        if let Err(error) = written {
+            tracing::warn!(%payment, %error, "the end of a session was not written down");
+        }
+    }
+}
+
+/// What the provider's answer means for a refund that was asked for `attempts` times before.
+fn step_after(
+    answer: Result<haul_commerce::RefundAnswer, PaymentError>,
+    attempts: u32,
+    at: UnixMillis,
+) -> RefundStep {
+    match answer {
+        Ok(answer) if answer.done => RefundStep::Done { reference: answer.reference },
+        Ok(answer) => RefundStep::Asked { reference: answer.reference, again_at: at + ASK_AGAIN_AFTER },
+        Err(PaymentError::Refused(error)) => RefundStep::Failed { error },
+        Err(error) => RefundStep::Later { at: at + wait_after(attempts + 1), error: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use haul_commerce::RefundAnswer;
+
+    use super::*;
+
+    #[test]
+    fn each_answer_of_the_provider_has_its_consequence() {
+        let at = UnixMillis(1_000_000);
+        let reference = Some("re_1".to_owned());
+        let answered = |done| Ok(RefundAnswer { done, reference: reference.clone() });
+        assert_eq!(step_after(answered(true), 0, at), RefundStep::Done { reference: reference.clone() });
+        let asked = RefundStep::Asked { reference: reference.clone(), again_at: at + ASK_AGAIN_AFTER };
+        assert_eq!(step_after(answered(false), 0, at), asked);
+        let refused = step_after(Err(PaymentError::Refused("no".into())), 3, at);
+        assert_eq!(refused, RefundStep::Failed { error: "no".to_owned() });
+        let later = |attempts| match step_after(Err(PaymentError::Unavailable("down".into())), attempts, at) {
+            RefundStep::Later { at, .. } => at,
+            other => panic!("{other:?}"),
+        };
+        assert!(at < later(0) && later(0) < later(1) && later(1) < later(5));
+    }
+}
