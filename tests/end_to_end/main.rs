@@ -12,6 +12,7 @@ mod history;
 mod http;
 mod media;
 mod merchant;
+mod money;
 mod moq;
 #[path = "../../crates/quic/tests/client/mod.rs"]
 mod moq_client;
@@ -22,6 +23,9 @@ mod room;
 mod rtc_client;
 mod selling;
 mod server;
+#[path = "../../crates/payments/tests/support/mod.rs"]
+mod shop;
 mod soak;
 mod talk;
+mod walk;
 mod whip;

@@ -294,7 +294,7 @@ async fn money_that_buys_nothing_goes_back() {
     }
     ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
     eventually("the money of the third event goes back", async || {
-        server.log().lines().filter(|line| line.contains("refund asked for")).count() == 2
+        server.log().lines().filter(|line| line.contains("refund due")).count() == 2
     })
     .await;
     let orders = send(&server, "GET", "/v1/lives/demo/orders", &server.host_token, Value::Null).await.json();

@@ -28,5 +28,13 @@ pub(crate) fn order(hold: &str, buyer: &str, quantity: u32, total: Money, at: Un
 
 /// The same, sold.
 pub(crate) fn sold(order: NewOrder) -> Order {
-    Order { updated_at: order.created_at, order, state: OrderState::Sold, paid: None, returned: None }
+    Order {
+        updated_at: order.created_at,
+        order,
+        state: OrderState::Sold,
+        paid: None,
+        returned: None,
+        refunded_minor: 0,
+        dispute: None,
+    }
 }

@@ -10,7 +10,7 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{HeaderMap, StatusCode, request},
 };
-use haul_commerce::Storefront;
+use haul_commerce::{Backoffice, Storefront};
 use haul_live::{Live, LiveError, Lives};
 use haul_model::{LiveId, Role, Viewer};
 use haul_payments::Sandbox;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub max_sessions_per_client: usize,
     /// `Link` header values for STUN and TURN servers (RFC 9725, 4.6).
     pub ice_links: Vec<String>,
+    /// Who may take how many holds.
+    pub risk: crate::guard::RiskSettings,
     /// The live in which anybody may have a viewer's token for the asking.
     pub demo: Option<LiveId>,
 }
@@ -53,6 +55,10 @@ pub struct Parts {
     pub lives: Lives,
     /// The shop window.
     pub storefront: Arc<dyn Storefront>,
+    /// What a merchant's systems are served from.
+    pub backoffice: Arc<dyn Backoffice>,
+    /// Checks URLs that merchants want to be told at.
+    pub webhooks: haul_courier::Client,
     /// The WebRTC edge.
     pub edge: Edge,
     /// What the edge reports to, see [`Sessions::observer`].
@@ -78,6 +84,11 @@ pub struct Shared {
     pub(crate) lives: Lives,
     pub(crate) storefront: Arc<dyn Storefront>,
     pub(crate) touches: crate::shop::Touches,
+    pub(crate) backoffice: Arc<dyn Backoffice>,
+    pub(crate) webhooks: haul_courier::Client,
+    pub(crate) risk: crate::guard::Risk,
+    /// API keys that were looked up a moment ago.
+    pub(crate) keys: crate::v1::KnownKeys,
     pub(crate) edge: Edge,
     pub(crate) authority: Authority,
     pub(crate) settings: Settings,
@@ -95,8 +106,19 @@ pub struct Shared {
 impl App {
     /// A gateway that joins these parts. Starts what works behind it, so a runtime must be there.
     pub fn new(parts: Parts, settings: Settings) -> Self {
-        let Parts { lives, storefront, refs, edge, sessions, authority, sandbox, listener, collectors } =
-            parts;
+        let Parts {
+            lives,
+            storefront,
+            backoffice,
+            webhooks,
+            refs,
+            edge,
+            sessions,
+            authority,
+            sandbox,
+            listener,
+            collectors,
+        } = parts;
         let session_places = Quota::new(usize::MAX, settings.max_sessions_per_client);
         let touches = crate::shop::Touches::start(refs, storefront.clone());
         let metrics = Metrics::new(&lives.services().metrics, edge.clone(), &listener, &touches, collectors);
@@ -104,6 +126,10 @@ impl App {
             lives,
             storefront,
             touches,
+            backoffice,
+            webhooks,
+            risk: crate::guard::Risk::new(settings.risk.clone()),
+            keys: crate::v1::KnownKeys::default(),
             edge,
             authority,
             settings,

@@ -10,7 +10,7 @@
 //! `live` is an id or a pattern with `*` (`*`, `shop-7-*`) over the lives of the key's merchant only. A pattern says
 //! nothing about whose a live is: whoever looks a live up compares its merchant with [`Viewer::merchant`].
 
-use std::{collections::HashMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use haul_model::{BuyerId, IdError, LiveId, MerchantId, Role, UnixMillis, Viewer, id::MAX_ID_BYTES};
@@ -151,6 +151,9 @@ struct Payload {
     name: String,
     #[serde(flatten)]
     shop: Shop,
+    /// The device that the merchant knows its bearer by; only for limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
     exp: serde_json::Number,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     iat: Option<serde_json::Number>,
@@ -159,6 +162,7 @@ struct Payload {
 }
 
 /// A key that signs a merchant's tokens.
+#[derive(Clone)]
 struct Key {
     merchant: MerchantId,
     sign: EncodingKey,
@@ -167,15 +171,17 @@ struct Key {
 
 /// Mints and verifies tokens.
 pub struct Authority {
-    /// By `kid`. One merchant has one key for now: its id is the key's.
-    keys: HashMap<String, Key>,
+    /// Of the merchant `main`. A merchant has one key, whose `kid` is the merchant's id.
+    main: Key,
+    /// Makes the others' keys of their ids: nobody needs to keep them, and none says anything of another.
+    derive: haul_courier::SigningKey,
     /// HS256 and nothing else; times are compared by us, with the caller's clock.
     rules: Validation,
 }
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("keys", &self.keys.keys()).finish_non_exhaustive()
+        f.debug_struct("Authority").finish_non_exhaustive()
     }
 }
 
@@ -187,27 +193,26 @@ impl Authority {
         rules.required_spec_claims.clear();
         rules.validate_exp = false;
         rules.validate_nbf = false;
-        let merchant = MerchantId::main();
-        let kid = merchant.as_str().to_owned();
-        let key = Key {
-            merchant,
-            sign: EncodingKey::from_secret(secret),
-            verify: DecodingKey::from_secret(secret),
-        };
-        Self { keys: HashMap::from([(kid, key)]), rules }
+        let main = Key::new(MerchantId::main(), secret);
+        Self { main, derive: haul_courier::SigningKey::new(secret), rules }
     }
 
     /// A token that says `claims`, signed with the key of the merchant `main`.
     pub fn mint(&self, claims: Claims, now: UnixMillis) -> String {
-        let kid = MerchantId::main();
-        let key = self.key(Some(kid.as_str())).expect("`new` puts the key of `main` into the map");
-        let header = Header { kid: Some(kid.into()), ..Header::new(Algorithm::HS256) };
+        self.mint_for(&MerchantId::main(), claims, now)
+    }
+
+    /// A token that says `claims` about this merchant's lives.
+    pub fn mint_for(&self, merchant: &MerchantId, claims: Claims, now: UnixMillis) -> String {
+        let key = self.key_of(merchant.clone());
+        let header = Header { kid: Some(merchant.to_string()), ..Header::new(Algorithm::HS256) };
         let payload = Payload {
             sub: claims.sub,
             live: claims.live,
             role: claims.role,
             name: claims.name,
             shop: claims.shop,
+            device: None,
             exp: (claims.exp.0 / 1000).into(),
             iat: Some((now.0 / 1000).into()),
             nbf: None,
@@ -232,6 +237,17 @@ impl Authority {
             return Err(AuthError::Forbidden { needed: Role::Host });
         }
         Ok(merchant)
+    }
+
+    /// Who bears a token that is valid now, in whatever live, and as what.
+    pub fn bearer(&self, token: &str, now: UnixMillis) -> Result<(MerchantId, BuyerId, Role), AuthError> {
+        let (merchant, payload) = self.valid(token, now)?;
+        Ok((merchant, payload.sub, payload.role))
+    }
+
+    /// The device that a valid token names.
+    pub fn device(&self, token: &str) -> Option<String> {
+        self.read(token).ok()?.1.device
     }
 
     /// A token's merchant and claims, if it is a token of ours that is valid now.
@@ -270,7 +286,7 @@ impl Authority {
         let payload = jsonwebtoken::decode::<Payload>(token, &key.verify, &self.rules)
             .map_err(|_| AuthError::Invalid)?
             .claims;
-        Ok((key.merchant.clone(), payload))
+        Ok((key.merchant, payload))
     }
 
     /// The same for a request that needs the role `needed`: with a token or without one.
@@ -285,11 +301,26 @@ impl Authority {
         if viewer.role.includes(needed) { Ok(viewer) } else { Err(AuthError::Forbidden { needed }) }
     }
 
-    fn key(&self, kid: Option<&str>) -> Option<&Key> {
+    /// The key that a token names; `None` where that can be no merchant's.
+    fn key(&self, kid: Option<&str>) -> Option<Key> {
         match kid {
-            Some(kid) => self.keys.get(kid),
-            None => self.keys.get(MerchantId::main().as_str()),
+            Some(kid) => Some(self.key_of(kid.parse().ok()?)),
+            None => Some(self.main.clone()),
         }
+    }
+
+    fn key_of(&self, merchant: MerchantId) -> Key {
+        if merchant == self.main.merchant {
+            return self.main.clone();
+        }
+        let secret = self.derive.sign("tokens of a merchant", 0, merchant.as_str().as_bytes());
+        Key::new(merchant, secret.as_bytes())
+    }
+}
+
+impl Key {
+    fn new(merchant: MerchantId, secret: &[u8]) -> Self {
+        Self { merchant, sign: EncodingKey::from_secret(secret), verify: DecodingKey::from_secret(secret) }
     }
 }
 
@@ -496,6 +527,19 @@ mod tests {
         assert_eq!(half.map(|viewer| viewer.expires_at), Ok(NOW + Duration::from_millis(60_500)));
         assert_eq!(with("exp", json!(1e300)).map(|viewer| viewer.expires_at), Ok(UnixMillis(u64::MAX)));
         assert!(with("nbf", json!(seconds_from_now(5))).is_ok());
+    }
+
+    #[test]
+    fn each_merchant_has_tokens_of_its_own() {
+        let authority = Authority::new(SECRET);
+        let shop: MerchantId = "shop-7".parse().unwrap();
+        let token = authority.mint_for(&shop, claims("demo", Role::Host), NOW);
+        let bearer = authority.verify(&token, &demo(), NOW).unwrap();
+        assert_eq!(bearer.merchant, shop);
+        // What signs for one signs for no other, whatever the header says.
+        let header = json!({"alg": "HS256", "kid": "shop-8"});
+        let body = json!({"sub": "mia", "live": "*", "role": "host", "exp": seconds_from_now(60)});
+        assert_eq!(verify(header, body, SECRET), Err(AuthError::Invalid));
     }
 
     #[test]

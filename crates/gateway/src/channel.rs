@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::{
     app::{App, ChannelPlace, Peer, unavailable},
     auth::{AuthError, bearer},
+    guard::Guard,
     problem::Problem,
     quality,
     shop::Visit,
@@ -86,6 +87,7 @@ async fn upgrade(
     }
     let place = app.channel_place().ok_or_else(|| unavailable("no room for another connection"))?;
     let client = peer.map(|peer| app.client(peer, &headers));
+    let device = bearer(&headers).and_then(|token| app.authority.device(token));
     tracing::debug!(%live, ?client, "channel opened");
     Ok(socket
         .protocols([SUBPROTOCOL])
@@ -95,13 +97,16 @@ async fn upgrade(
         .read_buffer_size(4 * 1024)
         .write_buffer_size(4 * 1024)
         .on_upgrade(move |socket| async move {
-            Channel { app, socket, _place: place }.serve(live, viewer).await;
+            let guard = Guard { live: live.clone(), viewer: viewer.clone(), device, address: client };
+            Channel { app, socket, guard, _place: place }.serve(live, viewer).await;
         }))
 }
 
 struct Channel {
     app: App,
     socket: WebSocket,
+    /// Who is there, for what their requests are looked at for.
+    guard: Guard,
     _place: ChannelPlace,
 }
 
@@ -154,7 +159,10 @@ impl Channel {
             timeout(HELLO_WITHIN, self.read_hello()).await.map_err(|_| expected)??;
         let viewer = match token.as_deref().filter(|token| !token.is_empty()) {
             Some(token) => match self.app.authority.verify(token, &live, haul_live::now().wall) {
-                Ok(viewer) => Some(viewer),
+                Ok(viewer) => {
+                    self.guard.device = self.app.authority.device(token);
+                    Some(viewer)
+                }
                 Err(error) => return Err(self.refuse(id, &error).await),
             },
             None => viewer,
@@ -191,6 +199,7 @@ impl Channel {
         match may {
             Ok(()) => {
                 let expires_at = viewer.as_ref().map(|viewer| viewer.expires_at);
+                self.guard.viewer = viewer.clone();
                 let visit = Visit::begin(&self.app, &live, viewer.as_ref(), referrer, resume.is_some());
                 Ok((live.connect(id, viewer, resume), expires_at, visit))
             }
@@ -231,7 +240,7 @@ impl Channel {
     ) -> End {
         let inbox = connection.inbox();
         let mut draining = self.app.draining();
-        let mut manners = Manners::new();
+        let mut manners = Manners::new(self.guard.clone());
         let mut ping_at = Instant::now() + PING_AFTER;
         let mut silent = false;
         let mut written_at = Instant::now() - COALESCE;
@@ -383,6 +392,7 @@ fn next_expiry_check(expires_at: Option<UnixMillis>) -> Instant {
 
 /// How well a client behaves.
 struct Manners {
+    guard: Guard,
     requests: Limiter<()>,
     refused_at: Option<Instant>,
     offences: u32,
@@ -390,8 +400,8 @@ struct Manners {
 }
 
 impl Manners {
-    fn new() -> Self {
-        Self { requests: Limiter::new(REQUESTS), refused_at: None, offences: 0, offended: false }
+    fn new(guard: Guard) -> Self {
+        Self { guard, requests: Limiter::new(REQUESTS), refused_at: None, offences: 0, offended: false }
     }
 
     /// Whether the last message was refused here.
@@ -424,8 +434,11 @@ impl Manners {
                     Request::QualitySet { session, layer } => {
                         quality::set(app, connection, id, session, layer).await;
                     }
-                    request => match visit.see(app, &request).await {
-                        Ok(()) => connection.request(id, request).await,
+                    request => match self.look(app, visit, &request).await {
+                        Ok(()) => {
+                            self.guard.note(app, text);
+                            connection.request(id, request).await;
+                        }
                         Err(failure) => connection.refuse(Some(id), &failure),
                     },
                 }
@@ -433,6 +446,12 @@ impl Manners {
             }
             Err(error) => self.refuse(connection, error.id(), &unreadable(&error)),
         }
+    }
+
+    /// Whether a request may be handed on, by all who look at it before.
+    async fn look(&self, app: &App, visit: &Visit, request: &Request) -> Result<(), Failure> {
+        self.guard.admit(app, request).await?;
+        visit.see(app, request).await
     }
 
     fn refuse(&mut self, connection: &Connection, id: Option<u64>, failure: &Failure) -> ControlFlow<End> {

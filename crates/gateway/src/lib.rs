@@ -9,6 +9,7 @@ mod app;
 pub mod auth;
 mod channel;
 pub mod client;
+mod guard;
 mod guest;
 mod metrics;
 mod node;
@@ -22,9 +23,11 @@ mod rest;
 mod session;
 mod shop;
 pub mod tls;
+mod v1;
 mod whip;
 
 pub use app::{App, Parts, Settings};
+pub use guard::{Check, RiskSettings};
 pub use guest::{Guest, OnAir};
 pub use session::{Sessions, Takeover};
 pub use shop::{RefRules, Seal};
@@ -38,6 +41,7 @@ use axum::{
         HeaderMap, HeaderValue, Method, StatusCode,
         header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER},
     },
+    middleware,
     response::IntoResponse,
     routing::get,
 };
@@ -55,16 +59,19 @@ pub fn router(app: App) -> Router {
     });
     let cors = CorsLayer::new()
         .allow_origin(listed)
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, v1::IDEMPOTENCY_KEY])
         .expose_headers([RETRY_AFTER])
         .max_age(Duration::from_secs(3600));
     Router::new()
         .merge(rest::routes())
         .merge(shop::routes())
+        .merge(v1::routes())
         .merge(openapi::routes())
         .merge(node::routes())
         .merge(pages::routes())
+        .layer(middleware::from_fn_with_state(app.clone(), v1::once))
+        .layer(middleware::from_fn_with_state(app.clone(), v1::audited))
         .layer(cors)
         .merge(payments::routes())
         .merge(whip::routes(app.clone()))

@@ -41,7 +41,9 @@ impl Who {
             Who::Viewer => "For a viewer's token.",
             Who::Moderator => "For a moderator's token.",
             Who::Host => "For a host's token.",
-            Who::Merchant => "For the merchant's backend: a host's token for all lives (`*`).",
+            Who::Merchant => {
+                "For the merchant's backend: an API key with this scope, or a host's token for all lives (`*`)."
+            }
             Who::Provider => "For the payment provider, by its signature (Standard Webhooks).",
         }
     }
@@ -77,6 +79,7 @@ fn openapi() -> Value {
     let mut paths = Map::new();
     let mut described = operations(&mut generator);
     described.extend(crate::shop::operations(&mut generator));
+    described.extend(crate::v1::operations(&mut generator));
     for operation in described {
         let mut described = json!({
             "summary": operation.summary,
@@ -111,14 +114,18 @@ fn openapi() -> Value {
             "title": "Haul",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Live streams that sell. Times are milliseconds since 1970 UTC; money is in the minor \
-                unit of its currency. The room itself, with chat, pins and buying, is a websocket: see \
+                unit of its currency. A POST with an `Idempotency-Key` is carried out once: asked again within a day, it \
+                is answered as before. The room itself, with chat, pins and buying, is a websocket: see \
                 /v1/asyncapi.json.",
         },
         "paths": paths,
         "components": {
             "schemas": generator.take_definitions(true),
             "securitySchemes": {
-                "token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "token": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "A token (JWT) for one live or for all, or a merchant's API key (`hk_…`).",
+                },
             },
             "responses": {
                 "Problem": {

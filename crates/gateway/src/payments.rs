@@ -110,7 +110,8 @@ impl From<CallbackError> for Problem {
             CallbackError::Contradiction(_) => (StatusCode::CONFLICT, "conflict"),
             CallbackError::Refused(PaymentError::Unsigned(_)) => (StatusCode::UNAUTHORIZED, "unsigned"),
             CallbackError::Refused(PaymentError::Malformed(_)) => (StatusCode::BAD_REQUEST, "bad_request"),
-            CallbackError::Refused(PaymentError::Unavailable(_)) | CallbackError::NotRecorded(_) => {
+            CallbackError::Refused(PaymentError::Unavailable(_) | PaymentError::Refused(_))
+            | CallbackError::NotRecorded(_) => {
                 return unavailable(error.to_string());
             }
         };

@@ -8,7 +8,10 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::{get, post, put},
 };
-use haul_commerce::{LiveRecord, Product, check_price};
+use haul_commerce::{
+    LiveRecord, Product, check_price,
+    keys::{Area, Permission},
+};
 use haul_live::{Live, LiveError, Look, MAX_BAG, MAX_ORDERS_SHOWN};
 use haul_model::{BuyerId, Currency, LiveId, Money, ProductId, Role, UnixMillis};
 use haul_room::{Limiter, Rate};
@@ -120,7 +123,7 @@ pub(crate) struct Orders {
 pub(crate) struct Mint {
     /// Who it is for; made up where absent.
     sub: Option<BuyerId>,
-    /// `viewer` or `moderator`.
+    /// `viewer` or `moderator`; with an API key, `host` too.
     role: Role,
     /// The name shown to others.
     #[serde(default)]
@@ -164,7 +167,7 @@ async fn put_live(
     Body(put): Body<PutLive>,
 ) -> Result<Json<LiveDocument>, Problem> {
     let title = title("title", &put.title)?;
-    let live = hosted(&app, &live, &headers).await?;
+    let live = hosted(&app, &live, &headers, Area::Lives.write()).await?;
     let ledger = &app.lives.services().ledger;
     let record = ledger.live(live.id()).await?.ok_or_else(not_found)?;
     let record = ledger.put_live(&LiveRecord { title, public: put.public, ..record }).await?;
@@ -196,7 +199,7 @@ async fn put_product(
         subtitle: short("subtitle", &put.subtitle)?,
         image_url: image_url(&put.image_url)?,
     };
-    let live = hosted(&app, &live, &headers).await?;
+    let live = hosted(&app, &live, &headers, Area::Products.write()).await?;
     let ledger = &app.lives.services().ledger;
     let ProductFields { id, title, subtitle, image_url } = product;
     let product = Product { id, merchant: live.merchant().clone(), title, subtitle, image_url, list_price };
@@ -216,7 +219,7 @@ async fn remove_product(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let product: ProductId = path_id("product", &product)?;
-    let live = hosted(&app, &live, &headers).await?;
+    let live = hosted(&app, &live, &headers, Area::Products.write()).await?;
     let ledger = &app.lives.services().ledger;
     ledger.remove_from_bag(live.id(), &product).await?;
     live.bag_changed(ledger.bag(live.id()).await?);
@@ -237,7 +240,8 @@ async fn orders(
     Path(live): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Orders>, Problem> {
-    let (live, _) = app.as_role(&headers, &path_id("live", &live)?, Role::Moderator).await?;
+    let live = path_id("live", &live)?;
+    let (live, _) = app.in_live(&headers, &live, Role::Moderator, Area::Orders.read()).await?;
     let ledger = &app.lives.services().ledger;
     let orders = ledger.orders(live.id(), &[], MAX_ORDERS_SHOWN as u32).await?;
     let totals = ledger.totals(live.id()).await?;
@@ -255,14 +259,23 @@ async fn mint(
 ) -> Result<(StatusCode, Json<Token>), Problem> {
     let live: LiveId = path_id("live", &live)?;
     let now = haul_live::now().wall;
-    let host = app.authority.require(bearer(&headers), &live, Role::Host, now)?;
+    let key = app.api_key(&headers).await?;
+    let merchant = match &key {
+        Some(key) => {
+            crate::v1::permits(key, Area::Tokens.write())?;
+            key.merchant.clone()
+        }
+        None => app.authority.require(bearer(&headers), &live, Role::Host, now)?.merchant,
+    };
     match app.lives.get(&live).await {
-        Ok(known) => crate::app::same_merchant(&known, &host)?,
+        Ok(known) if *known.merchant() != merchant => return Err(AuthError::WrongLive.into()),
+        Ok(_) => {}
         // Tokens may be given out before the live begins.
         Err(LiveError::Unknown) => {}
         Err(error) => return Err(error.into()),
     }
-    if mint.role.includes(Role::Host) {
+    // A host's token makes none of its like; the merchant's backend may.
+    if mint.role.includes(Role::Host) && key.is_none() {
         return Err(bad_request("role: expected viewer or moderator"));
     }
     let seconds = mint.ttl_seconds.unwrap_or(TOKEN_SECONDS);
@@ -270,7 +283,18 @@ async fn mint(
         return Err(bad_request(format!("ttl_seconds: expected 1 to {MAX_TOKEN_SECONDS}")));
     }
     let sub = mint.sub.unwrap_or_else(|| BuyerId::generate("viewer-", now, rand::rng().random()));
-    Ok(token(&app, sub, &live, mint.role, (mint.name, mint.shop), Duration::from_secs(seconds)))
+    let ttl = Duration::from_secs(seconds);
+    let exp = now + ttl;
+    let claims = Claims {
+        sub: sub.clone(),
+        live: (&live).into(),
+        role: mint.role,
+        name: mint.name,
+        shop: mint.shop,
+        exp,
+    };
+    let token = app.authority.mint_for(&merchant, claims, now);
+    Ok((StatusCode::CREATED, Json(Token { token, sub, expires_at: exp })))
 }
 
 async fn guest(
@@ -332,12 +356,25 @@ async fn watched(
     live: &str,
     headers: &HeaderMap,
 ) -> Result<(Live, Option<haul_model::Viewer>), Problem> {
-    app.as_watcher(bearer(headers), &path_id("live", live)?).await
+    let id: LiveId = path_id("live", live)?;
+    if let Some(key) = app.api_key(headers).await? {
+        crate::v1::permits(&key, Area::Lives.read())?;
+        let live = app.lives.get(&id).await?;
+        if *live.merchant() != key.merchant {
+            return Err(AuthError::WrongLive.into());
+        }
+        return Ok((live, None));
+    }
+    app.as_watcher(bearer(headers), &id).await
 }
 
 /// The live for its host; created if nobody did before.
-async fn hosted(app: &App, live: &str, headers: &HeaderMap) -> Result<Live, Problem> {
+async fn hosted(app: &App, live: &str, headers: &HeaderMap, needed: Permission) -> Result<Live, Problem> {
     let live: LiveId = path_id("live", live)?;
+    if let Some(key) = app.api_key(headers).await? {
+        crate::v1::permits(&key, needed)?;
+        return Ok(app.lives.ensure(&live, &key.merchant).await?);
+    }
     let host = app.authority.require(bearer(headers), &live, Role::Host, haul_live::now().wall)?;
     let live = app.lives.ensure(&live, &host.merchant).await?;
     crate::app::same_merchant(&live, &host).map_err(|_: AuthError| AuthError::WrongLive)?;
@@ -366,7 +403,7 @@ struct ProductFields {
     image_url: String,
 }
 
-fn title(field: &str, text: &str) -> Result<String, Problem> {
+pub(crate) fn title(field: &str, text: &str) -> Result<String, Problem> {
     let text = short(field, text)?;
     if text.is_empty() { Err(bad_request(format!("{field}: expected some text"))) } else { Ok(text) }
 }
@@ -548,7 +585,9 @@ mod tests {
             returned: u32::MAX,
             lines: units,
             total: money(),
-            state: OrderStateView::RefundDue,
+            state: OrderStateView::PartlyRefunded,
+            refunded: money(),
+            disputed: true,
             created_at: LATE,
         };
         // A buyer sees 20 orders of their own, and a hold in each sale.

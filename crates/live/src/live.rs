@@ -162,7 +162,7 @@ impl Live {
             loop {
                 match inbox.pop() {
                     Some(line) => return Some(line),
-                    None if inbox.ended() => return None,
+                    None if inbox.ended().is_some() => return None,
                     None => inbox.news().await,
                 }
             }

@@ -12,7 +12,7 @@ use sqlx::Row as _;
 use super::{
     SqlLedger,
     db::{Builder, Ends, Row},
-    row::{parsed_if, parsed, sql, time},
+    row::{parsed, parsed_if, sql, time},
 };
 
 /// Entries in one statement.

@@ -85,7 +85,7 @@ impl<'a> From<&'a SqlitePool> for On<'a> {
 
 impl<'a> From<&'a mut Change> for On<'a> {
     fn from(change: &'a mut Change) -> Self {
-        On::Change(&mut **change)
+        On::Change(change)
     }
 }
 

@@ -1,0 +1,180 @@
+//! The audit log: every change that somebody made over REST or the channel, with who they are and where they came from.
+
+use axum::{
+    Json, Router,
+    extract::{MatchedPath, Query, Request, State},
+    http::{HeaderMap, Method},
+    middleware::Next,
+    response::Response,
+    routing::get,
+};
+use haul_commerce::{
+    audit::{AuditFilter, Entry, MAX_TEXT_BYTES},
+    keys::Area,
+};
+use haul_model::{LiveId, MerchantId, MessageId, Role, UnixMillis, Viewer};
+use rand::RngExt;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use super::{Page, idempotency::REPLAYED};
+use crate::{
+    app::{App, Peer, path_id},
+    auth::bearer,
+    openapi::{Operation, Who as For, json},
+    problem::Problem,
+};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/v1/audit", get(list))
+}
+
+pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
+    vec![Operation {
+        path: "/v1/audit",
+        method: "get",
+        who: For::Merchant,
+        summary: "Who changed what, newest first: ?live=, ?actor=, ?after=, ?limit= (scope audit:read)",
+        body: None,
+        answer: ("200", json::<AuditPage>(generator)),
+        refusals: &["400", "401", "403", "503"],
+    }]
+}
+
+/// A page of the audit log.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AuditPage {
+    entries: Vec<EntryDocument>,
+    /// For `?after=`; absent on the last page.
+    next: Option<String>,
+}
+
+/// Something that somebody did.
+#[derive(Debug, Serialize, JsonSchema)]
+struct EntryDocument {
+    id: String,
+    at: UnixMillis,
+    /// As what: `key`, `host`, `moderator`.
+    role: String,
+    /// A key's id, or a token's subject.
+    actor: String,
+    /// A method and route, or the channel's request.
+    action: String,
+    /// The path, or what the request named.
+    target: String,
+    live_id: Option<LiveId>,
+    address: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    live: Option<String>,
+    actor: Option<String>,
+}
+
+async fn list(
+    State(app): State<App>,
+    Query(wanted): Query<Wanted>,
+    Query(page): Query<Page>,
+    headers: HeaderMap,
+) -> Result<Json<AuditPage>, Problem> {
+    let who = app.backend(&headers, Area::Audit.read()).await?;
+    let limit = page.limit()?;
+    let live = wanted.live.as_deref().map(|live| path_id("live", live)).transpose()?;
+    let filter = AuditFilter { live, actor: wanted.actor, after: page.after };
+    let entries = app.backoffice.audit(who.merchant(), &filter, limit).await?;
+    let next = entries.last().filter(|_| entries.len() as u32 >= limit).map(|last| last.id.clone());
+    let document = |entry: Entry| EntryDocument {
+        id: entry.id,
+        at: entry.at,
+        role: entry.role,
+        actor: entry.actor,
+        action: entry.action,
+        target: entry.target,
+        live_id: entry.live,
+        address: entry.address,
+    };
+    Ok(Json(AuditPage { entries: entries.into_iter().map(document).collect(), next }))
+}
+
+/// Middleware for all of `/v1`: what was changed is written down before it is answered.
+pub(crate) async fn audited(
+    State(app): State<App>,
+    peer: Peer,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
+    if reads || !path.starts_with("/v1/") {
+        return next.run(request).await;
+    }
+    let headers = request.headers().clone();
+    let response = next.run(request).await;
+    if response.status().is_success()
+        && !response.headers().contains_key(REPLAYED)
+        && let Some((merchant, role, actor)) = actor(&app, &headers).await
+    {
+        let route = route.as_ref().map_or(path.as_str(), |route| route.as_str());
+        let live = path.strip_prefix("/v1/lives/").and_then(|rest| rest.split('/').next()?.parse().ok());
+        let address = app.sender(&peer, &headers).map(|address| address.to_string());
+        let doing = Doing { action: format!("{method} {route}"), target: path.clone(), live, address };
+        app.note(merchant, role, actor, doing).await;
+    }
+    response
+}
+
+/// What somebody did.
+pub(crate) struct Doing {
+    pub(crate) action: String,
+    pub(crate) target: String,
+    pub(crate) live: Option<LiveId>,
+    pub(crate) address: Option<String>,
+}
+
+impl App {
+    /// Writes down what a host or moderator did over the channel.
+    pub(crate) async fn note_viewer(&self, viewer: &Viewer, doing: Doing) {
+        let role = viewer.role.as_str().to_owned();
+        self.note(viewer.merchant.clone(), role, viewer.id.to_string(), doing).await;
+    }
+
+    async fn note(&self, merchant: MerchantId, role: String, actor: String, doing: Doing) {
+        let now = haul_live::now().wall;
+        let entry = Entry {
+            // Sorts by time, as all ids that are made here.
+            id: MessageId::generate("audit_", now, rand::rng().random()).to_string(),
+            merchant,
+            at: now,
+            role,
+            actor,
+            action: cut(doing.action),
+            target: cut(doing.target),
+            live: doing.live,
+            address: doing.address,
+        };
+        if let Err(error) = self.backoffice.record(std::slice::from_ref(&entry)).await {
+            // It has happened; then at least the log of the server knows.
+            tracing::error!(%error, ?entry, "an entry of the audit log was not written");
+        }
+    }
+}
+
+/// Whose change it was: nobody's in particular without a key or a token.
+async fn actor(app: &App, headers: &HeaderMap) -> Option<(MerchantId, String, String)> {
+    if let Ok(Some(key)) = app.api_key(headers).await {
+        return Some((key.merchant.clone(), "key".to_owned(), key.id.to_string()));
+    }
+    let (merchant, sub, role) = app.authority.bearer(bearer(headers)?, haul_live::now().wall).ok()?;
+    // What viewers do for themselves is no change of the shop's.
+    role.includes(Role::Moderator).then(|| (merchant, role.as_str().to_owned(), sub.to_string()))
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        let end = (0..=MAX_TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
+    }
+    text
+}

@@ -1,0 +1,135 @@
+//! Requests that may be asked again: a POST with an `Idempotency-Key` is carried out once, and asked again within a day it
+//! is answered as before (draft-ietf-httpapi-idempotency-key-header).
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+        header::{CONTENT_TYPE, HeaderName as Name},
+    },
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use haul_commerce::keys::{Answered, Asked, Known, MAX_IDEMPOTENCY_KEY_BYTES, hash};
+use haul_model::MerchantId;
+
+use crate::{app::App, auth::bearer, problem::Problem, rest::bad_request};
+
+/// The header.
+pub(crate) const IDEMPOTENCY_KEY: Name = HeaderName::from_static("idempotency-key");
+/// Says that an answer was given before.
+pub(super) const REPLAYED: Name = HeaderName::from_static("idempotent-replayed");
+/// The largest body of a request with a key, and the largest answer that is kept.
+const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
+
+/// Middleware for all of `/v1`.
+pub(crate) async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
+    match begin(app, request, next).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn begin(app: App, request: Request, next: Next) -> Result<Response, Problem> {
+    let applies = request.method() == Method::POST && request.uri().path().starts_with("/v1/");
+    let Some(key) = request.headers().get(IDEMPOTENCY_KEY).filter(|_| applies) else {
+        return Ok(next.run(request).await);
+    };
+    let key = key.to_str().map(str::to_owned).unwrap_or_default();
+    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES {
+        return Err(bad_request(format!(
+            "Idempotency-Key: expected 1 to {MAX_IDEMPOTENCY_KEY_BYTES} visible characters"
+        )));
+    }
+    // Who may not ask is told so by whoever answers.
+    let Some((merchant, actor)) = asker(&app, request.headers()).await? else {
+        return Ok(next.run(request).await);
+    };
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, MAX_REQUEST_BYTES)
+        .await
+        .map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"))?;
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let asked =
+        Asked { merchant, actor, key, request: hash(&[target.as_bytes(), &body]), at: haul_live::now().wall };
+    match app.backoffice.begin_request(&asked).await? {
+        Known::New => {}
+        Known::Answered(answer) => return Ok(again(answer)),
+        Known::Running => {
+            let detail = "a request with this Idempotency-Key is being carried out";
+            return Err(Problem::new(StatusCode::CONFLICT, "idempotency_in_progress", detail)
+                .retry_after(Duration::from_secs(1)));
+        }
+        Known::Other => {
+            let detail = "this Idempotency-Key was used for another request: take a new one";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail));
+        }
+        Known::Full => {
+            let detail = "too many requests with an Idempotency-Key within a day";
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+                .retry_after(Duration::from_secs(3600)));
+        }
+    }
+    // By itself, so that who hangs up does not leave it half done.
+    let carried_out = tokio::spawn(async move {
+        let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+        keep(&app, &asked, response).await
+    });
+    carried_out.await.map_err(|_| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server could not do it")
+    })
+}
+
+/// Whose request it is, if they have a valid key or token.
+async fn asker(app: &App, headers: &HeaderMap) -> Result<Option<(MerchantId, String)>, Problem> {
+    if let Some(key) = app.api_key(headers).await? {
+        return Ok(Some((key.merchant.clone(), key.id.to_string())));
+    }
+    let subject = bearer(headers).map(|token| app.authority.bearer(token, haul_live::now().wall));
+    Ok(subject.and_then(Result::ok).map(|(merchant, sub, _)| (merchant, sub.to_string())))
+}
+
+/// Keeps an answer, unless the request may as well be asked anew: it was not carried out, or asking again may do.
+async fn keep(app: &App, asked: &Asked, response: Response) -> Response {
+    let (parts, body) = response.into_parts();
+    let Ok(body) = to_bytes(body, MAX_REQUEST_BYTES).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let status = parts.status;
+    let for_good = !status.is_server_error()
+        && status != StatusCode::TOO_MANY_REQUESTS
+        && status != StatusCode::UNAUTHORIZED
+        && status != StatusCode::FORBIDDEN;
+    let text = std::str::from_utf8(&body).ok().filter(|text| text.len() <= MAX_ANSWER_BYTES);
+    let answer = text.filter(|_| for_good).map(|text| Answered {
+        status: status.as_u16(),
+        content_type: content_type(&parts.headers).to_owned(),
+        body: text.to_owned(),
+    });
+    if let Err(error) = app.backoffice.end_request(asked, answer.as_ref()).await {
+        tracing::warn!(%error, "an answer was not kept: asked again, it is carried out again");
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn again(Answered { status, content_type, body }: Answered) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    let mut response = (status, Bytes::from(body)).into_response();
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_TYPE);
+    if let Ok(value) = HeaderValue::from_str(&content_type)
+        && !content_type.is_empty()
+    {
+        headers.insert(CONTENT_TYPE, value);
+    }
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}

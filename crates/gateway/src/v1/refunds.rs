@@ -1,0 +1,234 @@
+//! Refunds: asked for, looked at, and asked for again where the provider refused.
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    routing::{get, post},
+};
+use haul_commerce::{Refund, RefundOrigin, RefundState, keys::Area, refund::MAX_REASON_CHARS};
+use haul_live::RefundAsk;
+use haul_model::{Money, OrderId, RefundId, UnixMillis};
+use rand::RngExt;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use super::IDEMPOTENCY_KEY;
+use crate::{
+    app::{App, path_id},
+    openapi::{Operation, Who as For, json},
+    problem::Problem,
+    rest::{Body, bad_request},
+};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/orders/{order}/refunds", post(create).get(list))
+        .route("/v1/refunds/{refund}", get(one))
+        .route("/v1/refunds/{refund}/retry", post(retry))
+}
+
+pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
+    vec![
+        Operation {
+            path: "/v1/orders/{order}/refunds",
+            method: "post",
+            who: For::Merchant,
+            summary: "Send money of an order back, a part or all that is left (scope refunds:write)",
+            body: json::<AskRefund>(generator),
+            answer: ("202", json::<RefundDocument>(generator)),
+            refusals: &["400", "401", "403", "404", "409", "422", "503"],
+        },
+        Operation {
+            path: "/v1/orders/{order}/refunds",
+            method: "get",
+            who: For::Merchant,
+            summary: "An order's refunds, oldest first (scope refunds:read)",
+            body: None,
+            answer: ("200", json::<RefundList>(generator)),
+            refusals: &["400", "401", "403", "404", "503"],
+        },
+        Operation {
+            path: "/v1/refunds/{refund}",
+            method: "get",
+            who: For::Merchant,
+            summary: "A refund (scope refunds:read)",
+            body: None,
+            answer: ("200", json::<RefundDocument>(generator)),
+            refusals: &["400", "401", "403", "404", "503"],
+        },
+        Operation {
+            path: "/v1/refunds/{refund}/retry",
+            method: "post",
+            who: For::Merchant,
+            summary: "Ask the provider again for a refund that it refused (scope refunds:write)",
+            body: None,
+            answer: ("202", json::<RefundDocument>(generator)),
+            refusals: &["400", "401", "403", "404", "409", "503"],
+        },
+    ]
+}
+
+/// What is to be sent back.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct AskRefund {
+    /// In the currency's minor unit; all that is left where absent.
+    amount_minor: Option<i64>,
+    /// At most 300 characters, for the provider and the records.
+    #[serde(default)]
+    reason: String,
+}
+
+/// An order's refunds.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RefundList {
+    refunds: Vec<RefundDocument>,
+}
+
+/// A refund.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct RefundDocument {
+    id: RefundId,
+    order_id: OrderId,
+    amount: Money,
+    state: RefundStateDocument,
+    origin: RefundOriginDocument,
+    /// False where it is money that came on top of what the order was paid with.
+    of_order: bool,
+    reason: String,
+    /// How often the provider was asked.
+    attempts: u32,
+    /// When it is asked next, while the refund is under way.
+    next_attempt_at: Option<UnixMillis>,
+    /// The provider's own name of it.
+    reference: Option<String>,
+    /// Why it failed last.
+    error: Option<String>,
+    created_at: UnixMillis,
+    updated_at: UnixMillis,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum RefundStateDocument {
+    /// To be asked of the provider.
+    Due,
+    /// The provider has taken it, and will say when the money has gone.
+    Asked,
+    /// The money has gone back.
+    Done,
+    /// The provider refuses.
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum RefundOriginDocument {
+    /// Money that bought nothing.
+    Automatic,
+    /// Asked for by the merchant.
+    Merchant,
+    /// Made at the provider.
+    Provider,
+}
+
+impl From<Refund> for RefundDocument {
+    fn from(refund: Refund) -> Self {
+        let Refund { refund: new, state, attempts, next_attempt_at, reference, error, updated_at, .. } =
+            refund;
+        let under_way = matches!(state, RefundState::Due | RefundState::Asked);
+        Self {
+            id: new.id,
+            order_id: new.order,
+            amount: new.amount,
+            state: match state {
+                RefundState::Due => RefundStateDocument::Due,
+                RefundState::Asked => RefundStateDocument::Asked,
+                RefundState::Done => RefundStateDocument::Done,
+                RefundState::Failed => RefundStateDocument::Failed,
+            },
+            origin: match new.origin {
+                RefundOrigin::Automatic => RefundOriginDocument::Automatic,
+                RefundOrigin::Merchant => RefundOriginDocument::Merchant,
+                RefundOrigin::Provider => RefundOriginDocument::Provider,
+            },
+            of_order: new.of_order,
+            reason: new.reason,
+            attempts,
+            next_attempt_at: under_way.then_some(next_attempt_at),
+            reference,
+            error,
+            created_at: new.at,
+            updated_at,
+        }
+    }
+}
+
+async fn create(
+    State(app): State<App>,
+    Path(order): Path<String>,
+    headers: HeaderMap,
+    Body(ask): Body<AskRefund>,
+) -> Result<(StatusCode, Json<RefundDocument>), Problem> {
+    let who = app.backend(&headers, Area::Refunds.write()).await?;
+    let order = app.order_of(&order, &who).await?;
+    if ask.amount_minor.is_some_and(|amount| amount <= 0) {
+        return Err(bad_request("amount_minor: expected 1 or more"));
+    }
+    let reason: String = ask.reason.trim().chars().filter(|c| !c.is_control()).collect();
+    if reason.chars().count() > MAX_REASON_CHARS {
+        return Err(bad_request(format!("reason: expected at most {MAX_REASON_CHARS} characters")));
+    }
+    // The same key is the same refund, also where its answer was not kept.
+    let key = match headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok()) {
+        Some(key) => format!("key {key}"),
+        None => format!("random {:032x}", rand::rng().random::<u128>()),
+    };
+    let currency = order.order.total.currency;
+    let ask = RefundAsk {
+        merchant: who.merchant().clone(),
+        order: order.order.id,
+        amount: ask.amount_minor.map(|amount_minor| Money { amount_minor, currency }),
+        reason,
+        key,
+    };
+    let (refund, _) = app.lives.ask_refund(ask).await?;
+    Ok((StatusCode::ACCEPTED, Json(refund.into())))
+}
+
+async fn list(
+    State(app): State<App>,
+    Path(order): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<RefundList>, Problem> {
+    let who = app.backend(&headers, Area::Refunds.read()).await?;
+    let order = app.order_of(&order, &who).await?;
+    let refunds = app.backoffice.refunds_of_order(&order.order.id).await?;
+    Ok(Json(RefundList { refunds: refunds.into_iter().map(RefundDocument::from).collect() }))
+}
+
+async fn one(
+    State(app): State<App>,
+    Path(refund): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<RefundDocument>, Problem> {
+    let who = app.backend(&headers, Area::Refunds.read()).await?;
+    Ok(Json(own(&app, &refund, &who).await?.into()))
+}
+
+async fn retry(
+    State(app): State<App>,
+    Path(refund): Path<String>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<RefundDocument>), Problem> {
+    let who = app.backend(&headers, Area::Refunds.write()).await?;
+    let refund = own(&app, &refund, &who).await?;
+    let again = app.lives.ask_refund_again(&refund.refund.id).await?;
+    Ok((StatusCode::ACCEPTED, Json(again.into())))
+}
+
+async fn own(app: &App, refund: &str, who: &super::Who) -> Result<Refund, Problem> {
+    let id: RefundId = path_id("refund", refund)?;
+    let found = app.backoffice.refund(&id).await?.filter(|refund| refund.merchant == *who.merchant());
+    found.ok_or_else(|| haul_commerce::LedgerError::NotFound(format!("the refund {id}")).into())
+}
