@@ -35,6 +35,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut paying = Paying::new(&config, &secret)?;
 
     let ledger = Arc::new(SqlLedger::open(config.ledger_url().expose()).await?);
+    for weakness in ledger.weaknesses() {
+        tracing::warn!("the ledger's database: {weakness}");
+    }
     let services = Services {
         gate: gate(&config).await?,
         ledger: ledger.clone(),

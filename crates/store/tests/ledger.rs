@@ -1,4 +1,4 @@
-//! The ledger in SQLite: every method, asked once and again, and what it must refuse.
+//! The ledger on both databases: every method, asked once and again, and what it must refuse.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,9 +13,71 @@ use haul_commerce::{
 };
 use haul_model::{HoldId, LiveId, Money, SaleId, UnixMillis};
 use haul_store::{OpenError, SqlLedger};
-use support::TempDir;
+use support::{TempDir, postgres::TestPostgres};
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+/// Which database a test runs on.
+enum On {
+    Memory,
+    /// With readers beside the writer.
+    File(TempDir),
+    Postgres,
+}
+
+impl On {
+    /// An empty ledger.
+    async fn open(&self) -> SqlLedger {
+        let url = match self {
+            Self::Memory => "sqlite::memory:".to_owned(),
+            Self::File(dir) => format!("sqlite://{}/haul.db", dir.path().display()),
+            Self::Postgres => TestPostgres::any().database().await,
+        };
+        SqlLedger::open(&url).await.unwrap()
+    }
+}
+
+macro_rules! on_each_database {
+    ($($test:ident)+) => {
+        mod in_memory {
+            $(#[tokio::test] async fn $test() { super::$test(super::On::Memory).await })+
+        }
+        mod in_a_file {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { super::$test(super::On::File(super::TempDir::new())).await })+
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { super::$test(super::On::Postgres).await })+
+        }
+    };
+}
+
+on_each_database! {
+    a_live_is_made_once_found_and_changed
+    a_merchants_lives_are_listed_newest_first
+    nothing_is_made_for_a_merchant_who_is_not_there
+    the_bag_keeps_its_order
+    a_sale_put_again_changes_its_times_only
+    a_lives_sales_are_those_that_go_on_or_have_unfinished_orders
+    a_hold_has_one_order
+    orders_are_found_by_live_state_and_buyer_newest_first
+    an_order_moves_only_as_it_may
+    a_sale_cannot_be_oversold_whatever_the_gate_said
+    totals_are_by_currency_and_of_sold_orders
+    a_callback_is_recorded_once_and_finished_once
+    many_at_once_wait_for_one_another
+    the_first_money_for_an_order_is_remembered
+    which_lives_are_unsettled_is_known
+    unsettled_lives_have_a_sale_to_close_or_an_order_to_finish
+    what_the_gate_said_is_written_once_and_never_by_an_older_word
+    what_concerns_a_sale_that_is_not_there_is_refused
+    a_sale_and_its_orders_keep_their_lines
+    no_line_is_oversold_whichever_it_is
+    units_that_come_back_are_counted_once
+    stock_is_added_once_a_key
+    holds_of_every_kind_are_written_down
+}
 
 fn money(amount_minor: i64) -> Money {
     Money { amount_minor, currency: "EUR".parse().unwrap() }
@@ -93,9 +155,9 @@ fn demo() -> LiveId {
     "demo".parse().unwrap()
 }
 
-/// A ledger in memory with a live, a lamp and a sale of five.
-async fn ledger() -> SqlLedger {
-    let ledger = SqlLedger::open("sqlite::memory:").await.unwrap();
+/// A new ledger with a live, a lamp and a sale of five.
+async fn ledger(on: &On) -> SqlLedger {
+    let ledger = on.open().await;
     ledger.ensure_live(&live("demo")).await.unwrap();
     ledger.put_product(&product("lamp")).await.unwrap();
     ledger.put_sale(&sale("sale_1", 5)).await.unwrap();
@@ -117,9 +179,8 @@ fn callback(event: &str, order: &NewOrder, received_at: u64) -> Callback {
     }
 }
 
-#[tokio::test]
-async fn a_live_is_made_once_found_and_changed() {
-    let ledger = SqlLedger::open("sqlite::memory:").await.unwrap();
+async fn a_live_is_made_once_found_and_changed(on: On) {
+    let ledger = on.open().await;
     assert_eq!(ledger.live(&demo()).await.unwrap(), None);
     assert_eq!(ledger.ensure_live(&live("demo")).await.unwrap(), live("demo"));
     let renamed = LiveRecord { title: "Other".to_owned(), public: false, ..live("demo") };
@@ -129,9 +190,8 @@ async fn a_live_is_made_once_found_and_changed() {
     assert!(matches!(ledger.put_live(&live("nowhere")).await, Err(LedgerError::NotFound(_))));
 }
 
-#[tokio::test]
-async fn a_merchants_lives_are_listed_newest_first() {
-    let ledger = SqlLedger::open("sqlite::memory:").await.unwrap();
+async fn a_merchants_lives_are_listed_newest_first(on: On) {
+    let ledger = on.open().await;
     for (id, after) in [("b", 1), ("a", 3), ("c", 2)] {
         let record = LiveRecord { created_at: UnixMillis(NOW.0 + after), ..live(id) };
         ledger.ensure_live(&record).await.unwrap();
@@ -145,9 +205,8 @@ async fn a_merchants_lives_are_listed_newest_first() {
     assert!(ids("other", 10).await.is_empty());
 }
 
-#[tokio::test]
-async fn nothing_is_made_for_a_merchant_who_is_not_there() {
-    let ledger = ledger().await;
+async fn nothing_is_made_for_a_merchant_who_is_not_there(on: On) {
+    let ledger = ledger(&on).await;
     let stranger = || "stranger".parse().unwrap();
     let refused = ledger.ensure_live(&LiveRecord { merchant: stranger(), ..live("new") }).await;
     assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
@@ -163,9 +222,8 @@ async fn nothing_is_made_for_a_merchant_who_is_not_there() {
     assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
 }
 
-#[tokio::test]
-async fn the_bag_keeps_its_order() {
-    let ledger = ledger().await;
+async fn the_bag_keeps_its_order(on: On) {
+    let ledger = ledger(&on).await;
     for id in ["vase", "mug"] {
         ledger.put_product(&product(id)).await.unwrap();
     }
@@ -193,9 +251,8 @@ async fn the_bag_keeps_its_order() {
     }
 }
 
-#[tokio::test]
-async fn a_sale_put_again_changes_its_times_only() {
-    let ledger = ledger().await;
+async fn a_sale_put_again_changes_its_times_only(on: On) {
+    let ledger = ledger(&on).await;
     let mut again = sale("sale_1", 99);
     again.unit_price = money(1);
     again.terms.opens_at = UnixMillis(NOW.0 + 5);
@@ -213,9 +270,8 @@ async fn a_sale_put_again_changes_its_times_only() {
     }
 }
 
-#[tokio::test]
-async fn a_lives_sales_are_those_that_go_on_or_have_unfinished_orders() {
-    let ledger = ledger().await;
+async fn a_lives_sales_are_those_that_go_on_or_have_unfinished_orders(on: On) {
+    let ledger = ledger(&on).await;
     let mut later = sale("sale_2", 5);
     (later.terms.opens_at, later.terms.closes_at) = (UnixMillis(NOW.0 - 5), UnixMillis(NOW.0 + 90_000));
     ledger.put_sale(&later).await.unwrap();
@@ -236,9 +292,8 @@ async fn a_lives_sales_are_those_that_go_on_or_have_unfinished_orders() {
     assert!(ids(90_000).await.is_empty());
 }
 
-#[tokio::test]
-async fn a_hold_has_one_order() {
-    let ledger = ledger().await;
+async fn a_hold_has_one_order(on: On) {
+    let ledger = ledger(&on).await;
     let new = order(1, "ann", 2);
     let started = ledger.start_order(&new).await.unwrap();
     assert_eq!(
@@ -263,9 +318,8 @@ async fn a_hold_has_one_order() {
     assert!(matches!(ledger.start_order(&no_sale).await, Err(LedgerError::NotFound(_))));
 }
 
-#[tokio::test]
-async fn orders_are_found_by_live_state_and_buyer_newest_first() {
-    let ledger = ledger().await;
+async fn orders_are_found_by_live_state_and_buyer_newest_first(on: On) {
+    let ledger = ledger(&on).await;
     for (number, buyer) in [(1, "ann"), (2, "bob"), (3, "ann")] {
         ledger.start_order(&order(number, buyer, 1)).await.unwrap();
     }
@@ -286,8 +340,7 @@ async fn orders_are_found_by_live_state_and_buyer_newest_first() {
     assert!(elsewhere.is_empty());
 }
 
-#[tokio::test]
-async fn an_order_moves_only_as_it_may() {
+async fn an_order_moves_only_as_it_may(on: On) {
     use OrderState::{Expired, Paying, RefundDue, Refunded, Sold};
     let allowed = [
         (Paying, Sold),
@@ -302,7 +355,7 @@ async fn an_order_moves_only_as_it_may() {
         Refunded => vec![RefundDue, Refunded],
         other => vec![other],
     };
-    let ledger = ledger().await;
+    let ledger = ledger(&on).await;
     ledger.put_sale(&sale("sale_1", 5)).await.unwrap();
     let states = [Paying, Sold, Expired, RefundDue, Refunded];
     for (number, (from, to)) in
@@ -332,9 +385,8 @@ async fn an_order_moves_only_as_it_may() {
     assert!(matches!(missing, Err(LedgerError::NotFound(_))), "{missing:?}");
 }
 
-#[tokio::test]
-async fn a_sale_cannot_be_oversold_whatever_the_gate_said() {
-    let ledger = ledger().await;
+async fn a_sale_cannot_be_oversold_whatever_the_gate_said(on: On) {
+    let ledger = ledger(&on).await;
     for number in 1..=4 {
         ledger.start_order(&order(number, "ann", 2)).await.unwrap();
     }
@@ -356,9 +408,8 @@ async fn a_sale_cannot_be_oversold_whatever_the_gate_said() {
     );
 }
 
-#[tokio::test]
-async fn totals_are_by_currency_and_of_sold_orders() {
-    let ledger = ledger().await;
+async fn totals_are_by_currency_and_of_sold_orders(on: On) {
+    let ledger = ledger(&on).await;
     assert_eq!(ledger.totals(&demo()).await.unwrap(), Totals::default());
     let yen = |amount_minor| Money { amount_minor, currency: "JPY".parse().unwrap() };
     ledger.put_sale(&Sale { unit_price: yen(300), ..sale("sale_2", 5) }).await.unwrap();
@@ -381,9 +432,8 @@ async fn totals_are_by_currency_and_of_sold_orders() {
     );
 }
 
-#[tokio::test]
-async fn a_callback_is_recorded_once_and_finished_once() {
-    let ledger = ledger().await;
+async fn a_callback_is_recorded_once_and_finished_once(on: On) {
+    let ledger = ledger(&on).await;
     let new = order(1, "ann", 1);
     ledger.start_order(&new).await.unwrap();
     let (first, second) = (callback("evt_1", &new, 2), callback("evt_2", &new, 1));
@@ -425,14 +475,8 @@ async fn a_file_is_made_with_its_directories_and_found_again() {
     assert_eq!(again.bag(&demo()).await.unwrap(), []);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_at_once_wait_for_one_another() {
-    let dir = TempDir::new();
-    let url = format!("sqlite://{}/haul.db", dir.path().display());
-    let ledger = SqlLedger::open(&url).await.unwrap();
-    ledger.ensure_live(&live("demo")).await.unwrap();
-    ledger.put_product(&product("lamp")).await.unwrap();
-    ledger.put_sale(&sale("sale_1", 5)).await.unwrap();
+async fn many_at_once_wait_for_one_another(on: On) {
+    let ledger = ledger(&on).await;
     let buyers = (0..20).map(|number| {
         let ledger = ledger.clone();
         tokio::spawn(async move {
@@ -450,7 +494,7 @@ async fn many_at_once_wait_for_one_another() {
 #[tokio::test]
 async fn other_databases_are_refused_with_what_to_do() {
     for (url, says) in [
-        ("postgres://shop:secret@db/haul", "SQLite only"),
+        ("postgres://shop:secret@db:port/haul", "port"),
         ("mysql://shop:secret@db/haul", "sqlite://path"),
         ("data/haul.db", "sqlite://path"),
         ("sqlite://data/haul.db?speed=high", "speed"),
@@ -467,9 +511,8 @@ async fn other_databases_are_refused_with_what_to_do() {
     assert!(matches!(error, OpenError::Ledger { .. }), "{error:?}");
 }
 
-#[tokio::test]
-async fn the_first_money_for_an_order_is_remembered() {
-    let ledger = ledger().await;
+async fn the_first_money_for_an_order_is_remembered(on: On) {
+    let ledger = ledger(&on).await;
     let order = ledger.start_order(&order(1, "ann", 1)).await.unwrap();
     assert_eq!(order.paid, None);
     let paid = |event: &str, amount| Paid { event: event.to_owned(), amount: money(amount) };
@@ -483,9 +526,8 @@ async fn the_first_money_for_an_order_is_remembered() {
     assert!(matches!(unknown, Err(LedgerError::NotFound(_))), "{unknown:?}");
 }
 
-#[tokio::test]
-async fn which_lives_are_unsettled_is_known() {
-    let ledger = ledger().await;
+async fn which_lives_are_unsettled_is_known(on: On) {
+    let ledger = ledger(&on).await;
     let order = ledger.start_order(&order(1, "ann", 2)).await.unwrap();
     ledger.ensure_live(&live("quiet")).await.unwrap();
     let long_after = UnixMillis(NOW.0 + 86_400_000);
@@ -499,9 +541,8 @@ async fn which_lives_are_unsettled_is_known() {
     assert_eq!(unsettled(long_after).await, [""; 0]);
 }
 
-#[tokio::test]
-async fn unsettled_lives_have_a_sale_to_close_or_an_order_to_finish() {
-    let ledger = ledger().await;
+async fn unsettled_lives_have_a_sale_to_close_or_an_order_to_finish(on: On) {
+    let ledger = ledger(&on).await;
     // A newer live with two sales that go on after the demo's, and a newest one with nothing to do.
     for (id, after) in [("newer", 1), ("idle", 2)] {
         let record = LiveRecord { created_at: UnixMillis(NOW.0 + after), ..live(id) };
@@ -548,9 +589,8 @@ fn record(number: u32, state: HoldState) -> HoldRecord {
     }
 }
 
-#[tokio::test]
-async fn what_the_gate_said_is_written_once_and_never_by_an_older_word() {
-    let ledger = ledger().await;
+async fn what_the_gate_said_is_written_once_and_never_by_an_older_word(on: On) {
+    let ledger = ledger(&on).await;
     let sale_1: SaleId = "sale_1".parse().unwrap();
     let mark = |sequence| Mark { epoch: 1, sequence };
     let note = async |sequence, holds: Vec<(Mark, HoldRecord)>| {
@@ -592,9 +632,8 @@ async fn what_the_gate_said_is_written_once_and_never_by_an_older_word() {
     assert_eq!(left.clock, UnixMillis(NOW.0 + 7), "the clock does not go back");
 }
 
-#[tokio::test]
-async fn what_concerns_a_sale_that_is_not_there_is_refused() {
-    let ledger = ledger().await;
+async fn what_concerns_a_sale_that_is_not_there_is_refused(on: On) {
+    let ledger = ledger(&on).await;
     let none: SaleId = "sale_none".parse().unwrap();
     let notes = HoldNotes {
         live: demo(),
@@ -649,9 +688,8 @@ fn bundle(sale: &Sale, number: u64, units: &str) -> NewOrder {
     }
 }
 
-#[tokio::test]
-async fn a_sale_and_its_orders_keep_their_lines() {
-    let ledger = ledger().await;
+async fn a_sale_and_its_orders_keep_their_lines(on: On) {
+    let ledger = ledger(&on).await;
     let sale = shop_of_bundles(&ledger).await;
     let sales = ledger.sales(&demo(), NOW).await.unwrap();
     assert_eq!(sales.iter().find(|found| found.id == sale.id), Some(&sale));
@@ -678,9 +716,8 @@ async fn a_sale_and_its_orders_keep_their_lines() {
     assert_eq!(listed, [new, other]);
 }
 
-#[tokio::test]
-async fn no_line_is_oversold_whichever_it_is() {
-    let ledger = ledger().await;
+async fn no_line_is_oversold_whichever_it_is(on: On) {
+    let ledger = ledger(&on).await;
     let sale = shop_of_bundles(&ledger).await;
     let sell = async |number, units| {
         let new = bundle(&sale, number, units);
@@ -694,9 +731,8 @@ async fn no_line_is_oversold_whichever_it_is() {
     assert_eq!(recorded.sold, [5, 0, 3], "nothing of the refused one was counted");
 }
 
-#[tokio::test]
-async fn units_that_come_back_are_counted_once() {
-    let ledger = ledger().await;
+async fn units_that_come_back_are_counted_once(on: On) {
+    let ledger = ledger(&on).await;
     let sale = shop_of_bundles(&ledger).await;
     let new = bundle(&sale, 1, "0:2+1:3");
     ledger.start_order(&new).await.unwrap();
@@ -732,9 +768,8 @@ async fn units_that_come_back_are_counted_once() {
     ));
 }
 
-#[tokio::test]
-async fn stock_is_added_once_a_key() {
-    let ledger = ledger().await;
+async fn stock_is_added_once_a_key(on: On) {
+    let ledger = ledger(&on).await;
     let sale = shop_of_bundles(&ledger).await;
     for _ in 0..2 {
         let more = ledger.add_stock(&demo(), &sale.id, "k1", 2, 4, NOW).await.unwrap();
@@ -753,9 +788,8 @@ async fn stock_is_added_once_a_key() {
     assert_eq!(ledger.add_stock(&demo(), &sale.id, "k2", 0, 1, NOW).await.unwrap().terms.stock, 6);
 }
 
-#[tokio::test]
-async fn holds_of_every_kind_are_written_down() {
-    let ledger = ledger().await;
+async fn holds_of_every_kind_are_written_down(on: On) {
+    let ledger = ledger(&on).await;
     let sale = shop_of_bundles(&ledger).await;
     let kinds = [
         HoldRecord { units: "0:1+2:1".parse().unwrap(), ..record(1, HoldState::Held) },
@@ -770,4 +804,78 @@ async fn holds_of_every_kind_are_written_down() {
     let mut found = ledger.recorded(&demo(), &sale.id).await.unwrap().holds;
     found.sort_by(|a, b| a.hold.cmp(&b.hold));
     assert_eq!(found, kinds);
+}
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_start_at_once_make_the_tables_once() {
+    let dir = TempDir::new();
+    let file = format!("sqlite://{}/haul.db", dir.path().display());
+    for url in [file, TestPostgres::any().database().await] {
+        for opened in futures_util::future::join_all((0..4).map(|_| SqlLedger::open(&url))).await {
+            opened.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_postgres_that_could_lose_what_it_acknowledged_is_named() {
+    let url = TestPostgres::any().database().await;
+    assert_eq!(SqlLedger::open(&url).await.unwrap().weaknesses(), [""; 0]);
+    let weak = format!("{url}?options=-csynchronous_commit%3Doff");
+    let told = SqlLedger::open(&weak).await.unwrap();
+    assert!(matches!(told.weaknesses(), [one] if one.starts_with("synchronous_commit")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_restarts_in_the_middle_loses_nothing_it_acknowledged() {
+    let mut server = TestPostgres::own();
+    let ledger = SqlLedger::open(&server.database().await).await.unwrap();
+    ledger.ensure_live(&live("demo")).await.unwrap();
+    ledger.put_product(&product("lamp")).await.unwrap();
+    ledger.put_sale(&sale("sale_1", 150)).await.unwrap();
+    let orders: Vec<_> = (0..200).map(|number| order(number, "ann", 1)).collect();
+    for one in &orders {
+        ledger.start_order(one).await.unwrap();
+    }
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let buyers: Vec<_> = orders
+        .iter()
+        .map(|one| {
+            let (ledger, id, told) = (ledger.clone(), one.id.clone(), told.clone());
+            // As the worker that settles payments does: again, until there is an answer.
+            tokio::spawn(async move {
+                let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+                loop {
+                    match ledger.move_order(&id, OrderState::Sold, NOW).await {
+                        Err(LedgerError::Unavailable(_)) => {
+                            assert!(std::time::Instant::now() < until, "it does not come back");
+                            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                        }
+                        answer => {
+                            let _ = told.send(());
+                            return (id, answer.map(|order| order.state));
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    // When the first has its answer, others are under way.
+    heard.recv().await.unwrap();
+    server.kill();
+    server.start_again();
+    let mut sold = 0;
+    for buyer in buyers {
+        let (id, answer) = buyer.await.unwrap();
+        let state = ledger.order(&id).await.unwrap().unwrap().state;
+        match answer {
+            Ok(OrderState::Sold) => {
+                assert_eq!(state, OrderState::Sold);
+                sold += 1;
+            }
+            // Only for want of stock.
+            Err(LedgerError::Conflict(_)) => assert_eq!(state, OrderState::Paying),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((sold, ledger.totals(&demo()).await.unwrap().units), (150, 150));
 }

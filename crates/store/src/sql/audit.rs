@@ -7,11 +7,9 @@ use haul_commerce::{
 };
 use haul_model::MerchantId;
 
-use sqlx::Row as _;
-
 use super::{
     SqlLedger,
-    db::{Builder, Ends, Row},
+    db::{Builder, Row},
     row::{parsed, parsed_if, sql, time},
 };
 
@@ -34,28 +32,26 @@ fn read_entry(row: &Row) -> Result<Entry, sqlx::Error> {
 
 impl SqlLedger {
     async fn add_entries(&self, entries: &[Entry]) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         for entries in entries.chunks(ROWS) {
             let mut insert = Builder::new(
                 "INSERT INTO audit (id, merchant_id, at, role, actor, action, target, live_id, address) ",
             );
-            insert.values(entries, |entry| {
-                vec![
-                    entry.id.as_str().into(),
-                    entry.merchant.as_str().into(),
-                    sql(entry.at.0).into(),
-                    entry.role.as_str().into(),
-                    entry.actor.as_str().into(),
-                    entry.action.as_str().into(),
-                    entry.target.as_str().into(),
-                    entry.live.as_ref().map(|live| live.as_str()).into(),
-                    entry.address.as_deref().into(),
-                ]
+            insert.push_values(entries, |mut row, entry| {
+                row.push_bind(entry.id.as_str())
+                    .push_bind(entry.merchant.as_str())
+                    .push_bind(sql(entry.at.0))
+                    .push_bind(entry.role.as_str())
+                    .push_bind(entry.actor.as_str())
+                    .push_bind(entry.action.as_str())
+                    .push_bind(entry.target.as_str())
+                    .push_bind(entry.live.as_ref().map(|live| live.as_str()))
+                    .push_bind(entry.address.as_deref());
             });
             insert.push(" ON CONFLICT (id) DO NOTHING");
             insert.build().execute(&mut change).await?;
         }
-        change.keep().await
+        change.commit().await
     }
 }
 
@@ -71,17 +67,17 @@ impl Audit for SqlLedger {
         limit: u32,
     ) -> Answer<'a, Vec<Entry>> {
         let mut wanted = Builder::new("SELECT * FROM audit WHERE merchant_id = ");
-        wanted.bind(merchant.as_str());
+        wanted.push_bind(merchant.as_str());
         if let Some(live) = &filter.live {
-            wanted.push(" AND live_id = ").bind(live.as_str());
+            wanted.push(" AND live_id = ").push_bind(live.as_str());
         }
         if let Some(actor) = &filter.actor {
-            wanted.push(" AND actor = ").bind(actor.as_str());
+            wanted.push(" AND actor = ").push_bind(actor.as_str());
         }
         if let Some(after) = &filter.after {
-            wanted.push(" AND id < ").bind(after.as_str());
+            wanted.push(" AND id < ").push_bind(after.as_str());
         }
-        wanted.push(" ORDER BY id DESC LIMIT ").bind(limit);
+        wanted.push(" ORDER BY id DESC LIMIT ").push_bind(limit);
         Box::pin(wanted.build().try_map(|row| read_entry(&row)).fetch_all(&self.read))
     }
 }

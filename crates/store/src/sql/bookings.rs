@@ -7,10 +7,10 @@ use haul_commerce::{
     ledger::Answer,
 };
 use haul_model::{BuyerId, MerchantId, OrderId, ProductId};
-use sqlx::sqlite::SqliteRow;
 
 use super::{
-    SqlLedger, failure,
+    SqlLedger,
+    db::{Row, query},
     follow::{booking, followup},
     row::{self, number, sql},
 };
@@ -21,10 +21,10 @@ impl SqlLedger {
         merchant: &MerchantId,
         order: &OrderId,
     ) -> Result<Option<BookedOrder>, LedgerError> {
-        sqlx::query("SELECT * FROM bookings WHERE merchant_id = $1 AND order_id = $2")
+        query("SELECT * FROM bookings WHERE merchant_id = $1 AND order_id = $2")
             .bind(merchant.as_str())
             .bind(order.as_str())
-            .try_map(|row: SqliteRow| {
+            .try_map(|row: Row| {
                 Ok(BookedOrder {
                     order: row::parsed(&row, "order_id")?,
                     total: row::money(&row, "total_minor")?,
@@ -34,7 +34,6 @@ impl SqlLedger {
             })
             .fetch_optional(&self.read)
             .await
-            .map_err(failure)
     }
 
     pub(super) async fn paid_orders(
@@ -42,16 +41,15 @@ impl SqlLedger {
         merchant: &MerchantId,
         buyer: &BuyerId,
     ) -> Result<u32, LedgerError> {
-        sqlx::query(
+        query(
             "SELECT COUNT(*) AS orders FROM bookings WHERE merchant_id = $1 AND buyer_id = $2
              AND merchant_reversed + platform_reversed + agency_reversed + creator_reversed < total_minor",
         )
         .bind(merchant.as_str())
         .bind(buyer.as_str())
-        .try_map(|row: SqliteRow| number(&row, "orders"))
+        .try_map(|row: Row| number(&row, "orders"))
         .fetch_one(&self.read)
         .await
-        .map_err(failure)
     }
 
     async fn followups(
@@ -59,13 +57,12 @@ impl SqlLedger {
         merchant: &MerchantId,
         product: &ProductId,
     ) -> Result<Vec<FollowupRule>, LedgerError> {
-        sqlx::query("SELECT * FROM followups WHERE merchant_id = $1 AND product_id = $2 ORDER BY position")
+        query("SELECT * FROM followups WHERE merchant_id = $1 AND product_id = $2 ORDER BY position")
             .bind(merchant.as_str())
             .bind(product.as_str())
-            .try_map(|row: SqliteRow| followup(&row))
+            .try_map(|row: Row| followup(&row))
             .fetch_all(&self.read)
             .await
-            .map_err(failure)
     }
 
     async fn put_followups(
@@ -74,24 +71,22 @@ impl SqlLedger {
         product: &ProductId,
         rules: &[FollowupRule],
     ) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
-        sqlx::query("DELETE FROM followups WHERE merchant_id = $1 AND product_id = $2")
+        let mut change = self.write.begin().await?;
+        query("DELETE FROM followups WHERE merchant_id = $1 AND product_id = $2")
             .bind(merchant.as_str())
             .bind(product.as_str())
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
-        let known = sqlx::query("SELECT 1 AS known FROM products WHERE merchant_id = $1 AND id = $2")
+            .execute(&mut change)
+            .await?;
+        let known = query("SELECT 1 AS known FROM products WHERE merchant_id = $1 AND id = $2")
             .bind(merchant.as_str())
             .bind(product.as_str())
-            .fetch_optional(&mut *change)
-            .await
-            .map_err(failure)?;
+            .fetch_optional(&mut change)
+            .await?;
         if known.is_none() {
             return Err(LedgerError::NotFound(format!("the product {product}")));
         }
         for (position, rule) in (0_i64..).zip(rules) {
-            sqlx::query(
+            query(
                 "INSERT INTO followups (merchant_id, product_id, position, name, after_s, per_unit_s)
                  VALUES ($1, $2, $3, $4, $5, $6)",
             )
@@ -101,11 +96,10 @@ impl SqlLedger {
             .bind(&rule.name)
             .bind(sql(rule.after_seconds))
             .bind(sql(rule.per_extra_unit_seconds))
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
+            .execute(&mut change)
+            .await?;
         }
-        change.commit().await.map_err(failure)
+        change.commit().await
     }
 }
 

@@ -7,12 +7,11 @@ use haul_commerce::{
 };
 use haul_model::{BuyerId, MerchantId, OrderId, ProductId, UnixMillis};
 use serde_json::json;
-use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
     SqlLedger,
     creators::touch,
-    failure,
+    db::{Row, query},
     notices::{self, Notice},
     row::{self, bad, number, sql},
 };
@@ -20,7 +19,7 @@ use super::{
 impl SqlLedger {
     async fn profile(&self, merchant: &MerchantId, buyer: &BuyerId) -> Result<Profile, LedgerError> {
         let mut profile = Profile::default();
-        let sums = sqlx::query(
+        let sums = query(
             "SELECT currency, MIN(sold_at) AS first_at, MAX(sold_at) AS last_at,
                     CAST(SUM(total_minor - merchant_reversed - platform_reversed - agency_reversed - creator_reversed)
                          AS BIGINT) AS spent
@@ -28,46 +27,41 @@ impl SqlLedger {
         )
         .bind(merchant.as_str())
         .bind(buyer.as_str())
-        .try_map(|row: SqliteRow| {
+        .try_map(|row: Row| {
             Ok((row::money(&row, "spent")?, row::time(&row, "first_at")?, row::time(&row, "last_at")?))
         })
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         for (spent, first, last) in sums {
             profile.spent.push(spent);
             profile.first_order_at = Some(profile.first_order_at.map_or(first, |at| at.min(first)));
             profile.last_order_at = profile.last_order_at.max(Some(last));
         }
         profile.paid_orders = self.paid_orders(merchant, buyer).await?;
-        profile.milestones = sqlx::query(
+        profile.milestones = query(
             "SELECT name, at FROM milestones WHERE merchant_id = $1 AND buyer_id = $2 ORDER BY at, name",
         )
         .bind(merchant.as_str())
         .bind(buyer.as_str())
-        .try_map(|row: SqliteRow| Ok((row.try_get("name")?, row::time(&row, "at")?)))
+        .try_map(|row: Row| Ok((row.try_get("name")?, row::time(&row, "at")?)))
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
-        profile.saved = sqlx::query(
+        .await?;
+        profile.saved = query(
             "SELECT product_id FROM saved_products WHERE merchant_id = $1 AND buyer_id = $2
              ORDER BY at DESC, product_id LIMIT $3",
         )
         .bind(merchant.as_str())
         .bind(buyer.as_str())
         .bind(i64::from(MAX_SAVED))
-        .try_map(|row: SqliteRow| row::parsed(&row, "product_id"))
+        .try_map(|row: Row| row::parsed(&row, "product_id"))
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
-        profile.erased_at =
-            sqlx::query("SELECT at FROM erased_buyers WHERE merchant_id = $1 AND buyer_id = $2")
-                .bind(merchant.as_str())
-                .bind(buyer.as_str())
-                .try_map(|row: SqliteRow| row::time(&row, "at"))
-                .fetch_optional(&self.read)
-                .await
-                .map_err(failure)?;
+        .await?;
+        profile.erased_at = query("SELECT at FROM erased_buyers WHERE merchant_id = $1 AND buyer_id = $2")
+            .bind(merchant.as_str())
+            .bind(buyer.as_str())
+            .try_map(|row: Row| row::time(&row, "at"))
+            .fetch_optional(&self.read)
+            .await?;
         Ok(profile)
     }
 
@@ -79,46 +73,41 @@ impl SqlLedger {
         saved: bool,
         at: UnixMillis,
     ) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
-        sqlx::query(
-            "DELETE FROM saved_products WHERE merchant_id = $1 AND product_id = $2 AND buyer_id = $3",
-        )
-        .bind(merchant.as_str())
-        .bind(product.as_str())
-        .bind(buyer.as_str())
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
+        let mut change = self.write.begin().await?;
+        query("DELETE FROM saved_products WHERE merchant_id = $1 AND product_id = $2 AND buyer_id = $3")
+            .bind(merchant.as_str())
+            .bind(product.as_str())
+            .bind(buyer.as_str())
+            .execute(&mut change)
+            .await?;
         if saved {
-            let count: u32 = sqlx::query(
+            let count: u32 = query(
                 "SELECT COUNT(*) AS saved FROM saved_products WHERE merchant_id = $1 AND buyer_id = $2",
             )
             .bind(merchant.as_str())
             .bind(buyer.as_str())
-            .try_map(|row: SqliteRow| number(&row, "saved"))
-            .fetch_one(&mut *change)
-            .await
-            .map_err(failure)?;
+            .try_map(|row: Row| number(&row, "saved"))
+            .fetch_one(&mut change)
+            .await?;
             if count >= MAX_SAVED {
                 return Err(LedgerError::Conflict(format!("{MAX_SAVED} products are saved already")));
             }
-            sqlx::query(
+            query(
                 "INSERT INTO saved_products (merchant_id, product_id, buyer_id, at) VALUES ($1, $2, $3, $4)",
             )
             .bind(merchant.as_str())
             .bind(product.as_str())
             .bind(buyer.as_str())
             .bind(sql(at.0))
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
+            .execute(&mut change)
+            .await?;
         }
-        change.commit().await.map_err(failure)
+        change.commit().await
     }
 
     async fn tell_back_in_stock(&self, now: UnixMillis, limit: u32) -> Result<u32, LedgerError> {
         // What can be bought now, of what somebody saved, where that is not what was seen last.
-        let turned = sqlx::query(
+        let turned = query(
             "SELECT saved.merchant_id, saved.product_id, saved.now_in FROM (
                  SELECT each_one.merchant_id, each_one.product_id, EXISTS (
                      SELECT 1 FROM sales WHERE sales.merchant_id = each_one.merchant_id
@@ -131,45 +120,39 @@ impl SqlLedger {
         )
         .bind(sql(now.0))
         .bind(i64::from(limit))
-        .try_map(|row: SqliteRow| {
+        .try_map(|row: Row| {
             let (merchant, product): (String, String) = (row.try_get("merchant_id")?, row.try_get("product_id")?);
-            Ok((merchant, product, row.try_get::<bool, _>("now_in")?))
+            Ok((merchant, product, row.try_get::<bool>("now_in")?))
         })
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         for (merchant, product, in_stock) in turned {
-            let mut change = self.begin().await?;
+            let mut change = self.write.begin().await?;
             // The first look at a product only sees: who saves what can be bought is not told so.
             let seen: Option<bool> =
-                sqlx::query("SELECT in_stock FROM stock_seen WHERE merchant_id = $1 AND product_id = $2")
+                query("SELECT in_stock FROM stock_seen WHERE merchant_id = $1 AND product_id = $2")
                     .bind(&merchant)
                     .bind(&product)
-                    .try_map(|row: SqliteRow| row.try_get("in_stock"))
-                    .fetch_optional(&mut *change)
-                    .await
-                    .map_err(failure)?;
-            sqlx::query(
+                    .try_map(|row: Row| row.try_get("in_stock"))
+                    .fetch_optional(&mut change)
+                    .await?;
+            query(
                 "INSERT INTO stock_seen (merchant_id, product_id, in_stock) VALUES ($1, $2, $3)
                  ON CONFLICT (merchant_id, product_id) DO UPDATE SET in_stock = excluded.in_stock",
             )
             .bind(&merchant)
             .bind(&product)
             .bind(in_stock)
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
+            .execute(&mut change)
+            .await?;
             if in_stock && seen == Some(false) {
-                sqlx::query(
-                    "UPDATE saved_products SET to_tell = TRUE WHERE merchant_id = $1 AND product_id = $2",
-                )
-                .bind(&merchant)
-                .bind(&product)
-                .execute(&mut *change)
-                .await
-                .map_err(failure)?;
+                query("UPDATE saved_products SET to_tell = TRUE WHERE merchant_id = $1 AND product_id = $2")
+                    .bind(&merchant)
+                    .bind(&product)
+                    .execute(&mut change)
+                    .await?;
             }
-            change.commit().await.map_err(failure)?;
+            change.commit().await?;
         }
         self.tell_savers(now, limit).await
     }
@@ -177,26 +160,24 @@ impl SqlLedger {
     /// Tells those who are to be told, at most `limit`; the others have their turn with the next look, whatever happens
     /// until then.
     async fn tell_savers(&self, now: UnixMillis, limit: u32) -> Result<u32, LedgerError> {
-        let waiting = sqlx::query("SELECT 1 AS waiting FROM saved_products WHERE to_tell LIMIT 1")
+        let waiting = query("SELECT 1 AS waiting FROM saved_products WHERE to_tell LIMIT 1")
             .fetch_optional(&self.read)
-            .await
-            .map_err(failure)?;
+            .await?;
         if waiting.is_none() {
             return Ok(0);
         }
-        let mut change = self.begin().await?;
-        let savers: Vec<(String, String, String)> = sqlx::query(
+        let mut change = self.write.begin().await?;
+        let savers: Vec<(String, String, String)> = query(
             "UPDATE saved_products SET to_tell = FALSE WHERE (merchant_id, product_id, buyer_id) IN (
                  SELECT merchant_id, product_id, buyer_id FROM saved_products WHERE to_tell LIMIT $1)
              RETURNING merchant_id, product_id, buyer_id",
         )
         .bind(i64::from(limit))
-        .try_map(|row: SqliteRow| {
+        .try_map(|row: Row| {
             Ok((row.try_get("merchant_id")?, row.try_get("product_id")?, row.try_get("buyer_id")?))
         })
-        .fetch_all(&mut *change)
-        .await
-        .map_err(failure)?;
+        .fetch_all(&mut change)
+        .await?;
         for (merchant, product, buyer) in &savers {
             let notice = Notice {
                 merchant: merchant.clone(),
@@ -207,22 +188,21 @@ impl SqlLedger {
             };
             notices::add(&notice, &mut change).await?;
         }
-        change.commit().await.map_err(failure)?;
+        change.commit().await?;
         Ok(savers.len() as u32)
     }
 
     async fn details(&self, merchant: &MerchantId, order: &OrderId) -> Result<Details, LedgerError> {
-        sqlx::query(
+        query(
             "SELECT order_details.personal, order_details.charges FROM orders
              LEFT JOIN order_details ON order_details.order_id = orders.id
              WHERE orders.merchant_id = $1 AND orders.id = $2",
         )
         .bind(merchant.as_str())
         .bind(order.as_str())
-        .try_map(|row: SqliteRow| details(&row))
+        .try_map(|row: Row| details(&row))
         .fetch_optional(&self.read)
-        .await
-        .map_err(failure)?
+        .await?
         .ok_or_else(|| LedgerError::NotFound(format!("the order {order}")))
     }
 
@@ -236,7 +216,7 @@ impl SqlLedger {
         let text =
             |text: serde_json::Result<String>| text.map_err(|error| LedgerError::Conflict(error.to_string()));
         let personal = details.personal.as_ref().map(|personal| text(serde_json::to_string(personal)));
-        sqlx::query(
+        query(
             "INSERT INTO order_details (order_id, merchant_id, personal, charges, at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (order_id) DO UPDATE SET personal = excluded.personal, charges = excluded.charges,
                  at = excluded.at WHERE order_details.merchant_id = excluded.merchant_id",
@@ -247,14 +227,13 @@ impl SqlLedger {
         .bind(text(serde_json::to_string(&details.charges))?)
         .bind(sql(at.0))
         .execute(&self.write)
-        .await
-        .map_err(failure)?;
+        .await?;
         Ok(())
     }
 
     async fn export(&self, merchant: &MerchantId, buyer: &BuyerId) -> Result<Export, LedgerError> {
         let profile = self.profile(merchant, buyer).await?;
-        let (orders, details): (Vec<_>, Vec<_>) = sqlx::query(
+        let (orders, details): (Vec<_>, Vec<_>) = query(
             "SELECT orders.*, order_details.personal, order_details.charges FROM orders
              LEFT JOIN order_details ON order_details.order_id = orders.id
              WHERE orders.merchant_id = $1 AND orders.buyer_id = $2
@@ -263,28 +242,25 @@ impl SqlLedger {
         .bind(merchant.as_str())
         .bind(buyer.as_str())
         .bind(i64::from(MAX_EXPORTED))
-        .try_map(|row: SqliteRow| Ok((row::order(&row)?, details(&row)?)))
+        .try_map(|row: Row| Ok((row::order(&row)?, details(&row)?)))
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?
+        .await?
         .into_iter()
         .unzip();
         let orders = self.with_lines(orders).await?.into_iter().zip(details).collect();
-        let touches = sqlx::query(
-            "SELECT * FROM touches WHERE merchant_id = $1 AND buyer_id = $2 ORDER BY at DESC LIMIT $3",
-        )
-        .bind(merchant.as_str())
-        .bind(buyer.as_str())
-        .bind(i64::from(MAX_EXPORTED))
-        .try_map(|row: SqliteRow| touch(&row))
-        .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        let touches =
+            query("SELECT * FROM touches WHERE merchant_id = $1 AND buyer_id = $2 ORDER BY at DESC LIMIT $3")
+                .bind(merchant.as_str())
+                .bind(buyer.as_str())
+                .bind(i64::from(MAX_EXPORTED))
+                .try_map(|row: Row| touch(&row))
+                .fetch_all(&self.read)
+                .await?;
         Ok(Export { profile, orders, touches })
     }
 
     async fn erase(&self, merchant: &MerchantId, buyer: &BuyerId, at: UnixMillis) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         for statement in [
             "UPDATE order_details SET personal = NULL WHERE merchant_id = $1 AND order_id IN (
                  SELECT id FROM orders WHERE merchant_id = $1 AND buyer_id = $2)",
@@ -294,42 +270,34 @@ impl SqlLedger {
             "UPDATE timers SET state = 'cancelled' WHERE merchant_id = $1 AND buyer_id = $2 AND state = 'set'",
             "UPDATE creators SET buyer_id = NULL WHERE merchant_id = $1 AND buyer_id = $2",
         ] {
-            sqlx::query(statement)
-                .bind(merchant.as_str())
-                .bind(buyer.as_str())
-                .execute(&mut *change)
-                .await
-                .map_err(failure)?;
+            query(statement).bind(merchant.as_str()).bind(buyer.as_str()).execute(&mut change).await?;
         }
-        sqlx::query(
+        query(
             "INSERT INTO erased_buyers (merchant_id, buyer_id, at) VALUES ($1, $2, $3)
              ON CONFLICT (merchant_id, buyer_id) DO UPDATE SET at = excluded.at",
         )
         .bind(merchant.as_str())
         .bind(buyer.as_str())
         .bind(sql(at.0))
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        change.commit().await.map_err(failure)
+        .execute(&mut change)
+        .await?;
+        change.commit().await
     }
 
     async fn retire(&self, retention: Retention) -> Result<(), LedgerError> {
-        sqlx::query("DELETE FROM touches WHERE at < $1")
+        query("DELETE FROM touches WHERE at < $1")
             .bind(sql(retention.touches_before.0))
             .execute(&self.write)
-            .await
-            .map_err(failure)?;
-        sqlx::query("UPDATE order_details SET personal = NULL WHERE at < $1 AND personal IS NOT NULL")
+            .await?;
+        query("UPDATE order_details SET personal = NULL WHERE at < $1 AND personal IS NOT NULL")
             .bind(sql(retention.details_before.0))
             .execute(&self.write)
-            .await
-            .map_err(failure)?;
+            .await?;
         Ok(())
     }
 }
 
-fn details(row: &SqliteRow) -> Result<Details, sqlx::Error> {
+fn details(row: &Row) -> Result<Details, sqlx::Error> {
     let personal: Option<&str> = row.try_get("personal")?;
     let charges: Option<&str> = row.try_get("charges")?;
     Ok(Details {

@@ -4,14 +4,16 @@ use haul_commerce::{LedgerError, LiveRecord, Product, Sale};
 use haul_model::{LiveId, MerchantId, ProductId, UnixMillis};
 
 use super::{
-    SqlLedger, failure, lines,
+    SqlLedger,
+    db::{query, query_scalar},
+    lines,
     row::{self, sql},
 };
 
 impl SqlLedger {
     pub(super) async fn ensure_live(&self, live: &LiveRecord) -> Result<LiveRecord, LedgerError> {
-        let mut change = self.begin().await?;
-        sqlx::query(
+        let mut change = self.write.begin().await?;
+        query(
             "INSERT INTO lives (id, merchant_id, title, public, created_at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (id) DO NOTHING",
         )
@@ -20,16 +22,14 @@ impl SqlLedger {
         .bind(&live.title)
         .bind(live.public)
         .bind(sql(live.created_at.0))
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        let found = sqlx::query("SELECT * FROM lives WHERE id = $1")
+        .execute(&mut change)
+        .await?;
+        let found = query("SELECT * FROM lives WHERE id = $1")
             .bind(live.id.as_str())
             .try_map(|row| row::live(&row))
-            .fetch_one(&mut *change)
-            .await
-            .map_err(failure)?;
-        change.commit().await.map_err(failure)?;
+            .fetch_one(&mut change)
+            .await?;
+        change.commit().await?;
         if found.merchant != live.merchant {
             return Err(LedgerError::Conflict(format!("the live {} is another merchant's", live.id)));
         }
@@ -37,25 +37,23 @@ impl SqlLedger {
     }
 
     pub(super) async fn put_live(&self, live: &LiveRecord) -> Result<LiveRecord, LedgerError> {
-        sqlx::query("UPDATE lives SET title = $1, public = $2 WHERE id = $3 AND merchant_id = $4 RETURNING *")
+        query("UPDATE lives SET title = $1, public = $2 WHERE id = $3 AND merchant_id = $4 RETURNING *")
             .bind(&live.title)
             .bind(live.public)
             .bind(live.id.as_str())
             .bind(live.merchant.as_str())
             .try_map(|row| row::live(&row))
             .fetch_optional(&self.write)
-            .await
-            .map_err(failure)?
+            .await?
             .ok_or_else(|| LedgerError::NotFound(format!("the live {} of {}", live.id, live.merchant)))
     }
 
     pub(super) async fn live(&self, live: &LiveId) -> Result<Option<LiveRecord>, LedgerError> {
-        sqlx::query("SELECT * FROM lives WHERE id = $1")
+        query("SELECT * FROM lives WHERE id = $1")
             .bind(live.as_str())
             .try_map(|row| row::live(&row))
             .fetch_optional(&self.read)
             .await
-            .map_err(failure)
     }
 
     pub(super) async fn lives(
@@ -63,13 +61,12 @@ impl SqlLedger {
         merchant: &MerchantId,
         limit: u32,
     ) -> Result<Vec<LiveRecord>, LedgerError> {
-        sqlx::query("SELECT * FROM lives WHERE merchant_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2")
+        query("SELECT * FROM lives WHERE merchant_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2")
             .bind(merchant.as_str())
             .bind(limit)
             .try_map(|row| row::live(&row))
             .fetch_all(&self.read)
             .await
-            .map_err(failure)
     }
 
     pub(super) async fn unsettled_lives(
@@ -77,7 +74,7 @@ impl SqlLedger {
         now: UnixMillis,
         limit: u32,
     ) -> Result<Vec<LiveRecord>, LedgerError> {
-        sqlx::query(
+        query(
             "SELECT * FROM lives
              WHERE id IN (SELECT live_id FROM sales WHERE closes_at > $1)
                 OR id IN (SELECT live_id FROM orders WHERE state IN ('paying', 'refund_due'))
@@ -88,11 +85,10 @@ impl SqlLedger {
         .try_map(|row| row::live(&row))
         .fetch_all(&self.read)
         .await
-        .map_err(failure)
     }
 
     pub(super) async fn put_product(&self, product: &Product) -> Result<(), LedgerError> {
-        sqlx::query(
+        query(
             "INSERT INTO products (merchant_id, id, title, subtitle, image_url, amount_minor, currency)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (merchant_id, id) DO UPDATE SET
@@ -107,28 +103,26 @@ impl SqlLedger {
         .bind(product.list_price.amount_minor)
         .bind(product.list_price.currency.code())
         .execute(&self.write)
-        .await
-        .map_err(failure)?;
+        .await?;
         Ok(())
     }
 
     pub(super) async fn add_to_bag(&self, live: &LiveId, product: &ProductId) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         // The live and the product must be one merchant's.
-        let merchant: Option<String> = sqlx::query_scalar(
+        let merchant: Option<String> = query_scalar(
             "SELECT lives.merchant_id FROM lives
              JOIN products ON products.merchant_id = lives.merchant_id AND products.id = $2
              WHERE lives.id = $1",
         )
         .bind(live.as_str())
         .bind(product.as_str())
-        .fetch_optional(&mut *change)
-        .await
-        .map_err(failure)?;
+        .fetch_optional(&mut change)
+        .await?;
         let Some(merchant) = merchant else {
             return Err(LedgerError::NotFound(format!("the live {live} with a product {product}")));
         };
-        sqlx::query(
+        query(
             "INSERT INTO bags (merchant_id, live_id, product_id, position)
              VALUES ($1, $2, $3, (SELECT COALESCE(MAX(position), 0) + 1 FROM bags WHERE live_id = $2))
              ON CONFLICT (live_id, product_id) DO NOTHING",
@@ -136,10 +130,9 @@ impl SqlLedger {
         .bind(merchant)
         .bind(live.as_str())
         .bind(product.as_str())
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        change.commit().await.map_err(failure)
+        .execute(&mut change)
+        .await?;
+        change.commit().await
     }
 
     pub(super) async fn remove_from_bag(
@@ -147,17 +140,16 @@ impl SqlLedger {
         live: &LiveId,
         product: &ProductId,
     ) -> Result<(), LedgerError> {
-        sqlx::query("DELETE FROM bags WHERE live_id = $1 AND product_id = $2")
+        query("DELETE FROM bags WHERE live_id = $1 AND product_id = $2")
             .bind(live.as_str())
             .bind(product.as_str())
             .execute(&self.write)
-            .await
-            .map_err(failure)?;
+            .await?;
         Ok(())
     }
 
     pub(super) async fn bag(&self, live: &LiveId) -> Result<Vec<Product>, LedgerError> {
-        sqlx::query(
+        query(
             "SELECT products.* FROM bags
              JOIN products ON products.merchant_id = bags.merchant_id AND products.id = bags.product_id
              WHERE bags.live_id = $1 ORDER BY bags.position",
@@ -166,7 +158,6 @@ impl SqlLedger {
         .try_map(|row| row::product(&row))
         .fetch_all(&self.read)
         .await
-        .map_err(failure)
     }
 
     pub(super) async fn put_sale(&self, sale: &Sale) -> Result<(), LedgerError> {
@@ -174,8 +165,8 @@ impl SqlLedger {
             self.refuse_external(&sale.merchant, &line.product).await?;
         }
         let terms = &sale.terms;
-        let mut change = self.begin().await?;
-        let put = sqlx::query(
+        let mut change = self.write.begin().await?;
+        let put = query(
             "INSERT INTO sales (merchant_id, live_id, id, product_id, variant_id, unit_price_minor, currency, stock,
                                 per_buyer, hold_ms, pay_ms, opens_at, closes_at, paused, mode, early, offer_ms)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
@@ -200,18 +191,17 @@ impl SqlLedger {
         .bind(row::mode_text(terms.mode))
         .bind(row::early_text(&terms.early))
         .bind(terms.offer_ms.map(sql))
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        if put.rows_affected() == 0 {
+        .execute(&mut change)
+        .await?;
+        if put == 0 {
             return Err(LedgerError::Conflict(format!("the sale {} is another merchant's", sale.id)));
         }
         lines::put_sale_lines(&mut change, sale).await?;
-        change.commit().await.map_err(failure)
+        change.commit().await
     }
 
     pub(super) async fn sales(&self, live: &LiveId, after: UnixMillis) -> Result<Vec<Sale>, LedgerError> {
-        let mut sales = sqlx::query(
+        let mut sales = query(
             "SELECT * FROM sales WHERE live_id = $1 AND (closes_at > $2 OR EXISTS (
                  SELECT 1 FROM orders WHERE orders.live_id = sales.live_id AND orders.sale_id = sales.id
                  AND orders.state IN ('paying', 'refund_due')))
@@ -221,8 +211,7 @@ impl SqlLedger {
         .bind(sql(after.0))
         .try_map(|row| row::sale(&row))
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         // Of all sales of the live in one go, most of which have none.
         for line in lines::sale_lines(&self.read, live, None).await? {
             if let Some(sale) = sales.iter_mut().find(|sale| sale.id == line.sale) {

@@ -6,10 +6,10 @@ use haul_commerce::{
     ledger::Answer,
 };
 use haul_model::{CreatorId, MerchantId};
-use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
-    SqlLedger, failure,
+    SqlLedger,
+    db::{Row, query, query_scalar},
     row::{self, bad, sql},
 };
 
@@ -27,7 +27,7 @@ pub(super) fn touch_kind(text: &str) -> Result<TouchKind, sqlx::Error> {
     kinds.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| bad("kind", "no known kind"))
 }
 
-pub(super) fn creator(row: &SqliteRow) -> Result<Creator, sqlx::Error> {
+pub(super) fn creator(row: &Row) -> Result<Creator, sqlx::Error> {
     let kind: &str = row.try_get("kind")?;
     let kind = KINDS.into_iter().find(|known| kind_text(*known) == kind);
     let bps: Option<i64> = row.try_get("creator_bps")?;
@@ -44,7 +44,7 @@ pub(super) fn creator(row: &SqliteRow) -> Result<Creator, sqlx::Error> {
     })
 }
 
-pub(super) fn touch(row: &SqliteRow) -> Result<Touch, sqlx::Error> {
+pub(super) fn touch(row: &Row) -> Result<Touch, sqlx::Error> {
     Ok(Touch {
         kind: touch_kind(row.try_get("kind")?)?,
         creator: row::parsed_if(row, "creator_id")?,
@@ -58,21 +58,20 @@ pub(super) fn touch(row: &SqliteRow) -> Result<Touch, sqlx::Error> {
 
 impl SqlLedger {
     async fn put_creator(&self, creator: &Creator) -> Result<CreatorPut, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let owner: Option<String> =
-            sqlx::query_scalar("SELECT id FROM creators WHERE merchant_id = $1 AND code = $2 AND id <> $3")
+            query_scalar("SELECT id FROM creators WHERE merchant_id = $1 AND code = $2 AND id <> $3")
                 .bind(creator.merchant.as_str())
                 .bind(&creator.code)
                 .bind(creator.id.as_str())
-                .fetch_optional(&mut *change)
-                .await
-                .map_err(failure)?;
+                .fetch_optional(&mut change)
+                .await?;
         if let Some(owner) = owner {
             let owner = owner.parse().map_err(|_| LedgerError::Conflict("a bad creator's id".to_owned()))?;
-            change.commit().await.map_err(failure)?;
+            change.commit().await?;
             return Ok(CreatorPut::CodeTaken(owner));
         }
-        sqlx::query(
+        query(
             "INSERT INTO creators (merchant_id, id, name, kind, code, agency_id, buyer_id, creator_bps, active)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              ON CONFLICT (merchant_id, id) DO UPDATE SET
@@ -88,21 +87,19 @@ impl SqlLedger {
         .bind(creator.buyer.as_ref().map(|buyer| buyer.as_str()))
         .bind(creator.creator_bps.map(i64::from))
         .bind(creator.active)
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        change.commit().await.map_err(failure)?;
+        .execute(&mut change)
+        .await?;
+        change.commit().await?;
         Ok(CreatorPut::Done)
     }
 
     async fn creator(&self, merchant: &MerchantId, id: &CreatorId) -> Result<Option<Creator>, LedgerError> {
-        sqlx::query("SELECT * FROM creators WHERE merchant_id = $1 AND id = $2")
+        query("SELECT * FROM creators WHERE merchant_id = $1 AND id = $2")
             .bind(merchant.as_str())
             .bind(id.as_str())
             .try_map(|row| creator(&row))
             .fetch_optional(&self.read)
             .await
-            .map_err(failure)
     }
 
     async fn creator_by_code(
@@ -110,13 +107,12 @@ impl SqlLedger {
         merchant: &MerchantId,
         code: &str,
     ) -> Result<Option<Creator>, LedgerError> {
-        sqlx::query("SELECT * FROM creators WHERE merchant_id = $1 AND code = $2")
+        query("SELECT * FROM creators WHERE merchant_id = $1 AND code = $2")
             .bind(merchant.as_str())
             .bind(code)
             .try_map(|row| creator(&row))
             .fetch_optional(&self.read)
             .await
-            .map_err(failure)
     }
 
     async fn creators(
@@ -125,23 +121,22 @@ impl SqlLedger {
         after: Option<&CreatorId>,
         limit: u32,
     ) -> Result<Vec<Creator>, LedgerError> {
-        sqlx::query("SELECT * FROM creators WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3")
+        query("SELECT * FROM creators WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3")
             .bind(merchant.as_str())
             .bind(after.map_or("", |after| after.as_str()))
             .bind(i64::from(limit))
             .try_map(|row| creator(&row))
             .fetch_all(&self.read)
             .await
-            .map_err(failure)
     }
 
     async fn record_touches(&self, touches: &[(MerchantId, Touch)]) -> Result<(), LedgerError> {
         if touches.len() > MAX_TOUCH_BATCH {
             return Err(LedgerError::Conflict(format!("{} touches at once", touches.len())));
         }
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         for (merchant, touch) in touches {
-            sqlx::query(
+            query(
                 "INSERT INTO touches (merchant_id, live_id, kind, creator_id, buyer_id, product_id, hold_id, at)
                  SELECT lives.merchant_id, lives.id, $3, $4, $5, $6, $7, $8 FROM lives
                  WHERE lives.merchant_id = $1 AND lives.id = $2
@@ -155,11 +150,10 @@ impl SqlLedger {
             .bind(touch.product.as_ref().map(|product| product.as_str()))
             .bind(touch.hold.as_ref().map(|hold| hold.as_str()))
             .bind(sql(touch.at.0))
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
+            .execute(&mut change)
+            .await?;
         }
-        change.commit().await.map_err(failure)
+        change.commit().await
     }
 }
 

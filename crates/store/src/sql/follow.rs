@@ -13,20 +13,19 @@ use haul_commerce::{
 };
 use haul_model::{ProductId, UnixMillis};
 use serde_json::json;
-use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
 
 use super::{
     SqlLedger,
+    change::Change,
     creators::{creator, touch, touch_kind},
-    failure, lines,
+    db::{Row, query},
+    lines,
     notices::{self, Notice},
     row::{self, number, sql},
 };
 
 /// Orders, or timers, of one transaction.
 const GROUP: u32 = 32;
-
-type Change = Transaction<'static, Sqlite>;
 
 impl SqlLedger {
     async fn follow_orders(
@@ -62,48 +61,45 @@ impl SqlLedger {
         limit: u32,
     ) -> Result<u32, LedgerError> {
         // Looked for without a turn to write: most of the time there is nothing.
-        let orders: Vec<String> = sqlx::query(
+        let orders: Vec<String> = query(
             "SELECT order_id, MIN(at) AS since FROM order_events WHERE NOT followed
              GROUP BY order_id ORDER BY since, order_id LIMIT $1",
         )
         .bind(i64::from(limit))
-        .try_map(|row: SqliteRow| row.try_get("order_id"))
+        .try_map(|row: Row| row.try_get("order_id"))
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         if orders.is_empty() {
             return Ok(0);
         }
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         for order in &orders {
             // Marked first: what happens meanwhile is not among the facts, and stays to be followed.
             let marked =
-                sqlx::query("UPDATE order_events SET followed = TRUE WHERE order_id = $1 AND NOT followed")
+                query("UPDATE order_events SET followed = TRUE WHERE order_id = $1 AND NOT followed")
                     .bind(order)
-                    .execute(&mut *change)
-                    .await
-                    .map_err(failure)?;
-            if marked.rows_affected() == 0 {
+                    .execute(&mut change)
+                    .await?;
+            if marked == 0 {
                 continue;
             }
             let facts = facts(order, &mut change).await?;
             apply(&facts, &decide(&facts), now, &mut change).await?;
         }
-        change.commit().await.map_err(failure)?;
+        change.commit().await?;
         Ok(orders.len() as u32)
     }
 
     async fn tell_due(&self, now: UnixMillis, limit: u32) -> Result<u32, LedgerError> {
-        let due = sqlx::query("SELECT 1 AS due FROM timers WHERE state = 'set' AND due_at <= $1 LIMIT 1")
+        let due = query("SELECT 1 AS due FROM timers WHERE state = 'set' AND due_at <= $1 LIMIT 1")
             .bind(sql(now.0))
             .fetch_optional(&self.read)
-            .await
-            .map_err(failure)?;
+            .await?;
         if due.is_none() {
             return Ok(0);
         }
-        let mut change = self.begin().await?;
-        let told = sqlx::query(
+        let mut change = self.write.begin().await?;
+        let told = query(
             "UPDATE timers SET state = 'told' WHERE (order_id, product_id, name) IN (
                  SELECT order_id, product_id, name FROM timers WHERE state = 'set' AND due_at <= $1
                  ORDER BY due_at LIMIT $2)
@@ -111,8 +107,8 @@ impl SqlLedger {
         )
         .bind(sql(now.0))
         .bind(i64::from(limit))
-        .try_map(|row: SqliteRow| {
-            let text = |column: &str| row.try_get::<String, _>(column);
+        .try_map(|row: Row| {
+            let text = |column: &str| row.try_get::<String>(column);
             let due_at: i64 = row.try_get("due_at")?;
             let (merchant, order, name) = (text("merchant_id")?, text("order_id")?, text("name")?);
             let body = json!({
@@ -124,23 +120,22 @@ impl SqlLedger {
             });
             Ok(Notice { merchant, kind: "followup.due", subject: order, body, at: now })
         })
-        .fetch_all(&mut *change)
-        .await
-        .map_err(failure)?;
+        .fetch_all(&mut change)
+        .await?;
         for notice in &told {
             notices::add(notice, &mut change).await?;
         }
-        change.commit().await.map_err(failure)?;
+        change.commit().await?;
         Ok(told.len() as u32)
     }
 }
 
 async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
-    let (mut order, refunded_minor, disputed) = sqlx::query("SELECT * FROM orders WHERE id = $1")
+    let (mut order, refunded_minor, disputed) = query("SELECT * FROM orders WHERE id = $1")
         .bind(order)
         .try_map(|row| {
             let order = row::order(&row)?;
-            let disputed = match row.try_get::<Option<&str>, _>("dispute") {
+            let disputed = match row.try_get::<Option<&str>>("dispute") {
                 Ok(Some("open")) => Disputed::Open,
                 Ok(Some("lost")) => Disputed::Lost,
                 _ => Disputed::No,
@@ -148,19 +143,16 @@ async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
             let refunded: i64 = row.try_get("refunded_minor").unwrap_or(0);
             Ok((order, refunded, disputed))
         })
-        .fetch_one(&mut **change)
-        .await
-        .map_err(failure)?;
+        .fetch_one(&mut *change)
+        .await?;
     lines::fill(change, &mut order).await?;
     let ids = &order.order;
-    let sold_at =
-        sqlx::query("SELECT MIN(at) AS at FROM order_events WHERE order_id = $1 AND state = 'sold'")
-            .bind(ids.id.as_str())
-            .try_map(|row: SqliteRow| row.try_get::<Option<i64>, _>("at"))
-            .fetch_one(&mut **change)
-            .await
-            .map_err(failure)?
-            .map(|at| UnixMillis(at.unsigned_abs()));
+    let sold_at = query("SELECT MIN(at) AS at FROM order_events WHERE order_id = $1 AND state = 'sold'")
+        .bind(ids.id.as_str())
+        .try_map(|row: Row| row.try_get::<Option<i64>>("at"))
+        .fetch_one(&mut *change)
+        .await?
+        .map(|at| UnixMillis(at.unsigned_abs()));
     let nothing = || Facts {
         order: order.clone(),
         sold_at,
@@ -175,16 +167,15 @@ async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
     if sold_at.is_none() {
         return Ok(nothing());
     }
-    let booked = sqlx::query("SELECT * FROM bookings WHERE order_id = $1")
+    let booked = query("SELECT * FROM bookings WHERE order_id = $1")
         .bind(ids.id.as_str())
         .try_map(|row| booking(&row))
-        .fetch_optional(&mut **change)
-        .await
-        .map_err(failure)?;
+        .fetch_optional(&mut *change)
+        .await?;
     if booked.is_some() {
         return Ok(Facts { booked, ..nothing() });
     }
-    let touches = sqlx::query(
+    let touches = query(
         "SELECT * FROM touches WHERE merchant_id = $1 AND buyer_id = $2 AND creator_id IS NOT NULL
          ORDER BY at DESC LIMIT $3",
     )
@@ -192,20 +183,18 @@ async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
     .bind(ids.buyer.as_str())
     .bind(i64::from(MAX_TOUCHES))
     .try_map(|row| touch(&row))
-    .fetch_all(&mut **change)
-    .await
-    .map_err(failure)?;
-    let creators = sqlx::query(
+    .fetch_all(&mut *change)
+    .await?;
+    let creators = query(
         "SELECT * FROM creators WHERE merchant_id = $1 AND active AND id IN (
              SELECT creator_id FROM touches WHERE merchant_id = $1 AND buyer_id = $2)",
     )
     .bind(ids.merchant.as_str())
     .bind(ids.buyer.as_str())
     .try_map(|row| creator(&row))
-    .fetch_all(&mut **change)
-    .await
-    .map_err(failure)?;
-    let history = sqlx::query(
+    .fetch_all(&mut *change)
+    .await?;
+    let history = query(
         "SELECT COUNT(*) AS orders,
                 CAST(COALESCE(SUM(CASE WHEN currency = $3 THEN total_minor ELSE 0 END), 0) AS BIGINT) AS spent
          FROM bookings WHERE merchant_id = $1 AND buyer_id = $2",
@@ -213,27 +202,22 @@ async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
     .bind(ids.merchant.as_str())
     .bind(ids.buyer.as_str())
     .bind(ids.total.currency.code())
-    .try_map(|row: SqliteRow| {
-        Ok(History { orders: number(&row, "orders")?, spent_minor: row.try_get("spent")? })
-    })
-    .fetch_one(&mut **change)
-    .await
-    .map_err(failure)?;
+    .try_map(|row: Row| Ok(History { orders: number(&row, "orders")?, spent_minor: row.try_get("spent")? }))
+    .fetch_one(&mut *change)
+    .await?;
     let mut products: BTreeMap<&ProductId, u32> = BTreeMap::new();
     for line in &ids.lines {
         *products.entry(&line.product).or_default() += line.quantity;
     }
     let mut followups = Vec::new();
     for (product, quantity) in products {
-        let rules = sqlx::query(
-            "SELECT * FROM followups WHERE merchant_id = $1 AND product_id = $2 ORDER BY position",
-        )
-        .bind(ids.merchant.as_str())
-        .bind(product.as_str())
-        .try_map(|row| followup(&row))
-        .fetch_all(&mut **change)
-        .await
-        .map_err(failure)?;
+        let rules =
+            query("SELECT * FROM followups WHERE merchant_id = $1 AND product_id = $2 ORDER BY position")
+                .bind(ids.merchant.as_str())
+                .bind(product.as_str())
+                .try_map(|row| followup(&row))
+                .fetch_all(&mut *change)
+                .await?;
         followups.extend(rules.into_iter().map(|rule| Wanted { product: product.clone(), quantity, rule }));
     }
     Ok(Facts { touches, creators, history, followups, ..nothing() })
@@ -248,7 +232,7 @@ async fn apply(
     let order = &facts.order.order;
     if let Some(booking) = &effects.book {
         let by = booking.attributed.as_ref();
-        sqlx::query(
+        query(
             "INSERT INTO bookings (order_id, merchant_id, live_id, product_id, buyer_id, quantity, currency, total_minor,
                                    sold_at, creator_id, agency_id, touch_kind, touch_at, merchant_minor,
                                    platform_minor, agency_minor, creator_minor)
@@ -271,12 +255,11 @@ async fn apply(
         .bind(booking.split.platform())
         .bind(booking.split.agency())
         .bind(booking.split.creator())
-        .execute(&mut **change)
-        .await
-        .map_err(failure)?;
+        .execute(&mut *change)
+        .await?;
     }
     if let Some(back) = &effects.reverse {
-        sqlx::query(
+        query(
             "UPDATE bookings SET merchant_reversed = merchant_reversed + $2, platform_reversed = platform_reversed + $3,
                                  agency_reversed = agency_reversed + $4, creator_reversed = creator_reversed + $5
              WHERE order_id = $1",
@@ -286,20 +269,18 @@ async fn apply(
         .bind(back.platform())
         .bind(back.agency())
         .bind(back.creator())
-        .execute(&mut **change)
-        .await
-        .map_err(failure)?;
+        .execute(&mut *change)
+        .await?;
     }
     if let Some(frozen) = effects.freeze {
-        sqlx::query("UPDATE bookings SET frozen = $2 WHERE order_id = $1")
+        query("UPDATE bookings SET frozen = $2 WHERE order_id = $1")
             .bind(order.id.as_str())
             .bind(frozen)
-            .execute(&mut **change)
-            .await
-            .map_err(failure)?;
+            .execute(&mut *change)
+            .await?;
     }
     for timer in &effects.timers {
-        sqlx::query(
+        query(
             "INSERT INTO timers (order_id, product_id, name, merchant_id, buyer_id, due_at, state)
              VALUES ($1, $2, $3, $4, $5, $6, 'set') ON CONFLICT (order_id, product_id, name) DO NOTHING",
         )
@@ -309,19 +290,17 @@ async fn apply(
         .bind(timer.merchant.as_str())
         .bind(timer.buyer.as_str())
         .bind(sql(timer.due_at.0))
-        .execute(&mut **change)
-        .await
-        .map_err(failure)?;
+        .execute(&mut *change)
+        .await?;
     }
     if effects.cancel_timers {
-        sqlx::query("UPDATE timers SET state = 'cancelled' WHERE order_id = $1 AND state = 'set'")
+        query("UPDATE timers SET state = 'cancelled' WHERE order_id = $1 AND state = 'set'")
             .bind(order.id.as_str())
-            .execute(&mut **change)
-            .await
-            .map_err(failure)?;
+            .execute(&mut *change)
+            .await?;
     }
     for milestone in &effects.milestones {
-        let new = sqlx::query(
+        let new = query(
             "INSERT INTO milestones (merchant_id, buyer_id, name, order_id, at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (merchant_id, buyer_id, name) DO NOTHING",
         )
@@ -330,10 +309,9 @@ async fn apply(
         .bind(milestone.name())
         .bind(order.id.as_str())
         .bind(sql(now.0))
-        .execute(&mut **change)
-        .await
-        .map_err(failure)?;
-        if new.rows_affected() == 1 {
+        .execute(&mut *change)
+        .await?;
+        if new == 1 {
             let (orders, spent) = match milestone {
                 Milestone::Orders(orders) => (Some(*orders), None),
                 Milestone::Spent(money) => (None, Some(*money)),
@@ -354,7 +332,7 @@ async fn apply(
     Ok(())
 }
 
-pub(super) fn booking(row: &SqliteRow) -> Result<Booking, sqlx::Error> {
+pub(super) fn booking(row: &Row) -> Result<Booking, sqlx::Error> {
     let creator = row::parsed_if(row, "creator_id")?;
     let kind: Option<&str> = row.try_get("touch_kind")?;
     let at: Option<i64> = row.try_get("touch_at")?;
@@ -380,7 +358,7 @@ pub(super) fn booking(row: &SqliteRow) -> Result<Booking, sqlx::Error> {
     })
 }
 
-pub(super) fn followup(row: &SqliteRow) -> Result<FollowupRule, sqlx::Error> {
+pub(super) fn followup(row: &Row) -> Result<FollowupRule, sqlx::Error> {
     Ok(FollowupRule {
         name: row.try_get("name")?,
         after_seconds: number(row, "after_s")?,

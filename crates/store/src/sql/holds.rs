@@ -2,10 +2,11 @@
 
 use haul_commerce::{HoldNotes, LedgerError, Mark, Recorded};
 use haul_model::{LiveId, SaleId, UnixMillis};
-use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::{
-    SqlLedger, failure, lines,
+    SqlLedger,
+    db::{Builder, query},
+    lines,
     row::{self, hold_state_text, sql},
 };
 
@@ -14,61 +15,57 @@ const ROWS: usize = 500;
 
 impl SqlLedger {
     pub(super) async fn gate_mark(&self, live: &LiveId, sale: &SaleId) -> Result<Mark, LedgerError> {
-        sqlx::query("SELECT gate_epoch, gate_sequence FROM sales WHERE live_id = $1 AND id = $2")
+        query("SELECT gate_epoch, gate_sequence FROM sales WHERE live_id = $1 AND id = $2")
             .bind(live.as_str())
             .bind(sale.as_str())
             .try_map(|row| row::mark(&row))
             .fetch_optional(&self.read)
-            .await
-            .map_err(failure)?
+            .await?
             .ok_or_else(|| LedgerError::NotFound(format!("the sale {sale}")))
     }
 
     pub(super) async fn recorded(&self, live: &LiveId, sale: &SaleId) -> Result<Recorded, LedgerError> {
         // One transaction: an order must not be missing whose hold is already paid.
-        let mut look = self.read.begin().await.map_err(failure)?;
-        let found = sqlx::query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
+        let mut look = self.read.look().await?;
+        let found = query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
             .bind(live.as_str())
             .bind(sale.as_str())
             .try_map(|row| {
                 let sold: u32 = row::number(&row, "sold")?;
                 Ok((row::mark(&row)?, row::time(&row, "gate_clock")?, row::sale(&row)?, sold))
             })
-            .fetch_optional(&mut *look)
-            .await
-            .map_err(failure)?;
+            .fetch_optional(&mut look)
+            .await?;
         let Some((mark, clock, found, sold)) = found else {
             return Err(LedgerError::NotFound(format!("the sale {sale}")));
         };
-        let holds = sqlx::query("SELECT * FROM holds WHERE live_id = $1 AND sale_id = $2")
+        let holds = query("SELECT * FROM holds WHERE live_id = $1 AND sale_id = $2")
             .bind(live.as_str())
             .bind(sale.as_str())
             .try_map(|row| row::hold(&row))
-            .fetch_all(&mut *look)
-            .await
-            .map_err(failure)?;
-        let orders = sqlx::query("SELECT * FROM orders WHERE live_id = $1 AND sale_id = $2")
+            .fetch_all(&mut look)
+            .await?;
+        let orders = query("SELECT * FROM orders WHERE live_id = $1 AND sale_id = $2")
             .bind(live.as_str())
             .bind(sale.as_str())
             .try_map(|row| row::order(&row))
-            .fetch_all(&mut *look)
-            .await
-            .map_err(failure)?;
+            .fetch_all(&mut look)
+            .await?;
         let (mut found, mut sold) = (found, vec![sold]);
-        for line in lines::sale_lines(&mut *look, live, Some(sale)).await? {
+        for line in lines::sale_lines(&mut look, live, Some(sale)).await? {
             sold.push(line.sold);
             line.put(&mut found);
         }
-        look.commit().await.map_err(failure)?;
         // The lines of an order stay as they were made.
+        drop(look);
         let orders = self.with_lines(orders).await?;
         Ok(Recorded { mark, clock, sale: found, sold, holds, orders })
     }
 
     pub(super) async fn record_holds(&self, notes: &[HoldNotes]) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         for HoldNotes { live, sale, mark, clock, holds } in notes {
-            let merchant: Option<String> = sqlx::query(
+            let merchant: Option<String> = query(
                 "UPDATE sales SET
                      gate_epoch = CASE WHEN (gate_epoch, gate_sequence) < ($1, $2) THEN $1 ELSE gate_epoch END,
                      gate_sequence = CASE WHEN (gate_epoch, gate_sequence) < ($1, $2) THEN $2 ELSE gate_sequence END,
@@ -81,14 +78,13 @@ impl SqlLedger {
             .bind(live.as_str())
             .bind(sale.as_str())
             .try_map(|row| row.try_get("merchant_id"))
-            .fetch_optional(&mut *change)
-            .await
-            .map_err(failure)?;
+            .fetch_optional(&mut change)
+            .await?;
             let Some(merchant) = merchant else {
                 return Err(LedgerError::NotFound(format!("the sale {sale}")));
             };
             for holds in holds.chunks(ROWS) {
-                let mut insert = QueryBuilder::<Sqlite>::new(
+                let mut insert = Builder::new(
                     "INSERT INTO holds (merchant_id, live_id, sale_id, id, buyer_id, quantity, made, state, deadline,
                                         order_id, extended, retaken, epoch, sequence, units, unreserved,
                                         returned) ",
@@ -121,15 +117,15 @@ impl SqlLedger {
                           returned = excluded.returned
                       WHERE (holds.epoch, holds.sequence) <= (excluded.epoch, excluded.sequence)",
                 );
-                insert.build().execute(&mut *change).await.map_err(failure)?;
+                insert.build().execute(&mut change).await?;
             }
         }
-        change.commit().await.map_err(failure)
+        change.commit().await
     }
 
     pub(super) async fn forget_holds(&self, live: &LiveId, before: UnixMillis) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
-        sqlx::query(
+        let mut change = self.write.begin().await?;
+        query(
             "INSERT INTO forgotten_holds (merchant_id, live_id, sale_id, count)
              SELECT merchant_id, live_id, sale_id, COUNT(*) FROM holds
              WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL
@@ -138,17 +134,15 @@ impl SqlLedger {
         )
         .bind(live.as_str())
         .bind(sql(before.0))
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        sqlx::query(
+        .execute(&mut change)
+        .await?;
+        query(
             "DELETE FROM holds WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL",
         )
         .bind(live.as_str())
         .bind(sql(before.0))
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        change.commit().await.map_err(failure)
+        .execute(&mut change)
+        .await?;
+        change.commit().await
     }
 }

@@ -6,10 +6,10 @@ use haul_commerce::{
     ledger::Answer,
 };
 use haul_model::{MerchantId, UnixMillis};
-use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
-    SqlLedger, failure,
+    SqlLedger,
+    db::{Row, query},
     row::{self, number, sql},
 };
 
@@ -41,7 +41,7 @@ impl SqlLedger {
     }
 
     async fn seen(&self, merchant: &MerchantId, scope: &Scope, by: [&str; 3]) -> Result<Seen, LedgerError> {
-        let (viewers, anonymous, clicks): (u64, u64, u64) = sqlx::query(scoped!(
+        let (viewers, anonymous, clicks): (u64, u64, u64) = query(scoped!(
             "SELECT COUNT(DISTINCT CASE WHEN kind = 'join' THEN buyer_id END) AS viewers,
                     COUNT(CASE WHEN kind = 'join' AND buyer_id IS NULL THEN 1 END) AS anonymous,
                     COUNT(CASE WHEN kind = 'click' THEN 1 END) AS clicks
@@ -52,12 +52,11 @@ impl SqlLedger {
         .bind(by[0])
         .bind(by[1])
         .bind(by[2])
-        .try_map(|row: SqliteRow| {
+        .try_map(|row: Row| {
             Ok((number(&row, "viewers")?, number(&row, "anonymous")?, number(&row, "clicks")?))
         })
         .fetch_one(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         let is_product = matches!(scope, Scope::Product(_));
         let holds = match scope {
             Scope::Creator(_) => None,
@@ -73,7 +72,7 @@ impl SqlLedger {
 
     /// Those that are still written down, and those that were.
     async fn holds_made(&self, merchant: &MerchantId, by: [&str; 3]) -> Result<u64, LedgerError> {
-        sqlx::query(
+        query(
             "SELECT CAST(
                  (SELECT COUNT(*) FROM holds JOIN sales ON sales.live_id = holds.live_id AND sales.id = holds.sale_id
                   WHERE sales.merchant_id = $1 AND ($2 = '' OR sales.live_id = $2)
@@ -86,15 +85,14 @@ impl SqlLedger {
         .bind(merchant.as_str())
         .bind(by[0])
         .bind(by[1])
-        .try_map(|row: SqliteRow| number(&row, "holds"))
+        .try_map(|row: Row| number(&row, "holds"))
         .fetch_one(&self.read)
         .await
-        .map_err(failure)
     }
 
     async fn sold(&self, merchant: &MerchantId, by: [&str; 3], now: UnixMillis) -> Result<Sold, LedgerError> {
         let mut sold = Sold::default();
-        let sums = sqlx::query(scoped!(
+        let sums = query(scoped!(
             "SELECT currency, COUNT(*) AS orders, CAST(SUM(quantity) AS BIGINT) AS units,
                     CAST(SUM(total_minor) AS BIGINT) AS gross,
                     CAST(SUM(merchant_reversed + platform_reversed + agency_reversed + creator_reversed) AS BIGINT)
@@ -106,15 +104,14 @@ impl SqlLedger {
         .bind(by[0])
         .bind(by[1])
         .bind(by[2])
-        .try_map(|row: SqliteRow| {
+        .try_map(|row: Row| {
             let revenue =
                 Revenue { gross_minor: row.try_get("gross")?, refunded_minor: row.try_get("refunded")? };
             let (orders, units): (u64, u64) = (number(&row, "orders")?, number(&row, "units")?);
             Ok((row::parsed(&row, "currency")?, orders, units, revenue))
         })
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         for (currency, orders, units, revenue) in sums {
             sold.orders += orders;
             sold.units += units;
@@ -125,7 +122,7 @@ impl SqlLedger {
             let (buyers, again) = self.buyers_since(merchant, by, since(now, days)).await?;
             *repeat = bps(again, buyers);
         }
-        let lifetime = sqlx::query(scoped!(
+        let lifetime = query(scoped!(
             "SELECT currency, COUNT(DISTINCT buyer_id) AS buyers,
                     CAST(SUM(total_minor - merchant_reversed - platform_reversed - agency_reversed - creator_reversed)
                          AS BIGINT) AS spent
@@ -136,13 +133,12 @@ impl SqlLedger {
         .bind(by[0])
         .bind(by[1])
         .bind(by[2])
-        .try_map(|row: SqliteRow| {
+        .try_map(|row: Row| {
             let (spent, buyers): (i64, i64) = (row.try_get("spent")?, number(&row, "buyers")?);
             Ok((row::parsed(&row, "currency")?, spent / buyers.max(1)))
         })
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         sold.lifetime_minor = lifetime.into_iter().collect();
         Ok(sold)
     }
@@ -154,7 +150,7 @@ impl SqlLedger {
         by: [&str; 3],
         since: UnixMillis,
     ) -> Result<(u64, u64), LedgerError> {
-        sqlx::query(scoped!(
+        query(scoped!(
             "SELECT COUNT(*) AS buyers, COUNT(CASE WHEN orders > 1 THEN 1 END) AS again FROM (
                  SELECT buyer_id, COUNT(*) AS orders FROM bookings WHERE",
             "AND sold_at > $5 GROUP BY buyer_id) AS each_buyer"
@@ -164,10 +160,9 @@ impl SqlLedger {
         .bind(by[1])
         .bind(by[2])
         .bind(sql(since.0))
-        .try_map(|row: SqliteRow| Ok((number(&row, "buyers")?, number(&row, "again")?)))
+        .try_map(|row: Row| Ok((number(&row, "buyers")?, number(&row, "again")?)))
         .fetch_one(&self.read)
         .await
-        .map_err(failure)
     }
 }
 

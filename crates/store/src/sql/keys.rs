@@ -7,11 +7,9 @@ use haul_commerce::{
 };
 use haul_model::{KeyId, MerchantId, UnixMillis};
 
-use sqlx::Row as _;
-
 use super::{
     SqlLedger,
-    db::{Ends, Row, query, query_scalar},
+    db::{Row, query, query_scalar},
     row::{bad, parsed, sql, text, time},
 };
 
@@ -32,7 +30,7 @@ fn read_key(row: &Row) -> Result<ApiKey, sqlx::Error> {
 
 impl SqlLedger {
     async fn new_key(&self, key: &ApiKey) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         query("INSERT INTO merchants (id) VALUES ($1) ON CONFLICT (id) DO NOTHING")
             .bind(key.merchant.as_str())
             .execute(&mut change)
@@ -58,11 +56,11 @@ impl SqlLedger {
         .bind(sql(key.created_at.0))
         .execute(&mut change)
         .await?;
-        change.keep().await
+        change.commit().await
     }
 
     async fn begin_asked(&self, asked: &Asked) -> Result<Known, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let known = query("SELECT * FROM requests WHERE merchant_id = $1 AND actor = $2 AND key = $3")
             .bind(asked.merchant.as_str())
             .bind(&asked.actor)
@@ -121,7 +119,7 @@ impl SqlLedger {
                 }
             }
         };
-        change.keep().await?;
+        change.commit().await?;
         Ok(known)
     }
 

@@ -9,14 +9,12 @@ use haul_commerce::{
 };
 use haul_model::{LiveId, OrderId, SaleId, UnixMillis};
 
-use sqlx::{QueryBuilder, Sqlite, SqliteExecutor, Transaction};
-
 use super::{
-    SqlLedger, failure,
+    SqlLedger,
+    change::Change,
+    db::{Builder, On, query, query_scalar},
     row::{self, sql},
 };
-
-type Change<'a> = Transaction<'a, Sqlite>;
 
 /// Orders whose lines are read in one statement.
 const ROWS: usize = 500;
@@ -31,18 +29,17 @@ impl SqlLedger {
         units: u32,
         at: UnixMillis,
     ) -> Result<Sale, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let merchant: Option<String> =
-            sqlx::query_scalar("SELECT merchant_id FROM sales WHERE live_id = $1 AND id = $2")
+            query_scalar("SELECT merchant_id FROM sales WHERE live_id = $1 AND id = $2")
                 .bind(live.as_str())
                 .bind(sale.as_str())
-                .fetch_optional(&mut *change)
-                .await
-                .map_err(failure)?;
+                .fetch_optional(&mut change)
+                .await?;
         let Some(merchant) = merchant else {
             return Err(LedgerError::NotFound(format!("the sale {sale}")));
         };
-        let new = sqlx::query(
+        let new = query(
             "INSERT INTO stock_changes (merchant_id, live_id, sale_id, key, line, units, at)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (live_id, sale_id, key) DO NOTHING",
         )
@@ -53,52 +50,49 @@ impl SqlLedger {
         .bind(i64::from(line))
         .bind(units)
         .bind(sql(at.0))
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        if new.rows_affected() == 0 {
-            let known = sqlx::query(
+        .execute(&mut change)
+        .await?;
+        if new == 0 {
+            let known = query(
                 "SELECT line, units FROM stock_changes WHERE live_id = $1 AND sale_id = $2 AND key = $3",
             )
             .bind(live.as_str())
             .bind(sale.as_str())
             .bind(key)
             .try_map(|row| Ok((row::number::<Line>(&row, "line")?, row::number::<u32>(&row, "units")?)))
-            .fetch_one(&mut *change)
-            .await
-            .map_err(failure)?;
+            .fetch_one(&mut change)
+            .await?;
             if known != (line, units) {
                 let error = LedgerError::Conflict(format!("other units were added under the key {key}"));
                 return Err(error);
             }
         } else {
             let added = match line {
-                0 => sqlx::query("UPDATE sales SET stock = stock + $1 WHERE live_id = $2 AND id = $3"),
-                _ => sqlx::query("UPDATE sale_lines SET stock = stock + $1 WHERE live_id = $2 AND sale_id = $3 AND line = $4"),
+                0 => query("UPDATE sales SET stock = stock + $1 WHERE live_id = $2 AND id = $3"),
+                _ => query("UPDATE sale_lines SET stock = stock + $1 WHERE live_id = $2 AND sale_id = $3 AND line = $4"),
             }
             .bind(units)
             .bind(live.as_str())
             .bind(sale.as_str());
             let added = if line == 0 { added } else { added.bind(i64::from(line)) };
-            if added.execute(&mut *change).await.map_err(failure)?.rows_affected() == 0 {
+            if added.execute(&mut change).await? == 0 {
                 let error = LedgerError::NotFound(format!("a line {line} of the sale {sale}"));
                 return Err(error);
             }
         }
-        let mut found = sqlx::query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
+        let mut found = query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
             .bind(live.as_str())
             .bind(sale.as_str())
             .try_map(|row| row::sale(&row))
-            .fetch_one(&mut *change)
-            .await
-            .map_err(failure)?;
-        for line in sale_lines(&mut *change, live, Some(sale)).await? {
+            .fetch_one(&mut change)
+            .await?;
+        for line in sale_lines(&mut change, live, Some(sale)).await? {
             line.put(&mut found);
         }
         if let Err(error) = found.terms.check_bounds() {
             return Err(LedgerError::Conflict(error.to_string()));
         }
-        change.commit().await.map_err(failure)?;
+        change.commit().await?;
         Ok(found)
     }
 
@@ -109,80 +103,72 @@ impl SqlLedger {
         units: Option<&Units>,
         at: UnixMillis,
     ) -> Result<Order, LedgerError> {
-        let mut change = self.begin().await?;
-        let found = sqlx::query("SELECT * FROM orders WHERE id = $1")
+        let mut change = self.write.begin().await?;
+        let found = query("SELECT * FROM orders WHERE id = $1")
             .bind(order.as_str())
             .try_map(|row| row::order(&row))
-            .fetch_optional(&mut *change)
-            .await
-            .map_err(failure)?;
+            .fetch_optional(&mut change)
+            .await?;
         let Some(mut found) = found else {
             return Err(LedgerError::NotFound(format!("the order {order}")));
         };
         fill(&mut change, &mut found).await?;
         let known: Option<String> =
-            sqlx::query_scalar("SELECT units FROM restocks WHERE order_id = $1 AND key = $2")
+            query_scalar("SELECT units FROM restocks WHERE order_id = $1 AND key = $2")
                 .bind(order.as_str())
                 .bind(key)
-                .fetch_optional(&mut *change)
-                .await
-                .map_err(failure)?;
+                .fetch_optional(&mut change)
+                .await?;
         if let Some(known) = known {
             if units.is_some_and(|units| units.to_string() != known) {
                 let error = LedgerError::Conflict(format!("other units came back under the key {key}"));
                 return Err(error);
             }
-            change.commit().await.map_err(failure)?;
+            change.commit().await?;
             return Ok(found);
         }
         let back = come_back(&found, units)?;
-        sqlx::query(
-            "INSERT INTO restocks (merchant_id, order_id, key, units, at) VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(found.order.merchant.as_str())
-        .bind(order.as_str())
-        .bind(key)
-        .bind(back.to_string())
-        .bind(sql(at.0))
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
+        query("INSERT INTO restocks (merchant_id, order_id, key, units, at) VALUES ($1, $2, $3, $4, $5)")
+            .bind(found.order.merchant.as_str())
+            .bind(order.as_str())
+            .bind(key)
+            .bind(back.to_string())
+            .bind(sql(at.0))
+            .execute(&mut change)
+            .await?;
         let before = |line| found.returned.as_ref().map_or(0, |returned| returned.of(line));
         let all = back.iter().map(|(line, units)| (line, before(line) + units));
         let rest = found.returned.iter().flat_map(Units::iter).filter(|(line, _)| back.of(*line) == 0);
         let all = Units::new(all.chain(rest)).map_err(|error| LedgerError::Conflict(error.to_string()))?;
-        sqlx::query("UPDATE orders SET returned = $1, returned_told = FALSE, updated_at = $2 WHERE id = $3")
+        query("UPDATE orders SET returned = $1, returned_told = FALSE, updated_at = $2 WHERE id = $3")
             .bind(all.to_string())
             .bind(sql(at.0))
             .bind(order.as_str())
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
+            .execute(&mut change)
+            .await?;
         for (line, units) in back.iter() {
             count(&mut change, &found.order, line, -i64::from(units)).await?;
         }
-        change.commit().await.map_err(failure)?;
+        change.commit().await?;
         Ok(Order { returned: Some(all), updated_at: at, ..found })
     }
 
     pub(super) async fn restock_told(&self, order: &OrderId, returned: &Units) -> Result<(), LedgerError> {
-        sqlx::query("UPDATE orders SET returned_told = TRUE WHERE id = $1 AND returned = $2")
+        query("UPDATE orders SET returned_told = TRUE WHERE id = $1 AND returned = $2")
             .bind(order.as_str())
             .bind(returned.to_string())
             .execute(&self.write)
-            .await
-            .map_err(failure)?;
+            .await?;
         Ok(())
     }
 
     pub(super) async fn restocks_due(&self, live: &LiveId, limit: u32) -> Result<Vec<Order>, LedgerError> {
-        let orders = sqlx::query("SELECT * FROM orders WHERE live_id = $1 AND NOT returned_told LIMIT $2")
+        let orders = query("SELECT * FROM orders WHERE live_id = $1 AND NOT returned_told LIMIT $2")
             .bind(live.as_str())
             .bind(limit)
             .try_map(|row| row::order(&row))
             .fetch_all(&self.read)
-            .await
-            .map_err(failure)?;
+            .await?;
         self.with_lines(orders).await
     }
 
@@ -232,12 +218,10 @@ fn come_back(order: &Order, units: Option<&Units>) -> Result<Units, LedgerError>
 
 /// Counts units of an order as sold, or as back where there are fewer than none. The constraints against overselling
 /// stand behind this.
-async fn count(change: &mut Change<'_>, order: &NewOrder, line: Line, units: i64) -> Result<(), LedgerError> {
+async fn count(change: &mut Change, order: &NewOrder, line: Line, units: i64) -> Result<(), LedgerError> {
     let counted = match line {
-        0 => sqlx::query(
-            "UPDATE sales SET sold = sold + $1 WHERE merchant_id = $2 AND live_id = $3 AND id = $4",
-        ),
-        _ => sqlx::query(
+        0 => query("UPDATE sales SET sold = sold + $1 WHERE merchant_id = $2 AND live_id = $3 AND id = $4"),
+        _ => query(
             "UPDATE sale_lines SET sold = sold + $1
              WHERE merchant_id = $2 AND live_id = $3 AND sale_id = $4 AND line = $5",
         ),
@@ -247,12 +231,12 @@ async fn count(change: &mut Change<'_>, order: &NewOrder, line: Line, units: i64
     .bind(order.live.as_str())
     .bind(order.sale.as_str());
     let counted = if line == 0 { counted } else { counted.bind(i64::from(line)) };
-    counted.execute(&mut **change).await.map_err(failure)?;
+    counted.execute(&mut *change).await?;
     Ok(())
 }
 
 /// Counts all units of an order as sold.
-pub(super) async fn sell(change: &mut Change<'_>, order: &NewOrder) -> Result<(), LedgerError> {
+pub(super) async fn sell(change: &mut Change, order: &NewOrder) -> Result<(), LedgerError> {
     for (line, units) in order.units().iter() {
         count(&mut *change, order, line, i64::from(units)).await?;
     }
@@ -260,11 +244,11 @@ pub(super) async fn sell(change: &mut Change<'_>, order: &NewOrder) -> Result<()
 }
 
 /// Writes down the lines of a sale after the first. They stay as they are once they are there.
-pub(super) async fn put_sale_lines(change: &mut Change<'_>, sale: &Sale) -> Result<(), LedgerError> {
+pub(super) async fn put_sale_lines(change: &mut Change, sale: &Sale) -> Result<(), LedgerError> {
     if sale.more.is_empty() {
         return Ok(());
     }
-    let mut insert = QueryBuilder::<Sqlite>::new(
+    let mut insert = Builder::new(
         "INSERT INTO sale_lines (merchant_id, live_id, sale_id, line, product_id, variant_id, unit_price_minor,
                                  currency, stock, per_buyer) ",
     );
@@ -282,13 +266,13 @@ pub(super) async fn put_sale_lines(change: &mut Change<'_>, sale: &Sale) -> Resu
             .push_bind(terms.per_buyer);
     });
     insert.push(" ON CONFLICT (live_id, sale_id, line) DO NOTHING");
-    insert.build().execute(&mut **change).await.map_err(failure)?;
+    insert.build().execute(&mut *change).await?;
     Ok(())
 }
 
 /// Writes down the lines of a new order.
-pub(super) async fn put_order_lines(change: &mut Change<'_>, order: &NewOrder) -> Result<(), LedgerError> {
-    let mut insert = QueryBuilder::<Sqlite>::new(
+pub(super) async fn put_order_lines(change: &mut Change, order: &NewOrder) -> Result<(), LedgerError> {
+    let mut insert = Builder::new(
         "INSERT INTO order_lines (merchant_id, order_id, line, product_id, variant_id, quantity, unit_price_minor,
                                   total_minor, currency) ",
     );
@@ -303,7 +287,7 @@ pub(super) async fn put_order_lines(change: &mut Change<'_>, order: &NewOrder) -
             .push_bind(line.total.amount_minor)
             .push_bind(line.total.currency.code());
     });
-    insert.build().execute(&mut **change).await.map_err(failure)?;
+    insert.build().execute(&mut *change).await?;
     Ok(())
 }
 
@@ -325,18 +309,19 @@ impl FurtherLine {
 
 /// The lines after the first of a live's sales, or of one of them: by sale, in order.
 pub(super) async fn sale_lines<'a>(
-    on: impl SqliteExecutor<'a>,
+    on: impl Into<On<'a>>,
     live: &LiveId,
     sale: Option<&SaleId>,
 ) -> Result<Vec<FurtherLine>, LedgerError> {
     let read = match sale {
         Some(sale) => {
-            sqlx::query("SELECT * FROM sale_lines WHERE live_id = $1 AND sale_id = $2 ORDER BY sale_id, line")
+            query("SELECT * FROM sale_lines WHERE live_id = $1 AND sale_id = $2 ORDER BY sale_id, line")
                 .bind(live.as_str())
                 .bind(sale.as_str())
         }
-        None => sqlx::query("SELECT * FROM sale_lines WHERE live_id = $1 ORDER BY sale_id, line")
-            .bind(live.as_str()),
+        None => {
+            query("SELECT * FROM sale_lines WHERE live_id = $1 ORDER BY sale_id, line").bind(live.as_str())
+        }
     };
     read.try_map(|row| {
         Ok(FurtherLine {
@@ -355,20 +340,15 @@ pub(super) async fn sale_lines<'a>(
     })
     .fetch_all(on)
     .await
-    .map_err(failure)
 }
 
 /// Lines of these orders, in order.
 pub(super) async fn read_lines<'a>(
-    on: impl SqliteExecutor<'a>,
+    on: impl Into<On<'a>>,
     orders: &[&str],
 ) -> Result<Vec<(OrderId, OrderLine)>, LedgerError> {
-    let mut read = QueryBuilder::<Sqlite>::new("SELECT * FROM order_lines WHERE order_id IN (");
-    let mut ids = read.separated(", ");
-    for id in orders {
-        ids.push_bind(*id);
-    }
-    read.push(") ORDER BY order_id, line");
+    let mut read = Builder::new("SELECT * FROM order_lines WHERE order_id IN ");
+    read.push_list(orders.iter().copied()).push(" ORDER BY order_id, line");
     read.build()
         .try_map(|row| {
             let line = OrderLine {
@@ -383,7 +363,6 @@ pub(super) async fn read_lines<'a>(
         })
         .fetch_all(on)
         .await
-        .map_err(failure)
 }
 
 /// Gives each order without lines its own.
@@ -395,9 +374,9 @@ pub(super) fn put_lines(orders: &mut [Order], lines: Vec<(OrderId, OrderLine)>) 
 }
 
 /// Gives an order without lines its own, in the midst of a change.
-pub(super) async fn fill(change: &mut Change<'_>, order: &mut Order) -> Result<(), LedgerError> {
+pub(super) async fn fill(change: &mut Change, order: &mut Order) -> Result<(), LedgerError> {
     if order.order.lines.is_empty() {
-        let lines = read_lines(&mut **change, &[order.order.id.as_str()]).await?;
+        let lines = read_lines(&mut *change, &[order.order.id.as_str()]).await?;
         put_lines(std::slice::from_mut(order), lines);
     }
     Ok(())

@@ -8,9 +8,12 @@ use haul_commerce::{
     listing::{Catalogue, Details, Listing, Put},
 };
 use haul_model::{LiveId, MerchantId, ProductId, UnixMillis, VariantId};
-use sqlx::{Row, sqlite::SqliteRow};
 
-use super::{SqlLedger, failure, row};
+use super::{
+    SqlLedger,
+    db::{Row, query, query_scalar},
+    row,
+};
 
 impl SqlLedger {
     async fn put_listings(
@@ -20,17 +23,15 @@ impl SqlLedger {
         now: UnixMillis,
     ) -> Result<Vec<Put>, LedgerError> {
         let mut put = Vec::with_capacity(listings.len());
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         'listings: for Listing { product, details } in listings {
             for variant in &details.variants {
-                let owner: Option<String> = sqlx::query_scalar(
-                    "SELECT product_id FROM product_skus WHERE merchant_id = $1 AND sku = $2",
-                )
-                .bind(merchant.as_str())
-                .bind(variant.sku.as_str())
-                .fetch_optional(&mut *change)
-                .await
-                .map_err(failure)?;
+                let owner: Option<String> =
+                    query_scalar("SELECT product_id FROM product_skus WHERE merchant_id = $1 AND sku = $2")
+                        .bind(merchant.as_str())
+                        .bind(variant.sku.as_str())
+                        .fetch_optional(&mut change)
+                        .await?;
                 if let Some(owner) = owner.filter(|owner| owner != product.id.as_str()) {
                     let product =
                         owner.parse().map_err(|_| LedgerError::Conflict("a bad product id".to_owned()))?;
@@ -39,28 +40,26 @@ impl SqlLedger {
                 }
             }
             if details.external_url.is_some() {
-                let open: Option<String> = sqlx::query_scalar(
+                let open: Option<String> = query_scalar(
                     "SELECT id FROM sales WHERE merchant_id = $1 AND product_id = $2 AND closes_at > $3 LIMIT 1",
                 )
                 .bind(merchant.as_str())
                 .bind(product.id.as_str())
                 .bind(row::sql(now.0))
-                .fetch_optional(&mut *change)
-                    .await
-                    .map_err(failure)?;
+                .fetch_optional(&mut change)
+                    .await?;
                 if open.is_some() {
                     put.push(Put::OnSale);
                     continue 'listings;
                 }
             }
             let known: Option<String> =
-                sqlx::query_scalar("SELECT id FROM products WHERE merchant_id = $1 AND id = $2")
+                query_scalar("SELECT id FROM products WHERE merchant_id = $1 AND id = $2")
                     .bind(merchant.as_str())
                     .bind(product.id.as_str())
-                    .fetch_optional(&mut *change)
-                    .await
-                    .map_err(failure)?;
-            sqlx::query(
+                    .fetch_optional(&mut change)
+                    .await?;
+            query(
                 "INSERT INTO products (merchant_id, id, title, subtitle, image_url, amount_minor, currency)
                  VALUES ($1, $2, $3, $4, $5, $6, $7)
                  ON CONFLICT (merchant_id, id) DO UPDATE SET
@@ -74,12 +73,11 @@ impl SqlLedger {
             .bind(&product.image_url)
             .bind(product.list_price.amount_minor)
             .bind(product.list_price.currency.code())
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
+            .execute(&mut change)
+            .await?;
             let document = serde_json::to_string(details)
                 .map_err(|error| LedgerError::Conflict(format!("the product {}: {error}", product.id)))?;
-            sqlx::query(
+            query(
                 "INSERT INTO product_details (merchant_id, product_id, document, external) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (merchant_id, product_id) DO UPDATE SET
                      document = excluded.document, external = excluded.external",
@@ -88,28 +86,25 @@ impl SqlLedger {
             .bind(product.id.as_str())
             .bind(document)
             .bind(details.external_url.is_some())
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
-            sqlx::query("DELETE FROM product_skus WHERE merchant_id = $1 AND product_id = $2")
+            .execute(&mut change)
+            .await?;
+            query("DELETE FROM product_skus WHERE merchant_id = $1 AND product_id = $2")
                 .bind(merchant.as_str())
                 .bind(product.id.as_str())
-                .execute(&mut *change)
-                .await
-                .map_err(failure)?;
+                .execute(&mut change)
+                .await?;
             let skus: HashSet<&VariantId> = details.variants.iter().map(|variant| &variant.sku).collect();
             for sku in skus {
-                sqlx::query("INSERT INTO product_skus (merchant_id, sku, product_id) VALUES ($1, $2, $3)")
+                query("INSERT INTO product_skus (merchant_id, sku, product_id) VALUES ($1, $2, $3)")
                     .bind(merchant.as_str())
                     .bind(sku.as_str())
                     .bind(product.id.as_str())
-                    .execute(&mut *change)
-                    .await
-                    .map_err(failure)?;
+                    .execute(&mut change)
+                    .await?;
             }
             put.push(if known.is_some() { Put::Updated } else { Put::Created });
         }
-        change.commit().await.map_err(failure)?;
+        change.commit().await?;
         Ok(put)
     }
 
@@ -119,14 +114,12 @@ impl SqlLedger {
         merchant: &MerchantId,
         product: &ProductId,
     ) -> Result<(), LedgerError> {
-        let external: Option<bool> = sqlx::query_scalar(
-            "SELECT external FROM product_details WHERE merchant_id = $1 AND product_id = $2",
-        )
-        .bind(merchant.as_str())
-        .bind(product.as_str())
-        .fetch_optional(&self.read)
-        .await
-        .map_err(failure)?;
+        let external: Option<bool> =
+            query_scalar("SELECT external FROM product_details WHERE merchant_id = $1 AND product_id = $2")
+                .bind(merchant.as_str())
+                .bind(product.as_str())
+                .fetch_optional(&self.read)
+                .await?;
         if external == Some(true) {
             return Err(LedgerError::Conflict(format!("the product {product} is sold in an external shop")));
         }
@@ -138,7 +131,7 @@ impl SqlLedger {
         merchant: &MerchantId,
         product: &ProductId,
     ) -> Result<Option<Listing>, LedgerError> {
-        sqlx::query(
+        query(
             "SELECT products.*, product_details.document FROM products
              LEFT JOIN product_details ON product_details.merchant_id = products.merchant_id
                  AND product_details.product_id = products.id
@@ -149,7 +142,6 @@ impl SqlLedger {
         .try_map(|row| listing(&row))
         .fetch_optional(&self.read)
         .await
-        .map_err(failure)
     }
 
     async fn listings(
@@ -158,7 +150,7 @@ impl SqlLedger {
         after: Option<&ProductId>,
         limit: u32,
     ) -> Result<Vec<Listing>, LedgerError> {
-        sqlx::query(
+        query(
             "SELECT products.*, product_details.document FROM products
              LEFT JOIN product_details ON product_details.merchant_id = products.merchant_id
                  AND product_details.product_id = products.id
@@ -170,11 +162,10 @@ impl SqlLedger {
         .try_map(|row| listing(&row))
         .fetch_all(&self.read)
         .await
-        .map_err(failure)
     }
 
     async fn listed_in(&self, live: &LiveId) -> Result<Vec<Listing>, LedgerError> {
-        sqlx::query(
+        query(
             "SELECT products.*, product_details.document FROM bags
              JOIN products ON products.merchant_id = bags.merchant_id AND products.id = bags.product_id
              LEFT JOIN product_details ON product_details.merchant_id = products.merchant_id
@@ -185,11 +176,10 @@ impl SqlLedger {
         .try_map(|row| listing(&row))
         .fetch_all(&self.read)
         .await
-        .map_err(failure)
     }
 }
 
-fn listing(row: &SqliteRow) -> Result<Listing, sqlx::Error> {
+fn listing(row: &Row) -> Result<Listing, sqlx::Error> {
     let document: Option<&str> = row.try_get("document")?;
     let details = document.map(serde_json::from_str::<Details>).transpose();
     let details = details.map_err(|error| row::bad("document", error))?.unwrap_or_default();

@@ -1,13 +1,14 @@
-//! The ledger in SQL: SQLite, in a file of its own.
+//! The ledger in SQL: SQLite in a file of its own, or Postgres.
 //!
-//! The statements keep to what Postgres understands too (`$1`, `ON CONFLICT`, `CAST`), and each change is one
-//! transaction. SQLite has one writer, so there is one connection that writes and a few that read beside it (WAL).
-//! Every commit is synced (`synchronous=FULL`): what was acknowledged survives a power failure.
+//! Each statement is written once for both (`db.rs`), and each change is one transaction that shares its commit with
+//! others (`change.rs`). Every commit is synced (SQLite's `synchronous=FULL`, Postgres' `synchronous_commit`): what was
+//! acknowledged survives a power failure. A few connections read beside the one that writes.
 
 mod audit;
 mod bookings;
 mod buyers;
 mod catalogue;
+mod change;
 mod creators;
 mod db;
 mod follow;
@@ -16,123 +17,48 @@ mod insight;
 mod keys;
 mod lines;
 mod listings;
+mod look;
 mod notes;
 mod notices;
+mod open;
 mod order_list;
 mod orders;
 mod outbox;
 mod refunds;
 mod row;
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use haul_commerce::{
-    Callback, CallbackState, HoldNotes, Ledger, LedgerError, Line, LiveRecord, Mark, NewOrder, Order,
-    OrderState, Paid, Product, Recorded, Sale, Totals, Units, ledger::Answer,
+    Callback, CallbackState, HoldNotes, Ledger, Line, LiveRecord, Mark, NewOrder, Order, OrderState, Paid,
+    Product, Recorded, Sale, Totals, Units, ledger::Answer,
 };
 use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis};
-use sqlx::{
-    SqlitePool,
-    error::ErrorKind,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+
+use self::{
+    change::Writer,
+    db::{Readers, query},
 };
 
-use self::db::Change;
-use crate::{OpenError, error::without_password};
+/// How long a statement waits for another process' lock, and a caller for a connection or a turn, before it is
+/// `Unavailable`.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connections that read. Readers wait for one of them, not for the writer.
-const READERS: u32 = 4;
-/// How long a statement waits for another process' lock, and a caller for a connection, before it is `Unavailable`.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The ledger in a SQLite database. Cloning shares it.
+/// The ledger in a database. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct SqlLedger {
-    write: SqlitePool,
-    read: SqlitePool,
+    /// Statements that change something run on this, or in a [`change::Change`] that it begins.
+    write: Writer,
+    /// Statements that only look.
+    read: Readers,
+    /// What the database's settings could cost.
+    weaknesses: Vec<String>,
 }
 
 impl SqlLedger {
-    /// Opens `sqlite://path` (created if absent, with its directories) or `sqlite::memory:`, and brings its tables to
-    /// this version.
-    pub async fn open(url: &str) -> Result<Self, OpenError> {
-        let address = without_password(url);
-        let bad_address =
-            |why: &str| OpenError::Address { what: "a ledger", given: address.clone(), why: why.to_owned() };
-        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return Err(bad_address(
-                "this build keeps its ledger in SQLite only; use sqlite://path/to/file.db",
-            ));
-        }
-        if !url.starts_with("sqlite:") {
-            return Err(bad_address("use sqlite://path/to/file.db"));
-        }
-        let options: SqliteConnectOptions =
-            url.parse().map_err(|error: sqlx::Error| bad_address(&error.to_string()))?;
-        let options = options
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
-        if !in_memory && let Some(dir) = options.get_filename().parent() {
-            create_dir(dir)?;
-        }
-        let failed = |why: &dyn std::fmt::Display| OpenError::Ledger {
-            address: address.clone(),
-            why: why.to_string(),
-        };
-        let write = pool(1).connect_with(options.clone()).await.map_err(|error| failed(&error))?;
-        sqlx::migrate!("./migrations").run(&write).await.map_err(|error| failed(&error))?;
-        // A database in memory is its connection's own.
-        let read = match in_memory {
-            true => write.clone(),
-            false => pool(READERS).connect_with(options).await.map_err(|error| failed(&error))?,
-        };
-        Ok(Self { write, read })
-    }
-
-    /// Begins a change. It takes the write lock at once: a transaction that reads first and writes later could find
-    /// that another process wrote in between.
-    async fn begin(&self) -> Result<Change, LedgerError> {
-        self.write.begin_with("BEGIN IMMEDIATE").await.map_err(failure)
-    }
-}
-
-/// Connections that are kept for good: there is no server to spare them for.
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(BUSY_TIMEOUT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-}
-
-fn create_dir(dir: &Path) -> Result<(), OpenError> {
-    fs::create_dir_all(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })
-}
-
-/// What a failed statement means to the caller.
-fn failure(error: sqlx::Error) -> LedgerError {
-    let text = error.to_string();
-    match error {
-        sqlx::Error::RowNotFound => LedgerError::NotFound(text),
-        sqlx::Error::Database(error) => match error.kind() {
-            ErrorKind::ForeignKeyViolation => {
-                LedgerError::NotFound(format!("something that this row refers to ({text})"))
-            }
-            ErrorKind::UniqueViolation
-            | ErrorKind::CheckViolation
-            | ErrorKind::NotNullViolation
-            | ErrorKind::ExclusionViolation => LedgerError::Conflict(text),
-            _ => LedgerError::Unavailable(text),
-        },
-        // A row that this program could not have written.
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
-            LedgerError::Conflict(text)
-        }
-        _ => LedgerError::Unavailable(text),
+    /// What the settings of this database could cost: for the operator, at start. Empty where there is nothing to say.
+    pub fn weaknesses(&self) -> &[String] {
+        &self.weaknesses
     }
 }
 
@@ -286,33 +212,39 @@ impl Ledger for SqlLedger {
     }
 
     fn ping(&self) -> Answer<'_, ()> {
-        Box::pin(async move {
-            sqlx::query("SELECT 1").execute(&self.read).await.map_err(failure)?;
-            Ok(())
-        })
+        Box::pin(async move { query("SELECT 1").execute(&self.read).await.map(|_| ()) })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sqlx::Row;
-
     use super::*;
 
     #[tokio::test]
     async fn every_connection_syncs_commits_and_checks_references() {
         let dir = std::env::temp_dir().join(format!("haul-ledger-{}", std::process::id()));
         let ledger = SqlLedger::open(&format!("sqlite://{}/haul.db", dir.display())).await.unwrap();
-        for pool in [&ledger.write, &ledger.read] {
-            let pragma =
-                async |name: &'static str| -> i64 { sqlx::query_scalar(name).fetch_one(pool).await.unwrap() };
-            assert_eq!(pragma("PRAGMA synchronous").await, 2);
-            assert_eq!(pragma("PRAGMA foreign_keys").await, 1);
-            let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
-            assert_eq!(mode, "wal");
+        let number = |name| db::query_scalar::<i64>(name);
+        let mode = || db::query_scalar::<String>("PRAGMA journal_mode");
+        let mut change = ledger.write.begin().await.unwrap();
+        let mut look = ledger.read.look().await.unwrap();
+        let found = [
+            (
+                number("PRAGMA synchronous").fetch_one(&mut change).await,
+                number("PRAGMA foreign_keys").fetch_one(&mut change).await,
+                mode().fetch_one(&mut change).await,
+            ),
+            (
+                number("PRAGMA synchronous").fetch_one(&mut look).await,
+                number("PRAGMA foreign_keys").fetch_one(&mut look).await,
+                mode().fetch_one(&mut look).await,
+            ),
+        ];
+        for found in found {
+            assert_eq!(found, (Ok(2), Ok(1), Ok("wal".to_owned())));
         }
-        drop(ledger);
-        fs::remove_dir_all(dir).unwrap();
+        drop((look, change, ledger));
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[tokio::test]
@@ -330,16 +262,16 @@ mod tests {
                                  updated_at)
              VALUES ('o', 'main', 'demo', 's', 'lamp', 'h', 'p', 'sandbox', 'ann', '', 1, 100, 100, 'EUR', 'paying', 1, 1)",
         ] {
-            sqlx::query(statement).execute(&ledger.write).await.unwrap();
+            query(statement).execute(&ledger.write).await.unwrap();
         }
         let order = "o".parse().unwrap();
         for (state, at) in [(OrderState::Expired, 5), (OrderState::Sold, 7), (OrderState::Sold, 9)] {
             Ledger::move_order(&ledger, &order, state, UnixMillis(at)).await.unwrap();
         }
-        let events: Vec<(String, i64, String, i64)> = sqlx::query(
+        let events: Vec<(String, i64, String, i64)> = query(
             "SELECT merchant_id, number, state, at FROM order_events WHERE order_id = 'o' ORDER BY number",
         )
-        .map(|row: sqlx::sqlite::SqliteRow| (row.get(0), row.get(1), row.get(2), row.get(3)))
+        .try_map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))
         .fetch_all(&ledger.read)
         .await
         .unwrap();

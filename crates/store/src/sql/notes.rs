@@ -2,9 +2,8 @@
 
 use haul_commerce::{LedgerError, Notebook, ledger::Answer};
 use haul_model::LiveId;
-use sqlx::Row;
 
-use super::{SqlLedger, failure};
+use super::{SqlLedger, db::query};
 
 impl Notebook for SqlLedger {
     fn notes<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<(String, String)>> {
@@ -18,18 +17,15 @@ impl Notebook for SqlLedger {
 
 impl SqlLedger {
     async fn read_notes(&self, live: &LiveId) -> Result<Vec<(String, String)>, LedgerError> {
-        let rows = sqlx::query("SELECT name, text FROM room_notes WHERE live_id = $1 ORDER BY name")
+        query("SELECT name, text FROM room_notes WHERE live_id = $1 ORDER BY name")
             .bind(live.as_str())
+            .try_map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
             .fetch_all(&self.read)
             .await
-            .map_err(failure)?;
-        rows.iter()
-            .map(|row| Ok((row.try_get(0).map_err(failure)?, row.try_get(1).map_err(failure)?)))
-            .collect()
     }
 
     async fn put_notes(&self, live: &LiveId, notes: &[(String, Option<String>)]) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         for (name, text) in notes {
             let statement = match text {
                 Some(_) => {
@@ -39,13 +35,13 @@ impl SqlLedger {
                 }
                 None => "DELETE FROM room_notes WHERE live_id = $1 AND name = $2",
             };
-            let mut query = sqlx::query(statement).bind(live.as_str()).bind(name);
+            let mut query = query(statement).bind(live.as_str()).bind(name);
             if let Some(text) = text {
                 query = query.bind(text);
             }
-            query.execute(&mut *change).await.map_err(failure)?;
+            query.execute(&mut change).await?;
         }
-        change.commit().await.map_err(failure)
+        change.commit().await
     }
 }
 

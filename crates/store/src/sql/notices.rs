@@ -8,10 +8,11 @@ use haul_commerce::{
     notice::{Notices, Told},
 };
 use haul_model::{MerchantId, MessageId, UnixMillis};
-use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
 
 use super::{
-    SqlLedger, failure,
+    SqlLedger,
+    change::Change,
+    db::{Row, query},
     row::{self, sql},
 };
 
@@ -25,32 +26,26 @@ pub(super) struct Notice {
 }
 
 /// Adds a notice in the transaction in which what it tells becomes true.
-pub(super) async fn add(
-    notice: &Notice,
-    change: &mut Transaction<'static, Sqlite>,
-) -> Result<(), LedgerError> {
+pub(super) async fn add(notice: &Notice, change: &mut Change) -> Result<(), LedgerError> {
     // Sorted by time, so that a page of them goes on where the last one ended. No chance in it: one thing at one time is
     // told once.
     let body = notice.body.to_string();
     let mut hash = DefaultHasher::new();
     (&notice.merchant, notice.kind, &notice.subject, &body).hash(&mut hash);
     let id = MessageId::generate("evt_", notice.at, hash.finish().into());
-    sqlx::query(
-        "INSERT INTO notices (id, merchant_id, kind, subject, body, at) VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(id.as_str())
-    .bind(&notice.merchant)
-    .bind(notice.kind)
-    .bind(&notice.subject)
-    .bind(body)
-    .bind(sql(notice.at.0))
-    .execute(&mut **change)
-    .await
-    .map_err(failure)?;
+    query("INSERT INTO notices (id, merchant_id, kind, subject, body, at) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(id.as_str())
+        .bind(&notice.merchant)
+        .bind(notice.kind)
+        .bind(&notice.subject)
+        .bind(body)
+        .bind(sql(notice.at.0))
+        .execute(&mut *change)
+        .await?;
     Ok(())
 }
 
-fn told(row: &SqliteRow) -> Result<Told, sqlx::Error> {
+fn told(row: &Row) -> Result<Told, sqlx::Error> {
     Ok(Told {
         id: row.try_get("id")?,
         merchant: row::parsed(row, "merchant_id")?,
@@ -68,14 +63,13 @@ impl SqlLedger {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Told>, LedgerError> {
-        sqlx::query("SELECT * FROM notices WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3")
+        query("SELECT * FROM notices WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3")
             .bind(merchant.as_str())
             .bind(after.unwrap_or_default())
             .bind(i64::from(limit))
             .try_map(|row| told(&row))
             .fetch_all(&self.read)
             .await
-            .map_err(failure)
     }
 }
 

@@ -7,8 +7,6 @@ use haul_commerce::{
 };
 use haul_model::{MerchantId, OrderId};
 
-use sqlx::Row as _;
-
 use super::{
     SqlLedger,
     db::{Builder, query},
@@ -24,28 +22,28 @@ impl OrderList for SqlLedger {
     ) -> Answer<'a, Vec<Order>> {
         let OrderFilter { live, buyer, state, since, after } = filter;
         let mut wanted = Builder::new("SELECT * FROM orders WHERE merchant_id = ");
-        wanted.bind(merchant.as_str());
+        wanted.push_bind(merchant.as_str());
         if let Some(live) = live {
-            wanted.push(" AND live_id = ").bind(live.as_str());
+            wanted.push(" AND live_id = ").push_bind(live.as_str());
         }
         if let Some(buyer) = buyer {
-            wanted.push(" AND buyer_id = ").bind(buyer.as_str());
+            wanted.push(" AND buyer_id = ").push_bind(buyer.as_str());
         }
         if let Some(state) = state {
-            wanted.push(" AND state = ").bind(state_text(*state));
+            wanted.push(" AND state = ").push_bind(state_text(*state));
         }
         if let Some(since) = since {
-            wanted.push(" AND created_at >= ").bind(sql(since.0));
+            wanted.push(" AND created_at >= ").push_bind(sql(since.0));
         }
         if let Some((at, order)) = after {
             wanted
                 .push(" AND (created_at, id) < (")
-                .bind(sql(at.0))
+                .push_bind(sql(at.0))
                 .push(", ")
-                .bind(order.as_str())
+                .push_bind(order.as_str())
                 .push(")");
         }
-        wanted.push(" ORDER BY created_at DESC, id DESC LIMIT ").bind(limit);
+        wanted.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(limit);
         Box::pin(async move {
             let found = wanted.build().try_map(|row| row::order(&row)).fetch_all(&self.read).await?;
             self.with_lines(found).await

@@ -4,12 +4,12 @@ use haul_commerce::{
     Callback, CallbackState, LedgerError, NewOrder, Order, OrderLine, OrderState, Paid, Totals,
 };
 use haul_model::{BuyerId, LiveId, OrderId, PaymentId, UnixMillis};
-use sqlx::Row;
 
 use super::{
     SqlLedger,
-    db::{Change, query},
-    failure, lines,
+    change::Change,
+    db::{query, query_scalar},
+    lines,
     outbox::tell_order,
     row::{self, STATES, kind_text, number, sql, state_text},
 };
@@ -26,8 +26,8 @@ impl SqlLedger {
         if order.unit_price.currency != order.total.currency || order.lines.iter().any(other_currency) {
             return Err(LedgerError::Conflict(format!("the order {} has two currencies", order.id)));
         }
-        let mut change = self.begin().await?;
-        let inserted = sqlx::query(
+        let mut change = self.write.begin().await?;
+        let inserted = query(
             "INSERT INTO orders (id, merchant_id, live_id, sale_id, product_id, hold_id, payment_id, provider,
                                  buyer_id, buyer_name, quantity, unit_price_minor, total_minor, currency, state,
                                  created_at, updated_at, variant_id, units)
@@ -52,20 +52,18 @@ impl SqlLedger {
         .bind(sql(order.created_at.0))
         .bind(order.lines.first().and_then(|line| line.variant.as_ref()).map(|variant| variant.as_str()))
         .bind((!order.units().is_plain()).then(|| order.units().to_string()))
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        if inserted.rows_affected() == 1 {
+        .execute(&mut change)
+        .await?;
+        if inserted == 1 {
             lines::put_order_lines(&mut change, order).await?;
             add_event(&mut change, order, state_text(OrderState::Paying), None, order.created_at).await?;
         }
-        let found = sqlx::query("SELECT * FROM orders WHERE hold_id = $1")
+        let found = query("SELECT * FROM orders WHERE hold_id = $1")
             .bind(order.hold.as_str())
             .try_map(|row| row::order(&row))
-            .fetch_one(&mut *change)
-            .await
-            .map_err(failure)?;
-        change.commit().await.map_err(failure)?;
+            .fetch_one(&mut change)
+            .await?;
+        change.commit().await?;
         if found.order.merchant != order.merchant {
             return Err(LedgerError::Conflict(format!("the hold {} is another merchant's", order.hold)));
         }
@@ -74,22 +72,20 @@ impl SqlLedger {
     }
 
     pub(super) async fn order(&self, order: &OrderId) -> Result<Option<Order>, LedgerError> {
-        let found = sqlx::query("SELECT * FROM orders WHERE id = $1")
+        let found = query("SELECT * FROM orders WHERE id = $1")
             .bind(order.as_str())
             .try_map(|row| row::order(&row))
             .fetch_optional(&self.read)
-            .await
-            .map_err(failure)?;
+            .await?;
         self.with_its_lines(found).await
     }
 
     pub(super) async fn order_of_payment(&self, payment: &PaymentId) -> Result<Option<Order>, LedgerError> {
-        let found = sqlx::query("SELECT * FROM orders WHERE payment_id = $1")
+        let found = query("SELECT * FROM orders WHERE payment_id = $1")
             .bind(payment.as_str())
             .try_map(|row| row::order(&row))
             .fetch_optional(&self.read)
-            .await
-            .map_err(failure)?;
+            .await?;
         self.with_its_lines(found).await
     }
 
@@ -104,7 +100,7 @@ impl SqlLedger {
             true => state_text(state),
             false => "",
         });
-        let orders = sqlx::query(
+        let orders = query(
             "SELECT * FROM orders WHERE live_id = $1 AND state IN ($2, $3, $4, $5, $6)
              ORDER BY created_at DESC, id DESC LIMIT $7",
         )
@@ -117,8 +113,7 @@ impl SqlLedger {
         .bind(limit)
         .try_map(|row| row::order(&row))
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         self.with_lines(orders).await
     }
 
@@ -128,7 +123,7 @@ impl SqlLedger {
         buyer: &BuyerId,
         limit: u32,
     ) -> Result<Vec<Order>, LedgerError> {
-        let orders = sqlx::query(
+        let orders = query(
             "SELECT * FROM orders WHERE live_id = $1 AND buyer_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3",
         )
         .bind(live.as_str())
@@ -136,13 +131,12 @@ impl SqlLedger {
         .bind(limit)
         .try_map(|row| row::order(&row))
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         self.with_lines(orders).await
     }
 
     pub(super) async fn totals(&self, live: &LiveId) -> Result<Totals, LedgerError> {
-        let sums = sqlx::query(
+        let sums = query(
             "SELECT currency, COUNT(*) AS orders, CAST(SUM(quantity) AS BIGINT) AS units,
                     CAST(SUM(total_minor - refunded_minor) AS BIGINT) AS revenue
              FROM orders WHERE live_id = $1 AND state = 'sold' GROUP BY currency ORDER BY currency",
@@ -152,8 +146,7 @@ impl SqlLedger {
             Ok((number::<u64>(&row, "orders")?, number::<u64>(&row, "units")?, row::money(&row, "revenue")?))
         })
         .fetch_all(&self.read)
-        .await
-        .map_err(failure)?;
+        .await?;
         let mut totals = Totals::default();
         for (orders, units, revenue) in sums {
             totals.orders += orders;
@@ -164,7 +157,7 @@ impl SqlLedger {
     }
 
     pub(super) async fn record_paid(&self, order: &OrderId, paid: &Paid) -> Result<Order, LedgerError> {
-        sqlx::query(
+        query(
             "UPDATE orders SET paid_event = $1, paid_minor = $2, paid_currency = $3
              WHERE id = $4 AND paid_event IS NULL",
         )
@@ -173,8 +166,7 @@ impl SqlLedger {
         .bind(paid.amount.currency.code())
         .bind(order.as_str())
         .execute(&self.write)
-        .await
-        .map_err(failure)?;
+        .await?;
         self.order(order).await?.ok_or_else(|| LedgerError::NotFound(format!("the order {order}")))
     }
 
@@ -184,18 +176,18 @@ impl SqlLedger {
         to: OrderState,
         at: UnixMillis,
     ) -> Result<Order, LedgerError> {
-        let mut change = self.begin().await?;
-        let found = sqlx::query("SELECT * FROM orders WHERE id = $1")
+        let mut change = self.write.begin().await?;
+        let found = query("SELECT * FROM orders WHERE id = $1")
             .bind(order.as_str())
             .try_map(|row| row::order(&row))
-            .fetch_optional(&mut *change)
-            .await
-            .map_err(failure)?;
+            .fetch_optional(&mut change)
+            .await?;
         let Some(mut found) = found else {
             return Err(LedgerError::NotFound(format!("the order {order}")));
         };
         lines::fill(&mut change, &mut found).await?;
         if found.state == to {
+            change.commit().await?;
             return Ok(found);
         }
         let (from_text, to_text) = (state_text(found.state), state_text(to));
@@ -204,15 +196,14 @@ impl SqlLedger {
                 "the order {order} is {from_text} and cannot become {to_text}"
             )));
         }
-        let moved = sqlx::query("UPDATE orders SET state = $1, updated_at = $2 WHERE id = $3 AND state = $4")
+        let moved = query("UPDATE orders SET state = $1, updated_at = $2 WHERE id = $3 AND state = $4")
             .bind(to_text)
             .bind(sql(at.0))
             .bind(order.as_str())
             .bind(from_text)
-            .execute(&mut *change)
-            .await
-            .map_err(failure)?;
-        if moved.rows_affected() != 1 {
+            .execute(&mut change)
+            .await?;
+        if moved != 1 {
             return Err(LedgerError::Unavailable(format!("the order {order} was moved at the same time")));
         }
         let Order { order, paid, returned, refunded_minor, dispute, .. } = found;
@@ -220,24 +211,23 @@ impl SqlLedger {
             lines::sell(&mut change, &order).await?;
         }
         add_event(&mut change, &order, to_text, None, at).await?;
-        change.commit().await.map_err(failure)?;
+        change.commit().await?;
         Ok(Order { order, state: to, paid, returned, refunded_minor, dispute, updated_at: at })
     }
 
     pub(super) async fn record_callback(&self, callback: &Callback) -> Result<CallbackState, LedgerError> {
         let Callback { provider, event, received_at } = callback;
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let merchant: Option<String> =
-            sqlx::query_scalar("SELECT merchant_id FROM orders WHERE payment_id = $1 AND provider = $2")
+            query_scalar("SELECT merchant_id FROM orders WHERE payment_id = $1 AND provider = $2")
                 .bind(event.payment.as_str())
                 .bind(provider)
-                .fetch_optional(&mut *change)
-                .await
-                .map_err(failure)?;
+                .fetch_optional(&mut change)
+                .await?;
         let Some(merchant) = merchant else {
             return Err(LedgerError::NotFound(format!("an order paid by {} at {provider}", event.payment)));
         };
-        let inserted = sqlx::query(
+        let inserted = query(
             "INSERT INTO callbacks (provider, event_id, merchant_id, payment_id, kind, amount_minor, currency, received_at,
                                     refund_id, reference)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -253,24 +243,22 @@ impl SqlLedger {
         .bind(sql(received_at.0))
         .bind(event.refund.as_ref().map(|refund| refund.as_str()))
         .bind(&event.reference)
-        .execute(&mut *change)
-        .await
-        .map_err(failure)?;
-        let (known, finished) = sqlx::query("SELECT * FROM callbacks WHERE provider = $1 AND event_id = $2")
+        .execute(&mut change)
+        .await?;
+        let (known, finished) = query("SELECT * FROM callbacks WHERE provider = $1 AND event_id = $2")
             .bind(provider)
             .bind(&event.event)
             .try_map(|row| Ok((row::callback(&row)?, row.try_get("finished")?)))
-            .fetch_one(&mut *change)
-            .await
-            .map_err(failure)?;
-        change.commit().await.map_err(failure)?;
+            .fetch_one(&mut change)
+            .await?;
+        change.commit().await?;
         if known.event != *event {
             return Err(LedgerError::Conflict(format!(
                 "{provider} said something else as event {} before",
                 event.event
             )));
         }
-        Ok(match (inserted.rows_affected(), finished) {
+        Ok(match (inserted, finished) {
             (1, _) => CallbackState::New,
             (_, false) => CallbackState::Unfinished,
             (_, true) => CallbackState::Done,
@@ -278,21 +266,19 @@ impl SqlLedger {
     }
 
     pub(super) async fn finish_callback(&self, provider: &str, event: &str) -> Result<(), LedgerError> {
-        let finished =
-            sqlx::query("UPDATE callbacks SET finished = TRUE WHERE provider = $1 AND event_id = $2")
-                .bind(provider)
-                .bind(event)
-                .execute(&self.write)
-                .await
-                .map_err(failure)?;
-        match finished.rows_affected() {
+        let finished = query("UPDATE callbacks SET finished = TRUE WHERE provider = $1 AND event_id = $2")
+            .bind(provider)
+            .bind(event)
+            .execute(&self.write)
+            .await?;
+        match finished {
             0 => Err(LedgerError::NotFound(format!("an event {event} of {provider}"))),
             _ => Ok(()),
         }
     }
 
     pub(super) async fn callbacks(&self, live: &LiveId) -> Result<Vec<(Callback, bool)>, LedgerError> {
-        sqlx::query(
+        query(
             "SELECT callbacks.* FROM callbacks JOIN orders ON orders.payment_id = callbacks.payment_id
              WHERE orders.live_id = $1 ORDER BY callbacks.received_at, callbacks.event_id",
         )
@@ -300,16 +286,14 @@ impl SqlLedger {
         .try_map(|row| Ok((row::callback(&row)?, row.try_get("finished")?)))
         .fetch_all(&self.read)
         .await
-        .map_err(failure)
     }
 
     pub(super) async fn unfinished_callbacks(&self, limit: u32) -> Result<Vec<Callback>, LedgerError> {
-        sqlx::query("SELECT * FROM callbacks WHERE NOT finished ORDER BY received_at, event_id LIMIT $1")
+        query("SELECT * FROM callbacks WHERE NOT finished ORDER BY received_at, event_id LIMIT $1")
             .bind(limit)
             .try_map(|row| row::callback(&row))
             .fetch_all(&self.read)
             .await
-            .map_err(failure)
     }
 }
 

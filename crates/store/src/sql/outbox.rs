@@ -10,11 +10,11 @@ use haul_commerce::{
 };
 use haul_model::{MerchantId, MessageId, UnixMillis, WebhookId};
 use serde_json::{Value, json};
-use sqlx::Row as _;
 
 use super::{
     SqlLedger,
-    db::{Builder, Change, Ends, On, Row, query, query_scalar},
+    change::Change,
+    db::{Builder, On, Row, query, query_scalar},
     row::{bad, number, parsed, sql, state_text, text, time},
 };
 
@@ -210,7 +210,7 @@ async fn put_message(
 
 impl SqlLedger {
     async fn write_endpoint(&self, endpoint: &Endpoint) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let known = endpoints(endpoint.merchant.as_str(), &mut change).await?;
         if known.len() >= MAX_ENDPOINTS && known.iter().all(|known| known.id != endpoint.id) {
             let error = format!("a merchant may have {MAX_ENDPOINTS} webhooks");
@@ -244,11 +244,11 @@ impl SqlLedger {
             let error = format!("the webhook {} is another merchant's", endpoint.id);
             return Err(change.refuse(LedgerError::Conflict(error)).await);
         }
-        change.keep().await
+        change.commit().await
     }
 
     async fn drop_endpoint(&self, merchant: &MerchantId, id: &WebhookId) -> Result<bool, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         query(
             "DELETE FROM deliveries WHERE webhook_id IN (SELECT id FROM webhooks WHERE id = $1 AND merchant_id = $2)",
         )
@@ -261,17 +261,17 @@ impl SqlLedger {
             .bind(merchant.as_str())
             .execute(&mut change)
             .await?;
-        change.keep().await?;
+        change.commit().await?;
         Ok(gone > 0)
     }
 
     async fn post_message(&self, message: &Message) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let endpoints = endpoints(message.merchant.as_str(), &mut change).await?;
         if !endpoints.is_empty() {
             put_message(&mut change, message, None, &endpoints).await?;
         }
-        change.keep().await
+        change.commit().await
     }
 
     async fn lease(
@@ -287,9 +287,11 @@ impl SqlLedger {
                  JOIN webhooks ON webhooks.id = deliveries.webhook_id
                  WHERE deliveries.state = 'pending' AND webhooks.disabled_at IS NULL AND deliveries.next_attempt_at <= ",
             );
-            wanted.bind(sql(now.0));
+            wanted.push_bind(sql(now.0));
             if !busy.is_empty() {
-                wanted.push(" AND deliveries.webhook_id NOT IN ").list(busy.iter().map(WebhookId::as_str));
+                wanted
+                    .push(" AND deliveries.webhook_id NOT IN ")
+                    .push_list(busy.iter().map(WebhookId::as_str));
             }
             wanted.push(
                 " AND NOT EXISTS (SELECT 1 FROM deliveries AS earlier
@@ -297,7 +299,7 @@ impl SqlLedger {
                      AND earlier.state = 'pending' AND earlier.number < deliveries.number)
                  ORDER BY deliveries.next_attempt_at, deliveries.message_id LIMIT ",
             );
-            wanted.bind(limit);
+            wanted.push_bind(limit);
             wanted.build()
         };
         let read = |row: Row| -> Result<(WebhookId, MessageId, u32), sqlx::Error> {
@@ -307,7 +309,7 @@ impl SqlLedger {
         if due().try_map(read).fetch_all(&self.read).await?.is_empty() {
             return Ok(Vec::new());
         }
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let found = due().try_map(read).fetch_all(&mut change).await?;
         let mut taken = Vec::with_capacity(found.len());
         for (webhook, message, attempts) in found {
@@ -329,7 +331,7 @@ impl SqlLedger {
                 .await?;
             taken.push(Due { endpoint, message, attempts });
         }
-        change.keep().await?;
+        change.commit().await?;
         Ok(taken)
     }
 
@@ -339,7 +341,7 @@ impl SqlLedger {
         message: &MessageId,
         attempt: &Attempt,
     ) -> Result<(), LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         query(
             "UPDATE deliveries SET state = $1, attempts = attempts + 1, next_attempt_at = $2, status = $3, error = $4
              WHERE webhook_id = $5 AND message_id = $6",
@@ -360,7 +362,7 @@ impl SqlLedger {
                 .execute(&mut change)
                 .await?;
         }
-        change.keep().await
+        change.commit().await
     }
 
     async fn again(
@@ -370,7 +372,7 @@ impl SqlLedger {
         which: &Replay,
         now: UnixMillis,
     ) -> Result<u64, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let endpoint =
             endpoints(merchant.as_str(), &mut change).await?.into_iter().find(|known| known.id == *webhook);
         let Some(endpoint) = endpoint else {
@@ -380,21 +382,21 @@ impl SqlLedger {
         let mut wanted = Builder::new(
             "SELECT outbox.id, outbox.subject, outbox.number, outbox.kind, outbox.created_at FROM outbox WHERE outbox.merchant_id = ",
         );
-        wanted.bind(merchant.as_str());
+        wanted.push_bind(merchant.as_str());
         match which {
             Replay::Message(message) => {
-                wanted.push(" AND outbox.id = ").bind(message.as_str());
+                wanted.push(" AND outbox.id = ").push_bind(message.as_str());
             }
             Replay::Since(since) => {
-                wanted.push(" AND outbox.created_at >= ").bind(sql(since.0));
+                wanted.push(" AND outbox.created_at >= ").push_bind(sql(since.0));
                 wanted.push(
                     " AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.message_id = outbox.id
                          AND deliveries.state <> 'failed' AND deliveries.webhook_id = ",
                 );
-                wanted.bind(webhook.as_str()).push(")");
+                wanted.push_bind(webhook.as_str()).push(")");
             }
         }
-        wanted.push(" ORDER BY outbox.created_at, outbox.id LIMIT ").bind(MAX_REPLAY);
+        wanted.push(" ORDER BY outbox.created_at, outbox.id LIMIT ").push_bind(MAX_REPLAY);
         let found: Vec<(String, String, i64, String, i64)> = wanted
             .build()
             .try_map(|row| {
@@ -429,12 +431,12 @@ impl SqlLedger {
             .execute(&mut change)
             .await?;
         }
-        change.keep().await?;
+        change.commit().await?;
         Ok(count)
     }
 
     async fn forget(&self, before: UnixMillis) -> Result<u64, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         query("DELETE FROM deliveries WHERE message_id IN (SELECT id FROM outbox WHERE created_at < $1)")
             .bind(sql(before.0))
             .execute(&mut change)
@@ -443,7 +445,7 @@ impl SqlLedger {
             .bind(sql(before.0))
             .execute(&mut change)
             .await?;
-        change.keep().await?;
+        change.commit().await?;
         Ok(gone)
     }
 }
@@ -508,15 +510,17 @@ impl Outbox for SqlLedger {
              JOIN webhooks ON webhooks.id = deliveries.webhook_id
              WHERE webhooks.merchant_id = ",
         );
-        wanted.bind(merchant.as_str()).push(" AND deliveries.webhook_id = ").bind(webhook.as_str());
+        wanted.push_bind(merchant.as_str()).push(" AND deliveries.webhook_id = ").push_bind(webhook.as_str());
         if let Some(state) = state {
-            wanted.push(" AND deliveries.state = ").bind(delivery_text(state));
+            wanted.push(" AND deliveries.state = ").push_bind(delivery_text(state));
         }
         if let Some((at, message)) = after {
-            wanted.push(" AND (deliveries.created_at, deliveries.message_id) < (").bind(sql(at.0));
-            wanted.push(", ").bind(message.as_str()).push(")");
+            wanted.push(" AND (deliveries.created_at, deliveries.message_id) < (").push_bind(sql(at.0));
+            wanted.push(", ").push_bind(message.as_str()).push(")");
         }
-        wanted.push(" ORDER BY deliveries.created_at DESC, deliveries.message_id DESC LIMIT ").bind(limit);
+        wanted
+            .push(" ORDER BY deliveries.created_at DESC, deliveries.message_id DESC LIMIT ")
+            .push_bind(limit);
         Box::pin(wanted.build().try_map(|row| read_delivery(&row)).fetch_all(&self.read))
     }
 

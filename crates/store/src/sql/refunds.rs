@@ -6,11 +6,10 @@ use haul_commerce::{
 };
 use haul_model::{LiveId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
-use sqlx::Row as _;
-
 use super::{
     SqlLedger,
-    db::{Change, Ends, On, Row, query, query_scalar},
+    change::Change,
+    db::{On, Row, query, query_scalar},
     lines,
     orders::add_event,
     row::{self, bad, number, parsed, sql, text, time},
@@ -136,13 +135,13 @@ async fn going_back(order: &OrderId, change: &mut Change) -> Result<i64, LedgerE
 
 impl SqlLedger {
     async fn new_refund(&self, new: &NewRefund) -> Result<Refund, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         if let Some(known) = find_refund(new.id.as_str(), &mut change).await? {
             if known.refund.order != new.order || known.refund.amount != new.amount {
                 let error = format!("the refund {} was asked for before with other content", new.id);
                 return Err(change.refuse(LedgerError::Conflict(error)).await);
             }
-            change.keep().await?;
+            change.commit().await?;
             return Ok(known);
         }
         let paid = match find_order(new.order.as_str(), &mut change).await? {
@@ -164,7 +163,7 @@ impl SqlLedger {
         insert(&mut change, new, &order, RefundState::Due).await?;
         add_event(&mut change, &order.order, "refund_due", Some(new.id.as_str()), new.at).await?;
         let refund = find_refund(new.id.as_str(), &mut change).await?;
-        change.keep().await?;
+        change.commit().await?;
         refund.ok_or_else(|| LedgerError::NotFound(format!("the refund {}", new.id)))
     }
 
@@ -174,13 +173,13 @@ impl SqlLedger {
         step: &RefundStep,
         at: UnixMillis,
     ) -> Result<Refunded, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let Some(refund) = find_refund(id.as_str(), &mut change).await? else {
             let error = LedgerError::NotFound(format!("the refund {id}"));
             return Err(change.refuse(error).await);
         };
         match take_step(&mut change, refund, step, at).await {
-            Ok(refunded) => change.keep().await.map(|()| refunded),
+            Ok(refunded) => change.commit().await.map(|()| refunded),
             Err(error) => Err(change.refuse(error).await),
         }
     }
@@ -190,9 +189,9 @@ impl SqlLedger {
         event: &PaymentEvent,
         at: UnixMillis,
     ) -> Result<Option<Refunded>, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         match heard(&mut change, event, at).await {
-            Ok(refunded) => change.keep().await.map(|()| refunded),
+            Ok(refunded) => change.commit().await.map(|()| refunded),
             Err(error) => Err(change.refuse(error).await),
         }
     }
@@ -203,7 +202,7 @@ impl SqlLedger {
         dispute: Dispute,
         at: UnixMillis,
     ) -> Result<Order, LedgerError> {
-        let mut change = self.begin().await?;
+        let mut change = self.write.begin().await?;
         let Some(mut found) = find_order(order.as_str(), &mut change).await? else {
             let error = LedgerError::NotFound(format!("the order {order}"));
             return Err(change.refuse(error).await);
@@ -216,7 +215,7 @@ impl SqlLedger {
             _ => true,
         };
         if !is_news {
-            change.keep().await?;
+            change.commit().await?;
             return Ok(found);
         }
         query("UPDATE orders SET dispute = $1, updated_at = $2 WHERE id = $3")
@@ -231,7 +230,7 @@ impl SqlLedger {
             Dispute::Lost => "dispute_lost",
         };
         add_event(&mut change, &found.order, state, None, at).await?;
-        change.keep().await?;
+        change.commit().await?;
         Ok(Order { dispute: Some(dispute), updated_at: at, ..found })
     }
 }

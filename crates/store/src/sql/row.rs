@@ -8,11 +8,12 @@ use haul_commerce::{
     book::{HoldRecord, HoldState},
 };
 use haul_model::{Money, ProductId, UnixMillis};
-use sqlx::{Row, sqlite::SqliteRow};
+
+use super::db::Row;
 
 type Read<T> = Result<T, sqlx::Error>;
 
-pub(super) fn live(row: &SqliteRow) -> Read<LiveRecord> {
+pub(super) fn live(row: &Row) -> Read<LiveRecord> {
     Ok(LiveRecord {
         id: parsed(row, "id")?,
         merchant: parsed(row, "merchant_id")?,
@@ -22,7 +23,7 @@ pub(super) fn live(row: &SqliteRow) -> Read<LiveRecord> {
     })
 }
 
-pub(super) fn product(row: &SqliteRow) -> Read<Product> {
+pub(super) fn product(row: &Row) -> Read<Product> {
     Ok(Product {
         id: parsed(row, "id")?,
         merchant: parsed(row, "merchant_id")?,
@@ -33,7 +34,7 @@ pub(super) fn product(row: &SqliteRow) -> Read<Product> {
     })
 }
 
-pub(super) fn sale(row: &SqliteRow) -> Read<Sale> {
+pub(super) fn sale(row: &Row) -> Read<Sale> {
     Ok(Sale {
         id: parsed(row, "id")?,
         merchant: parsed(row, "merchant_id")?,
@@ -53,12 +54,12 @@ pub(super) fn sale(row: &SqliteRow) -> Read<Sale> {
             paused: row.try_get("paused")?,
             mode: sale_mode(row)?,
             early: early(row)?,
-            offer_ms: row.try_get::<Option<i64>, _>("offer_ms")?.map(|ms| ms.unsigned_abs()),
+            offer_ms: row.try_get::<Option<i64>>("offer_ms")?.map(|ms| ms.unsigned_abs()),
         },
     })
 }
 
-pub(super) fn order(row: &SqliteRow) -> Read<Order> {
+pub(super) fn order(row: &Row) -> Read<Order> {
     let (product, quantity) = (parsed(row, "product_id")?, number(row, "quantity")?);
     let (unit_price, total) = (money(row, "unit_price_minor")?, money(row, "total_minor")?);
     let (variant, units) = (parsed_if(row, "variant_id")?, parsed_if::<Units>(row, "units")?);
@@ -96,11 +97,11 @@ pub(super) fn order(row: &SqliteRow) -> Read<Order> {
     })
 }
 
-pub(super) fn mark(row: &SqliteRow) -> Read<Mark> {
+pub(super) fn mark(row: &Row) -> Read<Mark> {
     Ok(Mark { epoch: number(row, "gate_epoch")?, sequence: number(row, "gate_sequence")? })
 }
 
-pub(super) fn hold(row: &SqliteRow) -> Read<HoldRecord> {
+pub(super) fn hold(row: &Row) -> Read<HoldRecord> {
     let text: &str = row.try_get("state")?;
     let state = HOLD_STATES.into_iter().find(|state| hold_state_text(*state) == text);
     let order: Option<&str> = row.try_get("order_id")?;
@@ -144,13 +145,13 @@ pub(super) fn hold_state_text(state: HoldState) -> &'static str {
     }
 }
 
-fn paid(row: &SqliteRow) -> Read<Option<Paid>> {
+fn paid(row: &Row) -> Read<Option<Paid>> {
     let Some(event) = row.try_get("paid_event")? else { return Ok(None) };
     let amount = Money { amount_minor: row.try_get("paid_minor")?, currency: parsed(row, "paid_currency")? };
     Ok(Some(Paid { event, amount }))
 }
 
-pub(super) fn callback(row: &SqliteRow) -> Read<Callback> {
+pub(super) fn callback(row: &Row) -> Read<Callback> {
     let text: &str = row.try_get("kind")?;
     let kind = KINDS.into_iter().find(|kind| kind_text(*kind) == text);
     let kind = kind.ok_or_else(|| bad("kind", "no known kind"))?;
@@ -204,33 +205,30 @@ pub(super) fn kind_text(kind: PaymentEventKind) -> &'static str {
     }
 }
 
-fn order_state(row: &SqliteRow, column: &str) -> Read<OrderState> {
+fn order_state(row: &Row, column: &str) -> Read<OrderState> {
     let text: &str = row.try_get(column)?;
     STATES.into_iter().find(|state| state_text(*state) == text).ok_or_else(|| bad(column, "no known state"))
 }
 
 /// An id, units, or a currency.
-pub(super) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(
-    row: &SqliteRow,
-    column: &str,
-) -> Read<T> {
-    row.try_get::<&str, _>(column)?.parse().map_err(|error| bad(column, error))
+pub(super) fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(row: &Row, column: &str) -> Read<T> {
+    row.try_get::<&str>(column)?.parse().map_err(|error| bad(column, error))
 }
 
-pub(super) fn text<'r>(row: &'r SqliteRow, column: &str) -> Read<&'r str> {
+pub(super) fn text<'r>(row: &'r Row, column: &str) -> Read<&'r str> {
     row.try_get(column)
 }
 
 /// The same where there may be none.
 pub(super) fn parsed_if<T: FromStr<Err: Error + Send + Sync + 'static>>(
-    row: &SqliteRow,
+    row: &Row,
     column: &str,
 ) -> Read<Option<T>> {
     let text: Option<&str> = row.try_get(column)?;
     text.map(str::parse).transpose().map_err(|error| bad(column, error))
 }
 
-fn sale_mode(row: &SqliteRow) -> Read<SaleMode> {
+fn sale_mode(row: &Row) -> Read<SaleMode> {
     let text: &str = row.try_get("mode")?;
     let mode = [SaleMode::HoldInCart, SaleMode::FirstPaid].into_iter().find(|mode| mode_text(*mode) == text);
     mode.ok_or_else(|| bad("mode", "no known mode"))
@@ -243,7 +241,7 @@ pub(super) fn mode_text(mode: SaleMode) -> &'static str {
     }
 }
 
-fn early(row: &SqliteRow) -> Read<Vec<EarlyAccess>> {
+fn early(row: &Row) -> Read<Vec<EarlyAccess>> {
     let text: &str = row.try_get("early")?;
     let one = |one: &str| {
         let (tier, ms) = one.split_once('=').ok_or_else(|| bad("early", "expected tier=ms"))?;
@@ -259,18 +257,18 @@ pub(super) fn early_text(early: &[EarlyAccess]) -> String {
 }
 
 pub(super) fn number<T: TryFrom<i64, Error: Error + Send + Sync + 'static>>(
-    row: &SqliteRow,
+    row: &Row,
     column: &str,
 ) -> Read<T> {
-    T::try_from(row.try_get(column)?).map_err(|error| bad(column, error))
+    T::try_from(row.try_get::<i64>(column)?).map_err(|error| bad(column, error))
 }
 
-pub(super) fn time(row: &SqliteRow, column: &str) -> Read<UnixMillis> {
+pub(super) fn time(row: &Row, column: &str) -> Read<UnixMillis> {
     number(row, column).map(UnixMillis)
 }
 
 /// The amount in `column`, in the row's currency.
-pub(super) fn money(row: &SqliteRow, column: &str) -> Read<Money> {
+pub(super) fn money(row: &Row, column: &str) -> Read<Money> {
     Ok(Money { amount_minor: row.try_get(column)?, currency: parsed(row, "currency")? })
 }
 

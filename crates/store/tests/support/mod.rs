@@ -1,7 +1,9 @@
-//! What the tests of the stores share: directories, a clock that is set by hand, and a Redis server of their own.
+//! What the tests of the stores share: directories, a clock that is set by hand, servers of their own.
 
 // Each test file uses a part of it.
 #![allow(dead_code)]
+
+pub(crate) mod postgres;
 
 use std::{
     env, fs,
@@ -74,45 +76,63 @@ pub(crate) fn unique_live() -> LiveRef {
     LiveRef { merchant: "main".parse().unwrap(), live: unique("test").parse().unwrap() }
 }
 
+/// What it acknowledged is there when it is started again.
+const KEEPING: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
 /// A Redis server: that of `HAUL_TEST_REDIS_URL`, where a few small sales stay behind, or one that is started, and
 /// killed at the end.
 pub(crate) struct TestRedis {
     pub(crate) url: String,
     port: u16,
     own: Option<(Child, TempDir)>,
-    /// Whether what it acknowledged is there when it is started again.
-    keeps: bool,
+    /// How it is started, beside its port and its directory.
+    arguments: Vec<String>,
 }
 
 impl TestRedis {
     /// Any server will do.
     pub(crate) fn any() -> Self {
         match env::var("HAUL_TEST_REDIS_URL") {
-            Ok(url) => Self { url, port: 0, own: None, keeps: true },
+            Ok(url) => Self { url, port: 0, own: None, arguments: Vec::new() },
             Err(_) => Self::own(),
         }
     }
 
     /// A server that may be killed and started again; it keeps what it acknowledged.
     pub(crate) fn own() -> Self {
-        Self::start_one(true)
+        Self::with(&KEEPING)
     }
 
     /// A server that writes nothing down: killed and started again, it is empty.
     pub(crate) fn forgetful() -> Self {
-        Self::start_one(false)
+        Self::with(&["--appendonly", "no"])
     }
 
-    fn start_one(keeps: bool) -> Self {
+    /// One node of a cluster that is to be made.
+    pub(crate) fn node() -> Self {
+        let cluster = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "2000",
+            "--cluster-require-full-coverage",
+            "no",
+        ];
+        Self::with(&[&KEEPING[..], &cluster[..]].concat())
+    }
+
+    /// A server with these arguments.
+    pub(crate) fn with(arguments: &[&str]) -> Self {
+        let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let dir = TempDir::new();
         // Between looking for a free port and using it, another test may take it.
         let (port, child) = (0..10)
             .find_map(|_| {
                 let port = free_port();
-                start(port, &dir, keeps).map(|child| (port, child))
+                start(port, &dir, &arguments).map(|child| (port, child))
             })
             .expect("one of ten ports is free");
-        Self { url: format!("redis://127.0.0.1:{port}"), port, own: Some((child, dir)), keeps }
+        Self { url: format!("redis://127.0.0.1:{port}"), port, own: Some((child, dir)), arguments }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -123,7 +143,23 @@ impl TestRedis {
 
     pub(crate) fn start_again(&mut self) {
         let (child, dir) = self.own.as_mut().expect("only an own server is started");
-        *child = start(self.port, dir, self.keeps).expect("the port was this server's before");
+        *child = start(self.port, dir, &self.arguments).expect("the port was this server's before");
+    }
+
+    /// Stops it without ending it, or lets it go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let (child, _) = self.own.as_ref().expect("only an own server is stopped");
+        let status = Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// The answer to one command.
+    pub(crate) async fn ask(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut self.connection().await).await
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
@@ -161,10 +197,10 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// A server that answers on `port`; `None` where it ended instead, since the port is taken.
-fn start(port: u16, dir: &TempDir, keeps: bool) -> Option<Child> {
+fn start(port: u16, dir: &TempDir, arguments: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .args(["--appendonly", if keeps { "yes" } else { "no" }, "--appendfsync", "always"])
+        .args(arguments)
         .arg("--dir")
         .arg(dir.path())
         .stdout(Stdio::null())
