@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use haul_commerce::{Applied, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, SaleTerms};
 use haul_model::{SaleId, UnixMillis};
 use haul_store::{OpenError, RedisGate, RedisOptions};
-use support::{TestRedis, free_port, unique_live};
+use support::{TempDir, TestRedis, free_port, unique_live};
 
 fn sale() -> SaleId {
     "sale_1".parse().unwrap()
@@ -295,4 +295,86 @@ async fn weaker_settings_are_named_and_those_of_the_example_are_sound() {
             redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async(&mut admin).await.unwrap();
     }
     assert_eq!(redis.gate().await.weaknesses().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_primary_that_stalls_is_unknown_then_unavailable_and_its_replica_has_what_was_acknowledged() {
+    let (primary, replica) = (TestRedis::own(), TestRedis::own());
+    replica.ask(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await.unwrap();
+    let options = RedisOptions {
+        response_timeout: Duration::from_secs(2),
+        connect_timeout: Duration::from_millis(500),
+        wait_replicas: 1,
+        wait_timeout: Duration::from_secs(1),
+        ..RedisOptions::default()
+    };
+    let gate = RedisGate::connect_with(&primary.url, options).await.unwrap();
+    let live = unique_live();
+    let until = Instant::now() + Duration::from_secs(20);
+    let terms = terms(gate.now().await.unwrap());
+    while let Err(error) = gate.put_sale(&live, &sale(), &terms, Mark::default()).await {
+        assert!(matches!(error, GateError::Unknown(_)) && Instant::now() < until, "{error}");
+    }
+    let held = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await.unwrap();
+
+    primary.signal("-STOP");
+    let answer = gate.apply(&live, &sale(), &[hold(2)], held.mark).await;
+    assert!(matches!(answer, Err(GateError::Unknown(_))), "{answer:?}");
+    // Nobody else waits for it: the connection was given up.
+    let begun = Instant::now();
+    let answer = gate.apply(&live, &sale(), &[hold(3)], held.mark).await;
+    assert!(matches!(answer, Err(GateError::Unavailable(_))), "{answer:?}");
+    assert!(begun.elapsed() < Duration::from_secs(2));
+
+    replica.ask(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    let promoted = replica.gate().await;
+    let ops = [hold(1), hold(2)];
+    let after = promoted.apply(&live, &sale(), &ops, held.mark).await.unwrap();
+    assert_eq!(after.outcomes[0], held.outcomes[0], "acknowledged before");
+    assert!(matches!(after.outcomes[1], Outcome::Held { .. }), "nobody knew; now they do");
+    assert_eq!(after.counts.held, 2);
+    primary.signal("-CONT");
+}
+
+#[tokio::test]
+async fn redis_is_spoken_to_with_tls_and_its_certificate_is_checked() {
+    let dir = TempDir::new();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = rcgen::CertifiedIssuer::self_signed(parameters, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = parameters.signed_by(&key, &ca).unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("cert.pem"), certificate.pem()).unwrap();
+    std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+    std::fs::write(path("ca.pem"), ca.pem()).unwrap();
+    let port = free_port();
+    let redis = TestRedis::with(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &path("cert.pem"),
+        "--tls-key-file",
+        &path("key.pem"),
+        "--tls-ca-cert-file",
+        &path("ca.pem"),
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let url = format!("rediss://localhost:{port}");
+    let trusting = RedisOptions {
+        response_timeout: Duration::from_secs(30),
+        root_cert: Some(ca.pem().into_bytes()),
+        ..RedisOptions::default()
+    };
+    let gate = RedisGate::connect_with(&url, trusting).await.unwrap();
+    let live = unique_live();
+    open_sale(&gate, &live).await;
+    let applied = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await.unwrap();
+    assert!(matches!(applied.outcomes[0], Outcome::Held { .. }));
+    // Who signed it is not known here.
+    let error = RedisGate::connect(&url).await.unwrap_err();
+    assert!(matches!(error, OpenError::Redis { .. }), "{error:?}");
+    drop(redis);
 }

@@ -1,4 +1,4 @@
-//! The connection to Redis: one, shared, replaced in the background when it is lost.
+//! The connection to one Redis server: one, shared, replaced in the background when it is lost.
 //!
 //! What it adds to the client library is the difference that selling depends on: a call that was never sent
 //! ([`GateError::Unavailable`], nothing happened) is told from one that was sent and not answered
@@ -16,20 +16,43 @@ use std::{
 
 use haul_commerce::GateError;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind,
-    RedisError, ServerErrorKind, Value, aio::MultiplexedConnection, io::tcp::TcpSettings,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError,
+    ServerErrorKind, TlsCertificates, Value, aio::MultiplexedConnection,
 };
 
 use super::{RedisOptions, script::Run, settings};
-use crate::{OpenError, error::without_password};
+use crate::OpenError;
 
 /// Commands that may wait to be written. When it is full, callers wait, within their response timeout.
 const PIPELINE_BUFFER: usize = 4096;
 /// Waiting times between attempts to connect again: the first, doubled each time, up to the last.
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 
-/// A shared connection.
+/// A shared connection. When the last clone is dropped, nobody connects again.
+#[derive(Clone)]
 pub(super) struct Link(Arc<Inner>);
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// Nothing ran: the slot is another node's, at this address.
+    Moved(String),
+    /// Nothing ran: the slot is on its way to the node at this address, which takes this call if it is told so.
+    Ask(String),
+    Gate(GateError),
+}
+
+impl Failed {
+    /// As callers of the gate see it.
+    pub(super) fn error(self) -> GateError {
+        match self {
+            Self::Gate(error) => error,
+            Self::Moved(address) | Self::Ask(address) => {
+                GateError::Unavailable(format!("Redis says that {address} has it"))
+            }
+        }
+    }
+}
 
 struct Inner {
     client: Client,
@@ -43,8 +66,8 @@ struct Inner {
     /// Read by every call and changed when the connection is lost or found again; held for a copy, never across an
     /// await.
     state: Mutex<State>,
-    /// The number of the latest connection.
-    latest: AtomicU64,
+    /// Counts connections made anew, of all servers.
+    changes: Arc<AtomicU64>,
 }
 
 enum State {
@@ -64,59 +87,62 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    pub(super) async fn open(url: &str, options: &RedisOptions) -> Result<Self, OpenError> {
-        let bad_address = |error: RedisError| OpenError::Address {
-            what: "a Redis server (redis://host:port)",
-            given: without_password(url),
-            why: error.to_string(),
-        };
-        let info = url.into_connection_info().map_err(bad_address)?;
-        // RESP3 is what tells of a lost connection before somebody uses it.
-        let resp3 = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let info = info.set_redis_settings(resp3).set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    pub(super) async fn open(
+        info: ConnectionInfo,
+        options: &RedisOptions,
+        changes: Arc<AtomicU64>,
+    ) -> Result<Self, OpenError> {
         let address = info.addr().to_string();
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(Some(options.response_timeout))
             .set_connection_timeout(Some(options.connect_timeout))
             .set_pipeline_buffer_size(PIPELINE_BUFFER);
+        let failed = |why: String| OpenError::Redis { address: address.clone(), why };
+        let client = match info.addr() {
+            ConnectionAddr::TcpTls { .. } => {
+                let certificates = TlsCertificates { client_tls: None, root_cert: options.root_cert.clone() };
+                Client::build_with_tls(info, certificates)
+            }
+            _ => Client::open(info),
+        };
         let inner = Arc::new(Inner {
-            client: Client::open(info).map_err(bad_address)?,
-            address,
+            client: client.map_err(|error| failed(error.to_string()))?,
+            address: address.clone(),
             config,
             connect_timeout: options.connect_timeout,
             wait_replicas: options.wait_replicas,
             wait_timeout: options.wait_timeout,
             state: Mutex::new(State::Down { why: "not connected yet".to_owned() }),
-            latest: AtomicU64::new(0),
+            changes,
         });
-        inner.connect(0).await.map_err(|why| OpenError::Redis { address: inner.address.clone(), why })?;
+        inner.connect(0).await.map_err(failed)?;
         Ok(Self(inner))
     }
 
-    /// Which connection this is, or was the last: another number is another connection.
-    pub(super) fn number(&self) -> u64 {
-        self.0.latest.load(Ordering::Acquire)
+    /// Its host, without the port.
+    pub(super) fn host(&self) -> &str {
+        self.0.address.rsplit_once(':').map_or(&*self.0.address, |(host, _)| host)
     }
 
-    /// Runs a script that changes something, and where replicas are waited for, sees that they have it.
-    pub(super) async fn call_and_wait(&self, run: Run<'_>) -> Result<Value, GateError> {
+    /// Runs a script; after `ASKING` if `asking`. With `wait`, where replicas are waited for, sees that they have what it
+    /// changed.
+    pub(super) async fn call(&self, run: &Run<'_>, asking: bool, wait: bool) -> Result<Value, Failed> {
         let (mut connection, number) = self.connection()?;
-        let answer = self.run(&mut connection, number, run).await?;
+        let answer = self.run(&mut connection, number, run, asking).await?;
         let Inner { wait_replicas, wait_timeout, .. } = *self.0;
-        if wait_replicas > 0 {
+        if wait && wait_replicas > 0 {
             // On the same connection: it answers for all that this connection has written.
             let mut wait = redis::cmd("WAIT");
             wait.arg(wait_replicas).arg(wait_timeout.as_millis() as u64);
+            let unknown = |why: String| Failed::Gate(GateError::Unknown(why));
             let have: u32 = match wait.query_async(&mut connection).await {
                 Ok(have) => have,
                 Err(error) if error.is_io_error() => return Err(self.judge(number, &error)),
                 // The change is made, whatever became of the question.
-                Err(error) => {
-                    return Err(GateError::Unknown(format!("Redis at {}: {error}", self.0.address)));
-                }
+                Err(error) => return Err(unknown(format!("Redis at {}: {error}", self.0.address))),
             };
             if have < wait_replicas {
-                return Err(GateError::Unknown(format!(
+                return Err(unknown(format!(
                     "{have} of {wait_replicas} replicas have it after {} ms",
                     wait_timeout.as_millis()
                 )));
@@ -125,10 +151,19 @@ impl Link {
         Ok(answer)
     }
 
-    /// Runs a script.
-    pub(super) async fn call(&self, run: Run<'_>) -> Result<Value, GateError> {
-        let (mut connection, number) = self.connection()?;
-        self.run(&mut connection, number, run).await
+    /// Whether the server is part of a cluster. One that does not say so is not.
+    pub(super) async fn is_cluster(&self) -> bool {
+        let Ok((mut connection, _)) = self.connection() else { return false };
+        let mut info = redis::cmd("INFO");
+        let text: String = info.arg("cluster").query_async(&mut connection).await.unwrap_or_default();
+        text.lines().any(|line| line.trim() == "cluster_enabled:1")
+    }
+
+    /// `CLUSTER SLOTS`: who has which slot, as far as this node knows.
+    pub(super) async fn slots(&self) -> Result<Value, String> {
+        let (mut connection, _) = self.connection().map_err(|error| error.error().to_string())?;
+        let mut slots = redis::cmd("CLUSTER");
+        slots.arg("SLOTS").query_async(&mut connection).await.map_err(|error| error.to_string())
     }
 
     /// What the settings of this Redis could cost. A Redis that does not let them be read, as managed ones do, is
@@ -157,15 +192,16 @@ impl Link {
         &self,
         connection: &mut MultiplexedConnection,
         number: u64,
-        run: Run<'_>,
-    ) -> Result<Value, GateError> {
+        run: &Run<'_>,
+        asking: bool,
+    ) -> Result<Value, Failed> {
         let unknown_script = ErrorKind::Server(ServerErrorKind::NoScript);
-        let answer = match run.by_hash().query_async(connection).await {
+        let answer = match run.by_hash(connection, asking).await {
             Err(error) if error.kind() == unknown_script => {
                 match run.load().query_async::<Value>(connection).await {
-                    Ok(_) => run.by_hash().query_async(connection).await,
+                    Ok(_) => run.by_hash(connection, asking).await,
                     // The script did not run yet, so nothing can have happened.
-                    Err(error) => return Err(self.unavailable(number, &error)),
+                    Err(error) => return Err(Failed::Gate(self.unavailable(number, &error))),
                 }
             }
             answer => answer,
@@ -173,10 +209,10 @@ impl Link {
         answer.map_err(|error| self.judge(number, &error))
     }
 
-    fn connection(&self) -> Result<(MultiplexedConnection, u64), GateError> {
+    fn connection(&self) -> Result<(MultiplexedConnection, u64), Failed> {
         match &*self.0.state() {
             State::Up { connection, number } => Ok((connection.clone(), *number)),
-            State::Down { why } => Err(GateError::Unavailable(why.clone())),
+            State::Down { why } => Err(Failed::Gate(GateError::Unavailable(why.clone()))),
         }
     }
 
@@ -189,9 +225,15 @@ impl Link {
     }
 
     /// What an error says about whether the script ran.
-    fn judge(&self, number: u64, error: &RedisError) -> GateError {
+    fn judge(&self, number: u64, error: &RedisError) -> Failed {
         let why = format!("Redis at {}: {error}", self.0.address);
-        match (error.kind(), error.code()) {
+        if let Some((address, _)) = error.redirect_node() {
+            return match error.kind() {
+                ErrorKind::Server(ServerErrorKind::Ask) => Failed::Ask(self.named(address)),
+                _ => Failed::Moved(self.named(address)),
+            };
+        }
+        Failed::Gate(match (error.kind(), error.code()) {
             // The server refused before running anything: it is loading, a replica, full, without its replicas, or
             // cannot write to its disk.
             (
@@ -217,6 +259,14 @@ impl Link {
                 Inner::lost(&self.0, number, &why);
                 GateError::Unknown(why)
             }
+        })
+    }
+
+    /// An address that this node has named; without a host, it is this one's.
+    fn named(&self, address: &str) -> String {
+        match address.strip_prefix(':') {
+            Some(port) => format!("{}:{port}", self.host()),
+            None => address.to_owned(),
         }
     }
 }
@@ -246,7 +296,9 @@ impl Inner {
             .map_err(|_| format!("no answer within {} ms", self.connect_timeout.as_millis()))?
             .map_err(|error| error.to_string())?;
         // Before anybody can use it.
-        self.latest.store(number, Ordering::Release);
+        if number > 0 {
+            self.changes.fetch_add(1, Ordering::AcqRel);
+        }
         *self.state() = State::Up { connection, number };
         Ok(())
     }

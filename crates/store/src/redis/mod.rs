@@ -1,11 +1,12 @@
 //! The gate in Redis: each call is one run of a script, atomic there.
 //!
-//! All keys of a live have one hash tag, so they live on one node: `haul:{merchant/live}/sale`, and below it `/holds`,
+//! All keys of a live have one hash tag, so they are on one node of a cluster (`nodes.rs`): `haul:{merchant/live}/sale`, and below it `/holds`,
 //! `/buyers`, `/deadlines`, `/standing`, `/over` and `/waiting`. Ids may contain colons but no slash, so no two sales share a key. No
 //! hold expires by key: deadlines are a sorted set that the scripts sweep by Redis' own clock. Only the keys of a whole
 //! sale do, long after it closed.
 
 mod link;
+mod nodes;
 mod script;
 mod settings;
 
@@ -30,7 +31,7 @@ use haul_model::{BuyerId, HoldId, SaleId, UnixMillis};
 use redis::Value;
 
 use self::{
-    link::Link,
+    nodes::Nodes,
     script::{Reply, Run, Script},
 };
 use crate::{KEEP_SALE_MS, OpenError, REBUILD_PIECE, check_size};
@@ -50,6 +51,9 @@ pub struct RedisOptions {
     /// Lua that defines `clock()`, the time in milliseconds, for all scripts. Tests give one of their own to move
     /// time; it is this process' code, and nothing that arrives over a network gets here.
     pub clock: Cow<'static, str>,
+    /// The certificate (PEM) that signs the server's, for `rediss://`. `None`: those that the system trusts, or of the file
+    /// that the environment's `SSL_CERT_FILE` names.
+    pub root_cert: Option<Vec<u8>>,
 }
 
 impl Default for RedisOptions {
@@ -60,6 +64,7 @@ impl Default for RedisOptions {
             wait_replicas: 0,
             wait_timeout: Duration::from_millis(200),
             clock: include_str!("../../scripts/clock.lua").into(),
+            root_cert: None,
         }
     }
 }
@@ -67,7 +72,7 @@ impl Default for RedisOptions {
 /// The gate in Redis (6 or newer).
 #[derive(Debug)]
 pub struct RedisGate {
-    link: Link,
+    nodes: Nodes,
     apply: Script,
     put_sale: Script,
     standing: Script,
@@ -83,8 +88,9 @@ pub struct RedisGate {
 }
 
 impl RedisGate {
-    /// Connects to `redis://[user:password@]host[:port][/db]`. Fails at once where nothing answers; a server that goes
-    /// away later is connected to again in the background.
+    /// Connects to `redis://[user:password@]host[:port][/db]`, or with TLS to `rediss://…`. Several hosts may be named, with
+    /// commas: the first that answers is taken. If it is part of a Redis Cluster, each live is on the node that has its
+    /// slot. Fails at once where nothing answers; a server that goes away later is connected to again in the background.
     pub async fn connect(url: &str) -> Result<Self, OpenError> {
         Self::connect_with(url, RedisOptions::default()).await
     }
@@ -102,22 +108,24 @@ impl RedisGate {
             now: script(include_str!("../../scripts/now.lua")),
             clock_mark_ms: if options.wait_replicas > 0 { 0 } else { CLOCK_MARK_MS },
             latest: AtomicU64::new(0),
-            link: Link::open(url, &options).await?,
+            nodes: Nodes::open(url, &options).await?,
         })
     }
 
     /// What the settings of this Redis could cost: for the operator, at start. Empty where there is nothing to say, or
     /// where Redis doesn't let its settings be read.
     pub async fn weaknesses(&self) -> Vec<String> {
-        self.link.weaknesses().await
+        self.nodes.weaknesses().await
     }
 
     /// All that is there of a sale; `None` where it is not known. One look at everything keeps Redis busy for about a
     /// millisecond per thousand holds.
     pub async fn image(&self, live: &LiveRef, sale: &SaleId) -> Result<Option<Held>, GateError> {
         let keys = Keys::new(live, sale);
-        let applied =
-            self.read_applied(self.link.call(self.image.run(&[&keys.sale, &keys.holds()])).await?, 0)?;
+        let applied = self.read_applied(
+            self.nodes.call(&keys.sale, self.image.run(&[&keys.sale, &keys.holds()])).await?,
+            0,
+        )?;
         let Applied { mark, counts, lines, holds, .. } = applied;
         let lines = if lines.is_empty() { vec![counts] } else { lines };
         Ok((mark > Mark::default()).then_some(Held { mark, lines, holds }))
@@ -370,7 +378,7 @@ impl Gate for RedisGate {
             let mut run = self.put_sale.run(&keys);
             run.arg(self.clock_mark_ms).arg(seen.epoch).arg(seen.sequence).arg(KEEP_SALE_MS);
             add_terms(&mut run, terms);
-            self.read_applied(self.link.call_and_wait(run).await?, 0)
+            self.read_applied(self.nodes.call_and_wait(keys[0], run).await?, 0)
         })
     }
 
@@ -415,7 +423,7 @@ impl Gate for RedisGate {
                 };
                 run.arg(order);
             }
-            self.read_applied(self.link.call_and_wait(run).await?, ops.len())
+            self.read_applied(self.nodes.call_and_wait(&keys[0], run).await?, ops.len())
         })
     }
 
@@ -430,7 +438,7 @@ impl Gate for RedisGate {
             let keys = Keys::new(live, sale);
             let mut run = self.standing.run(&[&keys.sale, &keys.holds(), &keys.standing(), &keys.waiting()]);
             run.arg(buyer.as_str()).arg(MAX_STANDING).arg(seen.epoch).arg(seen.sequence);
-            let mut reply = Reply::new(self.link.call(run).await?)?;
+            let mut reply = Reply::new(self.nodes.call(&keys.sale, run).await?)?;
             if reply.integer()? == -1 {
                 let at = Mark { epoch: reply.number()?, sequence: reply.number()? };
                 return Err(GateError::Stale { at });
@@ -458,7 +466,7 @@ impl Gate for RedisGate {
             let keys = Keys::new(live, sale).all();
             let mut run = self.begin_rebuild.run(&keys.each_ref().map(String::as_str));
             run.arg(seen.epoch).arg(seen.sequence).arg(TAKEOVER_MS);
-            let mut reply = Reply::new(self.link.call_and_wait(run).await?)?;
+            let mut reply = Reply::new(self.nodes.call_and_wait(&keys[0], run).await?)?;
             match reply.integer()? {
                 1 => Ok(Rebuild::Begun { epoch: reply.number()? }),
                 2 => Ok(Rebuild::Busy),
@@ -487,7 +495,7 @@ impl Gate for RedisGate {
                 for record in piece {
                     run.arg(record.hold.as_str()).arg(write_hold(record));
                 }
-                let applied = self.read_applied(self.link.call_and_wait(run).await?, 0)?;
+                let applied = self.read_applied(self.nodes.call_and_wait(&keys[0], run).await?, 0)?;
                 if rest.is_empty() {
                     return Ok(applied);
                 }
@@ -498,13 +506,13 @@ impl Gate for RedisGate {
 
     fn now(&self) -> BoxFuture<'_, Result<UnixMillis, GateError>> {
         Box::pin(async move {
-            let mut reply = Reply::new(Value::Array(vec![self.link.call(self.now.run(&[])).await?]))?;
+            let mut reply = Reply::new(Value::Array(vec![self.nodes.call_any(self.now.run(&[])).await?]))?;
             Ok(self.seen(reply.number()?))
         })
     }
 
     fn connection(&self) -> u64 {
-        self.link.number()
+        self.nodes.number()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{str::FromStr, vec};
 
 use haul_commerce::GateError;
-use redis::{Cmd, ToRedisArgs, Value};
+use redis::{Cmd, RedisResult, ToRedisArgs, Value, aio::MultiplexedConnection};
 
 /// A script, known to the server by its hash.
 #[derive(Debug)]
@@ -40,8 +40,19 @@ impl Run<'_> {
         self
     }
 
-    pub(super) fn by_hash(&self) -> &Cmd {
-        &self.command
+    /// Asks for the script by its hash; after `ASKING`, for a slot that is on its way to this node.
+    pub(super) async fn by_hash(
+        &self,
+        connection: &mut MultiplexedConnection,
+        asking: bool,
+    ) -> RedisResult<Value> {
+        if !asking {
+            return self.command.query_async(connection).await;
+        }
+        let mut both = redis::pipe();
+        both.cmd("ASKING").ignore().add_command(self.command.clone());
+        let (answer,) = both.query_async::<(Value,)>(connection).await?;
+        Ok(answer)
     }
 
     /// Makes the server learn the script, after it answered that it doesn't know the hash: it was restarted, or its
