@@ -7,7 +7,8 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, Gate, GateError, Ledger, LedgerError, LiveRef, Mark, Op, Rebuild, SaleTerms, Standing,
+    Applied, Gate, GateError, HoldNotes, Ledger, LedgerError, LiveRef, Mark, Op, Rebuild, SaleTerms,
+    Standing,
     rebuild::{self, Rebuilt},
 };
 use haul_model::{BuyerId, SaleId};
@@ -97,6 +98,12 @@ impl Watch {
         recorder.flush().await.map_err(ledger_failed)?;
         let recorded = ledger.recorded(&live.live, sale).await.map_err(ledger_failed)?;
         let Rebuilt { image, lost } = rebuild::rebuild(recorded, epoch, gate.now().await?);
+        // Before anybody can see the new epoch: another process that finds it in the ledger must find there what it cost.
+        let mark = Mark { epoch, sequence: 0 };
+        let holds = image.holds.iter().map(|record| (mark, record.clone())).collect();
+        let notes =
+            HoldNotes { live: live.live.clone(), sale: sale.clone(), mark, clock: image.clock, holds };
+        ledger.record_holds(&[notes]).await.map_err(ledger_failed)?;
         let mut applied = gate.rebuild(live, sale, &image).await?;
         tracing::warn!(
             live = %live.live, %sale, epoch, held = applied.counts.held, sold = applied.counts.sold,
