@@ -27,6 +27,8 @@ use crate::{
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Chat lines in a row, after a pause.
 const CHAT_BURST: u32 = 5;
+/// Clocks that differ by more are a fault that the operator is told of.
+const CLOCKS_AGREE_MS: u64 = 2_000;
 
 /// Runs until SIGINT or SIGTERM, and then until everybody has been told.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
@@ -140,7 +142,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 async fn gate(config: &Config) -> anyhow::Result<Arc<dyn Gate>> {
     Ok(match &config.store.gate_url {
         GateUrl::Embedded => {
-            let gate = EmbeddedGate::open(config.data_dir.join("gate"), || haul_live::now().wall)?;
+            let gate = EmbeddedGate::open_watched(config.data_dir.join("gate"), || haul_live::now().wall)?;
             let found = gate.recovery();
             tracing::info!(sales = found.sales, torn_bytes = found.torn_bytes, "embedded gate opened");
             Arc::new(gate)
@@ -156,6 +158,14 @@ async fn gate(config: &Config) -> anyhow::Result<Arc<dyn Gate>> {
             let gate = RedisGate::connect_with(url.expose(), options).await?;
             for weakness in gate.weaknesses().await {
                 tracing::warn!("Redis: {weakness}; see configs/redis.conf");
+            }
+            let (theirs, ours) = (gate.now().await?, haul_live::now().wall);
+            let off_ms = theirs.0.abs_diff(ours.0);
+            if off_ms > CLOCKS_AGREE_MS {
+                tracing::warn!(
+                    off_ms,
+                    "the clock of Redis and this machine's differ: sales open and close by that of Redis. Synchronise both"
+                );
             }
             Arc::new(gate)
         }

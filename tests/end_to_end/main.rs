@@ -5,6 +5,7 @@
 mod channel;
 #[path = "../../crates/webrtc/tests/client/mod.rs"]
 mod client;
+mod clocks;
 mod crowd;
 mod faults;
 #[path = "../../crates/commerce/tests/history/mod.rs"]

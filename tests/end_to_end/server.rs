@@ -219,21 +219,28 @@ pub struct Redis {
     port: u16,
     dir: Scratch,
     keeps: bool,
+    env: Vec<(String, String)>,
 }
 
 impl Redis {
     pub fn start() -> Self {
-        Self::run(true)
+        Self::run(true, &[])
     }
 
     /// One that keeps nothing over a restart.
     pub fn forgetful() -> Self {
-        Self::run(false)
+        Self::run(false, &[])
     }
 
-    fn run(keeps: bool) -> Self {
+    /// One with this in its environment.
+    pub fn start_with(env: &[(&str, String)]) -> Self {
+        Self::run(true, env)
+    }
+
+    fn run(keeps: bool, env: &[(&str, String)]) -> Self {
         let (port, _) = free_ports(0);
-        let mut redis = Self { process: None, port, dir: Scratch::new(), keeps };
+        let env = env.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let mut redis = Self { process: None, port, dir: Scratch::new(), keeps, env };
         redis.resume();
         redis
     }
@@ -294,6 +301,7 @@ impl Redis {
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
             .args(["--appendonly", if self.keeps { "yes" } else { "no" }, "--appendfsync", "always", "--dir"])
             .arg(self.dir.path())
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is needed: apt-get install redis-server");

@@ -302,6 +302,13 @@ pub enum GateError {
         /// How far the gate is.
         at: Mark,
     },
+    /// The gate's clock is ahead of what it can show (see [`Pace`](crate::Pace)). Nothing was done: holds would have ended
+    /// before their time. Ask again later.
+    #[error("the stock store's clock has jumped: it is {ahead_ms} ms ahead")]
+    ClockJumped {
+        /// By how many milliseconds.
+        ahead_ms: u64,
+    },
     /// The store answered something impossible. A defect, or somebody else writes to it.
     #[error("the stock store is corrupt: {0}")]
     Corrupt(String),

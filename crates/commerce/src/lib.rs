@@ -25,6 +25,7 @@ pub mod notebook;
 pub mod notice;
 pub mod orders;
 pub mod outbox;
+pub mod pace;
 pub mod payment;
 pub mod price;
 pub mod quote;
@@ -50,6 +51,7 @@ pub use ledger::{
     OrderState, Paid, Product, Recorded, Totals,
 };
 pub use notebook::Notebook;
+pub use pace::Pace;
 pub use payment::{
     About, PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
     RefundAnswer, RefundRequest, Word,

@@ -9,18 +9,19 @@ use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use haul_commerce::{
-    Applied, BoxFuture, Gate, GateError, Image, LiveRef, Mark, Op, Rebuild, SaleBook, SaleTerms, Standing,
+    Applied, BoxFuture, Gate, GateError, Image, LiveRef, Mark, Op, Pace, Rebuild, SaleBook, SaleTerms,
+    Standing,
     book::{Behind, HoldRecord, PutError},
 };
-use haul_model::{BuyerId, SaleId, UnixMillis};
+use haul_model::{BuyerId, Now, SaleId, UnixMillis};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -44,7 +45,7 @@ pub struct EmbeddedGate {
     /// `None` only while being dropped: closing it ends the thread.
     calls: Option<mpsc::Sender<Call>>,
     thread: Option<thread::JoinHandle<()>>,
-    clock: Clock,
+    clock: Arc<WatchedClock>,
     /// The latest time that any call decided at: [`Gate::now`] doesn't go back behind it.
     latest: Arc<AtomicU64>,
     recovery: Recovery,
@@ -138,21 +139,33 @@ impl EmbeddedGate {
         dir: impl AsRef<Path>,
         clock: impl Fn() -> UnixMillis + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let dir = dir.as_ref();
+        Self::start(dir.as_ref(), WatchedClock { clock: Arc::new(clock), pace: None })
+    }
+
+    /// The same with this machine's clock, which is watched: while it is ahead of what it can show, every call is refused
+    /// as [`GateError::ClockJumped`].
+    pub fn open_watched(
+        dir: impl AsRef<Path>,
+        clock: impl Fn() -> UnixMillis + Send + Sync + 'static,
+    ) -> Result<Self, OpenError> {
+        Self::start(dir.as_ref(), WatchedClock { clock: Arc::new(clock), pace: Some(Mutex::default()) })
+    }
+
+    fn start(dir: &Path, clock: WatchedClock) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(failed)?;
         // Otherwise the directory, if it is new, could be gone after a power failure with all that is in it.
         File::open(dir.join("..")).and_then(|parent| parent.sync_all()).map_err(failed)?;
         let lock = lock(dir)?;
         let (journal, mut books, torn_bytes) = Journal::open(dir)?;
-        journal::forget_old_sales(&mut books, clock());
+        journal::forget_old_sales(&mut books, (clock.clock)());
         if torn_bytes > 0 {
             tracing::warn!(torn_bytes, "cut off the end of the journal, which was never acknowledged");
         }
         let recovery = Recovery { sales: books.len(), torn_bytes };
         let latest = books.values().map(SaleBook::clock).max().unwrap_or_default();
         let latest = Arc::new(AtomicU64::new(latest.0));
-        let clock: Clock = Arc::new(clock);
+        let clock = Arc::new(clock);
         let (calls, queue) = mpsc::channel(MAX_QUEUE);
         let owner = Owner {
             dir: dir.to_owned(),
@@ -258,7 +271,7 @@ impl Gate for EmbeddedGate {
 
     fn now(&self) -> BoxFuture<'_, Result<UnixMillis, GateError>> {
         Box::pin(async move {
-            let now = (self.clock)().0;
+            let now = self.clock.read()?.0;
             Ok(UnixMillis(now.max(self.latest.fetch_max(now, Ordering::Relaxed))))
         })
     }
@@ -298,7 +311,7 @@ struct Owner {
     dir: PathBuf,
     /// Held as long as the thread lives, against a second process.
     _lock: File,
-    clock: Clock,
+    clock: Arc<WatchedClock>,
     latest: Arc<AtomicU64>,
     state: State,
 }
@@ -332,7 +345,8 @@ impl Owner {
         let error = match committed {
             Ok(()) => {
                 pending.into_iter().for_each(Pending::give);
-                let now = (self.clock)();
+                // As late as anything was decided: a clock that has jumped must not make sales old.
+                let now = UnixMillis(self.latest.load(Ordering::Relaxed));
                 if let State::Open { journal, books } = &mut self.state
                     && let Err(error) = journal.compact_if_grown(books, now)
                 {
@@ -351,12 +365,12 @@ impl Owner {
 
     fn fail(&mut self, why: String) {
         tracing::error!(why, "selling stops until the journal can be written again");
-        self.state = State::Failed { why, at: (self.clock)() };
+        self.state = State::Failed { why, at: (self.clock.clock)() };
     }
 
     /// After a failure, reads back what is durable and goes on from there.
     fn reopen_if_due(&mut self) {
-        let now = (self.clock)();
+        let now = (self.clock.clock)();
         match &self.state {
             // Away either way: the clock may have been set back.
             State::Failed { at, .. } if now.0.abs_diff(at.0) >= REOPEN_MS => {}
@@ -372,42 +386,68 @@ impl Owner {
     }
 }
 
+/// The clock, and whether it goes as time does.
+struct WatchedClock {
+    clock: Clock,
+    /// `None` where it is not watched. A lock, since the gate's time is asked for outside of its thread, too; held for a
+    /// look.
+    pace: Option<Mutex<Pace>>,
+}
+
+impl WatchedClock {
+    fn read(&self) -> Result<UnixMillis, GateError> {
+        let wall = (self.clock)();
+        if let Some(pace) = &self.pace {
+            let now = Now { instant: Instant::now(), wall };
+            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.check(wall, now).map_err(|ahead_ms| GateError::ClockJumped { ahead_ms })?;
+        }
+        Ok(wall)
+    }
+}
+
 /// Carries out `first` and what else has gathered, as far as one group goes.
 fn gather(
     first: Call,
     queue: &mut mpsc::Receiver<Call>,
     books: &mut Books,
-    clock: &Clock,
+    clock: &WatchedClock,
     latest: &AtomicU64,
 ) -> (Group, Vec<Pending>) {
     let (mut group, mut pending) = (Group::default(), Vec::new());
     let mut next = Some(first);
     while let Some(Call { live, sale, ask }) = next {
         let key = (live, sale);
-        pending.push(match ask {
-            Ask::Put(terms, seen, answer) => {
-                Pending::Applied(answer, put(&key, &terms, seen, books, clock()))
+        let now = match clock.read() {
+            Ok(now) => now,
+            Err(error) => {
+                ask.refuse(error);
+                next = queue.try_recv().ok();
+                continue;
             }
+        };
+        pending.push(match ask {
+            Ask::Put(terms, seen, answer) => Pending::Applied(answer, put(&key, &terms, seen, books, now)),
             Ask::Apply(ops, seen, answer) => {
                 let applied = match books.get_mut(&key) {
-                    Some(book) => book.apply(&ops, seen, clock()),
+                    Some(book) => book.apply(&ops, seen, now),
                     // Asking for a sale that isn't there must not make it.
-                    None => SaleBook::new().apply(&ops, seen, clock()),
+                    None => SaleBook::new().apply(&ops, seen, now),
                 };
                 Pending::Applied(answer, applied.map_err(stale))
             }
             Ask::Standing(buyer, seen, answer) => {
                 let holds = match books.get(&key) {
-                    Some(book) => book.standing(&buyer, seen, clock()),
-                    None => SaleBook::new().standing(&buyer, seen, clock()),
+                    Some(book) => book.standing(&buyer, seen, now),
+                    None => SaleBook::new().standing(&buyer, seen, now),
                 };
                 Pending::Standing(answer, holds.map_err(stale))
             }
             Ask::BeginRebuild(seen, answer) => {
                 let book = books.entry(key.clone()).or_default();
-                Pending::BeginRebuild(answer, book.begin_rebuild(seen, clock()))
+                Pending::BeginRebuild(answer, book.begin_rebuild(seen, now))
             }
-            Ask::Rebuild(piece, answer) => Pending::Applied(answer, rebuild(&key, &piece, books, clock())),
+            Ask::Rebuild(piece, answer) => Pending::Applied(answer, rebuild(&key, &piece, books, now)),
         });
         if let Some(Pending::Applied(_, Ok(applied))) = pending.last() {
             latest.fetch_max(applied.now.0, Ordering::Relaxed);

@@ -249,6 +249,62 @@ async fn eight_confirmations_at_once_sell_one_hold_once() {
 }
 
 #[tokio::test]
+async fn a_sale_opens_and_closes_to_the_millisecond_by_the_gates_clock() {
+    let redis = TestRedis::any();
+    let (dir, clock, key) = (TempDir::new(), TestClock::at(START), unique("haul-test-clock"));
+    let here = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
+    let there = redis.gate_with_clock(&key).await;
+    let live = unique_live();
+    let (opens_at, closes_at) = (UnixMillis(START.0 + 60_000), UnixMillis(START.0 + 120_000));
+    let terms = SaleTerms {
+        stock: 9,
+        per_buyer: 9,
+        hold_ms: 1_000,
+        pay_ms: 1_000,
+        opens_at,
+        closes_at,
+        ..SaleTerms::default()
+    };
+    let set = async |at: u64| {
+        clock.set(UnixMillis(at));
+        redis.ask(&["SET", &key, &at.to_string()]).await.unwrap();
+    };
+    set(START.0).await;
+    let gates: [(&str, &dyn Gate); 2] = [("embedded", &here), ("redis", &there)];
+    for (_, gate) in gates {
+        gate.put_sale(&live, &sale(), &terms, Mark::default()).await.unwrap();
+    }
+    // Buyers may be minutes early or late by their own clocks: nobody asks them.
+    for (number, at, open) in [
+        (0, opens_at.0 - 1, false),
+        (1, opens_at.0, true),
+        (2, opens_at.0 + 1, true),
+        (3, closes_at.0 - 1, true),
+        (4, closes_at.0, false),
+    ] {
+        set(at).await;
+        for (name, gate) in gates {
+            let outcomes =
+                gate.apply(&live, &sale(), &[hold("ann", number, 1)], Mark::default()).await.unwrap();
+            let expected = match (open, at < opens_at.0) {
+                (true, _) => Outcome::Held { deadline: UnixMillis(at + 1_000) },
+                (false, true) => Outcome::Refused(Refusal::NotOpen { opens_at }),
+                (false, false) => Outcome::Refused(Refusal::Closed),
+            };
+            assert_eq!(outcomes.outcomes, [expected], "{name} at {at}");
+        }
+    }
+    // The hold of one millisecond before the end lasts as long as any other, and no longer.
+    for (at, held) in [(closes_at.0 + 998, 1), (closes_at.0 + 999, 0)] {
+        set(at).await;
+        for (name, gate) in gates {
+            let counts = gate.apply(&live, &sale(), &[], Mark::default()).await.unwrap().counts;
+            assert_eq!(counts.held, held, "{name} at {at}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn thousands_of_due_holds_go_back_in_bounded_sweeps() {
     let redis = TestRedis::any();
     let (dir, clock, key) = (TempDir::new(), TestClock::at(START), unique("haul-test-clock"));

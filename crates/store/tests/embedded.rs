@@ -375,3 +375,25 @@ async fn a_sale_that_is_long_over_is_forgotten_once_nobody_holds_anything() {
     // Whoever has seen it is not told that it is new.
     assert!(matches!(gate.apply(&live(), &sale(), &[], held.mark).await, Err(GateError::Stale { .. })));
 }
+
+#[tokio::test]
+async fn a_clock_that_jumps_forward_stops_the_sale_and_ends_no_hold() {
+    let (dir, clock) = (TempDir::new(), TestClock::at(START));
+    let gate = EmbeddedGate::open_watched(dir.path(), clock.read()).unwrap();
+    gate.put_sale(&live(), &sale(), &terms(5), Mark::default()).await.unwrap();
+    let held = apply(&gate, &[hold(1)]).await.unwrap();
+    clock.set(UnixMillis(START.0 + 3_600_000));
+    let jumped = |ahead_ms: u64| ahead_ms > 3_590_000 && ahead_ms <= 3_600_000;
+    let asked = apply(&gate, &[hold(2)]).await;
+    assert!(matches!(asked, Err(GateError::ClockJumped { ahead_ms }) if jumped(ahead_ms)), "{asked:?}");
+    let buyer = "ann".parse().unwrap();
+    let standing = gate.standing(&live(), &sale(), &buyer, Mark::default()).await;
+    assert!(matches!(standing, Err(GateError::ClockJumped { .. })), "{standing:?}");
+    assert!(matches!(gate.now().await, Err(GateError::ClockJumped { .. })));
+    let rebuild = gate.begin_rebuild(&live(), &sale(), Mark { epoch: 9, sequence: 9 }).await;
+    assert!(matches!(rebuild, Err(GateError::ClockJumped { .. })), "a rebuild would end them, too");
+    clock.set(UnixMillis(START.0 + 500));
+    let again = apply(&gate, &[hold(1)]).await.unwrap();
+    assert_eq!(again.outcomes, held.outcomes, "the same hold, with the same deadline");
+    assert_eq!((again.counts.held, again.released.len()), (1, 0));
+}

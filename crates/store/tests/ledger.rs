@@ -805,6 +805,7 @@ async fn holds_of_every_kind_are_written_down(on: On) {
     found.sort_by(|a, b| a.hold.cmp(&b.hold));
     assert_eq!(found, kinds);
 }
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_start_at_once_make_the_tables_once() {
     let dir = TempDir::new();
@@ -878,4 +879,38 @@ async fn a_postgres_that_restarts_in_the_middle_loses_nothing_it_acknowledged() 
         }
     }
     assert_eq!((sold, ledger.totals(&demo()).await.unwrap().units), (150, 150));
+}
+
+#[tokio::test]
+async fn postgres_is_spoken_to_with_tls_and_its_certificate_is_checked() {
+    let dir = TempDir::new();
+    let sign = |name: &str| {
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca =
+            rcgen::CertifiedIssuer::self_signed(parameters, rcgen::KeyPair::generate().unwrap()).unwrap();
+        let file = dir.path().join(name);
+        std::fs::write(&file, ca.pem()).unwrap();
+        (ca, file.to_string_lossy().into_owned())
+    };
+    let ((ca, trusted), (_, stranger)) = (sign("ca.pem"), sign("stranger.pem"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = parameters.signed_by(&key, &ca).unwrap();
+    let server = TestPostgres::with_tls(&certificate.pem(), &key.serialize_pem());
+    let url = server.database().await;
+    let by_name = url.replace("127.0.0.1", "localhost");
+    let with = async |url: &str, root: &str| {
+        SqlLedger::open(&format!("{url}?sslmode=verify-full&sslrootcert={root}")).await
+    };
+    let ledger = with(&by_name, &trusted).await.unwrap();
+    ledger.ensure_live(&live("demo")).await.unwrap();
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let one = format!("{by_name}?sslmode=verify-full&sslrootcert={trusted}");
+    let pool = sqlx::PgPool::connect(&one).await.unwrap();
+    assert!(sqlx::query_scalar::<_, bool>(encrypted).fetch_one(&pool).await.unwrap());
+    // Signed by somebody else, or for another name.
+    for refused in [with(&by_name, &stranger).await, with(&url, &trusted).await] {
+        assert!(matches!(refused, Err(OpenError::Ledger { .. })), "{refused:?}");
+    }
 }

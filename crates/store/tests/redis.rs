@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use haul_commerce::{Applied, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, SaleTerms};
 use haul_model::{SaleId, UnixMillis};
 use haul_store::{OpenError, RedisGate, RedisOptions};
-use support::{TempDir, TestRedis, free_port, unique_live};
+use support::{TempDir, TestRedis, free_port, unique, unique_live};
+
+/// Where a clock that a test sets begins.
+const NOW: u64 = 1_700_000_000_000;
 
 fn sale() -> SaleId {
     "sale_1".parse().unwrap()
@@ -377,4 +380,58 @@ async fn redis_is_spoken_to_with_tls_and_its_certificate_is_checked() {
     let error = RedisGate::connect(&url).await.unwrap_err();
     assert!(matches!(error, OpenError::Redis { .. }), "{error:?}");
     drop(redis);
+}
+
+/// A gate whose clock is a key that the test sets, and is watched.
+async fn watched(redis: &TestRedis, key: &str) -> RedisGate {
+    let clock = format!("local function clock() return tonumber(redis.call('GET', '{key}')) end");
+    let options = RedisOptions { clock: clock.into(), ..RedisOptions::default() };
+    RedisGate::connect_with(&redis.url, options).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_forward_stops_the_sale_and_ends_no_hold() {
+    let (redis, key) = (TestRedis::any(), unique("haul-test-clock"));
+    let set = async |at: u64| drop(redis.ask(&["SET", &key, &at.to_string()]).await.unwrap());
+    set(NOW).await;
+    let (gate, other) = (watched(&redis, &key).await, watched(&redis, &key).await);
+    let live = unique_live();
+    gate.put_sale(&live, &sale(), &terms(UnixMillis(NOW)), Mark::default()).await.unwrap();
+    let held = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await.unwrap();
+    assert_eq!(other.now().await.unwrap(), UnixMillis(NOW));
+
+    set(NOW + 3_600_000).await;
+    for gate in [&gate, &other] {
+        let asked = gate.apply(&live, &sale(), &[hold(2)], held.mark).await;
+        let ahead = |ms: u64| ms > 3_500_000 && ms <= 3_600_000;
+        assert!(matches!(asked, Err(GateError::ClockJumped { ahead_ms }) if ahead(ahead_ms)), "{asked:?}");
+        let put = gate.put_sale(&live, &sale(), &terms(UnixMillis(NOW)), held.mark).await;
+        assert!(matches!(put, Err(GateError::ClockJumped { .. })), "{put:?}");
+        assert!(matches!(gate.now().await, Err(GateError::ClockJumped { .. })));
+        let standing = gate.standing(&live, &sale(), &"ann".parse().unwrap(), held.mark).await;
+        assert!(matches!(standing, Err(GateError::ClockJumped { .. })), "{standing:?}");
+        let rebuild = gate.begin_rebuild(&live, &sale(), Mark { epoch: 9, sequence: 9 }).await;
+        assert!(matches!(rebuild, Err(GateError::ClockJumped { .. })), "a rebuild would end them, too");
+    }
+    set(NOW + 1_000).await;
+    let again = gate.apply(&live, &sale(), &[hold(1)], held.mark).await.unwrap();
+    assert_eq!(again.outcomes, held.outcomes, "the same hold, with the same deadline");
+    assert_eq!((again.counts.held, again.released.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_ends_no_hold_early_and_gives_none_twice() {
+    let (redis, key) = (TestRedis::any(), unique("haul-test-clock"));
+    let set = async |at: u64| drop(redis.ask(&["SET", &key, &at.to_string()]).await.unwrap());
+    set(NOW + 5_000).await;
+    let gate = watched(&redis, &key).await;
+    let live = unique_live();
+    gate.put_sale(&live, &sale(), &terms(UnixMillis(NOW)), Mark::default()).await.unwrap();
+    let held = gate.apply(&live, &sale(), &[hold(1)], Mark::default()).await.unwrap();
+    // Before the sale opened, by that clock; it has opened all the same.
+    set(NOW - 60_000).await;
+    let later = gate.apply(&live, &sale(), &[hold(1), hold(2)], held.mark).await.unwrap();
+    assert_eq!(later.now, held.now, "the sale's time stands until the clock has come as far again");
+    assert_eq!((&later.outcomes[0], &later.outcomes[1]), (&held.outcomes[0], &held.outcomes[0]));
+    assert_eq!((later.counts.held, later.released.len()), (2, 0));
 }

@@ -115,12 +115,12 @@ pub(crate) fn gate_failed(error: &GateError) -> Failure {
             Failure::new(Code::Pending, "the outcome is not known yet: ask again with the same key")
                 .retry_after(500)
         }
-        GateError::Stale { .. } => frozen(),
+        GateError::Stale { .. } | GateError::ClockJumped { .. } => frozen(),
         GateError::Corrupt(_) => Failure::new(Code::Internal, "the server could not do it"),
     }
 }
 
-/// The gate has lost something. What it had promised is known to the ledger, and the same key will find it again.
+/// The gate has lost something, or its clock is wrong. What it had promised is known, and the same key will find it again.
 pub(crate) fn frozen() -> Failure {
     Failure::new(Code::Pending, "the sale is being restored after a failure: ask again with the same key")
         .retry_after(500)

@@ -397,7 +397,7 @@ impl Stage {
     fn gate_failed(&mut self, sale: &SaleId, error: &GateError, then: Vec<Then>, now: Now) {
         match error {
             GateError::Unknown(_) => self.outputs.push_back(Output::LookAfterOrders),
-            GateError::Stale { .. } => self.freeze(sale, now),
+            GateError::Stale { .. } | GateError::ClockJumped { .. } => self.freeze(sale, now),
             GateError::Unavailable(_) | GateError::Corrupt(_) => {}
         }
         for then in then {
@@ -407,7 +407,8 @@ impl Stage {
         }
     }
 
-    /// The gate has lost something of this sale: it stops until it is rebuilt, and everybody is told.
+    /// The gate has lost something of this sale, or its clock is wrong: the sale stops until that is mended, and everybody
+    /// is told.
     fn freeze(&mut self, sale: &SaleId, now: Now) {
         let server_time = self.clock.now(now);
         let Some(on_sale) = self.sales.get_mut(sale) else { return };

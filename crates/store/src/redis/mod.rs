@@ -12,12 +12,15 @@ mod settings;
 
 use std::{
     borrow::Cow,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use haul_commerce::{
-    Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome, Rebuild,
+    Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome, Pace, Rebuild,
     Refusal, Released, SaleMode, SaleTerms, Standing, Units,
     book::{
         CLOCK_MARK_MS, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS, MAX_FORGET, MAX_OFFERS,
@@ -27,7 +30,7 @@ use haul_commerce::{
     sale::MAX_STOCK,
     units::MAX_LINES,
 };
-use haul_model::{BuyerId, HoldId, SaleId, UnixMillis};
+use haul_model::{BuyerId, HoldId, Now, SaleId, UnixMillis};
 use redis::Value;
 
 use self::{
@@ -51,6 +54,9 @@ pub struct RedisOptions {
     /// Lua that defines `clock()`, the time in milliseconds, for all scripts. Tests give one of their own to move
     /// time; it is this process' code, and nothing that arrives over a network gets here.
     pub clock: Cow<'static, str>,
+    /// Whether that clock is compared with this process' own, and calls are refused as [`GateError::ClockJumped`] while it is
+    /// ahead of what it can show. Off where a test moves time.
+    pub watch_clock: bool,
     /// The certificate (PEM) that signs the server's, for `rediss://`. `None`: those that the system trusts, or of the file
     /// that the environment's `SSL_CERT_FILE` names.
     pub root_cert: Option<Vec<u8>>,
@@ -64,6 +70,7 @@ impl Default for RedisOptions {
             wait_replicas: 0,
             wait_timeout: Duration::from_millis(200),
             clock: include_str!("../../scripts/clock.lua").into(),
+            watch_clock: true,
             root_cert: None,
         }
     }
@@ -85,6 +92,17 @@ pub struct RedisGate {
     clock_mark_ms: u64,
     /// The latest time that any call decided at: [`Gate::now`] doesn't go back behind it.
     latest: AtomicU64,
+    /// How the servers' clock goes; `None` where it is not watched. Of a cluster's nodes, the clock that is ahead counts. A
+    /// lock, since several calls are under way at once; held for a look.
+    pace: Option<Mutex<Pace>>,
+    /// How long a question may be on its way, by which it is decided later than it is asked.
+    response_timeout: Duration,
+}
+
+/// A script's answer, and when it was asked for.
+struct Answer {
+    value: Value,
+    asked: Instant,
 }
 
 impl RedisGate {
@@ -108,6 +126,8 @@ impl RedisGate {
             now: script(include_str!("../../scripts/now.lua")),
             clock_mark_ms: if options.wait_replicas > 0 { 0 } else { CLOCK_MARK_MS },
             latest: AtomicU64::new(0),
+            pace: options.watch_clock.then(Mutex::default),
+            response_timeout: options.response_timeout,
             nodes: Nodes::open(url, &options).await?,
         })
     }
@@ -122,21 +142,50 @@ impl RedisGate {
     /// millisecond per thousand holds.
     pub async fn image(&self, live: &LiveRef, sale: &SaleId) -> Result<Option<Held>, GateError> {
         let keys = Keys::new(live, sale);
-        let applied = self.read_applied(
-            self.nodes.call(&keys.sale, self.image.run(&[&keys.sale, &keys.holds()])).await?,
-            0,
-        )?;
+        let run = self.image.run(&[&keys.sale, &keys.holds()]);
+        let applied = self.read_applied(self.ask(Some(&keys.sale), run, false).await?, 0)?;
         let Applied { mark, counts, lines, holds, .. } = applied;
         let lines = if lines.is_empty() { vec![counts] } else { lines };
         Ok((mark > Mark::default()).then_some(Held { mark, lines, holds }))
     }
 
-    fn seen(&self, now: u64) -> UnixMillis {
+    /// Runs a script, on any server where no key is named; where `wait`, sees that replicas have what it did.
+    async fn ask(&self, key: Option<&str>, mut run: Run<'_>, wait: bool) -> Result<Answer, GateError> {
+        let asked = Instant::now();
+        match self.pace().and_then(|pace| pace.latest(asked)) {
+            Some(latest) => run.arg((latest + self.response_timeout).0),
+            None => run.arg(""),
+        };
+        let value = match key {
+            Some(key) if wait => self.nodes.call_and_wait(key, run).await?,
+            Some(key) => self.nodes.call(key, run).await?,
+            None => self.nodes.call_any(run).await?,
+        };
+        if let Value::Array(values) = &value
+            && let [Value::Int(-2), Value::Int(shown)] = **values
+        {
+            let now = Now { instant: Instant::now(), wall: SystemTime::now().into() };
+            let shown = UnixMillis(Reply::fit(shown)?);
+            let ahead_ms = self.pace().map_or(0, |mut pace| pace.jumped(shown, now));
+            return Err(GateError::ClockJumped { ahead_ms });
+        }
+        Ok(Answer { value, asked })
+    }
+
+    fn pace(&self) -> Option<MutexGuard<'_, Pace>> {
+        Some(self.pace.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a script said that the time is.
+    fn saw(&self, now: u64, asked: Instant) -> UnixMillis {
+        if let Some(mut pace) = self.pace() {
+            pace.saw(UnixMillis(now), asked);
+        }
         UnixMillis(now.max(self.latest.fetch_max(now, Ordering::Relaxed)))
     }
 
-    fn read_applied(&self, value: Value, ops: usize) -> Result<Applied, GateError> {
-        let mut reply = Reply::new(value)?;
+    fn read_applied(&self, answer: Answer, ops: usize) -> Result<Applied, GateError> {
+        let mut reply = Reply::new(answer.value)?;
         let now = reply.integer()?;
         let mark = Mark { epoch: reply.number()?, sequence: reply.number()? };
         if now == -1 {
@@ -195,7 +244,7 @@ impl RedisGate {
         if outcomes.len() != ops {
             return Err(GateError::Corrupt(format!("{} answers to {ops} operations", outcomes.len())));
         }
-        self.seen(now);
+        self.saw(now, answer.asked);
         Ok(Applied {
             now: UnixMillis(now),
             mark,
@@ -378,7 +427,7 @@ impl Gate for RedisGate {
             let mut run = self.put_sale.run(&keys);
             run.arg(self.clock_mark_ms).arg(seen.epoch).arg(seen.sequence).arg(KEEP_SALE_MS);
             add_terms(&mut run, terms);
-            self.read_applied(self.nodes.call_and_wait(keys[0], run).await?, 0)
+            self.read_applied(self.ask(Some(keys[0]), run, true).await?, 0)
         })
     }
 
@@ -423,7 +472,7 @@ impl Gate for RedisGate {
                 };
                 run.arg(order);
             }
-            self.read_applied(self.nodes.call_and_wait(&keys[0], run).await?, ops.len())
+            self.read_applied(self.ask(Some(&keys[0]), run, true).await?, ops.len())
         })
     }
 
@@ -438,7 +487,7 @@ impl Gate for RedisGate {
             let keys = Keys::new(live, sale);
             let mut run = self.standing.run(&[&keys.sale, &keys.holds(), &keys.standing(), &keys.waiting()]);
             run.arg(buyer.as_str()).arg(MAX_STANDING).arg(seen.epoch).arg(seen.sequence);
-            let mut reply = Reply::new(self.nodes.call(&keys.sale, run).await?)?;
+            let mut reply = Reply::new(self.ask(Some(&keys.sale), run, false).await?.value)?;
             if reply.integer()? == -1 {
                 let at = Mark { epoch: reply.number()?, sequence: reply.number()? };
                 return Err(GateError::Stale { at });
@@ -466,7 +515,7 @@ impl Gate for RedisGate {
             let keys = Keys::new(live, sale).all();
             let mut run = self.begin_rebuild.run(&keys.each_ref().map(String::as_str));
             run.arg(seen.epoch).arg(seen.sequence).arg(TAKEOVER_MS);
-            let mut reply = Reply::new(self.nodes.call_and_wait(&keys[0], run).await?)?;
+            let mut reply = Reply::new(self.ask(Some(&keys[0]), run, true).await?.value)?;
             match reply.integer()? {
                 1 => Ok(Rebuild::Begun { epoch: reply.number()? }),
                 2 => Ok(Rebuild::Busy),
@@ -495,7 +544,7 @@ impl Gate for RedisGate {
                 for record in piece {
                     run.arg(record.hold.as_str()).arg(write_hold(record));
                 }
-                let applied = self.read_applied(self.nodes.call_and_wait(&keys[0], run).await?, 0)?;
+                let applied = self.read_applied(self.ask(Some(&keys[0]), run, true).await?, 0)?;
                 if rest.is_empty() {
                     return Ok(applied);
                 }
@@ -506,8 +555,9 @@ impl Gate for RedisGate {
 
     fn now(&self) -> BoxFuture<'_, Result<UnixMillis, GateError>> {
         Box::pin(async move {
-            let mut reply = Reply::new(Value::Array(vec![self.nodes.call_any(self.now.run(&[])).await?]))?;
-            Ok(self.seen(reply.number()?))
+            let Answer { value, asked } = self.ask(None, self.now.run(&[]), false).await?;
+            let mut reply = Reply::new(Value::Array(vec![value]))?;
+            Ok(self.saw(reply.number()?, asked))
         })
     }
 

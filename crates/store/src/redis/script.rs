@@ -8,7 +8,7 @@ use redis::{Cmd, RedisResult, ToRedisArgs, Value, aio::MultiplexedConnection};
 /// A script, known to the server by its hash.
 #[derive(Debug)]
 pub(super) struct Script {
-    /// The clock and the body.
+    /// The clock, the look at it, and the body.
     code: String,
     sha1: String,
 }
@@ -22,7 +22,7 @@ pub(super) struct Run<'a> {
 
 impl Script {
     pub(super) fn new(clock: &str, body: &str) -> Self {
-        let code = format!("{clock}\n{body}");
+        let code = format!("{clock}\n{}\n{body}", include_str!("../../scripts/watch.lua"));
         let sha1 = redis::Script::new(&code).get_hash().to_owned();
         Self { code, sha1 }
     }

@@ -175,7 +175,12 @@ impl TestRedis {
     /// A gate whose clock is a key of this name, which the test sets.
     pub(crate) async fn gate_with_clock(&self, key: &str) -> RedisGate {
         let clock = format!("local function clock() return tonumber(redis.call('GET', '{key}')) end");
-        RedisGate::connect_with(&self.url, RedisOptions { clock: clock.into(), ..patient() }).await.unwrap()
+        RedisGate::connect_with(
+            &self.url,
+            RedisOptions { clock: clock.into(), watch_clock: false, ..patient() },
+        )
+        .await
+        .unwrap()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::Read,
+    io::{Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -54,6 +54,26 @@ impl TestPostgres {
     /// A server that may be killed and started again.
     pub(crate) fn own() -> Self {
         Self::start_one(false)
+    }
+
+    /// The same, and it speaks TLS with these (PEM).
+    pub(crate) fn with_tls(certificate: &str, key: &str) -> Self {
+        let mut server = Self::own();
+        let own = server.own.as_ref().expect("it was just started");
+        let data = own.dir.join("data");
+        // In the files it looks for by default, which must be its own and closed to others.
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = data.join(name).to_string_lossy().into_owned();
+            let mut command = as_server(&["sh", "-c", "umask 077; cat > \"$1\"", "sh", &file]);
+            let mut writer = command.stdin(Stdio::piped()).spawn().unwrap();
+            writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+            assert!(writer.wait().unwrap().success());
+        }
+        let mut setting = as_server(&["sh", "-c", "echo ssl=on >> \"$1\"", "sh"]);
+        output(setting.arg(data.join("postgresql.conf")));
+        server.kill();
+        server.start_again();
+        server
     }
 
     fn start_one(shared: bool) -> Self {
