@@ -151,6 +151,49 @@ async fn words_repeated_and_reordered_make_one_sale() {
     no_differences(&server).await;
 }
 
+/// The host of a live sends money of its orders back, nobody else with a token for it does, nor the host of another live.
+#[tokio::test]
+async fn a_host_refunds_orders_of_their_own_live() {
+    let server = with_page();
+    let key = api_key(&server, &[]);
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    let mut ann = Channel::open(&server, "demo", &viewer_token(&server, "ann").await).await;
+    let sale = lamps(&server, &mut host, 5).await;
+    let (_, id, payment) = check_out(&mut ann, &sale, "a").await;
+    assert_eq!(tell(&server, "p", "paid", &payment, json!({})).await, 204);
+    ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
+
+    let path = format!("/v1/orders/{}/refunds", id.as_str().unwrap());
+    let ask =
+        async |token: &str| send(&server, "POST", &path, token, json!({ "amount_minor": 40 })).await.status;
+    assert_eq!(ask("").await, 401);
+    assert_eq!(ask(&viewer_token(&server, "ann").await).await, 403);
+    let elsewhere = json!({ "role": "host", "sub": "eve", "name": "Eve" });
+    assert_eq!(
+        send(&server, "PUT", "/v1/lives/other", &key, json!({ "title": "Other", "public": true }))
+            .await
+            .status,
+        200
+    );
+    let eve = send(&server, "POST", "/v1/lives/other/tokens", &key, elsewhere).await.json();
+    assert_eq!(ask(eve["token"].as_str().unwrap()).await, 403);
+    let narrow = api_key(&server, &["--scopes", "orders:read"]);
+    assert_eq!(ask(&narrow).await, 403, "a key is held to its scopes");
+    assert_eq!(order(&server, &key, &id).await["refunds"], json!([]));
+
+    assert_eq!(ask(&server.host_token).await, 202);
+    let refunds = send(&server, "GET", &path, &server.host_token, Value::Null).await.json();
+    assert_eq!(refunds["refunds"][0]["amount"]["amount_minor"], 40, "{refunds}");
+    let audit = send(&server, "GET", "/v1/audit", &key, Value::Null).await.json();
+    assert!(
+        audit["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|entry| entry["role"] == "host" && entry["target"] == path)
+    );
+}
+
 #[tokio::test]
 async fn forged_and_old_words_are_refused_and_change_nothing() {
     let server = with_page();

@@ -6,14 +6,18 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::{get, post},
 };
-use haul_commerce::{Refund, RefundOrigin, RefundState, keys::Area, refund::MAX_REASON_CHARS};
+use haul_commerce::{
+    Order, Refund, RefundOrigin, RefundState,
+    keys::{Area, Permission},
+    refund::MAX_REASON_CHARS,
+};
 use haul_live::RefundAsk;
-use haul_model::{Money, OrderId, RefundId, UnixMillis};
+use haul_model::{Money, OrderId, RefundId, Role, UnixMillis};
 use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::IDEMPOTENCY_KEY;
+use super::{IDEMPOTENCY_KEY, Who};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who as For, json},
@@ -34,7 +38,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             path: "/v1/orders/{order}/refunds",
             method: "post",
             who: For::Merchant,
-            summary: "Send money of an order back, a part or all that is left (scope refunds:write)",
+            summary: "Send money of an order back, a part or all that is left (scope refunds:write, or the host of its live)",
             body: json::<AskRefund>(generator),
             answer: ("202", json::<RefundDocument>(generator)),
             refusals: &["400", "401", "403", "404", "409", "422", "503"],
@@ -43,7 +47,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             path: "/v1/orders/{order}/refunds",
             method: "get",
             who: For::Merchant,
-            summary: "An order's refunds, oldest first (scope refunds:read)",
+            summary: "An order's refunds, oldest first (scope refunds:read, or the host of its live)",
             body: None,
             answer: ("200", json::<RefundList>(generator)),
             refusals: &["400", "401", "403", "404", "503"],
@@ -170,8 +174,7 @@ async fn create(
     headers: HeaderMap,
     Body(ask): Body<AskRefund>,
 ) -> Result<(StatusCode, Json<RefundDocument>), Problem> {
-    let who = app.backend(&headers, Area::Refunds.write()).await?;
-    let order = app.order_of(&order, &who).await?;
+    let (order, who) = order_for(&app, &order, &headers, Area::Refunds.write()).await?;
     if ask.amount_minor.is_some_and(|amount| amount <= 0) {
         return Err(bad_request("amount_minor: expected 1 or more"));
     }
@@ -201,10 +204,30 @@ async fn list(
     Path(order): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<RefundList>, Problem> {
-    let who = app.backend(&headers, Area::Refunds.read()).await?;
-    let order = app.order_of(&order, &who).await?;
+    let (order, _) = order_for(&app, &order, &headers, Area::Refunds.read()).await?;
     let refunds = app.backoffice.refunds_of_order(&order.order.id).await?;
     Ok(Json(RefundList { refunds: refunds.into_iter().map(RefundDocument::from).collect() }))
+}
+
+/// An order for who may refund it: the merchant's backend, or the host of the live that it was made in.
+async fn order_for(
+    app: &App,
+    order: &str,
+    headers: &HeaderMap,
+    needed: Permission,
+) -> Result<(Order, Who), Problem> {
+    let refused = match app.backend(headers, needed).await {
+        Ok(who) => return Ok((app.order_of(order, &who).await?, who)),
+        Err(refused) => refused,
+    };
+    // What a key may do is in its scopes.
+    if app.api_key(headers).await?.is_some() {
+        return Err(refused);
+    }
+    let id: OrderId = path_id("order", order)?;
+    let Some(found) = app.lives.services().ledger.order(&id).await? else { return Err(refused) };
+    let (_, viewer) = app.as_role(headers, &found.order.live, Role::Host).await?;
+    Ok((found, Who::Token(viewer)))
 }
 
 async fn one(
@@ -227,7 +250,7 @@ async fn retry(
     Ok((StatusCode::ACCEPTED, Json(again.into())))
 }
 
-async fn own(app: &App, refund: &str, who: &super::Who) -> Result<Refund, Problem> {
+async fn own(app: &App, refund: &str, who: &Who) -> Result<Refund, Problem> {
     let id: RefundId = path_id("refund", refund)?;
     let found = app.backoffice.refund(&id).await?.filter(|refund| refund.merchant == *who.merchant());
     found.ok_or_else(|| haul_commerce::LedgerError::NotFound(format!("the refund {id}")).into())
