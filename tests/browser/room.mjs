@@ -4,15 +4,14 @@
 //   node room.mjs                          runs target/debug/haul (or $HAUL_BINARY) and /usr/bin/chromium (or $CHROMIUM)
 //   node room.mjs --screenshots DIRECTORY  also keeps pictures of what was seen
 
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 
+import { axe } from "./lib/axe.mjs";
 import { DESKTOP, Guest, Host, PHONE, launch } from "./lib/pages.mjs";
 import { exitCode, expect, step, story, until } from "./lib/report.mjs";
 import { startHaul } from "./lib/server.mjs";
 
-const AXE = await readFile(fileURLToPath(new URL("./node_modules/axe-core/axe.min.js", import.meta.url)), "utf8");
 const [option, directory] = process.argv.slice(2);
 const keep = option === "--screenshots" ? directory : null;
 if (keep) await mkdir(keep, { recursive: true });
@@ -221,17 +220,4 @@ async function tellInChinese() {
 
 async function look(visitor, name) {
   if (keep) await visitor.page.screenshot({ path: join(keep, `${name}.png`) });
-}
-
-/** What axe finds that keeps people out. */
-async function axe(visitor) {
-  await visitor.page.evaluate(AXE);
-  const found = await visitor.page.evaluate(() =>
-    window.axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
-      violations
-        .filter(({ impact }) => impact === "serious" || impact === "critical")
-        .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ target }) => target.join(" ")).slice(0, 4).join(", ")}`),
-    ),
-  );
-  expect(found.length === 0, found.join("\n"));
 }

@@ -1,5 +1,8 @@
 // The two pages as a person uses them: what is clicked, what is seen, what the browser's statistics say.
 
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+
 import { chromium } from "playwright-core";
 
 import { expect, until } from "./report.mjs";
@@ -16,6 +19,9 @@ const FLAGS = [
   "--use-fake-device-for-media-stream",
   "--use-fake-ui-for-media-stream",
 ];
+
+// A page that came from disk is from no address, and would be kept from the server's.
+if (process.env.HAUL_ASSETS) FLAGS.push("--disable-features=LocalNetworkAccessChecks");
 
 export const DESKTOP = { viewport: { width: 1440, height: 900 } };
 export const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
@@ -34,6 +40,22 @@ export async function sendableCodecs(browser, url) {
   return new Set(codecs.map((type) => type.split("/")[1].toUpperCase()));
 }
 
+/** For whoever works on the pages: files as they are in `directory` (crates/web/assets), without building the server anew. */
+async function fromDisk(context, directory) {
+  const pages = { watch: "pages/watch.html", studio: "pages/studio.html", sandbox: "pages/pay.html" };
+  await context.route(/\/(assets|sdk|watch|studio|sandbox\/pay)\//, async (route) => {
+    const { pathname } = new URL(route.request().url());
+    const [, first, ...others] = pathname.split("/");
+    const isPage = route.request().resourceType() === "document" && pages[first];
+    if (!isPage && !["assets", "sdk"].includes(first)) return route.fallback();
+    const body = await readFile(join(directory, isPage || (first === "sdk" ? `sdk/${others.join("/")}` : others.join("/")))).catch(() => null);
+    if (!body) return route.fallback();
+    const types = { js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
+    const response = isPage ? await route.fetch() : undefined;
+    return route.fulfill({ response, body, ...(isPage ? {} : { contentType: types[pathname.split(".").pop()] }) });
+  });
+}
+
 /** Somebody's page. What goes wrong in it is kept for the end. */
 class Visitor {
   static async open(browser, url, device, prepare = async () => {}) {
@@ -46,6 +68,7 @@ class Visitor {
     visitor.page.on("console", (line) => {
       if (/Content Security Policy|Refused to/.test(line.text())) visitor.errors.push(line.text());
     });
+    if (process.env.HAUL_ASSETS) await fromDisk(context, process.env.HAUL_ASSETS);
     await prepare(visitor.page);
     await visitor.page.goto(url);
     return visitor;

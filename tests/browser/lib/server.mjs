@@ -21,14 +21,16 @@ process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
 
 /**
- * Starts `haul` with a demo live: `{url, studioUrl, udpPort, log(), stop()}`; `udpPort` is the first shard's. `tcp` opens a
- * port for media over TCP.
+ * Starts `haul` with a demo live: `{url, studioUrl, udpPort, log(), mint(…), stop()}`; `udpPort` is the first shard's. `tcp`
+ * opens a port for media over TCP, `variables` go over the rest of the configuration. `mint("--live", "*", …)` is
+ * `haul token` with the same secret.
  */
-export async function startHaul({ gateUrl = "embedded:", shards = SHARDS, tcp = false } = {}) {
+export async function startHaul({ gateUrl = "embedded:", shards = SHARDS, tcp = false, variables = {} } = {}) {
   const directory = await mkdtemp(join(tmpdir(), "haul-browser-"));
   const port = await freePort();
   const udpPort = await freeUdpPorts(shards);
-  const child = run(process.env.HAUL_BINARY || DEFAULT_BINARY, ["serve"], directory, {
+  const binary = process.env.HAUL_BINARY || DEFAULT_BINARY;
+  const environment = {
     HAUL__DATA_DIR: directory,
     HAUL__DEMO: "true",
     HAUL__HTTP__LISTEN: `127.0.0.1:${port}`,
@@ -36,7 +38,9 @@ export async function startHaul({ gateUrl = "embedded:", shards = SHARDS, tcp = 
     HAUL__MEDIA__SHARDS: String(shards),
     HAUL__MEDIA__ICE_TCP_PORT: String(tcp ? await freePort() : 0),
     HAUL__STORE__GATE_URL: gateUrl,
-  });
+    ...variables,
+  };
+  const child = run(binary, ["serve"], directory, environment);
   const url = `http://127.0.0.1:${port}`;
   await until("the server is ready", async () => {
     if (child.ended) throw new Error(`the server ended at its start:\n${child.output}`);
@@ -48,6 +52,11 @@ export async function startHaul({ gateUrl = "embedded:", shards = SHARDS, tcp = 
     studioUrl: child.output.match(/Studio\s+(\S+)/)[1],
     udpPort,
     log: () => child.output,
+    mint: async (...options) => {
+      const minting = run(binary, ["token", ...options], directory, environment);
+      await until("a token", () => minting.ended && minting.output.includes("eyJ"));
+      return minting.output.trim();
+    },
     /** Ends it as Ctrl-C does, and returns its exit code. */
     stop: async () => {
       const code = await end(child, "SIGINT", DRAIN_WITHIN_MS);

@@ -1,0 +1,20 @@
+// What axe finds on a page that keeps people out.
+
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+
+import { expect } from "./report.mjs";
+
+const AXE = await readFile(fileURLToPath(new URL("../node_modules/axe-core/axe.min.js", import.meta.url)), "utf8");
+
+export async function axe(visitor) {
+  await visitor.page.evaluate(AXE);
+  const found = await visitor.page.evaluate(() =>
+    window.axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
+      violations
+        .filter(({ impact }) => impact === "serious" || impact === "critical")
+        .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ target }) => target.join(" ")).slice(0, 4).join(", ")}`),
+    ),
+  );
+  expect(found.length === 0, found.join("\n"));
+}
