@@ -139,6 +139,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "studio/orders.js",
         "studio/plot.js",
         "studio/products.js",
+        "studio/saleform.js",
         "studio/sales.js",
         "studio/share.js",
         "studio/sources.js",
@@ -151,7 +152,9 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "theme/logo.svg",
         "ui/chat.js",
         "ui/chinese.js",
+        "ui/chinese_studio.js",
         "ui/dom.js",
+        "ui/listing.js",
         "ui/room.js",
         "ui/sheet.js",
         "ui/time.js",
@@ -163,11 +166,15 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "watch/buysheet.js",
         "watch/entrance.js",
         "watch/likes.js",
+        "watch/line.js",
         "watch/main.js",
         "watch/offer.js",
         "watch/picture.js",
         "watch/pin.js",
+        "watch/product.js",
         "watch/quality.js",
+        "watch/saved.js",
+        "watch/shop.css",
         "watch/show.js",
         "watch/stage.js",
         "watch/watch.css",
@@ -176,7 +183,10 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        path::Path,
+    };
 
     use super::*;
 
@@ -289,5 +299,115 @@ mod tests {
         assert_eq!(module, asset("/sdk/haul.js").unwrap());
         assert_ne!(module.etag, asset("/assets/theme/base.css").unwrap().etag);
         assert_eq!(asset("/sdk/../secret"), None);
+    }
+
+    /// Words that are the same in every language.
+    const NAMES: [&str; 3] = ["Haul", "eyJ…", "gold"];
+
+    #[test]
+    fn everything_that_is_read_has_its_chinese() {
+        let chinese: BTreeSet<String> = ["/assets/ui/chinese.js", "/assets/ui/chinese_studio.js"]
+            .into_iter()
+            .flat_map(|path| quoted_keys(text(asset(path).unwrap())))
+            .collect();
+        let mut said = BTreeMap::new();
+        for path in asset_paths().filter(|path| path.ends_with(".js") && !path.starts_with("/assets/docs/")) {
+            for words in phrases(text(asset(path).unwrap())) {
+                said.insert(words, path);
+            }
+        }
+        for (name, page) in pages().into_iter().filter(|(name, _)| *name != "docs") {
+            for words in page_words(text(page)) {
+                said.insert(words, name);
+            }
+        }
+        assert!(said.len() > 400, "{} phrases were found", said.len());
+        let lacking: Vec<_> = said
+            .iter()
+            .filter(|(words, _)| !chinese.contains(*words) && !NAMES.contains(&words.as_str()))
+            .collect();
+        assert!(lacking.is_empty(), "without Chinese: {lacking:#?}");
+        let unused: Vec<_> = chinese.iter().filter(|words| !said.contains_key(*words)).collect();
+        assert!(unused.is_empty(), "nobody says: {unused:#?}");
+    }
+
+    /// The keys of a table such as `  "key": "value",`.
+    fn quoted_keys(source: &str) -> Vec<String> {
+        let keys = source.lines().filter_map(|line| line.strip_prefix("  \""));
+        keys.map(|rest| literal(rest).0).collect()
+    }
+
+    /// A literal whose opening quote is gone, and what stands behind it.
+    fn literal(source: &str) -> (String, &str) {
+        let mut words = String::new();
+        let mut rest = source.char_indices();
+        while let Some((at, c)) = rest.next() {
+            match c {
+                '"' => return (words, &source[at + 1..]),
+                '\\' => words.extend(rest.next().map(|(_, c)| c)),
+                c => words.push(c),
+            }
+        }
+        panic!("no end: {source}");
+    }
+
+    /// The texts that stand in calls of `t`, `phrase` and `plural`; what something is compared with is none.
+    fn phrases(source: &str) -> Vec<String> {
+        let code: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let code = code.join("\n");
+        let mut found = Vec::new();
+        for call in ["t(", "phrase(", "plural("] {
+            for (at, _) in code.match_indices(call) {
+                let before = code[..at].chars().next_back().unwrap_or(' ');
+                if !before.is_alphanumeric() && !"._#$".contains(before) {
+                    found.extend(arguments(&code[at + call.len()..]));
+                }
+            }
+        }
+        found
+    }
+
+    /// The texts at the top level of a call's arguments.
+    fn arguments(source: &str) -> Vec<String> {
+        let (mut rest, mut depth, mut found) = (source, 1, Vec::new());
+        let mut compared = false;
+        while let Some(c) = rest.chars().next() {
+            let after = &rest[c.len_utf8()..];
+            rest = after;
+            match c {
+                '"' => {
+                    let (words, behind) = literal(after);
+                    rest = behind;
+                    if depth == 1 && !compared && !words.is_empty() {
+                        found.push(words);
+                    }
+                }
+                '`' => rest = after.split_once('`').map_or("", |(_, behind)| behind),
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            compared = after.len() < source.len() && c == '=' || compared && c.is_whitespace();
+        }
+        found
+    }
+
+    /// What is read of a page: texts, and the attributes that are read.
+    fn page_words(html: &str) -> Vec<String> {
+        let body = html.split_once("<body>").unwrap().1;
+        let plain = |words: &str| words.trim().replace("&nbsp;", " ").replace("&amp;", "&");
+        let mut found: Vec<String> = Vec::new();
+        for piece in body.split('<').filter(|piece| !piece.starts_with("!--")) {
+            let (tag, words) = piece.split_once('>').unwrap_or(("", piece));
+            found.push(plain(words));
+            for name in ["aria-label", "placeholder", "title", "alt", "data-none"] {
+                found.extend(quoted_after(tag, &format!(" {name}=\"")).into_iter().map(plain));
+            }
+        }
+        found.retain(|words| words.chars().filter(char::is_ascii_alphabetic).count() > 1);
+        found
     }
 }

@@ -3,11 +3,15 @@
 
 import { formatMoney, rest } from "/sdk/haul.js";
 import { byId, setText } from "../ui/dom.js";
-import { count, orderState, sentence } from "../ui/words.js";
+import { plural, t, translatePage } from "../ui/tongue.js";
+import { orderState, sentence } from "../ui/words.js";
 
 const HERE = location.pathname.replace(/\/$/, "");
 const LOOK_EVERY_MS = 700;
 const LOOKS_MAX = 20;
+
+translatePage();
+document.title = t("Sandbox payment");
 
 const buttons = [byId("pay"), byId("decline")];
 let order = null;
@@ -22,22 +26,22 @@ async function load() {
     order = answer.order;
     setText(byId("what"), `${order.quantity > 1 ? `${order.quantity} × ` : ""}${answer.product_title}`);
     setText(byId("sum"), formatMoney(order.total));
-    setText(byId("pay"), `Pay ${formatMoney(order.total)}`);
+    setText(byId("pay"), t("Pay {sum}", { sum: formatMoney(order.total) }));
     if (order.state === "paying") {
-      say(count(order.quantity, "unit") + " set aside for you");
+      say(plural(order.quantity, "1 unit set aside for you", "{n} units set aside for you"));
       enable(true);
     } else {
       settled();
     }
   } catch (error) {
-    say(error.status === 404 ? "There is no such payment, or it is over." : sentence(error), "bad");
+    say(error.status === 404 ? t("There is no such payment, or it is over.") : sentence(error), "bad");
     byId("choices").hidden = true;
   }
 }
 
 async function decide(outcome) {
   enable(false);
-  say("One moment");
+  say(t("One moment"));
   try {
     await rest(HERE, { method: "POST", body: { outcome } });
   } catch (error) {
@@ -46,12 +50,12 @@ async function decide(outcome) {
     return;
   }
   if (outcome === "failed") {
-    say("Declined. Nothing was charged.", "bad");
-    setText(byId("pay"), "Pay after all");
+    say(t("Declined. Nothing was charged."), "bad");
+    setText(byId("pay"), t("Pay after all"));
     tell(outcome);
     return;
   }
-  say("Paid. Waiting for the shop to confirm.", "good");
+  say(t("Paid. Waiting for the shop to confirm."), "good");
   byId("choices").hidden = true;
   tell(outcome);
   confirmed(LOOKS_MAX);
@@ -70,8 +74,8 @@ async function confirmed(looks) {
 function settled() {
   byId("choices").hidden = true;
   const { text, tone } = orderState(order.state);
-  say(order.state === "sold" ? `Paid and confirmed. Order ${order.id}` : text, tone === "good" ? "good" : "bad");
-  setText(byId("foot"), window.parent === window ? "You can close this page and return to the live." : "");
+  say(order.state === "sold" ? t("Paid and confirmed. Order {number}", { number: order.id }) : text, tone === "good" ? "good" : "bad");
+  setText(byId("foot"), window.parent === window ? t("You can close this page and return to the live.") : "");
 }
 
 function say(words, tone = "") {

@@ -322,9 +322,16 @@ export function hold(
   channel: Channel,
   attempt: { saleId: string; quantity?: number; lines?: LineUnits[]; key?: string; patienceMs?: number },
 ): Promise<Hold>;
+/** Waits in line, in a sale with `offer_ms`. The same key asks for the position again. */
+export function wait(
+  channel: Channel,
+  attempt: { saleId: string; line?: number; quantity?: number; key?: string; patienceMs?: number },
+): Promise<Hold>;
+/** Says that a product was tapped. */
+export function click(channel: Channel, productId: string, options?: { ref?: string }): Promise<void>;
 export function checkout(
   channel: Channel,
-  held: { saleId: string; holdId: string; patienceMs?: number },
+  held: { saleId: string; holdId: string; ref?: string; patienceMs?: number },
 ): Promise<{ order: Order; hold: Hold; pay_url: string; server_time: number }>;
 export function cancel(channel: Channel, held: { saleId: string; holdId: string; patienceMs?: number }): Promise<Hold>;
 
@@ -344,7 +351,7 @@ export function moderate(
 
 export function rest(
   path: string,
-  options?: { method?: string; token?: string | null; body?: unknown; base?: string },
+  options?: { method?: string; token?: string | null; body?: unknown; headers?: Record<string, string>; base?: string },
 ): Promise<any>;
 
 /** Digits of a currency's minor unit. */

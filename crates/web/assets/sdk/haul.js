@@ -11,5 +11,5 @@ export { publish, Publication } from "./publish.js";
 export { Quality } from "./quality.js";
 export { rest } from "./rest.js";
 export { like, moderate, say } from "./room.js";
-export { cancel, checkout, hold, newKey } from "./shop.js";
+export { cancel, checkout, click, hold, newKey, wait } from "./shop.js";
 export { Player, watch } from "./watch.js";

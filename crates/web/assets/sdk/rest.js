@@ -6,8 +6,8 @@ import { HaulError } from "./error.js";
  * Asks the server and resolves with the JSON of its answer, or null where it has none. Rejects with a `HaulError`
  * made from the problem document (RFC 9457).
  */
-export async function rest(path, { method = "GET", token = null, body, base = location.origin } = {}) {
-  const headers = { Accept: "application/json" };
+export async function rest(path, { method = "GET", token = null, body, headers: more = {}, base = location.origin } = {}) {
+  const headers = { Accept: "application/json", ...more };
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;

@@ -22,9 +22,27 @@ export async function hold(channel, { saleId, quantity = 1, lines, key = newKey(
   return hold;
 }
 
-/** Goes to pay for a hold. Resolves with `{order, hold, pay_url}`; repeating it is safe. */
-export function checkout(channel, { saleId, holdId, patienceMs = 15_000 }) {
-  return persist(channel, "checkout", { sale_id: saleId, hold_id: holdId }, patienceMs);
+/**
+ * Waits in line for units that are set aside for others, in a sale with `offer_ms`. Resolves with a hold: `waiting` with its
+ * `position`, or `held` at once where units are free. The same key asks for the position again.
+ */
+export async function wait(channel, { saleId, line = 0, quantity = 1, key = newKey(), patienceMs = 15_000 }) {
+  const { hold } = await persist(channel, "wait", { sale_id: saleId, line, quantity, key }, patienceMs);
+  return hold;
+}
+
+/** Goes to pay for a hold. Resolves with `{order, hold, pay_url}`; repeating it is safe. `ref` says whose doing it is. */
+export function checkout(channel, { saleId, holdId, ref, patienceMs = 15_000 }) {
+  return persist(channel, "checkout", { sale_id: saleId, hold_id: holdId, ref }, patienceMs);
+}
+
+/** Says that a product was tapped, so that it is counted for the product and for whose `ref` it was under. Never fails. */
+export async function click(channel, productId, { ref } = {}) {
+  try {
+    await channel.request("click", { product_id: productId, ref });
+  } catch {
+    // A click that was not counted is nothing that a buyer should hear of.
+  }
 }
 
 /** Gives a hold up. Resolves with the hold as it is now; repeating it is safe. */

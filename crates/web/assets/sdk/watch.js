@@ -1,6 +1,6 @@
 // Watching a live over WHEP, and staying with it: before the host comes, while the host is away, when the network goes.
 
-import { backoffMs, pause } from "./error.js";
+import { HaulError, backoffMs, pause } from "./error.js";
 import { Session, statsOf } from "./session.js";
 
 const REFUSED = new Set([400, 401, 403, 405, 413, 415]);
@@ -28,6 +28,7 @@ export function watch(options) {
  * `waiting`: no host yet, it joins by itself. `connecting`. `playing`: pictures move. `away`: the session stands, but
  * nothing comes, the host is away; goes on by itself. `reconnecting`. `busy`: the server has no room, asks again by
  * itself. `unsupported`: this browser can't decode what the host sends, the error says which codec; asks again by itself.
+ * With the error's code `no_webrtc` it can't receive at all, and nothing is asked.
  * `refused`: a token is needed or was refused. `ended`: after `stop()`.
  *
  * `session` when another media session stands: see `sessionId`.
@@ -71,6 +72,10 @@ export class Player extends EventTarget {
     video.autoplay = true;
     video.playsInline = true;
     for (const name of ["muted", "autoplay", "playsinline"]) video.setAttribute(name, "");
+    if (!("RTCPeerConnection" in window)) {
+      this.#tell("unsupported", new HaulError("no_webrtc", "this browser has no WebRTC"));
+      return;
+    }
     addEventListener("pagehide", this.#leave);
     addEventListener("pageshow", this.#back);
     addEventListener("online", this.#online);

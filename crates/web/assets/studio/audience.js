@@ -4,7 +4,7 @@ import { byId, el, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { openSheet, toast } from "../ui/sheet.js";
 import { clockText, everyTick, spanText } from "../ui/time.js";
-import { t } from "../ui/tongue.js";
+import { phrase, t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
 
 export function showAudience(room) {
@@ -44,9 +44,9 @@ function showQuestions(room, ask) {
           el(
             "div",
             { class: "question-actions" },
-            state === "open" && action("Answer", "question-pick", request("question.pick"), "primary"),
-            state === "picked" && action("Done", "question-done", request("question.answer"), "primary"),
-            action("Remove", "question-remove", request("question.remove"), "quiet"),
+            state === "open" && action(phrase("Answer"), "question-pick", request("question.pick"), "primary"),
+            state === "picked" && action(phrase("Done"), "question-done", request("question.answer"), "primary"),
+            action(phrase("Remove"), "question-remove", request("question.remove"), "quiet"),
           ),
         );
       }),
@@ -113,7 +113,7 @@ function showSays(room, ask) {
     byId("giveaway-now").hidden = !now;
     if (!now) return;
     setText(byId("giveaway-words"), now.title);
-    setText(byId("giveaway-facts"), `${now.entries} ${t("entered")} · ${now.open ? spanText(now.closes_at - room.now()) : t("Drawn")}`);
+    setText(byId("giveaway-facts"), `${t("{n} entered", { n: now.entries })} · ${now.open ? spanText(now.closes_at - room.now()) : t("Drawn")}`);
     byId("giveaway-draw").hidden = !now.open;
     setText(byId("giveaway-end"), now.open ? t("Call off") : t("Take away"));
   };
@@ -121,7 +121,7 @@ function showSays(room, ask) {
     renderGiveaway();
     byId("giveaway-list").replaceChildren(
       ...room.winners.map(({ user_id: user, name, claimed }) =>
-        el("li", { data: { testid: "giveaway-winner" } }, el("span", { class: "grow" }, `${name} · ${claimed ? t("Claimed") : t("not claimed yet")}`), action("Write", "winner-write", () => openThread(room, ask, user, name))),
+        el("li", { data: { testid: "giveaway-winner" } }, el("span", { class: "grow" }, `${name} · ${claimed ? t("Claimed") : t("not claimed yet")}`), action(phrase("Write"), "winner-write", () => openThread(room, ask, user, name))),
       ),
     );
   });

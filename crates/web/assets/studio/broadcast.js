@@ -4,11 +4,25 @@ import { Publication } from "/sdk/haul.js";
 import { byId, el, setText } from "../ui/dom.js";
 import { closeSheet, openSheet, toast } from "../ui/sheet.js";
 import { everyTick, spanText } from "../ui/time.js";
+import { phrase, t } from "../ui/tongue.js";
 import { showLevel } from "./level.js";
 import { cameraObstacle, listDevices, openSource, screenObstacle } from "./sources.js";
 
 const FACTS_EVERY_MS = 1_000;
 const LIMITED_LOOKS = 12;
+const STATES = { off: phrase("OFF AIR"), connecting: phrase("CONNECTING"), live: phrase("LIVE"), reconnecting: phrase("RECONNECTING") };
+const OBSTACLES = {
+  insecure: [
+    phrase("No camera over plain HTTP"),
+    phrase("Browsers give camera and screen only to pages that came over HTTPS, or from localhost. Open this studio by its https:// address, or on the server's own machine as http://localhost. The test picture works here, and so does OBS (see Share)."),
+  ],
+  unsupported: [phrase("This browser has no camera for pages"), phrase("Use a current Chrome, Edge, Firefox or Safari, or go live from OBS (see Share). The test picture works here.")],
+  webrtc: [phrase("This browser has no WebRTC"), phrase("It is too old, or WebRTC is switched off in it. Go live from OBS (see Share), or open the studio in a current browser. Chat, sales and orders work here.")],
+};
+const LIMITS = {
+  cpu: phrase("This device can't encode a larger picture right now. Close other programs, or lower the camera's size."),
+  bandwidth: phrase("Your upload is at its limit, so the picture is smaller. A cable or a better network helps."),
+};
 
 export function runBroadcast(options) {
   return new Broadcast(options);
@@ -130,14 +144,14 @@ class Broadcast extends EventTarget {
       this.#publication = null;
       this.#since = 0;
       if (state === "refused") this.#say(refusal(error));
-      else toast("The live has ended.");
+      else toast(t("The live has ended."));
       this.#go("off");
     }
   }
 
   #lost() {
     this.#drop();
-    this.#say("The source ended. Choose another one; viewers stay.");
+    this.#say(t("The source ended. Choose another one; viewers stay."));
     this.#render();
   }
 
@@ -172,11 +186,10 @@ class Broadcast extends EventTarget {
     byId("devices").hidden = kind !== "camera";
     const goLive = byId("go-live");
     goLive.hidden = state !== "off";
-    goLive.disabled = kind === "none";
+    goLive.disabled = kind === "none" || !("RTCPeerConnection" in window);
     byId("end-live").hidden = state === "off";
     const badge = byId("live-state");
-    const words = { off: "OFF AIR", connecting: "CONNECTING", live: "LIVE", reconnecting: "RECONNECTING" };
-    setText(badge, words[state]);
+    setText(badge, t(STATES[state]));
     badge.dataset.tone = state === "live" ? "live" : state === "off" ? "" : "warn";
     byId("on-air").hidden = state === "off";
     byId("facts").dataset.on = String(state !== "off");
@@ -198,11 +211,10 @@ class Broadcast extends EventTarget {
 
   /** Tells why the picture is smaller than it could be, once that lasts: every start is slow for a moment. */
   #limited(reason) {
-    const known = { cpu: "This device can't encode a larger picture right now. Close other programs, or lower the camera's size.", bandwidth: "Your upload is at its limit, so the picture is smaller. A cable or a better network helps." };
-    this.#limitedFor = known[reason] ? this.#limitedFor + 1 : 0;
+    this.#limitedFor = LIMITS[reason] ? this.#limitedFor + 1 : 0;
     const box = byId("limited");
     box.hidden = this.#limitedFor < LIMITED_LOOKS;
-    if (known[reason]) setText(box, known[reason]);
+    if (LIMITS[reason]) setText(box, t(LIMITS[reason]));
   }
 
   #showObstacles() {
@@ -210,12 +222,11 @@ class Broadcast extends EventTarget {
     const screen = screenObstacle();
     document.querySelector('[data-source="camera"].source').disabled = camera !== null;
     document.querySelector('[data-source="screen"].source').disabled = screen !== null;
-    if (camera !== "insecure") return;
+    const obstacle = "RTCPeerConnection" in window ? camera : "webrtc";
+    if (!OBSTACLES[obstacle]) return;
+    const [title, words] = OBSTACLES[obstacle];
     byId("insecure").hidden = false;
-    byId("insecure").append(
-      el("b", {}, "No camera over plain HTTP"),
-      el("span", {}, "Browsers give camera and screen only to pages that came over HTTPS, or from localhost. Open this studio by its https:// address, or on the server's own machine as http://localhost. The test picture works here, and so does OBS (see Share)."),
-    );
+    byId("insecure").append(el("b", {}, t(title)), el("span", {}, t(words)));
   }
 
   async #fillDevices() {
@@ -224,8 +235,8 @@ class Broadcast extends EventTarget {
       const track = this.#source && this.#source.stream.getTracks().find((candidate) => candidate.kind === kind);
       return track && track.getSettings ? track.getSettings().deviceId : "";
     };
-    fill(byId("camera-pick"), cameras, using("video"), "Camera");
-    fill(byId("microphone-pick"), microphones, using("audio"), "Microphone");
+    fill(byId("camera-pick"), cameras, using("video"), t("Camera"));
+    fill(byId("microphone-pick"), microphones, using("audio"), t("Microphone"));
   }
 }
 
@@ -243,9 +254,9 @@ function fill(select, devices, current, fallback) {
 }
 
 function refusal(error) {
-  if (!error) return "The live could not start. Try again.";
-  if (error.status === 401) return "The server refused the token. Open the studio by a fresh link.";
-  if (error.status === 403) return "This token may not publish here. It takes a host token of this live.";
-  if (error.code === "network") return "The server can't be reached. Check the connection and try again.";
-  return `The live could not start: ${error.message}`;
+  if (!error) return t("The live could not start. Try again.");
+  if (error.status === 401) return t("The server refused the token. Open the studio by a fresh link.");
+  if (error.status === 403) return t("This token may not publish here. It takes a host token of this live.");
+  if (error.code === "network") return t("The server can't be reached. Check the connection and try again.");
+  return t("The live could not start: {reason}", { reason: error.message });
 }

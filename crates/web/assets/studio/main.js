@@ -3,9 +3,10 @@
 import { Channel, rest } from "/sdk/haul.js";
 import { Composer, showChat, showRules } from "../ui/chat.js";
 import { byId, setText } from "../ui/dom.js";
+import { followListing } from "../ui/listing.js";
 import { Room, renderOn } from "../ui/room.js";
 import { closeSheet, openSheet, toast, wireSheets } from "../ui/sheet.js";
-import { translatePage } from "../ui/tongue.js";
+import { locale, phrase, t, translatePage } from "../ui/tongue.js";
 import { claims, expired, forgetToken, keepToken, liveId, takeToken } from "../ui/visit.js";
 import { sentence } from "../ui/words.js";
 import { showAudience } from "./audience.js";
@@ -14,22 +15,22 @@ import { showOrders } from "./orders.js";
 import { showPlot } from "./plot.js";
 import { showModeration } from "./moderation.js";
 import { showProducts } from "./products.js";
+import { wireSaleForm } from "./saleform.js";
 import { showSales } from "./sales.js";
 import { showShare } from "./share.js";
 
 const GATES = {
-  missing: ["The studio needs a host token", "Open the link with the token that the server printed, or paste the token here."],
-  expired: ["This token has run out", "Tokens are valid for a while only. Make a new one and paste it here."],
-  unauthorized: ["This token is not valid here", "It was made for another server, was changed on the way, or has run out."],
-  forbidden: ["This token is for another live", "Check the address of this page, or paste the token that belongs to it."],
-  role: ["This token is for watching", "Going live and selling needs a token of the role host."],
+  missing: [phrase("The studio needs a host token"), phrase("Open the link with the token that the server printed, or paste the token here.")],
+  expired: [phrase("This token has run out"), phrase("Tokens are valid for a while only. Make a new one and paste it here.")],
+  unauthorized: [phrase("This token is not valid here"), phrase("It was made for another server, was changed on the way, or has run out.")],
+  forbidden: [phrase("This token is for another live"), phrase("Check the address of this page, or paste the token that belongs to it.")],
+  role: [phrase("This token is for watching"), phrase("Going live and selling needs a token of the role host.")],
 };
 
 const WARNING_MS = 30_000;
 const EXPIRY_NOTICE_MS = 5 * 60_000;
-const EXPIRY_WORDS = "Your token runs out within five minutes, and with it this studio: open it by a fresh link.";
 const WARNINGS = {
-  b_frames: "Your encoder sends B-frames, which make browsers stutter. Turn them off (in OBS: set bframes=0, or tune to zerolatency).",
+  b_frames: phrase("Your encoder sends B-frames, which make browsers stutter. Turn them off (in OBS: set bframes=0, or tune to zerolatency)."),
 };
 
 translatePage();
@@ -51,8 +52,8 @@ else open();
 
 function refuse(reason) {
   const [title, text] = GATES[reason] || GATES.unauthorized;
-  setText(byId("gate-title"), title);
-  setText(byId("gate-text"), text);
+  setText(byId("gate-title"), t(title));
+  setText(byId("gate-text"), t(text));
   byId("studio").hidden = true;
   byId("gate").hidden = false;
   if (reason !== "missing") forgetToken();
@@ -62,6 +63,7 @@ function open() {
   const api = (path, options = {}) => rest(`/v1/lives/${encodeURIComponent(liveId)}${path}`, { token, ...options });
   const channel = new Channel({ live: liveId, token });
   const room = new Room(channel);
+  followListing(room, () => token);
   byId("studio").hidden = false;
 
   const broadcast = runBroadcast({ live: liveId, token, room });
@@ -74,25 +76,26 @@ function open() {
   showAudience(room);
   showPlot(room);
   showProducts(room, api);
+  wireSaleForm(room);
   showSales(room);
-  showOrders(room);
+  showOrders(room, { token });
   showShare({ live: liveId, token, api });
   showSettings(room, api);
 
   renderOn(room, ["live"], () => {
     const title = room.live.title || liveId;
     setText(byId("title"), title);
-    document.title = `${title} · Studio`;
+    document.title = `${title} · ${t("Studio")}`;
   });
   room.addEventListener("change", ({ detail }) => {
     if (detail !== "live" || room.live.state !== "reconnecting") return;
-    toast("Nothing arrives from your camera or encoder. Viewers read that you are reconnecting.", "bad");
+    toast(t("Nothing arrives from your camera or encoder. Viewers read that you are reconnecting."), "bad");
   });
   // Whoever has minutes to go can still get a fresh link in peace. Longer waits than timers count are left out.
   const { exp } = claims(token) || {};
   const warnIn = exp * 1000 - Date.now() - EXPIRY_NOTICE_MS;
-  if (warnIn < 2 ** 31) setTimeout(() => toast(EXPIRY_WORDS, "bad", WARNING_MS), Math.max(0, warnIn));
-  renderOn(room, ["viewers"], () => setText(byId("viewers"), room.viewers.toLocaleString()));
+  if (warnIn < 2 ** 31) setTimeout(() => toast(t("Your token runs out within five minutes, and with it this studio: open it by a fresh link."), "bad", WARNING_MS), Math.max(0, warnIn));
+  renderOn(room, ["viewers"], () => setText(byId("viewers"), room.viewers.toLocaleString(locale)));
   renderOn(room, ["you"], () => {
     if (room.ready && (!room.you || room.you.role !== "host")) {
       broadcast.end();
@@ -103,7 +106,7 @@ function open() {
 
   channel.addEventListener("host.warning", ({ detail }) => {
     // Of one that this page does not know it has nothing to say.
-    if (WARNINGS[detail.warning]) toast(WARNINGS[detail.warning], "bad", WARNING_MS);
+    if (WARNINGS[detail.warning]) toast(t(WARNINGS[detail.warning]), "bad", WARNING_MS);
   });
 
   let failing = 0;
@@ -114,14 +117,14 @@ function open() {
     if (detail.state === "waiting") {
       // A blink is not worth a word.
       failing = setTimeout(() => {
-        setText(link, room.ready ? "Reconnecting to the channel" : "Waiting for the server");
+        setText(link, t(room.ready ? "The server can't be reached. Reconnecting: orders and holds are safe there." : "Waiting for the server"));
         link.hidden = false;
       }, 1_200);
     }
     if (detail.state === "closed" && detail.reason !== "left") {
       if (broadcast.state !== "off" && expired(token)) {
         // A show on air outlives its token: the picture goes on, while chat and shop need a new one.
-        setText(link, "Your token has run out. You are still on air: sell on by a fresh link, in another tab");
+        setText(link, t("Your token has run out. You are still on air: sell on by a fresh link, in another tab"));
         link.hidden = false;
         return;
       }
@@ -147,7 +150,7 @@ function showSettings(room, api) {
     try {
       await api("", { method: "PUT", body });
       closeSheet(byId("settings-sheet"));
-      toast("Saved.", "good");
+      toast(t("Saved."), "good");
     } catch (error) {
       toast(sentence(error), "bad");
     }

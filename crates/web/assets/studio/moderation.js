@@ -5,17 +5,17 @@ import { byId, el } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { openSheet, toast } from "../ui/sheet.js";
 import { clockText } from "../ui/time.js";
-import { t } from "../ui/tongue.js";
+import { phrase, t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
 
 const ACTIONS = {
-  mute: "muted",
-  ban: "banned",
-  shadow_ban: "hid",
-  restore: "restored",
-  delete: "deleted a message of",
-  rules: "changed the rules",
-  words: "changed the words",
+  mute: phrase("muted"),
+  ban: phrase("banned"),
+  shadow_ban: phrase("hid"),
+  restore: phrase("restored"),
+  delete: phrase("deleted a message of"),
+  rules: phrase("changed the rules"),
+  words: phrase("changed the words"),
 };
 
 export function showModeration(room) {

@@ -2,6 +2,7 @@
 
 import { byId, el, setText } from "../ui/dom.js";
 import { formatMoney } from "/sdk/haul.js";
+import { locale, t } from "../ui/tongue.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const SAMPLE_MS = 2_000;
@@ -12,8 +13,8 @@ const HEIGHT = 40;
 
 export function showPlot(room) {
   const series = [
-    { id: "viewers", value: () => room.viewers, text: () => `${room.viewers.toLocaleString()} (max ${room.peak.toLocaleString()})` },
-    { id: "orders", value: () => (room.host ? room.host.totals.orders : 0), text: (now) => now.toLocaleString() },
+    { id: "viewers", value: () => room.viewers, text: () => t("{now} (max {most})", { now: room.viewers.toLocaleString(locale), most: room.peak.toLocaleString(locale) }) },
+    { id: "orders", value: () => (room.host ? room.host.totals.orders : 0), text: (now) => now.toLocaleString(locale) },
     {
       id: "revenue",
       value: () => (room.host ? room.host.totals.revenue.reduce((sum, { amount_minor: amount }) => sum + amount, 0) : 0),

@@ -4,6 +4,7 @@ import { formatMoney, parseAmount, plainAmount } from "/sdk/haul.js";
 import { byId, el, icon, picture, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { closeSheet, openSheet, toast } from "../ui/sheet.js";
+import { t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
 
 const PICTURE_PX = 52;
@@ -18,7 +19,7 @@ export function showProducts(room, api) {
     // The same button stays under the host's finger and keeps its focus while the list is made anew.
     const focused = document.activeElement ? document.activeElement.dataset.testid : null;
     list.replaceChildren(...room.products.map((product) => row(product, product.id === pinned, ask, edit)));
-    if (room.products.length === 0) list.append(el("li", { class: "nothing" }, "The bag is empty. Add what you are going to show."));
+    if (room.products.length === 0) list.append(el("li", { class: "nothing" }, t("The bag is empty. Add what you are going to show.")));
     if (focused) {
       const again = list.querySelector(`[data-testid="${CSS.escape(focused)}"]`);
       if (again) again.focus({ preventScroll: true });
@@ -35,11 +36,11 @@ function row(product, pinned, ask, edit) {
       type: "button",
       data: { testid: `pin-${product.id}` },
       "aria-pressed": String(pinned),
-      "aria-label": `${pinned ? "Pinned" : "Pin"}: ${product.title}`,
+      "aria-label": `${t(pinned ? "Pinned" : "Pin")}: ${product.title}`,
       on: { click: () => ask("pin", { product_id: product.id }) },
     },
     icon("pin"),
-    pinned ? "Pinned" : "Pin",
+    t(pinned ? "Pinned" : "Pin"),
   );
   return el(
     "li",
@@ -47,11 +48,11 @@ function row(product, pinned, ask, edit) {
     picture(product, PICTURE_PX),
     el(
       "button",
-      { class: "product-text", type: "button", title: "Change", on: { click: () => edit(product) } },
+      { class: "product-text", type: "button", title: t("Change"), on: { click: () => edit(product) } },
       el("b", {}, product.title),
-      el("span", { class: "muted small tabular" }, formatMoney(product.list_price)),
+      el("span", { class: "muted small tabular" }, product.shop_link ? t("Sold by another shop") : formatMoney(product.list_price)),
     ),
-    pinned && el("button", { class: "icon-button", type: "button", data: { testid: "unpin" }, "aria-label": "Unpin", title: "Unpin", on: { click: () => ask("unpin", {}) } }, icon("close")),
+    pinned && el("button", { class: "icon-button", type: "button", data: { testid: "unpin" }, "aria-label": t("Unpin"), title: t("Unpin"), on: { click: () => ask("unpin", {}) } }, icon("close")),
     pin,
   );
 }
@@ -70,9 +71,9 @@ function wireForm(room, api) {
   byId("product-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const currency = field("currency").value.trim().toUpperCase();
-    if (!/^[A-Z]{3}$/.test(currency)) return fail("A currency has three letters, such as EUR.");
+    if (!/^[A-Z]{3}$/.test(currency)) return fail(t("A currency has three letters, such as EUR."));
     const price_minor = parseAmount(field("price").value, currency);
-    if (price_minor === null) return fail(`Write the price as a number, such as ${plainAmount({ amount_minor: 2450, currency })}.`);
+    if (price_minor === null) return fail(t("Write the price as a number, such as {example}.", { example: plainAmount({ amount_minor: 2450, currency }) }));
     const body = {
       title: field("title").value.trim(),
       subtitle: field("subtitle").value.trim(),
@@ -84,7 +85,7 @@ function wireForm(room, api) {
     try {
       await api(`/products/${encodeURIComponent(id)}`, { method: "PUT", body });
       closeSheet(sheet);
-      return toast("Saved.", "good");
+      return toast(t("Saved."), "good");
     } catch (error) {
       return fail(sentence(error));
     }
@@ -102,7 +103,7 @@ function wireForm(room, api) {
   return (product) => {
     editing = product;
     fail("");
-    setText(byId("product-heading"), product ? "Change product" : "Add product");
+    setText(byId("product-heading"), t(product ? "Change product" : "Add product"));
     const currency = room.products[0] ? room.products[0].list_price.currency : "EUR";
     field("title").value = product ? product.title : "";
     field("subtitle").value = product ? product.subtitle : "";

@@ -1,10 +1,11 @@
-// Flash sales: opening one, and watching it run.
+// Flash sales, as they run: stock by line, and what the host may do with them.
 
-import { formatMoney, newKey, parseAmount, plainAmount } from "/sdk/haul.js";
+import { formatMoney, newKey } from "/sdk/haul.js";
 import { byId, el, picture, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { toast } from "../ui/sheet.js";
 import { clockText, everyTick, spanText } from "../ui/time.js";
+import { phrase, t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
 
 const PICTURE_PX = 44;
@@ -13,9 +14,15 @@ const CLOSED_SHOWN_MS = 3 * 60_000;
 const SOON_MS = 30_000;
 // What one press of "Add units" adds.
 const ADDED_UNITS = 10;
+const PHASES = {
+  open: { words: phrase("OPEN"), tone: "good" },
+  paused: { words: phrase("PAUSED"), tone: "brand" },
+  frozen: { words: phrase("RESTORING"), tone: "warn" },
+  scheduled: { words: phrase("OPENS {time}"), tone: "brand" },
+  closed: { words: phrase("CLOSED"), tone: "" },
+};
 
 export function showSales(room) {
-  wireForm(room);
   const list = byId("sales");
   const rows = new Map();
 
@@ -41,8 +48,9 @@ export function showSales(room) {
   everyTick(render);
 }
 
+/** A sale that is paused stays where it is: the host's finger is on it. */
 function rank(room, sale) {
-  return ["open", "paused", "scheduled", "closed"].indexOf(room.phase(sale));
+  return { open: 0, paused: 0, scheduled: 1, closed: 2 }[room.phase(sale)];
 }
 
 function saleRow(room, id) {
@@ -54,11 +62,13 @@ function saleRow(room, id) {
   const bar = part("i", "");
   const meter = el("div", { class: "meter split", "aria-hidden": "true" }, bar);
   const figures = part("p", "figures tabular small");
+  const ways = part("p", "figures small");
   const image = part("span", "sale-picture");
-  const openNow = el("button", { class: "button", type: "button" }, "Open now");
-  const close = el("button", { class: "button", type: "button" }, "Close early");
-  const pause = el("button", { class: "button", type: "button" }, "Pause");
-  const add = el("button", { class: "button", type: "button" }, `Add ${ADDED_UNITS} units`);
+  const lineList = part("ul", "sale-stock");
+  const openNow = el("button", { class: "button", type: "button" }, t("Open now"));
+  const close = el("button", { class: "button", type: "button" });
+  const pause = el("button", { class: "button", type: "button" });
+  const add = el("button", { class: "button", type: "button" }, t("Add {n} units", { n: ADDED_UNITS }));
   const ask = (button, type, fields = () => ({})) => async () => {
     button.disabled = true;
     try {
@@ -68,11 +78,12 @@ function saleRow(room, id) {
     }
     button.disabled = false;
   };
+  const addTo = (button, line) => button.addEventListener("click", ask(button, "sale.add_stock", () => ({ line, units: ADDED_UNITS, key: newKey() })));
   openNow.addEventListener("click", ask(openNow, "sale.open"));
   close.addEventListener("click", ask(close, "sale.close"));
   const isPaused = () => room.phase(room.sales.get(id)) === "paused";
   pause.addEventListener("click", ask(pause, () => (isPaused() ? "sale.resume" : "sale.pause")));
-  add.addEventListener("click", ask(add, "sale.add_stock", () => ({ units: ADDED_UNITS, key: newKey() })));
+  addTo(add, 0);
   const actions = el("div", { class: "sale-actions" }, openNow, pause, add, close);
   const element = el(
     "li",
@@ -80,13 +91,35 @@ function saleRow(room, id) {
     el("div", { class: "sale-top" }, image, el("div", { class: "grow" }, title, price), el("div", { class: "sale-when" }, state, clock)),
     meter,
     figures,
+    lineList,
+    ways,
     actions,
   );
   let productShown = null;
+  let lineRows = [];
+
+  const lineRow = (line) => {
+    const words = el("span", { class: "grow" });
+    const stock = el("span", { class: "muted small tabular", data: { testid: "sale-line-stock" } });
+    const more = el("button", { class: "button small-button", type: "button", data: { testid: "line-add" } }, `+${ADDED_UNITS}`);
+    addTo(more, line.number);
+    return {
+      element: el("li", {}, words, stock, more),
+      update: (now, closed) => {
+        const name = room.nameOf(now);
+        setText(words, name);
+        setText(stock, t("{left} of {stock} · {sold} sold", { left: now.available, stock: now.stock, sold: now.sold }));
+        more.setAttribute("aria-label", `${t("Add {n} units", { n: ADDED_UNITS })}: ${name}`);
+        more.hidden = closed;
+      },
+    };
+  };
 
   const update = (first) => {
     const sale = room.sales.get(id);
     if (!sale) return;
+    const lines = room.linesOf(sale);
+    const several = lines.length > 1;
     const product = room.product(sale.product_id);
     if (product !== productShown || !image.firstChild) {
       productShown = product;
@@ -95,102 +128,44 @@ function saleRow(room, id) {
     const phase = room.phase(sale);
     const now = room.now();
     const ends = phase === "scheduled" ? sale.opens_at : sale.closes_at;
-    setText(title, product ? product.title : sale.product_id);
-    setText(price, `${formatMoney(sale.price)} · ${sale.per_buyer} per buyer`);
-    const words = { open: "OPEN", paused: "PAUSED", scheduled: `OPENS ${clockText(sale.opens_at)}`, closed: "CLOSED" };
-    setText(state, words[phase]);
-    state.dataset.tone = { open: "good", paused: "brand", scheduled: "brand", closed: "" }[phase];
+    const others = new Set(lines.map((line) => line.product_id)).size - 1;
+    setText(title, [product ? product.title : sale.product_id, others > 0 ? `+${others}` : ""].filter(Boolean).join(" "));
+    setText(price, several ? t("{n} to choose from", { n: lines.length }) : [room.formOf(sale.product_id, sale.variant_id), formatMoney(sale.price), t("{n} per buyer", { n: sale.per_buyer })].filter(Boolean).join(" · "));
+    const shown = PHASES[sale.state === "frozen" ? "frozen" : phase];
+    setText(state, t(shown.words, { time: clockText(sale.opens_at) }));
+    state.dataset.tone = shown.tone;
     setText(clock, phase === "closed" ? "" : spanText(ends - now));
     clock.dataset.tone = phase === "open" && ends - now < SOON_MS ? "soon" : "";
     bar.style.transform = `scaleX(${sale.stock ? sale.available / sale.stock : 0})`;
-    setText(figures, `${sale.available} of ${sale.stock} left · ${sale.held} held · ${sale.sold} sold`);
+    setText(figures, t("{left} of {stock} left · {held} held · {sold} sold", { left: sale.available, stock: sale.stock, held: sale.held, sold: sale.sold }));
+    lineList.hidden = !several;
+    if (several && lineRows.length !== lines.length) {
+      lineRows = lines.map(lineRow);
+      lineList.replaceChildren(...lineRows.map((row) => row.element));
+    }
+    if (several) lineRows.forEach((row, i) => row.update(lines[i], phase === "closed"));
+    const how = waysText(sale);
+    ways.hidden = !how;
+    setText(ways, how);
     openNow.hidden = phase !== "scheduled";
     pause.hidden = phase !== "open" && phase !== "paused";
-    setText(pause, phase === "paused" ? "Go on" : "Pause");
-    // Of several products, the host's shop says of which there are more.
-    add.hidden = phase === "closed" || Boolean(sale.lines);
+    setText(pause, t(phase === "paused" ? "Go on" : "Pause"));
+    add.hidden = phase === "closed" || several;
     close.hidden = phase === "closed";
-    setText(close, phase === "scheduled" ? "Call off" : "Close early");
+    setText(close, t(phase === "scheduled" ? "Call off" : "Close early"));
     actions.hidden = phase === "closed";
     element.dataset.phase = phase;
     // The first sale is the one that matters, so that one name finds it.
-    if (first) {
-      close.dataset.testid = "sale-close";
-      pause.dataset.testid = "sale-pause";
-      add.dataset.testid = "sale-add-stock";
-      figures.dataset.testid = "sale-stock-left";
-    } else {
-      delete close.dataset.testid;
-      delete pause.dataset.testid;
-      delete add.dataset.testid;
-      delete figures.dataset.testid;
+    for (const [name, part] of Object.entries({ "sale-close": close, "sale-pause": pause, "sale-add-stock": add, "sale-stock-left": figures, "sale-open-now": openNow })) {
+      if (first) part.dataset.testid = name;
+      else delete part.dataset.testid;
     }
   };
   return { element, update };
 }
 
-function wireForm(room) {
-  const field = (name) => byId(`sale-${name}`);
-  const product = () => room.product(field("product").value);
-
-  const fitPrice = () => {
-    const chosen = product();
-    if (!chosen) return;
-    setText(byId("sale-price-label"), `Price (${chosen.list_price.currency})`);
-    field("price").value = plainAmount(chosen.list_price);
-  };
-
-  renderOn(room, ["products"], () => {
-    const select = field("product");
-    const before = select.value;
-    select.replaceChildren(...room.products.map(({ id, title }) => el("option", { value: id }, title)));
-    if (room.product(before)) select.value = before;
-    else fitPrice();
-    field("open").disabled = room.products.length === 0;
-  });
-  // What the host pins is most likely what goes on sale next.
-  room.addEventListener("change", ({ detail }) => {
-    if (detail !== "pin" || !room.pin || document.activeElement.closest("#sale-form")) return;
-    if (!room.product(room.pin.product_id) || field("product").value === room.pin.product_id) return;
-    field("product").value = room.pin.product_id;
-    fitPrice();
-  });
-  field("product").addEventListener("change", fitPrice);
-  field("when").addEventListener("change", () => {
-    setText(byId("sale-open-label"), field("when").value === "0" ? "Open the sale" : "Schedule the sale");
-  });
-
-  field("form").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const chosen = product();
-    if (!chosen) return;
-    const price = parseAmount(field("price").value, chosen.list_price.currency);
-    field("price").setAttribute("aria-invalid", String(price === null));
-    if (price === null) {
-      toast("Write the price as a number.", "bad");
-      field("price").focus();
-      return;
-    }
-    const minutes = Number(field("when").value);
-    const request = {
-      product_id: chosen.id,
-      price_minor: price,
-      stock: Number(field("stock").value),
-      per_buyer: Number(field("limit").value),
-      duration_ms: Math.round(Number(field("minutes").value) * 60_000),
-    };
-    if (minutes > 0) request.opens_at = Math.round(room.now() + minutes * 60_000);
-    const button = field("open");
-    button.disabled = true;
-    try {
-      await room.channel.request("sale.schedule", request);
-      if (field("pin").checked && (!room.pin || room.pin.product_id !== chosen.id)) {
-        await room.channel.request("pin", { product_id: chosen.id });
-      }
-      toast(minutes > 0 ? "The sale is scheduled." : "The sale is open.", "good");
-    } catch (error) {
-      toast(sentence(error), "bad");
-    }
-    button.disabled = false;
-  });
+/** How it is sold, where that is not the usual way. */
+function waysText(sale) {
+  const early = (sale.early || []).map(({ tier, opens_at: at }) => t("{tier} {span} earlier", { tier, span: spanText(sale.opens_at - at) }));
+  return [sale.mode === "first_paid" && t("First paid, first served"), sale.offer_ms && t("Waiting line, {span} to pay", { span: spanText(sale.offer_ms) }), ...early].filter(Boolean).join(" · ");
 }

@@ -2,6 +2,7 @@
 
 import { byId, copyFrom, el, icon } from "../ui/dom.js";
 import { openSheet, toast } from "../ui/sheet.js";
+import { t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
 
 export function showShare({ live, token, api }) {
@@ -9,7 +10,7 @@ export function showShare({ live, token, api }) {
   const whipUrl = `${location.origin}/whip/${encodeURIComponent(live)}`;
 
   byId("share-open").addEventListener("click", async () => {
-    byId("share-body").replaceChildren(el("p", { class: "muted" }, "One moment"));
+    byId("share-body").replaceChildren(el("p", { class: "muted" }, t("One moment")));
     openSheet(byId("share-sheet"));
     const about = await api("").catch(() => null);
     const open = Boolean(about && about.public);
@@ -17,38 +18,38 @@ export function showShare({ live, token, api }) {
       el(
         "section",
         {},
-        el("h3", {}, "For viewers"),
-        copyRow("Watch link", watchUrl),
+        el("h3", {}, t("For viewers")),
+        copyRow(t("Watch link"), watchUrl),
         el(
           "p",
           { class: "muted small" },
           open
-            ? "This live is public: anybody with the link may watch and read. Chatting and buying needs a viewer's token."
-            : "This live is private: the link needs a viewer's token. Your shop makes one for each customer; for a try, make one here.",
+            ? t("This live is public: anybody with the link may watch and read. Chatting and buying needs a viewer's token.")
+            : t("This live is private: the link needs a viewer's token. Your shop makes one for each customer; for a try, make one here."),
         ),
         personalLink(watchUrl, api),
       ),
       el(
         "section",
         {},
-        el("h3", {}, "From OBS"),
+        el("h3", {}, t("From OBS")),
         el(
           "ol",
           { class: "steps" },
-          el("li", {}, "Settings → Stream, service: WHIP."),
-          el("li", {}, "Server:", copyRow("WHIP server", whipUrl)),
-          el("li", {}, "Bearer token:", tokenRow(token)),
-          el("li", {}, "Settings → Output: x264 or a hardware H.264 encoder, 2500 kb/s, keyframe interval 2 s, no B-frames (bframes=0)."),
-          el("li", {}, "Start streaming. End a broadcast from this page first: a live has one picture."),
+          el("li", {}, t("Settings → Stream, service: WHIP.")),
+          el("li", {}, t("Server:"), copyRow(t("WHIP server"), whipUrl)),
+          el("li", {}, t("Bearer token:"), tokenRow(token)),
+          el("li", {}, t("Settings → Output: x264 or a hardware H.264 encoder, 2500 kb/s, keyframe interval 2 s, no B-frames (bframes=0).")),
+          el("li", {}, t("Start streaming. End a broadcast from this page first: a live has one picture.")),
         ),
-        el("p", { class: "muted small" }, "The token lets its holder go live and sell here. Treat it like a password."),
+        el("p", { class: "muted small" }, t("The token lets its holder go live and sell here. Treat it like a password.")),
       ),
     );
   });
 }
 
 function copyRow(label, text) {
-  const button = el("button", { class: "button", type: "button" }, icon("copy"), el("span", {}, "Copy"));
+  const button = el("button", { class: "button", type: "button" }, icon("copy"), el("span", {}, t("Copy")));
   button.addEventListener("click", () => copyFrom(button, text));
   return el(
     "div",
@@ -60,31 +61,31 @@ function copyRow(label, text) {
 
 /** The token is hidden until asked for: screens are shared, and a host's screen more than others. */
 function tokenRow(token) {
-  const input = el("input", { class: "input mono", type: "password", value: token, readOnly: true, "aria-label": "Host token", data: { testid: "host-token" }, autocomplete: "off" });
-  const show = el("button", { class: "button", type: "button", data: { testid: "show-token" } }, "Show");
+  const input = el("input", { class: "input mono", type: "password", value: token, readOnly: true, "aria-label": t("Host token"), data: { testid: "host-token" }, autocomplete: "off" });
+  const show = el("button", { class: "button", type: "button", data: { testid: "show-token" } }, t("Show"));
   show.addEventListener("click", () => {
     const hidden = input.type === "password";
     input.type = hidden ? "text" : "password";
-    show.textContent = hidden ? "Hide" : "Show";
+    show.textContent = t(hidden ? "Hide" : "Show");
   });
-  const copy = el("button", { class: "button", type: "button" }, icon("copy"), el("span", {}, "Copy"));
+  const copy = el("button", { class: "button", type: "button" }, icon("copy"), el("span", {}, t("Copy")));
   copy.addEventListener("click", () => copyFrom(copy, token));
   return el("div", { class: "copy-row" }, input, show, copy);
 }
 
 function personalLink(watchUrl, api) {
-  const name = el("input", { class: "input", placeholder: "Name of the viewer", maxLength: 40, "aria-label": "Name of the viewer" });
-  const make = el("button", { class: "button", type: "submit" }, "Make a personal link");
+  const name = el("input", { class: "input", placeholder: t("Name of the viewer"), maxLength: 40, "aria-label": t("Name of the viewer") });
+  const make = el("button", { class: "button", type: "submit" }, t("Make a personal link"));
   const out = el("div", {});
   const form = el("form", { class: "personal" }, el("div", { class: "copy-row" }, name, make), out);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     make.disabled = true;
     try {
-      const { token } = await api("/tokens", { method: "POST", body: { role: "viewer", name: name.value.trim() || "Guest" } });
+      const { token } = await api("/tokens", { method: "POST", body: { role: "viewer", name: name.value.trim() || t("Guest") } });
       out.replaceChildren(
-        copyRow("Personal watch link", `${watchUrl}#token=${token}`),
-        el("p", { class: "muted small" }, "One link is one person: limits per buyer count by it."),
+        copyRow(t("Personal watch link"), `${watchUrl}#token=${token}`),
+        el("p", { class: "muted small" }, t("One link is one person: limits per buyer count by it.")),
       );
     } catch (error) {
       toast(sentence(error), "bad");

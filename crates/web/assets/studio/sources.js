@@ -1,5 +1,6 @@
 // Where picture and sound come from: camera and microphone, the screen, or the test picture.
 
+import { t } from "../ui/tongue.js";
 import { testPicture } from "./testpicture.js";
 
 const TEST_SIZE = [540, 960];
@@ -75,18 +76,18 @@ export async function listDevices() {
 }
 
 function explain(kind, error) {
-  const what = kind === "screen" ? "screen" : "camera or microphone";
+  const screen = kind === "screen";
   switch (error.name) {
     case "NotAllowedError":
-      return kind === "screen"
-        ? "The screen was not shared. Choose it again, and pick a window or the whole screen."
-        : "The browser did not allow the camera. Allow it in the address bar, then choose it again.";
+      return screen
+        ? t("The screen was not shared. Choose it again, and pick a window or the whole screen.")
+        : t("The browser did not allow the camera. Allow it in the address bar, then choose it again.");
     case "NotFoundError":
     case "OverconstrainedError":
-      return `No ${what} was found. Plug one in, or use the test picture.`;
+      return screen ? t("No screen was found. Use the test picture.") : t("No camera or microphone was found. Plug one in, or use the test picture.");
     case "NotReadableError":
-      return `Another program is using the ${what}. Close it there, then choose it again.`;
+      return screen ? t("Another program keeps the screen from being shared. Close it, then choose it again.") : t("Another program is using the camera or microphone. Close it there, then choose it again.");
     default:
-      return `The ${what} can't be used: ${error.message || error.name}.`;
+      return screen ? t("The screen can't be used: {reason}.", { reason: error.message || error.name }) : t("The camera or microphone can't be used: {reason}.", { reason: error.message || error.name });
   }
 }

@@ -5,7 +5,7 @@ import { byId, el, icon, setText } from "./dom.js";
 import { renderOn } from "./room.js";
 import { toast } from "./sheet.js";
 import { everyTick } from "./time.js";
-import { t } from "./tongue.js";
+import { phrase, t } from "./tongue.js";
 import { sentence } from "./words.js";
 
 const LINES_SHOWN_MAX = 120;
@@ -14,7 +14,7 @@ const LENGTH_MAX = 300;
 const NEAR_END_PX = 60;
 const MUTE_MS = 10 * 60_000;
 
-const BADGES = { follower: "Follower", verified_buyer: "Buyer", repeat_buyer: "Regular" };
+const BADGES = { follower: phrase("Follower"), verified_buyer: phrase("Buyer"), repeat_buyer: phrase("Regular") };
 
 /**
  * Shows the room's lines in `list`, and follows them while the reader is at the end. A tap on a line's menu opens what can
@@ -56,7 +56,7 @@ function isStaff(room) {
 
 function chatLine(room, line, composer) {
   const { id, name, role, text, badges = [], tier, reply_to: quote } = line;
-  const tag = role === "host" ? "Host" : role === "moderator" ? "Mod" : null;
+  const tag = role === "host" ? phrase("Host") : role === "moderator" ? phrase("Mod") : null;
   // A regular is a buyer too; one word says it.
   const best = badges[badges.length - 1];
   const menu = el(
@@ -64,7 +64,7 @@ function chatLine(room, line, composer) {
     {
       class: "line-menu",
       type: "button",
-      "aria-label": `${t("Actions for the message of")} ${name}`,
+      "aria-label": t("Actions for the message of {name}", { name }),
       "aria-haspopup": "dialog",
       data: { testid: "line-menu" },
       on: { click: () => openMenu(room, line, composer) },
@@ -97,9 +97,9 @@ function quick(room, id, name) {
   return el(
     "span",
     { class: "line-actions" },
-    button("Delete", "trash", "line-delete", () => tell(room.channel.request("chat.delete", { message_id: id }))),
-    button("Mute for 10 minutes", "mute", "line-mute", () =>
-      tell(moderate(room.channel, { action: "mute", messageId: id, durationMs: MUTE_MS }), "Muted for 10 minutes.")),
+    button(phrase("Delete"), "trash", "line-delete", () => tell(room.channel.request("chat.delete", { message_id: id }))),
+    button(phrase("Mute for 10 minutes"), "mute", "line-mute", () =>
+      tell(moderate(room.channel, { action: "mute", messageId: id, durationMs: MUTE_MS }), phrase("Muted for 10 minutes."))),
   );
 }
 
@@ -129,14 +129,14 @@ function openMenu(room, line, composer) {
   byId("line-said").textContent = `${line.name}: ${line.text}`;
   byId("line-actions").replaceChildren(
     ...[
-      composer && act("Reply", "line-reply", () => composer.replyTo(line)),
-      staff && act("Pin above the chat", "line-pin", () => tell(channel.request("chat.pin", { message_id: line.id }))),
-      (mine || staff) && act("Delete", "line-delete-sheet", () => tell(channel.request("chat.delete", { message_id: line.id })), "danger"),
-      theirs && against("Mute for 10 minutes", "line-mute-sheet", { action: "mute", durationMs: MUTE_MS }, "Muted for 10 minutes."),
-      theirs && against("Mute for good", "line-mute-long", { action: "mute" }, "Muted."),
-      theirs && against("Hide from others without telling", "line-shadow", { action: "shadow_ban" }, "Only they and your team see what they write."),
-      theirs && against("Ban for an hour", "line-ban-hour", { action: "ban", durationMs: 3_600_000 }, "Banned for an hour."),
-      theirs && against("Ban for good", "line-ban", { action: "ban" }, "Banned."),
+      composer && act(phrase("Reply"), "line-reply", () => composer.replyTo(line)),
+      staff && act(phrase("Pin above the chat"), "line-pin", () => tell(channel.request("chat.pin", { message_id: line.id }))),
+      (mine || staff) && act(phrase("Delete"), "line-delete-sheet", () => tell(channel.request("chat.delete", { message_id: line.id })), "danger"),
+      theirs && against(phrase("Mute for 10 minutes"), "line-mute-sheet", { action: "mute", durationMs: MUTE_MS }, phrase("Muted for 10 minutes.")),
+      theirs && against(phrase("Mute for good"), "line-mute-long", { action: "mute" }, phrase("Muted.")),
+      theirs && against(phrase("Hide from others without telling"), "line-shadow", { action: "shadow_ban" }, phrase("Only they and your team see what they write.")),
+      theirs && against(phrase("Ban for an hour"), "line-ban-hour", { action: "ban", durationMs: 3_600_000 }, phrase("Banned for an hour.")),
+      theirs && against(phrase("Ban for good"), "line-ban", { action: "ban" }, phrase("Banned.")),
     ].filter(Boolean),
   );
   dialog.showModal();
@@ -248,7 +248,7 @@ export class Composer {
     const left = this.#until - this.#room.now();
     const held = left > 0;
     const seconds = Number.isFinite(left) ? Math.ceil(left / 1000) : 0;
-    const words = held ? (seconds ? `${this.#why} · ${seconds} s` : this.#why) : this.#input.dataset.words;
+    const words = held ? (seconds ? `${this.#why} · ${t("{n} s", { n: seconds })}` : this.#why) : this.#input.dataset.words;
     this.#input.dataset.words ??= this.#input.placeholder;
     if (words !== undefined && this.#input.placeholder !== words) this.#input.placeholder = words;
     const button = this.#form.querySelector("button[type=submit]");
@@ -259,7 +259,7 @@ export class Composer {
 /** What the rules say to those who read, in a word; empty where there is nothing to say. */
 export function rulesText(rules) {
   const parts = [];
-  if (rules.slow_ms > 0) parts.push(`${t("Slow mode")} ${Math.round(rules.slow_ms / 1000)} s`);
+  if (rules.slow_ms > 0) parts.push(`${t("Slow mode")} ${t("{n} s", { n: Math.round(rules.slow_ms / 1000) })}`);
   if (rules.who === "followers") parts.push(t("Followers only"));
   if (rules.who === "buyers") parts.push(t("Buyers only"));
   if (rules.who === "staff") parts.push(t("Only the host's team writes now"));

@@ -1,5 +1,7 @@
 // Building and finding elements. Text goes in as text only, never as markup.
 
+import { t } from "./tongue.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** The element with this id, which the page must have. */
@@ -83,6 +85,6 @@ export async function copyFrom(button, text) {
   const label = button.querySelector("span") || button;
   const before = button.dataset.label || label.textContent;
   button.dataset.label = before;
-  label.textContent = copied ? "Copied" : "Copy by hand";
+  label.textContent = t(copied ? "Copied" : "Copy by hand");
   setTimeout(() => (label.textContent = before), 1_600);
 }

@@ -3,7 +3,8 @@
 const CHAT_LINES_MAX = 200;
 const ORDERS_MAX = 200;
 const ROOM_PARTS = ["questions", "announcement", "poll", "giveaway", "likes", "thread", "threads"];
-const STANDING = new Set(["held", "paying", "captured"]);
+const STANDING = new Set(["held", "paying", "captured", "waiting"]);
+const ENDED = new Set(["expired", "refund_due", "refunded"]);
 
 /** Event `change`, detail: the part that changed (`live`, `products`, `pin`, `sales`, `viewers`, `you`, `host`, `chat`,
  *  `chatPin`, `rules`). Event `line`, detail: a new chat line; `gone`: ids of lines to take away. Event `hold` and `order`: the buyer's own. */
@@ -13,6 +14,10 @@ export class Room extends EventTarget {
     this.channel = channel;
     this.live = { title: "", state: "waiting" };
     this.products = [];
+    /** What the listing says beside the channel, by product: texts in the reader's language, variants, links to shops. */
+    this.listing = new Map();
+    /** The reader's tier, as their token says; sales may open earlier for it. */
+    this.tier = null;
     this.pin = null;
     this.sales = new Map();
     this.viewers = 0;
@@ -56,30 +61,81 @@ export class Room extends EventTarget {
     return sales[0] || null;
   }
 
+  /** When a sale opens for this reader. */
+  opensAt(sale) {
+    const early = (sale.early || []).find(({ tier }) => tier === this.tier);
+    return early ? Math.min(early.opens_at, sale.opens_at) : sale.opens_at;
+  }
+
   /** Where a sale stands now: the clock may be ahead of the event that says so. */
   phase(sale) {
     if (sale.state === "closed") return "closed";
     const now = this.now();
     if (now >= sale.closes_at) return "closed";
     if (sale.state === "paused") return "paused";
-    return sale.state === "open" || now >= sale.opens_at ? "open" : "scheduled";
+    return sale.state === "open" || now >= this.opensAt(sale) ? "open" : "scheduled";
+  }
+
+  /** The lines of a sale, each with its number; a sale of one product has one. Of `productId` alone where that is given. */
+  linesOf(sale, productId) {
+    const { product_id, variant_id, price, per_buyer, stock, available, held, sold } = sale;
+    const lines = sale.lines || [{ product_id, variant_id, price, per_buyer, stock, available, held, sold }];
+    return lines.map((line, number) => ({ ...line, number })).filter((line) => !productId || line.product_id === productId);
+  }
+
+  /** The lines that a hold or an order is of, with their units. */
+  unitsIn(held) {
+    const sale = this.sales.get(held.sale_id);
+    const units = held.lines || [{ line: 0, quantity: held.quantity }];
+    if (!sale) return units.map(({ quantity }) => ({ product_id: held.product_id, quantity }));
+    const lines = this.linesOf(sale);
+    return units.map(({ line, quantity }) => ({ ...lines[line], quantity }));
+  }
+
+  /** What a line is called: the product and its form, such as "Paper lamp · Large". */
+  nameOf({ product_id: id, variant_id: variant }) {
+    const product = this.product(id);
+    const form = this.formOf(id, variant);
+    return [product ? product.title : id, form].filter(Boolean).join(" · ");
+  }
+
+  /** What a variant is called, such as "Red, L"; empty where the product has one form. */
+  formOf(productId, variantId) {
+    if (!variantId) return "";
+    const listed = this.listing.get(productId);
+    const variant = listed && listed.variants.find(({ sku }) => sku === variantId);
+    return variant ? variant.values.join(", ") : variantId;
+  }
+
+  /** Takes in what the listing says. */
+  takeListing(products) {
+    this.listing = new Map(products.map((product) => [product.id, product]));
+    this.products = this.products.map((product) => this.#listed(product));
+    this.#changed("products");
+  }
+
+  #listed(product) {
+    const listed = this.listing.get(product.id);
+    return listed ? { ...product, title: listed.title, subtitle: listed.subtitle, shop_link: listed.shop_link } : product;
   }
 
   /** This buyer's standing hold of a sale, if any. */
   holdOf(saleId) {
-    const holds = this.you ? this.you.holds : [];
-    return holds.find((hold) => hold.sale_id === saleId && STANDING.has(hold.state)) || null;
+    const holds = (this.you ? this.you.holds : []).filter((hold) => hold.sale_id === saleId && STANDING.has(hold.state));
+    // What is set aside is more urgent than a place in line.
+    return holds.find(({ state }) => state !== "waiting") || holds[0] || null;
   }
 
-  /** How many units of a sale this buyer has or is about to have. */
-  unitsOf(saleId) {
+  /** How many units of a line of a sale this buyer has or is about to have. */
+  unitsOf(saleId, line = 0) {
     if (!this.you) return 0;
     const holds = this.you.holds.filter((hold) => hold.sale_id === saleId && STANDING.has(hold.state));
     const standing = new Set(holds.map((hold) => hold.id));
     const sold = this.you.orders.filter(
-      (order) => order.sale_id === saleId && order.state === "sold" && !standing.has(order.hold_id),
+      (order) => order.sale_id === saleId && ["sold", "partly_refunded"].includes(order.state) && !standing.has(order.hold_id),
     );
-    return [...holds, ...sold].reduce((sum, { quantity }) => sum + quantity, 0);
+    const here = ({ quantity, lines }) => (lines || [{ line: 0, quantity }]).find((units) => units.line === line);
+    return [...holds, ...sold].reduce((sum, held) => sum + (here(held) ? here(held).quantity : 0), 0);
   }
 
   /** The question being answered. */
@@ -113,15 +169,15 @@ export class Room extends EventTarget {
   takeOrder(order) {
     if (!this.you) return;
     this.you.orders = newestFirst(order, this.you.orders);
-    // An order that ended, in whichever way, ended its hold too.
-    if (order.state !== "paying") this.you.holds = this.you.holds.filter((hold) => hold.id !== order.hold_id);
+    // An order that was paid or has ended ended its hold too.
+    if (order.state === "sold" || ENDED.has(order.state)) this.you.holds = this.you.holds.filter((hold) => hold.id !== order.hold_id);
     this.#changed("you");
   }
 
   #onSnapshot(snapshot) {
     const recovered = Boolean(snapshot.resumed && snapshot.resumed.recovered);
     this.live = snapshot.live;
-    this.products = snapshot.products;
+    this.products = snapshot.products.map((product) => this.#listed(product));
     this.pin = snapshot.pin;
     this.sales = new Map(snapshot.sales.map((sale) => [sale.id, sale]));
     this.viewers = snapshot.viewers;
@@ -224,7 +280,7 @@ export class Room extends EventTarget {
         this.live = event.live;
         return this.#changed("live");
       case "products.changed":
-        this.products = event.products;
+        this.products = event.products.map((product) => this.#listed(product));
         return this.#changed("products");
       case "pin.changed":
         this.pin = event.pin;

@@ -1,5 +1,7 @@
 // Countdowns, all from one timer.
 
+import { locale, t } from "./tongue.js";
+
 const TICK_MS = 200;
 const listeners = new Set();
 let timer = 0;
@@ -15,7 +17,7 @@ export function everyTick(listener) {
 /** A span of time as people read it: "4:09", "1:02:10", "3 days". It ends at "0:00", and shows that second once. */
 export function spanText(ms) {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
-  if (seconds >= 48 * 3600) return `${Math.floor(seconds / 86400)} days`;
+  if (seconds >= 48 * 3600) return t("{n} days", { n: Math.floor(seconds / 86400) });
   const two = (number) => String(number).padStart(2, "0");
   const minutes = Math.floor(seconds / 60);
   if (minutes >= 60) return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(seconds % 60)}`;
@@ -24,5 +26,5 @@ export function spanText(ms) {
 
 /** A time of day, in the reader's manner. */
 export function clockText(at) {
-  return new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return new Date(at).toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit" });
 }

@@ -1,4 +1,4 @@
-// English and Chinese. English words are the keys, so that what is not translated yet is still read.
+// English and Chinese. English words are the keys; a test sees to it that none lacks its Chinese.
 
 import { CHINESE } from "./chinese.js";
 
@@ -7,12 +7,26 @@ const wanted = new URLSearchParams(location.search).get("lang") || navigator.lan
 /** `en` or `zh`. */
 export const tongue = wanted.toLowerCase().startsWith("zh") ? "zh" : "en";
 
-/** The words in the reader's tongue. */
-export function t(words) {
-  return tongue === "zh" ? CHINESE[words] || words : words;
+/** For numbers and times of day: Chinese ones where the page is Chinese, else the reader's own. */
+export const locale = tongue === "zh" ? "zh-CN" : undefined;
+
+/** The words in the reader's tongue; `{name}` in them is what `values` has of that name. */
+export function t(words, values = {}) {
+  const text = tongue === "zh" ? CHINESE[words] || words : words;
+  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }
 
-const ATTRIBUTES = ["placeholder", "aria-label", "title", "alt"];
+/** Marks words that stand in a table and are translated where they are shown: the test looks for these marks. */
+export function phrase(words) {
+  return words;
+}
+
+/** As `t`, for one thing or for several: `{n}` is their number. */
+export function plural(n, one, many, values = {}) {
+  return t(n === 1 ? one : many, { n: n.toLocaleString(locale), ...values });
+}
+
+const ATTRIBUTES = ["placeholder", "aria-label", "title", "alt", "data-none"];
 
 /** Translates what the page was written with. */
 export function translatePage(root = document.body) {

@@ -5,14 +5,33 @@ import { byId, el, picture, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { closeSheet } from "../ui/sheet.js";
 import { clockText, everyTick } from "../ui/time.js";
-import { count, orderState } from "../ui/words.js";
+import { phrase, plural, t } from "../ui/tongue.js";
+import { orderState } from "../ui/words.js";
 import { offerOf, priceText } from "./offer.js";
+import { saveButton } from "./product.js";
 
 const PICTURE_PX = 72;
 
-const SHORT_LABELS = { none: "Soon", scheduled: "Soon", buy: "Buy", mine: "Finish", limit: "Yours", taken: "Try", sold_out: "Sold out", closed: "Ended" };
+const SHORT_LABELS = {
+  none: phrase("View"),
+  external: phrase("Shop"),
+  scheduled: phrase("Soon"),
+  paused: phrase("Paused"),
+  buy: phrase("Buy"),
+  choose: phrase("Choose"),
+  mine: phrase("Finish"),
+  waiting: phrase("In line"),
+  limit: phrase("Yours"),
+  taken: phrase("Try"),
+  line: phrase("Line up"),
+  sold_out: phrase("Sold out"),
+  closed: phrase("Ended"),
+};
+/** What is bought from the list itself; everything else is looked at first. */
+const AT_ONCE = new Set(["buy", "mine", "waiting", "taken"]);
 
-export function showBag(room, buying) {
+/** `openProduct(id)` shows a product's sheet. */
+export function showBag(room, { buying, saved, openProduct }) {
   const sheet = byId("bag-sheet");
   const list = byId("bag-list");
   let rows = [];
@@ -21,37 +40,50 @@ export function showBag(room, buying) {
     const counter = byId("bag-count");
     counter.hidden = room.products.length === 0;
     setText(counter, String(room.products.length));
-    rows = room.products.map((product) => productRow(room, product, (offer) => {
-      closeSheet(sheet);
-      buying.start(offer, 1);
-    }));
+    rows = room.products.map((product) => {
+      const open = () => (closeSheet(sheet), openProduct(product.id));
+      const act = (offer) => {
+        if (!AT_ONCE.has(offer.kind)) return open();
+        closeSheet(sheet);
+        return buying.start(offer, [{ line: 0, quantity: 1 }]);
+      };
+      return productRow(room, product, saved, { open, act });
+    });
     list.replaceChildren(...rows.map(({ element }) => element));
-    if (rows.length === 0) list.append(el("li", { class: "muted" }, "The host has not put anything in the bag yet."));
+    if (rows.length === 0) list.append(el("li", { class: "muted" }, t("The host has not put anything in the bag yet.")));
   };
 
   renderOn(room, ["products"], build);
   renderOn(room, ["sales", "you"], () => rows.forEach(({ update }) => update()));
-  renderOn(room, ["you", "products"], () => showOrders(room));
+  saved.addEventListener("change", () => rows.forEach(({ update }) => update()));
+  renderOn(room, ["you", "products", "sales"], () => showOrders(room));
   everyTick(() => sheet.open && rows.forEach(({ update }) => update()));
 }
 
-function productRow(room, product, onBuy) {
+function productRow(room, product, saved, { open, act }) {
   const price = el("strong", { class: "tabular" });
   const list = el("s", { class: "tabular" });
-  const state = el("span");
-  const button = el("button", { class: "button", type: "button" });
-  button.addEventListener("click", () => onBuy(offerOf(room, product)));
+  const state = el("span", { class: "muted small tabular" });
+  const button = el("button", { class: "button", type: "button", data: { testid: `bag-${product.id}` } });
+  button.addEventListener("click", () => act(offerOf(room, product)));
+  const save = saveButton(saved, product);
   const element = el(
     "li",
     { class: "line-item", data: { product: product.id } },
-    picture(product, PICTURE_PX),
     el(
-      "div",
-      { class: "grow" },
-      el("h3", {}, product.title),
-      el("p", { class: "muted small" }, product.subtitle),
-      el("p", { class: "offer" }, price, " ", list, " ", state),
+      "button",
+      { class: "item-open", type: "button", data: { testid: `open-${product.id}` }, on: { click: open } },
+      picture(product, PICTURE_PX),
+      el(
+        "span",
+        { class: "grow" },
+        el("b", {}, product.title),
+        el("span", { class: "muted small" }, product.subtitle),
+        el("span", { class: "offer" }, price, " ", list),
+        state,
+      ),
     ),
+    save.element,
     button,
   );
   const update = () => {
@@ -59,18 +91,19 @@ function productRow(room, product, onBuy) {
     setText(price, priceText(offer));
     setText(list, offer.listPrice ? formatMoney(offer.listPrice) : "");
     setText(state, stateText(offer));
-    setText(button, SHORT_LABELS[offer.kind]);
-    button.hidden = offer.kind === "none";
-    button.disabled = !offer.enabled;
-    button.classList.toggle("primary", offer.kind === "buy" || offer.kind === "mine");
+    setText(button, t(SHORT_LABELS[offer.kind]));
+    button.setAttribute("aria-label", `${t(SHORT_LABELS[offer.kind])}: ${product.title}`);
+    button.disabled = ["sold_out", "closed", "limit", "paused"].includes(offer.kind);
+    button.classList.toggle("primary", ["buy", "mine", "choose", "waiting", "line"].includes(offer.kind));
+    save.update();
   };
   update();
   return { element, update };
 }
 
-function stateText({ kind, sale, timer }) {
-  if (kind === "scheduled") return `· opens in ${timer.text}`;
-  if (kind === "buy") return `· ${sale.available} left · ${timer.text}`;
+function stateText({ kind, available, timer }) {
+  if (kind === "scheduled") return t("opens in {time}", { time: timer.text });
+  if (kind === "buy" || kind === "choose") return `${t("{n} left", { n: available })} · ${timer.text}`;
   return "";
 }
 
@@ -81,6 +114,9 @@ function showOrders(room) {
     ...orders.map((order) => {
       const product = room.product(order.product_id);
       const { text, tone } = orderState(order.state);
+      const names = room.unitsIn(order).map((units) => room.nameOf({ product_id: order.product_id, ...units }));
+      const facts = [plural(order.quantity, "1 unit", "{n} units"), formatMoney(order.total), clockText(order.created_at)];
+      const back = order.refunded.amount_minor > 0 ? t("{sum} back", { sum: formatMoney(order.refunded) }) : "";
       return el(
         "li",
         { class: "line-item", data: { testid: "my-order" } },
@@ -88,8 +124,8 @@ function showOrders(room) {
         el(
           "div",
           { class: "grow" },
-          el("h3", {}, product ? product.title : order.product_id),
-          el("p", { class: "muted small" }, `${count(order.quantity, "unit")} · ${formatMoney(order.total)} · ${clockText(order.created_at)}`),
+          el("h4", {}, names.join(" + ")),
+          el("p", { class: "muted small" }, [...facts, back].filter(Boolean).join(" · ")),
           el("p", { class: "muted small order-id" }, order.id),
         ),
         el("span", { class: "badge", data: { tone } }, text),

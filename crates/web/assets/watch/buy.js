@@ -3,23 +3,26 @@
 // The server says where a hold and an order stand; this follows. Where the two differ (a reply lost, a tab reloaded, the
 // payment done in another tab), the room's state wins.
 
-import { cancel, checkout, formatMoney, hold, newKey } from "/sdk/haul.js";
+import { cancel, checkout, click, formatMoney, hold, newKey } from "/sdk/haul.js";
 import { byId } from "../ui/dom.js";
 import { closeSheet, openSheet, toast } from "../ui/sheet.js";
+import { t, tongue } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
 import { BuySheet } from "./buysheet.js";
+import { Line } from "./line.js";
 
 /** Refusals after which the buyer may well try again, so that the sheet stays and says so. */
 const WORTH_TRYING = new Set(["not_enough", "pending", "unavailable", "disconnected", "timeout", "internal"]);
 
 /**
- * Steps: `closed`, `holding`, `held`, `opening` (the payment), `paying`, `confirming`, `sold`, `declined`, `over`,
- * `late` (paid after the deadline), `failed`.
+ * Steps: `closed`, `holding`, `waiting` (in line), `turn` (it is one's turn), `held`, `opening` (the payment), `paying`,
+ * `confirming`, `sold`, `declined`, `over`, `lineover` (the line has ended), `late` (paid after the deadline), `failed`.
  */
 export class Buying extends EventTarget {
   #room;
   #sheet;
   #needsToken;
+  #line;
 
   constructor(room, { needsToken }) {
     super();
@@ -33,6 +36,7 @@ export class Buying extends EventTarget {
     this.error = null;
     this.attempt = null;
     this.#sheet = new BuySheet(this, room);
+    this.#line = new Line(room, { onPlace: (held) => this.#onPlace(held), onTurn: (held) => this.#onTurn(held) });
     room.addEventListener("hold", ({ detail }) => this.#onHold(detail));
     room.addEventListener("order", ({ detail }) => this.#onOrder(detail));
     room.channel.addEventListener("snapshot", () => this.#onSnapshot());
@@ -44,21 +48,52 @@ export class Buying extends EventTarget {
     return this.step === "holding" || this.step === "opening";
   }
 
-  /** Buys `quantity` of an offer, or goes on with what is held already. */
-  start(offer, quantity) {
+  /** Buys units of an offer, `[{line, quantity}]`, or goes on with what is held already. */
+  start(offer, units) {
     if (!this.#room.you) {
       this.#needsToken();
       return;
     }
     if (this.busy) return;
+    for (const id of new Set(offer.lines.map((line) => line.product_id))) click(this.#room.channel, id);
     const standing = offer.hold;
     if (standing) {
       this.#resume(offer.sale, standing);
       return;
     }
+    if (units.length === 0) return;
     this.sale = offer.sale;
     // One key is one attempt: a retry after a lost reply must find what it got, not get it twice.
-    this.attempt = { saleId: offer.sale.id, quantity, key: newKey() };
+    this.attempt = { saleId: offer.sale.id, ...wanted(units), key: newKey() };
+    this.#reserve();
+  }
+
+  /** Takes a place in line for units of one line of a sale; sets them aside at once where they are free. */
+  queue(offer, { line, quantity }) {
+    if (!this.#room.you) {
+      this.#needsToken();
+      return;
+    }
+    if (this.busy) return;
+    for (const id of new Set(offer.lines.map((each) => each.product_id))) click(this.#room.channel, id);
+    this.sale = offer.sale;
+    this.attempt = { saleId: offer.sale.id, line, quantity, key: newKey(), inLine: true };
+    this.#reserve();
+  }
+
+  /** Whether what was refused can be waited for. */
+  get canQueue() {
+    const { attempt, error, sale } = this;
+    const one = attempt && (!attempt.lines || attempt.lines.length === 1);
+    return Boolean(one && error && error.code === "not_enough" && sale && sale.offer_ms);
+  }
+
+  /** Waits for what was refused. */
+  queueInstead() {
+    if (!this.canQueue || this.busy) return;
+    const { lines, quantity = 1 } = this.attempt;
+    const [{ line, quantity: units }] = lines || [{ line: 0, quantity }];
+    this.attempt = { saleId: this.attempt.saleId, line, quantity: units, key: newKey(), inLine: true };
     this.#reserve();
   }
 
@@ -93,10 +128,11 @@ export class Buying extends EventTarget {
   async giveBack() {
     if (!this.hold) return;
     const { sale_id: saleId, id: holdId } = this.hold;
+    const waiting = this.hold.state === "waiting";
     closeSheet(byId("buy-sheet"));
     try {
       this.#room.takeHold(await cancel(this.#room.channel, { saleId, holdId }));
-      toast("Given back. Thank you for letting others have a chance.");
+      toast(t(waiting ? "You left the line." : "Given back. Thank you for letting others have a chance."));
     } catch (error) {
       toast(sentence(error), "bad");
     }
@@ -109,17 +145,20 @@ export class Buying extends EventTarget {
   /** The payment page's address, where this page may frame it; else null. */
   frameUrl() {
     const url = new URL(this.payUrl, location.origin);
-    return url.origin === location.origin ? url.href : null;
+    if (url.origin !== location.origin) return null;
+    url.searchParams.set("lang", tongue);
+    return url.href;
   }
 
   async #reserve() {
     this.hold = this.order = this.payUrl = null;
     this.#go("holding");
     try {
-      const held = await hold(this.#room.channel, this.attempt);
+      const held = this.attempt.inLine ? await this.#line.take(this.attempt) : await hold(this.#room.channel, this.attempt);
       this.hold = held;
       this.#room.takeHold(held);
       if (held.state === "released") this.#release();
+      else if (held.state === "waiting") this.#go("waiting");
       else if (this.step === "holding") this.#go(held.state === "paying" ? "paying" : "held");
     } catch (error) {
       this.error = error;
@@ -136,9 +175,10 @@ export class Buying extends EventTarget {
     const same = this.hold && this.hold.id === standing.id;
     this.sale = sale;
     this.hold = standing;
-    this.attempt = { saleId: sale.id, quantity: standing.quantity, key: newKey() };
+    this.attempt = { saleId: sale.id, ...wanted(standing.lines || [{ line: 0, quantity: standing.quantity }]), key: newKey() };
     if (!same) this.order = this.payUrl = null;
-    if (standing.state === "captured") this.#go("confirming");
+    if (standing.state === "waiting") this.#go("waiting");
+    else if (standing.state === "captured") this.#go("confirming");
     else if (standing.state === "paying" && !this.payUrl) {
       this.#go("held");
       this.pay();
@@ -146,7 +186,40 @@ export class Buying extends EventTarget {
     else this.#go("held");
   }
 
+  /** A place in line has moved. */
+  #onPlace(held) {
+    if (!this.hold || held.id !== this.hold.id || this.step !== "waiting") return;
+    this.hold = held;
+    this.#sheet.place();
+  }
+
+  /** The turn of a place in line has come, or the line has ended. */
+  #onTurn(held) {
+    const ours = this.hold && held.id === this.hold.id;
+    const sale = this.#room.sales.get(held.sale_id);
+    if (held.state === "released") {
+      if (ours && this.step === "waiting") this.#go("lineover");
+      else if (held.state === "released") toast(t("The line has ended: no more units come back."));
+      return;
+    }
+    // Whoever is busy with another order is told, and finds this one on the card.
+    const busy = !ours && !["closed", "sold", "over", "lineover", "late", "failed"].includes(this.step);
+    toast(t("It's your turn! Pay before the time runs out."), "good", 10_000);
+    if (navigator.vibrate) navigator.vibrate([120, 60, 120]);
+    if (busy || !sale) return;
+    this.sale = sale;
+    this.hold = held;
+    this.order = this.payUrl = null;
+    this.attempt = { saleId: sale.id, ...wanted(held.lines || [{ line: 0, quantity: held.quantity }]), key: newKey() };
+    this.#go("turn");
+  }
+
   #onHold(held) {
+    if (this.#line.has(held.id) && held.state !== "waiting") {
+      this.#line.leave(held.id);
+      this.#onTurn(held);
+      return;
+    }
     if (!this.hold || held.id !== this.hold.id) return;
     const before = this.hold.state;
     this.hold = held;
@@ -159,14 +232,14 @@ export class Buying extends EventTarget {
   #onOrder(order) {
     const ours = this.order ? this.order.id === order.id : this.hold && this.hold.id === order.hold_id;
     if (!ours) {
-      if (order.state === "sold") toast("Your order is confirmed.", "good");
+      if (order.state === "sold") toast(t("Your order is confirmed."), "good");
       return;
     }
     this.order = order;
     if (order.state === "sold") {
       this.#go("sold");
     } else if (order.state === "partly_refunded" || (order.state === "refunded" && this.step === "sold")) {
-      toast(`${formatMoney(order.refunded)} of your order went back to you.`, "good");
+      toast(t("{sum} of your order went back to you.", { sum: formatMoney(order.refunded) }), "good");
     } else if (order.state === "refund_due" || order.state === "refunded") this.#go("late");
     else if (order.state === "expired" && this.step !== "over") this.#release();
   }
@@ -174,7 +247,7 @@ export class Buying extends EventTarget {
   /** After a reconnection: what was told to this buyer alone may have been missed. */
   #onSnapshot() {
     const { you } = this.#room;
-    if (!this.hold || !you || ["closed", "holding", "sold", "late", "over"].includes(this.step)) return;
+    if (!this.hold || !you || ["closed", "holding", "sold", "late", "over", "lineover"].includes(this.step)) return;
     const order = you.orders.find((known) => known.hold_id === this.hold.id);
     const held = you.holds.find((known) => known.id === this.hold.id);
     if (order && order.state !== "paying") this.#onOrder(order);
@@ -214,4 +287,10 @@ export class Buying extends EventTarget {
     else if (step === "closed") closeSheet(byId("buy-sheet"));
     this.dispatchEvent(new CustomEvent("change"));
   }
+}
+
+/** What a request for these units says: a number where it is of the first line alone. */
+function wanted(units) {
+  const [only, ...others] = units;
+  return others.length === 0 && only.line === 0 ? { quantity: only.quantity } : { lines: units };
 }

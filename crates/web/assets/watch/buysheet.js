@@ -3,9 +3,12 @@
 import { formatMoney } from "/sdk/haul.js";
 import { byId, el, icon, picture, setText } from "../ui/dom.js";
 import { everyTick, spanText } from "../ui/time.js";
+import { locale, phrase, t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
 
 const SOON_MS = 30_000;
+/** What a refusal comes to, by its code. */
+const FAILED = { not_enough: phrase("All taken for now"), unavailable: phrase("Buying is paused"), other: phrase("Still working on it") };
 
 export class BuySheet {
   #buying;
@@ -39,69 +42,117 @@ export class BuySheet {
     if (first && byId("buy-sheet").open) first.focus({ preventScroll: true });
   }
 
+  /** The place in line has another number. */
+  place() {
+    const { hold } = this.#buying;
+    const number = this.#body.querySelector(".place b");
+    if (number) setText(number, placeText(hold));
+  }
+
   #steps() {
     const buying = this.#buying;
+    const firstPaid = buying.sale && buying.sale.mode === "first_paid";
+    const heldWords = firstPaid
+      ? t("First paid, first served: nothing is set aside. It is yours as soon as the payment is through.")
+      : t("Pay before the time runs out. Until then nobody can take it.");
+    const turnWords = t("A unit came back, and you are next. Pay before the time runs out, or it goes to the next in line.");
     return {
-      holding: () => ({ title: "One moment", content: [busy("Setting it aside for you")] }),
-      held: () => ({
-        title: "Held for you",
-        content: [this.#held("Pay before the time runs out. Until then nobody can take it.", this.#payButton("Go to payment"))],
-      }),
-      opening: () => ({ title: "Held for you", content: [busy("Opening the payment page")] }),
-      paying: () => ({ title: "Payment", content: [this.#payment()] }),
+      holding: () => ({ title: t("One moment"), content: [busy(t(buying.attempt.inLine ? "Taking your place in line" : "Setting it aside for you"))] }),
+      waiting: () => ({ title: t("In line"), content: [this.#waiting()] }),
+      turn: () => ({ title: t("It's your turn"), content: [this.#held(turnWords, this.#payButton(t("Go to payment")))] }),
+      held: () => ({ title: t(firstPaid ? "Ready to pay" : "Held for you"), content: [this.#held(heldWords, this.#payButton(t("Go to payment")))] }),
+      opening: () => ({ title: t("Payment"), content: [busy(t("Opening the payment page"))] }),
+      paying: () => ({ title: t("Payment"), content: [this.#payment()] }),
       declined: () => ({
-        title: "Payment declined",
+        title: t("Payment declined"),
         content: [
-          this.#held("The payment did not go through, and nothing was charged. It stays yours until the time runs out.", this.#payButton("Try again")),
+          this.#held(t("The payment did not go through, and nothing was charged. It stays yours until the time runs out."), this.#payButton(t("Try again"))),
         ],
       }),
-      confirming: () => ({ title: "Payment", content: [busy("Confirming your order. This takes a moment.")] }),
-      sold: () => ({ title: "Order confirmed", content: [this.#sold()] }),
+      confirming: () => ({ title: t("Payment"), content: [busy(t("Confirming your order. This takes a moment."))] }),
+      sold: () => ({ title: t("Order confirmed"), content: [this.#sold()] }),
       late: () => ({
-        title: "Paid too late",
+        title: t(firstPaid ? "Others paid first" : "Paid too late"),
         content: [
-          ending("wait", "plain", "Your money comes back", "The payment arrived after the time was over, and no unit was left. The full amount goes back to you."),
+          ending(
+            "wait",
+            "plain",
+            t("Your money comes back"),
+            firstPaid
+              ? t("The last unit went to somebody who paid before you. The full amount goes back to you.")
+              : t("The payment arrived after the time was over, and no unit was left. The full amount goes back to you."),
+          ),
           this.#number(),
-          this.#closeButton("Back to the live"),
+          this.#closeButton(t("Back to the live")),
         ],
       }),
       over: () => ({
-        title: "Time ran out",
+        title: t("Time ran out"),
         content: [
-          ending("wait", "plain", "It went back to the shelf", "The time to pay is over. If there are units left, you can try again."),
-          el("div", { class: "stack" }, this.#retryButton(), this.#closeButton("Back to the live")),
+          ending("wait", "plain", t("It went back to the shelf"), t("The time to pay is over. If there are units left, you can try again.")),
+          el("div", { class: "stack" }, this.#retryButton(), this.#closeButton(t("Back to the live"))),
+        ],
+      }),
+      lineover: () => ({
+        title: t("The line has ended"),
+        content: [
+          ending("wait", "plain", t("No more units come back"), t("All of them were sold, or the sale is over. Nothing was charged.")),
+          el("div", { class: "stack" }, this.#closeButton(t("Back to the live"))),
         ],
       }),
       failed: () => ({
-        title: "Not yet",
+        title: t("Not yet"),
         content: [
-          ending("wait", "plain", failedTitle(buying.error.code), sentence(buying.error)),
-          el("div", { class: "stack" }, this.#retryButton(), this.#closeButton("Back to the live")),
+          ending("wait", "plain", t(FAILED[buying.error.code] || FAILED.other), sentence(buying.error)),
+          el("div", { class: "stack" }, buying.canQueue ? this.#queueButton() : this.#retryButton(), this.#closeButton(t("Back to the live"))),
         ],
       }),
     };
   }
 
-  #item() {
-    const { sale, hold } = this.#buying;
-    const product = this.#room.product(sale.product_id);
+  #waiting() {
+    const { hold, sale } = this.#buying;
+    const minutes = spanText(sale.offer_ms || 0);
     return el(
       "div",
-      { class: "line-item" },
-      picture(product, 64),
+      { class: "held" },
+      el("p", { class: "place", role: "status", data: { testid: "place" } }, el("span", { class: "muted" }, t("Your place in line")), el("b", { class: "tabular" }, placeText(hold))),
+      this.#items(),
+      el("p", { class: "muted" }, t("When it is your turn, you have {span} to pay. Stay on this page; you may close this and go on watching.", { span: minutes })),
       el(
         "div",
-        { class: "grow" },
-        el("h3", {}, product ? product.title : "Your item"),
-        el("p", { class: "muted small" }, `${hold.quantity} × ${formatMoney(sale.price)}`),
+        { class: "stack" },
+        this.#closeButton(t("Keep watching"), true),
+        el("button", { class: "button quiet wide", type: "button", data: { testid: "leave-line" }, on: { click: () => this.#buying.giveBack() } }, t("Leave the line")),
       ),
     );
   }
 
+  #items() {
+    const { sale, hold } = this.#buying;
+    const items = this.#room.unitsIn(hold).map((units) => {
+      const product = this.#room.product(units.product_id || sale.product_id);
+      const price = units.price || sale.price;
+      return el(
+        "div",
+        { class: "line-item", data: { testid: "buy-item" } },
+        picture(product, 64),
+        el(
+          "div",
+          { class: "grow" },
+          el("h3", {}, product ? product.title : t("Your item")),
+          el("p", { class: "muted small" }, [this.#room.formOf(units.product_id, units.variant_id), `${units.quantity} × ${formatMoney(price)}`].filter(Boolean).join(" · ")),
+        ),
+      );
+    });
+    return el("div", { class: "stack" }, ...items);
+  }
+
   #total() {
     const { sale, hold, order } = this.#buying;
-    const total = order ? order.total : { ...sale.price, amount_minor: sale.price.amount_minor * hold.quantity };
-    return el("p", { class: "total" }, "Total", el("strong", { class: "tabular" }, formatMoney(total)));
+    const sum = this.#room.unitsIn(hold).reduce((total, { price = sale.price, quantity }) => total + price.amount_minor * quantity, 0);
+    const total = order ? order.total : { ...sale.price, amount_minor: sum };
+    return el("p", { class: "total" }, t("Total"), el("strong", { class: "tabular" }, formatMoney(total)));
   }
 
   #deadline(slim) {
@@ -110,11 +161,12 @@ export class BuySheet {
     const box = el(
       "div",
       { class: slim ? "deadline slim" : "deadline" },
-      el("span", {}, el("b", {}, slim ? "Held for you" : "Time left to pay")),
+      el("span", {}, el("b", {}, t(slim ? "Held for you" : "Time left to pay"))),
       clock,
       el("div", { class: "meter", "aria-hidden": "true" }, bar),
     );
-    const span = this.#buying.sale.hold_ms;
+    const { sale, step } = this.#buying;
+    const span = step === "turn" ? sale.offer_ms : sale.hold_ms;
     this.#stopClock = everyTick(() => {
       const { hold } = this.#buying;
       if (!hold || hold.deadline === null) return;
@@ -130,7 +182,7 @@ export class BuySheet {
     return el(
       "div",
       { class: "held" },
-      this.#item(),
+      this.#items(),
       this.#deadline(false),
       el("p", { class: "muted" }, words),
       this.#total(),
@@ -138,7 +190,7 @@ export class BuySheet {
         "div",
         { class: "stack" },
         action,
-        el("button", { class: "button quiet wide", type: "button", data: { testid: "give-back" }, on: { click: () => this.#buying.giveBack() } }, "Give it back"),
+        el("button", { class: "button quiet wide", type: "button", data: { testid: "give-back" }, on: { click: () => this.#buying.giveBack() } }, t("Give it back")),
       ),
     );
   }
@@ -146,13 +198,13 @@ export class BuySheet {
   #payment() {
     const url = this.#buying.frameUrl();
     if (url) {
-      const frame = el("iframe", { class: "pay-frame", title: "Payment", src: url, data: { testid: "pay-frame" } });
+      const frame = el("iframe", { class: "pay-frame", title: t("Payment"), src: url, data: { testid: "pay-frame" } });
       return el("div", { class: "stack" }, this.#deadline(true), frame);
     }
     // Another origin may refuse to be framed, and only a tap may open a tab: so it is a link.
     return this.#held(
-      "The payment opens in a new tab. The live goes on here, and your order shows up by itself.",
-      el("a", { class: "button primary large wide", href: this.#buying.payUrl, target: "_blank", rel: "noopener noreferrer", data: { first: "" } }, "Open the payment page"),
+      t("The payment opens in a new tab. The live goes on here, and your order shows up by itself."),
+      el("a", { class: "button primary large wide", href: this.#buying.payUrl, target: "_blank", rel: "noopener noreferrer", data: { first: "" } }, t("Open the payment page")),
     );
   }
 
@@ -162,19 +214,19 @@ export class BuySheet {
       "div",
       { class: "done", data: { testid: "confirmation" }, role: "status" },
       el("span", { class: "mark", "aria-hidden": "true" }, icon("check")),
-      el("h3", {}, order.quantity === 1 ? "It's yours" : "They're yours"),
-      el("p", {}, "Paid and confirmed. Keep the order number for any question."),
+      el("h3", {}, t(order.quantity === 1 ? "It's yours" : "They're yours")),
+      el("p", {}, t("Paid and confirmed. Keep the order number for any question.")),
       this.#number(),
-      this.#item(),
+      this.#items(),
       el("div", { class: "number" }, this.#total()),
-      this.#closeButton("Keep watching", true),
+      this.#closeButton(t("Keep watching"), true),
     );
   }
 
   #number() {
     const { order } = this.#buying;
     if (!order) return "";
-    return el("p", { class: "number" }, el("span", { class: "small muted" }, "Order number"), el("b", { data: { testid: "order-number" } }, order.id));
+    return el("p", { class: "number" }, el("span", { class: "small muted" }, t("Order number")), el("b", { data: { testid: "order-number" } }, order.id));
   }
 
   #payButton(label) {
@@ -182,7 +234,11 @@ export class BuySheet {
   }
 
   #retryButton() {
-    return el("button", { class: "button primary large wide", type: "button", data: { testid: "retry", first: "" }, on: { click: () => this.#buying.retry() } }, "Try again");
+    return el("button", { class: "button primary large wide", type: "button", data: { testid: "retry", first: "" }, on: { click: () => this.#buying.retry() } }, t("Try again"));
+  }
+
+  #queueButton() {
+    return el("button", { class: "button primary large wide", type: "button", data: { testid: "queue", first: "" }, on: { click: () => this.#buying.queueInstead() } }, t("Wait in line"));
   }
 
   #closeButton(label, primary = false) {
@@ -204,9 +260,6 @@ function ending(name, tone, title, words) {
   );
 }
 
-function failedTitle(code) {
-  if (code === "not_enough") return "All taken for now";
-  if (code === "unavailable") return "Buying is paused";
-  return "Still working on it";
+function placeText({ position }) {
+  return position ? position.toLocaleString(locale) : "…";
 }
-

@@ -51,7 +51,7 @@ export function showEntrance(room, { hasToken, onToken }) {
       keepToken(token);
       onToken(token);
       render();
-      toast(`${t("Welcome,")} ${wanted}.`, "good");
+      toast(t("Welcome, {name}.", { name: wanted }), "good");
     } catch (error) {
       toast(sentence(error), "bad");
     } finally {
@@ -69,9 +69,9 @@ export function showEntrance(room, { hasToken, onToken }) {
     ask: () => {
       if (guests) {
         name.focus();
-        toast("Join with a name first, then it's yours.");
+        toast(t("Join with a name first, then it's yours."));
       } else {
-        toast("To buy, open the link from the shop.");
+        toast(t("To chat and buy, open the link from the shop."));
       }
     },
   };

@@ -1,4 +1,5 @@
-// Liking what is seen: hearts rise, one's own at once, those of all others as the sums tell.
+// Liking what is seen: hearts rise, one's own at once, those of all others as the sums tell. Holding the button (or the
+// arrow up) offers other reactions.
 
 import { like } from "/sdk/haul.js";
 import { byId, el, setText } from "../ui/dom.js";
@@ -9,6 +10,7 @@ const GLYPHS = { heart: "❤️", laugh: "😂", wow: "😮", clap: "👏", fire
 // More at once would only be a blur, and cost a phone its battery.
 const RISING_MAX = 24;
 const SPREAD_MS = 1_000;
+const HOLD_MS = 400;
 const RISE_MS = 2_600;
 
 export function showLikes(room, needsToken) {
@@ -34,10 +36,40 @@ export function showLikes(room, needsToken) {
     rise(kind, 0);
     return undefined;
   };
-  button.addEventListener("click", () => give("heart"));
-  for (const other of document.querySelectorAll("[data-reaction]")) {
-    other.addEventListener("click", () => give(other.dataset.reaction));
-  }
+  const choice = byId("reactions");
+  let holding = 0;
+  const offer = (on) => {
+    choice.hidden = !on;
+    button.setAttribute("aria-expanded", String(on));
+  };
+  button.addEventListener("click", () => {
+    // The tap that ends a long press is not one of its own.
+    if (choice.dataset.fresh) delete choice.dataset.fresh;
+    else give("heart");
+  });
+  button.addEventListener("pointerdown", () => {
+    holding = setTimeout(() => {
+      choice.dataset.fresh = "true";
+      offer(true);
+    }, HOLD_MS);
+  });
+  for (const end of ["pointerup", "pointerleave", "pointercancel"]) button.addEventListener(end, () => clearTimeout(holding));
+  button.addEventListener("contextmenu", (event) => event.preventDefault());
+  button.addEventListener("keydown", (event) => {
+    if (event.key !== "ArrowUp") return;
+    event.preventDefault();
+    offer(true);
+    choice.firstElementChild.focus();
+  });
+  choice.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    offer(false);
+    button.focus();
+  });
+  document.addEventListener("pointerdown", (event) => {
+    if (!choice.hidden && !choice.contains(event.target) && !button.contains(event.target)) offer(false);
+  });
+  for (const other of choice.children) other.addEventListener("click", () => give(other.dataset.reaction));
   room.channel.addEventListener("likes", ({ detail }) => {
     for (const [kind, count] of Object.entries(detail.new)) {
       const theirs = Math.max(0, count - own);

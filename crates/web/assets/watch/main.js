@@ -1,12 +1,13 @@
 // The watch page: puts its parts together. Each part shows one thing of the room and knows none of the others.
 
-import { Channel, Quality, rest } from "/sdk/haul.js";
+import { Channel, Quality, click, rest } from "/sdk/haul.js";
 import { Composer, showChat, showRules } from "../ui/chat.js";
 import { byId } from "../ui/dom.js";
+import { followListing } from "../ui/listing.js";
 import { Room, renderOn } from "../ui/room.js";
 import { openSheet, toast, wireSheets } from "../ui/sheet.js";
 import { t, translatePage } from "../ui/tongue.js";
-import { forgetToken, liveId, tellEmbedder } from "../ui/visit.js";
+import { claims, expired, forgetToken, liveId, tellEmbedder } from "../ui/visit.js";
 import { compact, sentence } from "../ui/words.js";
 import { showBag } from "./bag.js";
 import { Buying } from "./buy.js";
@@ -14,34 +15,46 @@ import { showEntrance } from "./entrance.js";
 import { player, token as given } from "./picture.js";
 import { showLikes } from "./likes.js";
 import { showPin } from "./pin.js";
+import { showProduct } from "./product.js";
 import { showQuality } from "./quality.js";
+import { Saved } from "./saved.js";
 import { showShow, showTalk } from "./show.js";
 import { showStage } from "./stage.js";
 
 const page = byId("page");
 let token = given;
 
-const channel = new Channel({ live: liveId, token, ref: new URLSearchParams(location.search).get("ref") });
+const ref = new URLSearchParams(location.search).get("ref");
+const channel = new Channel({ live: liveId, token, ref });
 const room = new Room(channel);
+room.tier = tierOf(token);
+followListing(room, () => token, ref);
 const quality = new Quality(channel, player);
 // For tests and support: the browser's own statistics are a question away.
 window.haul = { channel, player, quality, room, get pc() { return player.pc; } };
 
 translatePage();
 wireSheets();
-showStage(page, room, player);
+const stage = showStage(page, room, player);
 showQuality(page, quality);
 showChat(room, byId("chat"), new Composer(room, byId("composer"), byId("chat-input")));
 showRules(room);
 
 const entrance = showEntrance(room, { hasToken: () => Boolean(token), onToken: (fresh) => enter(fresh) });
-const buying = new Buying(room, { needsToken: () => entrance.ask() });
-showPin(room, buying);
-showBag(room, buying);
-showLikes(room, () => entrance.ask());
-showShow(room, () => entrance.ask());
-showTalk(room, () => entrance.ask());
-byId("talk-open").addEventListener("click", () => openSheet(byId("talk-sheet")));
+const needsToken = () => entrance.ask();
+const buying = new Buying(room, { needsToken });
+const saved = new Saved(room, { token: () => token, needsToken });
+const talk = showTalk(room, needsToken);
+const openSheetOf = showProduct(room, { buying, saved, onAsk: talk.ask });
+const openProduct = (id) => {
+  if (!room.product(id)?.shop_link) click(channel, id);
+  openSheetOf(id);
+};
+showPin(room, { buying, saved, openProduct });
+showBag(room, { buying, saved, openProduct });
+showLikes(room, needsToken);
+showShow(room, needsToken);
+byId("talk-open").addEventListener("click", () => talk.open());
 byId("bag-open").addEventListener("click", () => openSheet(byId("bag-sheet")));
 
 renderOn(room, ["live"], () => {
@@ -65,19 +78,23 @@ channel.addEventListener("state", ({ detail }) => {
 });
 channel.connect().catch(() => {});
 
+function tierOf(token) {
+  const claimed = token && claims(token);
+  return (claimed && claimed.tier) || null;
+}
+
 function enter(fresh) {
   token = fresh;
+  room.tier = tierOf(fresh);
   channel.setToken(fresh);
   player.setToken(fresh);
 }
 
-/** The token does not do (any more): go on without one where the live is public, else say so. */
+/** The token does not do (any more): go on without one where the live is public, else say what is wrong with it. */
 async function onRefused(reason) {
   if (reason === "banned") {
-    page.dataset.player = "refused";
+    stage.refuse("banned");
     player.stop();
-    byId("veil-title").textContent = t("You are banned from this live.");
-    byId("veil-text").textContent = "";
     return;
   }
   forgetToken();
@@ -86,12 +103,20 @@ async function onRefused(reason) {
   const live = await rest(`/v1/lives/${encodeURIComponent(liveId)}`).catch(() => null);
   if (live && live.public) {
     if (had) {
-      toast(sentence({ code: reason }), "bad");
+      toast(had && expired(had) ? t("Your link has run out. Open the shop's link again.") : sentence({ code: reason }), "bad");
       enter(null);
     }
     entrance.render();
     return;
   }
-  page.dataset.player = "refused";
+  if (had) stage.refuse(whyRefused(had, reason));
+  else page.dataset.player = "refused";
   entrance.render();
+}
+
+function whyRefused(token, reason) {
+  if (expired(token)) return "expired";
+  const claimed = claims(token);
+  if (claimed && reason === "forbidden") return "other_live";
+  return "invalid";
 }

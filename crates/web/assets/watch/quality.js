@@ -2,13 +2,15 @@
 
 import { byId, el, icon, setText } from "../ui/dom.js";
 import { closeSheet, openSheet } from "../ui/sheet.js";
+import { phrase, t } from "../ui/tongue.js";
 
 const HINTS = {
-  none: "Your connection is slow: sound only",
-  some: "Your connection is slow: the picture may pause",
+  none: phrase("Your connection is slow: sound only"),
+  some: phrase("Your connection is slow: the picture may pause"),
 };
 /** What a layer is called, by how many there are: the largest first. */
-const NAMES = { 1: ["Full"], 2: ["High", "Low"], 3: ["High", "Medium", "Low"], 4: ["Best", "High", "Medium", "Low"] };
+const [BEST, HIGH, MEDIUM, LOW] = [phrase("Best"), phrase("High"), phrase("Medium"), phrase("Low")];
+const NAMES = { 1: [HIGH], 2: [HIGH, LOW], 3: [HIGH, MEDIUM, LOW], 4: [BEST, HIGH, MEDIUM, LOW] };
 
 export function showQuality(page, quality) {
   const button = byId("quality");
@@ -19,19 +21,19 @@ export function showQuality(page, quality) {
   const render = () => {
     const { current } = quality;
     const layers = current ? current.layers : [];
-    const names = NAMES[layers.length] || layers.map(({ name }) => name);
+    const names = (NAMES[layers.length] || layers.map(({ name }) => name)).map((name) => t(name));
     // There is nothing to choose where the host sends one size.
     button.hidden = layers.length < 2;
     if (button.hidden) closeSheet(sheet);
-    const text = current ? HINTS[current.pictures] || "" : "";
+    const text = current ? t(HINTS[current.pictures] || "") : "";
     hint.hidden = !text;
     setText(byId("hint-text"), text);
     page.toggleAttribute("data-sound-only", Boolean(current && current.pictures === "none"));
     const shown = current && layers.findIndex(({ name }) => name === current.layer);
-    const auto = shown >= 0 && current && current.layer !== null ? `Now ${names[shown].toLowerCase()}` : "By your connection";
+    const auto = shown >= 0 && current && current.layer !== null ? t("Now: {quality}", { quality: names[shown] }) : t("By your connection");
     list.replaceChildren(
-      choice("auto", "Auto", auto),
-      ...layers.map(({ name, bitrate_bps: bps }, index) => choice(name, names[index], `about ${rate(bps)}`)),
+      choice("auto", t("Auto"), auto),
+      ...layers.map(({ name, bitrate_bps: bps }, index) => choice(name, names[index], t("about {rate}", { rate: rate(bps) }))),
     );
   };
 

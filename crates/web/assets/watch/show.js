@@ -2,9 +2,9 @@
 
 import { byId, el, icon, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
-import { toast } from "../ui/sheet.js";
+import { openSheet, toast } from "../ui/sheet.js";
 import { everyTick, spanText } from "../ui/time.js";
-import { t } from "../ui/tongue.js";
+import { locale, t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
 
 const JOINED_SHOWN_MS = 4_000;
@@ -41,7 +41,7 @@ export function showShow(room, needsToken) {
   room.channel.addEventListener("viewers.joined", ({ detail }) => {
     const line = byId("joined");
     const names = detail.names.join(", ");
-    setText(line, detail.others ? `${names} +${detail.others} ${t("joined")}` : `${names} ${t("joined")}`);
+    setText(line, t("{names} joined", { names: detail.others ? `${names} +${detail.others}` : names }));
     line.hidden = false;
     clearTimeout(fading);
     fading = setTimeout(() => (line.hidden = true), JOINED_SHOWN_MS);
@@ -112,10 +112,10 @@ function showGiveaway(room, ask) {
     const claimable = won && !room.claimed && room.now() < (giveaway.claim_until || 0);
     setText(byId("giveaway-title"), giveaway.title);
     setText(byId("giveaway-time"), giveaway.open ? spanText(giveaway.closes_at - room.now()) : t("Drawn"));
-    const entries = `${giveaway.entries.toLocaleString()} ${t("entered")}`;
+    const entries = t("{n} entered", { n: giveaway.entries.toLocaleString(locale) });
     const winners = giveaway.winners.map(({ name }) => name).join(", ");
     const words = giveaway.open
-      ? giveaway.word ? `${entries} · ${t("or write")} “${giveaway.word}”` : entries
+      ? giveaway.word ? `${entries} · ${t("or write “{word}”", { word: giveaway.word })}` : entries
       : giveaway.winners.length ? `${t("Winners")}: ${winners}` : t("Nobody entered");
     setText(byId("giveaway-text"), words);
     setText(byId("giveaway-proof"), giveaway.seed ? `${t("Seed")} ${giveaway.seed.slice(0, 12)}…` : `${t("Sealed")} ${giveaway.commitment.slice(0, 12)}…`);
@@ -148,7 +148,7 @@ function showGiveaway(room, ask) {
   everyTick(render);
 }
 
-/** The sheet with questions, and the private thread with the host's team. */
+/** The sheet with questions, and the private thread with the host's team. Returns `{open(), ask(productId)}`. */
 export function showTalk(room, needsToken) {
   const list = byId("question-list");
   const ask = async (type, fields) => {
@@ -231,13 +231,32 @@ export function showTalk(room, needsToken) {
   room.channel.addEventListener("thread.message", ({ detail }) => {
     if (detail.message.from_team && !byId("talk-sheet").open) toast(`${detail.message.name}: ${detail.message.text}`, "plain", 8_000);
   });
-  for (const tab of document.querySelectorAll("[data-tab]")) {
-    tab.addEventListener("click", () => {
-      for (const other of document.querySelectorAll("[data-tab]")) {
-        const on = other === tab;
-        other.setAttribute("aria-selected", String(on));
-        byId(other.dataset.tab).hidden = !on;
-      }
+  const tabs = [...document.querySelectorAll("[data-tab]")];
+  const show = (tab) => {
+    for (const other of tabs) {
+      const on = other === tab;
+      other.setAttribute("aria-selected", String(on));
+      other.tabIndex = on ? 0 : -1;
+      byId(other.dataset.tab).hidden = !on;
+    }
+  };
+  tabs.forEach((tab, i) => {
+    tab.addEventListener("click", () => show(tab));
+    tab.addEventListener("keydown", ({ key }) => {
+      if (key !== "ArrowRight" && key !== "ArrowLeft") return;
+      const next = tabs[(i + (key === "ArrowRight" ? 1 : tabs.length - 1)) % tabs.length];
+      show(next);
+      next.focus();
     });
-  }
+  });
+  const sheet = byId("talk-sheet");
+  return {
+    open: () => openSheet(sheet),
+    ask: (productId) => {
+      show(tabs[0]);
+      openSheet(sheet);
+      byId("question-product").value = productId;
+      byId("question-input").focus();
+    },
+  };
 }

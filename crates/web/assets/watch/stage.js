@@ -1,29 +1,40 @@
 // The picture, and what is said when there is none.
 
 import { byId, setText } from "../ui/dom.js";
-import { t } from "../ui/tongue.js";
+import { phrase, t } from "../ui/tongue.js";
 
 const AMBIENT_EVERY_MS = 500;
 // The channel says "live" and nothing comes for so long: this session leads nowhere, make another.
 const REJOIN_AFTER_MS = 8_000;
+const LINK_LOST_MS = 1_500;
+const CONNECTING_MS = 6_000;
 
 const VEILS = {
-  connecting: { title: "Joining the live", spinner: true },
-  waiting: { title: "Starting soon", text: "The host isn't here yet. Stay, and the picture comes by itself." },
-  cut: { title: "The host is reconnecting", text: "Stay: the picture returns by itself.", spinner: true },
-  away: { title: "Back in a moment", text: "The host is away. The picture returns by itself." },
-  reconnecting: { title: "Reconnecting", text: "Your connection dropped. Hold on.", spinner: true },
-  busy: { title: "The house is full", text: "Stay: you come in as soon as there is room.", spinner: true },
-  unsupported: { title: "This browser can't play the live", text: "It can't decode what the host sends. Another browser or device may." },
-  refused: { title: "This live is private", text: "Open the link that the shop sent you. If you did, it has run out: ask for a new one." },
-  blocked: { title: "Tap to watch", text: "Your browser waits for a tap before it plays." },
+  connecting: { title: phrase("Joining the live"), spinner: true },
+  waiting: { title: phrase("Starting soon"), text: phrase("The host isn't here yet. Stay, and the picture comes by itself.") },
+  cut: { title: phrase("The host is reconnecting"), text: phrase("Stay: the picture returns by itself."), spinner: true },
+  away: { title: phrase("Back in a moment"), text: phrase("The host is away. The picture returns by itself.") },
+  reconnecting: { title: phrase("Reconnecting"), text: phrase("Your connection dropped. Hold on."), spinner: true },
+  gone: { title: phrase("The server can't be reached"), text: phrase("Check your connection. This page goes on by itself, and what you hold stays yours until its time is over."), spinner: true },
+  busy: { title: phrase("The house is full"), text: phrase("Stay: you come in as soon as there is room."), spinner: true },
+  unsupported: { title: phrase("This browser can't play the live"), text: phrase("It can't decode what the host sends. Another browser or device may.") },
+  no_webrtc: { title: phrase("This browser can't play the live"), text: phrase("It has no WebRTC, or it is switched off. Chat and shop work here; for the picture, open this page in a current Chrome, Edge, Firefox or Safari.") },
+  refused: { title: phrase("This live is private"), text: phrase("Open the link that the shop sent you. If you did, it has run out: ask for a new one.") },
+  expired: { title: phrase("Your link has run out"), text: phrase("Links to this live are good for a while only. Ask the shop for a new one, or open it again there.") },
+  other_live: { title: phrase("This link is for another live"), text: phrase("Its address and its pass don't belong together. Open the link again as the shop sent it, whole.") },
+  invalid: { title: phrase("This link doesn't work"), text: phrase("Something of it was lost on the way, or it is from another shop. Open it again as it was sent, whole.") },
+  banned: { title: phrase("You are banned from this live."), text: "" },
+  blocked: { title: phrase("Tap to watch"), text: phrase("Your browser waits for a tap before it plays.") },
 };
 
+/** Returns `refuse(why)`, which says why this viewer stays outside: `expired`, `other_live`, `invalid` or `banned`. */
 export function showStage(page, room, player) {
   const video = byId("video");
   const sound = byId("sound");
   // The player began before this page part.
   let { blocked } = player;
+  let why = null;
+  let lost = player.state === "unsupported" && !("RTCPeerConnection" in window) ? "no_webrtc" : null;
 
   const render = () => {
     // The shop's live stands above this viewer's connection: if the host left, that is what to say.
@@ -31,8 +42,10 @@ export function showStage(page, room, player) {
     const hostGone = player.state === "reconnecting" && room.ready && room.live.state === "waiting";
     const hostAway = player.state === "away" || hostCut || hostGone;
     const state = hostAway ? "away" : player.state === "idle" ? "connecting" : player.state;
-    const veil = VEILS[blocked && state === "playing" ? "blocked" : hostCut ? "cut" : state];
-    page.dataset.player = blocked && state === "playing" ? "blocked" : state;
+    const unreachable = state === "reconnecting" && lost === "gone";
+    const special = blocked && state === "playing" ? "blocked" : hostCut ? "cut" : unreachable ? "gone" : null;
+    const veil = VEILS[why || special || (state === "unsupported" && lost) || state] || VEILS[state];
+    page.dataset.player = why ? "refused" : blocked && state === "playing" ? "blocked" : state;
     if (veil) {
       setText(byId("veil-title"), t(veil.title));
       setText(byId("veil-text"), t(veil.text || ""));
@@ -42,7 +55,7 @@ export function showStage(page, room, player) {
     const badge = byId("live-state");
     const live = state === "playing" || (room.ready && room.live.state === "live" && state !== "away");
     badge.dataset.tone = live ? "live" : "";
-    setText(badge, t(live ? "LIVE" : state === "away" ? "AWAY" : state === "refused" ? "PRIVATE" : "SOON"));
+    setText(badge, t(live ? "LIVE" : state === "away" ? "AWAY" : why || state === "refused" ? "PRIVATE" : "SOON"));
   };
 
   const renderSound = () => {
@@ -68,7 +81,11 @@ export function showStage(page, room, player) {
     render();
   });
   byId("veil").addEventListener("click", () => blocked && play());
-  player.addEventListener("state", render);
+  player.addEventListener("state", ({ detail: { error } }) => {
+    if (error) lost = error.code === "no_webrtc" ? "no_webrtc" : error.status ? null : "gone";
+    render();
+  });
+  followLink(room);
   room.addEventListener("change", ({ detail }) => detail === "live" && render());
 
   const shape = () => {
@@ -93,6 +110,26 @@ export function showStage(page, room, player) {
       player.rejoin();
     }
   }, 1_000);
+
+  return {
+    refuse: (reason) => {
+      why = reason;
+      render();
+    },
+  };
+}
+
+/** Says that chat and shop stand still, where the picture may well go on. */
+function followLink(room) {
+  const note = byId("link");
+  let failing = 0;
+  room.channel.addEventListener("state", ({ detail: { state } }) => {
+    clearTimeout(failing);
+    if (state === "open" || state === "closed") note.hidden = true;
+    // A blink is not worth a word.
+    if (state === "waiting" && note.hidden) failing = setTimeout(() => (note.hidden = false), LINK_LOST_MS);
+    if (state === "connecting" && note.hidden) failing = setTimeout(() => (note.hidden = false), CONNECTING_MS);
+  });
 }
 
 /** Stretching a picture of a few hundred pixels blurs it for nothing, where a CSS blur of the video would cost a lot. */
