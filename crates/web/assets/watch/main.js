@@ -35,6 +35,7 @@ window.haul = { channel, player, quality, room, get pc() { return player.pc; } }
 
 translatePage();
 wireSheets();
+tellEmbedder("ready", {});
 const stage = showStage(page, room, player);
 showQuality(page, quality);
 showChat(room, byId("chat"), new Composer(room, byId("composer"), byId("chat-input")));
