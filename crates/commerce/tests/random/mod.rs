@@ -25,10 +25,10 @@ pub(crate) enum Step {
 pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
 
 /// Every time is a multiple of this, so that opening, closing and deadlines are often hit to the millisecond.
-const TICK_MS: u64 = 250;
+pub(crate) const TICK_MS: u64 = 250;
 
-const BUYERS: u32 = 6;
-const KEYS: u32 = 6;
+pub(crate) const BUYERS: u32 = 6;
+pub(crate) const KEYS: u32 = 6;
 
 /// Makes steps without end.
 pub(crate) struct Shopping {
@@ -181,15 +181,15 @@ pub(crate) fn all_buyers() -> Vec<BuyerId> {
     (0..BUYERS).map(buyer).collect()
 }
 
-fn buyer(owner: u32) -> BuyerId {
+pub(crate) fn buyer(owner: u32) -> BuyerId {
     format!("buyer-{owner}").parse().expect("letters, digits and a dash are an id")
 }
 
-fn hold(owner: u32, key: u32) -> HoldId {
+pub(crate) fn hold(owner: u32, key: u32) -> HoldId {
     format!("hold_{owner}_{key}").parse().expect("letters, digits and underscores are an id")
 }
 
-fn order(owner: u32, key: u32, other: bool) -> OrderId {
+pub(crate) fn order(owner: u32, key: u32, other: bool) -> OrderId {
     format!("order_{owner}_{key}{}", if other { "_other" } else { "" })
         .parse()
         .expect("letters, digits and underscores are an id")
