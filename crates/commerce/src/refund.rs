@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use haul_model::{LiveId, MerchantId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
-use crate::{Order, PaymentEvent, ledger::Answer};
+use crate::{Order, PaymentError, PaymentEvent, RefundAnswer, ledger::Answer};
 
 /// The longest reason for a refund, in characters.
 pub const MAX_REASON_CHARS: usize = 300;
@@ -29,6 +29,16 @@ pub const ASK_AGAIN_AFTER: Duration = Duration::from_secs(6 * 3600);
 pub fn wait_after(failures: u32) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(LONGEST_WAIT)
+}
+
+/// What the provider's answer means for a refund that it was asked for `attempts` times before.
+pub fn step_after(answer: Result<RefundAnswer, PaymentError>, attempts: u32, at: UnixMillis) -> RefundStep {
+    match answer {
+        Ok(answer) if answer.done => RefundStep::Done { reference: answer.reference },
+        Ok(answer) => RefundStep::Asked { reference: answer.reference, again_at: at + ASK_AGAIN_AFTER },
+        Err(PaymentError::Refused(error)) => RefundStep::Failed { error },
+        Err(error) => RefundStep::Later { at: at + wait_after(attempts + 1), error: error.to_string() },
+    }
 }
 
 /// Where a refund stands.
@@ -225,6 +235,23 @@ pub trait Refunds: Send + Sync + 'static {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_answer_of_the_provider_has_its_consequence() {
+        let at = UnixMillis(1_000_000);
+        let reference = Some("re_1".to_owned());
+        let answered = |done| Ok(RefundAnswer { done, reference: reference.clone() });
+        assert_eq!(step_after(answered(true), 0, at), RefundStep::Done { reference: reference.clone() });
+        let asked = RefundStep::Asked { reference: reference.clone(), again_at: at + ASK_AGAIN_AFTER };
+        assert_eq!(step_after(answered(false), 0, at), asked);
+        let refused = step_after(Err(PaymentError::Refused("no".into())), 3, at);
+        assert_eq!(refused, RefundStep::Failed { error: "no".to_owned() });
+        let later = |attempts| match step_after(Err(PaymentError::Unavailable("down".into())), attempts, at) {
+            RefundStep::Later { at, .. } => at,
+            other => panic!("{other:?}"),
+        };
+        assert!(at < later(0) && later(0) < later(1) && later(1) < later(5));
+    }
 
     #[test]
     fn a_provider_that_is_down_for_an_hour_is_asked_again_and_again_and_less_and_less() {

@@ -6,9 +6,11 @@ use std::{sync::Arc, time::Duration};
 
 use haul_commerce::{
     Checkout, LedgerError, NewRefund, Order, PaymentError, Refund, RefundOrigin, RefundRequest, RefundState,
-    RefundStep, refund::ASK_AGAIN_AFTER, refund::wait_after, refund_id,
+    RefundStep,
+    refund::{step_after, wait_after},
+    refund_id,
 };
-use haul_model::{MerchantId, Money as Amount, OrderId, RefundId, UnixMillis};
+use haul_model::{MerchantId, Money as Amount, OrderId, RefundId};
 use tokio::sync::Notify;
 
 use crate::{Lives, now, settle::tell_refund};
@@ -180,43 +182,5 @@ impl Lives {
         if let Err(error) = written {
             tracing::warn!(%payment, %error, "the end of a session was not written down");
         }
-    }
-}
-
-/// What the provider's answer means for a refund that was asked for `attempts` times before.
-fn step_after(
-    answer: Result<haul_commerce::RefundAnswer, PaymentError>,
-    attempts: u32,
-    at: UnixMillis,
-) -> RefundStep {
-    match answer {
-        Ok(answer) if answer.done => RefundStep::Done { reference: answer.reference },
-        Ok(answer) => RefundStep::Asked { reference: answer.reference, again_at: at + ASK_AGAIN_AFTER },
-        Err(PaymentError::Refused(error)) => RefundStep::Failed { error },
-        Err(error) => RefundStep::Later { at: at + wait_after(attempts + 1), error: error.to_string() },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use haul_commerce::RefundAnswer;
-
-    use super::*;
-
-    #[test]
-    fn each_answer_of_the_provider_has_its_consequence() {
-        let at = UnixMillis(1_000_000);
-        let reference = Some("re_1".to_owned());
-        let answered = |done| Ok(RefundAnswer { done, reference: reference.clone() });
-        assert_eq!(step_after(answered(true), 0, at), RefundStep::Done { reference: reference.clone() });
-        let asked = RefundStep::Asked { reference: reference.clone(), again_at: at + ASK_AGAIN_AFTER };
-        assert_eq!(step_after(answered(false), 0, at), asked);
-        let refused = step_after(Err(PaymentError::Refused("no".into())), 3, at);
-        assert_eq!(refused, RefundStep::Failed { error: "no".to_owned() });
-        let later = |attempts| match step_after(Err(PaymentError::Unavailable("down".into())), attempts, at) {
-            RefundStep::Later { at, .. } => at,
-            other => panic!("{other:?}"),
-        };
-        assert!(at < later(0) && later(0) < later(1) && later(1) < later(5));
     }
 }

@@ -2,16 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashMap;
+
 use haul_commerce::{
     Callback, Checkout, Dispute, Ledger, LedgerError, LiveRecord, NewOrder, NewRefund, Order, OrderLine,
-    OrderState, Paid, PaymentEvent, PaymentEventKind, Product, Refund, RefundOrigin, RefundState, RefundStep,
-    Refunds, Sale, SaleTerms,
+    OrderState, Paid, PaymentError, PaymentEvent, PaymentEventKind, Product, Refund, RefundAnswer,
+    RefundOrigin, RefundState, RefundStep, Refunds, Sale, SaleTerms,
     audit::{Audit, AuditFilter, Entry},
     keys::{ABANDONED_AFTER, Answered, ApiKey, Area, Asked, Keys, Known, MAX_KEYS, hash, new_key},
     order_id,
     orders::{OrderFilter, OrderList},
     outbox::{DeliveryState, Due, Endpoint, MAX_ENDPOINTS, Message, Outbox, Replay, WAITS, judge},
     payment_id,
+    refund::step_after,
 };
 use haul_model::{HoldId, MerchantId, Money, UnixMillis};
 use haul_store::SqlLedger;
@@ -31,6 +34,7 @@ macro_rules! on_each_database {
 on_each_database! {
     what_goes_back_is_never_more_than_what_was_paid
     a_refund_is_asked_for_until_it_has_arrived
+    a_provider_that_is_down_for_an_hour_sends_each_refund_back_once
     an_order_that_buys_nothing_is_refunded_when_all_has_gone_back
     money_that_came_on_top_goes_back_beside_the_order
     what_a_provider_says_of_refunds_is_matched
@@ -226,6 +230,48 @@ async fn a_refund_is_asked_for_until_it_has_arrived(ledger: SqlLedger) {
     assert_eq!(states, ["paying", "sold", "refund_due", "partly_refunded"]);
     let sums = ledger.totals(&order.live).await.unwrap();
     assert_eq!((sums.orders, sums.revenue), (1, vec![eur(40)]));
+}
+
+/// As the worker does, in virtual time: look every ten seconds, ask for what is due, write down what came of it.
+async fn a_provider_that_is_down_for_an_hour_sends_each_refund_back_once(ledger: SqlLedger) {
+    const HOUR_MS: u64 = 3_600_000;
+    let orders =
+        [paid(&ledger, 1, OrderState::RefundDue).await, paid(&ledger, 2, OrderState::RefundDue).await];
+    let (mut asked, mut sent) = (HashMap::<String, u32>::new(), HashMap::<String, u64>::new());
+    for at in (NOW.0..NOW.0 + 2 * HOUR_MS).step_by(10_000) {
+        // The second refund comes up in the middle of it.
+        for (order, due_at) in orders.iter().zip([NOW.0, NOW.0 + HOUR_MS / 2]) {
+            if at >= due_at {
+                let id = format!("refund_of_{}", order.hold);
+                ledger
+                    .put_refund(&NewRefund { at: UnixMillis(due_at), ..refund(&id, order, 100) })
+                    .await
+                    .unwrap();
+            }
+        }
+        for due in ledger.due_refunds("sandbox", UnixMillis(at), 10).await.unwrap() {
+            let id = due.refund.id.to_string();
+            let answer = match at < NOW.0 + HOUR_MS {
+                true => {
+                    *asked.entry(id).or_default() += 1;
+                    Err(PaymentError::Unavailable("down".to_owned()))
+                }
+                false => {
+                    assert_eq!(sent.insert(id, at), None, "sent back twice");
+                    Ok(RefundAnswer { done: true, reference: Some("re_1".to_owned()) })
+                }
+            };
+            let step = step_after(answer, due.attempts, UnixMillis(at));
+            ledger.step_refund(&due.refund.id, &step, UnixMillis(at)).await.unwrap();
+        }
+    }
+    for order in &orders {
+        let id = format!("refund_of_{}", order.hold);
+        assert!((3..=16).contains(&asked[&id]), "often enough, and not too often: {asked:?}");
+        assert!(sent[&id] < NOW.0 + HOUR_MS + 600_000, "soon after it is back: {sent:?}");
+        let order = find(&ledger, order).await;
+        assert_eq!((order.state, order.refunded_minor), (OrderState::Refunded, 100));
+    }
 }
 
 async fn an_order_that_buys_nothing_is_refunded_when_all_has_gone_back(ledger: SqlLedger) {
