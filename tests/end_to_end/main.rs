@@ -6,6 +6,7 @@ mod channel;
 #[path = "../../crates/webrtc/tests/client/mod.rs"]
 mod client;
 mod clocks;
+mod configured;
 mod crowd;
 mod faults;
 #[path = "../../crates/commerce/tests/history/mod.rs"]
@@ -19,7 +20,10 @@ mod moq;
 mod moq_client;
 mod nat;
 mod operations;
+#[path = "../../crates/store/tests/support/postgres.rs"]
+mod postgres;
 mod quality;
+mod races;
 mod room;
 mod rtc_client;
 mod selling;
@@ -28,5 +32,9 @@ mod server;
 mod shop;
 mod soak;
 mod talk;
+mod waiting;
 mod walk;
 mod whip;
+
+// What `postgres` asks of whoever uses it.
+use server::{free_port, unique};

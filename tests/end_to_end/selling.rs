@@ -196,6 +196,7 @@ async fn redis_goes_away_in_the_middle_and_comes_back() {
     assert_eq!(pay(&server, &checkout, "paid").await, 204);
     ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
     eventually("ready again", async || get(&server, "/readyz").await.status == 200).await;
+    eventually("all agree", async || server.reconcile("demo").1 == Some(0)).await;
 }
 
 #[tokio::test]
@@ -210,6 +211,7 @@ async fn a_payment_that_comes_while_redis_is_away_is_not_lost() {
     assert_eq!(pay(&server, &checkout, "paid").await, 204, "recorded, though nothing can be settled");
     redis.resume();
     ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
+    eventually("all agree", async || server.reconcile("demo").1 == Some(0)).await;
 }
 
 #[tokio::test]
@@ -251,7 +253,7 @@ async fn a_crowd_gets_exactly_what_there_is() {
 }
 
 /// A callback as the provider signs it, with an event id of the test's own.
-async fn paid_event(server: &Server, event: &str, payment: &str, amount_minor: i64) -> u16 {
+pub async fn paid_event(server: &Server, event: &str, payment: &str, amount_minor: i64) -> u16 {
     let secret = std::fs::read_to_string(server.data.path().join("data/secret")).unwrap();
     let key = [b"sandbox callbacks: ", secret.trim().as_bytes()].concat();
     let data = json!({ "payment": payment, "amount_minor": amount_minor, "currency": "EUR" });
@@ -268,7 +270,7 @@ async fn paid_event(server: &Server, event: &str, payment: &str, amount_minor: i
     call("POST", &server.url("/v1/payments/callback/sandbox"), &headers, body).await.status
 }
 
-fn payment_of(checkout: &Value) -> String {
+pub fn payment_of(checkout: &Value) -> String {
     checkout["result"]["pay_url"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
 }
 
@@ -343,6 +345,7 @@ async fn a_payment_that_comes_when_redis_has_come_back_empty_buys_what_was_held(
     assert_eq!(pay(&server, &checkout, "paid").await, 204);
     ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
     bob.event("stock.changed", |event| event["sale_id"] == sale && event["sold"] == 1).await;
+    eventually("all agree", async || server.reconcile("demo").1 == Some(0)).await;
 }
 
 #[tokio::test]

@@ -70,9 +70,21 @@ impl Drop for Process {
     }
 }
 
+/// A port that nobody uses now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A name that no other test and no earlier run used.
+pub fn unique(what: &str) -> String {
+    let number = NEXT_DIR.fetch_add(1, Ordering::Relaxed);
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    format!("{what}-{}-{since}-{number}", std::process::id())
+}
+
 /// Ports that nobody uses now: one for TCP, and `udp` in a row for UDP.
 pub fn free_ports(udp: u16) -> (u16, u16) {
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tcp = free_port();
     loop {
         let offset = NEXT_PORT.fetch_add(udp, Ordering::Relaxed) % 8_000;
         let first = 20_000 + (std::process::id() % 50) as u16 * 8 + offset;
@@ -147,6 +159,9 @@ impl Server {
 
     /// Its ledger.
     pub fn ledger_url(&self) -> String {
+        if let Some((_, url)) = self.env.iter().find(|(key, _)| key == "HAUL__STORE__LEDGER_URL") {
+            return url.clone();
+        }
         format!("sqlite://{}", self.data.path().join("data/haul.db").display())
     }
 
@@ -219,6 +234,8 @@ pub struct Redis {
     port: u16,
     dir: Scratch,
     keeps: bool,
+    /// Its configuration, beside what is said here.
+    config: Option<PathBuf>,
     env: Vec<(String, String)>,
 }
 
@@ -240,7 +257,16 @@ impl Redis {
     fn run(keeps: bool, env: &[(&str, String)]) -> Self {
         let (port, _) = free_ports(0);
         let env = env.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        let mut redis = Self { process: None, port, dir: Scratch::new(), keeps, env };
+        let mut redis = Self { process: None, port, dir: Scratch::new(), keeps, config: None, env };
+        redis.resume();
+        redis
+    }
+
+    /// One with this configuration, but for its port and its directory.
+    pub fn configured(config: &Path) -> Self {
+        let config = Some(config.to_owned());
+        let (port, dir) = (free_port(), Scratch::new());
+        let mut redis = Self { process: None, port, dir, keeps: true, config, env: Vec::new() };
         redis.resume();
         redis
     }
@@ -297,9 +323,17 @@ impl Redis {
     }
 
     pub fn resume(&mut self) {
-        let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
-            .args(["--appendonly", if self.keeps { "yes" } else { "no" }, "--appendfsync", "always", "--dir"])
+        let mut command = Command::new("redis-server");
+        match &self.config {
+            Some(config) => drop(command.arg(config)),
+            None => {
+                let keeps = if self.keeps { "yes" } else { "no" };
+                command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", keeps]);
+                command.args(["--appendfsync", "always"]);
+            }
+        }
+        let child = command
+            .args(["--port", &self.port.to_string(), "--dir"])
             .arg(self.dir.path())
             .envs(self.env.iter().map(|(key, value)| (key, value)))
             .stdout(Stdio::null())

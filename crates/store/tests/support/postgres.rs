@@ -1,5 +1,8 @@
 //! A PostgreSQL server for tests and benchmarks: that of `HAUL_TEST_POSTGRES_URL`, or one that is started here.
 
+// Each program uses a part of it.
+#![allow(dead_code)]
+
 use std::{
     env, fs,
     io::{Read, Write},

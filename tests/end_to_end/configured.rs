@@ -1,0 +1,75 @@
+//! The configurations that come with the server really start, and keep what they promise.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    postgres::TestPostgres,
+    server::{Process, Redis, Scratch, Server, command, eventually, free_ports},
+};
+
+fn example(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/configs")).join(name)
+}
+
+#[tokio::test]
+async fn production_starts_with_its_examples_and_is_warned_of_nothing() {
+    let redis = Redis::configured(&example("redis.conf"));
+    let dir = Scratch::new();
+    let certified = rcgen::generate_simple_self_signed(vec!["live.example".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, certified.cert.pem()).unwrap();
+    std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+    let (port, udp_port) = free_ports(2);
+    let (_, moq_port) = free_ports(1);
+    let ledger = TestPostgres::any().database().await;
+    let mut server = command(dir.path())
+        .args(["serve", "--config"])
+        .arg(example("production.toml"))
+        // What differs between machines; everything else is as it stands there.
+        .env("HAUL__AUTH__SECRET", "a secret of this test, of more than 32 bytes")
+        .env("HAUL__HTTP__LISTEN", format!("127.0.0.1:{port}"))
+        .env("HAUL__HTTP__TLS_CERT", &cert)
+        .env("HAUL__HTTP__TLS_KEY", &key)
+        .env("HAUL__MEDIA__UDP_PORT", udp_port.to_string())
+        .env("HAUL__MEDIA__SHARDS", "2")
+        .env("HAUL__MOQ__LISTEN", format!("127.0.0.1:{moq_port}"))
+        .env("HAUL__STORE__GATE_URL", redis.url())
+        .env("HAUL__STORE__LEDGER_URL", &ledger)
+        .stdout(Stdio::null())
+        .spawn()
+        .map(Process)
+        .unwrap();
+    let log = || std::fs::read_to_string(dir.path().join("log")).unwrap();
+    eventually("it is ready", async || {
+        assert!(server.0.try_wait().unwrap().is_none(), "it ended: {}", log());
+        let fetch = Command::new("curl")
+            .args(["--silent", "--fail", "--max-time", "10", "--cacert"])
+            .arg(&cert)
+            .args(["--resolve", &format!("live.example:{port}:127.0.0.1")])
+            .arg(format!("https://live.example:{port}/readyz"))
+            .output();
+        fetch.unwrap().status.success()
+    })
+    .await;
+    let log = log();
+    let warned: Vec<_> = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
+    assert_eq!(warned, [""; 0]);
+    server.signal("INT");
+    assert!(server.wait().success());
+}
+
+#[tokio::test]
+async fn a_weaker_redis_is_named_at_start_with_what_it_could_cost() {
+    let redis = Redis::forgetful();
+    let server = Server::start_with(&[("HAUL__STORE__GATE_URL", &redis.url())]);
+    eventually("the operator is warned", async || {
+        server.log().lines().any(|line| line.contains("appendonly") && line.contains("configs/redis.conf"))
+    })
+    .await;
+    let sound = Redis::start();
+    let server = Server::start_with(&[("HAUL__STORE__GATE_URL", &sound.url())]);
+    assert!(!server.log().contains("configs/redis.conf"), "{}", server.log());
+}
