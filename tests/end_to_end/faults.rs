@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::{
+    postgres::TestPostgres,
     server::{Proxy, Redis, Server, eventually},
-    talk::{Channel, get, send, viewer_token},
+    talk::{Channel, call, get, send, viewer_token},
 };
 
 /// The demo's sale (100 units, two a buyer) with a hold of one unit for Ann, one that Bob is paying, one that Cid has
@@ -298,11 +299,70 @@ async fn reconcile_finds_what_somebody_did_to_the_gate() {
     assert_eq!(code, Some(1));
 }
 
+/// The ledger of a server, looked into and kept from writing by somebody else.
+enum Ledger {
+    Sqlite(sqlx::SqlitePool),
+    Postgres(sqlx::PgPool),
+}
+
+/// Nothing is written to the ledger as long as this is there.
+enum Lock {
+    Sqlite(sqlx::pool::PoolConnection<sqlx::Sqlite>),
+    Postgres(sqlx::pool::PoolConnection<sqlx::Postgres>),
+}
+
+impl Ledger {
+    async fn open(url: &str) -> Self {
+        match url.starts_with("postgres") {
+            true => Self::Postgres(sqlx::PgPool::connect(url).await.unwrap()),
+            false => Self::Sqlite(sqlx::SqlitePool::connect(url).await.unwrap()),
+        }
+    }
+
+    /// The text that a statement finds for an id; empty for NULL.
+    async fn text(&self, statement: &'static str, id: &str) -> String {
+        let found: Option<String> = match self {
+            Self::Sqlite(pool) => sqlx::query_scalar(statement).bind(id).fetch_one(pool).await.unwrap(),
+            Self::Postgres(pool) => sqlx::query_scalar(statement).bind(id).fetch_one(pool).await.unwrap(),
+        };
+        found.unwrap_or_default()
+    }
+
+    async fn lock(&self) -> Lock {
+        match self {
+            Self::Sqlite(pool) => {
+                let mut connection = pool.acquire().await.unwrap();
+                sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.unwrap();
+                Lock::Sqlite(connection)
+            }
+            Self::Postgres(pool) => {
+                let mut connection = pool.acquire().await.unwrap();
+                sqlx::query("BEGIN").execute(&mut *connection).await.unwrap();
+                // Lets others read, and nobody write.
+                sqlx::query("LOCK TABLE orders IN EXCLUSIVE MODE").execute(&mut *connection).await.unwrap();
+                Lock::Postgres(connection)
+            }
+        }
+    }
+}
+
+impl Lock {
+    async fn release(self) {
+        match self {
+            Self::Sqlite(mut connection) => sqlx::query("ROLLBACK").execute(&mut *connection).await.map(drop),
+            Self::Postgres(mut connection) => {
+                sqlx::query("ROLLBACK").execute(&mut *connection).await.map(drop)
+            }
+        }
+        .unwrap();
+    }
+}
+
 /// A sale with a payment on its way, on a Redis that is asked patiently and a ledger that can be kept from writing.
 struct Payment {
     redis: Redis,
     server: Server,
-    ledger: sqlx::SqlitePool,
+    ledger: Ledger,
     token: String,
     sale: String,
     hold: String,
@@ -310,18 +370,25 @@ struct Payment {
 }
 
 impl Payment {
-    async fn begin() -> Self {
+    async fn begin(on_postgres: bool) -> Self {
         let redis = Redis::start();
-        let server = Server::start_with(&[
-            ("HAUL__STORE__GATE_URL", &redis.url()),
-            ("HAUL__STORE__GATE_TIMEOUT_MS", "20000"),
-        ]);
+        let url = redis.url();
+        let mut env =
+            vec![("HAUL__STORE__GATE_URL", url.as_str()), ("HAUL__STORE__GATE_TIMEOUT_MS", "20000")];
+        let database = match on_postgres {
+            true => TestPostgres::any().database().await,
+            false => String::new(),
+        };
+        if on_postgres {
+            env.push(("HAUL__STORE__LEDGER_URL", &database));
+        }
+        let server = Server::start_with(&env);
         let token = viewer_token(&server, "ann").await;
         let mut ann = Channel::open(&server, "demo", &token).await;
         let sale = ann.hello["result"]["sales"][0]["id"].as_str().unwrap().to_owned();
         let checkout = check_out(&mut ann, &sale, "k").await;
         let hold = checkout["result"]["hold"]["id"].as_str().unwrap().to_owned();
-        let ledger = sqlx::SqlitePool::connect(&server.ledger_url()).await.unwrap();
+        let ledger = Ledger::open(&server.ledger_url()).await;
         Self { redis, server, ledger, token, sale, hold, checkout }
     }
 
@@ -332,28 +399,19 @@ impl Payment {
     }
 
     async fn in_ledger(&self) -> String {
-        sqlx::query_scalar("SELECT state FROM orders WHERE hold_id = $1")
-            .bind(&self.hold)
-            .fetch_one(&self.ledger)
-            .await
-            .unwrap()
+        self.ledger.text("SELECT state FROM orders WHERE hold_id = $1", &self.hold).await
     }
 
     /// The provider says that it is paid, the gate captures it, and the ledger can't commit: its lock is held.
-    async fn captured_and_not_committed(&self) -> sqlx::pool::PoolConnection<sqlx::Sqlite> {
+    async fn captured_and_not_committed(&self) -> Lock {
         self.redis.ask("CLIENT PAUSE 60000 WRITE");
         pay(&self.server, &self.checkout).await;
         eventually("the money is written down", async || {
-            let paid: Option<String> = sqlx::query_scalar("SELECT paid_event FROM orders WHERE hold_id = $1")
-                .bind(&self.hold)
-                .fetch_one(&self.ledger)
-                .await
-                .unwrap();
-            paid.is_some()
+            let paid = self.ledger.text("SELECT paid_event FROM orders WHERE hold_id = $1", &self.hold).await;
+            !paid.is_empty()
         })
         .await;
-        let mut lock = self.ledger.acquire().await.unwrap();
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
+        let lock = self.ledger.lock().await;
         self.redis.ask("CLIENT UNPAUSE");
         eventually("captured", async || self.at_gate() == 'C').await;
         lock
@@ -368,40 +426,100 @@ impl Payment {
         assert_eq!(stock(&self.server, &self.sale).await, (99, 0, 1));
         let again = ann.insist("hold", json!({ "sale_id": self.sale, "key": "k" })).await;
         assert_eq!(again["result"]["hold"]["state"], "sold", "{again}");
-        let sold: i64 = sqlx::query_scalar("SELECT sold FROM sales WHERE id = $1")
-            .bind(&self.sale)
-            .fetch_one(&self.ledger)
-            .await
-            .unwrap();
-        assert_eq!(sold, 1, "once");
+        let sold = self.ledger.text("SELECT CAST(sold AS TEXT) FROM sales WHERE id = $1", &self.sale).await;
+        assert_eq!(sold, "1", "once");
         assert_eq!(self.server.reconcile("demo").1, Some(0));
+    }
+
+    async fn killed_between_capture_and_commit(mut self) {
+        let lock = self.captured_and_not_committed().await;
+        assert_eq!(self.in_ledger().await, "paying");
+        self.server = self.server.crash_and_restart_with(async || lock.release().await).await;
+        self.comes_to_its_end().await;
+    }
+
+    async fn killed_between_commit_and_settle(mut self) {
+        let lock = self.captured_and_not_committed().await;
+        // Now the ledger may commit, and the gate can't be told.
+        self.redis.ask("CLIENT PAUSE 60000 WRITE");
+        lock.release().await;
+        eventually("committed", async || self.in_ledger().await == "sold").await;
+        assert_eq!(self.at_gate(), 'C');
+        self.server = self.server.crash_meanwhile(|| drop(self.redis.ask("CLIENT UNPAUSE")));
+        self.comes_to_its_end().await;
     }
 }
 
 #[tokio::test]
 async fn a_server_killed_between_capture_and_commit_sells_once() {
-    let mut payment = Payment::begin().await;
-    let mut lock = payment.captured_and_not_committed().await;
-    assert_eq!(payment.in_ledger().await, "paying");
-    payment.server = payment
-        .server
-        .crash_and_restart_with(async || {
-            sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
-        })
-        .await;
-    payment.comes_to_its_end().await;
+    Payment::begin(false).await.killed_between_capture_and_commit().await;
+}
+
+#[tokio::test]
+async fn a_server_killed_between_capture_and_commit_to_postgres_sells_once() {
+    Payment::begin(true).await.killed_between_capture_and_commit().await;
 }
 
 #[tokio::test]
 async fn a_server_killed_between_commit_and_settle_sells_once() {
-    let mut payment = Payment::begin().await;
-    let mut lock = payment.captured_and_not_committed().await;
-    // Now the ledger may commit, and the gate can't be told.
-    payment.redis.ask("CLIENT PAUSE 60000 WRITE");
-    sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
-    drop(lock);
-    eventually("committed", async || payment.in_ledger().await == "sold").await;
-    assert_eq!(payment.at_gate(), 'C');
-    payment.server = payment.server.crash_meanwhile(|| drop(payment.redis.ask("CLIENT UNPAUSE")));
-    payment.comes_to_its_end().await;
+    Payment::begin(false).await.killed_between_commit_and_settle().await;
+}
+
+#[tokio::test]
+async fn a_server_killed_between_commit_to_postgres_and_settle_sells_once() {
+    Payment::begin(true).await.killed_between_commit_and_settle().await;
+}
+
+/// Eight are paying when Postgres is killed with their confirmations under way; while it is away, the provider is told
+/// that it must say so again, and buyers that they must wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_restarted_in_the_middle_of_confirmations_loses_and_doubles_none() {
+    let mut postgres = TestPostgres::own();
+    let database = postgres.database().await;
+    let redis = Redis::start();
+    let server = Server::start_with(&[
+        ("HAUL__STORE__GATE_URL", &redis.url()),
+        ("HAUL__STORE__LEDGER_URL", &database),
+    ]);
+    let mut buyers = Vec::new();
+    for number in 0..8 {
+        let token = viewer_token(&server, &format!("b{number}")).await;
+        let mut buyer = Channel::open(&server, "demo", &token).await;
+        let sale = buyer.hello["result"]["sales"][0]["id"].as_str().unwrap().to_owned();
+        let checkout = check_out(&mut buyer, &sale, "k").await;
+        buyers.push((buyer, sale, server.url(checkout["result"]["pay_url"].as_str().unwrap())));
+    }
+    let sale = buyers[0].1.clone();
+    let paid = json!({ "outcome": "paid" }).to_string();
+    let json = [("content-type", "application/json")];
+    let words = buyers.iter().map(|(_, _, url)| call("POST", url, &json, paid.clone()));
+    let kill = async { tokio::task::block_in_place(|| postgres.kill()) };
+    let (first, ()) = tokio::join!(futures_util::future::join_all(words), kill);
+    // What was answered 204 is written down; the rest is said again by whoever took the money.
+    assert!(first.iter().all(|answer| [204, 503].contains(&answer.status)), "{:?}", first[0].text());
+    let mut eve = Channel::open(&server, "demo", &viewer_token(&server, "eve").await).await;
+    let held =
+        eve.insist("hold", json!({ "sale_id": sale, "key": "k" })).await["result"]["hold"]["id"].clone();
+    let refused = eve.ask("checkout", json!({ "sale_id": sale, "hold_id": held })).await;
+    assert!(["unavailable", "pending"].iter().any(|code| refused["code"] == *code), "{refused}");
+    assert_eq!(
+        call("POST", &buyers[0].2, &json, paid.clone()).await.status,
+        503,
+        "nothing can be written down"
+    );
+    tokio::task::block_in_place(|| postgres.start_again());
+    for (buyer, _, url) in &mut buyers {
+        eventually("the provider is heard", async || {
+            call("POST", url, &json, paid.clone()).await.status == 204
+        })
+        .await;
+        buyer.event("order.changed", |event| event["order"]["state"] == "sold").await;
+    }
+    let hold = json!({ "sale_id": sale, "hold_id": held });
+    let checkout = eve.insist("checkout", hold).await;
+    assert_eq!(checkout["result"]["order"]["state"], "paying", "{checkout}");
+    eventually("the gate has settled", async || stock(&server, &sale).await == (91, 1, 8)).await;
+    eventually("all agree", async || server.reconcile("demo").1 == Some(0)).await;
+    let orders = send(&server, "GET", "/v1/lives/demo/orders", &server.host_token, Value::Null).await.json();
+    assert_eq!((&orders["totals"]["units"], &orders["totals"]["orders"]), (&json!(8), &json!(8)), "{orders}");
 }
