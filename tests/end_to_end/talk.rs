@@ -40,6 +40,16 @@ impl Answer {
 
 /// One request; the body may be empty.
 pub async fn call(method: &str, url: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+    try_call(method, url, headers, body).await.expect("the server answers")
+}
+
+/// The same of a server that may be going away; nothing where no whole answer came.
+pub async fn try_call(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+) -> Option<Answer> {
     let mut request = http::Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -53,12 +63,12 @@ pub async fn call(method: &str, url: &str, headers: &[(&str, &str)], body: impl 
             .timeout_global(Some(PATIENCE))
             .build()
             .into();
-        let mut response = agent.run(request).unwrap();
-        Answer {
+        let mut response = agent.run(request).ok()?;
+        Some(Answer {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
-            body: response.body_mut().read_to_vec().unwrap(),
-        }
+            body: response.body_mut().read_to_vec().ok()?,
+        })
     })
     .await
     .unwrap()
@@ -106,20 +116,35 @@ impl Channel {
     }
 
     pub async fn connect(server: &Server, live: &str) -> Self {
-        let mut request =
-            format!("ws://127.0.0.1:{}/channel/{live}", server.port).into_client_request().unwrap();
+        Self::try_connect(server.port, live).await.expect("the channel opens")
+    }
+
+    async fn try_connect(port: u16, live: &str) -> Option<Self> {
+        let mut request = format!("ws://127.0.0.1:{port}/channel/{live}").into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "haul.v1".parse().unwrap());
-        let (socket, _) = connect_async(request).await.unwrap();
-        Self { socket, next_id: 1, events: Vec::new(), hello: Value::Null }
+        let (socket, _) = connect_async(request).await.ok()?;
+        Some(Self { socket, next_id: 1, events: Vec::new(), hello: Value::Null })
+    }
+
+    /// As [`Channel::open`], to a server that may be going away.
+    pub async fn try_open(port: u16, live: &str, token: &str) -> Option<Self> {
+        let mut channel = Self::try_connect(port, live).await?;
+        channel.hello = channel.try_ask("hello", json!({ "token": token })).await?;
+        Some(channel)
     }
 
     /// Sends a request and waits for its reply, or its error.
     pub async fn ask(&mut self, kind: &str, fields: Value) -> Value {
+        self.try_ask(kind, fields).await.expect("the channel was closed")
+    }
+
+    /// The same of a server that may be going away; nothing where the channel was closed before the answer came.
+    pub async fn try_ask(&mut self, kind: &str, fields: Value) -> Option<Value> {
         let id = self.put(kind, fields).await;
         loop {
-            let message = self.read().await.expect("the channel was closed");
+            let message = self.read().await?;
             if message["id"] == json!(id) && ["reply", "error"].contains(&message["type"].as_str().unwrap()) {
-                return message;
+                return Some(message);
             }
             self.events.push(message);
         }

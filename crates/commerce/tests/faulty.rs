@@ -9,11 +9,11 @@ mod random;
 use std::collections::{BTreeMap, BTreeSet};
 
 use haul_commerce::{
-    Mark, Op, Outcome, Refusal, SaleBook, SaleTerms,
+    LineTerms, Mark, Op, Outcome, Refusal, SaleBook, SaleTerms, Units,
     book::{HoldRecord, HoldState},
 };
 use haul_model::{HoldId, UnixMillis};
-use history::{Answer, Ask, Broken, End, Event, Payment, Record, check};
+use history::{Answer, Ask, Broken, End, Event, Lines, Payment, Record, check};
 use random::{START, Shopping, Step};
 
 /// In which way a shop is wrong.
@@ -38,6 +38,14 @@ enum Fault {
     RestocksTwice,
     /// Takes a payment twice, or sends it back and sells all the same.
     PaidTwice,
+    /// Of a bundle, sets aside what comes first, and says that it is all.
+    HalfABundle,
+    /// Of a bundle that it can't have whole, keeps what it could have, and says no.
+    KeepsWhatItRefused,
+    /// Lets nobody's units go.
+    NeverLetsGo,
+    /// Forgets money that it could not use.
+    KeepsMoney,
 }
 
 /// A shop with a sale, watched.
@@ -63,8 +71,14 @@ struct Begun {
 
 impl Shop {
     fn open(fault: Fault, stock: u32, per_buyer: u32) -> Self {
+        Self::with_lines(fault, stock, per_buyer, 1)
+    }
+
+    /// A sale of so many lines that are alike.
+    fn with_lines(fault: Fault, stock: u32, per_buyer: u32, lines: usize) -> Self {
         let terms = SaleTerms {
             stock,
+            more: vec![LineTerms { stock, per_buyer }; lines - 1],
             per_buyer: if fault == Fault::NoLimit { 100 } else { per_buyer },
             hold_ms: 10_000,
             pay_ms: 30_000,
@@ -76,8 +90,8 @@ impl Shop {
         let mut book = SaleBook::new();
         book.put_terms(&terms, Mark::default(), START).unwrap();
         let record = Record {
-            stock,
-            per_buyer,
+            stock: vec![stock; lines],
+            per_buyer: vec![per_buyer; lines],
             opens_at: terms.opens_at.0,
             closes_at: terms.closes_at.0,
             ..Record::default()
@@ -99,10 +113,14 @@ impl Shop {
         }
         let now = if self.fault == Fault::ClientsClock { clients_now } else { self.now };
         let op = match &ask {
-            Ask::Hold { key, quantity } | Ask::Wait { key, quantity } => {
+            Ask::Hold { key, units } | Ask::Wait { key, units } => {
                 let again = if self.fault == Fault::NoIdempotency { self.requests } else { 0 };
                 let hold: HoldId = format!("{buyer}-{key}-{again}").parse().unwrap();
-                let (buyer, units) = (buyer.parse().unwrap(), (*quantity).into());
+                let (buyer, mut units) = (buyer.parse().unwrap(), units_of(units));
+                if self.fault == Fault::HalfABundle {
+                    let first = units.iter().next();
+                    units = first.map(|(line, units)| Units::of_line(line, units)).unwrap();
+                }
                 match &ask {
                     Ask::Wait { .. } if self.fault != Fault::Overtakes => {
                         Op::Wait { hold, buyer, units, tier: None }
@@ -124,6 +142,8 @@ impl Shop {
         {
             self.extra += self.book.hold(hold).unwrap().units.quantity();
         }
+        // A clock that stands lets no deadline pass.
+        let now = if self.fault == Fault::NeverLetsGo { START.0 + 1_000 } else { now };
         let mut applied =
             self.book.apply(std::slice::from_ref(&op), Mark::default(), UnixMillis(now)).unwrap();
         let offers = applied.offered.into_iter().map(|offered| (offered.hold.to_string(), self.now));
@@ -157,6 +177,21 @@ impl Shop {
             Outcome::Waiting { .. } => Answer::Waiting { hold },
             Outcome::Refused(refusal) => Answer::Refused(format!("{refusal:?}")),
         };
+        if let (Fault::KeepsWhatItRefused, Answer::Refused(_), Ask::Hold { key, units }) =
+            (self.fault, &answer, &ask)
+            && units.len() > 1
+        {
+            for (line, units) in units_of(units).iter() {
+                let hold: HoldId = format!("{buyer}-{key}-line{line}").parse().unwrap();
+                let part = Op::Hold {
+                    hold,
+                    buyer: buyer.parse().unwrap(),
+                    units: Units::of_line(line, units),
+                    tier: None,
+                };
+                self.book.apply(&[part], Mark::default(), UnixMillis(now)).unwrap();
+            }
+        }
         if self.fault != Fault::AcknowledgeBeforeDurable {
             self.durable = self.book.clone();
         }
@@ -178,7 +213,7 @@ impl Shop {
     }
 
     fn hold(&mut self, buyer: &str, key: &str) -> Answer {
-        self.ask(buyer, Ask::Hold { key: key.to_owned(), quantity: 1 })
+        self.ask(buyer, one(key))
     }
 
     /// The provider has the money of a hold.
@@ -191,6 +226,10 @@ impl Shop {
         let sold = matches!(captured, Outcome::Captured { .. })
             && self.book.apply(&[settle], Mark::default(), now).unwrap().outcomes[0] == Outcome::Sold;
         let again = captured == Outcome::Sold;
+        self.record.taken.push(hold.to_owned());
+        if !sold && !again && self.fault == Fault::KeepsMoney {
+            return;
+        }
         let refunds = u32::from(!sold && (!again || self.fault != Fault::PaidTwice));
         self.record.payments.push(Payment { hold: hold.to_owned(), at: self.now, sold, refunds });
         self.durable = self.book.clone();
@@ -200,22 +239,27 @@ impl Shop {
     fn restock(&mut self, hold: &str, repeated: bool) {
         let (id, order) = (hold.parse().unwrap(), format!("order-{hold}").parse().unwrap());
         let returned = self.book.hold(&id).unwrap().units.clone();
-        let units = returned.quantity();
+        let units = lines_of(&returned);
         let op = Op::Restock { hold: id, order, returned };
         let applied = self.book.apply(&[op], Mark::default(), UnixMillis(self.now)).unwrap();
         assert_eq!(applied.outcomes, [Outcome::Restocked]);
         if !repeated {
             self.record.returned.push((hold.to_owned(), self.now, units));
         } else if self.fault == Fault::RestocksTwice {
-            self.extra += units;
+            self.extra += units.iter().sum::<u32>();
         }
         self.durable = self.book.clone();
     }
 
     fn look(&mut self) {
-        let counts = self.book.counts();
-        let available = u64::from(counts.available + self.extra);
-        self.record.counts.push((available, u64::from(counts.held), u64::from(counts.sold)));
+        let mut lines: Vec<_> = self
+            .book
+            .lines()
+            .into_iter()
+            .map(|of| (u64::from(of.available), u64::from(of.held), u64::from(of.sold)))
+            .collect();
+        lines[0].0 += u64::from(self.extra);
+        self.record.counts.push(lines);
     }
 
     fn crash(&mut self) {
@@ -232,8 +276,8 @@ impl Shop {
                 HoldState::Waiting | HoldState::Released => End::Released,
                 HoldState::Late => End::Late,
             };
-            let units = record.kept().map(|(_, units)| units).sum();
-            (record.hold.to_string(), (record.buyer.to_string(), units, end))
+            let kept = Units::new(record.kept()).unwrap();
+            (record.hold.to_string(), (record.buyer.to_string(), lines_of(&kept), end))
         };
         self.record.ends = self.book.snapshot().flat_map(|piece| piece.holds).map(end).collect();
         check(&self.record)
@@ -246,6 +290,22 @@ impl Shop {
     }
 }
 
+/// Units by line, as the state machine has them.
+fn units_of(lines: &Lines) -> Units {
+    let some = (0..).zip(lines.iter().copied()).filter(|(_, units)| *units > 0);
+    Units::new(some).unwrap_or_else(|_| 0.into())
+}
+
+fn lines_of(units: &Units) -> Lines {
+    let last = units.iter().last().map_or(0, |(line, _)| line);
+    (0..=last).map(|line| units.of(line)).collect()
+}
+
+/// One unit, by a key.
+fn one(key: &str) -> Ask {
+    Ask::Hold { key: key.to_owned(), units: vec![1] }
+}
+
 fn held(answer: Answer) -> String {
     let Answer::Held { hold, .. } = answer else { panic!("{answer:?}") };
     hold
@@ -253,7 +313,7 @@ fn held(answer: Answer) -> String {
 
 fn two_ask_for_the_last_unit_at_once(fault: Fault) -> BTreeSet<Broken> {
     let mut shop = Shop::open(fault, 1, 1);
-    let hold = || Ask::Hold { key: "k".to_owned(), quantity: 1 };
+    let hold = || one("k");
     let (ann, bob) = (shop.begin("ann", hold()), shop.begin("bob", hold()));
     shop.finish(ann, true);
     shop.finish(bob, true);
@@ -271,7 +331,7 @@ fn the_power_fails_right_after_an_answer(fault: Fault) -> BTreeSet<Broken> {
 fn an_answer_is_lost_and_the_buyer_asks_again(fault: Fault) -> BTreeSet<Broken> {
     let mut shop = Shop::open(fault, 5, 5);
     for arrives in [true, false, true] {
-        let begun = shop.begin("ann", Ask::Hold { key: "k".to_owned(), quantity: 1 });
+        let begun = shop.begin("ann", one("k"));
         shop.finish(begun, arrives);
     }
     shop.broken()
@@ -292,7 +352,7 @@ fn a_cancellation_is_sent_twice(fault: Fault) -> BTreeSet<Broken> {
 fn a_buyer_whose_clock_is_five_minutes_ahead_comes_early(fault: Fault) -> BTreeSet<Broken> {
     let mut shop = Shop::open(fault, 5, 1);
     shop.now = START.0 + 999;
-    let begun = shop.begin("ann", Ask::Hold { key: "k".to_owned(), quantity: 1 });
+    let begun = shop.begin("ann", one("k"));
     shop.finish(Begun { clients_now: shop.now + 300_000, ..begun }, true);
     shop.now += 1;
     shop.hold("bob", "k");
@@ -319,7 +379,7 @@ fn a_payment_is_reported_twice(fault: Fault) -> BTreeSet<Broken> {
 fn a_unit_comes_back_and_somebody_new_is_quick(fault: Fault) -> BTreeSet<Broken> {
     let mut shop = Shop::open(fault, 1, 1);
     let hold = held(shop.hold("ann", "k"));
-    let wait = || Ask::Wait { key: "k".to_owned(), quantity: 1 };
+    let wait = || Ask::Wait { key: "k".to_owned(), units: vec![1] };
     assert!(matches!(shop.ask("bob", wait()), Answer::Waiting { .. }));
     shop.now += 10;
     shop.ask("ann", Ask::Cancel { hold });
@@ -343,10 +403,48 @@ fn a_restock_is_told_twice(fault: Fault) -> BTreeSet<Broken> {
     shop.broken()
 }
 
+fn bundle() -> Ask {
+    Ask::Hold { key: "k".to_owned(), units: vec![1, 1] }
+}
+
+fn two_want_the_same_bundle(fault: Fault) -> BTreeSet<Broken> {
+    let mut shop = Shop::with_lines(fault, 1, 1, 2);
+    shop.ask("ann", bundle());
+    shop.ask("bob", bundle());
+    shop.broken()
+}
+
+fn a_bundle_can_be_had_in_part_only(fault: Fault) -> BTreeSet<Broken> {
+    let mut shop = Shop::with_lines(fault, 1, 1, 2);
+    shop.hold("ann", "k");
+    let refused = shop.ask("bob", bundle());
+    assert!(matches!(refused, Answer::Refused(_)), "{refused:?}");
+    shop.broken()
+}
+
+fn a_buyer_walks_away(fault: Fault) -> BTreeSet<Broken> {
+    let mut shop = Shop::open(fault, 1, 1);
+    shop.hold("ann", "k");
+    shop.now += 60_000;
+    shop.hold("bob", "k");
+    shop.record.rested_at = Some(shop.now);
+    shop.broken()
+}
+
+fn money_comes_when_nothing_is_left(fault: Fault) -> BTreeSet<Broken> {
+    let mut shop = Shop::open(fault, 1, 1);
+    let hold = held(shop.hold("ann", "k"));
+    shop.ask("ann", Ask::Checkout { hold: hold.clone() });
+    shop.now += 60_000;
+    shop.hold("bob", "k");
+    shop.paid(&hold);
+    shop.broken()
+}
+
 /// A scenario, the fault that it catches, and the promise that is broken by it.
 type Case = (fn(Fault) -> BTreeSet<Broken>, Fault, Broken);
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 13] = [
     (two_ask_for_the_last_unit_at_once, Fault::ReadThenDecrement, Broken::Oversold),
     (the_power_fails_right_after_an_answer, Fault::AcknowledgeBeforeDurable, Broken::Vanished),
     (an_answer_is_lost_and_the_buyer_asks_again, Fault::NoIdempotency, Broken::KeyTwice),
@@ -356,6 +454,10 @@ const CASES: [Case; 9] = [
     (a_payment_is_reported_twice, Fault::PaidTwice, Broken::Money),
     (a_unit_comes_back_and_somebody_new_is_quick, Fault::Overtakes, Broken::Overtaken),
     (a_restock_is_told_twice, Fault::RestocksTwice, Broken::Oversold),
+    (two_want_the_same_bundle, Fault::HalfABundle, Broken::Halved),
+    (a_bundle_can_be_had_in_part_only, Fault::KeepsWhatItRefused, Broken::Untold),
+    (a_buyer_walks_away, Fault::NeverLetsGo, Broken::Endless),
+    (money_comes_when_nothing_is_left, Fault::KeepsMoney, Broken::Money),
 ];
 
 #[test]
@@ -387,7 +489,7 @@ fn the_right_shop_breaks_nothing_whatever_happens() {
             for op in ops {
                 match op {
                     Op::Hold { hold, buyer, units, .. } if (1..=2).contains(&units.total()) => {
-                        shop.ask(buyer.as_str(), Ask::Hold { key: hold.to_string(), quantity: 1 });
+                        shop.ask(buyer.as_str(), one(hold.as_str()));
                     }
                     Op::Cancel { hold, buyer } => {
                         let hold = format!("{buyer}-{hold}-0");
