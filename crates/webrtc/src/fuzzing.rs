@@ -48,7 +48,7 @@ pub fn datagram(data: &[u8]) {
 /// A client's first DTLS flight: datagrams, each with its length in front.
 pub fn hello(data: &[u8]) {
     let datagrams: Vec<Vec<u8>> = parts(data).map(<[u8]>::to_vec).collect();
-    let _ = hello::srtp_profiles(&datagrams);
+    let _ = hello::offered(&datagrams);
 }
 
 /// A body of trickled candidates or of an ICE restart.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rtc::{
-    crypto::{RTCCrypto, RTCCryptoProvider, SignatureScheme, providers::AwsLcRsProvider},
+    crypto::{
+        KeyExchangeAlgorithm, RTCCrypto, RTCCryptoProvider, SignatureScheme, providers::AwsLcRsProvider,
+    },
     dtls::{
         config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig},
         crypto::Certificate,
@@ -13,7 +15,10 @@ use rtc::{
     peer_connection::certificate::RTCCertificate,
 };
 
-use crate::keys::{self, Captured};
+use crate::{
+    hello::Offered,
+    keys::{self, Captured},
+};
 
 /// The SRTP profiles by `rtc`'s names for them.
 pub(crate) const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
@@ -32,10 +37,9 @@ pub(crate) struct Identity {
 /// How connections that are ours alone shake hands. A configuration says nothing of a client, so all share it.
 #[derive(Clone)]
 pub(crate) struct Handshakes {
-    /// As the server, towards clients that have AES-GCM. We take the client's order of profiles, so it names one.
-    pub(crate) server: Arc<HandshakeConfig>,
-    /// As the server, towards clients that have not.
-    pub(crate) fallback: Arc<HandshakeConfig>,
+    /// As the server, by what the client has: of SRTP's profiles one, and of curves the cheapest alone if it has that.
+    /// What `rtc` would choose is what the client has named first.
+    servers: [(Offered, Arc<HandshakeConfig>); 4],
     /// As the client: both profiles, in our order.
     pub(crate) client: Arc<HandshakeConfig>,
 }
@@ -82,26 +86,44 @@ impl Identity {
 
 impl Handshakes {
     fn new(provider: &Arc<dyn RTCCryptoProvider>, certificate: &Certificate) -> Result<Self, String> {
-        let config = |profiles: Vec<SrtpProtectionProfile>, client: bool| {
-            ConfigBuilder::default()
-                .with_crypto_provider(provider.clone())
-                .with_certificates(vec![certificate.clone()])
-                .with_srtp_protection_profiles(profiles)
-                .with_client_auth(ClientAuthType::RequireAnyClientCert)
-                // The offer's fingerprints vouch for the certificate, not a chain (see [`Fingerprints`]).
-                .with_insecure_skip_verify(true)
-                .with_extended_master_secret(ExtendedMasterSecretType::Require)
-                .with_server_name("localhost".to_owned())
-                .build(client, None)
-                .map(Arc::new)
-                .map_err(|error| error.to_string())
+        let only_x25519 = keys::with_key_exchange(provider.clone(), KeyExchangeAlgorithm::X25519);
+        let server = |gcm: bool, x25519: bool| {
+            let provider = if x25519 { &only_x25519 } else { provider };
+            let config = config(provider, certificate, vec![if gcm { GCM } else { SHA1 }], false)?;
+            Ok::<_, String>((Offered { gcm, x25519 }, config))
         };
         Ok(Self {
-            server: config(vec![GCM], false)?,
-            fallback: config(vec![SHA1], false)?,
-            client: config(vec![GCM, SHA1], true)?,
+            servers: [server(true, true)?, server(true, false)?, server(false, true)?, server(false, false)?],
+            client: config(provider, certificate, vec![GCM, SHA1], true)?,
         })
     }
+
+    /// As the server of a client that has this.
+    pub(crate) fn server(&self, offered: Offered) -> Arc<HandshakeConfig> {
+        let found = self.servers.iter().find(|(for_those, _)| *for_those == offered);
+        // There is one for each; the last is for those who have nothing.
+        found.unwrap_or(&self.servers[3]).1.clone()
+    }
+}
+
+fn config(
+    provider: &Arc<dyn RTCCryptoProvider>,
+    certificate: &Certificate,
+    profiles: Vec<SrtpProtectionProfile>,
+    client: bool,
+) -> Result<Arc<HandshakeConfig>, String> {
+    ConfigBuilder::default()
+        .with_crypto_provider(provider.clone())
+        .with_certificates(vec![certificate.clone()])
+        .with_srtp_protection_profiles(profiles)
+        .with_client_auth(ClientAuthType::RequireAnyClientCert)
+        // The offer's fingerprints vouch for the certificate, not a chain (see [`Fingerprints`]).
+        .with_insecure_skip_verify(true)
+        .with_extended_master_secret(ExtendedMasterSecretType::Require)
+        .with_server_name("localhost".to_owned())
+        .build(client, None)
+        .map(Arc::new)
+        .map_err(|error| error.to_string())
 }
 
 /// The fingerprints of a client's certificates, as its offer has them (RFC 8122, 5).
@@ -138,7 +160,18 @@ fn fingerprint(value: &str) -> Option<(&'static digest::Algorithm, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::{Ipv4Addr, SocketAddr},
+        time::Instant,
+    };
+
+    use rtc::{
+        dtls::endpoint::{Endpoint, EndpointEvent},
+        shared::TransportProtocol,
+    };
+
     use super::*;
+    use crate::hello;
 
     #[test]
     fn a_certificate_is_known_by_any_fingerprint_with_a_good_hash() {
@@ -154,6 +187,47 @@ mod tests {
         assert!(read(&format!("{other}{good}")).unwrap().vouch_for(&ours));
         for none in ["", "a=fingerprint:md5 AA:BB", "a=fingerprint:sha-256", "a=fingerprint:sha-256 AA:XY"] {
             assert!(read(none).is_none(), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_client_shakes_hands_with_the_key_exchange_that_it_has() {
+        let identity = Identity::generate().unwrap();
+        let plain: Arc<dyn RTCCryptoProvider> = Arc::new(AwsLcRsProvider::new());
+        let only = |algorithm| keys::with_key_exchange(plain.clone(), algorithm);
+        let certificate = identity.certificate().dtls_certificate;
+        for (provider, x25519) in [
+            (plain.clone(), true),
+            (only(KeyExchangeAlgorithm::X25519), true),
+            (only(KeyExchangeAlgorithm::P256), false),
+            (only(KeyExchangeAlgorithm::P384), false),
+        ] {
+            let client = config(&provider, &certificate, vec![GCM, SHA1], true).unwrap();
+            let now = Instant::now();
+            let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+            let mut client_end = Endpoint::new(address, TransportProtocol::UDP, None);
+            client_end.connect(now, address, client, None).unwrap();
+            let mut hello = Vec::new();
+            let mut server_end: Option<Endpoint> = None;
+            let mut agreed = false;
+            for _ in 0..8 {
+                while let Some(datagram) = client_end.poll_transmit() {
+                    hello.push(datagram.message.to_vec());
+                    let server = server_end.get_or_insert_with(|| {
+                        let offered = hello::offered(&hello).unwrap();
+                        assert_eq!(offered, Offered { gcm: true, x25519 });
+                        let config = identity.handshakes().server(offered);
+                        Endpoint::new(address, TransportProtocol::UDP, Some(config))
+                    });
+                    let events = server.read(now, address, None, datagram.message).unwrap();
+                    agreed |= events.iter().any(|event| matches!(event, EndpointEvent::HandshakeComplete));
+                }
+                while let Some(datagram) = server_end.as_mut().and_then(Endpoint::poll_transmit) {
+                    client_end.read(now, address, None, datagram.message).unwrap();
+                }
+                client_end.handle_timeout(address, now).unwrap();
+            }
+            assert!(agreed, "with x25519: {x25519}");
         }
     }
 }

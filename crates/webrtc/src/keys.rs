@@ -1,12 +1,14 @@
-//! Two providers of cryptography that pass everything through to another and look on.
+//! Three providers of cryptography that pass everything through to another and look on.
 //!
 //! One is a connection's: `rtc` keeps SRTP's keying material to itself, but asks its crypto provider to compute it. So
 //! each of its connections gets a provider of its own that keeps a copy of that one output (RFC 5705 exporter, RFC 5764,
 //! 4.2).
 //!
-//! The other is the server's, and spares a computation: the handshake looks at a client's last flight twice, once before
+//! Another is the server's, and spares a computation: the handshake looks at a client's last flight twice, once before
 //! it can decrypt the end of it and once after, and would verify the signature in it each time, which is a sixth of a
 //! handshake.
+//!
+//! The third denies all key exchanges but one, since `rtc` has no other way to prefer it.
 
 use std::{
     collections::VecDeque,
@@ -85,10 +87,20 @@ pub(crate) fn remembering(inner: Arc<dyn RTCCryptoProvider>) -> Arc<dyn RTCCrypt
     Arc::new(Provider { inner, crypto })
 }
 
+/// A provider that has this key exchange only.
+pub(crate) fn with_key_exchange(
+    inner: Arc<dyn RTCCryptoProvider>,
+    only: KeyExchangeAlgorithm,
+) -> Arc<dyn RTCCryptoProvider> {
+    let crypto = Crypto { inner: inner.clone(), watch: Watch::KeyExchange(only) };
+    Arc::new(Provider { inner, crypto })
+}
+
 /// What is looked at.
 enum Watch {
     Material(Captured),
     Signatures(Verified),
+    KeyExchange(KeyExchangeAlgorithm),
 }
 
 struct Provider {
@@ -120,12 +132,16 @@ impl RTCCrypto for Crypto {
         let inner = self.inner.crypto().new_hmac(algorithm, key)?;
         Ok(match &self.watch {
             Watch::Material(captured) => Box::new(CapturingMac { inner, captured: captured.clone() }),
-            Watch::Signatures(_) => inner,
+            Watch::Signatures(_) | Watch::KeyExchange(_) => inner,
         })
     }
 
     fn supports(&self, algorithm: CryptoAlgorithm) -> bool {
-        self.inner.crypto().supports(algorithm)
+        let denied = match (&self.watch, algorithm) {
+            (Watch::KeyExchange(only), CryptoAlgorithm::KeyExchange(asked)) => asked != *only,
+            _ => false,
+        };
+        !denied && self.inner.crypto().supports(algorithm)
     }
 
     fn hash(&self, algorithm: HashAlgorithm, data: &[u8]) -> Result<Vec<u8>, CryptoError> {

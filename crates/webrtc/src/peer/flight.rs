@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{hello, outbox::Outbox, route::Route};
+use crate::{
+    hello::{self, Offered},
+    outbox::Outbox,
+    route::Route,
+};
 
 /// The most datagrams of a client's first flight that are held; a browser's is two.
 const MAX_HELD: usize = 16;
@@ -11,7 +15,7 @@ const MAX_HELD: usize = 16;
 const HELLO_AGAIN: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
 
-/// A client's first flight, until it is known where to answer and whether the client has AES-GCM.
+/// A client's first flight, until it is known where to answer and what the client has.
 #[derive(Default)]
 pub(super) struct Held(Vec<Vec<u8>>);
 
@@ -27,13 +31,13 @@ impl Held {
         self.0.is_empty()
     }
 
-    /// Whether the client has AES-GCM; `None` while parts of its hello are missing.
-    pub(super) fn has_gcm(&self) -> Option<bool> {
-        match hello::srtp_profiles(&self.0) {
-            Some(profiles) => Some(profiles.contains(&hello::GCM)),
+    /// What the client has; `None` while parts of its hello are missing.
+    pub(super) fn offered(&self) -> Option<Offered> {
+        match hello::offered(&self.0) {
             None if self.0.len() < MAX_HELD => None,
             // If that much is not enough, it is for DTLS to refuse.
-            None => Some(true),
+            None => Some(Offered { gcm: true, x25519: false }),
+            offered => offered,
         }
     }
 

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     OfferError,
     connection::{Built, Terms, build},
+    hello::Offered,
     identity::{GCM, Identity, SHA1},
     keys,
     outbox::Outbox,
@@ -306,13 +307,13 @@ impl Full {
     fn release_hello(&mut self, now: Instant, path: Option<Route>, events: &mut Vec<PeerEvent>) -> bool {
         let Some(path) = path else { return false };
         if !self.fell_back {
-            match self.held.has_gcm() {
+            match self.held.offered() {
                 None => return false,
-                Some(false) => {
+                Some(Offered { gcm: false, .. }) => {
                     self.fall_back(now, events);
                     return true;
                 }
-                Some(true) => {}
+                Some(Offered { gcm: true, .. }) => {}
             }
         }
         self.decided = true;

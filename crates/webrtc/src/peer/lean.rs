@@ -200,14 +200,11 @@ impl Lean {
 
     /// Begins to shake hands as the server, once the client has said which profiles it has.
     fn begin(&mut self, now: Instant) {
-        let config = match self.held.has_gcm() {
-            Some(true) => self.handshakes.server.clone(),
-            Some(false) => {
-                self.events.push(PeerEvent::FellBack);
-                self.handshakes.fallback.clone()
-            }
-            None => return,
-        };
+        let Some(offered) = self.held.offered() else { return };
+        if !offered.gcm {
+            self.events.push(PeerEvent::FellBack);
+        }
+        let config = self.handshakes.server(offered);
         self.dtls = Some(Endpoint::new(PEER, TransportProtocol::UDP, Some(config)));
         for datagram in self.held.take() {
             self.read(now, &datagram);
