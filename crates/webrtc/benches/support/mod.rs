@@ -21,8 +21,9 @@ use haul_media::{Broadcast, ClockMap, Publication, Relay, Source};
 use haul_model::{Codec, Frame, Kind, Layer, Now, TrackInfo};
 use haul_webrtc::{Edge, EdgeConfig, Limits, ShardStats};
 
-/// Clients that shake hands at the same time.
-const JOINING: usize = 64;
+/// Clients that shake hands at the same time. Many: each waits for timers of its own in between, while those who are there
+/// already have theirs served.
+const JOINING: usize = 256;
 /// Frames that the shard may have before it, so that it neither sleeps nor drops any.
 const IN_FLIGHT: u64 = 64;
 /// How often it is looked whether they are through. Seldom: where the other processors are busy, each look interrupts the
