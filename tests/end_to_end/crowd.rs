@@ -115,7 +115,11 @@ impl Crowd {
             .holds
             .iter()
             .map(|record| {
+                // A server that was killed may not have written that a hold is over; past its deadline it is, and the gate,
+                // which holds nothing any more, says the same.
+                let due = record.state.has_deadline() && record.deadline.0 <= wall_ms();
                 let end = match record.state {
+                    _ if due => End::Released,
                     HoldState::Held | HoldState::Paying | HoldState::Captured => End::Standing,
                     HoldState::Sold => End::Sold,
                     HoldState::Waiting | HoldState::Released => End::Released,
