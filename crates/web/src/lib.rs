@@ -119,6 +119,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "pay/pay.css",
         "sdk/channel.js",
         "sdk/clock.js",
+        "sdk/element.d.ts",
         "sdk/element.js",
         "sdk/error.js",
         "sdk/haul.d.ts",
