@@ -111,7 +111,7 @@ async function tell() {
       await host.goLive();
       await ana.seesMovingPictures();
       await haul.stop();
-      await ana.at("link-lost").waitFor();
+      await until("the watch page says so", () => ana.page.evaluate(() => !document.getElementById("link").hidden));
       await host.page.locator("#link-state").filter({ hasText: /server can't be reached/ }).waitFor();
       await ana.page.locator("#veil-title").filter({ hasText: /Reconnecting|server can't be reached/ }).waitFor();
       await axe(ana);

@@ -2,6 +2,7 @@
 
 import { Publication } from "/sdk/haul.js";
 import { byId, el, setText } from "../ui/dom.js";
+import { renderOn } from "../ui/room.js";
 import { closeSheet, openSheet, toast } from "../ui/sheet.js";
 import { everyTick, spanText } from "../ui/time.js";
 import { phrase, t } from "../ui/tongue.js";
@@ -57,6 +58,7 @@ class Broadcast extends EventTarget {
       if (this.state !== "off") event.preventDefault();
     });
     this.#showObstacles();
+    renderOn(options.room, ["live"], () => this.#render());
     this.#render();
     setInterval(() => this.#measure(), FACTS_EVERY_MS);
     everyTick(() => this.#since && setText(byId("on-air"), spanText(Date.now() - this.#since)));
@@ -189,8 +191,10 @@ class Broadcast extends EventTarget {
     goLive.disabled = kind === "none" || !("RTCPeerConnection" in window);
     byId("end-live").hidden = state === "off";
     const badge = byId("live-state");
-    setText(badge, t(STATES[state]));
-    badge.dataset.tone = state === "live" ? "live" : state === "off" ? "" : "warn";
+    // OBS, or another device of the host's, is on air.
+    const elsewhere = state === "off" && this.#options.room.live.state === "live";
+    setText(badge, t(elsewhere ? "LIVE ELSEWHERE" : STATES[state]));
+    badge.dataset.tone = state === "live" || elsewhere ? "live" : state === "off" ? "" : "warn";
     byId("on-air").hidden = state === "off";
     byId("facts").dataset.on = String(state !== "off");
     if (state === "off") this.#limited(null);

@@ -68,7 +68,7 @@ function saleRow(room, id) {
   const openNow = el("button", { class: "button", type: "button" }, t("Open now"));
   const close = el("button", { class: "button", type: "button" });
   const pause = el("button", { class: "button", type: "button" });
-  const add = el("button", { class: "button", type: "button" }, t("Add {n} units", { n: ADDED_UNITS }));
+  const add = el("button", { class: "button", type: "button", "aria-label": t("Add {n} units", { n: ADDED_UNITS }) }, t("Add {n}", { n: ADDED_UNITS }));
   const ask = (button, type, fields = () => ({})) => async () => {
     button.disabled = true;
     try {

@@ -81,13 +81,12 @@ function chatLine(room, line, composer) {
     tier && el("span", { class: "tag soft" }, tier),
     " ",
     el("span", { class: "said" }, text),
-    isStaff(room) && role === "viewer" && quick(room, id, name),
-    room.you && menu,
+    isStaff(room) && role === "viewer" ? quick(room, id, name, menu) : room.you && menu,
   );
 }
 
 /** One tap each: take the message away, keep its sender from writing for ten minutes. */
-function quick(room, id, name) {
+function quick(room, id, name, menu) {
   const button = (label, glyph, testid, act) =>
     el(
       "button",
@@ -100,6 +99,7 @@ function quick(room, id, name) {
     button(phrase("Delete"), "trash", "line-delete", () => tell(room.channel.request("chat.delete", { message_id: id }))),
     button(phrase("Mute for 10 minutes"), "mute", "line-mute", () =>
       tell(moderate(room.channel, { action: "mute", messageId: id, durationMs: MUTE_MS }), phrase("Muted for 10 minutes."))),
+    menu,
   );
 }
 

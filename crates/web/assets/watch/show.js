@@ -161,7 +161,9 @@ export function showTalk(room, needsToken) {
     }
   };
   const voted = new Set();
-  renderOn(room, ["questions"], () => {
+  // What it is about is what is shown, unless somebody says otherwise.
+  let chosen = false;
+  const renderQuestions = () => {
     const questions = room.questionList();
     byId("question-none").hidden = questions.length > 0;
     list.replaceChildren(
@@ -194,8 +196,10 @@ export function showTalk(room, needsToken) {
     const select = byId("question-product");
     const before = select.value;
     select.replaceChildren(el("option", { value: "" }, t("About the live")), ...room.products.map(({ id, title }) => el("option", { value: id }, title)));
-    select.value = before && room.product(before) ? before : room.pin ? room.pin.product_id : "";
-  });
+    select.value = chosen && room.product(before) ? before : room.pin ? room.pin.product_id : "";
+  };
+  renderOn(room, ["questions", "products", "pin"], renderQuestions);
+  byId("question-product").addEventListener("change", () => (chosen = true));
   byId("question-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const input = byId("question-input");
@@ -256,6 +260,7 @@ export function showTalk(room, needsToken) {
       show(tabs[0]);
       openSheet(sheet);
       byId("question-product").value = productId;
+      chosen = true;
       byId("question-input").focus();
     },
   };

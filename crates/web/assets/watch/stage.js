@@ -53,7 +53,7 @@ export function showStage(page, room, player) {
       byId("veil-logo").hidden = Boolean(veil.spinner);
     }
     const badge = byId("live-state");
-    const live = state === "playing" || (room.ready && room.live.state === "live" && state !== "away");
+    const live = state === "playing" || (room.ready && room.live.state === "live" && !["away", "reconnecting"].includes(state));
     badge.dataset.tone = live ? "live" : "";
     setText(badge, t(live ? "LIVE" : state === "away" ? "AWAY" : why || state === "refused" ? "PRIVATE" : "SOON"));
   };
