@@ -131,6 +131,8 @@ pub(crate) struct Moq {
     /// Where to listen; `None`: off.
     #[serde(with = "value::or_empty")]
     pub(crate) listen: Option<SocketAddr>,
+    /// What browsers call it, without a slash at its end; empty: the page's host name, and the port.
+    pub(crate) public_url: String,
     /// Certificate chain, PEM; see [`Moq::tls`].
     tls_cert: PathBuf,
     /// Its key, PEM; see [`Moq::tls`].
@@ -323,6 +325,7 @@ impl Default for Config {
             },
             moq: Moq {
                 listen: None,
+                public_url: String::new(),
                 tls_cert: PathBuf::new(),
                 tls_key: PathBuf::new(),
                 congestion: Congestion::Cubic,
@@ -384,6 +387,13 @@ impl Config {
         }
         if self.moq.tls_cert.as_os_str().is_empty() != self.moq.tls_key.as_os_str().is_empty() {
             return Err("moq.tls_cert and moq.tls_key: expected both or neither".to_owned());
+        }
+        let moq_url = &self.moq.public_url;
+        if !moq_url.is_empty() && (!moq_url.starts_with("https://") || Origins::new(moq_url, vec![]).is_err())
+        {
+            return Err(format!(
+                "moq.public_url: expected a URL such as https://media.example:4443, or nothing, got {moq_url:?}"
+            ));
         }
         if self.store.gate_wait_replicas > 0 && self.store.gate_wait_ms >= self.store.gate_timeout_ms {
             return Err(format!(
@@ -545,6 +555,7 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("media.max_cpu_percent", Expect::Integer(0, 100, "percent")),
     ("media.takeover", Expect::Text("same-host, refuse or any-host")),
     ("moq.listen", Expect::Text("an IP address and a port, such as 0.0.0.0:4443, or nothing")),
+    ("moq.public_url", Expect::Text("a URL such as https://media.example:4443, or nothing")),
     ("moq.tls_cert", Expect::Text("the path of a PEM file, or nothing")),
     ("moq.tls_key", Expect::Text("the path of a PEM file, or nothing")),
     ("moq.congestion", Expect::Text("cubic, newreno or bbr")),

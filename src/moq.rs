@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
-use haul_gateway::App;
+use haul_gateway::{App, MoqDoor};
 use haul_media::Relay;
 use haul_model::LiveId;
 use haul_quic::{Asks, Edge, Guest, House, Limits, OnAir, QuicConfig, QuicStats, Refusal, TlsFiles};
@@ -44,6 +44,17 @@ pub(crate) async fn start(config: &Config, app: App, slot: &Slot) -> anyhow::Res
     // Nobody else sets it.
     let _ = slot.set(edge.clone());
     Ok(Some(edge))
+}
+
+/// What pages are told of the edge, where it is configured.
+pub(crate) fn door(config: &Config, slot: &Slot) -> Option<MoqDoor> {
+    let listen = config.moq.listen?;
+    let slot = slot.clone();
+    Some(MoqDoor {
+        port: listen.port(),
+        public_url: config.moq.public_url.clone(),
+        certificate: Box::new(move || slot.get().and_then(Edge::pin)),
+    })
 }
 
 /// Lets in whom the gateway would.

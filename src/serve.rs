@@ -96,6 +96,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         authority,
         sandbox: paying.sandbox,
         listener: counters.clone(),
+        moq: moq::door(&config, &moq_slot),
         collectors: vec![Box::new(moq::Counters(moq_slot.clone()))],
     };
     let app = App::new(parts, settings);

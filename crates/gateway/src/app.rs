@@ -71,6 +71,8 @@ pub struct Parts {
     pub sandbox: Option<Sandbox>,
     /// What the listener counts.
     pub listener: crate::tls::Counters,
+    /// The MoQ edge, where there is one.
+    pub moq: Option<crate::MoqDoor>,
     /// What is to be on `/metrics` besides.
     pub collectors: Vec<Box<dyn prometheus_client::collector::Collector>>,
 }
@@ -94,6 +96,7 @@ pub struct Shared {
     pub(crate) settings: Settings,
     /// Present while payments are the sandbox's.
     pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) moq: Option<crate::MoqDoor>,
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Metrics,
     pub(crate) guests: crate::rest::Guests,
@@ -117,6 +120,7 @@ impl App {
             authority,
             sandbox,
             listener,
+            moq,
             collectors,
         } = parts;
         let session_places = Quota::new(usize::MAX, settings.max_sessions_per_client);
@@ -134,6 +138,7 @@ impl App {
             authority,
             settings,
             sandbox,
+            moq,
             sessions,
             metrics,
             guests: crate::rest::Guests::default(),

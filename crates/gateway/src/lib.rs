@@ -12,6 +12,7 @@ pub mod client;
 mod guard;
 mod guest;
 mod metrics;
+mod moq;
 mod node;
 mod openapi;
 pub mod origin;
@@ -29,6 +30,7 @@ mod whip;
 pub use app::{App, Parts, Settings};
 pub use guard::{Check, RiskSettings};
 pub use guest::{Guest, OnAir};
+pub use moq::MoqDoor;
 pub use session::{Sessions, Takeover};
 pub use shop::{RefRules, Seal};
 
@@ -69,6 +71,7 @@ pub fn router(app: App) -> Router {
         .merge(v1::routes())
         .merge(openapi::routes())
         .merge(node::routes())
+        .merge(moq::routes())
         .merge(pages::routes())
         .layer(middleware::from_fn_with_state(app.clone(), v1::once))
         .layer(middleware::from_fn_with_state(app.clone(), v1::audited))

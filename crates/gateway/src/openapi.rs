@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     app::App,
+    moq::MoqDocument,
     node::NodeDocument,
     payments::{Pay, SandboxOrder},
     rest::{Guest, LiveDocument, Mint, Orders, PutLive, PutProduct, Sales, Token},
@@ -231,6 +232,15 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             None,
             ("200", schema!(NodeDocument)),
             &[],
+        ),
+        op(
+            "get",
+            "/v1/moq",
+            Who::Anybody,
+            "Where Media over QUIC is, if the server speaks it",
+            None,
+            ("200", schema!(MoqDocument)),
+            &["404"],
         ),
         op(
             "get",

@@ -82,8 +82,9 @@ async fn asset(uri: Uri, headers: HeaderMap) -> Response {
 
 fn page(app: &App, asset: Asset, headers: &HeaderMap) -> Response {
     let mut response = file(asset, headers);
+    let moq = app.moq.as_ref().map(|door| door.source()).unwrap_or_default();
     let policy = format!(
-        "default-src 'self'; img-src 'self' https: data:; media-src 'self' blob:; connect-src 'self' ws: wss:; \
+        "default-src 'self'; img-src 'self' https: data:; media-src 'self' blob:; connect-src 'self' ws: wss: {moq}; \
          base-uri 'none'; form-action 'self'; object-src 'none'; {}",
         app.settings.origins.frame_ancestors()
     );

@@ -77,6 +77,11 @@ impl Certificates {
         self.current().fingerprint
     }
 
+    /// The same of a generated one: browsers take no other by its hash.
+    pub(crate) fn pin(&self) -> Option<String> {
+        matches!(self.source, Source::Generated { .. }).then(|| self.fingerprint())
+    }
+
     /// Looks whether another is needed, or there: the files have changed, or a generated one is old. Returns whether it
     /// was replaced. One that won't do leaves the one in use where it is.
     pub(crate) fn check(&self, now: OffsetDateTime) -> Result<bool, String> {

@@ -141,6 +141,11 @@ impl Edge {
         self.0.shared.certificates.fingerprint()
     }
 
+    /// The same, where the certificate is one that no authority has signed: how browsers know it.
+    pub fn pin(&self) -> Option<String> {
+        self.0.shared.certificates.pin()
+    }
+
     /// All counters at this moment.
     pub fn stats(&self) -> QuicStats {
         let shared = &self.0.shared;
