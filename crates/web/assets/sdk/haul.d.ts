@@ -168,7 +168,8 @@ export interface Snapshot {
 
 /** What a viewer is sent of the pictures. */
 export interface QualityView {
-  session: string;
+  /** Null over MoQ. */
+  session: string | null;
   /** Some: those that would come late are left out. None: sound alone, because no layer fits. */
   pictures: "all" | "some" | "none";
   layer: string | null;
@@ -307,9 +308,49 @@ export class Player extends EventTarget {
   stop(): void;
 }
 
+export type Transport = "webrtc" | "moq";
+/** Tries WebRTC first, or what `transport` says, and the other where that fails. */
+export function play(options: WatchOptions & { transport?: Transport }): LivePlayer;
+/** A `Player` whose way may change. Event `transport`: another way is taken. */
+export class LivePlayer extends EventTarget {
+  constructor(options: WatchOptions & { transport?: Transport });
+  /** What plays, or is being tried. */
+  readonly transport: Transport;
+  /** Null over MoQ. */
+  readonly pc: RTCPeerConnection | null;
+  readonly state: Player["state"];
+  readonly sessionId: string | null;
+  soundOnly: boolean;
+  start(): void;
+  hurry(): void;
+  rejoin(): void;
+  setToken(token: string | null): void;
+  stop(): void;
+  /** Takes a rendition by its name, or "auto". False over WebRTC, where the server decides: see `Quality`. */
+  choose(choice: string): boolean;
+  /** What plays over MoQ; null over WebRTC. */
+  facts(): MoqFacts | null;
+}
+export interface MoqFacts {
+  codec: string | null;
+  width: number;
+  height: number;
+  /** Pictures drawn, decoded too late, and groups given up. */
+  shown: number;
+  dropped: number;
+  lost: number;
+  /** Packets of sound played, and the loudness of now, from 0 to 1. */
+  heard: number;
+  level: number;
+  /** How long frames wait for those that come late. */
+  delayMs: number | null;
+  /** How far the picture is behind the sound; null without one of them. */
+  apartMs: number | null;
+}
+
 /** Follows what the server sends of the pictures, and asks for another layer. Event: `change`. */
 export class Quality extends EventTarget {
-  constructor(channel: Channel, player: Player);
+  constructor(channel: Channel, player: Player | LivePlayer);
   readonly choice: string;
   readonly current: QualityView | null;
   /** A layer's name, or "auto". */

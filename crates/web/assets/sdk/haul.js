@@ -7,6 +7,7 @@
 export { Channel, SUBPROTOCOL } from "./channel.js";
 export { HaulError } from "./error.js";
 export { formatMoney, parseAmount, plainAmount, exponent } from "./money.js";
+export { LivePlayer, play } from "./play.js";
 export { publish, Publication } from "./publish.js";
 export { Quality } from "./quality.js";
 export { rest } from "./rest.js";

@@ -21,12 +21,16 @@ export class Quality extends EventTarget {
     player.addEventListener("session", () => this.#ask());
     channel.addEventListener("snapshot", () => this.#ask());
     channel.addEventListener("quality.changed", ({ detail }) => this.#take(detail.quality));
+    // Over MoQ it is the player who chooses among the renditions.
+    player.addEventListener("quality", ({ detail }) => this.#show(detail));
+    player.addEventListener("transport", () => this.#show(null));
     this.#ask();
   }
 
   /** Asks for a layer by its name, or for `auto`. Holds for later sessions, too. */
   async choose(choice) {
     this.choice = choice;
+    if (this.#player.choose && this.#player.choose(choice)) return;
     await this.#ask();
   }
 
@@ -48,6 +52,10 @@ export class Quality extends EventTarget {
   #take(quality) {
     if (quality.session !== this.#player.sessionId) return;
     this.#player.soundOnly = quality.pictures === "none";
+    this.#show(quality);
+  }
+
+  #show(quality) {
     this.current = quality;
     this.dispatchEvent(new CustomEvent("change"));
   }

@@ -1,6 +1,5 @@
 // Going live: the chosen source, its preview, the connection to the server, and how well it does.
 
-import { Publication } from "/sdk/haul.js";
 import { byId, el, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { closeSheet, openSheet, toast } from "../ui/sheet.js";
@@ -8,6 +7,7 @@ import { everyTick, spanText } from "../ui/time.js";
 import { phrase, t } from "../ui/tongue.js";
 import { showLevel } from "./level.js";
 import { cameraObstacle, listDevices, openSource, screenObstacle } from "./sources.js";
+import { publicationOf } from "./way.js";
 
 const FACTS_EVERY_MS = 1_000;
 const LIMITED_LOOKS = 12;
@@ -114,7 +114,7 @@ class Broadcast extends EventTarget {
     source.resume();
     this.#say("");
     this.#go("connecting");
-    const publication = new Publication(source.stream, {
+    const publication = await publicationOf(source.stream, {
       live: this.#options.live,
       token: this.#options.token,
       contentHint: source.contentHint,

@@ -1,7 +1,8 @@
 // The picture begins before everything else of the page: this module is loaded first, and needs few others.
 
-import { watch } from "/sdk/watch.js";
+import { play } from "/sdk/play.js";
 import { liveId, takeToken } from "../ui/visit.js";
 
 export const token = takeToken();
-export const player = watch({ live: liveId, token, video: document.getElementById("video") });
+const transport = new URLSearchParams(location.search).get("transport") || undefined;
+export const player = play({ live: liveId, token, transport, video: document.getElementById("video") });

@@ -1,0 +1,164 @@
+// Watching a live by whichever way works: WebRTC first or MoQ first, and the other where the first does not come about.
+
+import { HaulError } from "./error.js";
+import { Player } from "./watch.js";
+
+/** A way that is still connecting after so long: something on the network is in its way. */
+const CONNECT_MAX_MS = 6_000;
+/** A way whose session stands, and that shows nothing for so long though the host sends. */
+const STALLED_MS = 12_000;
+/** Each way is tried again once; then it is the network, and the one in use goes on trying. */
+const MAX_TURNS = 2;
+
+/**
+ * Watches a live in `video`. Options as of `watch`, and `transport`: `webrtc` (the default) or `moq`, which is tried first; the
+ * other follows where it fails. Returns a `LivePlayer` at once.
+ */
+export function play(options) {
+  const player = new LivePlayer(options);
+  player.start();
+  return player;
+}
+
+/** What a browser must have to play by MoQ. */
+function knowsMoq() {
+  return ["WebTransport", "VideoDecoder", "AudioDecoder"].every((name) => name in globalThis);
+}
+
+/**
+ * A `Player` whose way may change. Besides its events there is `transport` when another way is taken, detail
+ * `{transport}`.
+ */
+export class LivePlayer extends EventTarget {
+  #options;
+  #player = null;
+  #hasPlayed = false;
+  #timer = 0;
+  #turns = 0;
+  #over = false;
+  #unmuted = false;
+
+  constructor({ transport = "webrtc", ...options }) {
+    super();
+    this.#options = options;
+    /** `webrtc` or `moq`: what plays, or is being tried. */
+    this.transport = transport === "moq" && knowsMoq() ? "moq" : "webrtc";
+  }
+
+  get state() {
+    return this.#over ? "ended" : this.#player ? this.#player.state : "connecting";
+  }
+
+  get blocked() {
+    return Boolean(this.#player && this.#player.blocked);
+  }
+
+  get soundOnly() {
+    return Boolean(this.#player && this.#player.soundOnly);
+  }
+
+  set soundOnly(only) {
+    if (this.#player) this.#player.soundOnly = only;
+  }
+
+  get sessionId() {
+    return this.#player ? this.#player.sessionId : null;
+  }
+
+  get pc() {
+    return this.#player ? this.#player.pc : null;
+  }
+
+  start() {
+    this.#take(this.transport);
+  }
+
+  rejoin() {
+    if (this.#player) this.#player.rejoin();
+  }
+
+  hurry() {
+    if (this.#player) this.#player.hurry();
+  }
+
+  setToken(token) {
+    this.#options.token = token;
+    if (this.#player) this.#player.setToken(token);
+  }
+
+  /** Takes a rendition by its name, or `auto`, where that is the player's to decide: over MoQ. Returns whether it is. */
+  choose(choice) {
+    if (!this.#player || !this.#player.choose) return false;
+    this.#player.choose(choice);
+    return true;
+  }
+
+  /** What plays over MoQ; null over WebRTC, whose `pc` has statistics. */
+  facts() {
+    return this.#player && this.#player.facts ? this.#player.facts() : null;
+  }
+
+  stop() {
+    this.#over = true;
+    clearTimeout(this.#timer);
+    if (this.#player) this.#player.stop();
+  }
+
+  async #take(transport) {
+    this.transport = transport;
+    if (transport === "webrtc") {
+      this.#begin(Player);
+      return;
+    }
+    // Most viewers never need it.
+    const moq = await import("./moq/watch.js").catch(() => null);
+    if (this.#over) return;
+    if (moq) this.#begin(moq.MoqPlayer);
+    else this.#take("webrtc");
+  }
+
+  #begin(Way) {
+    const player = new Way(this.#options);
+    this.#player = player;
+    this.#hasPlayed = false;
+    for (const type of ["state", "blocked", "session", "quality"]) {
+      player.addEventListener(type, ({ detail }) => {
+        if (player !== this.#player) return;
+        if (type === "state" && this.#hasFailed(detail)) return;
+        this.dispatchEvent(new CustomEvent(type, { detail }));
+      });
+    }
+    player.start();
+    if (this.#unmuted) this.#options.video.muted = false;
+  }
+
+  /** Judges by a state whether this way leads nowhere, and takes the other. Who is refused is so by either. */
+  #hasFailed({ state, error }) {
+    clearTimeout(this.#timer);
+    if (state === "playing") {
+      this.#hasPlayed = true;
+      this.#turns = 0;
+      return false;
+    }
+    if (this.#hasPlayed) return false;
+    const patience = { connecting: CONNECT_MAX_MS, away: STALLED_MS }[state];
+    if (patience) this.#timer = setTimeout(() => this.#other(), patience);
+    // Where not even HTTP answers, the other way has no better prospects.
+    const offline = this.transport === "webrtc" && error instanceof HaulError && error.code === "network";
+    return state === "unsupported" || (state === "reconnecting" && !offline) ? this.#other() : false;
+  }
+
+  #other() {
+    const transport = this.transport === "webrtc" ? "moq" : "webrtc";
+    if (this.#over || this.#turns >= MAX_TURNS || (transport === "moq" && !knowsMoq())) return false;
+    this.#turns += 1;
+    const before = this.#player;
+    // Who had turned the sound on hears it by the other way, too.
+    this.#unmuted = !this.#options.video.muted;
+    this.#player = null;
+    before.stop();
+    this.#take(transport);
+    this.dispatchEvent(new CustomEvent("transport", { detail: { transport } }));
+    return true;
+  }
+}
