@@ -26,9 +26,10 @@ if (process.env.HAUL_ASSETS) FLAGS.push("--disable-features=LocalNetworkAccessCh
 export const DESKTOP = { viewport: { width: 1440, height: 900 } };
 export const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
-/** A browser with an empty profile and a camera that isn't one; `flags` beside the usual ones. */
-export function launch(flags = []) {
-  return chromium.launch({ executablePath: EXECUTABLE, args: [...FLAGS, ...flags], headless: true });
+/** A browser with an empty profile and a camera that isn't one; `flags` beside the usual ones, `without` some of those. */
+export function launch(flags = [], without = []) {
+  const args = [...FLAGS.filter((flag) => !without.includes(flag)), ...flags];
+  return chromium.launch({ executablePath: EXECUTABLE, args, headless: true });
 }
 
 /** Which video codecs this browser can send. */

@@ -1,0 +1,133 @@
+// Media over QUIC in browsers: our pages watch and publish by it, beside WebRTC, and fall back from one to the other.
+//
+//   node moq.mjs     runs target/debug/haul (or $HAUL_BINARY) and /usr/bin/chromium (or $CHROMIUM)
+
+import { startHaulWithMoq } from "./lib/moq.mjs";
+import { DESKTOP, Guest, Host, launch } from "./lib/pages.mjs";
+import { exitCode, expect, step, story, until } from "./lib/report.mjs";
+
+/** Longer than all takes on a slow machine: something hangs. */
+const MOST_MS = 4 * 60_000;
+/** Lips and voice further apart than this are noticed (ITU-R BT.1359). */
+const APART_MAX_MS = 80;
+
+const watchdog = setTimeout(() => {
+  console.log(`not ok - everything within ${MOST_MS / 1000} s`);
+  process.exit(1);
+}, MOST_MS);
+
+/** A network that carries no UDP of WebRTC, as the page sees it: nobody tells it where the server's media is. */
+const withoutWebRtc = (page) =>
+  page.addInitScript(() => {
+    const whole = RTCPeerConnection.prototype.setRemoteDescription;
+    RTCPeerConnection.prototype.setRemoteDescription = function (description) {
+      const sdp = description.sdp.split("\r\n").filter((line) => !/^a=candidate:/i.test(line)).join("\r\n");
+      return whole.call(this, { type: description.type, sdp });
+    };
+  });
+
+/** One that carries no QUIC: sessions never come about. */
+const withoutQuic = (page) =>
+  page.addInitScript(() => {
+    window.WebTransport = class {
+      constructor() {
+        this.ready = new Promise(() => {});
+        this.closed = new Promise(() => {});
+      }
+      close() {}
+    };
+  });
+
+const url = (haul, transport) => `${haul.url}/watch/demo?transport=${transport}`;
+const facts = (viewer) => viewer.page.evaluate(() => window.haul.player.facts());
+const transport = (viewer) => viewer.page.evaluate(() => window.haul.player.transport);
+
+async function metric(haul, name) {
+  const metrics = await (await fetch(`${haul.url}/metrics`)).text();
+  return Number(metrics.match(new RegExp(`^${name}(?:_total)? (\\d+)`, "m"))?.[1] ?? NaN);
+}
+
+/** Pictures that move, sound that isn't silence, and both together. */
+async function playsByMoq(viewer) {
+  await viewer.seesMovingPictures(20_000);
+  expect((await transport(viewer)) === "moq", "it plays by MoQ");
+  await viewer.click("sound");
+  await until("sound is heard", async () => (await facts(viewer)).level > 0.001, 20_000);
+  const heard = await until("pictures are drawn while sound is heard", async () => {
+    const now = await facts(viewer);
+    return now.apartMs !== null && now.heard > 100 && now.shown > 50 && now;
+  }, 30_000);
+  const apart = Math.round(heard.apartMs);
+  expect(Math.abs(apart) <= APART_MAX_MS, `pictures are ${apart} ms behind the sound`);
+  return apart;
+}
+
+const browser = await launch([], ["--disable-quic"]);
+await story("Media over QUIC", async () => {
+  const haul = await startHaulWithMoq();
+  let host;
+  try {
+    await step("a host publishes by WebRTC", async () => {
+      host = await Host.open(browser, haul.studioUrl, DESKTOP);
+      await host.click("source-camera");
+      await host.goLive();
+      await until("pictures are sent", async () => ((await host.stats("outbound-rtp", "video"))?.framesEncoded ?? 0) > 10);
+    });
+    await step("a viewer sees and hears it by MoQ, chat and all", async () => {
+      const viewer = await Guest.enter(browser, url(haul, "moq"), DESKTOP);
+      const apart = await playsByMoq(viewer);
+      expect((await metric(haul, "haul_moq_viewers")) === 1, "the server counts one who watches by MoQ");
+      await viewer.join("Ann");
+      await viewer.say("hello from QUIC");
+      await until("the word is in the chat", async () => (await viewer.page.locator("#chat").textContent()).includes("hello from QUIC"));
+      viewer.expectNoErrors();
+      const { codec, delayMs, dropped } = await facts(viewer);
+      await viewer.page.context().close();
+      return `${codec}, ${Math.round(delayMs)} ms held, ${dropped} dropped, pictures ${apart} ms behind the sound`;
+    });
+    await step("where WebRTC is blocked, a viewer falls back to MoQ", async () => {
+      const viewer = await Guest.enter(browser, url(haul, "webrtc"), DESKTOP, withoutWebRtc);
+      await viewer.seesMovingPictures(30_000);
+      expect((await transport(viewer)) === "moq", "it plays by MoQ");
+      viewer.expectNoErrors();
+      await viewer.page.context().close();
+    });
+    await step("where QUIC is blocked, a viewer who prefers it falls back to WebRTC", async () => {
+      const viewer = await Guest.enter(browser, url(haul, "moq"), DESKTOP, withoutQuic);
+      await viewer.seesMovingPictures(30_000);
+      expect((await transport(viewer)) === "webrtc", "it plays by WebRTC");
+      await viewer.page.context().close();
+    });
+    await step("the host returns by MoQ, and viewers of both kinds see and hear it", async () => {
+      await host.endLive();
+      await host.page.context().close();
+      const [path, token] = haul.studioUrl.split("#");
+      host = await Host.open(browser, `${path}?transport=moq#${token}`, DESKTOP);
+      await host.click("source-camera");
+      await host.goLive();
+      const byWebRtc = await Guest.enter(browser, url(haul, "webrtc"), DESKTOP);
+      await byWebRtc.seesMovingPictures(20_000);
+      await byWebRtc.hearsSound();
+      expect((await transport(byWebRtc)) === "webrtc", "one plays by WebRTC");
+      await byWebRtc.page.context().close();
+      const byMoq = await Guest.enter(browser, url(haul, "moq"), DESKTOP);
+      const apart = await playsByMoq(byMoq);
+      host.expectNoErrors();
+      byMoq.expectNoErrors();
+      const { codec } = await facts(byMoq);
+      await byMoq.page.context().close();
+      return `${codec}, pictures ${apart} ms behind the sound`;
+    });
+    await step("the host ends the live, and nobody is left at the server", async () => {
+      await host.endLive();
+      await host.page.close();
+      await until("no MoQ session is left", async () => (await metric(haul, "haul_moq_connections")) === 0, 20_000);
+    });
+  } finally {
+    const code = await haul.stop();
+    expect(code === 0, `the server ends well, not with ${code}:\n${haul.log()}`);
+  }
+});
+await browser.close();
+clearTimeout(watchdog);
+process.exit(exitCode());
