@@ -26,6 +26,10 @@
 //! - Where a sale has a line to wait in, who waits for units of one of its lines comes before everybody new: what comes
 //!   back is offered to the first, for a while, then to the next. Nobody overtakes; who waits for more than can still come
 //!   back is told that it is over, and so are all when the sale closes.
+//! - In a sale that is drawn, holds are entries until the draw, which is a line in the order of their tickets: who is served
+//!   gets its units, who finds too few is told at once that it is over, and the sale goes on as any other.
+//! - A use of a coupon is set aside with the hold and counts as long as the hold counts for its buyer; the [`Desk`] says what
+//!   other sales of the live use of it.
 //! - Refusals are not remembered: a hold that was refused may be granted when it is asked for again.
 //! - The clock never goes back behind what the book last wrote down, which is at most [`CLOCK_MARK_MS`] ago.
 
@@ -34,13 +38,15 @@ mod step;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use haul_model::{BuyerId, HoldId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 pub use crate::hold::{HoldRecord, HoldState};
 use crate::{
     Applied, Counts, Image, Mark, Op, Outcome, Rebuild, Refusal, Released, SaleTerms, Standing, TermsError,
-    sale::MAX_PER_BUYER, units::Line,
+    coupon::{Desk, NoCoupons, Uses},
+    sale::MAX_PER_BUYER,
+    units::Line,
 };
 
 /// The most due holds that one call releases. It bounds how long a call may keep a store from its other callers.
@@ -49,7 +55,9 @@ pub const MAX_SWEEP: usize = 1024;
 pub const CLOCK_MARK_MS: u64 = 1_000;
 /// The most who wait in line in one sale.
 pub const MAX_WAITING: usize = 10_000;
-/// The most in line who are served by one call; the next call goes on.
+/// The most entries in one draw.
+pub const MAX_ENTRIES: usize = 100_000;
+/// The most in line who are served by one call, of a draw [`MAX_SWEEP`]; the next call goes on.
 pub const MAX_OFFERS: usize = 64;
 /// The most holds that [`SaleBook::standing`] tells: all of a buyer's, since no sale allows one buyer more units.
 pub const MAX_STANDING: usize = MAX_PER_BUYER as usize;
@@ -149,12 +157,16 @@ pub struct SaleBook {
     holds: HashMap<HoldId, HoldRecord>,
     /// Units of each line that each buyer holds or bought, for the limit. No zeros.
     buyers: HashMap<(BuyerId, Line), u64>,
+    /// Uses of each coupon by holds that count for their buyer. No zeros.
+    coupons: HashMap<CouponCode, u64>,
+    /// The same by buyer.
+    coupons_of: HashMap<(BuyerId, CouponCode), u64>,
     /// Deadlines of HELD and PAYING holds, earliest first; at one instant by the hold's id, as Redis sorts them.
     deadlines: BTreeSet<(UnixMillis, HoldId)>,
     /// RELEASED and LATE holds by when they may be forgotten, earliest first.
     over: BTreeSet<(UnixMillis, HoldId)>,
-    /// WAITING holds by line and the number they were made with, so in their order.
-    waiting: BTreeMap<(Line, u64), HoldId>,
+    /// WAITING holds by line and the number they were made with, so in their order. Two tickets may be the same number.
+    waiting: BTreeSet<(Line, u64, HoldId)>,
     /// Whether somebody in line must hear something as soon as the next call comes.
     serve_soon: bool,
     /// HELD, PAYING, CAPTURED and WAITING holds by buyer and the number they were made with, so oldest first.
@@ -206,8 +218,19 @@ impl SaleBook {
         Ok(self.report(now, Vec::new(), Vec::new()))
     }
 
-    /// Carries out `ops` in order. With none, releases due holds and reports.
+    /// [`SaleBook::apply_with`] where there are no coupons.
     pub fn apply(&mut self, ops: &[Op], seen: Mark, now: UnixMillis) -> Result<Applied, Behind> {
+        self.apply_with(ops, &NoCoupons, seen, now)
+    }
+
+    /// Carries out `ops` in order. With none, releases due holds and reports.
+    pub fn apply_with(
+        &mut self,
+        ops: &[Op],
+        desk: &dyn Desk,
+        seen: Mark,
+        now: UnixMillis,
+    ) -> Result<Applied, Behind> {
         let (now, before) = self.begin(now);
         self.check(seen)?;
         let Some(terms) = self.terms.clone() else {
@@ -217,7 +240,7 @@ impl SaleBook {
         let mut released = Vec::new();
         self.sweep(now, &mut released);
         self.forget_old(now);
-        let outcomes = ops.iter().map(|op| self.carry_out(&terms, op, now, &mut released)).collect();
+        let outcomes = ops.iter().map(|op| self.carry_out(&terms, desk, op, now, &mut released)).collect();
         let offered = self.serve_line(&terms, now, &mut released);
         self.end(now, before);
         Ok(Applied { offered, ..self.report(now, outcomes, released) })
@@ -365,6 +388,7 @@ impl SaleBook {
                 units: record.units.clone(),
                 outcome: record.outcome(self.position(record)),
                 order: record.order.clone(),
+                coupon: record.coupon.clone(),
             })
             .collect();
         Ok(holds)
@@ -393,6 +417,12 @@ impl SaleBook {
 
     fn shelf(&self, line: Line) -> Shelf {
         self.shelves.get(usize::from(line)).copied().unwrap_or_default()
+    }
+
+    /// How often a coupon is used here.
+    pub fn coupon_uses(&self, code: &CouponCode, buyer: &BuyerId) -> Uses {
+        let of_buyer = self.coupons_of.get(&(buyer.clone(), code.clone()));
+        Uses { all: self.coupons.get(code).copied().unwrap_or(0), by_buyer: of_buyer.copied().unwrap_or(0) }
     }
 
     /// How far the book's history is.
@@ -542,8 +572,12 @@ impl SaleBook {
                 }
             }
         }
+        if let Some(coupon) = record.coupon.as_ref().filter(|_| record.counts_for_buyer()) {
+            *self.coupons.entry(coupon.clone()).or_default() += 1;
+            *self.coupons_of.entry((record.buyer.clone(), coupon.clone())).or_default() += 1;
+        }
         if record.state == HoldState::Waiting {
-            self.waiting.insert((line_of(&record), record.made), record.hold.clone());
+            self.waiting.insert((line_of(&record), record.made, record.hold.clone()));
         }
         let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
         if state.has_deadline() {
@@ -578,8 +612,12 @@ impl SaleBook {
                 }
             }
         }
+        if let Some(coupon) = record.coupon.as_ref().filter(|_| record.counts_for_buyer()) {
+            take_one(&mut self.coupons, coupon);
+            take_one(&mut self.coupons_of, &(record.buyer.clone(), coupon.clone()));
+        }
         if record.state == HoldState::Waiting {
-            self.waiting.remove(&(line_of(record), record.made));
+            self.waiting.remove(&(line_of(record), record.made, record.hold.clone()));
         }
         if record.state.has_deadline() {
             self.deadlines.remove(&(record.deadline, record.hold.clone()));
@@ -595,6 +633,16 @@ impl SaleBook {
             self.shelves.resize(line + 1, Shelf::default());
         }
         &mut self.shelves[line]
+    }
+}
+
+/// Takes one use back.
+fn take_one<K: std::hash::Hash + Eq>(uses: &mut HashMap<K, u64>, of: &K) {
+    if let Some(count) = uses.get_mut(of) {
+        *count -= 1;
+        if *count == 0 {
+            uses.remove(of);
+        }
     }
 }
 

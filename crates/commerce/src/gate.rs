@@ -2,10 +2,10 @@
 
 use std::{fmt, future::Future, pin::Pin};
 
-use haul_model::{BuyerId, HoldId, LiveId, MerchantId, OrderId, SaleId, TierId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, LiveId, MerchantId, OrderId, SaleId, TierId, UnixMillis};
 
 use crate::{
-    SaleTerms,
+    CouponTerms, SaleTerms,
     hold::HoldRecord,
     units::{Line, Units},
 };
@@ -52,6 +52,10 @@ pub enum Op {
         units: Units,
         /// The buyer's tier, as their token says: the sale may open earlier for it.
         tier: Option<TierId>,
+        /// The coupon of which a use is set aside with the units.
+        coupon: Option<CouponCode>,
+        /// In a sale that is drawn, the hold's ticket: before the draw it is an entry, of one line and without a coupon.
+        ticket: Option<u64>,
     },
     /// The same, and where that is refused because units are set aside for others, wait in line for them. Of one line
     /// only.
@@ -80,6 +84,8 @@ pub enum Op {
         buyer: BuyerId,
         /// The order that will be paid. A hold has one order; another is refused.
         order: OrderId,
+        /// The coupon of which a use is set aside, where the hold has none yet: with its first payment only.
+        coupon: Option<CouponCode>,
     },
     /// The provider refused the payment (PAYING → HELD, until its deadline).
     PaymentFailed {
@@ -116,7 +122,7 @@ pub enum Op {
 impl Op {
     /// [`Op::Hold`] of somebody without a tier.
     pub fn hold(hold: HoldId, buyer: BuyerId, units: impl Into<Units>) -> Self {
-        Self::Hold { hold, buyer, units: units.into(), tier: None }
+        Self::Hold { hold, buyer, units: units.into(), tier: None, coupon: None, ticket: None }
     }
 }
 
@@ -133,6 +139,8 @@ pub enum Outcome {
         /// How many are served before it, and it: 1 is next.
         position: u32,
     },
+    /// `Hold` in a sale that is drawn later: one of its entries.
+    Entered,
     /// `Hold` retried, or `StartPayment`: the hold is being paid for.
     Paying {
         /// When they go back, by the gate's clock.
@@ -204,6 +212,26 @@ pub enum Refusal {
     LineFull,
     /// The sale has no line to wait in.
     NoLine,
+    /// The gate has no such coupon.
+    UnknownCoupon,
+    /// The coupon is not valid yet, by the gate's clock.
+    CouponNotYet {
+        /// When it will be.
+        valid_from: UnixMillis,
+    },
+    /// The coupon is not valid any more.
+    CouponOver,
+    /// As many use the coupon as may.
+    CouponUsedUp,
+    /// The buyer uses the coupon as often as one may.
+    CouponLimit {
+        /// How often that is.
+        per_buyer: u32,
+    },
+    /// The hold has another coupon, or payment has begun without one.
+    OtherCoupon,
+    /// The buyer is in the draw already, or has something of the sale.
+    OneEntry,
 }
 
 /// Units of a sale, or of one of its lines, by where they are. `available + held + sold = stock`, always; `held` counts HELD, PAYING, CAPTURED.
@@ -260,6 +288,8 @@ pub struct Standing {
     pub outcome: Outcome,
     /// Its order, once payment has started.
     pub order: Option<OrderId>,
+    /// The coupon of which it has a use.
+    pub coupon: Option<CouponCode>,
 }
 
 /// What a batch did to one sale.
@@ -376,6 +406,14 @@ pub trait Gate: Send + Sync + 'static {
         terms: &'a SaleTerms,
         seen: Mark,
     ) -> BoxFuture<'a, Result<Applied, GateError>>;
+
+    /// Makes coupons of a live known, or changes what may change of known ones ([`CouponTerms::changed_to`]). Idempotent. A gate
+    /// that has lost them refuses their use until it is told again.
+    fn put_coupons<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        coupons: &'a [(CouponCode, CouponTerms)],
+    ) -> BoxFuture<'a, Result<(), GateError>>;
 
     /// Carries out `ops` on one sale in order, atomically as a whole. An empty slice sweeps due holds and reports.
     fn apply<'a>(

@@ -1,11 +1,12 @@
 //! A hold: units of a sale on their way to one buyer.
 
-use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, OrderId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Outcome,
     book::{KEEP_ORDERED_MS, KEEP_RELEASED_MS},
+    draw::TICKETS,
     units::{Line, Units},
 };
 
@@ -21,7 +22,8 @@ pub enum HoldState {
     Captured,
     /// Paid and written.
     Sold,
-    /// In line: its units are all set aside for others, and it is its turn when enough of them come back.
+    /// In line: its units are all set aside for others, and it is its turn when enough of them come back. Or an entry that is
+    /// not drawn yet.
     Waiting,
     /// Over: its units went back.
     Released,
@@ -56,7 +58,7 @@ pub struct HoldRecord {
     /// Units, by line.
     #[serde(rename = "quantity")]
     pub units: Units,
-    /// The book's sequence when it was made: which of a buyer's holds is older.
+    /// The book's sequence when it was made: which of a buyer's holds is older. Of an entry in a draw, its ticket.
     pub made: u64,
     /// Where it stands.
     pub state: HoldState,
@@ -78,6 +80,9 @@ pub struct HoldRecord {
     /// Units of it that were sold and have come back since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returned: Option<Units>,
+    /// The coupon of which it has a use, for as long as it stands, and for good once it is SOLD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coupon: Option<CouponCode>,
 }
 
 impl HoldRecord {
@@ -89,6 +94,7 @@ impl HoldRecord {
             HoldState::Paying => Outcome::Paying { deadline },
             HoldState::Captured => Outcome::Captured { retaken },
             HoldState::Sold => Outcome::Sold,
+            HoldState::Waiting if self.is_entry() => Outcome::Entered,
             HoldState::Waiting => Outcome::Waiting { position },
             HoldState::Released | HoldState::Late => Outcome::Released,
         }
@@ -102,6 +108,11 @@ impl HoldRecord {
     pub(crate) fn forget_at(&self) -> Option<UnixMillis> {
         let keep_ms = if self.order.is_some() { KEEP_ORDERED_MS } else { KEEP_RELEASED_MS };
         self.state.is_over().then(|| UnixMillis(self.deadline.0.saturating_add(keep_ms)))
+    }
+
+    /// Whether it is, or was, an entry in a draw.
+    pub fn is_entry(&self) -> bool {
+        TICKETS.contains(&self.made)
     }
 
     /// Whether its units are set aside for its buyer.

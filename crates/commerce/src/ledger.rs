@@ -1,10 +1,14 @@
 //! The ledger: what must never be forgotten. An order is sold only when the ledger has committed it.
 
 use haul_model::{
-    BuyerId, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId, UnixMillis, VariantId,
+    BuyerId, CouponCode, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId,
+    UnixMillis, VariantId,
 };
 
-use crate::{BoxFuture, Dispute, Mark, PaymentEvent, Sale, Units, book::HoldRecord, units::Line};
+use crate::{
+    BoxFuture, Coupon, CouponTerms, Dispute, Mark, OrderCoupon, PaymentEvent, Sale, Units, book::HoldRecord,
+    units::Line,
+};
 
 /// A live as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +84,10 @@ pub struct NewOrder {
     pub quantity: u32,
     /// Price of one of the first line.
     pub unit_price: Money,
-    /// Price of all; stored, never recomputed.
+    /// Price of all, less what the coupon takes off; stored, never recomputed.
     pub total: Money,
+    /// The coupon that it is paid with.
+    pub coupon: Option<OrderCoupon>,
     /// What was bought, line by line; at least one.
     pub lines: Vec<OrderLine>,
     /// When.
@@ -209,6 +215,19 @@ pub struct Recorded {
     pub orders: Vec<Order>,
 }
 
+/// A coupon and how often it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CouponUse {
+    /// The coupon.
+    pub coupon: Coupon,
+    /// Uses of orders that are being paid.
+    pub paying: u64,
+    /// Uses of orders that are SOLD.
+    pub sold: u64,
+    /// The ledger's own counter, which its constraint keeps within the limit; what the two amount to.
+    pub counted: u64,
+}
+
 /// Sums of a live's orders.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
@@ -307,6 +326,21 @@ pub trait Ledger: Send + Sync + 'static {
     /// `paid` is the first event's.
     fn record_paid<'a>(&'a self, order: &'a OrderId, paid: &'a Paid) -> Answer<'a, Order>;
 
+    /// Writes a coupon down; the same again changes nothing. `Conflict` where its live has another one of this code, or as many
+    /// as it may.
+    fn put_coupon<'a>(&'a self, coupon: &'a Coupon) -> Answer<'a, Coupon>;
+    /// Takes a change of a coupon over as [`CouponTerms::changed_to`] does, and gives it as it is then.
+    fn change_coupon<'a>(
+        &'a self,
+        live: &'a LiveId,
+        code: &'a CouponCode,
+        terms: &'a CouponTerms,
+    ) -> Answer<'a, Coupon>;
+    /// A live's coupons with their uses, in the order in which they were made.
+    fn coupons<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<CouponUse>>;
+    /// One of them.
+    fn coupon<'a>(&'a self, live: &'a LiveId, code: &'a CouponCode) -> Answer<'a, Option<CouponUse>>;
+
     /// Moves an order and, for `Sold`, counts its units against the sale's stock, in one transaction that a constraint
     /// keeps from overselling (`Conflict`). Idempotent; allowed are Paying|Expired → Sold|RefundDue, Paying → Expired,
     /// RefundDue → Refunded; any other move is `Conflict`.
@@ -324,6 +358,9 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> Answer<'a, Order>;
     /// Writes down that the gate knows that so many units of an order are on the shelf again.
     fn restock_told<'a>(&'a self, order: &'a OrderId, returned: &'a Units) -> Answer<'a, ()>;
+    /// Keys of a sale that have, or had, something: those of its orders, and of its holds as far as they are written down and not
+    /// forgotten; at most `limit`.
+    fn hold_ids<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId, limit: u32) -> Answer<'a, Vec<HoldId>>;
     /// A live's orders with units on the shelf again that the gate may not know of, at most `limit`.
     fn restocks_due<'a>(&'a self, live: &'a LiveId, limit: u32) -> Answer<'a, Vec<Order>>;
 

@@ -11,10 +11,13 @@ pub mod backoffice;
 pub mod book;
 pub mod bookings;
 pub mod buyers;
+pub mod coupon;
 pub mod derive;
+pub mod draw;
 pub mod follow;
 pub mod followup;
 pub mod gate;
+pub mod gone;
 pub mod hold;
 pub mod insight;
 pub mod keys;
@@ -41,14 +44,16 @@ pub mod units;
 
 pub use backoffice::Backoffice;
 pub use book::SaleBook;
+pub use coupon::{Coupon, CouponTerms, OrderCoupon};
 pub use derive::{hold_id, order_id, payment_id, refund_id};
+pub use draw::Draw;
 pub use gate::{
     Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome, Rebuild,
     Refusal, Released, Standing,
 };
 pub use ledger::{
-    Callback, CallbackState, HoldNotes, Ledger, LedgerError, LiveRecord, NewOrder, Order, OrderLine,
-    OrderState, Paid, Product, Recorded, Totals,
+    Callback, CallbackState, CouponUse, HoldNotes, Ledger, LedgerError, LiveRecord, NewOrder, Order,
+    OrderLine, OrderState, Paid, Product, Recorded, Totals,
 };
 pub use notebook::Notebook;
 pub use pace::Pace;

@@ -102,8 +102,12 @@ fn of_order(order: &Order, known: Option<HoldRecord>, terms: &SaleTerms, now: Un
         retaken: false,
         unreserved,
         returned: None,
+        coupon: None,
     });
     record.order = Some(ids.id.clone());
+    if let Some(coupon) = &ids.coupon {
+        record.coupon = Some(coupon.code.clone());
+    }
     let in_full = order.paid.as_ref().is_some_and(|paid| paid.amount == ids.total);
     let state = match (order.state, recorded) {
         (OrderState::Sold, _) => HoldState::Sold,

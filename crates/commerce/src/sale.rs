@@ -3,7 +3,10 @@
 use haul_model::{LiveId, MerchantId, Money, ProductId, SaleId, TierId, UnixMillis, VariantId};
 use serde::{Deserialize, Serialize};
 
-use crate::units::{Line, MAX_LINES, Units};
+use crate::{
+    draw::{Draw, GATHER_MS},
+    units::{Line, MAX_LINES, Units},
+};
 
 /// The most units one line of a sale may have. Bounds the arithmetic of every gate, Lua's doubles included.
 pub const MAX_STOCK: u32 = 10_000_000;
@@ -61,6 +64,12 @@ pub enum TermsError {
     /// Where nothing is set aside, there is nothing to wait for.
     #[error("offer_ms: a sale of first paid, first served has no line to wait in")]
     NoLine,
+    /// A draw that can't be.
+    #[error(
+        "draw_ms must be {} to {} milliseconds, less than the sale is open, and not with offer_ms or first_paid",
+        GATHER_MS.start(), GATHER_MS.end()
+    )]
+    Draw,
     /// The sale would close before it opens.
     #[error("closes_at must be later than opens_at ({opens_at:?}), not {closes_at:?}")]
     NeverOpen {
@@ -101,6 +110,9 @@ pub struct SaleTerms {
     /// How long units are set aside for somebody whose turn in line has come; `None`: there is no line to wait in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer_ms: Option<u64>,
+    /// Whether those who get something are drawn, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw: Option<Draw>,
 }
 
 /// One line of a sale after the first: a SKU with a stock of its own.
@@ -149,6 +161,14 @@ impl SaleTerms {
         }
         if self.offer_ms.is_some() && self.mode == SaleMode::FirstPaid {
             return Err(TermsError::NoLine);
+        }
+        if let Some(draw) = &self.draw
+            && (!GATHER_MS.contains(&draw.ms)
+                || opens_at.0.saturating_add(draw.ms) >= closes_at.0
+                || self.offer_ms.is_some()
+                || self.mode == SaleMode::FirstPaid)
+        {
+            return Err(TermsError::Draw);
         }
         if closes_at <= opens_at {
             return Err(TermsError::NeverOpen { opens_at, closes_at });
@@ -211,6 +231,11 @@ impl SaleTerms {
     pub fn opens_for(&self, tier: Option<&TierId>) -> UnixMillis {
         let early = self.early.iter().find(|one| Some(&one.tier) == tier).map_or(0, |one| one.ms);
         UnixMillis(self.opens_at.0.saturating_sub(early))
+    }
+
+    /// When it is drawn; from then on it goes on as first come, first served. `None`: it is not drawn.
+    pub fn draws_at(&self) -> Option<UnixMillis> {
+        self.draw.as_ref().map(|draw| UnixMillis(self.opens_at.0.saturating_add(draw.ms)))
     }
 
     /// When it opens for the first of all.

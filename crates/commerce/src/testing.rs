@@ -22,6 +22,7 @@ pub(crate) fn order(hold: &str, buyer: &str, quantity: u32, total: Money, at: Un
         quantity,
         unit_price: total,
         total,
+        coupon: None,
         created_at: at,
     }
 }

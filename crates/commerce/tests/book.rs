@@ -70,7 +70,7 @@ impl Shop {
 
     fn start_with(&mut self, hold: &str, buyer: &str, order: &str) -> Outcome {
         let (hold, order) = (hold.parse().unwrap(), order.parse().unwrap());
-        self.one(Op::StartPayment { hold, buyer: buyer.parse().unwrap(), order })
+        self.one(Op::StartPayment { hold, buyer: buyer.parse().unwrap(), order, coupon: None })
     }
 
     fn fail(&mut self, hold: &str) -> Outcome {
@@ -215,7 +215,7 @@ fn the_sale_opens_and_closes_by_the_books_clock() {
     assert_eq!(ask("h3", 2_000), Outcome::Refused(Refusal::Closed));
     // What was held before may still be paid.
     let (hold, order) = names("h1");
-    let pay = Op::StartPayment { hold, buyer: "ann".parse().unwrap(), order };
+    let pay = Op::StartPayment { hold, buyer: "ann".parse().unwrap(), order, coupon: None };
     assert!(matches!(
         book.apply(&[pay], Mark::default(), at(3_000)).unwrap().outcomes[0],
         Outcome::Paying { .. }
@@ -361,7 +361,8 @@ fn a_buyer_who_comes_back_sees_their_standing_holds_oldest_first() {
             hold: hold.parse().unwrap(),
             units: 1.into(),
             outcome,
-            order
+            order,
+            coupon: None,
         })
     );
     shop.wait(10_000);
@@ -515,6 +516,7 @@ fn record(hold: &str, buyer: &str, state: HoldState) -> HoldRecord {
         retaken: false,
         unreserved: false,
         returned: None,
+        coupon: None,
     }
 }
 

@@ -125,7 +125,7 @@ impl Shop {
                     Ask::Wait { .. } if self.fault != Fault::Overtakes => {
                         Op::Wait { hold, buyer, units, tier: None }
                     }
-                    _ => Op::Hold { hold, buyer, units, tier: None },
+                    _ => Op::Hold { hold, buyer, units, tier: None, coupon: None, ticket: None },
                 }
             }
             Ask::Cancel { hold } => Op::Cancel { hold: hold.parse().unwrap(), buyer: buyer.parse().unwrap() },
@@ -133,6 +133,7 @@ impl Shop {
                 hold: hold.parse().unwrap(),
                 buyer: buyer.parse().unwrap(),
                 order: format!("order-{hold}").parse().unwrap(),
+                coupon: None,
             },
         };
         let over =
@@ -174,7 +175,7 @@ impl Shop {
             Outcome::Paying { deadline } => Answer::Paying { hold, deadline: deadline.0 },
             Outcome::Captured { .. } | Outcome::Sold => Answer::Taken { hold },
             Outcome::Released | Outcome::Late | Outcome::Restocked => Answer::Released,
-            Outcome::Waiting { .. } => Answer::Waiting { hold },
+            Outcome::Waiting { .. } | Outcome::Entered => Answer::Waiting { hold },
             Outcome::Refused(refusal) => Answer::Refused(format!("{refusal:?}")),
         };
         if let (Fault::KeepsWhatItRefused, Answer::Refused(_), Ask::Hold { key, units }) =

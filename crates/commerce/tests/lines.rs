@@ -63,12 +63,12 @@ impl Shop {
     fn hold_as(&mut self, hold: &str, buyer: &str, units: &str, tier: Option<&str>) -> Outcome {
         let tier = tier.map(|tier| tier.parse().unwrap());
         let (hold, buyer) = (hold.parse().unwrap(), buyer.parse().unwrap());
-        self.one(Op::Hold { hold, buyer, units: units.parse().unwrap(), tier })
+        self.one(Op::Hold { hold, buyer, units: units.parse().unwrap(), tier, coupon: None, ticket: None })
     }
 
     fn start(&mut self, hold: &str, buyer: &str) -> Outcome {
         let (hold, order) = names(hold);
-        self.one(Op::StartPayment { hold, buyer: buyer.parse().unwrap(), order })
+        self.one(Op::StartPayment { hold, buyer: buyer.parse().unwrap(), order, coupon: None })
     }
 
     fn capture(&mut self, hold: &str) -> Outcome {

@@ -34,6 +34,7 @@ fn hold(n: u64, state: HoldState) -> HoldRecord {
         retaken: false,
         unreserved: false,
         returned: None,
+        coupon: None,
     }
 }
 
@@ -53,6 +54,7 @@ fn order(n: u64, state: OrderState, paid: Option<i64>) -> Order {
         quantity: 1,
         unit_price: eur(100),
         total: eur(100),
+        coupon: None,
         lines: vec![OrderLine::only("tea".parse().unwrap(), 1, eur(100), eur(100))],
         created_at: at(-5_000),
     };

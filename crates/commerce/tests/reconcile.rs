@@ -29,6 +29,7 @@ fn hold(n: u32, state: HoldState) -> HoldRecord {
         retaken: false,
         unreserved: false,
         returned: None,
+        coupon: None,
     }
 }
 
@@ -47,6 +48,7 @@ fn order(n: u32, state: OrderState) -> Order {
         quantity: 1,
         unit_price: eur(100),
         total: eur(100),
+        coupon: None,
         lines: vec![OrderLine::only("tea".parse().unwrap(), 1, eur(100), eur(100))],
         created_at: NOW,
     };

@@ -59,7 +59,14 @@ impl Shop {
     /// Everybody holds under their own name.
     fn hold(&mut self, name: &str, units: &str) -> Outcome {
         let (hold, buyer) = id(name);
-        self.one(Op::Hold { hold, buyer, units: units.parse().unwrap(), tier: None })
+        self.one(Op::Hold {
+            hold,
+            buyer,
+            units: units.parse().unwrap(),
+            tier: None,
+            coupon: None,
+            ticket: None,
+        })
     }
 
     fn wait(&mut self, name: &str, units: &str) -> Outcome {
@@ -120,7 +127,7 @@ fn an_offer_that_is_not_taken_up_goes_to_the_next() {
     assert_eq!((released(&applied), offered(&applied)), (vec!["bob".to_owned()], vec!["cid".to_owned()]));
     let order: OrderId = "order".parse().unwrap();
     let (hold, buyer) = id("cid");
-    let paying = shop.one(Op::StartPayment { hold: hold.clone(), buyer, order: order.clone() });
+    let paying = shop.one(Op::StartPayment { hold: hold.clone(), buyer, order: order.clone(), coupon: None });
     assert!(matches!(paying, Outcome::Paying { .. }), "{paying:?}");
     let applied =
         shop.apply(&[Op::Capture { hold: hold.clone(), order: order.clone() }, Op::Settle { hold, order }]);
@@ -220,7 +227,7 @@ fn a_place_in_line_counts_for_its_buyer_and_can_be_given_up() {
     let (hold, buyer) = id("dan");
     shop.wait("dan", "1");
     let order = "order".parse().unwrap();
-    let pay = Op::StartPayment { hold, buyer, order };
+    let pay = Op::StartPayment { hold, buyer, order, coupon: None };
     assert_eq!(shop.one(pay), Outcome::Refused(Refusal::WrongState), "first it must be offered");
 }
 

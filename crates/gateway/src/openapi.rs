@@ -2,7 +2,7 @@
 
 use axum::{Json, Router, routing::get};
 use haul_wire::{
-    ChatAsk, Failure, Reply, Request, RoomEvent, SUBPROTOCOL, Snapshot, crowd::CrowdAsk,
+    ChatAsk, Failure, Reply, Request, RoomEvent, SUBPROTOCOL, Snapshot, coupon::CouponAsk, crowd::CrowdAsk,
     questions::QuestionAsk, show::ShowAsk,
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
@@ -354,6 +354,7 @@ fn asyncapi() -> Value {
         schema::<QuestionAsk>(&mut generator),
         schema::<ShowAsk>(&mut generator),
         schema::<CrowdAsk>(&mut generator),
+        schema::<CouponAsk>(&mut generator),
     ];
     let request = message("request", json!({ "anyOf": requests }));
     let reply = message("reply", schema::<Reply>(&mut generator));

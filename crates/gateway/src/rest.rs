@@ -488,6 +488,7 @@ mod tests {
             held: u32::MAX,
             sold: u32::MAX,
             offer_ms: Some(u64::MAX),
+            draw: Some(DrawView { draws_at: LATE, commitment: "c".repeat(64), seed: Some("s".repeat(64)) }),
             mode: SaleMode::FirstPaid,
             early: vec![EarlyView { tier: long(), opens_at: LATE }; haul_commerce::sale::MAX_TIERS],
             // The lines of all sales on stage are bounded together.
@@ -566,6 +567,21 @@ mod tests {
             Winner { user_id: long(), name: wide(MAX_NAME_CHARS), ticket: "t".repeat(16), claimed: false };
         let standing =
             Standing { measure: Measure::ShadowBan, until: Some(LATE), reason: Some(wide(MAX_REASON_CHARS)) };
+        let code: haul_model::CouponCode =
+            "X".repeat(*haul_commerce::coupon::CODE_CHARS.end()).parse().unwrap();
+        let coupon = coupon::CouponView {
+            code: code.clone(),
+            amount: Some(money()),
+            percent: Some(100),
+            minimum: Some(money()),
+            sale_id: Some(long()),
+            product_ids: vec![long(); haul_commerce::coupon::MAX_COUPON_PRODUCTS],
+            limit: u32::MAX,
+            per_buyer: u32::MAX,
+            valid_from: LATE,
+            valid_until: LATE,
+            closed: false,
+        };
         let hold = HoldView {
             id: long(),
             sale_id: long(),
@@ -574,6 +590,7 @@ mod tests {
             state: HoldState::Captured,
             deadline: Some(LATE),
             position: Some(u32::MAX),
+            coupon: Some(code.clone()),
         };
         let order = OrderView {
             id: long(),
@@ -585,6 +602,7 @@ mod tests {
             returned: u32::MAX,
             lines: units,
             total: money(),
+            coupon: Some(coupon::CouponOff { code, amount: money() }),
             state: OrderStateView::PartlyRefunded,
             refunded: money(),
             disputed: true,
@@ -612,6 +630,7 @@ mod tests {
             products: vec![product; MAX_BAG],
             pin: Some(Pin { product_id: long(), since: LATE, media_ms: Some(u64::MAX) }),
             sales,
+            coupon: Some(coupon),
             viewers: u64::MAX,
             chat: vec![line.clone(); haul_room::MAX_CHAT_SHOWN],
             chat_pin: Some(line),

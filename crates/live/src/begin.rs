@@ -31,6 +31,8 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     let bag = services.ledger.bag(&id).await?;
     let sales = services.ledger.sales(&id, now().wall - SHOW_CLOSED).await?;
     let orders = services.ledger.orders(&id, &[], MAX_ORDERS_SHOWN as u32).await?;
+    let coupons = services.ledger.coupons(&id).await?;
+    let coupons: Vec<_> = coupons.into_iter().map(|known| known.coupon).collect();
     let totals = services.ledger.totals(&id).await?;
     let notes = services.notebook.notes(&id).await?;
 
@@ -52,6 +54,10 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     let live = Live::new(&record, lines, till.clone(), gate, services.metrics.clone());
     tokio::spawn(recorder.run(services.ledger.clone()));
 
+    if let Err(error) = live.gate().put_coupons(&coupons).await {
+        tracing::warn!(live = %reference.live, %error, "coupons wait for the gate");
+        live.chore(Chore::Coupons);
+    }
     let mut known = Vec::new();
     for sale in sales {
         match live.gate().put_sale(&sale.id, &sale.terms).await {
@@ -66,7 +72,7 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     live.chore(Chore::Orders);
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let epoch = format!("{:016x}", rng.random::<u64>());
-    let beginning = Beginning { record, bag, sales: known, orders, totals, notes };
+    let beginning = Beginning { record, bag, sales: known, coupons, orders, totals, notes };
     // The clock is read after the gate's answers have come: an estimate of its clock may be late, never early.
     let stage = Stage::new(beginning, services.settings.clone(), epoch, rng, now());
     let owner = Owner::new(stage, live.clone(), services.clone(), till, post);

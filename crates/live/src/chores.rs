@@ -25,6 +25,8 @@ const MAX_ORDERS: u32 = 10_000;
 pub(crate) enum Chore {
     /// Make this sale known to the gate: it is written down, and the gate does not know it, or not as it is now.
     Sale(Box<Sale>),
+    /// Make all coupons of the live known to the gate.
+    Coupons,
     /// Compare the orders that are being paid with the holds that stand: a report of the gate's may have been lost.
     Orders,
     /// This sale was rebuilt as this epoch, here or by another process: tell those who have lost a hold by it.
@@ -37,6 +39,7 @@ struct Due {
     /// Of several words on one sale the last counts.
     sales: BTreeMap<SaleId, Sale>,
     orders: bool,
+    coupons: bool,
     lost: BTreeMap<SaleId, u64>,
 }
 
@@ -54,7 +57,8 @@ pub(crate) async fn run(services: Services, live: Live, mut chores: mpsc::Unboun
         for sale in std::mem::take(&mut due.sales).into_values() {
             match tell_gate(&live, &sale).await {
                 // What it cost may have to do with orders.
-                Ok(Told::Rebuilt) => due.orders = true,
+                // A gate that has lost a sale has perhaps lost the coupons.
+                Ok(Told::Rebuilt) => (due.orders, due.coupons) = (true, true),
                 Ok(Told::Known) => {}
                 Err(error) => {
                     tracing::warn!(live = %live.id(), sale = %sale.id, %error, "a sale waits for the gate");
@@ -70,6 +74,12 @@ pub(crate) async fn run(services: Services, live: Live, mut chores: mpsc::Unboun
                     tracing::warn!(live = %live.id(), %sale, error, "lost holds could not be looked for");
                     due.lost.insert(sale, epoch);
                 }
+            }
+        }
+        if due.coupons {
+            match tell_coupons(&services, &live).await {
+                Ok(()) => due.coupons = false,
+                Err(error) => tracing::warn!(live = %live.id(), error, "coupons wait for the gate"),
             }
         }
         if due.orders {
@@ -91,12 +101,13 @@ impl Due {
         match chore {
             Chore::Sale(sale) => drop(self.sales.insert(sale.id.clone(), *sale)),
             Chore::Orders => self.orders = true,
+            Chore::Coupons => self.coupons = true,
             Chore::Lost(sale, epoch) => drop(self.lost.insert(sale, epoch)),
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.sales.is_empty() && !self.orders && self.lost.is_empty()
+        self.sales.is_empty() && !self.orders && !self.coupons && self.lost.is_empty()
     }
 }
 
@@ -135,6 +146,12 @@ async fn tell_gate(live: &Live, sale: &Sale) -> Result<Told, GateError> {
         }
         Err(error) => Err(error),
     }
+}
+
+async fn tell_coupons(services: &Services, live: &Live) -> Result<(), String> {
+    let coupons = services.ledger.coupons(live.id()).await.map_err(text)?;
+    let coupons: Vec<_> = coupons.into_iter().map(|known| known.coupon).collect();
+    live.gate().put_coupons(&coupons).await.map_err(text)
 }
 
 async fn tidy_orders(services: &Services, live: &Live) -> Result<(), String> {

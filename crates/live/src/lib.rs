@@ -9,6 +9,7 @@
 mod begin;
 mod chores;
 mod connection;
+mod coupons;
 mod follower;
 mod keeper;
 mod live;
@@ -35,8 +36,8 @@ pub use money::RefundAsk;
 pub use restock::RestockError;
 pub use settle::CallbackError;
 pub use stage::{
-    MAX_BAG, MAX_HOLD_LINES, MAX_LINES_ON_STAGE, MAX_ORDERS_SHOWN, MAX_SALES, Settings, order_view,
-    product_view,
+    MAX_BAG, MAX_HOLD_LINES, MAX_LINES_ON_STAGE, MAX_ORDERS_SHOWN, MAX_SALES, Settings, coupon_view,
+    order_view, product_view,
 };
 
 use std::time::{Instant, SystemTime};

@@ -18,6 +18,7 @@ pub struct Metrics {
     readers_too_slow: Counter,
     gate_ops: Family<GateLabels, Counter>,
     gate_errors: Counter,
+    refused_here: Counter,
     gate_seconds: Histogram,
     holds_expired: Counter,
     gate_rebuilds: Counter,
@@ -47,6 +48,7 @@ impl Default for Metrics {
             readers_too_slow: Counter::default(),
             gate_ops: Family::default(),
             gate_errors: Counter::default(),
+            refused_here: Counter::default(),
             // From a call within the process to one that has timed out.
             gate_seconds: Histogram::new([
                 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
@@ -85,6 +87,11 @@ impl Metrics {
             "haul_gate_errors",
             "Calls to the gate without an answer",
             self.gate_errors.clone(),
+        );
+        registry.register(
+            "haul_gate_sold_out_answers",
+            "Requests for what is sold out that were refused beside an answer of the gate's, not asked of it",
+            self.refused_here.clone(),
         );
         registry.register(
             "haul_holds_expired",
@@ -154,6 +161,10 @@ impl Metrics {
         self.gate_ops.get_or_create(&GateLabels { op, outcome: outcome_name(outcome) }).inc();
     }
 
+    pub(crate) fn refused_here(&self, requests: usize) {
+        self.refused_here.inc_by(requests as u64);
+    }
+
     pub(crate) fn gate_failed(&self) {
         self.gate_errors.inc();
     }
@@ -204,6 +215,7 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Late => "late",
         Outcome::Restocked => "restocked",
         Outcome::Waiting { .. } => "waiting",
+        Outcome::Entered => "entered",
         Outcome::Refused(refusal) => match refusal {
             R::UnknownSale => "unknown_sale",
             R::UnknownHold => "unknown_hold",
@@ -219,6 +231,13 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
             R::Paused => "paused",
             R::LineFull => "line_full",
             R::NoLine => "no_line",
+            R::UnknownCoupon => "unknown_coupon",
+            R::CouponNotYet { .. } => "coupon_not_yet",
+            R::CouponOver => "coupon_over",
+            R::CouponUsedUp => "coupon_used_up",
+            R::CouponLimit { .. } => "coupon_limit",
+            R::OtherCoupon => "other_coupon",
+            R::OneEntry => "one_entry",
         },
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     Services,
     chores::Chore,
     connection::Outlet,
+    coupons,
     live::{Command, Live, Look, Post},
     now, purchase, restock,
     stage::{Delivery, Input, MemberId, Output, Stage, To, is_staff},
@@ -205,6 +206,35 @@ impl Owner {
                         live.input(Input::CheckedOut { member, id, sale: id_of_sale, answer });
                     });
                 }
+                Output::PutCoupon { member, id, coupon, show } => {
+                    let (live, services) = (self.live.clone(), self.services.clone());
+                    tokio::spawn(async move {
+                        let answer = coupons::put(&services, &live, &coupon).await;
+                        live.input(Input::CouponPut { member, id, show, answer });
+                    });
+                }
+                Output::ChangeCoupon { member, id, code, terms } => {
+                    let (live, services) = (self.live.clone(), self.services.clone());
+                    tokio::spawn(async move {
+                        let answer = coupons::change(&services, &live, &code, &terms).await;
+                        live.input(Input::CouponPut { member, id, show: false, answer });
+                    });
+                }
+                Output::FindCoupon { member, id, code, request } => {
+                    let (live, services) = (self.live.clone(), self.services.clone());
+                    tokio::spawn(async move {
+                        let coupon = coupons::find(&services, &live, &code).await;
+                        live.input(Input::CouponFound { member, id, request, coupon });
+                    });
+                }
+                Output::LookAtHold { member, id, viewer, sale, hold, coupon } => {
+                    let live = self.live.clone();
+                    tokio::spawn(async move {
+                        let units = purchase::units_of_hold(&live, &sale, &viewer.id, &hold).await;
+                        live.input(Input::HoldSeen { member, id, viewer, sale, hold, coupon, units });
+                    });
+                }
+                Output::TellCoupons => self.live.chore(Chore::Coupons),
                 Output::TellGate(sale) => self.live.chore(Chore::Sale(Box::new(sale))),
                 Output::LookForLost { sale, epoch } => self.live.chore(Chore::Lost(sale, epoch)),
                 Output::End(member, code) => {

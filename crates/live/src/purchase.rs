@@ -1,10 +1,10 @@
 //! The steps of a purchase that wait for stores: each idempotent, none with state of its own.
 
 use haul_commerce::{
-    Applied, Checkout, GateError, LedgerError, NewOrder, OrderState, PaymentError, PaymentRequest,
-    PriceError, Sale, order_id, payment_id, price,
+    Applied, Checkout, GateError, LedgerError, NewOrder, OrderCoupon, OrderLine, OrderState, PaymentError,
+    PaymentRequest, PriceError, Sale, Units, order_id, payment_id, price,
 };
-use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, CouponCode, HoldId, Money, OrderId, SaleId, UnixMillis, Viewer};
 use haul_wire::{Code, Failure};
 
 use crate::{
@@ -71,10 +71,16 @@ pub(crate) async fn check_out(
         .find(|standing| standing.hold == hold)
         .ok_or_else(|| Failure::new(Code::HoldOver, "this hold is over and its units went back"))?;
     let priced = sale.order_lines(&standing.units).and_then(|lines| Ok((price::sum(&lines)?, lines)));
-    let (total, lines) = priced.map_err(|error: PriceError| {
+    let (sum, lines) = priced.map_err(|error: PriceError| {
         tracing::error!(live = %live.id(), sale = %sale.id, %error, "a sale with an impossible price");
         Failure::new(Code::Internal, "the server could not do it")
     })?;
+    let coupon = match &standing.coupon {
+        Some(code) => Some(coupon_of(services, live, code, &sale, &lines).await?),
+        None => None,
+    };
+    let off = coupon.as_ref().map_or(0, |coupon| coupon.amount.amount_minor);
+    let total = Money { amount_minor: sum.amount_minor - off, ..sum };
     let order = NewOrder {
         id: order_id(&hold),
         payment: payment_id(&hold),
@@ -89,12 +95,20 @@ pub(crate) async fn check_out(
         quantity: standing.units.quantity(),
         unit_price: lines[0].unit_price,
         total,
+        coupon,
         lines,
         created_at: server_time,
     };
     // An order is never ahead of what the gate has said: whatever a gate loses that has to do with money is noticed.
     live.gate().written().await.map_err(|error| ledger_failed(live, &error))?;
-    let order = services.ledger.start_order(&order).await.map_err(|error| ledger_failed(live, &error))?;
+    let order = services.ledger.start_order(&order).await.map_err(|error| match error {
+        // The ledger's own constraint: the gate has given more uses than there are.
+        LedgerError::Conflict(reason) if order.coupon.is_some() => {
+            tracing::error!(live = %live.id(), order = %order.id, reason, "the ledger refused a use of a coupon");
+            Failure::new(Code::CouponUsedUp, "this coupon is used up: give the hold up and try again without it")
+        }
+        error => ledger_failed(live, &error),
+    })?;
     if order.state != OrderState::Paying {
         return Err(Failure::new(Code::WrongState, "this order is over"));
     }
@@ -143,6 +157,39 @@ pub(crate) async fn check_out(
     }
     tracing::info!(live = %live.id(), order = %request.order, total = %request.amount, "payment started");
     Ok(CheckedOut { order, pay_url: session.url, deadline })
+}
+
+/// What an order gets off by the coupon of its hold.
+async fn coupon_of(
+    services: &Services,
+    live: &Live,
+    code: &CouponCode,
+    sale: &Sale,
+    lines: &[OrderLine],
+) -> Result<OrderCoupon, Failure> {
+    let known = services.ledger.coupon(live.id(), code).await.map_err(|error| ledger_failed(live, &error))?;
+    let coupon = known.map(|known| known.coupon).ok_or_else(|| {
+        tracing::error!(live = %live.id(), %code, "a hold has a coupon that is not written down");
+        Failure::new(Code::Internal, "the server could not do it")
+    })?;
+    let amount = coupon
+        .off(&sale.id, lines)
+        .map_err(|misfit| Failure::new(Code::CouponInvalid, misfit.to_string()))?;
+    Ok(OrderCoupon { code: code.clone(), amount })
+}
+
+/// The units of a hold that stands.
+pub(crate) async fn units_of_hold(
+    live: &Live,
+    sale: &SaleId,
+    buyer: &BuyerId,
+    hold: &HoldId,
+) -> Result<Units, Failure> {
+    let standing = live.gate().standing(sale, buyer).await.map_err(|error| gate_failed(live, &error))?;
+    let found = standing.into_iter().find(|standing| standing.hold == *hold);
+    found
+        .map(|standing| standing.units)
+        .ok_or_else(|| Failure::new(Code::HoldOver, "this hold is over and its units went back"))
 }
 
 /// A hold ended, perhaps while it was being paid: its order is closed. Where the ledger can't be reached now,

@@ -230,6 +230,7 @@ mod tests {
             retaken: false,
             unreserved: false,
             returned: None,
+            coupon: None,
         };
         Applied {
             now: UnixMillis(sequence),

@@ -265,7 +265,8 @@ impl Lives {
             // still is.
             let again = Op::hold(hold.clone(), buyer.clone(), ids.units());
             if let Outcome::Held { .. } = live.ask(&ids.sale, again).await? {
-                live.ask(&ids.sale, Op::StartPayment { hold, buyer, order: ids.id.clone() }).await?;
+                live.ask(&ids.sale, Op::StartPayment { hold, buyer, order: ids.id.clone(), coupon: None })
+                    .await?;
                 outcome = live.ask(&ids.sale, capture).await?;
             }
         }

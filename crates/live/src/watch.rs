@@ -7,11 +7,11 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, Gate, GateError, HoldNotes, Ledger, LedgerError, LiveRef, Mark, Op, Rebuild, SaleTerms,
+    Applied, Coupon, Gate, GateError, HoldNotes, Ledger, LedgerError, LiveRef, Mark, Op, Rebuild, SaleTerms,
     Standing,
     rebuild::{self, Rebuilt},
 };
-use haul_model::{BuyerId, SaleId};
+use haul_model::{BuyerId, HoldId, SaleId};
 
 use crate::{metrics::Metrics, recorder::Recorder};
 
@@ -60,6 +60,16 @@ impl Watch {
         Ok(applied)
     }
 
+    /// Makes coupons of the live known.
+    pub(crate) async fn put_coupons(&self, coupons: &[Coupon]) -> Result<(), GateError> {
+        let terms: Vec<_> =
+            coupons.iter().map(|coupon| (coupon.code.clone(), coupon.terms.clone())).collect();
+        match terms.is_empty() {
+            true => Ok(()),
+            false => self.0.gate.put_coupons(&self.0.live, &terms).await,
+        }
+    }
+
     pub(crate) async fn apply(&self, sale: &SaleId, ops: &[Op]) -> Result<Applied, GateError> {
         let seen = self.seen(sale).await?;
         let applied = self.0.gate.apply(&self.0.live, sale, ops, seen).await?;
@@ -70,6 +80,11 @@ impl Watch {
     pub(crate) async fn standing(&self, sale: &SaleId, buyer: &BuyerId) -> Result<Vec<Standing>, GateError> {
         let seen = self.seen(sale).await?;
         self.0.gate.standing(&self.0.live, sale, buyer, seen).await
+    }
+
+    /// The keys of a sale that the ledger knows.
+    pub(crate) async fn hold_ids(&self, sale: &SaleId, limit: u32) -> Result<Vec<HoldId>, LedgerError> {
+        self.0.ledger.hold_ids(&self.0.live.live, sale, limit).await
     }
 
     /// Waits until the ledger has all that the gate has said so far.

@@ -133,6 +133,8 @@ ids! {
     SaleId;
     /// Stock set aside for a buyer.
     HoldId;
+    /// What a buyer types to pay less; unique in a live.
+    CouponCode;
     /// What a buyer paid, or is paying, for.
     OrderId;
     /// A payment at a provider.

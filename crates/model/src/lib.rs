@@ -13,8 +13,9 @@ pub mod time;
 
 pub use access::{Role, Viewer};
 pub use id::{
-    AgencyId, BuyerId, CreatorId, GiveawayId, HoldId, IdError, KeyId, LiveId, MerchantId, MessageId, OrderId,
-    PaymentId, PollId, ProductId, QuestionId, RefundId, SaleId, SessionId, TierId, VariantId, WebhookId,
+    AgencyId, BuyerId, CouponCode, CreatorId, GiveawayId, HoldId, IdError, KeyId, LiveId, MerchantId,
+    MessageId, OrderId, PaymentId, PollId, ProductId, QuestionId, RefundId, SaleId, SessionId, TierId,
+    VariantId, WebhookId,
 };
 pub use locale::{Languages, Locale};
 pub use media::{Codec, Frame, Kind, Layer, TrackInfo};

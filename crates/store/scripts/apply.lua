@@ -1,13 +1,13 @@
 -- Carries out operations on one sale. SaleBook::apply in haul-commerce defines what it answers.
 --
 -- KEYS  1 sale (hash)  2 holds (hash)  3 buyers (hash)  4 deadlines (sorted set)  5 standing (sorted set)
---       6 over (sorted set)  7 waiting (sorted set)
+--       6 over (sorted set)  7 waiting (sorted set)  8 the sale's uses of coupons (hash)  9 the live's coupons (hash)
 -- ARGV  1 most due holds to release  2 clock mark in ms (0: write the clock in any case)  3 largest quantity
 --       4, 5 epoch and sequence that the caller has seen  6, 7 ms for which a hold that is over is kept, without an
 --       order and with one  8 most holds to forget  9 ms for which a sale is kept after it closed
---       10 most who wait in line  11 most of them to serve
+--       10 most who wait in line  11 most of them to serve  12 most entries in a draw
 --       then for each operation five: kind, hold, buyer, units, order (empty or 0 where it has none; of a hold, the
---       buyer's tier)
+--       buyer's tier). A kind may be followed by the ticket of a draw and by a coupon, with a bar before each.
 -- Reply now, epoch, sequence, next deadline (-1: none),
 --       number of lines, for each of them three: available, held, sold,
 --       number of holds released, for each of them four: hold, buyer, units, order,
@@ -16,14 +16,16 @@
 --       for each operation two: code, number (where it is about a line: the line times 2^24 besides)
 --       or, where the sale is behind what was seen or frozen: -1, epoch, sequence
 --
--- A hold is written as state|units|deadline|made|flags|buyer|order|returned (no id has a bar). States: H held, P paying,
+-- A hold is written as state|units|deadline|made|flags|buyer|order|returned|coupon (no id has a bar). States: H held, P paying,
 -- C captured, S sold, R released, L late, W waiting. Units are a number of line 0, or line:number joined by +. Deadline: of R and L,
--- when they ended; of W, when it came. Made: the sequence then. Flags: 1 deadline extended, 2 taken again, 4 nothing is set aside before it is
--- paid. Returned: units of S that have come back, with the bar before it only where there are some. Over has R and L by the time at which they may be forgotten.
+-- when they ended; of W, when it came. Made: the sequence then; of an entry in a draw, its ticket. Flags: 1 deadline extended, 2 taken again, 4 nothing is set aside before it is
+-- paid. Returned: units of S that have come back, with the bar before it only where there are some, or a coupon. Over has R and L by the time at which they may be forgotten.
 -- Of line 0 the sale has stock, per_buyer, held and sold; of line n they are stock:n and so on, and `more` says how many
 -- such lines there are. Buyers has units of line 0 by buyer, of line n by buyer|n.
 -- Waiting is line|made|hold at score 0, to be read by range: a line's, in their order.
 -- Standing (H, P, C, W) is buyer|made|hold at score 0, to be read by range: a buyer's holds, oldest first.
+-- Coupons of the live are written by put_coupons.lua; beside their terms there are their uses, as code| of all and code|buyer
+-- of one. The sale's uses are code and code|buyer, so that they can be taken back when it is rebuilt.
 -- Everything is read and decided first and written at the end, so that an error on the way changes nothing.
 
 local MAX_SWEEP, CLOCK_MARK_MS, MAX_QUANTITY = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -31,20 +33,26 @@ local SEEN_EPOCH, SEEN_SEQUENCE = tonumber(ARGV[4]), tonumber(ARGV[5])
 local KEEP_RELEASED_MS, KEEP_ORDERED_MS = tonumber(ARGV[6]), tonumber(ARGV[7])
 local MAX_FORGET, KEEP_SALE_MS = tonumber(ARGV[8]), tonumber(ARGV[9])
 local MAX_WAITING, MAX_OFFERS = tonumber(ARGV[10]), tonumber(ARGV[11])
-local FIRST, WIDTH = 12, 5
+local MAX_ENTRIES = tonumber(ARGV[12])
+local FIRST, WIDTH = 13, 5
+local TICKETS = 2251799813685248 -- 2^51: what is made from here on is an entry in a draw
 local CHUNK = 200 -- arguments of one command; Lua's stack holds a few thousand
 local LINE = 16777216 -- in a number, the unit of lines: more than any stock
-local HELD, PAYING, CAPTURED, SOLD, RELEASED, RESTORED, LATE, RESTOCKED, WAITING = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local HELD, PAYING, CAPTURED, SOLD, RELEASED, RESTORED, LATE, RESTOCKED, WAITING, ENTERED = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local UNKNOWN_SALE, UNKNOWN_HOLD, NOT_OPEN, CLOSED, NOT_ENOUGH = -1, -2, -3, -4, -5
 local SOLD_OUT, BUYER_LIMIT, KEY_REUSED, WRONG_STATE, BAD_QUANTITY = -6, -7, -8, -9, -10
 local UNKNOWN_LINE, PAUSED, LINE_FULL, NO_LINE = -11, -12, -13, -14
+local UNKNOWN_COUPON, COUPON_NOT_YET, COUPON_OVER, COUPON_USED_UP = -15, -16, -17, -18
+local COUPON_LIMIT, OTHER_COUPON, ONE_ENTRY = -19, -20, -21
 
 local sale = redis.call('HMGET', KEYS[1], 'stock', 'per_buyer', 'hold_ms', 'pay_ms', 'opens_at', 'closes_at', 'held',
-  'sold', 'sequence', 'clock', 'epoch', 'frozen', 'more', 'paused', 'mode', 'early', 'offer_ms')
+  'sold', 'sequence', 'clock', 'epoch', 'frozen', 'more', 'paused', 'mode', 'early', 'offer_ms', 'draw_ms')
 local mode, early = sale[15], sale[16]
 for i = 1, 14 do sale[i] = tonumber(sale[i]) end
 local hold_ms, pay_ms, opens_at, closes_at = unpack(sale, 3, 6)
 local more, paused, offer_ms = sale[13] or 0, sale[14] == 1, tonumber(sale[17] or '')
+local draw_ms = tonumber(sale[18] or '')
+local draws_at = draw_ms and opens_at + draw_ms
 local before, mark = sale[9] or 0, sale[10] or 0
 local sequence, now = before, math.max(clock(), mark)
 local epoch = sale[11] or 0
@@ -132,12 +140,12 @@ end
 
 local function parse_hold(text)
   if not text then return false end
-  local state, units, deadline, made, flags, buyer, order, returned =
-    string.match(text, '^(%u)|([^|]+)|(%d+)|(%d+)|(%d)|([^|]+)|([^|]*)|?(.*)$')
+  local state, units, deadline, made, flags, buyer, order, returned, coupon =
+    string.match(text, '^(%u)|([^|]+)|(%d+)|(%d+)|(%d)|([^|]+)|([^|]*)|?([^|]*)|?(.*)$')
   flags = tonumber(flags)
   return {state = state, units = units, deadline = tonumber(deadline), made = tonumber(made),
     queued = state == 'W', extended = flags % 2 == 1, retaken = flags % 4 >= 2, unreserved = flags >= 4, buyer = buyer, order = order,
-    returned = returned}
+    returned = returned, coupon = coupon}
 end
 
 local function parse_units(text) return tonumber(text or 0) end
@@ -147,11 +155,54 @@ local function used(field)
   return buyers[field]
 end
 
+-- Uses of coupons: how they change, by code and by code|buyer.
+local coupon_uses = {}
+local function use(hold, sign)
+  local of_buyer = hold.coupon .. '|' .. hold.buyer
+  coupon_uses[hold.coupon] = (coupon_uses[hold.coupon] or 0) + sign
+  coupon_uses[of_buyer] = (coupon_uses[of_buyer] or 0) + sign
+end
+
+local coupons = {} -- terms by code
+local function coupon_terms(code)
+  if coupons[code] == nil then
+    local text = redis.call('HGET', KEYS[9], code)
+    coupons[code] = false
+    if text then
+      local limit, per_buyer, from, till, closed = string.match(text, '^(%d+)|(%d+)|(%d+)|(%d+)|(%d)$')
+      coupons[code] = {limit = tonumber(limit), per_buyer = tonumber(per_buyer), from = tonumber(from),
+        till = tonumber(till), closed = closed == '1'}
+    end
+  end
+  return coupons[code]
+end
+
+-- A refusal and its number where a coupon is used as often as it may be; nothing where it is not known.
+local function coupon_left(code, buyer)
+  local terms = coupon_terms(code)
+  if not terms then return end
+  local of_buyer = code .. '|' .. buyer
+  local uses = redis.call('HMGET', KEYS[9], code .. '|', of_buyer)
+  if tonumber(uses[1] or 0) + (coupon_uses[code] or 0) >= terms.limit then return COUPON_USED_UP, 0 end
+  if tonumber(uses[2] or 0) + (coupon_uses[of_buyer] or 0) >= terms.per_buyer then
+    return COUPON_LIMIT, terms.per_buyer
+  end
+end
+
+local function may_use(code, buyer)
+  local terms = coupon_terms(code)
+  if not terms then return UNKNOWN_COUPON, 0 end
+  if now < terms.from then return COUPON_NOT_YET, terms.from end
+  if terms.closed or now >= terms.till then return COUPON_OVER, 0 end
+  return coupon_left(code, buyer)
+end
+
 local STANDS = {H = true, P = true, C = true, W = true}
 local function has_deadline(hold) return hold.state == 'H' or hold.state == 'P' end
 
 local function count(hold, sign)
   if not STANDS[hold.state] and hold.state ~= 'S' then return end
+  if hold.coupon ~= '' then use(hold, sign) end
   local place = held
   if hold.state == 'S' then
     place = sold
@@ -175,7 +226,7 @@ end
 -- Those in line, as this call has changed them so far: who came, and the numbers of those who went, by line.
 local came, went, in_line_before = {}, {}, {}
 local total_waiting = 0
-if offer_ms then total_waiting = redis.call('ZCARD', KEYS[7]) end
+if offer_ms or draw_ms then total_waiting = redis.call('ZCARD', KEYS[7]) end
 local function place_of(line, made, id) return string.format('%03d|%016.0f|%s', line, made, id) end
 local function line_of(hold) return lines_of(hold.units)[1] end
 
@@ -297,20 +348,42 @@ local function wait(id, buyer, units)
   if list[2] > available(line) + held[line] then return NOT_ENOUGH, line * LINE end
   if total_waiting >= MAX_WAITING then return LINE_FULL, 0 end
   local hold = {units = units, deadline = now, made = sequence + 1, extended = false, retaken = false,
-    unreserved = false, buyer = buyer, order = '', returned = ''}
+    unreserved = false, buyer = buyer, order = '', returned = '', coupon = ''}
   change(id, hold, 'W')
   comes(id, hold)
   return WAITING, position(id, hold)
 end
 
-local function make_hold(id, buyer, units, tier, waits)
+-- Makes an entry in the draw.
+local function enter(id, buyer, units, ticket, coupon)
+  if ticket == '' then return NOT_OPEN, draws_at end
+  local list = lines_of(units)
+  if #list ~= 2 then return BAD_QUANTITY, 0 end
+  if coupon ~= '' then return OTHER_COUPON, 0 end
+  for line = 0, more do
+    if used(buyers_field(buyer, line)) > 0 then return ONE_ENTRY, 0 end
+  end
+  local code, value = over_limit(buyer, units)
+  if code then return code, value end
+  if total_waiting >= MAX_ENTRIES then return LINE_FULL, 0 end
+  local hold = {units = units, deadline = now, made = tonumber(ticket), extended = false, retaken = false,
+    unreserved = false, buyer = buyer, order = '', returned = '', coupon = ''}
+  change(id, hold, 'W')
+  comes(id, hold)
+  return ENTERED, 0
+end
+
+local function make_hold(id, buyer, units, tier, waits, ticket, coupon)
   local hold = holds[id]
   if hold then
-    if hold.buyer ~= buyer or hold.units ~= units then return KEY_REUSED, 0 end
+    if hold.buyer ~= buyer or hold.units ~= units or (coupon ~= '' and coupon ~= hold.coupon) then
+      return KEY_REUSED, 0
+    end
     if hold.state == 'H' then return HELD, hold.deadline end
     if hold.state == 'P' then return PAYING, hold.deadline end
     if hold.state == 'C' then return CAPTURED, hold.retaken and 1 or 0 end
     if hold.state == 'S' then return SOLD, 0 end
+    if hold.state == 'W' and hold.made >= TICKETS then return ENTERED, 0 end
     if hold.state == 'W' then return WAITING, position(id, hold) end
     return RELEASED, 0
   end
@@ -323,6 +396,7 @@ local function make_hold(id, buyer, units, tier, waits)
   if now < opens then return NOT_OPEN, opens end
   if now >= closes_at then return CLOSED, 0 end
   if paused then return PAUSED, 0 end
+  if draws_at and now < draws_at then return enter(id, buyer, units, ticket, coupon) end
   local code, value = sold_out(units)
   if not code then code, value = over_limit(buyer, units) end
   if not code then
@@ -332,9 +406,10 @@ local function make_hold(id, buyer, units, tier, waits)
   end
   if not code then code, value = too_few(units) end
   if code == NOT_ENOUGH and waits then return wait(id, buyer, units) end
+  if not code and coupon ~= '' then code, value = may_use(coupon, buyer) end
   if code then return code, value end
   hold = {units = units, deadline = now + hold_ms, made = sequence + 1, extended = false, retaken = false,
-    unreserved = mode == 'F', buyer = buyer, order = '', returned = ''}
+    unreserved = mode == 'F', buyer = buyer, order = '', returned = '', coupon = coupon}
   change(id, hold, 'H')
   return HELD, hold.deadline
 end
@@ -361,7 +436,7 @@ local function all_returned(hold, returned)
 end
 
 -- Any operation but H (hold) and W (hold, or wait): X cancel, P start payment, F payment failed, C capture, S settle, B restock.
-local function step(kind, id, hold, order, units)
+local function step(kind, id, hold, order, units, coupon)
   local code, value, state = nil, 0, nil
   if kind == 'B' and hold.state == 'S' then
     local returned = all_returned(hold, units)
@@ -384,7 +459,8 @@ local function step(kind, id, hold, order, units)
   elseif kind == 'C' and hold.state == 'L' then
     return LATE, 0
   elseif kind == 'C' and hold.state == 'R' then
-    if not over_limit(hold.buyer, hold.units) and not too_few(hold.units) then
+    if not over_limit(hold.buyer, hold.units) and not too_few(hold.units)
+      and (hold.coupon == '' or not coupon_left(hold.coupon, hold.buyer)) then
       hold.retaken, hold.unreserved = true, false
       state, code, value = 'C', CAPTURED, 1
     else
@@ -406,6 +482,8 @@ local function step(kind, id, hold, order, units)
   elseif kind == 'X' then
     hold.deadline = now
     state, code = 'R', RELEASED
+  elseif kind == 'P' and coupon ~= '' and coupon ~= hold.coupon and (hold.coupon ~= '' or hold.order ~= '') then
+    return OTHER_COUPON, 0
   elseif kind == 'P' and hold.state == 'P' then
     return PAYING, hold.deadline
   elseif kind == 'P' then
@@ -414,6 +492,12 @@ local function step(kind, id, hold, order, units)
       local refusal, why = sold_out(hold.units)
       if not refusal then refusal, why = too_few(hold.units) end
       if refusal then return refusal, why end
+    end
+    if coupon ~= '' and hold.coupon == '' then
+      local refusal, why = may_use(coupon, hold.buyer)
+      if refusal then return refusal, why end
+      hold.coupon = coupon
+      use(hold, 1)
     end
     if not hold.extended then
       hold.deadline = math.max(hold.deadline, now + pay_ms)
@@ -433,14 +517,16 @@ local function step(kind, id, hold, order, units)
 end
 
 local function carry_out(kind, id, buyer, units, order)
+  local ticket, coupon = '', ''
+  if #kind > 1 then kind, ticket, coupon = string.match(kind, '^(%u)|(%d*)|(.*)$') end
   expire(id)
   forget(id)
   named[id] = true
-  if kind == 'H' or kind == 'W' then return make_hold(id, buyer, units, order, kind == 'W') end
+  if kind == 'H' or kind == 'W' then return make_hold(id, buyer, units, order, kind == 'W', ticket, coupon) end
   local hold = holds[id]
   if not hold or (buyer ~= '' and buyer ~= hold.buyer) then return UNKNOWN_HOLD, 0 end
   if order ~= '' and hold.order ~= '' and order ~= hold.order then return KEY_REUSED, 0 end
-  return step(kind, id, hold, order, units)
+  return step(kind, id, hold, order, units, coupon)
 end
 
 -- The buyers' fields of a hold.
@@ -470,7 +556,8 @@ end
 local ids, theirs = {}, {}
 for i = FIRST, #ARGV, WIDTH do
   ids[#ids + 1] = ARGV[i + 1]
-  if ARGV[i] == 'H' or ARGV[i] == 'W' then add_fields(theirs, ARGV[i + 2], ARGV[i + 3]) end
+  local kind = string.sub(ARGV[i], 1, 1)
+  if kind == 'H' or kind == 'W' then add_fields(theirs, ARGV[i + 2], ARGV[i + 3]) end
 end
 read(KEYS[2], ids, holds, parse_hold)
 local left = false
@@ -508,11 +595,12 @@ local function serve_line()
     end
     return false
   end
-  if paused then return false end
+  if paused or (draws_at and now < draws_at) then return false end
+  local most = draws_at and MAX_SWEEP or MAX_OFFERS
   for line = 0, more do
     if in_line(line) > 0 then
       local ids = redis.call('ZRANGEBYLEX', KEYS[7], string.format('[%03d|', line), string.format('(%03d}', line), 'LIMIT', 0,
-        MAX_OFFERS + 1 + #(went[line] or {}))
+        most + 1 + #(went[line] or {}))
       for i, place in ipairs(ids) do ids[i] = string.match(place, '([^|]+)$') end
       for _, id in ipairs(came[line] or {}) do ids[#ids + 1] = id end
       read(KEYS[2], ids, holds, parse_hold)
@@ -521,13 +609,13 @@ local function serve_line()
         if hold.state == 'W' then
           local wanted = lines_of(hold.units)[2]
           -- Nobody overtakes the first of a line.
-          if wanted > available(line) and wanted <= available(line) + held[line] then break end
-          if served == MAX_OFFERS then return true end
+          if not draws_at and wanted > available(line) and wanted <= available(line) + held[line] then break end
+          if served == most then return true end
           served = served + 1
           if wanted > available(line) then
             release_waiting(id, hold)
           else
-            hold.deadline = now + offer_ms
+            hold.deadline = now + (offer_ms or hold_ms)
             change(id, hold, 'H')
             local n = #offered
             offered[n + 1], offered[n + 2], offered[n + 3], offered[n + 4] = id, hold.buyer, hold.units, hold.deadline
@@ -549,7 +637,8 @@ end
 local function written(hold)
   local flags = (hold.extended and 1 or 0) + (hold.retaken and 2 or 0) + (hold.unreserved and 4 or 0)
   return hold.state .. '|' .. hold.units .. '|' .. number(hold.deadline) .. '|' .. number(hold.made) .. '|' ..
-    flags .. '|' .. hold.buyer .. '|' .. hold.order .. (hold.returned ~= '' and '|' .. hold.returned or '')
+    flags .. '|' .. hold.buyer .. '|' .. hold.order .. ((hold.returned ~= '' or hold.coupon ~= '') and '|' .. hold.returned or '') ..
+    (hold.coupon ~= '' and '|' .. hold.coupon or '')
 end
 local hold_fields, buyer_fields, deadlines, ended, standing, fallen = {}, {}, {}, {}, {}, {}
 local over, not_over = {}, {}
@@ -603,6 +692,12 @@ write('ZREM', KEYS[6], not_over)
 write('ZADD', KEYS[6], over)
 write('ZADD', KEYS[7], line_joined)
 write('ZREM', KEYS[7], line_left)
+for field, change in pairs(coupon_uses) do
+  if change ~= 0 then
+    redis.call('HINCRBY', KEYS[8], field, number(change))
+    redis.call('HINCRBY', KEYS[9], string.find(field, '|', 1, true) and field or field .. '|', number(change))
+  end
+end
 if sequence ~= before then
   local fields = {'sequence', number(sequence), 'clock', number(now)}
   for line in pairs(touched) do
@@ -614,7 +709,7 @@ if sequence ~= before then
   write('HSET', KEYS[1], fields)
   -- Whatever becomes of the sale, its keys don't stay for good.
   local keep_ms = number(math.max(closes_at - now, 0) + KEEP_SALE_MS)
-  for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], keep_ms) end
+  for i = 1, 8 do redis.call('PEXPIRE', KEYS[i], keep_ms) end
 elseif forgot or now >= mark + CLOCK_MARK_MS then
   redis.call('HSET', KEYS[1], 'clock', number(now))
 end
@@ -623,8 +718,9 @@ local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
 local next_deadline = tonumber(first[2] or -1)
 if serve_soon then
   next_deadline = now
-elseif total_waiting > 0 and (next_deadline == -1 or closes_at < next_deadline) then
-  next_deadline = closes_at
+elseif total_waiting > 0 then
+  local then_at = draws_at and now < draws_at and math.min(draws_at, closes_at) or closes_at
+  if next_deadline == -1 or then_at < next_deadline then next_deadline = then_at end
 end
 local reply = {now, epoch, sequence, next_deadline, 1 + more}
 for line = 0, more do

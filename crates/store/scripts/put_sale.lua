@@ -3,7 +3,7 @@
 -- KEYS  1 sale (hash)  2 deadlines (sorted set)  3 waiting (sorted set)  then the sale's other keys
 -- ARGV  1 clock mark in ms  2, 3 epoch and sequence that the caller has seen  4 ms for which a sale is kept after it
 --       closed, then the terms: hold_ms, pay_ms, opens_at, closes_at, paused (0 or 1), mode (empty, or F: first paid, first
---       served), early (tier=ms joined by commas), offer_ms (empty: no line to wait in), number of lines after the first, for each line two: stock, per_buyer
+--       served), early (tier=ms joined by commas), offer_ms (empty: no line to wait in), draw_ms (empty: it is not drawn), number of lines after the first, for each line two: stock, per_buyer
 -- Reply now, epoch, sequence, next deadline (-1: none), number of lines, for each of them three: available, held, sold
 --       or, where the sale is behind what was seen or frozen: -1, epoch, sequence
 local known = redis.call('HMGET', KEYS[1], 'stock', 'sequence', 'clock', 'epoch', 'frozen', 'opens_at', 'closes_at',
@@ -19,20 +19,20 @@ if known[5] or epoch < seen_epoch or (epoch == seen_epoch and sequence < seen_se
   return {-1, epoch, sequence}
 end
 local more = tonumber(known[9]) or 0
-local wanted = tonumber(ARGV[13])
+local wanted = tonumber(ARGV[14])
 if not known[1] then
   more, epoch, sequence = wanted, 1, 1
   redis.call('HSET', KEYS[1], 'hold_ms', ARGV[5], 'pay_ms', ARGV[6], 'opens_at', ARGV[7], 'closes_at', ARGV[8],
-    'paused', ARGV[9], 'mode', ARGV[10], 'early', ARGV[11], 'offer_ms', ARGV[12], 'more', more, 'epoch', 1, 'sequence', 1, 'clock', at)
+    'paused', ARGV[9], 'mode', ARGV[10], 'early', ARGV[11], 'offer_ms', ARGV[12], 'draw_ms', ARGV[13], 'more', more, 'epoch', 1, 'sequence', 1, 'clock', at)
   for line = 0, more do
-    redis.call('HSET', KEYS[1], 'stock' .. of(line), ARGV[14 + 2 * line], 'per_buyer' .. of(line), ARGV[15 + 2 * line],
+    redis.call('HSET', KEYS[1], 'stock' .. of(line), ARGV[15 + 2 * line], 'per_buyer' .. of(line), ARGV[16 + 2 * line],
       'held' .. of(line), 0, 'sold' .. of(line), 0)
   end
 else
   local changed = known[6] ~= ARGV[7] or known[7] ~= ARGV[8] or (known[8] or '0') ~= ARGV[9]
   -- Stock that was added; it never becomes less.
   for line = 0, math.min(more, wanted) do
-    local stock = ARGV[14 + 2 * line]
+    local stock = ARGV[15 + 2 * line]
     if tonumber(stock) > tonumber(redis.call('HGET', KEYS[1], 'stock' .. of(line))) then
       redis.call('HSET', KEYS[1], 'stock' .. of(line), stock)
       changed = true

@@ -7,8 +7,8 @@
 -- Reply now, epoch, sequence, next deadline (-1: none), lines as apply.lua, 0, 0, then as apply.lua
 --       or, where somebody else has taken over: -1, epoch, sequence
 local TERMS = 7
-local more = tonumber(ARGV[TERMS + 8])
-local LINES = TERMS + 9
+local more = tonumber(ARGV[TERMS + 9])
+local LINES = TERMS + 10
 local FIRST = LINES + 2 * (more + 1)
 local sale = redis.call('HMGET', KEYS[1], 'epoch', 'sequence', 'clock', 'frozen')
 for i = 1, #sale do sale[i] = tonumber(sale[i]) end
@@ -47,15 +47,21 @@ if sale[4] then
   for i = FIRST, #ARGV, 2 do
     local id, text = ARGV[i], ARGV[i + 1]
     if redis.call('HSETNX', KEYS[2], id, text) == 1 then
-      local state, units, deadline, made, flags, buyer, order, returned =
-        string.match(text, '^(%u)|([^|]+)|(%d+)|(%d+)|(%d)|([^|]+)|([^|]*)|?(.*)$')
+      local state, units, deadline, made, flags, buyer, order, returned, coupon =
+        string.match(text, '^(%u)|([^|]+)|(%d+)|(%d+)|(%d)|([^|]+)|([^|]*)|?([^|]*)|?(.*)$')
       deadline = tonumber(deadline)
       if state == 'R' or state == 'L' then
         redis.call('ZADD', KEYS[6], number(deadline + tonumber(order ~= '' and ARGV[5] or ARGV[4])), id)
       else
         count(state, tonumber(flags) < 4 and state ~= 'W', buyer, units, 1)
+        if coupon ~= '' then
+          redis.call('HINCRBY', KEYS[8], coupon, 1)
+          redis.call('HINCRBY', KEYS[8], coupon .. '|' .. buyer, 1)
+          redis.call('HINCRBY', KEYS[9], coupon .. '|', 1)
+          redis.call('HINCRBY', KEYS[9], coupon .. '|' .. buyer, 1)
+        end
         if state == 'S' then
-          count(state, false, buyer, returned, -1)
+          if returned ~= '' then count(state, false, buyer, returned, -1) end
         else
           redis.call('ZADD', KEYS[5], 0, string.format('%s|%016.0f|%s', buyer, tonumber(made), id))
           if state == 'W' then
@@ -74,7 +80,7 @@ if sale[4] then
   sequence = sequence + 1
   redis.call('HSET', KEYS[1], 'hold_ms', ARGV[TERMS], 'pay_ms', ARGV[TERMS + 1], 'opens_at', ARGV[TERMS + 2],
     'closes_at', ARGV[TERMS + 3], 'paused', ARGV[TERMS + 4], 'mode', ARGV[TERMS + 5], 'early', ARGV[TERMS + 6],
-    'offer_ms', ARGV[TERMS + 7], 'more', more, 'sequence', number(sequence), 'clock', number(now))
+    'offer_ms', ARGV[TERMS + 7], 'draw_ms', ARGV[TERMS + 8], 'more', more, 'sequence', number(sequence), 'clock', number(now))
   for line = 0, more do
     redis.call('HSET', KEYS[1], 'stock' .. of(line), ARGV[LINES + 2 * line],
       'per_buyer' .. of(line), ARGV[LINES + 2 * line + 1], 'held' .. of(line), number(held[line]),
@@ -86,7 +92,7 @@ if sale[4] then
     redis.call('HSET', KEYS[1], 'frozen', number(now))
   end
   local keep_ms = number(math.max(tonumber(ARGV[TERMS + 3]) - now, 0) + tonumber(ARGV[6]))
-  for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], keep_ms) end
+  for i = 1, 8 do redis.call('PEXPIRE', KEYS[i], keep_ms) end
 end
 
 local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')

@@ -5,6 +5,7 @@
 //! can be lost by a crash, and no timer makes a call wait.
 
 use std::{
+    collections::HashMap,
     fmt,
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
@@ -17,11 +18,12 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, BoxFuture, Gate, GateError, Image, LiveRef, Mark, Op, Pace, Rebuild, SaleBook, SaleTerms,
-    Standing,
+    Applied, BoxFuture, CouponTerms, Gate, GateError, Image, LiveRef, Mark, Op, Pace, Rebuild, SaleBook,
+    SaleTerms, Standing,
     book::{Behind, HoldRecord, PutError},
+    coupon::{Desk, Uses},
 };
-use haul_model::{BuyerId, Now, SaleId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, Now, SaleId, UnixMillis};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -77,6 +79,7 @@ enum Ask {
     Apply(Vec<Op>, Mark, Answer<Applied>),
     Standing(BuyerId, Mark, Answer<Vec<Standing>>),
     BeginRebuild(Mark, Answer<Rebuild>),
+    PutCoupons(Vec<(CouponCode, CouponTerms)>, Answer<()>),
     Rebuild(Box<Piece>, Answer<Applied>),
 }
 
@@ -98,6 +101,7 @@ impl Ask {
             }
             Ask::Standing(_, _, answer) => send(answer, Err(error)),
             Ask::BeginRebuild(_, answer) => send(answer, Err(error)),
+            Ask::PutCoupons(_, answer) => send(answer, Err(error)),
         }
     }
 }
@@ -107,6 +111,7 @@ enum Pending {
     Applied(Answer<Applied>, Result<Applied, GateError>),
     Standing(Answer<Vec<Standing>>, Result<Vec<Standing>, GateError>),
     BeginRebuild(Answer<Rebuild>, Rebuild),
+    PutCoupons(Answer<()>),
 }
 
 impl Pending {
@@ -115,6 +120,7 @@ impl Pending {
             Pending::Applied(answer, result) => send(answer, result),
             Pending::Standing(answer, holds) => send(answer, holds),
             Pending::BeginRebuild(answer, rebuild) => send(answer, Ok(rebuild)),
+            Pending::PutCoupons(answer) => send(answer, Ok(())),
         }
     }
 
@@ -123,6 +129,7 @@ impl Pending {
             Pending::Applied(answer, _) => send(answer, Err(error)),
             Pending::Standing(answer, _) => send(answer, Err(error)),
             Pending::BeginRebuild(answer, _) => send(answer, Err(error)),
+            Pending::PutCoupons(answer) => send(answer, Err(error)),
         }
     }
 }
@@ -172,6 +179,7 @@ impl EmbeddedGate {
             _lock: lock,
             clock: clock.clone(),
             latest: latest.clone(),
+            coupons: Coupons::new(),
             state: State::Open { journal, books },
         };
         let thread = thread::Builder::new()
@@ -210,6 +218,18 @@ impl Gate for EmbeddedGate {
         seen: Mark,
     ) -> BoxFuture<'a, Result<Applied, GateError>> {
         Box::pin(self.call(live, sale, move |answer| Ask::Put(terms.clone(), seen, answer)))
+    }
+
+    fn put_coupons<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        coupons: &'a [(CouponCode, CouponTerms)],
+    ) -> BoxFuture<'a, Result<(), GateError>> {
+        Box::pin(async move {
+            // They are the live's, not a sale's: no sale is looked up for it.
+            let none: SaleId = "-".parse().expect("a dash is an id");
+            self.call(live, &none, |answer| Ask::PutCoupons(coupons.to_vec(), answer)).await
+        })
     }
 
     fn apply<'a>(
@@ -313,8 +333,13 @@ struct Owner {
     _lock: File,
     clock: Arc<WatchedClock>,
     latest: Arc<AtomicU64>,
+    /// Not in the journal: what is used of them is, and their terms are told again by who keeps them.
+    coupons: Coupons,
     state: State,
 }
+
+/// The coupons of each live.
+type Coupons = HashMap<LiveRef, HashMap<CouponCode, CouponTerms>>;
 
 enum State {
     Open {
@@ -333,7 +358,8 @@ impl Owner {
             match &mut self.state {
                 State::Failed { why, .. } => call.ask.refuse(GateError::Unavailable(why.clone())),
                 State::Open { journal, books } => {
-                    let (group, pending) = gather(call, &mut queue, books, &self.clock, &self.latest);
+                    let (group, pending) =
+                        gather(call, &mut queue, books, &mut self.coupons, &self.clock, &self.latest);
                     let committed = if group.is_empty() { Ok(()) } else { journal.commit(&group) };
                     self.finish(committed, pending);
                 }
@@ -411,6 +437,7 @@ fn gather(
     first: Call,
     queue: &mut mpsc::Receiver<Call>,
     books: &mut Books,
+    coupons: &mut Coupons,
     clock: &WatchedClock,
     latest: &AtomicU64,
 ) -> (Group, Vec<Pending>) {
@@ -429,10 +456,19 @@ fn gather(
         pending.push(match ask {
             Ask::Put(terms, seen, answer) => Pending::Applied(answer, put(&key, &terms, seen, books, now)),
             Ask::Apply(ops, seen, answer) => {
-                let applied = match books.get_mut(&key) {
-                    Some(book) => book.apply(&ops, seen, now),
+                let known = coupons.get(&key.0).filter(|known| !known.is_empty());
+                let applied = match (books.get_mut(&key), known) {
+                    (Some(book), None) => book.apply(&ops, seen, now),
+                    (Some(book), Some(known)) => {
+                        // Out of the others for as long as they are asked what they use of a coupon.
+                        let mut book = std::mem::take(book);
+                        let desk = LiveDesk { known, live: &key.0, books };
+                        let applied = book.apply_with(&ops, &desk, seen, now);
+                        books.insert(key.clone(), book);
+                        applied
+                    }
                     // Asking for a sale that isn't there must not make it.
-                    None => SaleBook::new().apply(&ops, seen, now),
+                    (None, _) => SaleBook::new().apply(&ops, seen, now),
                 };
                 Pending::Applied(answer, applied.map_err(stale))
             }
@@ -442,6 +478,15 @@ fn gather(
                     None => SaleBook::new().standing(&buyer, seen, now),
                 };
                 Pending::Standing(answer, holds.map_err(stale))
+            }
+            Ask::PutCoupons(told, answer) => {
+                let known = coupons.entry(key.0.clone()).or_default();
+                for (code, terms) in told {
+                    let terms =
+                        known.get(&code).map_or_else(|| terms.clone(), |known| known.changed_to(&terms));
+                    known.insert(code, terms);
+                }
+                Pending::PutCoupons(answer)
             }
             Ask::BeginRebuild(seen, answer) => {
                 let book = books.entry(key.clone()).or_default();
@@ -460,6 +505,27 @@ fn gather(
         next = if group.is_full() || pending.len() >= MAX_QUEUE { None } else { queue.try_recv().ok() };
     }
     (group, pending)
+}
+
+/// What one sale's book is told of its live's coupons. Its own book is not among the others meanwhile.
+struct LiveDesk<'a> {
+    known: &'a HashMap<CouponCode, CouponTerms>,
+    live: &'a LiveRef,
+    books: &'a Books,
+}
+
+impl Desk for LiveDesk<'_> {
+    fn terms(&self, code: &CouponCode) -> Option<&CouponTerms> {
+        self.known.get(code)
+    }
+
+    fn elsewhere(&self, code: &CouponCode, buyer: &BuyerId) -> Uses {
+        let books = self.books.iter().filter(|((live, _), _)| live == self.live);
+        books.map(|(_, book)| book.coupon_uses(code, buyer)).fold(Uses::default(), |sum, uses| Uses {
+            all: sum.all + uses.all,
+            by_buyer: sum.by_buyer + uses.by_buyer,
+        })
+    }
 }
 
 fn put(

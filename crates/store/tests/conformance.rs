@@ -13,10 +13,10 @@ use std::{
 
 use futures_util::future::join_all;
 use haul_commerce::{
-    Applied, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, Recorded, Refusal, Sale, SaleTerms,
-    book::HoldRecord, rebuild::rebuild,
+    Applied, CouponTerms, Draw, Gate, GateError, Image, LiveRef, Mark, Op, Outcome, Rebuild, Recorded,
+    Refusal, Sale, SaleTerms, book::HoldRecord, rebuild::rebuild,
 };
-use haul_model::{BuyerId, HoldId, Money, SaleId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, Money, SaleId, UnixMillis};
 use haul_store::{EmbeddedGate, MAX_OPS};
 use random::{START, Shopping, Step};
 use support::{TempDir, TestClock, TestRedis, unique, unique_live};
@@ -39,6 +39,9 @@ async fn compare(redis: &TestRedis, seed: u64, steps: u32) {
     let mut here = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
     let mut shopping = Shopping::new(seed);
     // What the ledger would have: every hold as it was last told.
+    let coupons = random::coupons();
+    here.put_coupons(&live, &coupons).await.unwrap();
+    there.put_coupons(&live, &coupons).await.unwrap();
     let (mut seen, mut told, mut terms_put) = (Mark::default(), HashMap::new(), None);
     for number in 0..steps {
         if number % 90 == 89
@@ -68,6 +71,8 @@ async fn compare(redis: &TestRedis, seed: u64, steps: u32) {
             drop(here);
             here = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
             assert_eq!(here.recovery().torn_bytes, 0, "{trace}");
+            // A journal has what is used of coupons; their terms are told again.
+            here.put_coupons(&live, &coupons).await.unwrap();
         }
         match step {
             Step::Clock(now) => set_clock(now, &mut connection).await,
@@ -93,9 +98,16 @@ async fn compare(redis: &TestRedis, seed: u64, steps: u32) {
             }
         }
     }
-    let keys = ["", "/holds", "/buyers", "/deadlines", "/standing", "/over", "/waiting"]
+    let keys = ["", "/holds", "/buyers", "/deadlines", "/standing", "/over", "/waiting", "/coupons"]
         .map(|below| format!("haul:{{{}/{}}}/{sale}{below}", live.merchant, live.live));
-    let _: () = redis::cmd("DEL").arg(&keys).arg(&clock_key).query_async(&mut connection).await.unwrap();
+    let live_coupons = format!("haul:{{{}/{}}}//coupons", live.merchant, live.live);
+    let _: () = redis::cmd("DEL")
+        .arg(&keys)
+        .arg(live_coupons)
+        .arg(&clock_key)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
 }
 
 /// What a sale without orders is rebuilt from.
@@ -465,4 +477,167 @@ async fn the_keys_of_a_sale_go_when_it_is_long_over() {
         let days = ttl_ms / 86_400_000;
         assert!((14..=15).contains(&days), "{key}: {ttl_ms} ms");
     }
+}
+
+/// A coupon of the live, for so many uses.
+fn coupon(code: &str, limit: u32, now: UnixMillis) -> (CouponCode, CouponTerms) {
+    let terms = CouponTerms {
+        limit,
+        per_buyer: 1,
+        valid_from: now,
+        valid_until: UnixMillis(now.0 + 86_400_000),
+        closed: false,
+    };
+    (code.parse().unwrap(), terms)
+}
+
+fn hold_with(buyer: &str, coupon: &str) -> Op {
+    Op::Hold {
+        hold: hold_id(buyer, 0),
+        buyer: buyer.parse().unwrap(),
+        units: 1.into(),
+        tier: None,
+        coupon: Some(coupon.parse().unwrap()),
+        ticket: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_sales_of_a_live_share_the_uses_of_a_coupon_also_when_one_is_rebuilt() {
+    let (gates, _redis, _dir) = both().await;
+    for (name, gate) in gates {
+        let live = unique_live();
+        let put = open_sale(&*gate, &live, 10, 2).await;
+        let other: SaleId = "sale_2".parse().unwrap();
+        let now = gate.now().await.unwrap();
+        let terms = SaleTerms {
+            stock: 10,
+            per_buyer: 2,
+            hold_ms: 3_600_000,
+            pay_ms: 3_600_000,
+            opens_at: now,
+            closes_at: UnixMillis(now.0 + 86_400_000),
+            ..SaleTerms::default()
+        };
+        gate.put_sale(&live, &other, &terms, Mark::default()).await.unwrap();
+        gate.put_coupons(&live, &[coupon("TEN", 2, now)]).await.unwrap();
+        let ask = async |sale: &SaleId, op: Op| {
+            gate.apply(&live, sale, &[op], Mark::default()).await.unwrap().outcomes.remove(0)
+        };
+        let held = |outcome: Outcome| matches!(outcome, Outcome::Held { .. });
+        assert!(held(ask(&sale(), hold_with("ann", "TEN")).await), "{name}");
+        let again = ask(&other, hold_with("ann", "TEN")).await;
+        assert_eq!(again, Outcome::Refused(Refusal::CouponLimit { per_buyer: 1 }), "{name}");
+        assert!(held(ask(&other, hold_with("bob", "TEN")).await), "{name}");
+        let used_up = Outcome::Refused(Refusal::CouponUsedUp);
+        assert_eq!(ask(&sale(), hold_with("cid", "TEN")).await, used_up, "{name}");
+
+        // The first sale is rebuilt without its hold: its use is free, that of the other sale is not.
+        let applied = gate.apply(&live, &sale(), &[], Mark::default()).await.unwrap();
+        let lost = Mark { sequence: applied.mark.sequence + 5, ..applied.mark };
+        let Ok(Rebuild::Begun { epoch }) = gate.begin_rebuild(&live, &sale(), lost).await else {
+            panic!("{name}")
+        };
+        let image = Image { epoch, clock: put.now, terms, holds: Vec::new() };
+        gate.rebuild(&live, &sale(), &image).await.unwrap();
+        assert!(held(ask(&sale(), hold_with("cid", "TEN")).await), "{name}");
+        assert_eq!(ask(&other, hold_with("dan", "TEN")).await, used_up, "{name}");
+
+        // More uses, then none for anybody new, whichever word comes first.
+        let (code, more) = coupon("TEN", 3, now);
+        let closed = CouponTerms { closed: true, limit: 2, ..more.clone() };
+        gate.put_coupons(&live, &[(code.clone(), more.clone())]).await.unwrap();
+        assert!(held(ask(&other, hold_with("dan", "TEN")).await), "{name}");
+        gate.put_coupons(&live, &[(code.clone(), closed)]).await.unwrap();
+        gate.put_coupons(&live, &[(code, more)]).await.unwrap();
+        let over = ask(&other, hold_with("eve", "TEN")).await;
+        assert_eq!(over, Outcome::Refused(Refusal::CouponOver), "{name}");
+        let standing = gate.standing(&live, &other, &"bob".parse().unwrap(), Mark::default()).await.unwrap();
+        assert_eq!(standing[0].coupon, Some("TEN".parse().unwrap()), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_buyers_at_once_use_a_coupon_as_often_as_it_may_be_used() {
+    let (gates, _redis, _dir) = both().await;
+    for (name, gate) in gates {
+        let live = unique_live();
+        open_sale(&*gate, &live, 10_000, 1).await;
+        let now = gate.now().await.unwrap();
+        gate.put_coupons(&live, &[coupon("FEW", 100, now)]).await.unwrap();
+        let ops: Vec<Op> = (0..1_000).map(|n| hold_with(&format!("buyer-{n}"), "FEW")).collect();
+        let tasks = ops.chunks(17).map(|batch| {
+            let (gate, live, batch) = (gate.clone(), live.clone(), batch.to_vec());
+            tokio::spawn(async move {
+                gate.apply(&live, &sale(), &batch, Mark::default()).await.unwrap().outcomes
+            })
+        });
+        let outcomes: Vec<Outcome> = join_all(tasks.collect::<Vec<_>>())
+            .await
+            .into_iter()
+            .flat_map(|outcomes| outcomes.unwrap())
+            .collect();
+        let held = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Held { .. })).count();
+        let refused =
+            outcomes.iter().filter(|outcome| **outcome == Outcome::Refused(Refusal::CouponUsedUp)).count();
+        assert_eq!((held, refused), (100, 900), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn both_gates_draw_the_winners_that_anybody_can_work_out() {
+    let redis = TestRedis::any();
+    let (dir, clock, key) = (TempDir::new(), TestClock::at(START), unique("haul-test-clock"));
+    let mut connection = redis.connection().await;
+    let set = async |now: UnixMillis, connection: &mut redis::aio::MultiplexedConnection| {
+        clock.set(now);
+        let _: () = redis::cmd("SET").arg(&key).arg(now.0).query_async(connection).await.unwrap();
+    };
+    set(START, &mut connection).await;
+    let here = EmbeddedGate::open(dir.path(), clock.read()).unwrap();
+    let there = redis.gate_with_clock(&key).await;
+    let (live, sale) = (unique_live(), sale());
+    let draw = Draw::new(5_000, [3, 4]);
+    let terms = SaleTerms {
+        stock: 20,
+        per_buyer: 1,
+        hold_ms: 10_000,
+        pay_ms: 10_000,
+        opens_at: START,
+        closes_at: UnixMillis(START.0 + 60_000),
+        draw: Some(draw.clone()),
+        ..SaleTerms::default()
+    };
+    let entries: Vec<Op> = (0..2_500)
+        .map(|n| {
+            let buyer = format!("buyer-{n}");
+            let hold = hold_id(&buyer, 0);
+            let ticket = Some(draw.ticket(&hold));
+            let buyer = buyer.parse().unwrap();
+            Op::Hold { hold, buyer, units: 1.into(), tier: None, coupon: None, ticket }
+        })
+        .collect();
+    let mut tickets: Vec<(u64, HoldId)> =
+        (0..2_500).map(|n| hold_id(&format!("buyer-{n}"), 0)).map(|id| (draw.ticket(&id), id)).collect();
+    tickets.sort();
+    let expected: Vec<HoldId> = tickets.into_iter().take(20).map(|(_, id)| id).collect();
+    for gate in [&here as &dyn Gate, &there] {
+        gate.put_sale(&live, &sale, &terms, Mark::default()).await.unwrap();
+        for batch in entries.chunks(500) {
+            let applied = gate.apply(&live, &sale, batch, Mark::default()).await.unwrap();
+            assert!(applied.outcomes.iter().all(|outcome| *outcome == Outcome::Entered));
+        }
+    }
+    set(UnixMillis(START.0 + 5_000), &mut connection).await;
+    let (mut won, mut lost) = (Vec::new(), 0);
+    loop {
+        let drawn = here.apply(&live, &sale, &[], Mark::default()).await.unwrap();
+        assert_eq!(there.apply(&live, &sale, &[], Mark::default()).await.as_ref(), Ok(&drawn));
+        won.extend(drawn.offered.into_iter().map(|offered| offered.hold));
+        lost += drawn.released.len();
+        if drawn.next_deadline != Some(drawn.now) {
+            break;
+        }
+    }
+    assert_eq!((won, lost), (expected, 2_480));
 }

@@ -79,7 +79,12 @@ async fn several_groups() -> (Vec<u8>, Vec<(usize, Applied)>) {
     let order = || "order_1".parse().unwrap();
     for ops in [
         vec![hold(1), hold(2)],
-        vec![Op::StartPayment { hold: hold_id(1), buyer: "ann".parse().unwrap(), order: order() }],
+        vec![Op::StartPayment {
+            hold: hold_id(1),
+            buyer: "ann".parse().unwrap(),
+            order: order(),
+            coupon: None,
+        }],
         vec![hold(3)],
         vec![
             Op::Capture { hold: hold_id(1), order: order() },
@@ -155,7 +160,12 @@ async fn opening_rewrites_the_journal_and_keeps_every_hold() {
     }
     let order = || "order_7".parse().unwrap();
     for _ in 0..100 {
-        let start = Op::StartPayment { hold: hold_id(7), buyer: "ann".parse().unwrap(), order: order() };
+        let start = Op::StartPayment {
+            hold: hold_id(7),
+            buyer: "ann".parse().unwrap(),
+            order: order(),
+            coupon: None,
+        };
         apply(&gate, &[start]).await.unwrap();
         apply(&gate, &[Op::PaymentFailed { hold: hold_id(7), order: order() }]).await.unwrap();
     }
@@ -288,7 +298,8 @@ async fn child_that_fills_its_disk() {
     gate.put_sale(&live(), &sale(), &terms(10), Mark::default()).await.unwrap();
     apply(&gate, &[hold(1)]).await.unwrap();
     let order = || "order_1".parse().unwrap();
-    let start = || Op::StartPayment { hold: hold_id(1), buyer: "ann".parse().unwrap(), order: order() };
+    let start =
+        || Op::StartPayment { hold: hold_id(1), buyer: "ann".parse().unwrap(), order: order(), coupon: None };
     let fail = || Op::PaymentFailed { hold: hold_id(1), order: order() };
     // One hold written again and again, until the file may grow no more.
     let (mut paying, mut sequence) = (false, 0);

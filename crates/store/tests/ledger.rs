@@ -5,10 +5,11 @@
 mod support;
 
 use haul_commerce::{
-    Callback, CallbackState, EarlyAccess, HoldNotes, Ledger, LedgerError, LineTerms, LiveRecord, Mark,
-    NewOrder, OrderLine, OrderState, Paid, PaymentEvent, PaymentEventKind, Product, Sale, SaleLine, SaleMode,
-    SaleTerms, Totals, Units,
+    Callback, CallbackState, Coupon, CouponTerms, Draw, EarlyAccess, HoldNotes, Ledger, LedgerError,
+    LineTerms, LiveRecord, Mark, NewOrder, OrderCoupon, OrderLine, OrderState, Paid, PaymentEvent,
+    PaymentEventKind, Product, Sale, SaleLine, SaleMode, SaleTerms, Totals, Units,
     book::{HoldRecord, HoldState},
+    coupon::Discount,
     order_id, payment_id,
 };
 use haul_model::{HoldId, LiveId, Money, SaleId, UnixMillis};
@@ -77,6 +78,9 @@ on_each_database! {
     units_that_come_back_are_counted_once
     stock_is_added_once_a_key
     holds_of_every_kind_are_written_down
+    a_coupon_is_used_no_more_often_than_it_may_be_whatever_the_gate_said
+    a_coupon_is_made_once_and_changes_as_it_may
+    a_drawn_sale_keeps_its_seed
 }
 
 fn money(amount_minor: i64) -> Money {
@@ -141,6 +145,7 @@ fn order(number: u64, buyer: &str, quantity: u32) -> NewOrder {
         quantity,
         unit_price: money(1_999),
         total: money(1_999 * i64::from(quantity)),
+        coupon: None,
         lines: vec![OrderLine::only(
             "lamp".parse().unwrap(),
             quantity,
@@ -417,6 +422,7 @@ async fn totals_are_by_currency_and_of_sold_orders(on: On) {
         sale: "sale_2".parse().unwrap(),
         unit_price: yen(300),
         total: yen(600),
+        coupon: None,
         lines: vec![OrderLine::only("lamp".parse().unwrap(), 2, yen(300), yen(600))],
         ..order(2, "bob", 2)
     };
@@ -586,6 +592,7 @@ fn record(number: u32, state: HoldState) -> HoldRecord {
         retaken: false,
         unreserved: false,
         returned: None,
+        coupon: None,
     }
 }
 
@@ -683,6 +690,7 @@ fn bundle(sale: &Sale, number: u64, units: &str) -> NewOrder {
         unit_price: first.unit_price,
         quantity,
         total: haul_commerce::price::sum(&lines).unwrap(),
+        coupon: None,
         lines,
         ..order(number, "ann", quantity)
     }
@@ -913,4 +921,92 @@ async fn postgres_is_spoken_to_with_tls_and_its_certificate_is_checked() {
     for refused in [with(&by_name, &stranger).await, with(&url, &trusted).await] {
         assert!(matches!(refused, Err(OpenError::Ledger { .. })), "{refused:?}");
     }
+}
+
+fn coupon(code: &str, limit: u32, per_buyer: u32) -> Coupon {
+    Coupon {
+        code: code.parse().unwrap(),
+        merchant: "main".parse().unwrap(),
+        live: demo(),
+        discount: Discount::Percent(10),
+        currency: "EUR".parse().unwrap(),
+        minimum_minor: 500,
+        sale: Some("sale_1".parse().unwrap()),
+        products: vec!["lamp".parse().unwrap(), "tea".parse().unwrap()],
+        terms: CouponTerms {
+            limit,
+            per_buyer,
+            valid_from: NOW,
+            valid_until: UnixMillis(NOW.0 + 60_000),
+            closed: false,
+        },
+        created_at: NOW,
+    }
+}
+
+/// The order with a coupon that takes 199 off.
+fn with_coupon(order: NewOrder) -> NewOrder {
+    let coupon = OrderCoupon { code: "TEN".parse().unwrap(), amount: money(199) };
+    NewOrder { total: money(order.total.amount_minor - 199), coupon: Some(coupon), ..order }
+}
+
+async fn a_coupon_is_used_no_more_often_than_it_may_be_whatever_the_gate_said(on: On) {
+    let ledger = ledger(&on).await;
+    ledger.put_coupon(&coupon("TEN", 2, 1)).await.unwrap();
+    let used = async || {
+        let known = ledger.coupon(&demo(), &"TEN".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(known.counted, known.paying + known.sold);
+        (known.paying, known.sold)
+    };
+    let (first, second) = (with_coupon(order(1, "ann", 1)), with_coupon(order(2, "bob", 1)));
+    let made = ledger.start_order(&first).await.unwrap();
+    assert_eq!(made.order, first, "the coupon and its amount are kept beside the lines' whole prices");
+    assert_eq!(ledger.order(&first.id).await.unwrap(), Some(made));
+    ledger.start_order(&first).await.unwrap();
+    assert_eq!(used().await, (1, 0), "asked again, it is used once");
+    let again = ledger.start_order(&with_coupon(order(3, "ann", 1))).await;
+    assert!(matches!(again, Err(LedgerError::Conflict(_))), "one a buyer: {again:?}");
+    ledger.start_order(&second).await.unwrap();
+    let third = with_coupon(order(4, "cid", 1));
+    let refused = ledger.start_order(&third).await;
+    assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
+    assert_eq!(ledger.order(&third.id).await.unwrap(), None, "nothing of it is there");
+    ledger.move_order(&first.id, OrderState::Sold, NOW).await.unwrap();
+    ledger.move_order(&second.id, OrderState::Expired, NOW).await.unwrap();
+    assert_eq!(used().await, (0, 1));
+    ledger.start_order(&third).await.unwrap();
+    let late = ledger.move_order(&second.id, OrderState::Sold, NOW).await;
+    assert!(matches!(late, Err(LedgerError::Conflict(_))), "paid late, and no use is left: {late:?}");
+    ledger.move_order(&second.id, OrderState::RefundDue, NOW).await.unwrap();
+    ledger.move_order(&third.id, OrderState::RefundDue, NOW).await.unwrap();
+    assert_eq!(used().await, (0, 1), "money that goes back uses nothing");
+}
+
+async fn a_coupon_is_made_once_and_changes_as_it_may(on: On) {
+    let ledger = ledger(&on).await;
+    let made = coupon("TEN", 2, 1);
+    assert_eq!(ledger.put_coupon(&made).await.unwrap(), made);
+    let later = Coupon { created_at: UnixMillis(NOW.0 + 5), ..made.clone() };
+    assert_eq!(ledger.put_coupon(&later).await.unwrap(), made, "a retry a moment later");
+    let other = Coupon { discount: Discount::Amount(100), ..made.clone() };
+    let refused = ledger.put_coupon(&other).await;
+    assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
+    let closed = CouponTerms { closed: true, limit: 1, ..made.terms.clone() };
+    let changed = ledger.change_coupon(&demo(), &made.code, &closed).await.unwrap();
+    assert_eq!(changed.terms, CouponTerms { closed: true, ..made.terms.clone() }, "uses only grow");
+    let unknown = ledger.change_coupon(&demo(), &"NONE".parse().unwrap(), &closed).await;
+    assert!(matches!(unknown, Err(LedgerError::NotFound(_))), "{unknown:?}");
+    let amount = Coupon { code: "FIVE".parse().unwrap(), sale: None, products: Vec::new(), ..other };
+    ledger.put_coupon(&amount).await.unwrap();
+    let all: Vec<Coupon> =
+        ledger.coupons(&demo()).await.unwrap().into_iter().map(|known| known.coupon).collect();
+    assert_eq!(all, [amount, changed]);
+}
+
+async fn a_drawn_sale_keeps_its_seed(on: On) {
+    let ledger = ledger(&on).await;
+    let mut drawn = sale("sale_d", 5);
+    drawn.terms.draw = Some(Draw::new(30_000, [1, 2]));
+    ledger.put_sale(&drawn).await.unwrap();
+    assert_eq!(ledger.recorded(&demo(), &drawn.id).await.unwrap().sale, drawn);
 }

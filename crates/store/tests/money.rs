@@ -115,6 +115,7 @@ async fn paying(ledger: &SqlLedger, n: u64) -> NewOrder {
         quantity: 1,
         unit_price: eur(100),
         total: eur(100),
+        coupon: None,
         lines: vec![OrderLine::only("lamp".parse().unwrap(), 1, eur(100), eur(100))],
         created_at: UnixMillis(NOW.0 + n),
     };

@@ -212,6 +212,7 @@ mod following {
             quantity: 1,
             unit_price: money(9_999),
             total: money(9_999),
+            coupon: None,
             lines: vec![OrderLine::only("lamp".parse().unwrap(), 1, money(9_999), money(9_999))],
             created_at: at,
         };

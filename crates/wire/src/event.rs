@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::view::{
     HoldView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, StockView, Totals,
 };
-use crate::{chat::ChatNews, crowd::CrowdNews, questions::QuestionNews, show::ShowNews};
+use crate::{chat::ChatNews, coupon::CouponNews, crowd::CrowdNews, questions::QuestionNews, show::ShowNews};
 
 /// Something that happened, by its `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -110,6 +110,9 @@ pub enum Event {
     /// About the crowd.
     #[serde(untagged)]
     Crowd(CrowdNews),
+    /// About coupons.
+    #[serde(untagged)]
+    Coupon(CouponNews),
 }
 
 /// What may be wrong with what the host sends.

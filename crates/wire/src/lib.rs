@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod chat;
+pub mod coupon;
 pub mod crowd;
 pub mod event;
 pub mod questions;
@@ -23,9 +24,9 @@ pub use event::{Event, RoomEvent, Warning, encode_event};
 pub use reply::{Code, Failure, Reply, Resumed, Snapshot, encode_failure, encode_reply};
 pub use request::{EarlySchedule, LineSchedule, ParseError, Position, Request, SaleSchedule, parse};
 pub use view::{
-    EarlyView, HoldState, HoldView, HostView, LayerView, LineUnits, LiveState, LiveView, OrderStateView,
-    OrderView, Pictures, Pin, ProductView, QualityReason, QualityView, SaleLineView, SaleMode, SaleState,
-    SaleView, StockView, Totals, You,
+    DrawView, EarlyView, HoldState, HoldView, HostView, LayerView, LineUnits, LiveState, LiveView,
+    OrderStateView, OrderView, Pictures, Pin, ProductView, QualityReason, QualityView, SaleLineView,
+    SaleMode, SaleState, SaleView, StockView, Totals, You,
 };
 
 /// The websocket subprotocol; its number rises when a change would break a client.

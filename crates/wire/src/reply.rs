@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     chat::{ChatLine, ChatRules, Moderation},
+    coupon::CouponView,
     crowd::{RoomView, ThreadLine, ThreadMessage},
     view::{HoldView, HostView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, You},
 };
@@ -78,6 +79,11 @@ pub enum Reply {
         /// The sale now.
         sale: SaleView,
     },
+    /// To `coupon.make`, `coupon.close`, `coupon.add_uses` and `coupon.show`.
+    Coupon {
+        /// The coupon now.
+        coupon: CouponView,
+    },
     /// To `order.restock`.
     Order {
         /// The order now.
@@ -126,6 +132,8 @@ pub struct Snapshot {
     pub pin: Option<Pin>,
     /// Sales that are scheduled, open, or closed a short while ago.
     pub sales: Vec<SaleView>,
+    /// The coupon that the host shows.
+    pub coupon: Option<CouponView>,
     /// How many watch.
     pub viewers: u64,
     /// The last chat lines, oldest first.
@@ -209,6 +217,10 @@ pub enum Code {
     NoLine,
     /// The buyer has as many as the sale allows.
     BuyerLimit,
+    /// The coupon is unknown, not valid now, or not for this purchase: `message` says why.
+    CouponInvalid,
+    /// As many use the coupon as may, or the buyer uses it as often as one may.
+    CouponUsedUp,
     /// The key was used before for another request.
     KeyReused,
     /// No such hold of this buyer.

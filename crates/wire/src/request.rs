@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::{
     MAX_REQUEST_BYTES,
     chat::ChatAsk,
+    coupon::CouponAsk,
     crowd::CrowdAsk,
     questions::QuestionAsk,
     show::ShowAsk,
@@ -43,6 +44,9 @@ pub enum Request {
     /// About likes and private threads.
     #[serde(skip)]
     Crowd(CrowdAsk),
+    /// About coupons.
+    #[serde(skip)]
+    Coupon(CouponAsk),
     /// Shows a product beside the picture. Host or moderator.
     #[serde(rename = "pin")]
     Pin {
@@ -124,6 +128,8 @@ pub enum Request {
         lines: Vec<LineUnits>,
         /// Chosen by the client, new for every attempt to buy, the same for a retry: at most 64 bytes.
         key: String,
+        /// The code of a coupon, a use of which is set aside too, or nothing is. In a sale that is drawn, it comes with the checkout.
+        coupon: Option<String>,
     },
     /// Sets units aside, or waits in line for them where they are set aside for others.
     #[serde(rename = "wait")]
@@ -163,6 +169,8 @@ pub enum Request {
         sale_id: SaleId,
         /// Which hold.
         hold_id: HoldId,
+        /// The code of a coupon, where the hold has none: with its first checkout only.
+        coupon: Option<String>,
         /// Whose doing this order is: a creator's code, or a signed `ref`. It goes before all clicks and joins.
         #[serde(rename = "ref")]
         referrer: Option<String>,
@@ -196,6 +204,9 @@ pub struct SaleSchedule {
     /// Lets people wait in line for units that are set aside for others; what comes back is offered to the next of them for
     /// so many milliseconds. Nobody may wait where absent.
     pub offer_ms: Option<u64>,
+    /// Gathers requests for so many milliseconds after the sale opens, and draws then who gets something; after that it goes on as
+    /// any other. Not with `offer_ms` or `first_paid`.
+    pub draw_ms: Option<u64>,
     /// When units are set aside.
     #[serde(default)]
     pub mode: SaleMode,
@@ -321,6 +332,7 @@ pub fn parse(text: &str) -> Result<(u64, Request), ParseError> {
         kind if QuestionAsk::TYPES.contains(&kind) => serde_json::from_str(text).map(Request::Question),
         kind if ShowAsk::TYPES.contains(&kind) => serde_json::from_str(text).map(Request::Show),
         kind if CrowdAsk::TYPES.contains(&kind) => serde_json::from_str(text).map(Request::Crowd),
+        kind if CouponAsk::TYPES.contains(&kind) => serde_json::from_str(text).map(Request::Coupon),
         kind => return Err(ParseError::UnknownType { id, kind: kind.chars().take(40).collect() }),
     };
     request
@@ -342,7 +354,8 @@ mod tests {
                 sale_id: "s1".parse().unwrap(),
                 quantity: None,
                 lines: Vec::new(),
-                key: "k".to_owned()
+                key: "k".to_owned(),
+                coupon: None,
             }
         );
     }
@@ -364,11 +377,14 @@ mod tests {
 
     #[test]
     fn every_listed_type_is_one_the_server_reads() {
-        for kind in [TYPES, ChatAsk::TYPES, QuestionAsk::TYPES, ShowAsk::TYPES, CrowdAsk::TYPES].concat() {
+        for kind in
+            [TYPES, ChatAsk::TYPES, QuestionAsk::TYPES, ShowAsk::TYPES, CrowdAsk::TYPES, CouponAsk::TYPES]
+                .concat()
+        {
             let text = format!(
                 r#"{{"id":1,"type":"{kind}","text":"t","product_id":"p","sale_id":"s","hold_id":"h","key":"k","session":"s","layer":"l",
                     "message_id":"m","action":"mute","question_id":"q","poll_id":"p","option":1,"giveaway_id":"g",
-                    "question":"q","options":["a","b"],"title":"t","winners":1,"claim_ms":1,"price_minor":1,"stock":1,"duration_ms":1,"units":1,"order_id":"o"}}"#
+                    "question":"q","options":["a","b"],"title":"t","winners":1,"claim_ms":1,"price_minor":1,"stock":1,"duration_ms":1,"units":1,"order_id":"o","code":"c","limit":1}}"#
             );
             assert!(parse(&text).is_ok(), "{kind}");
         }

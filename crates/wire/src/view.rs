@@ -1,10 +1,12 @@
 //! How things look on the wire.
 
-use haul_model::{HoldId, Money, OrderId, ProductId, Role, SaleId, SessionId, TierId, UnixMillis, VariantId};
+use haul_model::{
+    CouponCode, HoldId, Money, OrderId, ProductId, Role, SaleId, SessionId, TierId, UnixMillis, VariantId,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::chat::Standing;
+use crate::{chat::Standing, coupon::CouponOff};
 
 /// The live itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -138,6 +140,9 @@ pub struct SaleView {
     /// How long units are set aside for somebody whose turn in line has come; absent where one cannot wait in line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offer_ms: Option<u64>,
+    /// When and how those who get something are drawn; absent where who comes first does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draw: Option<DrawView>,
     /// When units are set aside; absent where it is with the hold.
     #[serde(skip_serializing_if = "SaleMode::is_hold_in_cart")]
     pub mode: SaleMode,
@@ -164,6 +169,17 @@ impl SaleMode {
     fn is_hold_in_cart(&self) -> bool {
         *self == SaleMode::HoldInCart
     }
+}
+
+/// The draw of a sale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DrawView {
+    /// When it is drawn. Until then a `hold` is an entry.
+    pub draws_at: UnixMillis,
+    /// SHA-256 of the seed, in hexadecimal digits: what is decided by is fixed before anybody enters.
+    pub commitment: String,
+    /// The seed, once it is drawn. `docs/selling.md` says how the winners follow from it.
+    pub seed: Option<String>,
 }
 
 /// A tier for which a sale opens earlier.
@@ -249,6 +265,9 @@ pub struct HoldView {
     /// Where it is in line while it is waiting: 1 is next. Absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u32>,
+    /// The code of the coupon of which it has a use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coupon: Option<CouponCode>,
 }
 
 /// Where a hold stands.
@@ -257,6 +276,8 @@ pub struct HoldView {
 pub enum HoldState {
     /// Set aside.
     Held,
+    /// In a draw that is still to come. It becomes `held` or `released` then.
+    Entered,
     /// In line for units that are set aside for others. It becomes `held` when it is its turn.
     Waiting,
     /// Being paid.
@@ -287,8 +308,11 @@ pub struct OrderView {
     /// Units of it that were sold and are on the shelf again; absent where none are.
     #[serde(skip_serializing_if = "is_zero")]
     pub returned: u32,
-    /// Price of all.
+    /// Price of all, without what the coupon takes off.
     pub total: Money,
+    /// The coupon that it is paid with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coupon: Option<CouponOff>,
     /// Units by the sale's lines; absent where they are of line 0 alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<LineUnits>,

@@ -26,6 +26,7 @@ fn every_type_that_the_server_reads_is_described() {
         haul_wire::questions::QuestionAsk::TYPES,
         haul_wire::show::ShowAsk::TYPES,
         haul_wire::crowd::CrowdAsk::TYPES,
+        haul_wire::coupon::CouponAsk::TYPES,
     ];
     for kind in types.concat() {
         assert!(text.contains(&format!("`{kind}`")), "{kind}");

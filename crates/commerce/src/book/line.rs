@@ -1,9 +1,14 @@
 //! Waiting in line.
 
-use haul_model::UnixMillis;
+use std::sync::LazyLock;
+
+use haul_model::{HoldId, UnixMillis};
 
 use super::{HoldRecord, HoldState, MAX_OFFERS, MAX_SWEEP, SaleBook, line_of};
 use crate::{Counts, Offered, Released, SaleTerms, units::Line};
+
+/// No hold's id is smaller: where a range begins.
+static FIRST: LazyLock<HoldId> = LazyLock::new(|| "-".parse().expect("a dash is an id"));
 
 impl SaleBook {
     /// Serves those in line: who waits for what is free now gets it, who waits in vain is told so. At most [`MAX_OFFERS`]
@@ -28,16 +33,18 @@ impl SaleBook {
             }
             return offered;
         }
-        if terms.paused {
+        if terms.paused || terms.draws_at().is_some_and(|draws_at| now < draws_at) {
             return offered;
         }
+        let drawn = terms.draw.is_some();
+        let most = if drawn { MAX_SWEEP } else { MAX_OFFERS };
         let mut from = 0;
         while let Some(record) = self.first_waiting(from) {
             let line = line_of(&record);
             let wanted = record.units.of(line);
             let Counts { available, held, .. } =
                 self.counts_of(line, terms.line(line).map_or(0, |line| line.stock));
-            if wanted <= available + held && wanted > available {
+            if !drawn && wanted <= available + held && wanted > available {
                 // Nobody overtakes the first of a line.
                 match line.checked_add(1) {
                     Some(next) => from = next,
@@ -45,7 +52,7 @@ impl SaleBook {
                 }
                 continue;
             }
-            if served == MAX_OFFERS {
+            if served == most {
                 self.serve_soon = true;
                 break;
             }
@@ -64,7 +71,7 @@ impl SaleBook {
 
     /// The first who waits, of lines from this one on.
     fn first_waiting(&self, from: Line) -> Option<HoldRecord> {
-        let (_, hold) = self.waiting.range((from, 0)..).next()?;
+        let (_, _, hold) = self.waiting.range((from, 0, FIRST.clone())..).next()?;
         self.holds.get(hold).cloned()
     }
 
@@ -76,17 +83,18 @@ impl SaleBook {
 
     /// Whether somebody waits for units of this line: then nobody new gets any.
     pub(super) fn has_waiting(&self, line: Line) -> bool {
-        self.waiting.range((line, 0)..=(line, u64::MAX)).next().is_some()
+        let first = self.waiting.range((line, 0, FIRST.clone())..).next();
+        first.is_some_and(|(waiting, _, _)| *waiting == line)
     }
 
     /// Where a hold is in its line; 0 where it does not wait.
     pub(super) fn position(&self, record: &HoldRecord) -> u32 {
-        if record.state != HoldState::Waiting {
+        if record.state != HoldState::Waiting || record.is_entry() {
             return 0;
         }
         let line = line_of(record);
         // At most MAX_WAITING.
-        self.waiting.range((line, 0)..=(line, record.made)).count() as u32
+        self.waiting.range((line, 0, FIRST.clone())..=(line, record.made, record.hold.clone())).count() as u32
     }
 
     /// When to sweep next.
@@ -95,7 +103,9 @@ impl SaleBook {
             return Some(now);
         }
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
-        let closes_at = self.terms.as_ref().filter(|_| !self.waiting.is_empty()).map(|terms| terms.closes_at);
-        deadline.into_iter().chain(closes_at).min()
+        let terms = self.terms.as_ref().filter(|_| !self.waiting.is_empty());
+        let closes_at = terms.map(|terms| terms.closes_at);
+        let draws_at = terms.and_then(SaleTerms::draws_at).filter(|draws_at| now < *draws_at);
+        deadline.into_iter().chain(closes_at).chain(draws_at).min()
     }
 }

@@ -1,10 +1,11 @@
 //! What each operation does to a book.
 
-use haul_model::{BuyerId, HoldId, OrderId, TierId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, OrderId, TierId, UnixMillis};
 
-use super::{HoldRecord, HoldState, MAX_WAITING, SaleBook};
+use super::{HoldRecord, HoldState, MAX_ENTRIES, MAX_WAITING, SaleBook};
 use crate::{
     Counts, Op, Outcome, Refusal, Released, SaleMode, SaleTerms,
+    coupon::Desk,
     sale::MAX_STOCK,
     units::{Line, Units},
 };
@@ -15,26 +16,33 @@ struct Wish<'a> {
     buyer: &'a BuyerId,
     units: &'a Units,
     tier: Option<&'a TierId>,
+    coupon: Option<&'a CouponCode>,
+    ticket: Option<u64>,
 }
 
 impl SaleBook {
     pub(super) fn carry_out(
         &mut self,
         terms: &SaleTerms,
+        desk: &dyn Desk,
         op: &Op,
         now: UnixMillis,
         released: &mut Vec<Released>,
     ) -> Outcome {
         let (hold, asked_by, order) = match op {
-            Op::Hold { hold, buyer, units, tier } | Op::Wait { hold, buyer, units, tier } => {
+            Op::Hold { hold, buyer, units, tier, coupon, ticket } => {
+                let (tier, coupon) = (tier.as_ref(), coupon.as_ref());
+                let wish = Wish { hold, buyer, units, tier, coupon, ticket: *ticket };
                 self.expire(hold, now, released);
-                self.forget(hold, now);
-                self.changed.named.insert(hold.clone());
-                let wish = Wish { hold, buyer, units, tier: tier.as_ref() };
-                return self.make_hold(terms, &wish, matches!(op, Op::Wait { .. }), now);
+                return self.make_hold(terms, desk, &wish, false, now);
+            }
+            Op::Wait { hold, buyer, units, tier } => {
+                let wish = Wish { hold, buyer, units, tier: tier.as_ref(), coupon: None, ticket: None };
+                self.expire(hold, now, released);
+                return self.make_hold(terms, desk, &wish, true, now);
             }
             Op::Cancel { hold, buyer } => (hold, Some(buyer), None),
-            Op::StartPayment { hold, buyer, order } => (hold, Some(buyer), Some(order)),
+            Op::StartPayment { hold, buyer, order, coupon: _ } => (hold, Some(buyer), Some(order)),
             Op::PaymentFailed { hold, order }
             | Op::Capture { hold, order }
             | Op::Settle { hold, order }
@@ -52,17 +60,40 @@ impl SaleBook {
         if order.is_some() && record.order.is_some() && order != record.order.as_ref() {
             return Outcome::Refused(Refusal::KeyReused);
         }
-        self.step(terms, op, record, order, now)
+        self.step(terms, desk, op, record, order, now)
     }
 
-    fn make_hold(&mut self, terms: &SaleTerms, wish: &Wish<'_>, waits: bool, now: UnixMillis) -> Outcome {
+    fn make_hold(
+        &mut self,
+        terms: &SaleTerms,
+        desk: &dyn Desk,
+        wish: &Wish<'_>,
+        waits: bool,
+        now: UnixMillis,
+    ) -> Outcome {
+        self.forget(wish.hold, now);
+        self.changed.named.insert(wish.hold.clone());
         if let Some(record) = self.holds.get(wish.hold) {
-            if record.buyer != *wish.buyer || record.units != *wish.units {
+            // A coupon may have come later, with the checkout.
+            let other_coupon = wish.coupon.is_some() && wish.coupon != record.coupon.as_ref();
+            if record.buyer != *wish.buyer || record.units != *wish.units || other_coupon {
                 return Outcome::Refused(Refusal::KeyReused);
             }
             return record.outcome(self.position(record));
         }
-        match self.may_hold(terms, wish, now) {
+        let drawn_later = terms.draws_at().filter(|draws_at| now < *draws_at);
+        let may = match drawn_later {
+            Some(draws_at) => match self.may_enter(terms, wish, draws_at, now) {
+                Ok(ticket) => return self.enter(wish, ticket, now),
+                refused => refused.map(|_| ()),
+            },
+            None => self.may_hold(terms, wish, now),
+        };
+        let may = may.and_then(|()| match wish.coupon {
+            Some(coupon) => self.may_use(desk, coupon, wish.buyer, now),
+            None => Ok(()),
+        });
+        match may {
             Ok(()) => {}
             Err(Refusal::NotEnough { .. }) if waits => return self.wait(terms, wish, now),
             Err(refusal) => return Outcome::Refused(refusal),
@@ -86,10 +117,12 @@ impl SaleBook {
             retaken: false,
             unreserved: false,
             returned: None,
+            coupon: wish.coupon.cloned(),
         }
     }
 
-    fn may_hold(&self, terms: &SaleTerms, wish: &Wish<'_>, now: UnixMillis) -> Result<(), Refusal> {
+    /// Whether units of this sale can be asked for now at all.
+    fn is_open(&self, terms: &SaleTerms, wish: &Wish<'_>, now: UnixMillis) -> Result<(), Refusal> {
         let units = wish.units;
         for (line, quantity) in units.iter() {
             if usize::from(line) > terms.more.len() {
@@ -109,12 +142,84 @@ impl SaleBook {
         if terms.paused {
             return Err(Refusal::Paused);
         }
+        Ok(())
+    }
+
+    fn may_hold(&self, terms: &SaleTerms, wish: &Wish<'_>, now: UnixMillis) -> Result<(), Refusal> {
+        let units = wish.units;
+        self.is_open(terms, wish, now)?;
         self.not_sold_out(terms, units)?;
         self.within_limit(terms, wish.buyer, units)?;
         match units.iter().find(|(line, _)| self.has_waiting(*line)) {
             Some((line, _)) => Err(Refusal::NotEnough { line, available: 0 }),
             None => self.fits(terms, units),
         }
+    }
+
+    /// Whether somebody may enter the draw, and with which ticket.
+    fn may_enter(
+        &self,
+        terms: &SaleTerms,
+        wish: &Wish<'_>,
+        draws_at: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<u64, Refusal> {
+        self.is_open(terms, wish, now)?;
+        // Without a ticket nobody can be drawn: they may come when it goes on.
+        let Some(ticket) = wish.ticket else { return Err(Refusal::NotOpen { opens_at: draws_at }) };
+        if wish.units.iter().count() > 1 {
+            return Err(Refusal::BadQuantity);
+        }
+        if wish.coupon.is_some() {
+            return Err(Refusal::OtherCoupon);
+        }
+        let has_some = |line| self.buyers.contains_key(&(wish.buyer.clone(), line));
+        if (0..=terms.more.len()).any(|line| has_some(line as Line)) {
+            return Err(Refusal::OneEntry);
+        }
+        self.within_limit(terms, wish.buyer, wish.units)?;
+        if self.waiting.len() >= MAX_ENTRIES {
+            return Err(Refusal::LineFull);
+        }
+        Ok(ticket)
+    }
+
+    fn enter(&mut self, wish: &Wish<'_>, ticket: u64, now: UnixMillis) -> Outcome {
+        let record = HoldRecord { made: ticket, ..self.new_hold(wish, HoldState::Waiting, now) };
+        let outcome = record.outcome(0);
+        self.change_hold(record);
+        outcome
+    }
+
+    /// Refuses where a coupon can't be used by somebody who has not used it for this before.
+    fn may_use(
+        &self,
+        desk: &dyn Desk,
+        coupon: &CouponCode,
+        buyer: &BuyerId,
+        now: UnixMillis,
+    ) -> Result<(), Refusal> {
+        let terms = desk.terms(coupon).ok_or(Refusal::UnknownCoupon)?;
+        if now < terms.valid_from {
+            return Err(Refusal::CouponNotYet { valid_from: terms.valid_from });
+        }
+        if terms.closed || now >= terms.valid_until {
+            return Err(Refusal::CouponOver);
+        }
+        self.coupon_left(desk, coupon, buyer)
+    }
+
+    /// Refuses where a coupon is used as often as it may be. One that is not known limits nothing: the ledger does.
+    fn coupon_left(&self, desk: &dyn Desk, coupon: &CouponCode, buyer: &BuyerId) -> Result<(), Refusal> {
+        let Some(terms) = desk.terms(coupon) else { return Ok(()) };
+        let (here, there) = (self.coupon_uses(coupon, buyer), desk.elsewhere(coupon, buyer));
+        if here.all + there.all >= u64::from(terms.limit) {
+            return Err(Refusal::CouponUsedUp);
+        }
+        if here.by_buyer + there.by_buyer >= u64::from(terms.per_buyer) {
+            return Err(Refusal::CouponLimit { per_buyer: terms.per_buyer });
+        }
+        Ok(())
     }
 
     /// Puts somebody at the end of a line.
@@ -142,6 +247,7 @@ impl SaleBook {
     fn step(
         &mut self,
         terms: &SaleTerms,
+        desk: &dyn Desk,
         op: &Op,
         mut record: HoldRecord,
         order: Option<&OrderId>,
@@ -179,7 +285,11 @@ impl SaleBook {
             (Op::Capture { .. }, Late) => return Outcome::Late,
             (Op::Capture { .. }, Released)
                 if self.within_limit(terms, &record.buyer, &record.units).is_ok()
-                    && self.fits(terms, &record.units).is_ok() =>
+                    && self.fits(terms, &record.units).is_ok()
+                    && record
+                        .coupon
+                        .as_ref()
+                        .is_none_or(|coupon| self.coupon_left(desk, coupon, &record.buyer).is_ok()) =>
             {
                 record.state = Captured;
                 record.retaken = true;
@@ -209,11 +319,23 @@ impl SaleBook {
                 record.deadline = now;
                 Outcome::Released
             }
-            (Op::StartPayment { .. }, Held) => {
+            (Op::StartPayment { coupon: Some(coupon), .. }, Held | Paying)
+                if record.coupon.as_ref() != Some(coupon)
+                    && (record.coupon.is_some() || record.order.is_some()) =>
+            {
+                return Outcome::Refused(Refusal::OtherCoupon);
+            }
+            (Op::StartPayment { coupon, .. }, Held) => {
                 if record.unreserved
                     && let Err(refusal) = self.may_pay(terms, &record.units)
                 {
                     return Outcome::Refused(refusal);
+                }
+                if let Some(coupon) = coupon.as_ref().filter(|_| record.coupon.is_none()) {
+                    if let Err(refusal) = self.may_use(desk, coupon, &record.buyer, now) {
+                        return Outcome::Refused(refusal);
+                    }
+                    record.coupon = Some(coupon.clone());
                 }
                 if !record.extended {
                     record.deadline = record.deadline.max(UnixMillis(now.0 + terms.pay_ms));

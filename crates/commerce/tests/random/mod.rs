@@ -4,8 +4,8 @@
 // The tests of the gates use it too, and not all of it.
 #![allow(dead_code)]
 
-use haul_commerce::{EarlyAccess, LineTerms, Op, SaleMode, SaleTerms, Units};
-use haul_model::{BuyerId, HoldId, OrderId, UnixMillis};
+use haul_commerce::{CouponTerms, Draw, EarlyAccess, LineTerms, Op, SaleMode, SaleTerms, Units};
+use haul_model::{BuyerId, CouponCode, HoldId, OrderId, UnixMillis};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// One thing that happens.
@@ -64,6 +64,11 @@ impl Shopping {
         }
         if seed % 4 < 2 {
             terms.offer_ms = Some(ticks(&mut random, 4..12));
+        }
+        // Of seven, one is drawn.
+        if seed % 7 == 5 {
+            (terms.mode, terms.offer_ms) = (SaleMode::HoldInCart, None);
+            terms.draw = Some(Draw::new(ticks(&mut random, 4..40), [seed.into(), 1]));
         }
         if seed % 2 == 1 {
             terms.early = [("gold", 0..8), ("silver", 0..4)]
@@ -126,6 +131,15 @@ impl Shopping {
         Units::of_line(line, quantity)
     }
 
+    /// Of a key, mostly none or the same.
+    fn coupon(&mut self, key: u32) -> Option<CouponCode> {
+        let which = match self.random.random_range(0..12) {
+            0 => self.random.random_range(0..5),
+            _ => key as usize % 5,
+        };
+        coupons().get(which).map(|(code, _)| code.clone())
+    }
+
     fn buyer(&mut self) -> BuyerId {
         buyer(self.random.random_range(0..BUYERS))
     }
@@ -151,7 +165,16 @@ impl Shopping {
                 let units = self.units(key, quantity);
                 match self.random.random_range(0..3) {
                     0 => Op::Wait { hold, buyer, units, tier },
-                    _ => Op::Hold { hold, buyer, units, tier },
+                    _ => {
+                        // Now and then without a ticket, or with a coupon where none may be.
+                        let draw = self.terms.draw.as_ref().filter(|_| !odd(&mut self.random));
+                        let ticket = draw.map(|draw| draw.ticket(&hold));
+                        let coupon = match draw {
+                            Some(_) if !odd(&mut self.random) => None,
+                            _ => self.coupon(key),
+                        };
+                        Op::Hold { hold, buyer, units, tier, coupon, ticket }
+                    }
                 }
             }
             20 => {
@@ -159,7 +182,7 @@ impl Shopping {
                 Op::Restock { hold, order, returned: self.units(key, quantity) }
             }
             10..=11 => Op::Cancel { hold, buyer },
-            12..=14 => Op::StartPayment { hold, buyer, order },
+            12..=14 => Op::StartPayment { hold, buyer, order, coupon: self.coupon(key + 1) },
             15 => Op::PaymentFailed { hold, order },
             16..=17 => Op::Capture { hold, order },
             _ => Op::Settle { hold, order },
@@ -169,6 +192,25 @@ impl Shopping {
 
 fn ticks(random: &mut StdRng, range: std::ops::Range<u64>) -> u64 {
     TICK_MS * random.random_range(range)
+}
+
+/// The coupons of the live: for few, for one of each buyer, for later, and closed.
+pub(crate) fn coupons() -> Vec<(CouponCode, CouponTerms)> {
+    let terms = |limit, per_buyer, from_ms, closed| CouponTerms {
+        limit,
+        per_buyer,
+        valid_from: UnixMillis(START.0 + from_ms),
+        valid_until: UnixMillis(START.0 + 60_000),
+        closed,
+    };
+    [
+        ("FEW", terms(3, 3, 0, false)),
+        ("ONCE", terms(100, 1, 0, false)),
+        ("LATER", terms(100, 100, 10_000, false)),
+        ("CLOSED", terms(100, 100, 0, true)),
+    ]
+    .map(|(code, terms)| (code.parse().expect("letters are an id"), terms))
+    .into()
 }
 
 /// Every hold that a step may name.

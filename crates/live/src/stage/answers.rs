@@ -3,14 +3,23 @@
 use std::time::Duration;
 
 use haul_commerce::{Dispute, GateError, Order, OrderState, Outcome, Product, Refusal, Units};
-use haul_model::{HoldId, Money, SaleId, UnixMillis};
-use haul_wire::{Code, Failure, HoldState, HoldView, LineUnits, OrderStateView, OrderView, ProductView};
+use haul_model::{CouponCode, HoldId, Money, SaleId, UnixMillis};
+use haul_wire::{
+    Code, Failure, HoldState, HoldView, LineUnits, OrderStateView, OrderView, ProductView, coupon::CouponOff,
+};
 
-pub(crate) fn hold_view(hold: HoldId, sale: SaleId, units: &Units, outcome: &Outcome) -> Option<HoldView> {
+pub(crate) fn hold_view(
+    hold: HoldId,
+    sale: SaleId,
+    units: &Units,
+    coupon: Option<CouponCode>,
+    outcome: &Outcome,
+) -> Option<HoldView> {
     let (state, deadline) = match outcome {
         Outcome::Held { deadline } | Outcome::Restored { deadline } => (HoldState::Held, Some(*deadline)),
         Outcome::Paying { deadline } => (HoldState::Paying, Some(*deadline)),
         Outcome::Waiting { .. } => (HoldState::Waiting, None),
+        Outcome::Entered => (HoldState::Entered, None),
         Outcome::Captured { .. } => (HoldState::Captured, None),
         Outcome::Sold => (HoldState::Sold, None),
         Outcome::Released => (HoldState::Released, None),
@@ -21,7 +30,7 @@ pub(crate) fn hold_view(hold: HoldId, sale: SaleId, units: &Units, outcome: &Out
         Outcome::Waiting { position } => Some(*position),
         _ => None,
     };
-    Some(HoldView { id: hold, sale_id: sale, quantity, lines, state, deadline, position })
+    Some(HoldView { id: hold, sale_id: sale, quantity, lines, state, deadline, position, coupon })
 }
 
 /// Units line by line, where they are not of the first alone.
@@ -45,6 +54,10 @@ pub fn order_view(Order { order, state, returned, refunded_minor, dispute, .. }:
         returned: returned.as_ref().map_or(0, Units::quantity),
         lines: line_units(&order.units()),
         total: order.total,
+        coupon: order
+            .coupon
+            .as_ref()
+            .map(|coupon| CouponOff { code: coupon.code.clone(), amount: coupon.amount }),
         state: match state {
             OrderState::Paying => OrderStateView::Paying,
             // Its units are the buyer's, whatever became of the money.
@@ -98,6 +111,24 @@ pub(crate) fn refused(refusal: Refusal, server_time: UnixMillis) -> Failure {
             Failure::new(Code::NoLine, "too many are waiting in line already").retry_after(5_000)
         }
         Refusal::NoLine => Failure::new(Code::NoLine, "this sale has no line to wait in"),
+        Refusal::CouponNotYet { valid_from } => {
+            Failure::new(Code::CouponInvalid, "this coupon is not valid yet")
+                .retry_after(millis(valid_from.saturating_since(server_time)))
+        }
+        Refusal::CouponOver => Failure::new(Code::CouponInvalid, "this coupon is not valid any more"),
+        Refusal::CouponUsedUp => Failure::new(Code::CouponUsedUp, "this coupon is used up"),
+        Refusal::CouponLimit { per_buyer: 1 } => {
+            Failure::new(Code::CouponUsedUp, "you have used this coupon already")
+        }
+        Refusal::CouponLimit { per_buyer } => {
+            Failure::new(Code::CouponUsedUp, format!("a buyer may use this coupon {per_buyer} times"))
+        }
+        Refusal::OtherCoupon => {
+            Failure::new(Code::CouponInvalid, "a coupon comes with the hold or with its first checkout")
+        }
+        // The stage knows the coupon, and tells the gate now.
+        Refusal::UnknownCoupon => unavailable(),
+        Refusal::OneEntry => Failure::new(Code::BuyerLimit, "one entry a buyer"),
         Refusal::UnknownLine => Failure::new(Code::BadRequest, "lines: the sale has no such line"),
         Refusal::Paused => {
             Failure::new(Code::SalePaused, "the sale is paused for the moment").retry_after(2_000)

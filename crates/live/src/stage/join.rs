@@ -106,8 +106,8 @@ impl Stage {
                 holds: personal
                     .holds
                     .into_iter()
-                    .filter_map(|(sale, Standing { hold, units, outcome, .. })| {
-                        hold_view(hold, sale, &units, &outcome)
+                    .filter_map(|(sale, Standing { hold, units, outcome, coupon, .. })| {
+                        hold_view(hold, sale, &units, coupon, &outcome)
                     })
                     .collect(),
                 orders: personal.orders.iter().map(order_view).collect(),
@@ -117,6 +117,7 @@ impl Stage {
             products: self.bag.iter().map(product_view).collect(),
             pin: self.room.pin().cloned(),
             sales: self.sales.values().map(|on_sale| -> SaleView { on_sale.view(server_time) }).collect(),
+            coupon: self.coupons.shown(),
             viewers: self.viewers,
             chat: match recovered {
                 Some(true) => Vec::new(),

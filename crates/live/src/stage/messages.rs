@@ -1,10 +1,10 @@
 //! What goes into a live's state machine, and what comes out of it.
 
 use haul_commerce::{
-    Applied, GateError, Line as SaleLine, LiveRecord, Op, Order, OrderState, Outcome, Product, Sale, Units,
-    book::HoldRecord,
+    Applied, Coupon, CouponTerms, GateError, Line as SaleLine, LiveRecord, Op, Order, OrderState, Outcome,
+    Product, Sale, Units, book::HoldRecord,
 };
-use haul_model::{BuyerId, HoldId, OrderId, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, CouponCode, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Line, Note, Rate};
 use haul_wire::{Failure, QualityView, Request};
 
@@ -31,6 +31,7 @@ pub(crate) struct Beginning {
     pub(crate) record: LiveRecord,
     pub(crate) bag: Vec<Product>,
     pub(crate) sales: Vec<(Sale, Applied)>,
+    pub(crate) coupons: Vec<Coupon>,
     /// The latest, newest first.
     pub(crate) orders: Vec<Order>,
     pub(crate) totals: haul_commerce::Totals,
@@ -66,7 +67,7 @@ pub(crate) enum Then {
     /// It was a sweep: the answer's report is all.
     Nothing,
     /// Reply to `hold` or `hold.cancel`.
-    Hold { member: MemberId, id: u64, hold: HoldId, units: Units, cancel: bool },
+    Hold { member: MemberId, id: u64, hold: HoldId, units: Units, coupon: Option<CouponCode>, cancel: bool },
     /// Go on with `checkout`.
     Checkout { member: MemberId, id: u64, viewer: Box<Viewer>, hold: HoldId },
 }
@@ -86,6 +87,23 @@ pub(crate) enum Output {
     PutSale { member: MemberId, id: u64, sale: Sale },
     /// Write down that there are more units of a sale's line, and tell the gate, then [`Input::SalePut`].
     AddStock { member: MemberId, id: u64, sale: SaleId, line: SaleLine, units: u32, key: String },
+    /// Write a coupon down and make it known to the gate, then [`Input::CouponPut`].
+    PutCoupon { member: MemberId, id: u64, coupon: Coupon, show: bool },
+    /// Change a coupon, then [`Input::CouponPut`].
+    ChangeCoupon { member: MemberId, id: u64, code: CouponCode, terms: CouponTerms },
+    /// Look for a coupon that another server may have made, then [`Input::CouponFound`].
+    FindCoupon { member: MemberId, id: u64, code: CouponCode, request: Box<Request> },
+    /// Look which units a hold has, to see whether a coupon is for them, then [`Input::HoldSeen`].
+    LookAtHold {
+        member: MemberId,
+        id: u64,
+        viewer: Box<Viewer>,
+        sale: SaleId,
+        hold: HoldId,
+        coupon: CouponCode,
+    },
+    /// The gate may not know all of the live's coupons: tell it.
+    TellCoupons,
     /// Put units of an order on the shelf again, all that are left of it where none are named; then
     /// [`Input::Restocked`].
     Restock { member: MemberId, id: u64, order: OrderId, units: Option<Units>, key: String },
@@ -126,6 +144,20 @@ pub(crate) enum Input {
     Applied { sale: SaleId, answer: Result<Applied, GateError>, then: Vec<Then> },
     /// A sale is written down, or could not be.
     SalePut { member: MemberId, id: u64, answer: Result<(Sale, Applied), Failure> },
+    /// A coupon is written down, or could not be.
+    CouponPut { member: MemberId, id: u64, show: bool, answer: Result<Coupon, Failure> },
+    /// What the ledger knows of a coupon that a request names.
+    CouponFound { member: MemberId, id: u64, request: Box<Request>, coupon: Result<Option<Coupon>, Failure> },
+    /// The units of a hold that is to be paid with a coupon, or why they are not known.
+    HoldSeen {
+        member: MemberId,
+        id: u64,
+        viewer: Box<Viewer>,
+        sale: SaleId,
+        hold: HoldId,
+        coupon: CouponCode,
+        units: Result<Units, Failure>,
+    },
     /// Units of an order are on the shelf again, or could not be put there.
     Restocked { member: MemberId, id: u64, answer: Result<Order, Failure> },
     /// A sale of the ledger's is known to the gate now.

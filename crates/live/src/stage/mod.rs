@@ -5,6 +5,7 @@
 
 mod answers;
 mod clock;
+mod coupons;
 mod join;
 mod messages;
 mod refunds;
@@ -34,6 +35,7 @@ use rand::rngs::StdRng;
 use self::{
     answers::hold_view,
     clock::GateClock,
+    coupons::Coupons,
     sales::{OnSale, SWEEP_RETRY},
 };
 pub(crate) use self::{
@@ -43,6 +45,7 @@ pub(crate) use self::{
 };
 pub use self::{
     answers::{order_view, product_view},
+    coupons::coupon_view,
     messages::Settings,
 };
 
@@ -103,6 +106,7 @@ pub(crate) struct Stage {
     out_of_order: bool,
     bag: Vec<Product>,
     sales: BTreeMap<SaleId, OnSale>,
+    coupons: Coupons,
     orders: VecDeque<Order>,
     totals: Totals,
     outputs: VecDeque<Output>,
@@ -116,7 +120,8 @@ impl Stage {
         rng: StdRng,
         now: Now,
     ) -> Self {
-        let Beginning { record, bag, sales, orders, totals, notes } = beginning;
+        let Beginning { record, bag, sales, coupons, orders, totals, notes } = beginning;
+        let coupons = Coupons::new(coupons, &notes);
         let mut clock = GateClock::new(now);
         for (_, applied) in &sales {
             clock.observe(applied.now, now);
@@ -156,6 +161,7 @@ impl Stage {
             out_of_order: false,
             bag,
             sales,
+            coupons,
             orders: orders.into(),
             totals: Totals { orders: totals.orders, units: totals.units, revenue: totals.revenue },
             outputs: VecDeque::new(),
@@ -174,6 +180,15 @@ impl Stage {
             Input::Request { member, id, request } => self.request(member, id, request, now),
             Input::Applied { sale, answer, then } => self.applied(&sale, answer, then, now),
             Input::SalePut { member, id, answer } => self.sale_put(member, id, answer, now),
+            Input::CouponPut { member, id, show, answer } => self.coupon_put(member, id, show, answer),
+            Input::CouponFound { member, id, request, coupon } => {
+                self.coupon_found(member, id, *request, coupon, now);
+            }
+            Input::HoldSeen { member, id, viewer, sale, hold, coupon, units } => {
+                if let Err(failure) = self.hold_seen(member, id, viewer, sale, hold, coupon, units) {
+                    self.fail(member, id, &failure);
+                }
+            }
             Input::Restocked { member, id, answer } => self.restocked(member, id, answer),
             Input::SaleKnown { sale, applied } => {
                 self.put_on_stage(sale, &applied, now);
@@ -380,7 +395,7 @@ impl Stage {
         }
         for Offered { hold, buyer, units, deadline } in &applied.offered {
             let held = Outcome::Held { deadline: *deadline };
-            if let Some(hold) = hold_view(hold.clone(), sale.clone(), units, &held) {
+            if let Some(hold) = hold_view(hold.clone(), sale.clone(), units, None, &held) {
                 self.tell_buyer(buyer, Key::Hold(hold.id.clone()), &Event::HoldChanged { hold });
             }
         }
@@ -388,8 +403,13 @@ impl Stage {
             if on_sale.is_rebuilt(&applied) {
                 self.outputs.push_back(Output::LookForLost { sale: sale.clone(), epoch: applied.mark.epoch });
             }
+            let drawn = on_sale.is_drawn();
             on_sale.observe(&applied, now.instant);
             on_sale.sweep_not_before = None;
+            if on_sale.is_drawn() && !drawn {
+                let sale = on_sale.view(self.clock.now(now));
+                self.tell_all(&Event::SaleChanged { sale });
+            }
         }
         self.tell_stock(now);
     }
@@ -428,10 +448,13 @@ impl Stage {
         if let (Outcome::Refused(Refusal::UnknownSale), Some(on_sale)) = (outcome, self.sales.get(sale)) {
             self.outputs.push_back(Output::TellGate(on_sale.sale.clone()));
         }
+        if *outcome == Outcome::Refused(Refusal::UnknownCoupon) {
+            self.outputs.push_back(Output::TellCoupons);
+        }
         let server_time = self.clock.now(now);
         match then {
             Then::Nothing => {}
-            Then::Hold { member, id, hold, units, cancel } => {
+            Then::Hold { member, id, hold, units, coupon, cancel } => {
                 let answer = match outcome {
                     Outcome::Refused(refusal) => Err(answers::refused(*refusal, server_time)),
                     Outcome::Released if !cancel => Err(Failure::new(
@@ -441,7 +464,7 @@ impl Stage {
                     Outcome::Captured { .. } | Outcome::Sold if cancel => {
                         Err(Failure::new(haul_wire::Code::WrongState, "it is paid already"))
                     }
-                    outcome => hold_view(hold, sale.clone(), &units, outcome).ok_or_else(unavailable),
+                    outcome => hold_view(hold, sale.clone(), &units, coupon, outcome).ok_or_else(unavailable),
                 };
                 match answer {
                     Ok(hold) => {
@@ -489,6 +512,7 @@ impl Stage {
             state: HoldState::Released,
             deadline: None,
             position: None,
+            coupon: None,
         };
         self.tell_buyer(&released.buyer, Key::Hold(released.hold.clone()), &Event::HoldChanged { hold });
         if let Some(order) = &released.order {
@@ -551,6 +575,7 @@ impl Stage {
                     state: HoldState::Paying,
                     deadline: Some(deadline),
                     position: None,
+                    coupon: order.order.coupon.as_ref().map(|coupon| coupon.code.clone()),
                 };
                 let reply = Reply::Checkout {
                     order: order_view(&order),
@@ -571,7 +596,9 @@ impl Stage {
         }
         let buyer = order.order.buyer.clone();
         if let Some(hold) = hold.and_then(|outcome| {
-            hold_view(order.order.hold.clone(), order.order.sale.clone(), &order.order.units(), &outcome)
+            let ids = &order.order;
+            let coupon = ids.coupon.as_ref().map(|coupon| coupon.code.clone());
+            hold_view(ids.hold.clone(), ids.sale.clone(), &ids.units(), coupon, &outcome)
         }) {
             self.tell_buyer(&buyer, Key::Hold(hold.id.clone()), &Event::HoldChanged { hold });
         }

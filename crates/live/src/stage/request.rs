@@ -1,7 +1,7 @@
 //! What members ask for.
 
 use haul_commerce::{
-    EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleTerms, Units, hold_id, order_id,
+    Draw, EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleTerms, Units, hold_id, order_id,
     sale::MAX_STOCK,
 };
 use haul_model::{HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, Viewer};
@@ -37,6 +37,7 @@ impl Stage {
             Request::Question(ask) => self.question(member, id, ask, now),
             Request::Show(ask) => self.show(member, id, ask, now),
             Request::Crowd(ask) => self.crowd(member, id, ask, now),
+            Request::Coupon(ask) => self.coupon(member, id, ask, now),
             Request::Pin { product_id } => self.pin(member, id, Some(product_id), now),
             Request::Unpin => self.pin(member, id, None, now),
             Request::SaleSchedule(schedule) => self.schedule(member, id, schedule, now),
@@ -67,7 +68,7 @@ impl Stage {
                 self.add_stock(member, id, sale_id, line, units, key)
             }
             Request::OrderRestock { order_id, lines, key } => self.restock(member, id, order_id, &lines, key),
-            Request::Hold { sale_id, quantity, lines, key } => {
+            Request::Hold { sale_id, quantity, lines, key, coupon } => {
                 let units = match (quantity, &lines[..]) {
                     (quantity, []) => quantity.unwrap_or(1).into(),
                     (None, lines) => units_of(lines)?,
@@ -75,14 +76,15 @@ impl Stage {
                         return Err(Failure::new(Code::BadRequest, "expected quantity or lines, not both"));
                     }
                 };
-                self.hold(member, id, sale_id, units, &key, now)
+                let ask = HoldAsk { sale: sale_id, units, key, coupon };
+                self.hold(member, id, ask, now)
             }
             Request::Wait { sale_id, line, quantity, key } => {
                 self.wait(member, id, sale_id, Units::of_line(line, quantity), &key, now)
             }
             Request::HoldCancel { sale_id, hold_id } => self.cancel(member, id, sale_id, hold_id, now),
-            Request::Checkout { sale_id, hold_id, referrer: _ } => {
-                self.checkout(member, id, sale_id, hold_id, now)
+            Request::Checkout { sale_id, hold_id, coupon, referrer: _ } => {
+                self.checkout(member, id, sale_id, hold_id, coupon, now)
             }
         }
     }
@@ -167,6 +169,7 @@ impl Stage {
                 more: more_terms,
                 paused: false,
                 offer_ms: ask.offer_ms,
+                draw: ask.draw_ms.map(|ms| Draw::new(ms, [self.rng.random(), self.rng.random()])),
                 mode: match ask.mode {
                     haul_wire::SaleMode::HoldInCart => SaleMode::HoldInCart,
                     haul_wire::SaleMode::FirstPaid => SaleMode::FirstPaid,
@@ -259,22 +262,31 @@ impl Stage {
         Ok(())
     }
 
-    fn hold(
-        &mut self,
-        member: MemberId,
-        id: u64,
-        sale: SaleId,
-        units: Units,
-        key: &str,
-        now: Now,
-    ) -> Result<(), Failure> {
+    fn hold(&mut self, member: MemberId, id: u64, ask: HoldAsk, now: Now) -> Result<(), Failure> {
         let viewer = self.shopper(member, now)?;
         let (tier, buyer) = (tier_of(&viewer), viewer.id);
-        self.selling(&sale)?;
-        check_key(key)?;
-        let hold = hold_id(&self.live, &sale, &buyer, key);
-        let op = Op::Hold { hold: hold.clone(), buyer, units: units.clone(), tier };
-        self.ask(sale, op, Then::Hold { member, id, hold, units, cancel: false });
+        self.selling(&ask.sale)?;
+        check_key(&ask.key)?;
+        let again = || Request::Hold {
+            sale_id: ask.sale.clone(),
+            quantity: None,
+            lines: ask.units.iter().map(|(line, quantity)| LineUnits { line, quantity }).collect(),
+            key: ask.key.clone(),
+            coupon: ask.coupon.clone(),
+        };
+        let Some(coupon) = self.typed_coupon(member, id, ask.coupon.as_deref(), again)? else {
+            return Ok(());
+        };
+        let HoldAsk { sale, units, key, .. } = ask;
+        let known = self.known_sale(&sale)?;
+        if let Some(coupon) = &coupon {
+            self.check_coupon(coupon, known, &units)?;
+        }
+        let hold = hold_id(&self.live, &sale, &buyer, &key);
+        let ticket = known.terms.draw.as_ref().map(|draw| draw.ticket(&hold));
+        let (of, with) = (units.clone(), coupon.clone());
+        let op = Op::Hold { hold: hold.clone(), buyer, units: of, tier, coupon: with, ticket };
+        self.ask(sale, op, Then::Hold { member, id, hold, units, coupon, cancel: false });
         Ok(())
     }
 
@@ -293,7 +305,7 @@ impl Stage {
         check_key(key)?;
         let hold = hold_id(&self.live, &sale, &buyer, key);
         let op = Op::Wait { hold: hold.clone(), buyer, units: units.clone(), tier };
-        self.ask(sale, op, Then::Hold { member, id, hold, units, cancel: false });
+        self.ask(sale, op, Then::Hold { member, id, hold, units, coupon: None, cancel: false });
         Ok(())
     }
 
@@ -309,7 +321,7 @@ impl Stage {
         self.selling(&sale)?;
         let op = Op::Cancel { hold: hold.clone(), buyer };
         // A released hold's quantity says nothing any more.
-        self.ask(sale, op, Then::Hold { member, id, hold, units: 0.into(), cancel: true });
+        self.ask(sale, op, Then::Hold { member, id, hold, units: 0.into(), coupon: None, cancel: true });
         Ok(())
     }
 
@@ -319,11 +331,26 @@ impl Stage {
         id: u64,
         sale: SaleId,
         hold: HoldId,
+        typed: Option<String>,
         now: Now,
     ) -> Result<(), Failure> {
         let viewer = self.shopper(member, now)?;
         self.selling(&sale)?;
-        let op = Op::StartPayment { hold: hold.clone(), buyer: viewer.id.clone(), order: order_id(&hold) };
+        let again = || Request::Checkout {
+            sale_id: sale.clone(),
+            hold_id: hold.clone(),
+            coupon: typed.clone(),
+            referrer: None,
+        };
+        let Some(coupon) = self.typed_coupon(member, id, typed.as_deref(), again)? else { return Ok(()) };
+        let (buyer, order) = (viewer.id.clone(), order_id(&hold));
+        if let Some(coupon) = coupon {
+            // Whether it is for these units is known when the gate has said which the hold has.
+            let viewer = Box::new(viewer);
+            self.outputs.push_back(Output::LookAtHold { member, id, viewer, sale, hold, coupon });
+            return Ok(());
+        }
+        let op = Op::StartPayment { hold: hold.clone(), buyer, order, coupon: None };
         self.ask(sale, op, Then::Checkout { member, id, viewer: Box::new(viewer), hold });
         Ok(())
     }
@@ -338,7 +365,7 @@ impl Stage {
         Ok(viewer)
     }
 
-    fn ask(&mut self, sale: SaleId, op: Op, then: Then) {
+    pub(super) fn ask(&mut self, sale: SaleId, op: Op, then: Then) {
         self.outputs.push_back(Output::Ask { sale, op: Some(op), then });
     }
 
@@ -351,7 +378,7 @@ impl Stage {
         }
     }
 
-    fn known_sale(&self, sale: &SaleId) -> Result<&Sale, Failure> {
+    pub(super) fn known_sale(&self, sale: &SaleId) -> Result<&Sale, Failure> {
         self.sale(sale).ok_or_else(|| Failure::new(Code::NotFound, "sale_id: no such sale in this live"))
     }
 
@@ -359,6 +386,14 @@ impl Stage {
         let server_time = self.clock.now(now);
         self.reply(member, id, &Reply::Time { server_time });
     }
+}
+
+/// Units to be set aside, and with what.
+struct HoldAsk {
+    sale: SaleId,
+    units: Units,
+    key: String,
+    coupon: Option<String>,
 }
 
 fn check_key(key: &str) -> Result<(), Failure> {

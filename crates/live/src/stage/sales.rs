@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use haul_commerce::{Applied, Counts, Mark, Sale, SaleMode};
 use haul_model::UnixMillis;
-use haul_wire::{EarlyView, Event, SaleLineView, SaleState, SaleView, StockView};
+use haul_wire::{DrawView, EarlyView, Event, SaleLineView, SaleState, SaleView, StockView};
 
 /// Moves of a sale's stock within this time are told as one.
 pub(crate) const STOCK_EVERY: Duration = Duration::from_millis(100);
@@ -22,6 +22,8 @@ pub(crate) struct OnSale {
     lines: Vec<Counts>,
     /// Of the newest `counts`: answers may overtake each other.
     mark: Mark,
+    /// The latest that the gate's own clock was seen at.
+    gate_time: UnixMillis,
     /// The gate has lost something of it; nothing is sold until it is rebuilt.
     pub(crate) frozen: bool,
     /// What the room was told last.
@@ -44,6 +46,7 @@ impl OnSale {
             counts: applied.counts,
             lines: applied.lines.clone(),
             mark: applied.mark,
+            gate_time: applied.now,
             frozen: false,
             told: applied.counts,
             told_lines: applied.lines.clone(),
@@ -61,6 +64,7 @@ impl OnSale {
             return;
         }
         self.mark = applied.mark;
+        self.gate_time = self.gate_time.max(applied.now);
         self.counts = applied.counts;
         self.lines.clone_from(&applied.lines);
         self.next_deadline = applied.next_deadline;
@@ -111,6 +115,11 @@ impl OnSale {
         [terms.opens_at, terms.closes_at].into_iter().find(|at| *at > server_time)
     }
 
+    /// Whether the gate's clock has come to the draw.
+    pub(crate) fn is_drawn(&self) -> bool {
+        self.sale.terms.draws_at().is_some_and(|draws_at| self.gate_time >= draws_at)
+    }
+
     /// Whether it has been over for long enough to leave the stage.
     pub(crate) fn is_history(&self, server_time: UnixMillis) -> bool {
         self.counts.held == 0 && server_time >= self.sale.terms.closes_at + SHOWN_AFTER_CLOSE
@@ -135,6 +144,12 @@ impl OnSale {
             held: self.counts.held,
             sold: self.counts.sold,
             offer_ms: terms.offer_ms,
+            draw: terms.draw.as_ref().zip(terms.draws_at()).map(|(draw, draws_at)| DrawView {
+                draws_at,
+                commitment: draw.commitment(),
+                // Not before the gate itself takes no entry any more: whoever has the seed could choose a ticket.
+                seed: self.is_drawn().then(|| draw.seed.clone()),
+            }),
             mode: match terms.mode {
                 SaleMode::HoldInCart => haul_wire::SaleMode::HoldInCart,
                 SaleMode::FirstPaid => haul_wire::SaleMode::FirstPaid,

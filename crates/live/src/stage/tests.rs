@@ -1,3 +1,4 @@
+mod coupons;
 mod hostile;
 
 use std::time::Duration;
@@ -100,6 +101,7 @@ impl Play {
             record,
             bag: vec![product],
             sales: vec![(sale, applied(now, 1, (10, 0, 0), vec![]))],
+            coupons: Vec::new(),
             orders: Vec::new(),
             totals: haul_commerce::Totals::default(),
             notes: Vec::new(),
@@ -162,6 +164,7 @@ fn hold(key: &str) -> Request {
         quantity: None,
         lines: Vec::new(),
         key: key.to_owned(),
+        coupon: None,
     }
 }
 
@@ -193,6 +196,7 @@ fn somebody_with_a_name_is_welcomed_when_their_holds_are_found() {
         units: 2.into(),
         outcome: Outcome::Held { deadline: UnixMillis(5) },
         order: None,
+        coupon: None,
     };
     let personal = Personal { holds: vec![("sale_1".parse().unwrap(), standing)], orders: Vec::new() };
     let outputs = play.input(Input::Found { member: MemberId(1), personal });
@@ -372,6 +376,7 @@ fn order(state: OrderState) -> Order {
             quantity: 2,
             unit_price: eur(1500),
             total: eur(3000),
+            coupon: None,
             lines: vec![OrderLine::only("tea".parse().unwrap(), 2, eur(1500), eur(3000))],
             created_at: UnixMillis(1),
         },
@@ -425,6 +430,7 @@ fn checkout_goes_from_the_gate_to_the_ledger_to_the_buyer() {
     let request = Request::Checkout {
         sale_id: "sale_1".parse().unwrap(),
         hold_id: "hold_1".parse().unwrap(),
+        coupon: None,
         referrer: None,
     };
     let outputs = play.ask(1, request);
@@ -464,6 +470,7 @@ fn a_scheduled_sale_is_checked_before_anything_is_written() {
             duration_ms: 60_000,
             hold_ms: None,
             offer_ms: None,
+            draw_ms: None,
             mode: haul_wire::SaleMode::HoldInCart,
             early: Vec::new(),
             more: Vec::new(),
@@ -608,6 +615,7 @@ fn a_sale_that_the_gate_has_lost_is_frozen_until_it_is_rebuilt() {
         retaken: false,
         unreserved: false,
         returned: None,
+        coupon: None,
     };
     let outputs = play.input(Input::HoldsLost { sale: sale.clone(), holds: vec![lost] });
     let (to, told) = &lines(&outputs)[0];

@@ -205,6 +205,7 @@ fn orders(round: usize) -> Vec<NewOrder> {
                 quantity: 1,
                 unit_price: euros(),
                 total: euros(),
+                coupon: None,
                 lines: vec![OrderLine::only("lamp".parse().unwrap(), 1, euros(), euros())],
                 created_at: NOW,
             }

@@ -1,7 +1,7 @@
 //! The gate in Redis: each call is one run of a script, atomic there.
 //!
 //! All keys of a live have one hash tag, so they are on one node of a cluster (`nodes.rs`): `haul:{merchant/live}/sale`, and below it `/holds`,
-//! `/buyers`, `/deadlines`, `/standing`, `/over` and `/waiting`. Ids may contain colons but no slash, so no two sales share a key. No
+//! `/buyers`, `/deadlines`, `/standing`, `/over`, `/waiting` and `/coupons`; beside them the coupons of the whole live, `haul:{merchant/live}//coupons`. Ids may contain colons but no slash, so no two sales share a key. No
 //! hold expires by key: deadlines are a sorted set that the scripts sweep by Redis' own clock. Only the keys of a whole
 //! sale do, long after it closed.
 
@@ -20,17 +20,17 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome, Pace, Rebuild,
-    Refusal, Released, SaleMode, SaleTerms, Standing, Units,
+    Applied, BoxFuture, Counts, CouponTerms, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome,
+    Pace, Rebuild, Refusal, Released, SaleMode, SaleTerms, Standing, Units,
     book::{
-        CLOCK_MARK_MS, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS, MAX_FORGET, MAX_OFFERS,
-        MAX_STANDING, MAX_SWEEP, MAX_WAITING, TAKEOVER_MS,
+        CLOCK_MARK_MS, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS, MAX_ENTRIES, MAX_FORGET,
+        MAX_OFFERS, MAX_STANDING, MAX_SWEEP, MAX_WAITING, TAKEOVER_MS,
     },
     reconcile::Held,
     sale::MAX_STOCK,
     units::MAX_LINES,
 };
-use haul_model::{BuyerId, HoldId, Now, SaleId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, Now, SaleId, UnixMillis};
 use redis::Value;
 
 use self::{
@@ -82,6 +82,7 @@ pub struct RedisGate {
     nodes: Nodes,
     apply: Script,
     put_sale: Script,
+    put_coupons: Script,
     standing: Script,
     begin_rebuild: Script,
     rebuild: Script,
@@ -119,6 +120,7 @@ impl RedisGate {
         Ok(Self {
             apply: script(include_str!("../../scripts/apply.lua")),
             put_sale: script(include_str!("../../scripts/put_sale.lua")),
+            put_coupons: script(include_str!("../../scripts/put_coupons.lua")),
             standing: script(include_str!("../../scripts/standing.lua")),
             begin_rebuild: script(include_str!("../../scripts/begin_rebuild.lua")),
             rebuild: script(include_str!("../../scripts/rebuild.lua")),
@@ -284,8 +286,12 @@ fn read_hold(hold: HoldId, text: &str) -> Result<HoldRecord, GateError> {
             order => Some(order.parse().ok()?),
         };
         let returned = match next() {
-            None => None,
+            None | Some("") => None,
             Some(returned) => Some(returned.parse().ok()?),
+        };
+        let coupon = match next() {
+            None => None,
+            Some(coupon) => Some(coupon.parse().ok()?),
         };
         let (extended, retaken, unreserved) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
         Some(HoldRecord {
@@ -300,6 +306,7 @@ fn read_hold(hold: HoldId, text: &str) -> Result<HoldRecord, GateError> {
             retaken,
             unreserved,
             returned,
+            coupon,
         })
     };
     read().ok_or_else(|| GateError::Corrupt(format!("the hold {hold} is written as {text:?}")))
@@ -320,13 +327,21 @@ fn write_hold(record: &HoldRecord) -> String {
     let flags = u8::from(record.extended) | u8::from(record.retaken) << 1 | u8::from(record.unreserved) << 2;
     let order = order.as_ref().map_or("", |order| order.as_str());
     let returned = record.returned.as_ref().map_or_else(String::new, |returned| format!("|{returned}"));
-    format!("{state}|{units}|{}|{made}|{flags}|{buyer}|{order}{returned}", deadline.0)
+    let coupon = match &record.coupon {
+        None => String::new(),
+        // The place of what has come back is never left out before it.
+        Some(coupon) if returned.is_empty() => format!("||{coupon}"),
+        Some(coupon) => format!("|{coupon}"),
+    };
+    format!("{state}|{units}|{}|{made}|{flags}|{buyer}|{order}{returned}{coupon}", deadline.0)
 }
 
 fn read_units(text: &str) -> Result<Units, GateError> {
     text.parse().map_err(|error| GateError::Corrupt(format!("a script answered with units: {error}")))
 }
 
+/// Coupons in one run of a script.
+const COUPONS_PIECE: usize = 200;
 /// In a number of `apply.lua`, the unit of lines.
 const LINE: i64 = 1 << 24;
 
@@ -345,6 +360,7 @@ fn read_outcome(reply: &mut Reply) -> Result<Outcome, GateError> {
         7 => Outcome::Late,
         8 => Outcome::Restocked,
         9 => Outcome::Waiting { position: Reply::fit(value)? },
+        10 => Outcome::Entered,
         -1 => Outcome::Refused(Refusal::UnknownSale),
         -2 => Outcome::Refused(Refusal::UnknownHold),
         -3 => Outcome::Refused(Refusal::NotOpen { opens_at: time()? }),
@@ -365,18 +381,29 @@ fn read_outcome(reply: &mut Reply) -> Result<Outcome, GateError> {
         -12 => Outcome::Refused(Refusal::Paused),
         -13 => Outcome::Refused(Refusal::LineFull),
         -14 => Outcome::Refused(Refusal::NoLine),
+        -15 => Outcome::Refused(Refusal::UnknownCoupon),
+        -16 => Outcome::Refused(Refusal::CouponNotYet { valid_from: time()? }),
+        -17 => Outcome::Refused(Refusal::CouponOver),
+        -18 => Outcome::Refused(Refusal::CouponUsedUp),
+        -19 => Outcome::Refused(Refusal::CouponLimit { per_buyer: Reply::fit(value)? }),
+        -20 => Outcome::Refused(Refusal::OtherCoupon),
+        -21 => Outcome::Refused(Refusal::OneEntry),
         other => return Err(GateError::Corrupt(format!("a script answered with code {other}"))),
     })
 }
 
-/// A sale's keys.
+/// A sale's keys, and its live's.
 struct Keys {
     sale: String,
+    live_coupons: String,
 }
 
 impl Keys {
     fn new(live: &LiveRef, sale: &SaleId) -> Self {
-        Self { sale: format!("haul:{{{}/{}}}/{sale}", live.merchant, live.live) }
+        Self {
+            sale: format!("haul:{{{}/{}}}/{sale}", live.merchant, live.live),
+            live_coupons: live_coupons(live),
+        }
     }
 
     fn holds(&self) -> String {
@@ -403,11 +430,29 @@ impl Keys {
         format!("{}/waiting", self.sale)
     }
 
-    /// All of them, in the order in which `apply.lua` takes them.
-    fn all(&self) -> [String; 7] {
-        let sale = self.sale.clone();
-        [sale, self.holds(), self.buyers(), self.deadlines(), self.standing(), self.over(), self.waiting()]
+    fn coupons(&self) -> String {
+        format!("{}/coupons", self.sale)
     }
+
+    /// All of them, in the order in which `apply.lua` takes them.
+    fn all(&self) -> [String; 9] {
+        [
+            self.sale.clone(),
+            self.holds(),
+            self.buyers(),
+            self.deadlines(),
+            self.standing(),
+            self.over(),
+            self.waiting(),
+            self.coupons(),
+            self.live_coupons.clone(),
+        ]
+    }
+}
+
+/// No sale's key: no id is empty.
+fn live_coupons(live: &LiveRef) -> String {
+    format!("haul:{{{}/{}}}//coupons", live.merchant, live.live)
 }
 
 impl Gate for RedisGate {
@@ -423,11 +468,33 @@ impl Gate for RedisGate {
             let keys = Keys::new(live, sale);
             let (holds, buyers, standing) = (keys.holds(), keys.buyers(), keys.standing());
             let (deadlines, over, waiting) = (keys.deadlines(), keys.over(), keys.waiting());
-            let keys = [&*keys.sale, &*deadlines, &*waiting, &*holds, &*buyers, &*standing, &*over];
+            let coupons = keys.coupons();
+            let keys =
+                [&*keys.sale, &*deadlines, &*waiting, &*holds, &*buyers, &*standing, &*over, &*coupons];
             let mut run = self.put_sale.run(&keys);
             run.arg(self.clock_mark_ms).arg(seen.epoch).arg(seen.sequence).arg(KEEP_SALE_MS);
             add_terms(&mut run, terms);
             self.read_applied(self.ask(Some(keys[0]), run, true).await?, 0)
+        })
+    }
+
+    fn put_coupons<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        coupons: &'a [(CouponCode, CouponTerms)],
+    ) -> BoxFuture<'a, Result<(), GateError>> {
+        Box::pin(async move {
+            let key = live_coupons(live);
+            for coupons in coupons.chunks(COUPONS_PIECE) {
+                let mut run = self.put_coupons.run(&[&key]);
+                run.arg(KEEP_SALE_MS);
+                for (code, terms) in coupons {
+                    run.arg(code.as_str()).arg(terms.limit).arg(terms.per_buyer);
+                    run.arg(terms.valid_from.0).arg(terms.valid_until.0).arg(u8::from(terms.closed));
+                }
+                self.ask(Some(&key), run, true).await?;
+            }
+            Ok(())
         })
     }
 
@@ -445,10 +512,14 @@ impl Gate for RedisGate {
             run.arg(MAX_SWEEP).arg(self.clock_mark_ms).arg(MAX_STOCK);
             run.arg(seen.epoch).arg(seen.sequence);
             run.arg(KEEP_RELEASED_MS).arg(KEEP_ORDERED_MS).arg(MAX_FORGET).arg(KEEP_SALE_MS);
-            run.arg(MAX_WAITING).arg(MAX_OFFERS);
+            run.arg(MAX_WAITING).arg(MAX_OFFERS).arg(MAX_ENTRIES);
             for op in ops {
+                let mut with = String::new();
                 let (kind, hold, buyer, units, order) = match op {
-                    Op::Hold { hold, buyer, units, tier } => {
+                    Op::Hold { hold, buyer, units, tier, coupon, ticket } => {
+                        if coupon.is_some() || ticket.is_some() {
+                            with = written_with(*ticket, coupon.as_ref());
+                        }
                         let tier = tier.as_ref().map_or("", |tier| tier.as_str());
                         ("H", hold, buyer.as_str(), Some(units), tier)
                     }
@@ -457,7 +528,10 @@ impl Gate for RedisGate {
                         ("W", hold, buyer.as_str(), Some(units), tier)
                     }
                     Op::Cancel { hold, buyer } => ("X", hold, buyer.as_str(), None, ""),
-                    Op::StartPayment { hold, buyer, order } => {
+                    Op::StartPayment { hold, buyer, order, coupon } => {
+                        if coupon.is_some() {
+                            with = written_with(None, coupon.as_ref());
+                        }
                         ("P", hold, buyer.as_str(), None, order.as_str())
                     }
                     Op::PaymentFailed { hold, order } => ("F", hold, "", None, order.as_str()),
@@ -465,7 +539,11 @@ impl Gate for RedisGate {
                     Op::Settle { hold, order } => ("S", hold, "", None, order.as_str()),
                     Op::Restock { hold, order, returned } => ("B", hold, "", Some(returned), order.as_str()),
                 };
-                run.arg(kind).arg(hold.as_str()).arg(buyer);
+                match with.is_empty() {
+                    true => run.arg(kind),
+                    false => run.arg(format!("{kind}{with}")),
+                };
+                run.arg(hold.as_str()).arg(buyer);
                 match units {
                     Some(units) => run.arg(units.to_string()),
                     None => run.arg(0),
@@ -499,6 +577,7 @@ impl Gate for RedisGate {
                     units: read_units(&reply.text()?)?,
                     outcome: read_outcome(&mut reply)?,
                     order: reply.optional_id()?,
+                    coupon: reply.optional_id()?,
                 });
             }
             Ok(holds)
@@ -566,6 +645,12 @@ impl Gate for RedisGate {
     }
 }
 
+/// What `apply.lua` takes behind a kind.
+fn written_with(ticket: Option<u64>, coupon: Option<&CouponCode>) -> String {
+    let ticket = ticket.map_or_else(String::new, |ticket| ticket.to_string());
+    format!("|{ticket}|{}", coupon.map_or("", |coupon| coupon.as_str()))
+}
+
 fn check_terms(terms: &SaleTerms) -> Result<(), GateError> {
     let defect = |error| GateError::Corrupt(format!("the sale's terms were not validated: {error}"));
     terms.check_bounds().map_err(defect)
@@ -580,7 +665,8 @@ fn add_terms(run: &mut Run<'_>, terms: &SaleTerms) {
     let early: Vec<String> = terms.early.iter().map(|one| format!("{}={}", one.tier, one.ms)).collect();
     run.arg(terms.hold_ms).arg(terms.pay_ms).arg(terms.opens_at.0).arg(terms.closes_at.0);
     run.arg(u8::from(terms.paused)).arg(mode).arg(early.join(","));
-    run.arg(terms.offer_ms.map_or_else(String::new, |ms| ms.to_string())).arg(terms.more.len());
+    run.arg(terms.offer_ms.map_or_else(String::new, |ms| ms.to_string()));
+    run.arg(terms.draw.as_ref().map_or_else(String::new, |draw| draw.ms.to_string())).arg(terms.more.len());
     for line in terms.lines() {
         run.arg(line.stock).arg(line.per_buyer);
     }

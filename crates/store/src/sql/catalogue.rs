@@ -168,8 +168,9 @@ impl SqlLedger {
         let mut change = self.write.begin().await?;
         let put = query(
             "INSERT INTO sales (merchant_id, live_id, id, product_id, variant_id, unit_price_minor, currency, stock,
-                                per_buyer, hold_ms, pay_ms, opens_at, closes_at, paused, mode, early, offer_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                                per_buyer, hold_ms, pay_ms, opens_at, closes_at, paused, mode, early, offer_ms,
+                                draw_ms, draw_seed)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
              ON CONFLICT (live_id, id) DO UPDATE SET opens_at = excluded.opens_at, closes_at = excluded.closes_at,
                      paused = excluded.paused
                  WHERE sales.merchant_id = excluded.merchant_id",
@@ -191,6 +192,8 @@ impl SqlLedger {
         .bind(row::mode_text(terms.mode))
         .bind(row::early_text(&terms.early))
         .bind(terms.offer_ms.map(sql))
+        .bind(terms.draw.as_ref().map(|draw| sql(draw.ms)))
+        .bind(terms.draw.as_ref().map(|draw| draw.seed.as_str()))
         .execute(&mut change)
         .await?;
         if put == 0 {

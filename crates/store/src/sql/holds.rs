@@ -1,7 +1,7 @@
 //! What the gate has said, written down behind it.
 
-use haul_commerce::{HoldNotes, LedgerError, Mark, Recorded};
-use haul_model::{LiveId, SaleId, UnixMillis};
+use haul_commerce::{HoldNotes, LedgerError, Mark, Recorded, draw::TICKETS};
+use haul_model::{HoldId, LiveId, SaleId, UnixMillis};
 
 use super::{
     SqlLedger,
@@ -10,8 +10,10 @@ use super::{
     row::{self, hold_state_text, sql},
 };
 
-/// Holds in one statement: SQLite takes 32,766 values in one, and a hold has 17.
+/// Holds in one statement: SQLite takes 32,766 values in one, and a hold has 18.
 const ROWS: usize = 500;
+/// How long entries in a draw are kept beyond other holds that are over.
+const KEEP_ENTRIES_MS: u64 = 30 * 86_400_000;
 
 impl SqlLedger {
     pub(super) async fn gate_mark(&self, live: &LiveId, sale: &SaleId) -> Result<Mark, LedgerError> {
@@ -87,7 +89,7 @@ impl SqlLedger {
                 let mut insert = Builder::new(
                     "INSERT INTO holds (merchant_id, live_id, sale_id, id, buyer_id, quantity, made, state, deadline,
                                         order_id, extended, retaken, epoch, sequence, units, unreserved,
-                                        returned) ",
+                                        returned, coupon) ",
                 );
                 insert.push_values(holds, |mut row, (at, record)| {
                     row.push_bind(&merchant)
@@ -106,7 +108,8 @@ impl SqlLedger {
                         .push_bind(sql(at.sequence))
                         .push_bind((!record.units.is_plain()).then(|| record.units.to_string()))
                         .push_bind(record.unreserved)
-                        .push_bind(record.returned.as_ref().map(|returned| returned.to_string()));
+                        .push_bind(record.returned.as_ref().map(|returned| returned.to_string()))
+                        .push_bind(record.coupon.as_ref().map(|coupon| coupon.as_str()));
                 });
                 insert.push(
                     " ON CONFLICT (live_id, sale_id, id) DO UPDATE SET
@@ -114,7 +117,7 @@ impl SqlLedger {
                           state = excluded.state, deadline = excluded.deadline, order_id = excluded.order_id,
                           extended = excluded.extended, retaken = excluded.retaken, epoch = excluded.epoch,
                           sequence = excluded.sequence, units = excluded.units, unreserved = excluded.unreserved,
-                          returned = excluded.returned
+                          returned = excluded.returned, coupon = excluded.coupon
                       WHERE (holds.epoch, holds.sequence) <= (excluded.epoch, excluded.sequence)",
                 );
                 insert.build().execute(&mut change).await?;
@@ -123,24 +126,50 @@ impl SqlLedger {
         change.commit().await
     }
 
+    pub(super) async fn hold_ids(
+        &self,
+        live: &LiveId,
+        sale: &SaleId,
+        limit: u32,
+    ) -> Result<Vec<HoldId>, LedgerError> {
+        query(
+            "SELECT hold_id FROM orders WHERE live_id = $1 AND sale_id = $2
+             UNION SELECT id FROM holds WHERE live_id = $1 AND sale_id = $2 LIMIT $3",
+        )
+        .bind(live.as_str())
+        .bind(sale.as_str())
+        .bind(limit)
+        .try_map(|row| row::parsed(&row, "hold_id"))
+        .fetch_all(&self.read)
+        .await
+    }
+
     pub(super) async fn forget_holds(&self, live: &LiveId, before: UnixMillis) -> Result<(), LedgerError> {
         let mut change = self.write.begin().await?;
+        // Entries in a draw, which anybody may check for so long.
+        let entries_before = UnixMillis(before.0.saturating_sub(KEEP_ENTRIES_MS));
         query(
             "INSERT INTO forgotten_holds (merchant_id, live_id, sale_id, count)
              SELECT merchant_id, live_id, sale_id, COUNT(*) FROM holds
              WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL
+                   AND (made < $3 OR deadline < $4)
              GROUP BY merchant_id, live_id, sale_id
              ON CONFLICT (live_id, sale_id) DO UPDATE SET count = forgotten_holds.count + excluded.count",
         )
         .bind(live.as_str())
         .bind(sql(before.0))
+        .bind(sql(TICKETS.start))
+        .bind(sql(entries_before.0))
         .execute(&mut change)
         .await?;
         query(
-            "DELETE FROM holds WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL",
+            "DELETE FROM holds WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL
+                                 AND (made < $3 OR deadline < $4)",
         )
         .bind(live.as_str())
         .bind(sql(before.0))
+        .bind(sql(TICKETS.start))
+        .bind(sql(entries_before.0))
         .execute(&mut change)
         .await?;
         change.commit().await

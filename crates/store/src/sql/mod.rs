@@ -9,6 +9,7 @@ mod bookings;
 mod buyers;
 mod catalogue;
 mod change;
+mod coupons;
 mod creators;
 mod db;
 mod follow;
@@ -30,10 +31,12 @@ mod row;
 use std::time::Duration;
 
 use haul_commerce::{
-    Callback, CallbackState, HoldNotes, Ledger, Line, LiveRecord, Mark, NewOrder, Order, OrderState, Paid,
-    Product, Recorded, Sale, Totals, Units, ledger::Answer,
+    Callback, CallbackState, Coupon, CouponTerms, CouponUse, HoldNotes, Ledger, Line, LiveRecord, Mark,
+    NewOrder, Order, OrderState, Paid, Product, Recorded, Sale, Totals, Units, ledger::Answer,
 };
-use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis};
+use haul_model::{
+    BuyerId, CouponCode, HoldId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis,
+};
 
 use self::{
     change::Writer,
@@ -143,6 +146,31 @@ impl Ledger for SqlLedger {
 
     fn record_holds<'a>(&'a self, notes: &'a [HoldNotes]) -> Answer<'a, ()> {
         Box::pin(self.record_holds(notes))
+    }
+
+    fn put_coupon<'a>(&'a self, coupon: &'a Coupon) -> Answer<'a, Coupon> {
+        Box::pin(self.put_coupon(coupon))
+    }
+
+    fn change_coupon<'a>(
+        &'a self,
+        live: &'a LiveId,
+        code: &'a CouponCode,
+        terms: &'a CouponTerms,
+    ) -> Answer<'a, Coupon> {
+        Box::pin(self.change_coupon(live, code, terms))
+    }
+
+    fn coupons<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<CouponUse>> {
+        Box::pin(self.coupons(live))
+    }
+
+    fn coupon<'a>(&'a self, live: &'a LiveId, code: &'a CouponCode) -> Answer<'a, Option<CouponUse>> {
+        Box::pin(self.coupon(live, code))
+    }
+
+    fn hold_ids<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId, limit: u32) -> Answer<'a, Vec<HoldId>> {
+        Box::pin(self.hold_ids(live, sale, limit))
     }
 
     fn forget_holds<'a>(&'a self, live: &'a LiveId, before: UnixMillis) -> Answer<'a, ()> {

@@ -8,6 +8,7 @@ use haul_model::{BuyerId, LiveId, OrderId, PaymentId, UnixMillis};
 use super::{
     SqlLedger,
     change::Change,
+    coupons,
     db::{query, query_scalar},
     lines,
     outbox::tell_order,
@@ -30,8 +31,8 @@ impl SqlLedger {
         let inserted = query(
             "INSERT INTO orders (id, merchant_id, live_id, sale_id, product_id, hold_id, payment_id, provider,
                                  buyer_id, buyer_name, quantity, unit_price_minor, total_minor, currency, state,
-                                 created_at, updated_at, variant_id, units)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $18)
+                                 created_at, updated_at, variant_id, units, coupon, coupon_minor)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $18, $19, $20)
              ON CONFLICT (hold_id) DO NOTHING",
         )
         .bind(order.id.as_str())
@@ -52,10 +53,13 @@ impl SqlLedger {
         .bind(sql(order.created_at.0))
         .bind(order.lines.first().and_then(|line| line.variant.as_ref()).map(|variant| variant.as_str()))
         .bind((!order.units().is_plain()).then(|| order.units().to_string()))
+        .bind(order.coupon.as_ref().map(|coupon| coupon.code.as_str()))
+        .bind(order.coupon.as_ref().map(|coupon| coupon.amount.amount_minor))
         .execute(&mut change)
         .await?;
         if inserted == 1 {
             lines::put_order_lines(&mut change, order).await?;
+            coupons::count(&mut change, order, None, OrderState::Paying).await?;
             add_event(&mut change, order, state_text(OrderState::Paying), None, order.created_at).await?;
         }
         let found = query("SELECT * FROM orders WHERE hold_id = $1")
@@ -206,10 +210,11 @@ impl SqlLedger {
         if moved != 1 {
             return Err(LedgerError::Unavailable(format!("the order {order} was moved at the same time")));
         }
-        let Order { order, paid, returned, refunded_minor, dispute, .. } = found;
+        let Order { order, state, paid, returned, refunded_minor, dispute, .. } = found;
         if to == OrderState::Sold {
             lines::sell(&mut change, &order).await?;
         }
+        coupons::count(&mut change, &order, Some(state), to).await?;
         add_event(&mut change, &order, to_text, None, at).await?;
         change.commit().await?;
         Ok(Order { order, state: to, paid, returned, refunded_minor, dispute, updated_at: at })

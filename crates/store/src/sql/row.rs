@@ -3,15 +3,15 @@
 use std::{error::Error, str::FromStr};
 
 use haul_commerce::{
-    Callback, EarlyAccess, LiveRecord, Mark, NewOrder, Order, OrderLine, OrderState, Paid, PaymentEvent,
-    PaymentEventKind, Product, Sale, SaleMode, SaleTerms, Units,
+    Callback, Draw, EarlyAccess, LiveRecord, Mark, NewOrder, Order, OrderLine, OrderState, Paid,
+    PaymentEvent, PaymentEventKind, Product, Sale, SaleMode, SaleTerms, Units,
     book::{HoldRecord, HoldState},
 };
 use haul_model::{Money, ProductId, UnixMillis};
 
 use super::db::Row;
 
-type Read<T> = Result<T, sqlx::Error>;
+pub(super) type Read<T> = Result<T, sqlx::Error>;
 
 pub(super) fn live(row: &Row) -> Read<LiveRecord> {
     Ok(LiveRecord {
@@ -55,6 +55,7 @@ pub(super) fn sale(row: &Row) -> Read<Sale> {
             mode: sale_mode(row)?,
             early: early(row)?,
             offer_ms: row.try_get::<Option<i64>>("offer_ms")?.map(|ms| ms.unsigned_abs()),
+            draw: draw(row)?,
         },
     })
 }
@@ -62,6 +63,12 @@ pub(super) fn sale(row: &Row) -> Read<Sale> {
 pub(super) fn order(row: &Row) -> Read<Order> {
     let (product, quantity) = (parsed(row, "product_id")?, number(row, "quantity")?);
     let (unit_price, total) = (money(row, "unit_price_minor")?, money(row, "total_minor")?);
+    let coupon = super::coupons::of_order(row)?;
+    // Of its lines, before the coupon.
+    let whole = Money {
+        amount_minor: total.amount_minor + coupon.as_ref().map_or(0, |coupon| coupon.amount.amount_minor),
+        ..total
+    };
     let (variant, units) = (parsed_if(row, "variant_id")?, parsed_if::<Units>(row, "units")?);
     Ok(Order {
         order: NewOrder {
@@ -75,7 +82,7 @@ pub(super) fn order(row: &Row) -> Read<Order> {
             lines: match units {
                 None => vec![OrderLine {
                     variant,
-                    ..OrderLine::only(ProductId::clone(&product), quantity, unit_price, total)
+                    ..OrderLine::only(ProductId::clone(&product), quantity, unit_price, whole)
                 }],
                 Some(_) => Vec::new(),
             },
@@ -86,6 +93,7 @@ pub(super) fn order(row: &Row) -> Read<Order> {
             quantity,
             unit_price,
             total,
+            coupon,
             created_at: time(row, "created_at")?,
         },
         state: order_state(row, "state")?,
@@ -120,6 +128,7 @@ pub(super) fn hold(row: &Row) -> Read<HoldRecord> {
         retaken: row.try_get("retaken")?,
         unreserved: row.try_get("unreserved")?,
         returned: parsed_if(row, "returned")?,
+        coupon: parsed_if(row, "coupon")?,
     })
 }
 
@@ -226,6 +235,12 @@ pub(super) fn parsed_if<T: FromStr<Err: Error + Send + Sync + 'static>>(
 ) -> Read<Option<T>> {
     let text: Option<&str> = row.try_get(column)?;
     text.map(str::parse).transpose().map_err(|error| bad(column, error))
+}
+
+fn draw(row: &Row) -> Read<Option<Draw>> {
+    let ms: Option<i64> = row.try_get("draw_ms")?;
+    let Some(ms) = ms else { return Ok(None) };
+    Ok(Some(Draw { ms: ms.unsigned_abs(), seed: text(row, "draw_seed")?.to_owned() }))
 }
 
 fn sale_mode(row: &Row) -> Read<SaleMode> {

@@ -38,11 +38,35 @@ export interface Sale {
   sold: number;
   /** How long an offer to the next in line stands; absent: one cannot wait in line. */
   offer_ms?: number;
+  /** Absent: who comes first gets something. */
+  draw?: Draw;
   /** Absent: units are set aside with the hold. */
   mode?: "first_paid";
   early?: { tier: string; opens_at: number }[];
   /** What is sold, where it is more than one product. */
   lines?: SaleLine[];
+}
+export interface Draw {
+  /** Until then a hold is an entry. */
+  draws_at: number;
+  /** SHA-256 of the seed, in hexadecimal digits. */
+  commitment: string;
+  /** Once it is drawn. */
+  seed: string | null;
+}
+export interface Coupon {
+  code: string;
+  /** This, or `percent`. */
+  amount?: Money;
+  percent?: number;
+  minimum?: Money;
+  sale_id?: string;
+  product_ids?: string[];
+  limit: number;
+  per_buyer: number;
+  valid_from: number;
+  valid_until: number;
+  closed: boolean;
 }
 export interface ChatLine {
   id: string;
@@ -113,10 +137,15 @@ export interface Hold {
   quantity: number;
   /** Absent: of line 0. */
   lines?: LineUnits[];
-  /** Waiting: in line, at `position`; it becomes held when it is its turn. */
-  state: "held" | "paying" | "captured" | "sold" | "waiting" | "released";
+  /**
+   * Waiting: in line, at `position`; it becomes held when it is its turn. Entered: in a draw; it becomes held or released
+   * then.
+   */
+  state: "held" | "paying" | "captured" | "sold" | "waiting" | "entered" | "released";
   deadline: number | null;
   position?: number;
+  /** The code of the coupon of which it has a use. */
+  coupon?: string;
 }
 export interface Order {
   id: string;
@@ -129,7 +158,9 @@ export interface Order {
   returned?: number;
   /** Absent: of line 0. */
   lines?: LineUnits[];
+  /** Without what the coupon takes off. */
   total: Money;
+  coupon?: { code: string; amount: Money };
   state: "paying" | "sold" | "expired" | "refund_due" | "partly_refunded" | "refunded";
   /** How much of it went back. */
   refunded: Money;
@@ -149,6 +180,7 @@ export interface Snapshot {
   products: Product[];
   pin: Pin | null;
   sales: Sale[];
+  coupon: Coupon | null;
   viewers: number;
   chat: ChatLine[];
   chat_pin: ChatLine | null;
@@ -183,7 +215,7 @@ export interface QualityView {
 /** Codes of the server, and the client's own. */
 export type Code =
   | "bad_request" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "rate_limited" | "muted" | "banned" | "rejected" | "sale_not_open"
-  | "sale_paused" | "sale_closed" | "sold_out" | "not_enough" | "no_line" | "buyer_limit" | "key_reused" | "unknown_hold" | "hold_over"
+  | "sale_paused" | "sale_closed" | "sold_out" | "not_enough" | "no_line" | "buyer_limit" | "coupon_invalid" | "coupon_used_up" | "key_reused" | "unknown_hold" | "hold_over"
   | "wrong_state" | "pending" | "unavailable" | "internal"
   | "disconnected" | "timeout" | "network" | "aborted" | (string & {});
 
@@ -209,6 +241,7 @@ export interface ChannelEvents {
   "products.changed": { products: Product[] };
   "pin.changed": { pin: Pin | null };
   "sale.changed": { sale: Sale };
+  "coupon.changed": { coupon: Coupon | null };
   "stock.changed": { sale_id: string; available: number; held: number; sold: number; lines?: StockView[] };
   "viewers.changed": { viewers: number; peak: number };
   "viewers.joined": { names: string[]; others: number };
@@ -361,7 +394,7 @@ export class Quality extends EventTarget {
 export function newKey(): string;
 export function hold(
   channel: Channel,
-  attempt: { saleId: string; quantity?: number; lines?: LineUnits[]; key?: string; patienceMs?: number },
+  attempt: { saleId: string; quantity?: number; lines?: LineUnits[]; coupon?: string; key?: string; patienceMs?: number },
 ): Promise<Hold>;
 /** Waits in line, in a sale with `offer_ms`. The same key asks for the position again. */
 export function wait(
@@ -372,7 +405,7 @@ export function wait(
 export function click(channel: Channel, productId: string, options?: { ref?: string }): Promise<void>;
 export function checkout(
   channel: Channel,
-  held: { saleId: string; holdId: string; ref?: string; patienceMs?: number },
+  held: { saleId: string; holdId: string; coupon?: string; ref?: string; patienceMs?: number },
 ): Promise<{ order: Order; hold: Hold; pay_url: string; server_time: number }>;
 export function cancel(channel: Channel, held: { saleId: string; holdId: string; patienceMs?: number }): Promise<Hold>;
 

@@ -14,11 +14,12 @@ export function newKey() {
 /**
  * Sets units aside. `key` stands for one attempt to buy; pass the same one to repeat an attempt whose outcome is not
  * known. `lines`, such as `[{ line: 0, quantity: 1 }, { line: 2, quantity: 1 }]`, instead of `quantity` asks for several
- * lines of the sale, all of them or none. Resolves with the hold.
+ * lines of the sale, all of them or none. `coupon` is a code: a use of it is set aside too, or nothing is. Resolves with
+ * the hold; in a sale that is drawn later, it is `entered`.
  */
-export async function hold(channel, { saleId, quantity = 1, lines, key = newKey(), patienceMs = 15_000 }) {
+export async function hold(channel, { saleId, quantity = 1, lines, coupon, key = newKey(), patienceMs = 15_000 }) {
   const units = lines ? { lines } : { quantity };
-  const { hold } = await persist(channel, "hold", { sale_id: saleId, ...units, key }, patienceMs);
+  const { hold } = await persist(channel, "hold", { sale_id: saleId, ...units, coupon, key }, patienceMs);
   return hold;
 }
 
@@ -31,9 +32,12 @@ export async function wait(channel, { saleId, line = 0, quantity = 1, key = newK
   return hold;
 }
 
-/** Goes to pay for a hold. Resolves with `{order, hold, pay_url}`; repeating it is safe. `ref` says whose doing it is. */
-export function checkout(channel, { saleId, holdId, ref, patienceMs = 15_000 }) {
-  return persist(channel, "checkout", { sale_id: saleId, hold_id: holdId, ref }, patienceMs);
+/**
+ * Goes to pay for a hold. Resolves with `{order, hold, pay_url}`; repeating it is safe. `coupon`: a code, where the hold
+ * has none, with its first checkout. `ref` says whose doing it is.
+ */
+export function checkout(channel, { saleId, holdId, coupon, ref, patienceMs = 15_000 }) {
+  return persist(channel, "checkout", { sale_id: saleId, hold_id: holdId, coupon, ref }, patienceMs);
 }
 
 /** Says that a product was tapped, so that it is counted for the product and for whose `ref` it was under. Never fails. */

@@ -1,6 +1,8 @@
 //! What somebody sends who wants to do harm.
 
-use haul_wire::{ChatAsk, crowd::CrowdAsk, parse, questions::QuestionAsk, request, show::ShowAsk};
+use haul_wire::{
+    ChatAsk, coupon::CouponAsk, crowd::CrowdAsk, parse, questions::QuestionAsk, request, show::ShowAsk,
+};
 use rand::RngExt;
 
 use super::*;
@@ -103,8 +105,15 @@ fn whatever_a_stranger_sends_of_any_kind_changes_nothing_for_others() {
     play.outputs();
     let position = play.stage.room.position().1;
     let (mut read, mut refused) = (0, 0);
-    let kinds =
-        [request::TYPES, ChatAsk::TYPES, QuestionAsk::TYPES, ShowAsk::TYPES, CrowdAsk::TYPES].concat();
+    let kinds = [
+        request::TYPES,
+        ChatAsk::TYPES,
+        QuestionAsk::TYPES,
+        ShowAsk::TYPES,
+        CrowdAsk::TYPES,
+        CouponAsk::TYPES,
+    ]
+    .concat();
     for kind in kinds {
         for _ in 0..MESSAGES {
             let Ok((id, request)) = parse(&message(kind, &values, &mut rng)) else {
@@ -131,7 +140,8 @@ fn whatever_a_viewer_sends_leaves_the_room_within_its_limits() {
     let mut play = Play::new();
     play.join(1, viewer("ann", Role::Viewer));
     play.join(2, viewer("mallory", Role::Viewer));
-    let kinds = [ChatAsk::TYPES, QuestionAsk::TYPES, ShowAsk::TYPES, CrowdAsk::TYPES].concat();
+    let kinds =
+        [ChatAsk::TYPES, QuestionAsk::TYPES, ShowAsk::TYPES, CrowdAsk::TYPES, CouponAsk::TYPES].concat();
     for kind in kinds {
         for n in 0..MESSAGES {
             if let Ok((id, request)) = parse(&message(kind, &values, &mut rng)) {
