@@ -20,6 +20,8 @@ use crate::{Found, compare, goal, on_disk, support::postgres::TestPostgres};
 const ORDERS: usize = 4_000;
 /// Confirmations under way at once; rows in a bare commit.
 const IN_FLIGHT: usize = 512;
+/// Orders that are made at once, which is not measured: so few that none waits too long for its turn.
+const BEGUN_AT_ONCE: usize = 64;
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
 /// A table as wide as `orders`, with its key, and nothing to check.
@@ -119,7 +121,7 @@ async fn confirmations(
         round += 1;
         let orders = orders(round);
         stream::iter(&orders)
-            .for_each_concurrent(IN_FLIGHT, async |order| {
+            .for_each_concurrent(BEGUN_AT_ONCE, async |order| {
                 ledger.start_order(order).await.unwrap();
             })
             .await;

@@ -15,6 +15,7 @@ use std::{fs, io::Write, path::PathBuf, process::ExitCode, time::Instant};
 mod embedded;
 mod ledger;
 mod redis;
+mod sold_out;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -92,6 +93,9 @@ async fn main() -> ExitCode {
     };
     if "redis_gate redis_batch".contains(&wanted) {
         tell(redis::cases().await);
+    }
+    if "sold_out".contains(&wanted) {
+        sold_out::case();
     }
     if "embedded_gate".contains(&wanted) {
         tell(vec![embedded::case().await]);
