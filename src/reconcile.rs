@@ -67,6 +67,10 @@ pub(crate) async fn run(config: &Config, live: &LiveId) -> anyhow::Result<usize>
         writeln!(out, "{difference}")?;
         differences += 1;
     }
+    for difference in reconcile::coupons(&Ledger::coupons(&ledger, live).await?) {
+        writeln!(out, "{difference}")?;
+        differences += 1;
+    }
     writeln!(out, "{live}: {} sales, {differences} differences", sales.len())?;
     Ok(differences)
 }

@@ -9,10 +9,10 @@ use std::{
     fmt,
 };
 
-use haul_model::{BuyerId, HoldId, OrderId, RefundId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, OrderId, RefundId, UnixMillis};
 
 use crate::{
-    Callback, Counts, Mark, Order, OrderState, PaymentEventKind, Recorded, Refund, RefundState,
+    Callback, Counts, CouponUse, Mark, Order, OrderState, PaymentEventKind, Recorded, Refund, RefundState,
     hold::{HoldRecord, HoldState},
     units::{Line, Units},
 };
@@ -90,6 +90,26 @@ pub enum Difference {
         /// What has come back by the gate.
         gate: Option<Units>,
     },
+    /// An order and its hold have not the same coupon.
+    Coupon {
+        /// Which order.
+        order: OrderId,
+        /// The order's.
+        ledger: Option<CouponCode>,
+        /// The hold's.
+        gate: Option<CouponCode>,
+    },
+    /// A coupon's counter is not what its orders use, or more than its limit.
+    CouponUses {
+        /// Which coupon.
+        code: CouponCode,
+        /// Uses of orders that are being paid or sold.
+        orders: u64,
+        /// The ledger's counter.
+        counter: u64,
+        /// Uses that there are.
+        limit: u32,
+    },
     /// Units are taken for good, and no order says for whom.
     NoOrder(HoldId),
     /// A hold stands at the gate, and the ledger has not written it down.
@@ -166,6 +186,17 @@ impl fmt::Display for Difference {
                 let (ledger, gate) = (text(ledger), text(gate));
                 write!(f, "of order {order}, {ledger} units have come back by the ledger, {gate} by the gate")
             }
+            Self::Coupon { order, ledger, gate } => {
+                let text = |code: &Option<CouponCode>| {
+                    code.as_ref().map_or("none".to_owned(), |code| code.to_string())
+                };
+                let (ledger, gate) = (text(ledger), text(gate));
+                write!(f, "order {order} has the coupon {ledger} by the ledger, {gate} by the gate")
+            }
+            Self::CouponUses { code, orders, counter, limit } => write!(
+                f,
+                "orders use the coupon {code} {orders} times, {counter} are counted, of {limit} there may be"
+            ),
             Self::Order { order, state, hold: Some(hold) } => {
                 write!(f, "order {order} is {state:?} and its hold is {hold:?}")
             }
@@ -264,6 +295,23 @@ fn payments(
     }
 }
 
+/// Coupons whose counter is not what their orders use.
+pub fn coupons(uses: &[CouponUse]) -> Vec<Difference> {
+    let differs = |known: &&CouponUse| {
+        let orders = known.paying + known.sold;
+        orders != known.counted || orders > u64::from(known.coupon.terms.limit)
+    };
+    uses.iter()
+        .filter(differs)
+        .map(|known| Difference::CouponUses {
+            code: known.coupon.code.clone(),
+            orders: known.paying + known.sold,
+            counter: known.counted,
+            limit: known.coupon.terms.limit,
+        })
+        .collect()
+}
+
 /// Everything about money that goes back which does not agree, for some orders with all their callbacks and refunds.
 pub fn refunds(
     orders: &[Order],
@@ -357,6 +405,15 @@ fn held(recorded: &Recorded, gate: &Held, now: UnixMillis, found: &mut Vec<Diffe
         let hold = holds.get(&order.order.hold).map(|record| record.state);
         if !agree(order, hold, now) {
             found.push(Difference::Order { order: order.order.id.clone(), state: order.state, hold });
+        }
+        if matches!(order.state, OrderState::Paying | OrderState::Sold)
+            && let Some(record) = holds.get(&order.order.hold)
+        {
+            let ledger = order.order.coupon.as_ref().map(|coupon| coupon.code.clone());
+            if record.counts_for_buyer() && record.coupon != ledger {
+                let (order, gate) = (order.order.id.clone(), record.coupon.clone());
+                found.push(Difference::Coupon { order, ledger, gate });
+            }
         }
         let returned = holds.get(&order.order.hold).and_then(|record| record.returned.clone());
         if hold == Some(HoldState::Sold) && returned != order.returned && is_old(order.updated_at, now) {

@@ -189,6 +189,8 @@ impl Shop {
                     buyer: buyer.parse().unwrap(),
                     units: Units::of_line(line, units),
                     tier: None,
+                    coupon: None,
+                    ticket: None,
                 };
                 self.book.apply(&[part], Mark::default(), UnixMillis(now)).unwrap();
             }

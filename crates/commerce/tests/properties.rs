@@ -81,10 +81,10 @@ fn op() -> impl Strategy<Value = Op> {
             };
             let tier = tier.map(|tier| tier.parse().unwrap());
             match kind {
-                0 | 1 => Op::Hold { hold, buyer, units, tier },
+                0 | 1 => Op::Hold { hold, buyer, units, tier, coupon: None, ticket: None },
                 2 => Op::Wait { hold, buyer, units, tier },
                 3 => Op::Cancel { hold, buyer },
-                4 => Op::StartPayment { hold, buyer, order },
+                4 => Op::StartPayment { hold, buyer, order, coupon: None },
                 5 => Op::PaymentFailed { hold, order },
                 6 => Op::Capture { hold, order },
                 7 => Op::Settle { hold, order },

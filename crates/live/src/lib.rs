@@ -10,6 +10,7 @@ mod begin;
 mod chores;
 mod connection;
 mod coupons;
+mod drawn;
 mod follower;
 mod keeper;
 mod live;
@@ -28,6 +29,7 @@ mod till;
 mod watch;
 
 pub use connection::{Connection, Inbox, QualityListener};
+pub use drawn::{DrawEntry, Drawn};
 pub use follower::{Keep, follow_orders, look_after_buyers};
 pub use live::{Live, Look};
 pub use lives::{LiveError, Lives, Services};

@@ -5,15 +5,15 @@
 use std::{sync::Arc, time::Duration};
 
 use haul_commerce::{
-    Checkout, LedgerError, NewRefund, Order, PaymentError, Refund, RefundOrigin, RefundRequest, RefundState,
-    RefundStep,
+    Checkout, LedgerError, NewRefund, Order, OrderState, PaymentError, Refund, RefundOrigin, RefundRequest,
+    RefundState, RefundStep, Units,
     refund::{step_after, wait_after},
     refund_id,
 };
 use haul_model::{MerchantId, Money as Amount, OrderId, RefundId};
 use tokio::sync::Notify;
 
-use crate::{Lives, now, settle::tell_refund};
+use crate::{Lives, RestockError, now, settle::tell_refund};
 
 /// How often to look for what may be tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -43,6 +43,8 @@ pub struct RefundAsk {
     pub reason: String,
     /// The same again is the same refund.
     pub key: String,
+    /// Whether units are put on the shelf again with it: these, or all that have not come back.
+    pub restock: Option<Option<Units>>,
 }
 
 impl Lives {
@@ -66,13 +68,20 @@ impl Lives {
     /// Writes a merchant's refund down; the worker carries it out.
     pub async fn ask_refund(&self, ask: RefundAsk) -> Result<(Refund, Order), LedgerError> {
         let services = self.services();
-        let unknown = || LedgerError::NotFound(format!("the order {}", ask.order));
-        let order = services.ledger.order(&ask.order).await?.ok_or_else(unknown)?;
+        let unknown = |order: &OrderId| LedgerError::NotFound(format!("the order {order}"));
+        let order = services.ledger.order(&ask.order).await?.ok_or_else(|| unknown(&ask.order))?;
         if order.order.merchant != ask.merchant {
-            return Err(unknown());
+            return Err(unknown(&ask.order));
         }
         let id = refund_id(ask.merchant.as_str(), &format!("{} {}", ask.order, ask.key));
-        let amount = match (ask.amount, services.refunds.refund(&id).await?) {
+        let known = services.refunds.refund(&id).await?;
+        if let Some(units) = &ask.restock
+            && known.is_none()
+        {
+            // Before any money goes: asked again, they may have come back by this very refund.
+            may_come_back(&order, units.as_ref())?;
+        }
+        let amount = match (ask.amount, known) {
             (Some(amount), _) => amount,
             // "All that is left" was a number when it was asked for first.
             (None, Some(known)) => known.refund.amount,
@@ -96,7 +105,15 @@ impl Lives {
         };
         let refund = services.refunds.put_refund(&new).await?;
         self.money().wake();
-        Ok((refund, order))
+        let Some(units) = ask.restock else { return Ok((refund, order)) };
+        let key = format!("refund {}", refund.refund.id);
+        match self.restock(&refund.refund.order, &key, units.as_ref()).await {
+            Ok(order) => Ok((refund, order)),
+            Err(RestockError::Refused(reason)) => Err(LedgerError::Conflict(reason)),
+            Err(RestockError::UnknownOrder) => Err(unknown(&refund.refund.order)),
+            // The money is on its way, and the same request finds both.
+            Err(error) => Err(LedgerError::Unavailable(error.to_string())),
+        }
     }
 
     /// Tries a refund again that the provider refused.
@@ -182,5 +199,24 @@ impl Lives {
         if let Err(error) = written {
             tracing::warn!(%payment, %error, "the end of a session was not written down");
         }
+    }
+}
+
+/// Refuses units that an order has not, or not any more.
+fn may_come_back(order: &Order, units: Option<&Units>) -> Result<(), LedgerError> {
+    let kept = |line: u8| {
+        order.order.lines.iter().find(|known| known.line == line).map_or(0, |line| order.kept(line))
+    };
+    let left = order.order.lines.iter().any(|line| order.kept(line) > 0);
+    let fits = match units {
+        Some(units) => units.iter().all(|(line, quantity)| (1..=kept(line)).contains(&quantity)),
+        None => left,
+    };
+    match order.state == OrderState::Sold && fits {
+        true => Ok(()),
+        false => Err(LedgerError::Conflict(format!(
+            "the order {} has not so many sold units left to put on the shelf again",
+            order.order.id
+        ))),
     }
 }

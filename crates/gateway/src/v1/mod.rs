@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod coupons;
 mod idempotency;
 mod keys;
 mod orders;
@@ -34,6 +35,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(orders::routes())
         .merge(refunds::routes())
         .merge(sales::routes())
+        .merge(coupons::routes())
         .merge(webhooks::routes())
         .merge(keys::routes())
         .merge(audit::routes())
@@ -45,6 +47,7 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     let mut all = orders::operations(generator);
     all.extend(refunds::operations(generator));
     all.extend(sales::operations(generator));
+    all.extend(coupons::operations(generator));
     all.extend(webhooks::operations(generator));
     all.extend(keys::operations(generator));
     all.extend(audit::operations(generator));

@@ -7,12 +7,13 @@ use axum::{
     routing::{get, post},
 };
 use haul_commerce::{
-    Order, Refund, RefundOrigin, RefundState,
+    Order, Refund, RefundOrigin, RefundState, Units,
     keys::{Area, Permission},
     refund::MAX_REASON_CHARS,
 };
 use haul_live::RefundAsk;
 use haul_model::{Money, OrderId, RefundId, Role, UnixMillis};
+use haul_wire::LineUnits;
 use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,12 @@ pub(super) struct AskRefund {
     /// At most 300 characters, for the provider and the records.
     #[serde(default)]
     reason: String,
+    /// Whether units of the order are on the shelf again, too: those of `lines`, or all that have not come back.
+    #[serde(default)]
+    restock: bool,
+    /// Which units, with `restock`.
+    #[serde(default)]
+    lines: Vec<LineUnits>,
 }
 
 /// An order's refunds.
@@ -182,6 +189,16 @@ async fn create(
     if reason.chars().count() > MAX_REASON_CHARS {
         return Err(bad_request(format!("reason: expected at most {MAX_REASON_CHARS} characters")));
     }
+    if !ask.restock && !ask.lines.is_empty() {
+        return Err(bad_request("lines: expected with restock only"));
+    }
+    let units = match &ask.lines[..] {
+        [] => None,
+        lines => {
+            let units = Units::new(lines.iter().map(|units| (units.line, units.quantity)));
+            Some(units.map_err(|error| bad_request(format!("lines: {error}")))?)
+        }
+    };
     // The same key is the same refund, also where its answer was not kept.
     let key = match headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok()) {
         Some(key) => format!("key {key}"),
@@ -194,6 +211,7 @@ async fn create(
         amount: ask.amount_minor.map(|amount_minor| Money { amount_minor, currency }),
         reason,
         key,
+        restock: ask.restock.then_some(units),
     };
     let (refund, _) = app.lives.ask_refund(ask).await?;
     Ok((StatusCode::ACCEPTED, Json(refund.into())))

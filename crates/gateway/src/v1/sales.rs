@@ -149,7 +149,7 @@ async fn create(
     headers: HeaderMap,
     Body(request): Body<Map<String, Value>>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let (live, host) = hosted(&app, &live, &headers).await?;
+    let (live, host) = hosted(&app, &live, &headers, Area::Sales).await?;
     Ok((StatusCode::CREATED, Json(ask(&live, host, "sale.schedule", request).await?)))
 }
 
@@ -158,7 +158,7 @@ async fn open(
     Path((live, sale)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
-    let (live, host) = hosted(&app, &live, &headers).await?;
+    let (live, host) = hosted(&app, &live, &headers, Area::Sales).await?;
     Ok(Json(ask(&live, host, "sale.open", fields([("sale_id", sale)])).await?))
 }
 
@@ -167,7 +167,7 @@ async fn close(
     Path((live, sale)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Problem> {
-    let (live, host) = hosted(&app, &live, &headers).await?;
+    let (live, host) = hosted(&app, &live, &headers, Area::Sales).await?;
     Ok(Json(ask(&live, host, "sale.close", fields([("sale_id", sale)])).await?))
 }
 
@@ -219,9 +219,14 @@ async fn of_hold(
 }
 
 /// The live for its host, or for its merchant's backend.
-async fn hosted(app: &App, live: &str, headers: &HeaderMap) -> Result<(Live, Viewer), Problem> {
+pub(super) async fn hosted(
+    app: &App,
+    live: &str,
+    headers: &HeaderMap,
+    area: Area,
+) -> Result<(Live, Viewer), Problem> {
     let live: LiveId = path_id("live", live)?;
-    let (live, who) = app.in_live(headers, &live, Role::Host, Area::Sales.write()).await?;
+    let (live, who) = app.in_live(headers, &live, Role::Host, area.write()).await?;
     let host = match who {
         Who::Token(viewer) => viewer,
         Who::Key(key) => visitor(&live, path_id("key", key.id.as_str())?, key.name.clone(), Role::Host),
@@ -263,7 +268,7 @@ fn fields<const N: usize>(fields: [(&str, String); N]) -> Map<String, Value> {
 }
 
 /// Asks as the channel's client would, and gives the reply's result.
-async fn ask(
+pub(super) async fn ask(
     live: &Live,
     viewer: Viewer,
     kind: &str,
@@ -296,6 +301,8 @@ fn refused(answer: &Value) -> Problem {
         ("sold_out", StatusCode::CONFLICT),
         ("not_enough", StatusCode::CONFLICT),
         ("buyer_limit", StatusCode::CONFLICT),
+        ("coupon_invalid", StatusCode::CONFLICT),
+        ("coupon_used_up", StatusCode::CONFLICT),
         ("key_reused", StatusCode::CONFLICT),
         ("hold_over", StatusCode::CONFLICT),
         ("wrong_state", StatusCode::CONFLICT),
