@@ -18,7 +18,7 @@ pub const REPEAT_DAYS: [u64; 2] = [90, 180];
 pub enum Scope {
     /// Orders made in a live.
     Live(LiveId),
-    /// Orders of a product; of an order with several, it is the first one's.
+    /// What orders have of a product: its lines of them.
     Product(ProductId),
     /// Orders that a creator brought.
     Creator(CreatorId),
@@ -89,12 +89,10 @@ pub struct Fact {
     pub buyer: BuyerId,
     /// Where.
     pub live: LiveId,
-    /// What.
-    pub product: ProductId,
+    /// What, line by line.
+    pub lines: Vec<FactLine>,
     /// Who brought them.
     pub creator: Option<CreatorId>,
-    /// Units.
-    pub quantity: u32,
     /// The order's currency.
     pub currency: Currency,
     /// Its total.
@@ -105,30 +103,73 @@ pub struct Fact {
     pub sold_at: UnixMillis,
 }
 
+/// A line of an order that was sold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FactLine {
+    /// What.
+    pub product: ProductId,
+    /// Units.
+    pub quantity: u32,
+    /// Their price.
+    pub total_minor: i64,
+}
+
 impl Scope {
     fn has(&self, fact: &Fact) -> bool {
         match self {
             Scope::Live(live) => fact.live == *live,
-            Scope::Product(product) => fact.product == *product,
+            Scope::Product(product) => fact.lines.iter().any(|line| line.product == *product),
             Scope::Creator(creator) => fact.creator.as_ref() == Some(creator),
         }
     }
+
+    /// The units and the money of an order that are of this.
+    fn part(&self, fact: &Fact) -> (u64, Revenue) {
+        let is_of = |line: &&FactLine| !matches!(self, Scope::Product(product) if line.product != *product);
+        let units = fact.lines.iter().filter(is_of).map(|line| u64::from(line.quantity)).sum();
+        let (gross_minor, refunded_minor) = match self {
+            Scope::Product(product) => {
+                let lines: Vec<_> =
+                    fact.lines.iter().map(|line| (line.product == *product, line.total_minor)).collect();
+                let gross = fact.lines.iter().filter(is_of).map(|line| line.total_minor).sum();
+                (gross, refunded_of(fact.refunded_minor, &lines))
+            }
+            Scope::Live(_) | Scope::Creator(_) => (fact.total_minor, fact.refunded_minor),
+        };
+        (units, Revenue { gross_minor, refunded_minor })
+    }
+}
+
+/// How much of what went back of an order is of some of its lines: a refund is of all lines in proportion to their prices,
+/// and the parts of all lines sum to it exactly. `lines`: whether each is asked about, and its price, in their order.
+pub fn refunded_of(refunded_minor: i64, lines: &[(bool, i64)]) -> i64 {
+    let whole: i128 = lines.iter().map(|(_, price)| i128::from(*price)).sum();
+    if whole == 0 {
+        return if lines.first().is_some_and(|(asked, _)| *asked) { refunded_minor } else { 0 };
+    }
+    let (mut up_to, mut part) = (0i128, 0i128);
+    for (asked, price) in lines {
+        let before = i128::from(refunded_minor) * up_to / whole;
+        up_to += i128::from(*price);
+        if *asked {
+            part += i128::from(refunded_minor) * up_to / whole - before;
+        }
+    }
+    // At most what went back.
+    part as i64
 }
 
 /// What all of a merchant's sold orders tell about one live, product or creator at `now`.
 pub fn recompute(facts: &[Fact], scope: &Scope, now: UnixMillis) -> Sold {
     let here: Vec<&Fact> = facts.iter().filter(|fact| scope.has(fact)).collect();
     let buyers: BTreeSet<&BuyerId> = here.iter().map(|fact| &fact.buyer).collect();
-    let mut sold = Sold {
-        orders: here.len() as u64,
-        units: here.iter().map(|fact| u64::from(fact.quantity)).sum(),
-        buyers: buyers.len() as u64,
-        ..Sold::default()
-    };
+    let mut sold = Sold { orders: here.len() as u64, buyers: buyers.len() as u64, ..Sold::default() };
     for fact in &here {
+        let (units, part) = scope.part(fact);
+        sold.units += units;
         let revenue = sold.revenue.entry(fact.currency).or_default();
-        revenue.gross_minor += fact.total_minor;
-        revenue.refunded_minor += fact.refunded_minor;
+        revenue.gross_minor += part.gross_minor;
+        revenue.refunded_minor += part.refunded_minor;
     }
     for (days, repeat) in REPEAT_DAYS.into_iter().zip(&mut sold.repeat_bps) {
         let mut orders: BTreeMap<&BuyerId, u64> = BTreeMap::new();
@@ -178,13 +219,16 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 
+    fn line(product: &str, quantity: u32, total_minor: i64) -> FactLine {
+        FactLine { product: product.parse().unwrap(), quantity, total_minor }
+    }
+
     fn fact(buyer: &str, live: &str, days_ago: u64, total_minor: i64) -> Fact {
         Fact {
             buyer: buyer.parse().unwrap(),
             live: live.parse().unwrap(),
-            product: "lamp".parse().unwrap(),
+            lines: vec![line("lamp", 1, total_minor)],
             creator: None,
-            quantity: 1,
             currency: "EUR".parse().unwrap(),
             total_minor,
             refunded_minor: 0,
@@ -215,6 +259,23 @@ mod tests {
         );
         assert_eq!(sold.lifetime_minor[&eur], (1_100 + 11_000) / 2);
         assert_eq!(recompute(&facts, &Scope::Live("none".parse().unwrap()), NOW), Sold::default());
+    }
+
+    #[test]
+    fn each_product_of_an_order_has_its_own_lines_and_its_part_of_what_went_back() {
+        let mut both = fact("ann", "demo", 1, 1_000);
+        both.lines = vec![line("lamp", 1, 333), line("mug", 2, 333), line("bag", 1, 334)];
+        both.refunded_minor = 100;
+        let facts = [both, fact("bob", "demo", 1, 700)];
+        let eur = "EUR".parse().unwrap();
+        let of = |product: &str| {
+            let sold = recompute(&facts, &Scope::Product(product.parse().unwrap()), NOW);
+            (sold.orders, sold.units, sold.revenue[&eur].gross_minor, sold.revenue[&eur].refunded_minor)
+        };
+        let parts = [of("lamp"), of("mug"), of("bag")];
+        assert_eq!(parts, [(2, 2, 1_033, 33), (1, 2, 333, 33), (1, 1, 334, 34)]);
+        assert_eq!(parts.iter().map(|part| part.3).sum::<i64>(), 100, "they sum to it");
+        assert_eq!(refunded_of(5, &[(false, 0), (true, 0)]), 0, "what cost nothing gives nothing back");
     }
 
     #[test]

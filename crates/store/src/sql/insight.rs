@@ -2,10 +2,10 @@
 
 use haul_commerce::{
     LedgerError,
-    insight::{Insight, Metrics, REPEAT_DAYS, Revenue, Scope, Seen, Sold, bps, since},
+    insight::{Insight, Metrics, REPEAT_DAYS, Revenue, Scope, Seen, Sold, bps, refunded_of, since},
     ledger::Answer,
 };
-use haul_model::{MerchantId, UnixMillis};
+use haul_model::{Currency, MerchantId, UnixMillis};
 
 use super::{
     SqlLedger,
@@ -13,17 +13,21 @@ use super::{
     row::{self, number, sql},
 };
 
-/// One text for the three scopes: the two that are not asked for are empty, and so are all rows'.
+/// One text for the three scopes: the two that are not asked for are empty. Of orders, those with a line of the product.
 macro_rules! scoped {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
-            " merchant_id = $1 AND ($2 = '' OR live_id = $2) AND ($3 = '' OR product_id = $3)
-              AND ($4 = '' OR creator_id = $4) ",
+            " bookings.merchant_id = $1 AND ($2 = '' OR bookings.live_id = $2) AND ($4 = '' OR bookings.creator_id = $4)
+              AND ($3 = '' OR EXISTS (SELECT 1 FROM order_lines
+                  WHERE order_lines.order_id = bookings.order_id AND order_lines.product_id = $3)) ",
             $after
         )
     };
 }
+
+/// Orders, units and money of one currency.
+type Sums = (Currency, u64, u64, Revenue);
 
 impl SqlLedger {
     async fn metrics(
@@ -41,13 +45,13 @@ impl SqlLedger {
     }
 
     async fn seen(&self, merchant: &MerchantId, scope: &Scope, by: [&str; 3]) -> Result<Seen, LedgerError> {
-        let (viewers, anonymous, clicks): (u64, u64, u64) = query(scoped!(
+        let (viewers, anonymous, clicks): (u64, u64, u64) = query(
             "SELECT COUNT(DISTINCT CASE WHEN kind = 'join' THEN buyer_id END) AS viewers,
                     COUNT(CASE WHEN kind = 'join' AND buyer_id IS NULL THEN 1 END) AS anonymous,
                     COUNT(CASE WHEN kind = 'click' THEN 1 END) AS clicks
-             FROM touches WHERE",
-            ""
-        ))
+             FROM touches WHERE merchant_id = $1 AND ($2 = '' OR live_id = $2) AND ($3 = '' OR product_id = $3)
+                 AND ($4 = '' OR creator_id = $4)",
+        )
         .bind(merchant.as_str())
         .bind(by[0])
         .bind(by[1])
@@ -70,17 +74,26 @@ impl SqlLedger {
         })
     }
 
-    /// Those that are still written down, and those that were.
+    /// Those that are still written down, and those that were: of these it is not known which lines of their sale they
+    /// had, and they count for each product of it.
     async fn holds_made(&self, merchant: &MerchantId, by: [&str; 3]) -> Result<u64, LedgerError> {
         query(
             "SELECT CAST(
-                 (SELECT COUNT(*) FROM holds JOIN sales ON sales.live_id = holds.live_id AND sales.id = holds.sale_id
-                  WHERE sales.merchant_id = $1 AND ($2 = '' OR sales.live_id = $2)
-                    AND ($3 = '' OR sales.product_id = $3))
-               + (SELECT COALESCE(SUM(forgotten_holds.count), 0) FROM forgotten_holds
-                  JOIN sales ON sales.live_id = forgotten_holds.live_id AND sales.id = forgotten_holds.sale_id
-                  WHERE sales.merchant_id = $1 AND ($2 = '' OR sales.live_id = $2)
-                    AND ($3 = '' OR sales.product_id = $3)) AS BIGINT) AS holds",
+                 (SELECT COUNT(*) FROM holds
+                  WHERE holds.merchant_id = $1 AND ($2 = '' OR holds.live_id = $2)
+                    AND ($3 = ''
+                      OR EXISTS (SELECT 1 FROM sales WHERE sales.live_id = holds.live_id AND sales.id = holds.sale_id
+                          AND sales.product_id = $3 AND (holds.units IS NULL OR holds.units LIKE '0:%'))
+                      OR EXISTS (SELECT 1 FROM sale_lines AS line WHERE line.live_id = holds.live_id
+                          AND line.sale_id = holds.sale_id AND line.product_id = $3
+                          AND '+' || holds.units LIKE '%+' || CAST(line.line AS TEXT) || ':%')))
+               + (SELECT COALESCE(SUM(forgotten.count), 0) FROM forgotten_holds AS forgotten
+                  WHERE forgotten.merchant_id = $1 AND ($2 = '' OR forgotten.live_id = $2)
+                    AND ($3 = ''
+                      OR EXISTS (SELECT 1 FROM sales WHERE sales.live_id = forgotten.live_id
+                          AND sales.id = forgotten.sale_id AND sales.product_id = $3)
+                      OR EXISTS (SELECT 1 FROM sale_lines AS line WHERE line.live_id = forgotten.live_id
+                          AND line.sale_id = forgotten.sale_id AND line.product_id = $3))) AS BIGINT) AS holds",
         )
         .bind(merchant.as_str())
         .bind(by[0])
@@ -92,7 +105,44 @@ impl SqlLedger {
 
     async fn sold(&self, merchant: &MerchantId, by: [&str; 3], now: UnixMillis) -> Result<Sold, LedgerError> {
         let mut sold = Sold::default();
-        let sums = query(scoped!(
+        let sums = match by[1] {
+            "" => self.sums(merchant, by).await?,
+            product => self.sums_of_product(merchant, product).await?,
+        };
+        for (currency, orders, units, revenue) in sums {
+            sold.orders += orders;
+            sold.units += units;
+            sold.revenue.insert(currency, revenue);
+        }
+        (sold.buyers, _) = self.buyers_since(merchant, by, UnixMillis(0)).await?;
+        for (days, repeat) in REPEAT_DAYS.into_iter().zip(&mut sold.repeat_bps) {
+            let (buyers, again) = self.buyers_since(merchant, by, since(now, days)).await?;
+            *repeat = bps(again, buyers);
+        }
+        let lifetime = query(scoped!(
+            "SELECT currency, COUNT(DISTINCT buyer_id) AS buyers,
+                    CAST(SUM(total_minor - merchant_reversed - platform_reversed - agency_reversed - creator_reversed)
+                         AS BIGINT) AS spent
+             FROM bookings WHERE merchant_id = $1 AND buyer_id IN (SELECT bookings.buyer_id FROM bookings WHERE",
+            ") GROUP BY currency"
+        ))
+        .bind(merchant.as_str())
+        .bind(by[0])
+        .bind(by[1])
+        .bind(by[2])
+        .try_map(|row: Row| {
+            let (spent, buyers): (i64, i64) = (row.try_get("spent")?, number(&row, "buyers")?);
+            Ok((row::parsed(&row, "currency")?, spent / buyers.max(1)))
+        })
+        .fetch_all(&self.read)
+        .await?;
+        sold.lifetime_minor = lifetime.into_iter().collect();
+        Ok(sold)
+    }
+
+    /// Orders, units and money by currency.
+    async fn sums(&self, merchant: &MerchantId, by: [&str; 3]) -> Result<Vec<Sums>, LedgerError> {
+        query(scoped!(
             "SELECT currency, COUNT(*) AS orders, CAST(SUM(quantity) AS BIGINT) AS units,
                     CAST(SUM(total_minor) AS BIGINT) AS gross,
                     CAST(SUM(merchant_reversed + platform_reversed + agency_reversed + creator_reversed) AS BIGINT)
@@ -111,36 +161,51 @@ impl SqlLedger {
             Ok((row::parsed(&row, "currency")?, orders, units, revenue))
         })
         .fetch_all(&self.read)
-        .await?;
-        for (currency, orders, units, revenue) in sums {
-            sold.orders += orders;
-            sold.units += units;
-            sold.revenue.insert(currency, revenue);
-        }
-        (sold.buyers, _) = self.buyers_since(merchant, by, UnixMillis(0)).await?;
-        for (days, repeat) in REPEAT_DAYS.into_iter().zip(&mut sold.repeat_bps) {
-            let (buyers, again) = self.buyers_since(merchant, by, since(now, days)).await?;
-            *repeat = bps(again, buyers);
-        }
-        let lifetime = query(scoped!(
-            "SELECT currency, COUNT(DISTINCT buyer_id) AS buyers,
-                    CAST(SUM(total_minor - merchant_reversed - platform_reversed - agency_reversed - creator_reversed)
-                         AS BIGINT) AS spent
-             FROM bookings WHERE merchant_id = $1 AND buyer_id IN (SELECT buyer_id FROM bookings WHERE",
-            ") GROUP BY currency"
-        ))
+        .await
+    }
+
+    /// The same of a product's own lines.
+    async fn sums_of_product(&self, merchant: &MerchantId, product: &str) -> Result<Vec<Sums>, LedgerError> {
+        let mut sums = query(
+            "SELECT bookings.currency, COUNT(DISTINCT bookings.order_id) AS orders,
+                    CAST(SUM(line.quantity) AS BIGINT) AS units, CAST(SUM(line.total_minor) AS BIGINT) AS gross
+             FROM order_lines AS line JOIN bookings ON bookings.order_id = line.order_id
+             WHERE line.merchant_id = $1 AND line.product_id = $2 GROUP BY bookings.currency",
+        )
         .bind(merchant.as_str())
-        .bind(by[0])
-        .bind(by[1])
-        .bind(by[2])
+        .bind(product)
         .try_map(|row: Row| {
-            let (spent, buyers): (i64, i64) = (row.try_get("spent")?, number(&row, "buyers")?);
-            Ok((row::parsed(&row, "currency")?, spent / buyers.max(1)))
+            let revenue = Revenue { gross_minor: row.try_get("gross")?, refunded_minor: 0 };
+            Ok((row::parsed(&row, "currency")?, number(&row, "orders")?, number(&row, "units")?, revenue))
         })
         .fetch_all(&self.read)
         .await?;
-        sold.lifetime_minor = lifetime.into_iter().collect();
-        Ok(sold)
+        // Few orders are refunded: how much of that is of which line is not SQL's to say.
+        let refunded: Vec<(String, Currency, i64, (bool, i64))> = query(
+            "SELECT bookings.order_id, bookings.currency, line.product_id, line.total_minor,
+                    merchant_reversed + platform_reversed + agency_reversed + creator_reversed AS refunded
+             FROM bookings JOIN order_lines AS line ON line.order_id = bookings.order_id
+             WHERE bookings.merchant_id = $1
+                 AND merchant_reversed + platform_reversed + agency_reversed + creator_reversed > 0
+                 AND bookings.order_id IN (SELECT order_id FROM order_lines WHERE merchant_id = $1 AND product_id = $2)
+             ORDER BY bookings.order_id, line.line",
+        )
+        .bind(merchant.as_str())
+        .bind(product)
+        .try_map(|row: Row| {
+            let line = (row.try_get::<&str>("product_id")? == product, row.try_get("total_minor")?);
+            Ok((row.try_get("order_id")?, row::parsed(&row, "currency")?, row.try_get("refunded")?, line))
+        })
+        .fetch_all(&self.read)
+        .await?;
+        for order in refunded.chunk_by(|one, other| one.0 == other.0) {
+            let (_, currency, refunded_minor, _) = &order[0];
+            let lines: Vec<_> = order.iter().map(|(.., line)| *line).collect();
+            if let Some((.., revenue)) = sums.iter_mut().find(|(of, ..)| of == currency) {
+                revenue.refunded_minor += refunded_of(*refunded_minor, &lines);
+            }
+        }
+        Ok(sums)
     }
 
     /// How many bought since then, and how many of them more than once.
