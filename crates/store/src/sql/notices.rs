@@ -1,4 +1,4 @@
-//! What merchants are to be told, kept until it is handed on.
+//! What merchants are told beside orders: kept for those who ask, and told to their webhooks.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -13,6 +13,7 @@ use super::{
     SqlLedger,
     change::Change,
     db::{Row, query},
+    outbox,
     row::{self, sql},
 };
 
@@ -33,16 +34,22 @@ pub(super) async fn add(notice: &Notice, change: &mut Change) -> Result<(), Ledg
     let mut hash = DefaultHasher::new();
     (&notice.merchant, notice.kind, &notice.subject, &body).hash(&mut hash);
     let id = MessageId::generate("evt_", notice.at, hash.finish().into());
-    query("INSERT INTO notices (id, merchant_id, kind, subject, body, at) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(id.as_str())
-        .bind(&notice.merchant)
-        .bind(notice.kind)
-        .bind(&notice.subject)
-        .bind(body)
-        .bind(sql(notice.at.0))
-        .execute(&mut *change)
-        .await?;
-    Ok(())
+    let added = query(
+        "INSERT INTO notices (id, merchant_id, kind, subject, body, at) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(id.as_str())
+    .bind(&notice.merchant)
+    .bind(notice.kind)
+    .bind(&notice.subject)
+    .bind(body)
+    .bind(sql(notice.at.0))
+    .execute(&mut *change)
+    .await?;
+    match added {
+        0 => Ok(()),
+        _ => outbox::tell_notice(change, id, notice).await,
+    }
 }
 
 fn told(row: &Row) -> Result<Told, sqlx::Error> {

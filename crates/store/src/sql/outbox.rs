@@ -8,13 +8,14 @@ use haul_commerce::{
         rfc3339,
     },
 };
-use haul_model::{MerchantId, MessageId, UnixMillis, WebhookId};
+use haul_model::{BuyerId, MerchantId, MessageId, UnixMillis, WebhookId};
 use serde_json::{Value, json};
 
 use super::{
     SqlLedger,
     change::Change,
     db::{Builder, On, Row, query, query_scalar},
+    notices::Notice,
     row::{bad, number, parsed, sql, state_text, text, time},
 };
 
@@ -126,6 +127,55 @@ pub(super) async fn tell_order(
     };
     let message = Message { id, merchant, subject, kind, body, at };
     put_message(change, &message, Some(number), &endpoints).await
+}
+
+/// Tells a merchant's webhooks what a notice says, under the notice's id, in the transaction in which it becomes true.
+pub(super) async fn tell_notice(
+    change: &mut Change,
+    id: MessageId,
+    notice: &Notice,
+) -> Result<(), LedgerError> {
+    let endpoints = endpoints(&notice.merchant, &mut *change).await?;
+    if endpoints.is_empty() {
+        return Ok(());
+    }
+    let Ok(merchant) = notice.merchant.parse() else {
+        return Err(LedgerError::Conflict(format!("{} is no merchant", notice.merchant)));
+    };
+    let kind = notice.kind.to_owned();
+    let body = json!({ "type": kind, "timestamp": rfc3339(notice.at), "data": notice.body }).to_string();
+    // Numbered apart from the messages about an order, whose numbers are those of its events.
+    let subject = format!("{kind}:{}", notice.subject);
+    let message = Message { id, merchant, subject, kind, body, at: notice.at };
+    put_message(change, &message, None, &endpoints).await
+}
+
+/// Takes a buyer's name out of messages that are kept, delivered or not.
+pub(super) async fn forget_name(
+    change: &mut Change,
+    merchant: &MerchantId,
+    buyer: &BuyerId,
+) -> Result<(), LedgerError> {
+    let told: Vec<(String, String)> = query(
+        "SELECT id, body FROM outbox WHERE merchant_id = $1
+             AND subject IN (SELECT id FROM orders WHERE merchant_id = $1 AND buyer_id = $2)",
+    )
+    .bind(merchant.as_str())
+    .bind(buyer.as_str())
+    .try_map(|row| Ok((row.try_get("id")?, row.try_get("body")?)))
+    .fetch_all(&mut *change)
+    .await?;
+    for (id, body) in told {
+        let Ok(mut body) = serde_json::from_str::<Value>(&body) else { continue };
+        let Some(name) = body.pointer_mut("/data/buyer_name") else { continue };
+        *name = json!("");
+        query("UPDATE outbox SET body = $1 WHERE id = $2")
+            .bind(body.to_string())
+            .bind(id)
+            .execute(&mut *change)
+            .await?;
+    }
+    Ok(())
 }
 
 /// An order, as merchants read it.
