@@ -136,6 +136,19 @@ pub struct Profile {
     pub erased_at: Option<UnixMillis>,
 }
 
+/// A buyer in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Who.
+    pub buyer: BuyerId,
+    /// Orders they paid and kept something of.
+    pub paid_orders: u32,
+    /// When they bought first.
+    pub first_order_at: UnixMillis,
+    /// And last.
+    pub last_order_at: UnixMillis,
+}
+
 /// All that is kept of a buyer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Export {
@@ -160,6 +173,13 @@ pub struct Retention {
 pub trait Buyers: Send + Sync + 'static {
     /// What is known of a buyer; of one who was never here, nothing.
     fn profile<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Profile>;
+    /// Those who have bought from a merchant, by id, from behind `after`, at most `limit`.
+    fn known_buyers<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        after: Option<&'a BuyerId>,
+        limit: u32,
+    ) -> Answer<'a, Vec<Known>>;
     /// Saves a product for a buyer, or not any more. `Conflict` at [`MAX_SAVED`], `NotFound` without such a product.
     fn save_product<'a>(
         &'a self,

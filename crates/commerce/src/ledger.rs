@@ -268,8 +268,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// Lives of all merchants that somebody must look after although nobody may come: with a sale that closes after `now`,
     /// or an order in Paying or RefundDue. At most `limit`.
     fn unsettled_lives(&self, now: UnixMillis, limit: u32) -> Answer<'_, Vec<LiveRecord>>;
-    /// A merchant's lives, newest first, at most `limit`.
-    fn lives<'a>(&'a self, merchant: &'a MerchantId, limit: u32) -> Answer<'a, Vec<LiveRecord>>;
+    /// A merchant's lives, newest first, those behind `after` (when it was made, and its id) in the list, at most `limit`.
+    fn lives<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        after: Option<&'a (UnixMillis, LiveId)>,
+        limit: u32,
+    ) -> Answer<'a, Vec<LiveRecord>>;
 
     /// Creates or changes a product.
     fn put_product<'a>(&'a self, product: &'a Product) -> Answer<'a, ()>;
@@ -319,6 +324,9 @@ pub trait Ledger: Send + Sync + 'static {
         buyer: &'a BuyerId,
         limit: u32,
     ) -> Answer<'a, Vec<Order>>;
+    /// How many SOLD orders a buyer has with a merchant, in all its lives, that they kept something of: whose money did not
+    /// all go back, nor is lost by a dispute. What badges go by.
+    fn orders_kept<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, u32>;
     /// Sums of a live's SOLD orders.
     fn totals<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Totals>;
 

@@ -8,11 +8,11 @@ use std::{
     },
 };
 
-use haul_commerce::{GateError, LiveRecord, Op, Order, Outcome, Product};
+use haul_commerce::{GateError, LiveRecord, Op, Order, Outcome, Product, Standing};
 use haul_media::Relay;
-use haul_model::{LiveId, MerchantId, SaleId, Viewer};
+use haul_model::{BuyerId, LiveId, MerchantId, SaleId, Viewer};
 use haul_room::Note;
-use haul_wire::{LiveState, Position, Request, SaleView};
+use haul_wire::{HoldView, LiveState, Position, Request, SaleView};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     connection::{Connection, Outlet},
     keeper::Keep,
     metrics::Metrics,
-    stage::{Input, MemberId},
+    stage::{Input, MemberId, hold_view},
     till::Till,
     watch::Watch,
 };
@@ -168,6 +168,19 @@ impl Live {
             }
         };
         tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or_default()
+    }
+
+    /// What somebody holds or waits for here, and of what they bought, in the sales on stage; `None` where the gate or the
+    /// owner does not answer.
+    pub async fn holds_of(&self, buyer: &BuyerId) -> Option<Vec<HoldView>> {
+        let mut holds = Vec::new();
+        for sale in self.look().await?.sales {
+            let standing = self.gate().standing(&sale.id, buyer).await.ok()?;
+            holds.extend(standing.into_iter().filter_map(|Standing { hold, units, outcome, .. }| {
+                hold_view(hold, sale.id.clone(), &units, &outcome)
+            }));
+        }
+        Some(holds)
     }
 
     /// Its state now; `None` if the owner is gone.

@@ -228,6 +228,10 @@ pub(crate) async fn find_personal(
         Ok(orders) => personal.orders = orders,
         Err(error) => tracing::warn!(live = %live.id(), %error, "a buyer's orders could not be found"),
     }
+    match services.ledger.orders_kept(live.merchant(), buyer).await {
+        Ok(kept) => personal.bought = kept,
+        Err(error) => tracing::warn!(live = %live.id(), %error, "what a buyer has bought could not be found"),
+    }
     personal
 }
 

@@ -71,6 +71,16 @@ pub enum Request {
         /// Which sale.
         sale_id: SaleId,
     },
+    /// Changes when a sale opens, while it has not opened, and when it closes, while it has not closed. Host.
+    #[serde(rename = "sale.reschedule")]
+    SaleReschedule {
+        /// Which sale.
+        sale_id: SaleId,
+        /// When it opens, by the server's clock; as before where absent.
+        opens_at: Option<UnixMillis>,
+        /// When it closes; where absent, it is open for as long as before.
+        closes_at: Option<UnixMillis>,
+    },
     /// Lets nothing new be held for the moment; holds taken before may still be paid. Host.
     #[serde(rename = "sale.pause")]
     SalePause {

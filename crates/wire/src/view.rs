@@ -18,7 +18,7 @@ pub struct LiveView {
 }
 
 /// Whether there is a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LiveState {
     /// No host yet, or the host is away.

@@ -1,6 +1,6 @@
 //! Arriving: hello, the snapshot, and catching up.
 
-use haul_commerce::{Order, OrderState, Standing};
+use haul_commerce::{Order, Standing};
 use haul_model::{Now, Viewer};
 use haul_room::{Lane, Line};
 use haul_wire::{HostView, Position, Reply, Resumed, SaleView, Snapshot, You};
@@ -23,7 +23,10 @@ pub(super) struct Joining {
 #[derive(Debug, Default)]
 pub(crate) struct Personal {
     pub(crate) holds: Vec<(haul_model::SaleId, Standing)>,
+    /// Their orders in this live.
     pub(crate) orders: Vec<Order>,
+    /// How many orders with the merchant, here and elsewhere, they paid and kept something of.
+    pub(crate) bought: u32,
 }
 
 impl Stage {
@@ -59,9 +62,8 @@ impl Stage {
             self.members.remove(&member);
             return;
         }
-        let sold = personal.orders.iter().filter(|order| order.state == OrderState::Sold).count();
         let viewer = self.members.get_mut(&member).and_then(|member| {
-            member.bought = sold as u32;
+            member.bought = personal.bought;
             member.viewer.clone()
         });
         if !viewer.as_ref().is_some_and(is_staff) {

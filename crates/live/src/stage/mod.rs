@@ -32,14 +32,8 @@ use haul_wire::{
 };
 use rand::rngs::StdRng;
 
-use self::{
-    answers::hold_view,
-    clock::GateClock,
-    coupons::Coupons,
-    sales::{OnSale, SWEEP_RETRY},
-};
 pub(crate) use self::{
-    answers::{gate_failed, unavailable},
+    answers::{gate_failed, hold_view, unavailable},
     join::Personal,
     messages::{Beginning, CheckedOut, Delivery, Input, MemberId, Output, Then, To},
 };
@@ -47,6 +41,11 @@ pub use self::{
     answers::{order_view, product_view},
     coupons::coupon_view,
     messages::Settings,
+};
+use self::{
+    clock::GateClock,
+    coupons::Coupons,
+    sales::{OnSale, SWEEP_RETRY},
 };
 
 /// Sales on stage at once; another is refused. Bounds the snapshot that every newcomer gets.
@@ -71,7 +70,7 @@ const VIEWERS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Member {
     viewer: Option<Viewer>,
-    /// Orders of theirs in this live that are sold.
+    /// Orders of theirs with the merchant, here and in other lives, that are paid and that they kept something of.
     bought: u32,
     /// The hello to answer, until it is answered.
     joining: Option<join::Joining>,

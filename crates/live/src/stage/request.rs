@@ -4,7 +4,7 @@ use haul_commerce::{
     Draw, EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleTerms, Units, hold_id, order_id,
     sale::MAX_STOCK,
 };
-use haul_model::{HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, Viewer};
+use haul_model::{HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, UnixMillis, Viewer};
 use haul_room::Lane;
 use haul_wire::{
     Code, EarlySchedule, Failure, LineSchedule, LineUnits, MAX_KEY_BYTES, Pin, Reply, Request, SaleSchedule,
@@ -61,6 +61,9 @@ impl Stage {
                         ..terms
                     })
                 })
+            }
+            Request::SaleReschedule { sale_id, opens_at, closes_at } => {
+                self.reschedule(member, id, &sale_id, opens_at, closes_at, now)
             }
             Request::SalePause { sale_id } => self.pause(member, id, &sale_id, true, now),
             Request::SaleResume { sale_id } => self.pause(member, id, &sale_id, false, now),
@@ -186,6 +189,33 @@ impl Stage {
         Ok(())
     }
 
+    fn reschedule(
+        &mut self,
+        member: MemberId,
+        id: u64,
+        sale: &SaleId,
+        opens_at: Option<UnixMillis>,
+        closes_at: Option<UnixMillis>,
+        now: Now,
+    ) -> Result<(), Failure> {
+        self.move_sale(member, id, sale, now, |terms, server_time| {
+            if terms.closes_at <= server_time {
+                return Err(Failure::new(Code::WrongState, "the sale is over already"));
+            }
+            if opens_at.is_some() && terms.opens_at <= server_time {
+                return Err(Failure::new(Code::WrongState, "the sale has opened already"));
+            }
+            let opens = opens_at.map_or(terms.opens_at, |at| at.max(server_time));
+            let lasts = terms.closes_at.saturating_since(terms.opens_at);
+            let terms = SaleTerms { opens_at: opens, closes_at: closes_at.unwrap_or(opens + lasts), ..terms };
+            if terms.closes_at <= server_time {
+                return Err(Failure::new(Code::BadRequest, "closes_at: expected a time to come"));
+            }
+            terms.validate().map_err(|error| Failure::new(Code::BadRequest, error.to_string()))?;
+            Ok(terms)
+        })
+    }
+
     fn pause(
         &mut self,
         member: MemberId,
@@ -252,7 +282,7 @@ impl Stage {
         id: u64,
         sale: &SaleId,
         now: Now,
-        change: impl FnOnce(SaleTerms, haul_model::UnixMillis) -> Result<SaleTerms, Failure>,
+        change: impl FnOnce(SaleTerms, UnixMillis) -> Result<SaleTerms, Failure>,
     ) -> Result<(), Failure> {
         self.allowed(member, Role::Host)?;
         let server_time = self.clock.now(now);

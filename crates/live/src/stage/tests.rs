@@ -198,7 +198,8 @@ fn somebody_with_a_name_is_welcomed_when_their_holds_are_found() {
         order: None,
         coupon: None,
     };
-    let personal = Personal { holds: vec![("sale_1".parse().unwrap(), standing)], orders: Vec::new() };
+    let personal =
+        Personal { holds: vec![("sale_1".parse().unwrap(), standing)], orders: Vec::new(), bought: 0 };
     let outputs = play.input(Input::Found { member: MemberId(1), personal });
     let you = &lines(&outputs)[0].1["result"]["you"];
     assert_eq!(you["name"], "ann");
@@ -678,7 +679,10 @@ fn a_buyer_is_known_in_the_chat_from_their_first_order_on() {
     // Who comes again is known by the ledger.
     play.input(Input::Join { member: MemberId(2), id: 1, viewer: viewer("bob", Role::Viewer), resume: None });
     let orders = vec![order(OrderState::Sold), order(OrderState::Sold), order(OrderState::Expired)];
-    play.input(Input::Found { member: MemberId(2), personal: Personal { holds: Vec::new(), orders } });
+    play.input(Input::Found {
+        member: MemberId(2),
+        personal: Personal { holds: Vec::new(), bought: orders.len() as u32, orders },
+    });
     assert_eq!(badges(&play.ask(2, say("again"))), Some(json!(["verified_buyer", "repeat_buyer"])));
 }
 

@@ -2,7 +2,7 @@
 
 use haul_commerce::{
     LedgerError,
-    buyers::{Buyers, Details, Export, MAX_EXPORTED, MAX_SAVED, Profile, Retention},
+    buyers::{Buyers, Details, Export, Known, MAX_EXPORTED, MAX_SAVED, Profile, Retention},
     ledger::Answer,
 };
 use haul_model::{BuyerId, MerchantId, OrderId, ProductId, UnixMillis};
@@ -13,6 +13,7 @@ use super::{
     creators::touch,
     db::{Row, query},
     notices::{self, Notice},
+    outbox,
     row::{self, bad, number, sql},
 };
 
@@ -65,6 +66,33 @@ impl SqlLedger {
         Ok(profile)
     }
 
+    async fn known_buyers(
+        &self,
+        merchant: &MerchantId,
+        after: Option<&BuyerId>,
+        limit: u32,
+    ) -> Result<Vec<Known>, LedgerError> {
+        query(
+            "SELECT buyer_id, MIN(sold_at) AS first_at, MAX(sold_at) AS last_at,
+                    COUNT(CASE WHEN merchant_reversed + platform_reversed + agency_reversed + creator_reversed
+                        < total_minor THEN 1 END) AS kept
+             FROM bookings WHERE merchant_id = $1 AND buyer_id > $2 GROUP BY buyer_id ORDER BY buyer_id LIMIT $3",
+        )
+        .bind(merchant.as_str())
+        .bind(after.map_or("", |after| after.as_str()))
+        .bind(limit)
+        .try_map(|row: Row| {
+            Ok(Known {
+                buyer: row::parsed(&row, "buyer_id")?,
+                paid_orders: number(&row, "kept")?,
+                first_order_at: row::time(&row, "first_at")?,
+                last_order_at: row::time(&row, "last_at")?,
+            })
+        })
+        .fetch_all(&self.read)
+        .await
+    }
+
     async fn save_product(
         &self,
         merchant: &MerchantId,
@@ -112,7 +140,12 @@ impl SqlLedger {
                  SELECT each_one.merchant_id, each_one.product_id, EXISTS (
                      SELECT 1 FROM sales WHERE sales.merchant_id = each_one.merchant_id
                          AND sales.product_id = each_one.product_id
-                         AND sales.opens_at <= $1 AND sales.closes_at > $1 AND sales.sold < sales.stock) AS now_in
+                         AND sales.opens_at <= $1 AND sales.closes_at > $1 AND sales.sold < sales.stock)
+                     OR EXISTS (
+                     SELECT 1 FROM sale_lines AS line
+                     JOIN sales ON sales.live_id = line.live_id AND sales.id = line.sale_id
+                     WHERE line.merchant_id = each_one.merchant_id AND line.product_id = each_one.product_id
+                         AND sales.opens_at <= $1 AND sales.closes_at > $1 AND line.sold < line.stock) AS now_in
                  FROM (SELECT DISTINCT merchant_id, product_id FROM saved_products) AS each_one) AS saved
              LEFT JOIN stock_seen ON stock_seen.merchant_id = saved.merchant_id
                  AND stock_seen.product_id = saved.product_id
@@ -182,7 +215,7 @@ impl SqlLedger {
             let notice = Notice {
                 merchant: merchant.clone(),
                 kind: "product.back_in_stock",
-                subject: buyer.clone(),
+                subject: format!("{product}:{buyer}"),
                 body: json!({ "product_id": product, "buyer_id": buyer }),
                 at: now,
             };
@@ -272,6 +305,7 @@ impl SqlLedger {
         ] {
             query(statement).bind(merchant.as_str()).bind(buyer.as_str()).execute(&mut change).await?;
         }
+        outbox::forget_name(&mut change, merchant, buyer).await?;
         query(
             "INSERT INTO erased_buyers (merchant_id, buyer_id, at) VALUES ($1, $2, $3)
              ON CONFLICT (merchant_id, buyer_id) DO UPDATE SET at = excluded.at",
@@ -313,6 +347,15 @@ fn details(row: &Row) -> Result<Details, sqlx::Error> {
 impl Buyers for SqlLedger {
     fn profile<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Profile> {
         Box::pin(self.profile(merchant, buyer))
+    }
+
+    fn known_buyers<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        after: Option<&'a BuyerId>,
+        limit: u32,
+    ) -> Answer<'a, Vec<Known>> {
+        Box::pin(self.known_buyers(merchant, after, limit))
     }
 
     fn save_product<'a>(

@@ -5,7 +5,7 @@ use haul_model::{LiveId, MerchantId, ProductId, UnixMillis};
 
 use super::{
     SqlLedger,
-    db::{query, query_scalar},
+    db::{Builder, query, query_scalar},
     lines,
     row::{self, sql},
 };
@@ -59,14 +59,17 @@ impl SqlLedger {
     pub(super) async fn lives(
         &self,
         merchant: &MerchantId,
+        after: Option<&(UnixMillis, LiveId)>,
         limit: u32,
     ) -> Result<Vec<LiveRecord>, LedgerError> {
-        query("SELECT * FROM lives WHERE merchant_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2")
-            .bind(merchant.as_str())
-            .bind(limit)
-            .try_map(|row| row::live(&row))
-            .fetch_all(&self.read)
-            .await
+        let mut wanted = Builder::new("SELECT * FROM lives WHERE merchant_id = ");
+        wanted.push_bind(merchant.as_str());
+        if let Some((at, live)) = after {
+            wanted.push(" AND (created_at, id) < (").push_bind(sql(at.0));
+            wanted.push(", ").push_bind(live.as_str()).push(")");
+        }
+        wanted.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(limit);
+        wanted.build().try_map(|row| row::live(&row)).fetch_all(&self.read).await
     }
 
     pub(super) async fn unsettled_lives(

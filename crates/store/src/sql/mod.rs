@@ -78,8 +78,13 @@ impl Ledger for SqlLedger {
         Box::pin(self.live(live))
     }
 
-    fn lives<'a>(&'a self, merchant: &'a MerchantId, limit: u32) -> Answer<'a, Vec<LiveRecord>> {
-        Box::pin(self.lives(merchant, limit))
+    fn lives<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        after: Option<&'a (UnixMillis, LiveId)>,
+        limit: u32,
+    ) -> Answer<'a, Vec<LiveRecord>> {
+        Box::pin(self.lives(merchant, after, limit))
     }
 
     fn unsettled_lives(&self, now: UnixMillis, limit: u32) -> Answer<'_, Vec<LiveRecord>> {
@@ -200,6 +205,10 @@ impl Ledger for SqlLedger {
         limit: u32,
     ) -> Answer<'a, Vec<Order>> {
         Box::pin(self.orders(live, states, limit))
+    }
+
+    fn orders_kept<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, u32> {
+        Box::pin(self.orders_kept(merchant, buyer))
     }
 
     fn orders_of_buyer<'a>(
