@@ -14,45 +14,13 @@ use haul_commerce::{
 };
 use haul_model::{HoldId, LiveId, Money, SaleId, UnixMillis};
 use haul_store::{OpenError, SqlLedger};
-use support::{TempDir, postgres::TestPostgres};
+use support::{
+    TempDir,
+    databases::{On, on_each_database},
+    postgres::TestPostgres,
+};
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
-
-/// Which database a test runs on.
-enum On {
-    Memory,
-    /// With readers beside the writer.
-    File(TempDir),
-    Postgres,
-}
-
-impl On {
-    /// An empty ledger.
-    async fn open(&self) -> SqlLedger {
-        let url = match self {
-            Self::Memory => "sqlite::memory:".to_owned(),
-            Self::File(dir) => format!("sqlite://{}/haul.db", dir.path().display()),
-            Self::Postgres => TestPostgres::any().database().await,
-        };
-        SqlLedger::open(&url).await.unwrap()
-    }
-}
-
-macro_rules! on_each_database {
-    ($($test:ident)+) => {
-        mod in_memory {
-            $(#[tokio::test] async fn $test() { super::$test(super::On::Memory).await })+
-        }
-        mod in_a_file {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { super::$test(super::On::File(super::TempDir::new())).await })+
-        }
-        mod on_postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { super::$test(super::On::Postgres).await })+
-        }
-    };
-}
 
 on_each_database! {
     a_live_is_made_once_found_and_changed
@@ -202,7 +170,7 @@ async fn a_merchants_lives_are_listed_newest_first(on: On) {
         ledger.ensure_live(&record).await.unwrap();
     }
     let ids = async |merchant: &str, limit| {
-        let lives = ledger.lives(&merchant.parse().unwrap(), limit).await.unwrap();
+        let lives = ledger.lives(&merchant.parse().unwrap(), None, limit).await.unwrap();
         lives.into_iter().map(|live| live.id.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(ids("main", 10).await, ["a", "c", "b"]);

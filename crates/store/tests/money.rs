@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::HashMap;
 
 use haul_commerce::{
@@ -18,18 +20,9 @@ use haul_commerce::{
 };
 use haul_model::{HoldId, MerchantId, Money, UnixMillis};
 use haul_store::SqlLedger;
+use support::databases::{On, on_each_database};
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
-
-macro_rules! on_each_database {
-    ($($test:ident)+) => {
-        mod in_memory {
-            $(#[tokio::test] async fn $test() {
-                super::$test(super::SqlLedger::open("sqlite::memory:").await.unwrap()).await
-            })+
-        }
-    };
-}
 
 on_each_database! {
     what_goes_back_is_never_more_than_what_was_paid
@@ -174,7 +167,8 @@ async fn find(ledger: &SqlLedger, order: &NewOrder) -> Order {
     ledger.order(&order.id).await.unwrap().unwrap()
 }
 
-async fn what_goes_back_is_never_more_than_what_was_paid(ledger: SqlLedger) {
+async fn what_goes_back_is_never_more_than_what_was_paid(on: On) {
+    let ledger = on.open().await;
     let order = paid(&ledger, 1, OrderState::Sold).await;
     let first = ledger.put_refund(&refund("r1", &order, 60)).await.unwrap();
     assert_eq!(first.state, RefundState::Due);
@@ -201,7 +195,8 @@ async fn what_goes_back_is_never_more_than_what_was_paid(ledger: SqlLedger) {
     assert_eq!(ledger.refunds_of_live(&order.live).await.unwrap(), refunds);
 }
 
-async fn a_refund_is_asked_for_until_it_has_arrived(ledger: SqlLedger) {
+async fn a_refund_is_asked_for_until_it_has_arrived(on: On) {
+    let ledger = on.open().await;
     let order = paid(&ledger, 1, OrderState::Sold).await;
     ledger.put_refund(&refund("r1", &order, 60)).await.unwrap();
     let due =
@@ -234,7 +229,8 @@ async fn a_refund_is_asked_for_until_it_has_arrived(ledger: SqlLedger) {
 }
 
 /// As the worker does, in virtual time: look every ten seconds, ask for what is due, write down what came of it.
-async fn a_provider_that_is_down_for_an_hour_sends_each_refund_back_once(ledger: SqlLedger) {
+async fn a_provider_that_is_down_for_an_hour_sends_each_refund_back_once(on: On) {
+    let ledger = on.open().await;
     const HOUR_MS: u64 = 3_600_000;
     let orders =
         [paid(&ledger, 1, OrderState::RefundDue).await, paid(&ledger, 2, OrderState::RefundDue).await];
@@ -275,7 +271,8 @@ async fn a_provider_that_is_down_for_an_hour_sends_each_refund_back_once(ledger:
     }
 }
 
-async fn an_order_that_buys_nothing_is_refunded_when_all_has_gone_back(ledger: SqlLedger) {
+async fn an_order_that_buys_nothing_is_refunded_when_all_has_gone_back(on: On) {
+    let ledger = on.open().await;
     let order = paid(&ledger, 1, OrderState::RefundDue).await;
     for (id, amount, state) in [("r1", 30, OrderState::RefundDue), ("r2", 70, OrderState::Refunded)] {
         ledger.put_refund(&refund(id, &order, amount)).await.unwrap();
@@ -285,7 +282,8 @@ async fn an_order_that_buys_nothing_is_refunded_when_all_has_gone_back(ledger: S
     assert_eq!((last.state.as_str(), last.detail.as_deref()), ("refunded", Some("r2")));
 }
 
-async fn money_that_came_on_top_goes_back_beside_the_order(ledger: SqlLedger) {
+async fn money_that_came_on_top_goes_back_beside_the_order(on: On) {
+    let ledger = on.open().await;
     let order = paid(&ledger, 1, OrderState::Sold).await;
     let on_top = NewRefund {
         of_order: false,
@@ -299,7 +297,8 @@ async fn money_that_came_on_top_goes_back_beside_the_order(ledger: SqlLedger) {
     ledger.put_refund(&refund("r2", &order, 100)).await.unwrap();
 }
 
-async fn what_a_provider_says_of_refunds_is_matched(ledger: SqlLedger) {
+async fn what_a_provider_says_of_refunds_is_matched(on: On) {
+    let ledger = on.open().await;
     let order = paid(&ledger, 1, OrderState::Sold).await;
     let say = async |event: &str, kind, amount, refund: Option<&str>| {
         let refund = refund.map(|refund| refund.parse().unwrap());
@@ -327,7 +326,8 @@ async fn what_a_provider_says_of_refunds_is_matched(ledger: SqlLedger) {
     assert_eq!(say("e6", PaymentEventKind::RefundFailed, 5, None).await, None);
 }
 
-async fn a_dispute_is_marked_and_decided_once(ledger: SqlLedger) {
+async fn a_dispute_is_marked_and_decided_once(on: On) {
+    let ledger = on.open().await;
     let order = paid(&ledger, 1, OrderState::Sold).await;
     for (said, then) in [
         (Dispute::Open, Dispute::Open),
@@ -345,7 +345,8 @@ async fn a_dispute_is_marked_and_decided_once(ledger: SqlLedger) {
     assert_eq!(events.iter().filter(|event| event.state == "disputed").count(), 1);
 }
 
-async fn sessions_are_closed_when_their_order_is_over(ledger: SqlLedger) {
+async fn sessions_are_closed_when_their_order_is_over(on: On) {
+    let ledger = on.open().await;
     let order = paying(&ledger, 1).await;
     assert_eq!(ledger.checkout(&order.payment).await.unwrap(), None);
     let session = Checkout {
@@ -370,7 +371,8 @@ async fn sessions_are_closed_when_their_order_is_over(ledger: SqlLedger) {
     ledger.end_checkout(&"pay_x".parse().unwrap()).await.unwrap();
 }
 
-async fn a_payment_is_found_by_the_providers_name_for_it(ledger: SqlLedger) {
+async fn a_payment_is_found_by_the_providers_name_for_it(on: On) {
+    let ledger = on.open().await;
     let order = paid(&ledger, 1, OrderState::Sold).await;
     let found = async |provider: &str, name: &str| ledger.payment_of_reference(provider, name).await.unwrap();
     assert_eq!(found("sandbox", "theirs_hold_1").await, Some(order.payment));
@@ -378,7 +380,8 @@ async fn a_payment_is_found_by_the_providers_name_for_it(ledger: SqlLedger) {
     assert_eq!(found("sandbox", "theirs").await, None);
 }
 
-async fn orders_are_listed_in_pages(ledger: SqlLedger) {
+async fn orders_are_listed_in_pages(on: On) {
+    let ledger = on.open().await;
     for n in 1..=5 {
         paying(&ledger, n).await;
     }
@@ -415,7 +418,8 @@ fn api_key(n: u128, merchant: &str) -> (ApiKey, String) {
     (key, text)
 }
 
-async fn keys_are_kept_hashed_and_revoked_for_good(ledger: SqlLedger) {
+async fn keys_are_kept_hashed_and_revoked_for_good(on: On) {
+    let ledger = on.open().await;
     let (first, text) = api_key(1, "shop");
     ledger.put_key(&first).await.unwrap();
     assert_eq!(ledger.key(&first.id).await.unwrap(), Some(first.clone()));
@@ -438,7 +442,8 @@ async fn keys_are_kept_hashed_and_revoked_for_good(ledger: SqlLedger) {
     assert!(listed[0].created_at > listed[1].created_at && listed.iter().all(|key| key.merchant == merchant));
 }
 
-async fn a_request_asked_again_gets_its_answer(ledger: SqlLedger) {
+async fn a_request_asked_again_gets_its_answer(on: On) {
+    let ledger = on.open().await;
     let asked = |key: &str, request: &str, at: u64| Asked {
         merchant: main(),
         actor: "key_1".to_owned(),
@@ -488,7 +493,8 @@ fn kinds(due: &[Due]) -> Vec<&str> {
     due.iter().map(|due| due.message.kind.as_str()).collect()
 }
 
-async fn what_happens_to_an_order_is_told_in_its_order(ledger: SqlLedger) {
+async fn what_happens_to_an_order_is_told_in_its_order(on: On) {
+    let ledger = on.open().await;
     // Nobody listens: nothing is written.
     paid(&ledger, 1, OrderState::Sold).await;
     ledger.put_endpoint(&endpoint("wh_1", &["order.*"])).await.unwrap();
@@ -531,7 +537,8 @@ async fn what_happens_to_an_order_is_told_in_its_order(ledger: SqlLedger) {
     assert!(!ledger.remove_endpoint(&stranger, &off.id).await.unwrap());
 }
 
-async fn messages_are_replayed_and_forgotten(ledger: SqlLedger) {
+async fn messages_are_replayed_and_forgotten(on: On) {
+    let ledger = on.open().await;
     ledger.put_endpoint(&endpoint("wh_1", &[])).await.unwrap();
     for n in 1..=3 {
         let message = Message {
@@ -576,7 +583,8 @@ async fn messages_are_replayed_and_forgotten(ledger: SqlLedger) {
     assert!(matches!(more, Err(LedgerError::Conflict(_))), "{more:?}");
 }
 
-async fn the_audit_log_is_read_in_pages(ledger: SqlLedger) {
+async fn the_audit_log_is_read_in_pages(on: On) {
+    let ledger = on.open().await;
     let entry = |n: u64| Entry {
         id: format!("audit_{n}"),
         merchant: main(),

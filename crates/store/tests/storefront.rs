@@ -2,14 +2,23 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use haul_commerce::{
     Ledger, LiveRecord, Product,
     listing::{Catalogue, Listing, ProductOption, ProductText, Put, Variant},
 };
 use haul_model::{Languages, MerchantId, Money, UnixMillis};
 use haul_store::SqlLedger;
+use support::databases::{On, on_each_database};
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+
+on_each_database! {
+    a_listing_is_found_as_it_was_put
+    a_sku_is_one_products_and_can_be_handed_on
+    merchants_do_not_see_each_others_products
+}
 
 fn main_merchant() -> MerchantId {
     MerchantId::main()
@@ -39,8 +48,8 @@ fn listing(id: &str, skus: &[&str]) -> Listing {
     listing
 }
 
-async fn store() -> SqlLedger {
-    let store = SqlLedger::open("sqlite::memory:").await.unwrap();
+async fn store(on: &On) -> SqlLedger {
+    let store = on.open().await;
     let live = LiveRecord {
         id: "demo".parse().unwrap(),
         merchant: main_merchant(),
@@ -52,9 +61,8 @@ async fn store() -> SqlLedger {
     store
 }
 
-#[tokio::test]
-async fn a_listing_is_found_as_it_was_put() {
-    let store = store().await;
+async fn a_listing_is_found_as_it_was_put(on: On) {
+    let store = store(&on).await;
     let (lamp, mug) = (listing("lamp", &["L1", "L2"]), listing("mug", &["M1"]));
     let both = [lamp.clone(), mug.clone()];
     assert_eq!(store.put_listings(&main_merchant(), &both, NOW).await.unwrap(), [Put::Created, Put::Created]);
@@ -71,9 +79,8 @@ async fn a_listing_is_found_as_it_was_put() {
     assert_eq!(store.listing(&main_merchant(), &plain.id).await.unwrap(), Some(Listing::plain(plain)));
 }
 
-#[tokio::test]
-async fn a_sku_is_one_products_and_can_be_handed_on() {
-    let store = store().await;
+async fn a_sku_is_one_products_and_can_be_handed_on(on: On) {
+    let store = store(&on).await;
     store.put_listings(&main_merchant(), &[listing("lamp", &["L1", "L2"])], NOW).await.unwrap();
     let thief = listing("mug", &["M1", "L2"]);
     let taken = Put::SkuTaken { sku: "L2".parse().unwrap(), product: "lamp".parse().unwrap() };
@@ -92,9 +99,8 @@ async fn a_sku_is_one_products_and_can_be_handed_on() {
     );
 }
 
-#[tokio::test]
-async fn merchants_do_not_see_each_others_products() {
-    let store = store().await;
+async fn merchants_do_not_see_each_others_products(on: On) {
+    let store = store(&on).await;
     store.put_listings(&main_merchant(), &[listing("lamp", &["L1"])], NOW).await.unwrap();
     let other: MerchantId = "other".parse().unwrap();
     assert_eq!(store.listing(&other, &"lamp".parse().unwrap()).await.unwrap(), None);
@@ -109,20 +115,35 @@ mod following {
     use std::time::Duration;
 
     use haul_commerce::{
-        NewOrder, Order, OrderLine, OrderState, Sale, SaleTerms,
+        LineTerms, NewOrder, NewRefund, Order, OrderLine, OrderState, Paid, RefundOrigin, Refunds, Sale,
+        SaleLine, SaleTerms,
         attribution::{Creator, CreatorKind, CreatorPut, Creators, Rule, Touch, TouchKind},
         bookings::Bookings,
+        buyers::{Buyers, Known},
         follow::{Follower, Rules, Turn, follow},
         followup::FollowupRule,
-        insight::{Fact, Insight, Scope, Sold, recompute},
+        insight::{Fact, FactLine, Insight, Scope, Sold, recompute},
         milestones::Milestones,
         notice::Notices,
-        order_id, payment_id,
+        order_id,
+        outbox::{DeliveryState, Endpoint, Outbox},
+        payment_id,
         split::{Shares, Split},
     };
     use haul_model::{HoldId, OrderId};
 
     use super::*;
+
+    on_each_database! {
+        a_sold_order_is_booked_for_who_brought_its_buyer_and_once
+        milestones_are_told_once_a_buyer
+        a_follow_up_is_told_when_it_is_due_once_and_not_before
+        metrics_are_what_orders_say_when_all_are_added_up_again
+        a_code_is_one_creators
+        touches_of_what_is_not_there_are_left_out
+        a_notice_is_told_to_webhooks_once_and_apart_from_orders
+        who_has_bought_is_listed_and_counted_over_all_lives
+    }
 
     pub(super) fn money(amount_minor: i64) -> Money {
         Money { amount_minor, currency: "EUR".parse().unwrap() }
@@ -165,8 +186,8 @@ mod following {
     }
 
     /// A shop with a lamp on sale, and Mia, who has brought Ann.
-    pub(super) async fn shop() -> SqlLedger {
-        let store = store().await;
+    pub(super) async fn shop(on: &On) -> SqlLedger {
+        let store = store(on).await;
         store.put_product(&listing("lamp", &[]).product).await.unwrap();
         let sale = Sale {
             id: "sale_1".parse().unwrap(),
@@ -221,6 +242,73 @@ mod following {
         order.id
     }
 
+    /// An order of a lamp and two mugs for 2,999.
+    async fn sell_both(store: &SqlLedger, number: u32, buyer: &str, at: UnixMillis) -> OrderId {
+        store.put_product(&listing("mug", &[]).product).await.unwrap();
+        let line = |product: &str, unit_price| SaleLine {
+            product: product.parse().unwrap(),
+            variant: None,
+            unit_price: money(unit_price),
+        };
+        let sale = Sale {
+            id: "sale_both".parse().unwrap(),
+            merchant: main_merchant(),
+            live: "demo".parse().unwrap(),
+            product: "lamp".parse().unwrap(),
+            variant: None,
+            unit_price: money(1_999),
+            more: vec![line("mug", 500)],
+            terms: SaleTerms {
+                stock: 5,
+                per_buyer: 5,
+                hold_ms: 1_000,
+                pay_ms: 1_000,
+                opens_at: NOW,
+                closes_at: UnixMillis(NOW.0 + 60_000),
+                more: vec![LineTerms { stock: 5, per_buyer: 5 }],
+                ..SaleTerms::default()
+            },
+        };
+        store.put_sale(&sale).await.unwrap();
+        let hold: HoldId = format!("hold_{number}").parse().unwrap();
+        let lamp = OrderLine::only("lamp".parse().unwrap(), 1, money(1_999), money(1_999));
+        let mugs =
+            OrderLine { line: 1, ..OrderLine::only("mug".parse().unwrap(), 2, money(500), money(1_000)) };
+        let order = NewOrder {
+            id: order_id(&hold),
+            payment: payment_id(&hold),
+            provider: "sandbox".to_owned(),
+            merchant: main_merchant(),
+            live: "demo".parse().unwrap(),
+            sale: sale.id,
+            product: "lamp".parse().unwrap(),
+            hold,
+            buyer: buyer.parse().unwrap(),
+            buyer_name: buyer.to_owned(),
+            quantity: 3,
+            unit_price: money(1_999),
+            total: money(2_999),
+            lines: vec![lamp, mugs],
+            created_at: at,
+        };
+        store.start_order(&order).await.unwrap();
+        store.move_order(&order.id, OrderState::Sold, at).await.unwrap();
+        order.id
+    }
+
+    fn refund(order: &OrderId, amount_minor: i64, at: UnixMillis) -> NewRefund {
+        NewRefund {
+            id: "refund_1".parse().unwrap(),
+            order: order.clone(),
+            amount: money(amount_minor),
+            origin: RefundOrigin::Merchant,
+            of_order: true,
+            payment_reference: None,
+            reason: String::new(),
+            at,
+        }
+    }
+
     pub(super) async fn turn(store: &SqlLedger, at: UnixMillis) -> Turn {
         let rules = rules();
         store.follow_orders(&|facts| follow(facts, &rules), at, 100).await.unwrap()
@@ -231,9 +319,8 @@ mod following {
         notices.into_iter().map(|notice| (notice.kind, notice.subject)).collect()
     }
 
-    #[tokio::test]
-    async fn a_sold_order_is_booked_for_who_brought_its_buyer_and_once() {
-        let store = shop().await;
+    async fn a_sold_order_is_booked_for_who_brought_its_buyer_and_once(on: On) {
+        let store = shop(&on).await;
         let (anns, bobs) = (sell(&store, 1, "ann").await, sell(&store, 2, "bob").await);
         assert_eq!(store.booking(&main_merchant(), &anns).await.unwrap(), None, "not followed yet");
         assert_eq!(turn(&store, NOW).await.orders, 2);
@@ -247,9 +334,8 @@ mod following {
         assert_eq!(store.paid_orders(&"other".parse().unwrap(), &"ann".parse().unwrap()).await.unwrap(), 0);
     }
 
-    #[tokio::test]
-    async fn milestones_are_told_once_a_buyer() {
-        let store = shop().await;
+    async fn milestones_are_told_once_a_buyer(on: On) {
+        let store = shop(&on).await;
         for number in 1..=4 {
             sell(&store, number, "ann").await;
             turn(&store, NOW).await;
@@ -259,9 +345,8 @@ mod following {
         assert_eq!(told, [milestone(), milestone(), milestone()], "the first, the second, and 150.00 EUR");
     }
 
-    #[tokio::test]
-    async fn a_follow_up_is_told_when_it_is_due_once_and_not_before() {
-        let store = shop().await;
+    async fn a_follow_up_is_told_when_it_is_due_once_and_not_before(on: On) {
+        let store = shop(&on).await;
         let lamp = "lamp".parse().unwrap();
         let rule =
             FollowupRule { name: "refill".to_owned(), after_seconds: 3_600, per_extra_unit_seconds: 0 };
@@ -277,10 +362,9 @@ mod following {
         assert_eq!(told(&store).await.last(), Some(&("followup.due".to_owned(), order.to_string())));
     }
 
-    #[tokio::test]
-    async fn metrics_are_what_orders_say_when_all_are_added_up_again() {
+    async fn metrics_are_what_orders_say_when_all_are_added_up_again(on: On) {
         const DAY: u64 = 86_400_000;
-        let store = shop().await;
+        let store = shop(&on).await;
         let batch = [
             touch(TouchKind::Join, None, "bob"),
             touch(TouchKind::Join, None, "ann"),
@@ -298,28 +382,41 @@ mod following {
         {
             sell_at(&store, number as u32, buyer, UnixMillis(NOW.0 + days * DAY)).await;
         }
+        // One of them has two lines, and a part of its money went back.
+        let at = UnixMillis(NOW.0 + 199 * DAY);
+        let both = sell_both(&store, 100, "dot", at).await;
+        let paid = Paid { event: "evt_1".to_owned(), amount: money(2_999) };
+        store.record_paid(&both, &paid).await.unwrap();
+        turn(&store, NOW).await;
+        store.put_refund(&refund(&both, 1_001, at)).await.unwrap();
         turn(&store, NOW).await;
         let now = UnixMillis(NOW.0 + 200 * DAY);
         let orders = store.orders(&"demo".parse().unwrap(), &[OrderState::Sold], 1_000).await.unwrap();
         let mut facts = Vec::new();
         for Order { order, updated_at, .. } in orders {
             let booked = store.booking(&main_merchant(), &order.id).await.unwrap().unwrap();
+            let line = |line: OrderLine| FactLine {
+                product: line.product,
+                quantity: line.quantity,
+                total_minor: line.total.amount_minor,
+            };
             facts.push(Fact {
                 buyer: order.buyer,
                 live: order.live,
-                product: order.product,
+                lines: order.lines.into_iter().map(line).collect(),
                 creator: booked.booking.attributed.map(|attributed| attributed.creator),
-                quantity: order.quantity,
                 currency: order.total.currency,
                 total_minor: order.total.amount_minor,
                 refunded_minor: booked.booking.reversed.total(),
                 sold_at: updated_at,
             });
         }
-        assert_eq!(facts.len(), 7);
+        assert_eq!(facts.len(), 8);
+        assert!(facts.iter().any(|fact| fact.lines.len() == 2 && fact.refunded_minor == 1_001));
         for scope in [
             Scope::Live("demo".parse().unwrap()),
             Scope::Product("lamp".parse().unwrap()),
+            Scope::Product("mug".parse().unwrap()),
             Scope::Creator("mia".parse().unwrap()),
             Scope::Live("other".parse().unwrap()),
         ] {
@@ -328,7 +425,7 @@ mod following {
         }
         let demo = store.metrics(&main_merchant(), &Scope::Live("demo".parse().unwrap()), now).await.unwrap();
         assert_eq!((demo.seen.viewers, demo.seen.anonymous_joins, demo.seen.clicks), (Some(2), Some(1), 1));
-        assert_eq!(demo.sold.repeat_bps, [Some(0), Some(2_500)]);
+        assert_eq!(demo.sold.repeat_bps, [Some(3_333), Some(5_000)]);
         assert_eq!(demo.conversion_bps(), Some(20_000));
         let mia =
             store.metrics(&main_merchant(), &Scope::Creator("mia".parse().unwrap()), now).await.unwrap();
@@ -338,9 +435,8 @@ mod following {
         assert_eq!(other.unwrap().sold, Sold::default());
     }
 
-    #[tokio::test]
-    async fn a_code_is_one_creators() {
-        let store = shop().await;
+    async fn a_code_is_one_creators(on: On) {
+        let store = shop(&on).await;
         let thief = Creator { id: "eve".parse().unwrap(), ..mia() };
         assert_eq!(store.put_creator(&thief).await.unwrap(), CreatorPut::CodeTaken("mia".parse().unwrap()));
         let found = store.creator_by_code(&main_merchant(), "mia-live").await.unwrap();
@@ -354,9 +450,85 @@ mod following {
         assert_eq!(booked.booking.attributed, None, "who is not active earns nothing");
     }
 
-    #[tokio::test]
-    async fn touches_of_what_is_not_there_are_left_out() {
-        let store = shop().await;
+    async fn a_notice_is_told_to_webhooks_once_and_apart_from_orders(on: On) {
+        let store = shop(&on).await;
+        let endpoint = Endpoint {
+            id: "wh_1".parse().unwrap(),
+            merchant: main_merchant(),
+            url: "https://shop.example/hook".to_owned(),
+            kinds: Vec::new(),
+            secret: "whsec_a".to_owned(),
+            old_secret: None,
+            disabled: None,
+            created_at: NOW,
+        };
+        store.put_endpoint(&endpoint).await.unwrap();
+        let rule = FollowupRule { name: "day-3".to_owned(), after_seconds: 3, per_extra_unit_seconds: 0 };
+        store.put_followups(&main_merchant(), &"lamp".parse().unwrap(), &[rule]).await.unwrap();
+        let order = sell(&store, 1, "ann").await;
+        let later = UnixMillis(NOW.0 + 10_000);
+        turn(&store, later).await;
+        turn(&store, later).await;
+        let notices = store.notices(&main_merchant(), None, 9).await.unwrap();
+        assert_eq!(notices.len(), 2, "a milestone and a follow-up: {notices:?}");
+        let sent = store.deliveries(&main_merchant(), &endpoint.id, None, None, 99).await.unwrap();
+        for notice in &notices {
+            let same: Vec<_> = sent.iter().filter(|sent| sent.message.as_str() == notice.id).collect();
+            assert_eq!(same.len(), 1, "under the notice's id, once: {sent:?}");
+            assert_eq!(
+                (same[0].kind.as_str(), same[0].state),
+                (notice.kind.as_str(), DeliveryState::Pending)
+            );
+        }
+        // What happens to the order afterwards has its own numbers: a follow-up takes none of them.
+        let paid = Paid { event: "evt_1".to_owned(), amount: money(9_999) };
+        store.record_paid(&order, &paid).await.unwrap();
+        store.put_refund(&refund(&order, 9_999, later)).await.unwrap();
+        let taken = store.take_due(later, UnixMillis(later.0 + 1), 99, &[]).await.unwrap();
+        let due = taken.iter().find(|due| due.message.kind == "followup.due").unwrap();
+        let body: serde_json::Value = serde_json::from_str(&due.message.body).unwrap();
+        assert_eq!(
+            (&body["type"], &body["data"]["order_id"]),
+            (&"followup.due".into(), &order.as_str().into())
+        );
+        assert_eq!(body["timestamp"], haul_commerce::outbox::rfc3339(later));
+        // An erased buyer's name leaves what is still on its way.
+        assert!(taken.iter().any(|due| due.message.body.contains("\"buyer_name\":\"ann\"")));
+        store.erase(&main_merchant(), &"ann".parse().unwrap(), later).await.unwrap();
+        let taken = store.take_due(UnixMillis(later.0 + 1), UnixMillis(later.0 + 2), 99, &[]).await.unwrap();
+        assert!(!taken.is_empty());
+        assert!(taken.iter().all(|due| !due.message.body.contains("\"buyer_name\":\"ann\"")), "{taken:?}");
+    }
+
+    async fn who_has_bought_is_listed_and_counted_over_all_lives(on: On) {
+        let store = shop(&on).await;
+        for (number, buyer) in ["ann", "bob", "ann", "cid"].into_iter().enumerate() {
+            sell(&store, number as u32, buyer).await;
+        }
+        turn(&store, NOW).await;
+        let paid = Paid { event: "evt_1".to_owned(), amount: money(9_999) };
+        let bobs = order_id(&"hold_1".parse().unwrap());
+        store.record_paid(&bobs, &paid).await.unwrap();
+        store.put_refund(&refund(&bobs, 9_999, NOW)).await.unwrap();
+        turn(&store, NOW).await;
+        let main = main_merchant();
+        let listed = |known: &[Known]| -> Vec<(String, u32)> {
+            known.iter().map(|known| (known.buyer.to_string(), known.paid_orders)).collect()
+        };
+        let first = store.known_buyers(&main, None, 2).await.unwrap();
+        assert_eq!(listed(&first), [("ann".to_owned(), 2), ("bob".to_owned(), 0)], "Bob has all of it back");
+        let rest = store.known_buyers(&main, Some(&first[1].buyer), 2).await.unwrap();
+        assert_eq!(listed(&rest), [("cid".to_owned(), 1)]);
+        assert!(store.known_buyers(&"other".parse().unwrap(), None, 9).await.unwrap().is_empty());
+        let kept = async |merchant: &MerchantId, buyer: &str| {
+            store.orders_kept(merchant, &buyer.parse().unwrap()).await.unwrap()
+        };
+        assert_eq!((kept(&main, "ann").await, kept(&main, "bob").await, kept(&main, "dot").await), (2, 0, 0));
+        assert_eq!(kept(&"other".parse().unwrap(), "ann").await, 0);
+    }
+
+    async fn touches_of_what_is_not_there_are_left_out(on: On) {
+        let store = shop(&on).await;
         let mut nowhere = touch(TouchKind::Click, None, "ann");
         nowhere.1.live = "nowhere".parse().unwrap();
         let batch =
@@ -379,6 +551,13 @@ mod buying {
 
     use super::{following::*, *};
 
+    on_each_database! {
+        what_is_personal_goes_and_sums_stay
+        what_is_too_old_is_forgotten_and_no_more
+        who_saved_a_product_is_told_when_it_comes_back_and_once
+        what_is_sold_elsewhere_is_not_sold_here
+    }
+
     fn details() -> Details {
         Details {
             personal: Some(Personal {
@@ -392,9 +571,8 @@ mod buying {
         }
     }
 
-    #[tokio::test]
-    async fn what_is_personal_goes_and_sums_stay() {
-        let store = shop().await;
+    async fn what_is_personal_goes_and_sums_stay(on: On) {
+        let store = shop(&on).await;
         let (main, ann) = (main_merchant(), "ann".parse().unwrap());
         let order = sell(&store, 1, "ann").await;
         turn(&store, NOW).await;
@@ -425,9 +603,8 @@ mod buying {
         assert_eq!(store.profile(&other, &ann).await.unwrap(), Profile::default());
     }
 
-    #[tokio::test]
-    async fn what_is_too_old_is_forgotten_and_no_more() {
-        let store = shop().await;
+    async fn what_is_too_old_is_forgotten_and_no_more(on: On) {
+        let store = shop(&on).await;
         let (main, ann) = (main_merchant(), "ann".parse().unwrap());
         let order = sell(&store, 1, "ann").await;
         store.put_details(&main, &order, &details(), NOW).await.unwrap();
@@ -463,9 +640,8 @@ mod buying {
         store.put_sale(&sale).await
     }
 
-    #[tokio::test]
-    async fn who_saved_a_product_is_told_when_it_comes_back_and_once() {
-        let store = shop().await;
+    async fn who_saved_a_product_is_told_when_it_comes_back_and_once(on: On) {
+        let store = shop(&on).await;
         let main = main_merchant();
         store.put_listings(&main, &[listing("mug", &["M"])], NOW).await.unwrap();
         for buyer in ["ann", "bob"] {
@@ -504,12 +680,11 @@ mod buying {
         let subjects: Vec<_> = told.iter().map(|notice| notice.subject.as_str()).collect();
         assert_eq!(subjects.len(), 3);
         assert!(told.iter().all(|notice| notice.kind == "product.back_in_stock"));
-        assert_eq!(subjects[2], "ann");
+        assert_eq!(subjects[2], "mug:ann");
     }
 
-    #[tokio::test]
-    async fn what_is_sold_elsewhere_is_not_sold_here() {
-        let store = shop().await;
+    async fn what_is_sold_elsewhere_is_not_sold_here(on: On) {
+        let store = shop(&on).await;
         let main = main_merchant();
         let mut mug = listing("mug", &["M"]);
         mug.details.external_url = Some("https://shop.example/mug".to_owned());

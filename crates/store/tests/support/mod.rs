@@ -3,6 +3,7 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod databases;
 pub(crate) mod postgres;
 
 use std::{
