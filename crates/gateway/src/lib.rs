@@ -65,14 +65,7 @@ pub fn router(app: App) -> Router {
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, v1::IDEMPOTENCY_KEY])
         .expose_headers([RETRY_AFTER])
         .max_age(Duration::from_secs(3600));
-    Router::new()
-        .merge(rest::routes())
-        .merge(shop::routes())
-        .merge(v1::routes())
-        .merge(openapi::routes())
-        .merge(node::routes())
-        .merge(moq::routes())
-        .merge(pages::routes())
+    routes()
         .layer(middleware::from_fn_with_state(app.clone(), v1::once))
         .layer(middleware::from_fn_with_state(app.clone(), v1::audited))
         .layer(cors)
@@ -82,8 +75,24 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .method_not_allowed_fallback(|| async {
+            let detail = "this can't be asked with that method: see Allow";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        })
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
         .with_state(app)
+}
+
+/// What the two layers of `/v1` are round.
+fn routes() -> Router<App> {
+    Router::new()
+        .merge(rest::routes())
+        .merge(shop::links::routes())
+        .merge(v1::routes())
+        .merge(openapi::routes())
+        .merge(node::routes())
+        .merge(moq::routes())
+        .merge(pages::routes())
 }
 
 async fn metrics(State(app): State<App>) -> impl IntoResponse {

@@ -1,5 +1,7 @@
 //! `/v1/openapi.json` and `/v1/asyncapi.json`: what is offered, described from the types that are parsed and written.
 
+use std::collections::BTreeSet;
+
 use axum::{Json, Router, routing::get};
 use haul_wire::{
     ChatAsk, Failure, Reply, Request, RoomEvent, SUBPROTOCOL, Snapshot, coupon::CouponAsk, crowd::CrowdAsk,
@@ -67,6 +69,51 @@ pub(crate) struct Operation {
     pub(crate) body: Option<(&'static str, Value)>,
     pub(crate) answer: (&'static str, Option<(&'static str, Value)>),
     pub(crate) refusals: &'static [&'static str],
+    /// The query's parameters, see [`Operation::query`].
+    pub(crate) query: Vec<Value>,
+}
+
+impl Operation {
+    /// What it can be refused with: its own statuses, and those that all of its kind have.
+    fn refusals(&self) -> BTreeSet<&'static str> {
+        let mut all: BTreeSet<&str> = self.refusals.iter().copied().collect();
+        if !matches!(self.who, Who::Anybody | Who::Provider) {
+            all.extend(["401", "403"]);
+        }
+        if self.path.starts_with("/v1/") {
+            if self.body.is_some() {
+                all.extend(["400", "413", "415"]);
+            }
+            if self.path.contains('{') {
+                all.extend(["400", "404"]);
+            }
+            // An Idempotency-Key that is in use, or was used for something else.
+            if self.method == "post" && !matches!(self.who, Who::Provider) {
+                all.extend(["409", "422"]);
+            }
+            if !self.query.is_empty() {
+                all.insert("400");
+            }
+        }
+        all
+    }
+
+    /// The same with the fields of `T` as parameters in the query.
+    pub(crate) fn query<T: JsonSchema>(mut self, generator: &mut SchemaGenerator) -> Self {
+        let fields = generator.root_schema_for::<T>().to_value();
+        let required = |name: &str| {
+            fields["required"].as_array().is_some_and(|required| required.iter().any(|field| field == name))
+        };
+        for (name, schema) in fields["properties"].as_object().into_iter().flatten() {
+            let mut schema = schema.clone();
+            let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+            self.query.push(json!({
+                "name": name, "in": "query", "required": required(name),
+                "description": description.unwrap_or_default(), "schema": schema,
+            }));
+        }
+        self
+    }
 }
 
 /// A JSON body of this type.
@@ -79,15 +126,16 @@ fn openapi() -> Value {
     let mut generator = generator();
     let mut paths = Map::new();
     let mut described = operations(&mut generator);
-    described.extend(crate::shop::operations(&mut generator));
+    described.extend(crate::shop::links::operations(&mut generator));
     described.extend(crate::v1::operations(&mut generator));
     for operation in described {
         let mut described = json!({
             "summary": operation.summary,
             "description": operation.who.text(),
             "security": operation.who.security(),
-            "parameters": parameters(operation.path),
+            "parameters": parameters(&operation),
         });
+        let refusals = operation.refusals();
         if let Some((media_type, schema)) = operation.body {
             described["requestBody"] =
                 json!({ "required": true, "content": { (media_type): { "schema": schema } } });
@@ -102,8 +150,8 @@ fn openapi() -> Value {
                 None => json!({ "description": "done" }),
             },
         );
-        for refusal in operation.refusals {
-            responses.insert((*refusal).to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
+        for refusal in refusals {
+            responses.insert(refusal.to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
         }
         described["responses"] = Value::Object(responses);
         let path = paths.entry(operation.path.to_owned()).or_insert_with(|| json!({}));
@@ -120,12 +168,21 @@ fn openapi() -> Value {
                 /v1/asyncapi.json.",
         },
         "paths": paths,
+        "webhooks": crate::v1::webhooks(),
         "components": {
             "schemas": generator.take_definitions(true),
             "securitySchemes": {
                 "token": {
                     "type": "http", "scheme": "bearer",
                     "description": "A token (JWT) for one live or for all, or a merchant's API key (`hk_…`).",
+                },
+            },
+            "parameters": {
+                "IdempotencyKey": {
+                    "name": "Idempotency-Key", "in": "header", "required": false,
+                    "description": "1 to 255 visible characters, chosen by the asker: the request is carried out once, \
+                        and asked again within a day, it is answered as before.",
+                    "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
                 },
             },
             "responses": {
@@ -163,6 +220,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         body,
         answer,
         refusals,
+        query: Vec::new(),
     };
     macro_rules! schema {
         ($name:ty) => {
@@ -246,7 +304,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "get",
             "/v1/lives/{live}",
             Who::Watcher,
-            "A live",
+            "A live (with an API key: scope lives:read)",
             None,
             ("200", schema!(LiveDocument)),
             &["401", "403", "404"],
@@ -255,7 +313,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "put",
             "/v1/lives/{live}",
             Who::Host,
-            "Create or change a live",
+            "Create or change a live (with an API key: scope lives:write)",
             schema!(PutLive),
             ("200", schema!(LiveDocument)),
             &["400", "401", "403"],
@@ -264,7 +322,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "put",
             "/v1/lives/{live}/products/{product}",
             Who::Host,
-            "Create or change a product, and put it into the bag",
+            "Create or change a product, and put it into the bag (with an API key: scope products:write)",
             schema!(PutProduct),
             ("200", Some((JSON, generator.subschema_for::<haul_wire::ProductView>().to_value()))),
             &["400", "401", "403"],
@@ -273,7 +331,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "delete",
             "/v1/lives/{live}/products/{product}",
             Who::Host,
-            "Take a product out of the bag",
+            "Take a product out of the bag (with an API key: scope products:write)",
             None,
             ("204", None),
             &["401", "403"],
@@ -282,7 +340,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "get",
             "/v1/lives/{live}/sales",
             Who::Watcher,
-            "Sales, scheduled, open, and closed a while ago",
+            "Sales, scheduled, open, and closed a while ago (with an API key: scope sales:read)",
             None,
             ("200", schema!(Sales)),
             &["401", "403", "404"],
@@ -291,7 +349,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "get",
             "/v1/lives/{live}/orders",
             Who::Moderator,
-            "The latest orders and the sums",
+            "The latest orders and the sums (with an API key: scope orders:read)",
             None,
             ("200", schema!(Orders)),
             &["401", "403", "404"],
@@ -300,7 +358,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "post",
             "/v1/lives/{live}/tokens",
             Who::Host,
-            "Mint a viewer's or moderator's token",
+            "Mint a viewer's or moderator's token; with an API key (scope tokens:write), a host's too",
             schema!(Mint),
             ("201", schema!(Token)),
             &["400", "401", "403"],
@@ -409,11 +467,19 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
     generator.subschema_for::<T>().to_value()
 }
 
-fn parameters(path: &str) -> Value {
-    path.split('/')
-        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+fn parameters(operation: &Operation) -> Value {
+    let in_path = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut all: Vec<Value> = in_path
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
-        .collect()
+        .collect();
+    all.extend(operation.query.iter().cloned());
+    if operation.method == "post"
+        && operation.path.starts_with("/v1/")
+        && !matches!(operation.who, Who::Provider)
+    {
+        all.push(json!({ "$ref": "#/components/parameters/IdempotencyKey" }));
+    }
+    all.into()
 }
 
 #[cfg(test)]
@@ -435,6 +501,72 @@ mod tests {
             Value::Array(values) => values.iter().for_each(|value| dangling(document, value, found)),
             _ => {}
         }
+    }
+
+    /// Each method and path of a router, as its own description of itself has them.
+    fn routes_of(router: &Router<App>) -> Vec<(String, String)> {
+        let text = format!("{router:?}");
+        let node = text.split_once("paths: {").unwrap().1;
+        let node = node.split_once('}').map_or(node, |_| node);
+        let mut found = Vec::new();
+        for part in text.split("RouteId(").skip(1) {
+            let Some((id, methods)) = part.split_once("): MethodRouter") else { continue };
+            let wanted = format!("RouteId({id}): \"");
+            let path = node.split_once(&wanted).unwrap().1.split_once('"').unwrap().0;
+            for method in ["get", "delete", "patch", "post", "put"] {
+                let is_there = methods.split_once(&format!(" {method}: ")).unwrap().1;
+                if !is_there.starts_with("None") {
+                    found.push((method.to_owned(), path.to_owned()));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_route_is_described_and_nothing_else_is() {
+        // Pages and files are for people, and these two describe the rest.
+        let undescribed = |path: &str| {
+            ["/", "/docs", "/favicon.ico", "/v1/openapi.json", "/v1/asyncapi.json"].contains(&path)
+                || ["/watch/", "/studio/", "/assets/", "/sdk/"].iter().any(|start| path.starts_with(start))
+                || path == "/sandbox/pay/{payment}"
+        };
+        let mut routes = routes_of(&crate::routes());
+        assert!(routes.len() > 60, "they were not read: {routes:?}");
+        routes.extend(routes_of(&crate::payments::routes()));
+        let mut generator = generator();
+        let mut described = operations(&mut generator);
+        described.extend(crate::shop::links::operations(&mut generator));
+        described.extend(crate::v1::operations(&mut generator));
+        let mut described: Vec<_> = described
+            .iter()
+            .map(|operation| (operation.method.to_owned(), operation.path.to_owned()))
+            .collect();
+        // Its layers need an app; it has so few routes that they can be compared by eye.
+        described.retain(|(_, path)| !path.starts_with("/whip") && !path.starts_with("/whep"));
+        let missing: Vec<_> =
+            routes.iter().filter(|route| !described.contains(route) && !undescribed(&route.1)).collect();
+        let invented: Vec<_> = described.iter().filter(|known| !routes.contains(known)).collect();
+        assert_eq!((missing, invented), (vec![], vec![]));
+        let all = described.len();
+        described.sort();
+        described.dedup();
+        assert_eq!(described.len(), all, "each once");
+    }
+
+    #[test]
+    fn what_all_of_a_kind_can_be_refused_for_is_said_of_each() {
+        let document = openapi();
+        let refused = |method: &str, path: &str, status: &str| {
+            document["paths"][path][method]["responses"][status]["$ref"] == "#/components/responses/Problem"
+        };
+        for status in ["400", "401", "403", "409", "413", "415", "422"] {
+            assert!(refused("post", "/v1/webhooks", status), "{status}");
+        }
+        assert!(refused("get", "/v1/orders/{order}", "404") && !refused("get", "/v1/orders", "404"));
+        assert!(refused("get", "/v1/buyers", "401") && !refused("get", "/v1/node", "401"));
+        let page = document["paths"]["/v1/buyers"]["get"]["parameters"].as_array().unwrap();
+        assert_eq!(page.iter().map(|part| &part["name"]).collect::<Vec<_>>(), ["after", "limit"]);
     }
 
     #[test]

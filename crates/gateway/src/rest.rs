@@ -4,8 +4,11 @@ use std::{net::IpAddr, sync::Mutex, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, FromRequest, Path, Request, State, rejection::JsonRejection},
-    http::{HeaderMap, StatusCode},
+    extract::{
+        DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State,
+        rejection::JsonRejection,
+    },
+    http::{HeaderMap, StatusCode, request::Parts},
     routing::{get, post, put},
 };
 use haul_commerce::{
@@ -66,6 +69,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 Err(Problem::new(rejection.status(), code, rejection.body_text()))
             }
         }
+    }
+}
+
+/// What a query says, whose errors are problem documents.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(params) = Query::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| bad_request(rejection.body_text()))?;
+        Ok(Self(params))
     }
 }
 
@@ -155,7 +172,7 @@ async fn live(
     Path(live): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<LiveDocument>, Problem> {
-    let (live, _) = watched(&app, &live, &headers).await?;
+    let (live, _) = app.watched(&headers, &path_id("live", &live)?, Area::Lives.read()).await?;
     let looked = look(&live).await?;
     Ok(Json(document(&app, &live, looked)))
 }
@@ -231,7 +248,7 @@ async fn sales(
     Path(live): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Sales>, Problem> {
-    let (live, _) = watched(&app, &live, &headers).await?;
+    let (live, _) = app.watched(&headers, &path_id("live", &live)?, Area::Sales.read()).await?;
     Ok(Json(Sales { sales: look(&live).await?.sales }))
 }
 
@@ -349,23 +366,6 @@ fn token(
     let claims = Claims { sub: sub.clone(), live: live.into(), role, name, shop, exp };
     let token = app.authority.mint(claims, now);
     (StatusCode::CREATED, Json(Token { token, sub, expires_at: exp }))
-}
-
-async fn watched(
-    app: &App,
-    live: &str,
-    headers: &HeaderMap,
-) -> Result<(Live, Option<haul_model::Viewer>), Problem> {
-    let id: LiveId = path_id("live", live)?;
-    if let Some(key) = app.api_key(headers).await? {
-        crate::v1::permits(&key, Area::Lives.read())?;
-        let live = app.lives.get(&id).await?;
-        if *live.merchant() != key.merchant {
-            return Err(AuthError::WrongLive.into());
-        }
-        return Ok((live, None));
-    }
-    app.as_watcher(bearer(headers), &id).await
 }
 
 /// The live for its host; created if nobody did before.

@@ -18,7 +18,7 @@ use haul_model::{BuyerId, LiveId, MerchantId, ProductId, UnixMillis};
 use schemars::SchemaGenerator;
 use serde::{Deserialize, Serialize};
 
-use super::{missing, seal::SealError};
+use super::seal::SealError;
 use crate::{
     app::App,
     openapi::{Operation, Who},
@@ -43,31 +43,36 @@ pub(crate) fn operations(_: &mut SchemaGenerator) -> Vec<Operation> {
         body: None,
         answer: ("302", None),
         refusals: &["404", "410", "503"],
+        query: Vec::new(),
     }]
 }
 
 /// What a link says. Short names: it stands in an address.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Target {
+pub(crate) struct Target {
     #[serde(rename = "m")]
-    pub(super) merchant: MerchantId,
+    pub(crate) merchant: MerchantId,
     #[serde(rename = "l")]
-    pub(super) live: LiveId,
+    pub(crate) live: LiveId,
     #[serde(rename = "p")]
-    pub(super) product: ProductId,
+    pub(crate) product: ProductId,
     /// Who was given the link, if they said who they are.
     #[serde(rename = "b", skip_serializing_if = "Option::is_none")]
-    pub(super) buyer: Option<BuyerId>,
+    pub(crate) buyer: Option<BuyerId>,
     /// Under whose `ref` they were.
     #[serde(rename = "r", skip_serializing_if = "Option::is_none")]
-    pub(super) referrer: Option<String>,
+    pub(crate) referrer: Option<String>,
 }
 
 /// The path of a link.
-pub(super) fn path(app: &App, target: &Target, now: UnixMillis) -> String {
+pub(crate) fn path(app: &App, target: &Target, now: UnixMillis) -> String {
     // Ids and a text: serde_json can't fail on them.
     let payload = serde_json::to_vec(target).unwrap_or_default();
     format!("/r/{}", app.touches.seal().seal(PURPOSE, &payload, now + LINK_LASTS))
+}
+
+fn not_found(what: &str) -> Problem {
+    haul_commerce::LedgerError::NotFound(what.to_owned()).into()
 }
 
 async fn follow(State(app): State<App>, Path(link): Path<String>) -> Result<Response, Problem> {
@@ -76,9 +81,10 @@ async fn follow(State(app): State<App>, Path(link): Path<String>) -> Result<Resp
         SealError::NotOurs => Problem::new(StatusCode::NOT_FOUND, "not_found", error.to_string()),
         SealError::Expired => Problem::new(StatusCode::GONE, "link_expired", error.to_string()),
     })?;
-    let target: Target = serde_json::from_slice(&payload).map_err(|_| missing("the link"))?;
+    let target: Target = serde_json::from_slice(&payload).map_err(|_| not_found("the link"))?;
     let listing = app.storefront.listing(&target.merchant, &target.product).await?;
-    let url = listing.and_then(|listing| listing.details.external_url).ok_or_else(|| missing("the shop"))?;
+    let url =
+        listing.and_then(|listing| listing.details.external_url).ok_or_else(|| not_found("the shop"))?;
     let touch = Touch {
         kind: TouchKind::Click,
         creator: None,
@@ -90,7 +96,7 @@ async fn follow(State(app): State<App>, Path(link): Path<String>) -> Result<Resp
     };
     app.touches.note(&target.merchant, target.referrer.as_deref(), touch);
     // Checked when it was put: ASCII, without control characters.
-    let location = HeaderValue::from_str(&url).map_err(|_| missing("the shop"))?;
+    let location = HeaderValue::from_str(&url).map_err(|_| not_found("the shop"))?;
     let headers = [
         (LOCATION, location),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -28,7 +28,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 const MAX_CODES: usize = 10_000;
 const REMEMBER: Duration = Duration::from_secs(10);
 /// What a signed `ref` is sealed for.
-pub(super) const PURPOSE: &str = "ref";
+pub(crate) const REF: &str = "ref";
 
 /// What a `ref` must be.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ impl RefRules {
     /// The code that a `ref` says, if it may be believed: a creator's code, or one that we have signed.
     fn code(&self, text: &str, now: UnixMillis) -> Option<String> {
         if text.contains('.') {
-            let payload = self.seal.open(PURPOSE, text, now).ok()?;
+            let payload = self.seal.open(REF, text, now).ok()?;
             return String::from_utf8(payload).ok().filter(|code| is_code(code));
         }
         (!self.signed_only && is_code(text)).then(|| text.to_owned())
@@ -173,12 +173,12 @@ mod tests {
         let (now, later) = (UnixMillis(1_790_000_000_000), UnixMillis(1_790_000_060_000));
         let seal = Seal::new(b"0123456789abcdef0123456789abcdef");
         let mut rules = RefRules { seal: seal.clone(), signed_only: false };
-        let signed = seal.seal(PURPOSE, b"mia", later);
+        let signed = seal.seal(REF, b"mia", later);
         assert_eq!(rules.code("mia", now).as_deref(), Some("mia"));
         assert_eq!(rules.code(&signed, now).as_deref(), Some("mia"));
         assert_eq!(rules.code(&signed, later), None, "expired");
         assert_eq!(rules.code(&seal.seal("link", b"mia", later), now), None, "sealed for something else");
-        assert_eq!(rules.code(&seal.seal(PURPOSE, b"no code", later), now), None);
+        assert_eq!(rules.code(&seal.seal(REF, b"no code", later), now), None);
         for bad in ["", "mia.", "mia.1.x", "a b", "<script>", &"m".repeat(65)] {
             assert_eq!(rules.code(bad, now), None, "{bad}");
         }

@@ -110,6 +110,34 @@ impl App {
         Ok(Who::Backend(merchant))
     }
 
+    /// Whose backend asks, see [`App::backend`].
+    pub(crate) async fn merchant(
+        &self,
+        headers: &HeaderMap,
+        needed: Permission,
+    ) -> Result<MerchantId, Problem> {
+        Ok(self.backend(headers, needed).await?.merchant().clone())
+    }
+
+    /// The live for who looks at it: with a key of its merchant's with this scope, with a token, or, if it is public,
+    /// without either. The viewer is a token's.
+    pub(crate) async fn watched(
+        &self,
+        headers: &HeaderMap,
+        live: &LiveId,
+        needed: Permission,
+    ) -> Result<(Live, Option<Viewer>), Problem> {
+        let Some(key) = self.api_key(headers).await? else {
+            return self.as_watcher(bearer(headers), live).await;
+        };
+        permits(&key, needed)?;
+        let live = self.lives.get(live).await?;
+        match *live.merchant() == key.merchant {
+            true => Ok((live, None)),
+            false => Err(AuthError::WrongLive.into()),
+        }
+    }
+
     /// Who asks for what concerns one live: by a token with this role there, or a key of its merchant's with this scope.
     pub(crate) async fn in_live(
         &self,

@@ -2,7 +2,7 @@
 
 use axum::{
     Json, Router,
-    extract::{MatchedPath, Query, Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, Method},
     middleware::Next,
     response::Response,
@@ -17,12 +17,13 @@ use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Page, idempotency::REPLAYED};
+use super::{Page, idempotency::REPLAYED, next};
 use crate::{
     app::{App, Peer, path_id},
     auth::bearer,
     openapi::{Operation, Who as For, json},
     problem::Problem,
+    rest::Params,
 };
 
 pub(super) fn routes() -> Router<App> {
@@ -30,15 +31,20 @@ pub(super) fn routes() -> Router<App> {
 }
 
 pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
-    vec![Operation {
-        path: "/v1/audit",
-        method: "get",
-        who: For::Merchant,
-        summary: "Who changed what, newest first: ?live=, ?actor=, ?after=, ?limit= (scope audit:read)",
-        body: None,
-        answer: ("200", json::<AuditPage>(generator)),
-        refusals: &["400", "401", "403", "503"],
-    }]
+    vec![
+        Operation {
+            path: "/v1/audit",
+            method: "get",
+            who: For::Merchant,
+            summary: "Who changed what, newest first (scope audit:read)",
+            body: None,
+            answer: ("200", json::<AuditPage>(generator)),
+            refusals: &["400", "401", "403", "503"],
+            query: Vec::new(),
+        }
+        .query::<Wanted>(generator)
+        .query::<Page>(generator),
+    ]
 }
 
 /// A page of the audit log.
@@ -66,16 +72,18 @@ struct EntryDocument {
     address: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Wanted {
+    /// In this live only.
     live: Option<String>,
+    /// By this key, or this token's subject.
     actor: Option<String>,
 }
 
 async fn list(
     State(app): State<App>,
-    Query(wanted): Query<Wanted>,
-    Query(page): Query<Page>,
+    Params(wanted): Params<Wanted>,
+    Params(page): Params<Page>,
     headers: HeaderMap,
 ) -> Result<Json<AuditPage>, Problem> {
     let who = app.backend(&headers, Area::Audit.read()).await?;
@@ -83,7 +91,7 @@ async fn list(
     let live = wanted.live.as_deref().map(|live| path_id("live", live)).transpose()?;
     let filter = AuditFilter { live, actor: wanted.actor, after: page.after };
     let entries = app.backoffice.audit(who.merchant(), &filter, limit).await?;
-    let next = entries.last().filter(|_| entries.len() as u32 >= limit).map(|last| last.id.clone());
+    let next = next(&entries, limit, |last| last.id.clone());
     let document = |entry: Entry| EntryDocument {
         id: entry.id,
         at: entry.at,
@@ -103,15 +111,15 @@ pub(crate) async fn audited(
     peer: Peer,
     route: Option<MatchedPath>,
     request: Request,
-    next: Next,
+    then: Next,
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
     if reads || !path.starts_with("/v1/") {
-        return next.run(request).await;
+        return then.run(request).await;
     }
     let headers = request.headers().clone();
-    let response = next.run(request).await;
+    let response = then.run(request).await;
     if response.status().is_success()
         && !response.headers().contains_key(REPLAYED)
         && let Some((merchant, role, actor)) = actor(&app, &headers).await

@@ -37,6 +37,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             body: None,
             answer: ("200", json::<KeyList>(generator)),
             refusals: &["401", "403", "503"],
+            query: Vec::new(),
         },
         Operation {
             path: "/v1/keys",
@@ -46,6 +47,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             body: json::<NewKey>(generator),
             answer: ("201", json::<MadeKey>(generator)),
             refusals: &["400", "401", "403", "409", "422", "503"],
+            query: Vec::new(),
         },
         Operation {
             path: "/v1/keys/{key}",
@@ -55,6 +57,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             body: None,
             answer: ("200", json::<KeyDocument>(generator)),
             refusals: &["400", "401", "403", "404", "503"],
+            query: Vec::new(),
         },
     ]
 }

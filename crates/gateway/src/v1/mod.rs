@@ -1,19 +1,27 @@
-//! `/v1` for a merchant's own systems: orders, refunds, webhooks, API keys, the audit log; and what all of `/v1` has in
-//! common: who may, requests that are asked again, lists in pages.
+//! `/v1` for a merchant's own systems: the catalogue, orders, refunds, buyers, creators, webhooks, API keys, the audit log;
+//! and what all of `/v1` has in common: who may, requests that are asked again, lists in pages.
 
 mod access;
 mod audit;
+mod buyers;
 mod coupons;
+mod creators;
 mod idempotency;
 mod keys;
+mod lives;
+mod metrics;
 mod orders;
+mod products;
+mod quotes;
 mod refunds;
 mod sales;
+mod told;
 mod webhooks;
 
-use axum::{Router, extract::DefaultBodyLimit};
-use haul_model::{IdError, UnixMillis};
-use schemars::SchemaGenerator;
+use axum::{Router, extract::DefaultBodyLimit, http::HeaderMap};
+use haul_commerce::LedgerError;
+use haul_model::{IdError, Languages, UnixMillis};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
 
 use crate::{app::App, openapi::Operation, problem::Problem, rest::bad_request};
@@ -22,6 +30,7 @@ pub(crate) use self::{
     access::{KnownKeys, Who, permits},
     audit::{Doing, audited},
     idempotency::{IDEMPOTENCY_KEY, once},
+    told::webhooks,
 };
 
 /// The largest JSON body read here.
@@ -32,10 +41,16 @@ const MAX_PAGE: u32 = 200;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
+        .merge(lives::routes())
+        .merge(products::routes())
+        .merge(quotes::routes())
         .merge(orders::routes())
         .merge(refunds::routes())
         .merge(sales::routes())
         .merge(coupons::routes())
+        .merge(buyers::routes())
+        .merge(creators::routes())
+        .merge(metrics::routes())
         .merge(webhooks::routes())
         .merge(keys::routes())
         .merge(audit::routes())
@@ -44,10 +59,16 @@ pub(crate) fn routes() -> Router<App> {
 
 /// All of it, described.
 pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
-    let mut all = orders::operations(generator);
+    let mut all = lives::operations(generator);
+    all.extend(products::operations(generator));
+    all.extend(quotes::operations(generator));
+    all.extend(orders::operations(generator));
     all.extend(refunds::operations(generator));
     all.extend(sales::operations(generator));
     all.extend(coupons::operations(generator));
+    all.extend(buyers::operations(generator));
+    all.extend(creators::operations(generator));
+    all.extend(metrics::operations(generator));
     all.extend(webhooks::operations(generator));
     all.extend(keys::operations(generator));
     all.extend(audit::operations(generator));
@@ -55,9 +76,11 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
 }
 
 /// Which page of a list: `?after=` the `next` of the page before, `?limit=`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 struct Page {
+    /// The `next` of the page before.
     after: Option<String>,
+    /// Entries at most: 1 to 200; 50 where absent.
     limit: Option<u32>,
 }
 
@@ -69,7 +92,13 @@ impl Page {
         }
     }
 
-    /// The time and id that the page before ended with.
+    /// The id that the page before ended with, of a list by id.
+    fn after<T: std::str::FromStr<Err = IdError>>(&self) -> Result<Option<T>, Problem> {
+        let after = self.after.as_deref().map(str::parse).transpose();
+        after.map_err(|error| bad_request(format!("after: {error}")))
+    }
+
+    /// The time and id that the page before ended with, of a list by time.
     fn place<T: std::str::FromStr<Err = IdError>>(&self) -> Result<Option<(UnixMillis, T)>, Problem> {
         let Some(after) = &self.after else { return Ok(None) };
         let read = || {
@@ -80,9 +109,26 @@ impl Page {
     }
 }
 
-/// Where the next page begins: behind this entry, if the page is full.
-fn next<T>(page: &[T], limit: u32, place: impl Fn(&T) -> (UnixMillis, String)) -> Option<String> {
-    let last = page.last().filter(|_| page.len() as u32 >= limit)?;
-    let (UnixMillis(at), id) = place(last);
-    Some(format!("{at}.{id}"))
+/// Where the next page begins: behind the last entry, if the page is full.
+fn next<T, P>(page: &[T], limit: u32, place: impl Fn(&T) -> P) -> Option<P> {
+    page.last().filter(|_| page.len() as u32 >= limit).map(place)
+}
+
+/// The place of an entry in a list by time.
+fn place(UnixMillis(at): UnixMillis, id: &impl std::fmt::Display) -> String {
+    format!("{at}.{id}")
+}
+
+/// What the asker reads: `?locale=`, or the header `Accept-Language`.
+fn languages(locale: Option<&str>, headers: &HeaderMap) -> Result<Languages, Problem> {
+    if let Some(locale) = locale {
+        let locale = locale.parse().map_err(|error| bad_request(format!("locale: {error}")))?;
+        return Ok(Languages::one(locale));
+    }
+    let header = headers.get(axum::http::header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    Ok(Languages::accepted(header.unwrap_or_default()))
+}
+
+fn missing(what: &str) -> Problem {
+    LedgerError::NotFound(what.to_owned()).into()
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::HeaderMap,
     routing::get,
 };
@@ -16,12 +16,12 @@ use haul_wire::OrderView;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Page, next, refunds::RefundDocument};
+use super::{Page, next, place, refunds::RefundDocument};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who as For, json},
     problem::Problem,
-    rest::bad_request,
+    rest::{Params, bad_request},
 };
 
 pub(super) fn routes() -> Router<App> {
@@ -34,12 +34,14 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             path: "/v1/orders",
             method: "get",
             who: For::Merchant,
-            summary: "Orders, newest first: ?live=, ?buyer=, ?state=paying|sold|expired|refund_due|refunded, ?since=, \
-                      ?after=, ?limit= (scope orders:read)",
+            summary: "Orders, newest first (scope orders:read)",
             body: None,
             answer: ("200", json::<OrderPage>(generator)),
             refusals: &["400", "401", "403", "503"],
-        },
+            query: Vec::new(),
+        }
+        .query::<Wanted>(generator)
+        .query::<Page>(generator),
         Operation {
             path: "/v1/orders/{order}",
             method: "get",
@@ -48,6 +50,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             body: None,
             answer: ("200", json::<WholeOrder>(generator)),
             refusals: &["400", "401", "403", "404", "503"],
+            query: Vec::new(),
         },
     ]
 }
@@ -127,18 +130,22 @@ pub(super) fn document(order: &Order) -> OrderDocument {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Wanted {
+    /// Of this live only.
     live: Option<String>,
+    /// Of this buyer only.
     buyer: Option<String>,
+    /// `paying`, `sold`, `expired`, `refund_due` or `refunded`.
     state: Option<String>,
+    /// Made then or later, in milliseconds since 1970.
     since: Option<u64>,
 }
 
 async fn list(
     State(app): State<App>,
-    Query(wanted): Query<Wanted>,
-    Query(page): Query<Page>,
+    Params(wanted): Params<Wanted>,
+    Params(page): Params<Page>,
     headers: HeaderMap,
 ) -> Result<Json<OrderPage>, Problem> {
     let who = app.backend(&headers, Area::Orders.read()).await?;
@@ -151,7 +158,7 @@ async fn list(
         after: page.place::<OrderId>()?,
     };
     let orders = app.backoffice.list_orders(who.merchant(), &filter, limit).await?;
-    let next = next(&orders, limit, |order| (order.order.created_at, order.order.id.to_string()));
+    let next = next(&orders, limit, |order| place(order.order.created_at, &order.order.id));
     Ok(Json(OrderPage { orders: orders.iter().map(document).collect(), next }))
 }
 

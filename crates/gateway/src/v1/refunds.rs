@@ -43,6 +43,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             body: json::<AskRefund>(generator),
             answer: ("202", json::<RefundDocument>(generator)),
             refusals: &["400", "401", "403", "404", "409", "422", "503"],
+            query: Vec::new(),
         },
         Operation {
             path: "/v1/orders/{order}/refunds",
@@ -52,6 +53,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             body: None,
             answer: ("200", json::<RefundList>(generator)),
             refusals: &["400", "401", "403", "404", "503"],
+            query: Vec::new(),
         },
         Operation {
             path: "/v1/refunds/{refund}",
@@ -61,6 +63,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             body: None,
             answer: ("200", json::<RefundDocument>(generator)),
             refusals: &["400", "401", "403", "404", "503"],
+            query: Vec::new(),
         },
         Operation {
             path: "/v1/refunds/{refund}/retry",
@@ -70,6 +73,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             body: None,
             answer: ("202", json::<RefundDocument>(generator)),
             refusals: &["400", "401", "403", "404", "409", "503"],
+            query: Vec::new(),
         },
     ]
 }

@@ -4,32 +4,36 @@ use axum::{
     Json, Router,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
-    routing::{delete, post},
+    routing::{delete, get, post},
 };
 use haul_commerce::keys::{Area, Permission};
 use haul_live::Live;
-use haul_model::{BuyerId, LiveId, Role, UnixMillis, Viewer};
+use haul_model::{BuyerId, LiveId, Role, SaleId, UnixMillis, Viewer};
 use haul_wire::{HoldView, OrderView, SaleSchedule, SaleView, parse};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::Who;
+use super::{Who, missing};
 use crate::{
     app::{App, path_id, unavailable},
     auth::clean_name,
     guard::Taker,
     openapi::{Operation, Who as For, json as body},
     problem::Problem,
-    rest::{Body, bad_request},
+    rest::{Body, Params, bad_request},
 };
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v1/lives/{live}/sales", post(create))
+        .route("/v1/lives/{live}/sales/{sale}", get(one).patch(reschedule))
         .route("/v1/lives/{live}/sales/{sale}/open", post(open))
+        .route("/v1/lives/{live}/sales/{sale}/pause", post(pause))
+        .route("/v1/lives/{live}/sales/{sale}/resume", post(resume))
+        .route("/v1/lives/{live}/sales/{sale}/stock", post(add_stock))
         .route("/v1/lives/{live}/sales/{sale}/close", post(close))
-        .route("/v1/lives/{live}/holds", post(hold))
+        .route("/v1/lives/{live}/holds", post(hold).get(holds))
         .route("/v1/lives/{live}/holds/{hold}", delete(cancel))
         .route("/v1/lives/{live}/holds/{hold}/checkout", post(checkout))
 }
@@ -44,6 +48,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         body,
         answer,
         refusals: REFUSALS,
+        query: Vec::new(),
     };
     vec![
         op(
@@ -63,6 +68,46 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             ("200", body::<Sale>(generator)),
         ),
         op(
+            "get",
+            "/v1/lives/{live}/sales/{sale}",
+            For::Watcher,
+            "A sale: scheduled, open, or closed a while ago (with an API key: scope sales:read)",
+            None,
+            ("200", body::<Sale>(generator)),
+        ),
+        op(
+            "patch",
+            "/v1/lives/{live}/sales/{sale}",
+            For::Host,
+            "Change when a sale opens, while it has not, and when it closes (with an API key: scope sales:write)",
+            body::<Reschedule>(generator),
+            ("200", body::<Sale>(generator)),
+        ),
+        op(
+            "post",
+            "/v1/lives/{live}/sales/{sale}/pause",
+            For::Host,
+            "Let nothing new be held for the moment (with an API key: scope sales:write)",
+            None,
+            ("200", body::<Sale>(generator)),
+        ),
+        op(
+            "post",
+            "/v1/lives/{live}/sales/{sale}/resume",
+            For::Host,
+            "Go on with a paused sale (with an API key: scope sales:write)",
+            None,
+            ("200", body::<Sale>(generator)),
+        ),
+        op(
+            "post",
+            "/v1/lives/{live}/sales/{sale}/stock",
+            For::Host,
+            "Offer more units; the same `key` adds them once (with an API key: scope sales:write)",
+            body::<MoreStock>(generator),
+            ("200", body::<Sale>(generator)),
+        ),
+        op(
             "post",
             "/v1/lives/{live}/sales/{sale}/close",
             For::Host,
@@ -78,6 +123,15 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             body::<NewHold>(generator),
             ("201", body::<Hold>(generator)),
         ),
+        op(
+            "get",
+            "/v1/lives/{live}/holds",
+            For::Merchant,
+            "What a buyer holds, waits for or has bought in the sales that go on (scope holds:read)",
+            None,
+            ("200", body::<Holds>(generator)),
+        )
+        .query::<WhoseHolds>(generator),
         op(
             "delete",
             "/v1/lives/{live}/holds/{hold}",
@@ -101,6 +155,42 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
 #[derive(Debug, Serialize, JsonSchema)]
 struct Sale {
     sale: SaleView,
+}
+
+/// When a sale is to open and close; what is absent stays.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "only described: the channel's request has the same fields, and reads them")]
+struct Reschedule {
+    /// When it opens, by the server's clock.
+    opens_at: Option<UnixMillis>,
+    /// When it closes; where absent, it is open for as long as before.
+    closes_at: Option<UnixMillis>,
+}
+
+/// Units to be offered besides.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "only described, as above")]
+struct MoreStock {
+    /// Of which line; 0 where absent.
+    #[serde(default)]
+    line: u8,
+    /// How many more.
+    units: u32,
+    /// Chosen by the asker, the same for a retry: at most 64 bytes.
+    key: String,
+}
+
+/// Whose holds are asked for.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct WhoseHolds {
+    /// The buyer's.
+    buyer: BuyerId,
+}
+
+/// A buyer's holds.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Holds {
+    holds: Vec<HoldView>,
 }
 
 /// Units to be set aside.
@@ -171,13 +261,85 @@ async fn close(
     Ok(Json(ask(&live, host, "sale.close", fields([("sale_id", sale)])).await?))
 }
 
+async fn pause(
+    State(app): State<App>,
+    Path((live, sale)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
+    change(&app, &live, sale, &headers, "sale.pause", Map::new()).await
+}
+
+async fn resume(
+    State(app): State<App>,
+    Path((live, sale)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
+    change(&app, &live, sale, &headers, "sale.resume", Map::new()).await
+}
+
+async fn reschedule(
+    State(app): State<App>,
+    Path((live, sale)): Path<(String, String)>,
+    headers: HeaderMap,
+    Body(times): Body<Map<String, Value>>,
+) -> Result<Json<Value>, Problem> {
+    change(&app, &live, sale, &headers, "sale.reschedule", times).await
+}
+
+async fn add_stock(
+    State(app): State<App>,
+    Path((live, sale)): Path<(String, String)>,
+    headers: HeaderMap,
+    Body(more): Body<Map<String, Value>>,
+) -> Result<Json<Value>, Problem> {
+    change(&app, &live, sale, &headers, "sale.add_stock", more).await
+}
+
+async fn change(
+    app: &App,
+    live: &str,
+    sale: String,
+    headers: &HeaderMap,
+    kind: &str,
+    mut request: Map<String, Value>,
+) -> Result<Json<Value>, Problem> {
+    let (live, host) = hosted(app, live, headers).await?;
+    request.insert("sale_id".to_owned(), json!(sale));
+    Ok(Json(ask(&live, host, kind, request).await?))
+}
+
+async fn one(
+    State(app): State<App>,
+    Path((live, sale)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Json<Sale>, Problem> {
+    let sale: SaleId = path_id("sale", &sale)?;
+    let (live, _) = app.watched(&headers, &path_id("live", &live)?, Area::Sales.read()).await?;
+    let look = live.look().await.ok_or_else(|| unavailable("the live is restarting"))?;
+    let found = look.sales.into_iter().find(|known| known.id == sale);
+    Ok(Json(Sale {
+        sale: found.ok_or_else(|| missing("a sale of that id that goes on, or ended a while ago"))?,
+    }))
+}
+
+async fn holds(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    Params(whose): Params<WhoseHolds>,
+    headers: HeaderMap,
+) -> Result<Json<Holds>, Problem> {
+    let live = sold_for(&app, &live, &headers, Area::Holds.read()).await?;
+    let holds = live.holds_of(&whose.buyer).await;
+    Ok(Json(Holds { holds: holds.ok_or_else(|| unavailable("the stock's keeper does not answer"))? }))
+}
+
 async fn hold(
     State(app): State<App>,
     Path(live): Path<String>,
     headers: HeaderMap,
     Body(new): Body<NewHold>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let live = sold_for(&app, &live, &headers).await?;
+    let live = sold_for(&app, &live, &headers, Area::Holds.write()).await?;
     // Where the buyer is, the merchant's backend knows and we do not.
     let taker = Taker { live: live.id().clone(), buyer: new.buyer_id.clone(), device: None, address: None };
     app.risk.admit(&taker, json!(new.request)).await.map_err(|failure| refused(&json!(failure)))?;
@@ -211,7 +373,7 @@ async fn of_hold(
     of: OfBuyer,
     kind: &str,
 ) -> Result<Json<Value>, Problem> {
-    let live = sold_for(app, live, headers).await?;
+    let live = sold_for(app, live, headers, Area::Holds.write()).await?;
     let buyer = buyer(&live, of.buyer_id, &of.buyer_name);
     let mut request = of.request;
     request.insert("hold_id".to_owned(), json!(hold));
@@ -236,10 +398,9 @@ pub(super) async fn hosted(
 }
 
 /// The live for its merchant's backend, which acts for a buyer.
-async fn sold_for(app: &App, live: &str, headers: &HeaderMap) -> Result<Live, Problem> {
-    const NEEDED: Permission = Area::Holds.write();
+async fn sold_for(app: &App, live: &str, headers: &HeaderMap, needed: Permission) -> Result<Live, Problem> {
     let live: LiveId = path_id("live", live)?;
-    let who = app.backend(headers, NEEDED).await?;
+    let who = app.backend(headers, needed).await?;
     let live = app.lives.get(&live).await?;
     match live.merchant() == who.merchant() {
         true => Ok(live),
@@ -297,6 +458,8 @@ fn refused(answer: &Value) -> Problem {
         ("unknown_hold", StatusCode::NOT_FOUND),
         ("rate_limited", StatusCode::TOO_MANY_REQUESTS),
         ("sale_not_open", StatusCode::CONFLICT),
+        ("sale_paused", StatusCode::CONFLICT),
+        ("no_line", StatusCode::CONFLICT),
         ("sale_closed", StatusCode::CONFLICT),
         ("sold_out", StatusCode::CONFLICT),
         ("not_enough", StatusCode::CONFLICT),

@@ -2,7 +2,7 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::{HeaderMap, StatusCode},
     routing::{get, post},
 };
@@ -16,12 +16,12 @@ use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Page, next};
+use super::{Page, next, place};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who as For, json},
     problem::Problem,
-    rest::{Body, bad_request},
+    rest::{Body, Params, bad_request},
 };
 
 /// The longest name of a kind of messages.
@@ -45,6 +45,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         body,
         answer,
         refusals,
+        query: Vec::new(),
     };
     vec![
         op(
@@ -98,11 +99,13 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         op(
             "get",
             "/v1/webhooks/{webhook}/deliveries",
-            "Deliveries, newest first: ?state=pending|done|failed, ?after=, ?limit= (scope webhooks:read)",
+            "Deliveries, newest first (scope webhooks:read)",
             None,
             ("200", json::<DeliveryPage>(generator)),
             &["400", "401", "403", "404", "503"],
-        ),
+        )
+        .query::<Wanted>(generator)
+        .query::<Page>(generator),
         op(
             "post",
             "/v1/webhooks/{webhook}/replay",
@@ -310,16 +313,17 @@ async fn rotate(
     Ok(Json(MadeWebhook { webhook: document(&endpoint), secret: endpoint.secret }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Wanted {
+    /// `pending`, `done` or `failed`.
     state: Option<String>,
 }
 
 async fn deliveries(
     State(app): State<App>,
     Path(webhook): Path<String>,
-    Query(wanted): Query<Wanted>,
-    Query(page): Query<Page>,
+    Params(wanted): Params<Wanted>,
+    Params(page): Params<Page>,
     headers: HeaderMap,
 ) -> Result<Json<DeliveryPage>, Problem> {
     let who = app.backend(&headers, Area::Webhooks.read()).await?;
@@ -334,7 +338,7 @@ async fn deliveries(
     };
     let after = page.place::<MessageId>()?;
     let found = app.backoffice.deliveries(who.merchant(), &endpoint.id, state, after.as_ref(), limit).await?;
-    let next = next(&found, limit, |delivery| (delivery.created_at, delivery.message.to_string()));
+    let next = next(&found, limit, |delivery| place(delivery.created_at, &delivery.message));
     let document = |delivery: Delivery| DeliveryDocument {
         message_id: delivery.message,
         kind: delivery.kind,

@@ -2,11 +2,14 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::HeaderMap,
     routing::get,
 };
-use haul_commerce::quote::{LivePrice, PriceRule, quote};
+use haul_commerce::{
+    keys::Area,
+    quote::{LivePrice, PriceRule, quote},
+};
 use haul_model::{Money, ProductId, SaleId, UnixMillis};
 use haul_wire::SaleState;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -15,10 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::missing;
 use crate::{
     app::{App, path_id, unavailable},
-    auth::bearer,
     openapi::{Operation, Who, json},
     problem::Problem,
-    rest::bad_request,
+    rest::{Params, bad_request},
 };
 
 pub(crate) fn routes() -> Router<App> {
@@ -30,16 +32,20 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         path: "/v1/lives/{live}/products/{product}/quote",
         method: "get",
         who: Who::Watcher,
-        summary: "What ?quantity= units (1 where absent) of a product, or of its variant ?sku=, cost now",
+        summary: "What so many units of a product, or of one of its variants, cost now (with an API key: scope products:read)",
         body: None,
         answer: ("200", json::<QuoteDocument>(generator)),
         refusals: &["400", "401", "403", "404", "503"],
-    }]
+        query: Vec::new(),
+    }
+    .query::<Wanted>(generator)]
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Wanted {
+    /// Units; 1 where absent.
     quantity: Option<u32>,
+    /// Which variant.
     sku: Option<String>,
 }
 
@@ -71,7 +77,7 @@ enum RuleDocument {
 async fn one(
     State(app): State<App>,
     Path((live, product)): Path<(String, String)>,
-    Query(wanted): Query<Wanted>,
+    Params(wanted): Params<Wanted>,
     headers: HeaderMap,
 ) -> Result<Json<QuoteDocument>, Problem> {
     let product: ProductId = path_id("product", &product)?;
@@ -81,7 +87,7 @@ async fn one(
     if quantity == 0 {
         return Err(bad_request("quantity: expected at least 1"));
     }
-    let (live, _) = app.as_watcher(bearer(&headers), &path_id("live", &live)?).await?;
+    let (live, _) = app.watched(&headers, &path_id("live", &live)?, Area::Products.read()).await?;
     let listing = app.storefront.listing(live.merchant(), &product).await?;
     let listing = listing.ok_or_else(|| missing("the product"))?;
     let look = live.look().await.ok_or_else(|| unavailable("the live is restarting"))?;

@@ -2,13 +2,14 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::{HeaderMap, StatusCode},
     routing::{get, post},
 };
 use haul_commerce::{
     attribution::{Creator, CreatorKind, CreatorPut, TouchKind, is_code},
     followup::{self, FollowupRule},
+    keys::Area,
     split::{Split, WHOLE_BPS},
 };
 use haul_model::{AgencyId, BuyerId, CreatorId, LiveId, MerchantId, Money, OrderId, UnixMillis};
@@ -16,13 +17,14 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Page, merchant, missing, touches::PURPOSE};
+use super::{Page, missing, next};
 use crate::{
     app::{App, path_id},
     auth::clean_name,
     openapi::{Operation, Who, json},
     problem::Problem,
-    rest::{Body, bad_request},
+    rest::{Body, Params, bad_request},
+    shop::REF,
 };
 
 /// How long a signed `ref` counts, in seconds: where nothing else is asked for, and at most.
@@ -49,58 +51,67 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         body,
         answer,
         refusals,
+        query: Vec::new(),
     };
     vec![
         op(
             "get",
             "/v1/creators",
-            "Creators by id; a page with ?after= and ?limit=",
+            "Creators by id (scope marketing:read)",
             None,
             ("200", json::<CreatorDocuments>(generator)),
+        )
+        .query::<Page>(generator),
+        op(
+            "get",
+            "/v1/creators/{creator}",
+            "A creator (scope marketing:read)",
+            None,
+            ("200", json::<CreatorDocument>(generator)),
         ),
-        op("get", "/v1/creators/{creator}", "A creator", None, ("200", json::<CreatorDocument>(generator))),
         op(
             "put",
             "/v1/creators/{creator}",
-            "Create or change a creator",
+            "Create or change a creator (scope marketing:write)",
             json::<PutCreator>(generator),
             ("200", json::<CreatorDocument>(generator)),
         ),
         op(
             "post",
             "/v1/creators/{creator}/links",
-            "A link to a live under the creator's name, signed",
+            "A link to a live under the creator's name, signed (scope marketing:write)",
             json::<MakeLink>(generator),
             ("201", json::<Link>(generator)),
         ),
         op(
             "get",
             "/v1/orders/{order}/split",
-            "Whose doing a sold order was, and how its money is divided",
+            "Whose doing a sold order was, and how its money is divided (scope orders:read)",
             None,
             ("200", json::<SplitDocument>(generator)),
         ),
         op(
             "get",
             "/v1/products/{product}/followups",
-            "What a product's orders are followed up by",
+            "What a product's orders are followed up by (scope products:read)",
             None,
             ("200", json::<Followups>(generator)),
         ),
         op(
             "put",
             "/v1/products/{product}/followups",
-            "Set what a product's orders are followed up by, from now on",
+            "Set what a product's orders are followed up by, from now on (scope products:write)",
             json::<Followups>(generator),
             ("200", json::<Followups>(generator)),
         ),
         op(
             "get",
             "/v1/notices",
-            "What came to pass: milestones, follow-ups; oldest first, a page with ?after= and ?limit=",
+            "What came to pass beside orders: milestones, follow-ups, products back in stock; oldest first (scope webhooks:read)",
             None,
             ("200", json::<NoticeDocuments>(generator)),
-        ),
+        )
+        .query::<Page>(generator),
     ]
 }
 
@@ -278,7 +289,7 @@ struct NoticeDocuments {
 #[derive(Debug, Serialize, JsonSchema)]
 struct NoticeDocument {
     id: String,
-    /// `buyer.milestone` or `followup.due`.
+    /// `buyer.milestone`, `followup.due` or `product.back_in_stock`.
     r#type: String,
     at: UnixMillis,
     /// What there is to know, by the type.
@@ -291,7 +302,7 @@ async fn put_creator(
     headers: HeaderMap,
     Body(put): Body<PutCreator>,
 ) -> Result<Json<CreatorDocument>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Marketing.write()).await?;
     let id: CreatorId = path_id("creator", &creator)?;
     let code = put.code.unwrap_or_else(|| id.to_string());
     if !is_code(&code) {
@@ -325,19 +336,19 @@ async fn one(
     Path(creator): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<CreatorDocument>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Marketing.read()).await?;
     Ok(Json(document(find(&app, &merchant, &creator).await?)))
 }
 
 async fn list(
     State(app): State<App>,
-    Query(page): Query<Page>,
+    Params(page): Params<Page>,
     headers: HeaderMap,
 ) -> Result<Json<CreatorDocuments>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Marketing.read()).await?;
     let (after, limit) = (page.after()?, page.limit()?);
     let creators = app.storefront.creators(&merchant, after.as_ref(), limit).await?;
-    let next = creators.last().filter(|_| creators.len() as u32 == limit).map(|creator| creator.id.clone());
+    let next = next(&creators, limit, |creator| creator.id.clone());
     Ok(Json(CreatorDocuments { creators: creators.into_iter().map(document).collect(), next }))
 }
 
@@ -347,14 +358,14 @@ async fn link(
     headers: HeaderMap,
     Body(make): Body<MakeLink>,
 ) -> Result<(StatusCode, Json<Link>), Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Marketing.write()).await?;
     let seconds = make.ttl_seconds.unwrap_or(LINK_SECONDS);
     if !(1..=MAX_LINK_SECONDS).contains(&seconds) {
         return Err(bad_request(format!("ttl_seconds: expected 1 to {MAX_LINK_SECONDS}")));
     }
     let creator = find(&app, &merchant, &creator).await?;
     let expires_at = haul_live::now().wall + std::time::Duration::from_secs(seconds);
-    let reference = app.touches.seal().seal(PURPOSE, creator.code.as_bytes(), expires_at);
+    let reference = app.touches.seal().seal(REF, creator.code.as_bytes(), expires_at);
     let url = format!("{}/watch/{}?ref={reference}", app.settings.public_url, make.live);
     Ok((StatusCode::CREATED, Json(Link { reference, url, expires_at })))
 }
@@ -364,7 +375,7 @@ async fn split(
     Path(order): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<SplitDocument>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Orders.read()).await?;
     let order: OrderId = path_id("order", &order)?;
     let booked = app.storefront.booking(&merchant, &order).await?;
     let booked = booked.ok_or_else(|| missing("a sold order of that id"))?;
@@ -394,7 +405,7 @@ async fn followups(
     Path(product): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Followups>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Products.read()).await?;
     let rules = app.storefront.followups(&merchant, &path_id("product", &product)?).await?;
     let followups = rules
         .into_iter()
@@ -413,7 +424,7 @@ async fn put_followups(
     headers: HeaderMap,
     Body(put): Body<Followups>,
 ) -> Result<Json<Followups>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Products.write()).await?;
     let rules: Vec<_> = put
         .followups
         .iter()
@@ -430,13 +441,13 @@ async fn put_followups(
 
 async fn notices(
     State(app): State<App>,
-    Query(page): Query<Page>,
+    Params(page): Params<Page>,
     headers: HeaderMap,
 ) -> Result<Json<NoticeDocuments>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Webhooks.read()).await?;
     let limit = page.limit()?;
     let notices = app.storefront.notices(&merchant, page.after.as_deref(), limit).await?;
-    let next = notices.last().filter(|_| notices.len() as u32 == limit).map(|notice| notice.id.clone());
+    let next = next(&notices, limit, |notice| notice.id.clone());
     let notices = notices
         .into_iter()
         .map(|notice| NoticeDocument {

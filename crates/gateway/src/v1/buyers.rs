@@ -7,25 +7,27 @@ use axum::{
     routing::{get, put},
 };
 use haul_commerce::{
-    buyers::{Charge, ChargeKind, Details, Export, Personal, Profile},
+    buyers::{Charge, ChargeKind, Details, Export, Known, Personal, Profile},
+    keys::Area,
     milestones::{Badge, badge},
 };
 use haul_live::order_view;
-use haul_model::{BuyerId, CreatorId, LiveId, MerchantId, Money, OrderId, ProductId, Role, UnixMillis};
+use haul_model::{BuyerId, CreatorId, LiveId, MerchantId, Money, ProductId, Role, UnixMillis};
 use haul_wire::OrderView;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{merchant, missing};
+use super::{Page, next};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who, json},
     problem::Problem,
-    rest::{Body, bad_request},
+    rest::{Body, Params, bad_request},
 };
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
+        .route("/v1/buyers", get(list))
         .route("/v1/buyers/{buyer}", get(one).delete(erase))
         .route("/v1/buyers/{buyer}/export", get(export))
         .route("/v1/orders/{order}/details", get(details).put(put_details))
@@ -43,13 +45,23 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         body,
         answer,
         refusals,
+        query: Vec::new(),
     };
     vec![
         op(
             "get",
+            "/v1/buyers",
+            Who::Merchant,
+            "Who has bought, by id (scope buyers:read)",
+            None,
+            ("200", json::<BuyerPage>(generator)),
+        )
+        .query::<Page>(generator),
+        op(
+            "get",
             "/v1/buyers/{buyer}",
             Who::Merchant,
-            "What is known of a buyer",
+            "What is known of a buyer (scope buyers:read)",
             None,
             ("200", json::<BuyerDocument>(generator)),
         ),
@@ -57,7 +69,7 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "delete",
             "/v1/buyers/{buyer}",
             Who::Merchant,
-            "Erase what is personal of a buyer; orders and sums stay",
+            "Erase what is personal of a buyer; orders and sums stay (scope buyers:write)",
             None,
             ("204", None),
         ),
@@ -65,7 +77,7 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "get",
             "/v1/buyers/{buyer}/export",
             Who::Merchant,
-            "All that is kept of a buyer",
+            "All that is kept of a buyer (scope buyers:read)",
             None,
             ("200", json::<ExportDocument>(generator)),
         ),
@@ -73,7 +85,7 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "get",
             "/v1/orders/{order}/details",
             Who::Merchant,
-            "Whom an order goes to, and what of its total is shipping and tax",
+            "Whom an order goes to, and what of its total is shipping and tax (scope buyers:read)",
             None,
             ("200", json::<DetailsDocument>(generator)),
         ),
@@ -81,7 +93,7 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "put",
             "/v1/orders/{order}/details",
             Who::Merchant,
-            "Write down whom an order goes to, and what of its total is shipping and tax",
+            "Write down whom an order goes to, and what of its total is shipping and tax (scope buyers:write)",
             json::<DetailsDocument>(generator),
             ("204", None),
         ),
@@ -110,6 +122,26 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             ("204", None),
         ),
     ]
+}
+
+/// A page of buyers.
+#[derive(Debug, Serialize, JsonSchema)]
+struct BuyerPage {
+    buyers: Vec<ListedBuyer>,
+    /// For `?after=`; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<BuyerId>,
+}
+
+/// Somebody who has bought.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ListedBuyer {
+    id: BuyerId,
+    badge: Option<BadgeDocument>,
+    /// Orders they paid and kept something of.
+    paid_orders: u32,
+    first_order_at: UnixMillis,
+    last_order_at: UnixMillis,
 }
 
 /// What is known of a buyer.
@@ -220,12 +252,31 @@ struct Saved {
     product_ids: Vec<ProductId>,
 }
 
+async fn list(
+    State(app): State<App>,
+    Params(page): Params<Page>,
+    headers: HeaderMap,
+) -> Result<Json<BuyerPage>, Problem> {
+    let merchant = app.merchant(&headers, Area::Buyers.read()).await?;
+    let (after, limit) = (page.after()?, page.limit()?);
+    let known = app.storefront.known_buyers(&merchant, after.as_ref(), limit).await?;
+    let next = next(&known, limit, |known| known.buyer.clone());
+    let listed = |known: Known| ListedBuyer {
+        id: known.buyer,
+        badge: badge_of(known.paid_orders),
+        paid_orders: known.paid_orders,
+        first_order_at: known.first_order_at,
+        last_order_at: known.last_order_at,
+    };
+    Ok(Json(BuyerPage { buyers: known.into_iter().map(listed).collect(), next }))
+}
+
 async fn one(
     State(app): State<App>,
     Path(buyer): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<BuyerDocument>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Buyers.read()).await?;
     let buyer: BuyerId = path_id("buyer", &buyer)?;
     let profile = app.storefront.profile(&merchant, &buyer).await?;
     Ok(Json(document(buyer, profile)))
@@ -236,7 +287,7 @@ async fn export(
     Path(buyer): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<ExportDocument>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Buyers.read()).await?;
     let buyer: BuyerId = path_id("buyer", &buyer)?;
     let Export { profile, orders, touches } = app.storefront.export(&merchant, &buyer).await?;
     let orders = orders.into_iter().map(|(order, details)| ExportedOrder {
@@ -263,7 +314,7 @@ async fn erase(
     Path(buyer): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Buyers.write()).await?;
     let buyer: BuyerId = path_id("buyer", &buyer)?;
     app.storefront.erase(&merchant, &buyer, haul_live::now().wall).await?;
     tracing::info!(%merchant, %buyer, "a buyer was erased");
@@ -275,7 +326,7 @@ async fn details(
     Path(order): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<DetailsDocument>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Buyers.read()).await?;
     Ok(Json(app.storefront.details(&merchant, &path_id("order", &order)?).await?.into()))
 }
 
@@ -285,13 +336,11 @@ async fn put_details(
     headers: HeaderMap,
     Body(put): Body<DetailsDocument>,
 ) -> Result<StatusCode, Problem> {
-    let merchant = merchant(&app, &headers)?;
-    let id: OrderId = path_id("order", &order)?;
-    let order = app.lives.services().ledger.order(&id).await?;
-    let order = order.filter(|order| order.order.merchant == merchant).ok_or_else(|| missing("the order"))?;
+    let who = app.backend(&headers, Area::Buyers.write()).await?;
+    let order = app.order_of(&order, &who).await?;
     let details = Details::from(put);
     details.validate(order.order.total).map_err(|error| bad_request(error.to_string()))?;
-    app.storefront.put_details(&merchant, &id, &details, haul_live::now().wall).await?;
+    app.storefront.put_details(who.merchant(), &order.order.id, &details, haul_live::now().wall).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -341,13 +390,17 @@ async fn viewer(app: &App, live: &str, headers: &HeaderMap) -> Result<(MerchantI
     Ok((live.merchant().clone(), viewer.id))
 }
 
+fn badge_of(paid_orders: u32) -> Option<BadgeDocument> {
+    badge(paid_orders).map(|badge| match badge {
+        Badge::VerifiedBuyer => BadgeDocument::VerifiedBuyer,
+        Badge::RepeatBuyer => BadgeDocument::RepeatBuyer,
+    })
+}
+
 fn document(id: BuyerId, profile: Profile) -> BuyerDocument {
     BuyerDocument {
         id,
-        badge: badge(profile.paid_orders).map(|badge| match badge {
-            Badge::VerifiedBuyer => BadgeDocument::VerifiedBuyer,
-            Badge::RepeatBuyer => BadgeDocument::RepeatBuyer,
-        }),
+        badge: badge_of(profile.paid_orders),
         paid_orders: profile.paid_orders,
         spent: profile.spent,
         first_order_at: profile.first_order_at,

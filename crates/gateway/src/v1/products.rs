@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, Query, State},
+    extract::{DefaultBodyLimit, Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, header::VARY},
     response::IntoResponse,
     routing::{get, post},
 };
 use haul_commerce::{
     Product,
+    keys::Area,
     listing::{Details, Listing, MAX_BATCH, ProductOption, ProductText, Put, Variant},
 };
 use haul_model::{Currency, Languages, Locale, MerchantId, Money, ProductId, VariantId};
@@ -19,17 +20,13 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{
-    Page, languages,
-    links::{self, Target},
-    merchant, missing,
-};
+use super::{Page, languages, missing, next};
 use crate::{
     app::{App, path_id},
-    auth::bearer,
     openapi::{Operation, Who, json},
     problem::Problem,
-    rest::{Body, bad_request},
+    rest::{Body, Params, bad_request},
+    shop::links::{self, Target},
 };
 
 /// The largest batch read. Bytes beyond it are refused with 413.
@@ -51,38 +48,44 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             path: "/v1/products:batch",
             method: "post",
             who: Who::Merchant,
-            summary: "Create or change up to 200 products at once; each is answered by itself",
+            summary: "Create or change up to 200 products at once; each is answered by itself (scope products:write)",
             body: json::<Batch>(generator),
             answer: ("200", json::<Batched>(generator)),
             refusals: &["400", "401", "403", "413", "503"],
+            query: Vec::new(),
         },
         Operation {
             path: "/v1/products",
             method: "get",
             who: Who::Merchant,
-            summary: "The catalogue by product id; a page with ?after= and ?limit= (50 where absent, 200 at most)",
+            summary: "The catalogue by product id (scope products:read)",
             body: None,
             answer: ("200", json::<ProductDocuments>(generator)),
             refusals: &["400", "401", "403", "503"],
-        },
+            query: Vec::new(),
+        }
+        .query::<Page>(generator),
         Operation {
             path: "/v1/products/{product}",
             method: "get",
             who: Who::Merchant,
-            summary: "A product with all that there is of it",
+            summary: "A product with all that there is of it (scope products:read)",
             body: None,
             answer: ("200", json::<ProductDocument>(generator)),
             refusals: &["400", "401", "403", "404", "503"],
+            query: Vec::new(),
         },
         Operation {
             path: "/v1/lives/{live}/products",
             method: "get",
             who: Who::Watcher,
-            summary: "The bag, in the reader's language: ?locale=, or Accept-Language",
+            summary: "The bag, in the reader's language: by the query, or Accept-Language (with an API key: scope products:read)",
             body: None,
             answer: ("200", json::<Products>(generator)),
             refusals: &["400", "401", "403", "404"],
-        },
+            query: Vec::new(),
+        }
+        .query::<Reading>(generator),
     ]
 }
 
@@ -252,7 +255,7 @@ async fn batch(
     headers: HeaderMap,
     Body(batch): Body<Batch>,
 ) -> Result<Json<Batched>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Products.write()).await?;
     if batch.products.is_empty() || batch.products.len() > MAX_BATCH {
         return Err(bad_request(format!(
             "products: expected 1 to {MAX_BATCH}, not {}",
@@ -381,14 +384,13 @@ impl PutListing {
 
 async fn list(
     State(app): State<App>,
-    Query(page): Query<Page>,
+    Params(page): Params<Page>,
     headers: HeaderMap,
 ) -> Result<Json<ProductDocuments>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Products.read()).await?;
     let (after, limit) = (page.after()?, page.limit()?);
     let listings = app.storefront.listings(&merchant, after.as_ref(), limit).await?;
-    let next = listings.last().filter(|_| listings.len() as u32 == limit);
-    let next = next.map(|listing| listing.product.id.clone());
+    let next = next(&listings, limit, |listing| listing.product.id.clone());
     Ok(Json(ProductDocuments { products: listings.into_iter().map(document).collect(), next }))
 }
 
@@ -397,15 +399,16 @@ async fn one(
     Path(product): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<ProductDocument>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Products.read()).await?;
     let product = path_id("product", &product)?;
     let listing = app.storefront.listing(&merchant, &product).await?;
     listing.map(|listing| Json(document(listing))).ok_or_else(|| missing("the product"))
 }
 
 /// How a reader wants the bag.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Reading {
+    /// The language, as BCP 47 has it; the header's where absent.
     locale: Option<String>,
     /// Under whose `ref` the reader is: it goes into links to external shops.
     #[serde(rename = "ref")]
@@ -415,11 +418,11 @@ struct Reading {
 async fn in_live(
     State(app): State<App>,
     Path(live): Path<String>,
-    Query(reading): Query<Reading>,
+    Params(reading): Params<Reading>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Problem> {
     let languages = languages(reading.locale.as_deref(), &headers)?;
-    let (live, viewer) = app.as_watcher(bearer(&headers), &path_id("live", &live)?).await?;
+    let (live, viewer) = app.watched(&headers, &path_id("live", &live)?, Area::Products.read()).await?;
     let listings = app.storefront.listed_in(live.id()).await?;
     let now = haul_live::now().wall;
     let products = listings.into_iter().map(|listing| {

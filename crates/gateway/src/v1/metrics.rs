@@ -6,12 +6,14 @@ use axum::{
     http::HeaderMap,
     routing::get,
 };
-use haul_commerce::insight::{Metrics, Revenue, Scope};
+use haul_commerce::{
+    insight::{Metrics, Revenue, Scope},
+    keys::Area,
+};
 use haul_model::{Currency, LiveId, MerchantId, Money, Role};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 
-use super::merchant;
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who, json},
@@ -34,11 +36,12 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         body: None,
         answer: ("200", json::<MetricsDocument>(generator)),
         refusals: &["400", "401", "403", "404", "503"],
+        query: Vec::new(),
     };
     vec![
-        op("/v1/lives/{live}/metrics", Who::Host, "How a live does"),
-        op("/v1/products/{product}/metrics", Who::Merchant, "How a product does"),
-        op("/v1/creators/{creator}/metrics", Who::Merchant, "How a creator does"),
+        op("/v1/lives/{live}/metrics", Who::Host, "How a live does (with an API key: scope marketing:read)"),
+        op("/v1/products/{product}/metrics", Who::Merchant, "How a product does (scope marketing:read)"),
+        op("/v1/creators/{creator}/metrics", Who::Merchant, "How a creator does (scope marketing:read)"),
     ]
 }
 
@@ -82,7 +85,7 @@ async fn of_live(
     headers: HeaderMap,
 ) -> Result<Json<MetricsDocument>, Problem> {
     let live: LiveId = path_id("live", &live)?;
-    let (live, _) = app.as_role(&headers, &live, Role::Host).await?;
+    let (live, _) = app.in_live(&headers, &live, Role::Host, Area::Marketing.read()).await?;
     metrics(&app, live.merchant(), Scope::Live(live.id().clone())).await
 }
 
@@ -91,7 +94,7 @@ async fn of_product(
     Path(product): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<MetricsDocument>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Marketing.read()).await?;
     metrics(&app, &merchant, Scope::Product(path_id("product", &product)?)).await
 }
 
@@ -100,7 +103,7 @@ async fn of_creator(
     Path(creator): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<MetricsDocument>, Problem> {
-    let merchant = merchant(&app, &headers)?;
+    let merchant = app.merchant(&headers, Area::Marketing.read()).await?;
     metrics(&app, &merchant, Scope::Creator(path_id("creator", &creator)?)).await
 }
 
