@@ -65,7 +65,7 @@ async fn tell_signed(server: &Server, event: &str, key: &SigningKey, at_s: u64, 
 }
 
 /// An API key for everything.
-fn api_key(server: &Server, args: &[&str]) -> String {
+pub fn api_key(server: &Server, args: &[&str]) -> String {
     let output = command(server.data.path()).args(["key", "--name", "test"]).args(args).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     assert!(text.starts_with("hk_"), "{text} {}", server.log());
