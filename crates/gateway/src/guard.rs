@@ -190,19 +190,14 @@ impl Guard {
     /// Whether a request may be handed on.
     pub(crate) async fn admit(&self, app: &App, request: &Request) -> Result<(), Failure> {
         let Some(viewer) = &self.viewer else { return Ok(()) };
-        match request {
-            Request::Hold { sale_id, quantity, key, .. } => {
-                let taker = Taker {
-                    live: self.live.clone(),
-                    buyer: viewer.id.clone(),
-                    device: self.device.clone(),
-                    address: self.address,
-                };
-                let asked = json!({ "sale_id": sale_id, "quantity": quantity, "key": key });
-                app.risk.admit(&taker, asked).await
-            }
-            _ => Ok(()),
-        }
+        let Some(asked) = hold_of(request) else { return Ok(()) };
+        let taker = Taker {
+            live: self.live.clone(),
+            buyer: viewer.id.clone(),
+            device: self.device.clone(),
+            address: self.address,
+        };
+        app.risk.admit(&taker, asked).await
     }
 
     /// Writes down what staff does: `text` is the request as it came. What is refused later is written down too, since
@@ -220,6 +215,20 @@ impl Guard {
             address: self.address.map(|address| address.to_string()),
         };
         tokio::spawn(async move { app.note_viewer(&viewer, doing).await });
+    }
+}
+
+/// What a request would set aside, now or when its turn comes: a place in line becomes a hold without another question.
+fn hold_of(request: &Request) -> Option<serde_json::Value> {
+    match request {
+        Request::Hold { sale_id, quantity, lines, key } => {
+            Some(json!({ "sale_id": sale_id, "quantity": quantity, "lines": lines, "key": key }))
+        }
+        Request::Wait { sale_id, line, quantity, key } => {
+            let lines = [json!({ "line": line, "quantity": quantity })];
+            Some(json!({ "sale_id": sale_id, "quantity": null, "lines": lines, "key": key }))
+        }
+        _ => None,
     }
 }
 
@@ -259,6 +268,17 @@ const UNNOTED: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_waits_in_line_is_looked_at_as_whoever_holds() {
+        let asked = |text: &str| hold_of(&haul_wire::parse(text).unwrap().1);
+        let held =
+            asked(r#"{"id":1,"type":"hold","sale_id":"s","lines":[{"line":1,"quantity":2}],"key":"k"}"#);
+        let waits = asked(r#"{"id":1,"type":"wait","sale_id":"s","line":1,"quantity":2,"key":"k"}"#);
+        assert_eq!(held.as_ref().map(|held| &held["lines"][0]["quantity"]), Some(&json!(2)));
+        assert_eq!(held, waits);
+        assert_eq!(asked(r#"{"id":1,"type":"ping"}"#), None);
+    }
 
     #[test]
     fn what_changes_something_is_noted_with_what_it_says() {
