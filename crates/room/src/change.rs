@@ -4,7 +4,7 @@
 
 use haul_model::{BuyerId, GiveawayId, MessageId, PollId, QuestionId, UnixMillis};
 use haul_wire::{
-    ChatLine, ChatRules, LogEntry, Restricted,
+    ChatLine, ChatRules, LogEntry, Pin, Restricted,
     crowd::ThreadMessage,
     questions::Question,
     show::{Announcement, Giveaway, Poll},
@@ -149,6 +149,16 @@ pub enum Change {
         /// It.
         message: ThreadMessage,
     },
+    /// Likes in all.
+    Liked {
+        /// How many.
+        total: u64,
+    },
+    /// Another product is explained, or none.
+    Pinned {
+        /// Which.
+        pin: Option<Pin>,
+    },
     /// A measure against somebody, or the end of one.
     Measure {
         /// Against whom, and what.
@@ -156,6 +166,36 @@ pub enum Change {
         /// What the log says of it.
         entry: LogEntry,
     },
+}
+
+impl Change {
+    /// Whether notes tell a next start of it: such a change need not be told again.
+    pub(crate) fn is_noted(&self) -> bool {
+        match self {
+            Change::Rules { .. }
+            | Change::Words { .. }
+            | Change::GiveawayStarted { .. }
+            | Change::Entered { .. }
+            | Change::Drawn { .. }
+            | Change::Claimed { .. }
+            | Change::GiveawayEnded { .. }
+            | Change::Wrote { .. } => true,
+            Change::Said { .. }
+            | Change::Deleted { .. }
+            | Change::ChatPinned { .. }
+            | Change::Asked { .. }
+            | Change::Wanted { .. }
+            | Change::Question { .. }
+            | Change::Unasked { .. }
+            | Change::Announced { .. }
+            | Change::Poll { .. }
+            | Change::Voted { .. }
+            | Change::Liked { .. }
+            // What a ban takes away is in no note.
+            | Change::Measure { .. }
+            | Change::Pinned { .. } => false,
+        }
+    }
 }
 
 /// Something to be kept for the next start, in a few words by its name.

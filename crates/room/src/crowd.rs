@@ -92,6 +92,7 @@ impl Room {
     pub(crate) fn crowd_timeout(&mut self, now: Instant) {
         if self.crowd.likes_at.take_if(|at| *at <= now).is_some() {
             let new = std::mem::take(&mut self.crowd.new);
+            self.note_fresh(&Change::Liked { total: self.crowd.likes });
             let line = self.order.line(&Event::Crowd(CrowdNews::Likes { total: self.crowd.likes, new }));
             let key = Some(Key::Likes);
             self.effects.push_back(Effect::Tell { to: Audience::All, lane: Lane::Ambient, key, line });

@@ -21,30 +21,69 @@ pub(crate) struct Order {
     /// The last numbered events; the newest has `offset`.
     history: VecDeque<Line>,
     history_bytes: usize,
+    /// While changes of an earlier owner's are made again: the place of the last event that they make. Nothing is
+    /// numbered or kept meanwhile.
+    again: Option<u64>,
+    /// Lines numbered since they were last asked for, where somebody does ask.
+    fresh: Option<Vec<Line>>,
 }
 
 impl Order {
     pub(crate) fn new(epoch: String) -> Self {
-        Self { epoch, offset: 0, history: VecDeque::new(), history_bytes: 0 }
+        Self { epoch, offset: 0, history: VecDeque::new(), history_bytes: 0, again: None, fresh: None }
     }
 
     pub(crate) fn position(&self) -> (&str, u64) {
-        (&self.epoch, self.offset)
+        (&self.epoch, self.again.unwrap_or(self.offset))
+    }
+
+    /// Goes on where an earlier owner stopped, with the last lines that it numbered.
+    pub(crate) fn restore(&mut self, epoch: String, offset: u64, lines: Vec<Line>) {
+        (self.epoch, self.offset) = (epoch, offset);
+        self.history_bytes = lines.iter().map(Line::len).sum();
+        self.history = lines.into();
+        self.trim();
+    }
+
+    /// From here on, says which lines are new.
+    pub(crate) fn watch(&mut self) {
+        self.fresh.get_or_insert_default();
+    }
+
+    /// The lines numbered since the last call; none unless they are watched.
+    pub(crate) fn fresh(&mut self) -> Vec<Line> {
+        self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The next events are made again: the first one's place is after `Some` of these. `None` ends it.
+    pub(crate) fn again(&mut self, from: Option<u64>) {
+        self.again = from;
     }
 
     /// Gives an event the next offset, and keeps it for those who come back.
     pub(crate) fn record(&mut self, event: &Event) -> Line {
+        if let Some(offset) = &mut self.again {
+            *offset += 1;
+            return encode_event(&self.epoch, self.again, event).into();
+        }
         self.offset += 1;
         let line = Line::from(encode_event(&self.epoch, Some(self.offset), event));
         self.history_bytes += line.len();
         self.history.push_back(line.clone());
+        if let Some(fresh) = &mut self.fresh {
+            fresh.push(line.clone());
+        }
+        self.trim();
+        line
+    }
+
+    fn trim(&mut self) {
         while self.history.len() > MAX_HISTORY || self.history_bytes > MAX_HISTORY_BYTES {
             match self.history.pop_front() {
                 Some(oldest) => self.history_bytes -= oldest.len(),
                 None => break,
             }
         }
-        line
     }
 
     /// Tells something else to those who come back, in the place of an event: its offset stays, what it said does not.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use haul_model::{HoldId, OrderId, QuestionId, SaleId, SessionId};
+use serde::{Deserialize, Serialize};
 
 use crate::Line;
 
@@ -18,7 +19,7 @@ pub const MAX_REPLIES: usize = 256;
 pub const MAX_CHAT: usize = 128;
 
 /// How important, most important first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lane {
     /// Answers to this reader's requests. Never dropped.
     Reply,
@@ -33,7 +34,7 @@ pub enum Lane {
 }
 
 /// What a line is about, where only the latest line about it matters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Key {
     /// A sale's stock.
     Stock(SaleId),

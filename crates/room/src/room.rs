@@ -120,6 +120,8 @@ pub struct Room {
     /// Where the event that pinned it stands in the order.
     chat_pinned_at: u64,
     pin: Option<Pin>,
+    /// Changes since they were last asked for, each with the place of the last event before it, where somebody asks.
+    pub(crate) fresh: Option<Vec<(u64, Change)>>,
     /// Numbers the log's notes.
     noted: u64,
     pub(crate) effects: VecDeque<Effect>,
@@ -143,6 +145,7 @@ impl Room {
             chat_pin: None,
             chat_pinned_at: 0,
             pin: None,
+            fresh: None,
             noted: 0,
             effects: VecDeque::new(),
         }
@@ -469,6 +472,7 @@ impl Room {
 
     /// Makes a change, and tells whom it concerns.
     pub fn apply(&mut self, change: Change, now: Now) {
+        self.note_fresh(&change);
         match change {
             Change::Said { line, by, hidden, client_id } => {
                 let event = Event::Chat(ChatNews::Message(line.clone()));
@@ -530,6 +534,8 @@ impl Room {
                 self.log(entry);
             }
             Change::Measure { restricted, entry } => self.measure(restricted, entry, now),
+            Change::Liked { total } => self.crowd.likes = total,
+            Change::Pinned { pin } => self.pin = pin,
         }
     }
 
@@ -603,6 +609,7 @@ impl Room {
 
     /// Pins a product, or none.
     pub fn set_pin(&mut self, pin: Option<Pin>) -> Line {
+        self.note_fresh(&Change::Pinned { pin: pin.clone() });
         self.pin = pin.clone();
         self.record(&Event::PinChanged { pin })
     }

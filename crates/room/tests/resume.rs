@@ -8,7 +8,7 @@ use std::{
 };
 
 use haul_model::{BuyerId, Now, Role, UnixMillis};
-use haul_room::{Answer, At, Audience, Effect, Lane, Line, Outbox, Rate, Room, Writer};
+use haul_room::{Answer, At, Audience, Effect, Estate, Lane, Line, Note, Outbox, Rate, Room, Writer};
 use haul_wire::{ChatAsk, Measure, Position, questions::QuestionAsk, show::ShowAsk};
 use serde_json::Value;
 
@@ -84,6 +84,8 @@ struct Evening {
     now: Now,
     dice: Dice,
     messages: Vec<haul_model::MessageId>,
+    /// What the room has asked to be kept.
+    notes: BTreeMap<String, Option<String>>,
     questions: Vec<haul_model::QuestionId>,
 }
 
@@ -94,6 +96,7 @@ impl Evening {
             now: Now { instant: Instant::now(), wall: UnixMillis(1_000_000) },
             dice: Dice(seed),
             messages: Vec::new(),
+            notes: BTreeMap::new(),
             questions: Vec::new(),
         }
     }
@@ -165,8 +168,10 @@ impl Evening {
         }
         let mut told = Vec::new();
         while let Some(effect) = self.room.poll_effect() {
-            if let Effect::Tell { to: Audience::All, lane, line, .. } = effect {
-                told.push((lane, line));
+            match effect {
+                Effect::Tell { to: Audience::All, lane, line, .. } => told.push((lane, line)),
+                Effect::Keep(Note { name, text }) => drop(self.notes.insert(name, text)),
+                Effect::Tell { .. } | Effect::End(_) => {}
             }
         }
         told
@@ -248,5 +253,44 @@ fn many_cuts_in_a_row_lose_and_double_nothing() {
             cut_off.read(&line);
         }
         assert_eq!(cut_off, whole, "seed {seed}");
+    }
+}
+
+/// Whoever takes a room over at any point goes on with it as if nothing had been.
+#[test]
+fn an_heir_shows_and_tells_what_the_room_would_have() {
+    for seed in 1..=60 {
+        let mut evening = Evening::new(seed);
+        evening.room.watch();
+        let mut estate = Estate { epoch: "e1".into(), ..Estate::default() };
+        for _ in 0..80 {
+            evening.happen();
+            let news = evening.room.news();
+            estate.lines.extend(news.lines);
+            estate.made.extend(news.made);
+        }
+        estate.offset = evening.room.position().1;
+        let rate = Rate { burst: 1_000, every: Duration::from_millis(1) };
+        let mut heir = Room::new("e2".into(), rate);
+        heir.watch();
+        heir.inherit(estate.clone(), evening.now);
+        let notes = evening.notes.clone().into_iter().map(|(name, text)| Note { name, text }).collect();
+        heir.restore(notes, evening.now);
+        assert_eq!(heir.news(), haul_room::News::default(), "nothing of it is new");
+        let room = &evening.room;
+        assert_eq!(heir.position(), room.position());
+        let host = "host".parse().unwrap();
+        assert_eq!(heir.chat(Some(&host), true), room.chat(Some(&host), true), "seed {seed}");
+        assert_eq!(heir.chat_pin(), room.chat_pin(), "seed {seed}");
+        assert_eq!(heir.rules(), room.rules());
+        for offset in 0..=estate.offset {
+            let position = Position { epoch: "e1".into(), offset };
+            assert_eq!(heir.missed(&position), room.missed(&position), "seed {seed}, from {offset}");
+        }
+        // And it goes on the same way.
+        evening.room = heir;
+        let before = evening.room.position().1;
+        let told: usize = (0..20).map(|_| evening.happen().len()).sum();
+        assert!(evening.room.position().1 > before && told > 0);
     }
 }

@@ -12,7 +12,7 @@ pub const MAX_REASON_CHARS: usize = 200;
 pub const MAX_WORDS_A_REQUEST: usize = 200;
 
 /// What is asked about chat, by its `type`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum ChatAsk {
     /// Says something to everybody.

@@ -22,7 +22,10 @@ pub use chat::{
 };
 pub use event::{Event, RoomEvent, Warning, encode_event};
 pub use reply::{Code, Failure, Reply, Resumed, Snapshot, encode_failure, encode_reply};
-pub use request::{EarlySchedule, LineSchedule, ParseError, Position, Request, SaleSchedule, parse};
+pub use request::{
+    EarlySchedule, LineSchedule, ParseError, Position, Request, SaleSchedule, encode_request, parse,
+    read_request,
+};
 pub use view::{
     DrawView, EarlyView, HoldState, HoldView, HostView, LayerView, LineUnits, LiveState, LiveView,
     OrderStateView, OrderView, Pictures, Pin, ProductView, QualityReason, QualityView, SaleLineView,

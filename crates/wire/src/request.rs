@@ -2,7 +2,7 @@
 
 use haul_model::{HoldId, OrderId, ProductId, SaleId, SessionId, TierId, UnixMillis, VariantId};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     MAX_REQUEST_BYTES,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A client's request, by its `type`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum Request {
     /// First of all: who is there, and where a former connection ended.
@@ -192,7 +192,7 @@ fn one() -> u32 {
 }
 
 /// A sale to be.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SaleSchedule {
     /// Which product of the bag.
     pub product_id: ProductId,
@@ -229,7 +229,7 @@ pub struct SaleSchedule {
 }
 
 /// A tier for which a sale is to open earlier.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EarlySchedule {
     /// The `tier` of their tokens.
     pub tier: TierId,
@@ -238,7 +238,7 @@ pub struct EarlySchedule {
 }
 
 /// A further line of a sale to be.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LineSchedule {
     /// Which product of the bag; its currency must be that of the first.
     pub product_id: ProductId,
@@ -254,7 +254,7 @@ pub struct LineSchedule {
 }
 
 /// How far a client has read.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Position {
     /// The epoch of the last event it read.
     pub epoch: String,
@@ -320,8 +320,36 @@ pub const TYPES: &[&str] = &[
     "checkout",
 ];
 
+/// The request as a client would write it: what [`parse`] reads.
+pub fn encode_request(id: u64, request: &Request) -> String {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        id: u64,
+        #[serde(flatten)]
+        request: &'a T,
+    }
+    fn line(id: u64, request: &impl Serialize) -> String {
+        crate::reply::encode(&Line { id, request })
+    }
+    match request {
+        Request::Chat(ask) => line(id, ask),
+        Request::Question(ask) => line(id, ask),
+        Request::Show(ask) => line(id, ask),
+        Request::Crowd(ask) => line(id, ask),
+        request => line(id, request),
+    }
+}
+
 /// Reads a request and its id.
 pub fn parse(text: &str) -> Result<(u64, Request), ParseError> {
+    if text.len() > MAX_REQUEST_BYTES {
+        return Err(ParseError::TooLarge);
+    }
+    read_request(text)
+}
+
+/// The same, whatever its size: for one that was a request before, and is written out in full.
+pub fn read_request(text: &str) -> Result<(u64, Request), ParseError> {
     #[derive(Deserialize)]
     struct Envelope {
         id: u64,
@@ -329,9 +357,6 @@ pub fn parse(text: &str) -> Result<(u64, Request), ParseError> {
         kind: String,
     }
 
-    if text.len() > MAX_REQUEST_BYTES {
-        return Err(ParseError::TooLarge);
-    }
     // Twice over the same few bytes: the first pass finds the id, so that every error of the second can be matched.
     let envelope: Envelope =
         serde_json::from_str(text).map_err(|error| ParseError::NotAMessage(error.to_string()))?;
@@ -396,7 +421,12 @@ mod tests {
                     "message_id":"m","action":"mute","question_id":"q","poll_id":"p","option":1,"giveaway_id":"g",
                     "question":"q","options":["a","b"],"title":"t","winners":1,"claim_ms":1,"price_minor":1,"stock":1,"duration_ms":1,"units":1,"order_id":"o","code":"c","limit":1}}"#
             );
-            assert!(parse(&text).is_ok(), "{kind}");
+            let (_, request) = parse(&text).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            assert_eq!(
+                parse(&encode_request(7, &request)),
+                Ok((7, request)),
+                "what is passed on is the same"
+            );
         }
     }
 

@@ -96,7 +96,7 @@ pub struct ProductView {
 }
 
 /// The product being explained.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pin {
     /// Which product of the bag.
     pub product_id: ProductId,
@@ -108,7 +108,7 @@ pub struct Pin {
 }
 
 /// A sale.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SaleView {
     /// Its id.
     pub id: SaleId,
@@ -144,13 +144,13 @@ pub struct SaleView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draw: Option<DrawView>,
     /// When units are set aside; absent where it is with the hold.
-    #[serde(skip_serializing_if = "SaleMode::is_hold_in_cart")]
+    #[serde(default, skip_serializing_if = "SaleMode::is_hold_in_cart")]
     pub mode: SaleMode,
     /// Who may come before `opens_at`; absent where nobody may.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub early: Vec<EarlyView>,
     /// What is sold, line by line, counted from 0; absent where it is one product.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<SaleLineView>,
 }
 
@@ -183,7 +183,7 @@ pub struct DrawView {
 }
 
 /// A tier for which a sale opens earlier.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EarlyView {
     /// The `tier` of a token.
     pub tier: TierId,
@@ -192,7 +192,7 @@ pub struct EarlyView {
 }
 
 /// One of several products, or forms of a product, in a sale.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SaleLineView {
     /// What is sold.
     pub product_id: ProductId,
@@ -211,7 +211,7 @@ pub struct SaleLineView {
 }
 
 /// Where a line's units are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockView {
     /// Units free to be held.
     pub available: u32,
@@ -231,7 +231,7 @@ pub struct LineUnits {
 }
 
 /// Where a sale stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleState {
     /// It opens later.
