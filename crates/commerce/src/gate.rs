@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, pin::Pin};
 
 use haul_model::{BuyerId, CouponCode, HoldId, LiveId, MerchantId, OrderId, SaleId, TierId, UnixMillis};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     CouponTerms, SaleTerms,
@@ -252,7 +253,7 @@ impl fmt::Display for Counts {
 }
 
 /// A hold whose units went back because its deadline passed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
     /// Which hold.
     pub hold: HoldId,
@@ -265,7 +266,7 @@ pub struct Released {
 }
 
 /// A hold whose turn in line has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offered {
     /// Which hold.
     pub hold: HoldId,

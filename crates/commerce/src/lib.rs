@@ -10,6 +10,7 @@ pub mod audit;
 pub mod backoffice;
 pub mod book;
 pub mod bookings;
+pub mod bus;
 pub mod buyers;
 pub mod coupon;
 pub mod derive;
@@ -44,6 +45,7 @@ pub mod units;
 
 pub use backoffice::Backoffice;
 pub use book::SaleBook;
+pub use bus::{Appended, Batch, Bus, BusError, Lease, Left, Told};
 pub use coupon::{Coupon, CouponTerms, OrderCoupon};
 pub use derive::{hold_id, order_id, payment_id, refund_id};
 pub use draw::Draw;

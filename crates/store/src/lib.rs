@@ -15,7 +15,7 @@ mod sql;
 pub use embedded::{Clock, EmbeddedGate, Recovery};
 pub use error::OpenError;
 pub use journal::{Books, read_journal};
-pub use redis::{RedisGate, RedisOptions};
+pub use redis::{RedisBus, RedisGate, RedisOptions};
 pub use sql::SqlLedger;
 
 use haul_commerce::{GateError, Op};

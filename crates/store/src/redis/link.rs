@@ -20,7 +20,7 @@ use redis::{
     ServerErrorKind, TlsCertificates, Value, aio::MultiplexedConnection,
 };
 
-use super::{RedisOptions, script::Run, settings};
+use super::{RedisOptions, rooms::Wakes, script::Run, settings};
 use crate::OpenError;
 
 /// Commands that may wait to be written. When it is full, callers wait, within their response timeout.
@@ -68,6 +68,8 @@ struct Inner {
     state: Mutex<State>,
     /// Counts connections made anew, of all servers.
     changes: Arc<AtomicU64>,
+    /// Whom to wake when something is published; without, nothing is listened to.
+    wakes: Option<Wakes>,
 }
 
 enum State {
@@ -91,6 +93,7 @@ impl Link {
         info: ConnectionInfo,
         options: &RedisOptions,
         changes: Arc<AtomicU64>,
+        wakes: Option<Wakes>,
     ) -> Result<Self, OpenError> {
         let address = info.addr().to_string();
         let config = AsyncConnectionConfig::new()
@@ -114,6 +117,7 @@ impl Link {
             wait_timeout: options.wait_timeout,
             state: Mutex::new(State::Down { why: "not connected yet".to_owned() }),
             changes,
+            wakes,
         });
         inner.connect(0).await.map_err(failed)?;
         Ok(Self(inner))
@@ -280,7 +284,11 @@ impl Inner {
     /// Connects as connection `number`.
     async fn connect(self: &Arc<Self>, number: u64) -> Result<(), String> {
         let weak = Arc::downgrade(self);
+        let wakes = self.wakes.clone();
         let config = self.config.clone().set_push_sender(move |push: PushInfo| {
+            if let Some(wakes) = wakes.as_ref().filter(|_| push.kind == PushKind::PMessage) {
+                wakes.wake(&push.data);
+            }
             if push.kind == PushKind::Disconnection
                 && let Some(inner) = weak.upgrade()
             {
@@ -291,10 +299,17 @@ impl Inner {
         });
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         // The library's own timeout covers the socket; this one covers the greeting too.
-        let connection = tokio::time::timeout(self.connect_timeout, connecting)
+        let mut connection = tokio::time::timeout(self.connect_timeout, connecting)
             .await
             .map_err(|_| format!("no answer within {} ms", self.connect_timeout.as_millis()))?
             .map_err(|error| error.to_string())?;
+        if self.wakes.is_some() {
+            let listening = tokio::time::timeout(self.connect_timeout, connection.psubscribe(Wakes::PATTERN));
+            listening
+                .await
+                .map_err(|_| "no answer to PSUBSCRIBE".to_owned())?
+                .map_err(|error| error.to_string())?;
+        }
         // Before anybody can use it.
         if number > 0 {
             self.changes.fetch_add(1, Ordering::AcqRel);

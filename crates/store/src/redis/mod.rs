@@ -7,6 +7,7 @@
 
 mod link;
 mod nodes;
+mod rooms;
 mod script;
 mod settings;
 
@@ -33,6 +34,7 @@ use haul_commerce::{
 use haul_model::{BuyerId, CouponCode, HoldId, Now, SaleId, UnixMillis};
 use redis::Value;
 
+pub use self::rooms::RedisBus;
 use self::{
     nodes::Nodes,
     script::{Reply, Run, Script},
@@ -130,7 +132,7 @@ impl RedisGate {
             latest: AtomicU64::new(0),
             pace: options.watch_clock.then(Mutex::default),
             response_timeout: options.response_timeout,
-            nodes: Nodes::open(url, &options).await?,
+            nodes: Nodes::open(url, &options, None).await?,
         })
     }
 

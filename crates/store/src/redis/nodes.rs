@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     RedisOptions,
     link::{Failed, Link},
+    rooms::Wakes,
     script::Run,
 };
 use crate::{OpenError, error::without_password};
@@ -53,6 +54,7 @@ struct Inner {
     cluster: bool,
     /// Counts connections made anew and slots that changed hands: another number is another connection.
     changes: Arc<AtomicU64>,
+    wakes: Option<Wakes>,
     /// Read by every call, changed when nodes come and go; held for a look, never across an await.
     map: Mutex<Map>,
     /// One task at a time asks who has which slot.
@@ -102,19 +104,31 @@ pub(super) fn slot(key: &str) -> u16 {
 impl Nodes {
     /// Connects to `redis://` or `rediss://[user:password@]host[:port][,host[:port]…][/db]`: to the first that answers.
     /// If that is part of a cluster, to all of the cluster.
-    pub(super) async fn open(url: &str, options: &RedisOptions) -> Result<Self, OpenError> {
+    ///
+    /// `wakes`: whom to wake when something is published, if anybody.
+    pub(super) async fn open(
+        url: &str,
+        options: &RedisOptions,
+        wakes: Option<Wakes>,
+    ) -> Result<Self, OpenError> {
         let (template, seeds) = read_url(url)?;
         let changes = Arc::new(AtomicU64::new(0));
         let mut failed = None;
         for seed in &seeds {
-            let link =
-                match Link::open(template.clone().set_addr(seed.clone()), options, changes.clone()).await {
-                    Ok(link) => link,
-                    Err(error) => {
-                        failed = failed.or(Some(error));
-                        continue;
-                    }
-                };
+            let link = match Link::open(
+                template.clone().set_addr(seed.clone()),
+                options,
+                changes.clone(),
+                wakes.clone(),
+            )
+            .await
+            {
+                Ok(link) => link,
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
+            };
             let address = seed.to_string();
             let cluster = link.is_cluster().await;
             let map = Map {
@@ -127,6 +141,7 @@ impl Nodes {
                 seeds: seeds.clone(),
                 cluster,
                 changes,
+                wakes: wakes.clone(),
                 map: Mutex::new(map),
                 refreshing: AtomicBool::new(false),
             }));
@@ -210,10 +225,10 @@ impl Nodes {
     }
 
     async fn connect(&self, address: &str) -> Result<Link, OpenError> {
-        let Inner { template, options, changes, .. } = &*self.0;
+        let Inner { template, options, changes, wakes, .. } = &*self.0;
         let addr =
             at(template.addr(), address).ok_or_else(|| bad_address(address, "a node has no such address"))?;
-        Link::open(template.clone().set_addr(addr), options, changes.clone()).await
+        Link::open(template.clone().set_addr(addr), options, changes.clone(), wakes.clone()).await
     }
 
     /// Has the cluster asked who has which slot, unless it is being asked.
