@@ -160,6 +160,8 @@ pub(crate) enum Congestion {
 pub(crate) struct Store {
     /// Who decides about stock.
     pub(crate) gate_url: GateUrl,
+    /// Whether servers on the same gate share their rooms.
+    pub(crate) share_rooms: bool,
     /// Where orders are written down; see [`Config::ledger_url`].
     ledger_url: LedgerUrl,
     /// How long to wait for the gate's answer, in milliseconds.
@@ -333,6 +335,7 @@ impl Default for Config {
             },
             store: Store {
                 gate_url: GateUrl::Embedded,
+                share_rooms: false,
                 ledger_url: LedgerUrl::InDataDir,
                 gate_timeout_ms: 500,
                 gate_wait_replicas: 0,
@@ -400,6 +403,11 @@ impl Config {
                 "store.gate_wait_ms: expected less than store.gate_timeout_ms ({}), got {}",
                 self.store.gate_timeout_ms, self.store.gate_wait_ms
             ));
+        }
+        if self.store.share_rooms && self.store.gate_url == GateUrl::Embedded {
+            return Err(
+                "store.share_rooms: expected a gate in Redis (store.gate_url), it is embedded".to_owned()
+            );
         }
         let last = usize::from(self.media.udp_port) + self.media.shards().get() - 1;
         if last > usize::from(u16::MAX) {
@@ -561,6 +569,7 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("moq.congestion", Expect::Text("cubic, newreno or bbr")),
     ("moq.max_connections", Expect::Integer(1, 1_000_000, "connections")),
     ("store.gate_url", Expect::Text("embedded: or redis://HOST[:PORT][/DB]")),
+    ("store.share_rooms", Expect::Bool),
     ("store.ledger_url", Expect::Text("sqlite:, sqlite://PATH or postgres://…")),
     ("store.gate_timeout_ms", Expect::Integer(10, 60_000, "milliseconds")),
     ("store.gate_wait_replicas", Expect::Integer(0, 16, "replicas")),

@@ -9,9 +9,9 @@ use haul_commerce::{
 };
 use haul_courier::{Client, Reach, SigningKey, webhooks};
 use haul_gateway::{App, Check, Parts, RiskSettings, Sessions, auth::Authority, tls};
-use haul_live::{Lives, Metrics, Services, Settings};
+use haul_live::{Lives, Metrics, Services, Settings, Sharing};
 use haul_room::Rate;
-use haul_store::{EmbeddedGate, RedisGate, RedisOptions, SqlLedger};
+use haul_store::{EmbeddedGate, RedisBus, RedisGate, RedisOptions, SqlLedger};
 use haul_webrtc::{Edge, EdgeConfig, Limits};
 use tokio::time::timeout;
 
@@ -42,6 +42,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     }
     let services = Services {
         gate: gate(&config).await?,
+        sharing: sharing(&config).await?,
         ledger: ledger.clone(),
         notebook: ledger.clone(),
         refunds: ledger.clone(),
@@ -149,14 +150,7 @@ async fn gate(config: &Config) -> anyhow::Result<Arc<dyn Gate>> {
             Arc::new(gate)
         }
         GateUrl::Redis(url) => {
-            let response_timeout = Duration::from_millis(config.store.gate_timeout_ms);
-            let options = RedisOptions {
-                response_timeout,
-                wait_replicas: config.store.gate_wait_replicas,
-                wait_timeout: Duration::from_millis(config.store.gate_wait_ms),
-                ..RedisOptions::default()
-            };
-            let gate = RedisGate::connect_with(url.expose(), options).await?;
+            let gate = RedisGate::connect_with(url.expose(), redis_options(config)).await?;
             for weakness in gate.weaknesses().await {
                 tracing::warn!("Redis: {weakness}; see configs/redis.conf");
             }
@@ -171,6 +165,27 @@ async fn gate(config: &Config) -> anyhow::Result<Arc<dyn Gate>> {
             Arc::new(gate)
         }
     })
+}
+
+fn redis_options(config: &Config) -> RedisOptions {
+    RedisOptions {
+        response_timeout: Duration::from_millis(config.store.gate_timeout_ms),
+        wait_replicas: config.store.gate_wait_replicas,
+        wait_timeout: Duration::from_millis(config.store.gate_wait_ms),
+        ..RedisOptions::default()
+    }
+}
+
+/// Over what rooms are shared with other servers, if they are.
+async fn sharing(config: &Config) -> anyhow::Result<Option<Sharing>> {
+    let GateUrl::Redis(url) = &config.store.gate_url else { return Ok(None) };
+    if !config.store.share_rooms {
+        return Ok(None);
+    }
+    let bus = RedisBus::connect_with(url.expose(), redis_options(config)).await?;
+    let sharing = Sharing::new(Arc::new(bus), getrandom::u64().context("no randomness")?);
+    tracing::info!(node = sharing.node(), "rooms are shared with other servers");
+    Ok(Some(sharing))
 }
 
 /// Forgets answers that nobody can ask for again.

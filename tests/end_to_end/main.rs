@@ -29,6 +29,7 @@ mod room;
 mod rtc_client;
 mod selling;
 mod server;
+mod servers;
 #[path = "../../crates/payments/tests/support/mod.rs"]
 mod shop;
 mod soak;

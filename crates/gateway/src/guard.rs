@@ -221,9 +221,9 @@ impl Guard {
 /// What a request would set aside, now or when its turn comes: a place in line becomes a hold without another question.
 fn hold_of(request: &Request) -> Option<serde_json::Value> {
     match request {
-        Request::Hold { sale_id, quantity, lines, key } => {
-            Some(json!({ "sale_id": sale_id, "quantity": quantity, "lines": lines, "key": key }))
-        }
+        Request::Hold { sale_id, quantity, lines, key, coupon } => Some(json!({
+            "sale_id": sale_id, "quantity": quantity, "lines": lines, "key": key, "coupon": coupon,
+        })),
         Request::Wait { sale_id, line, quantity, key } => {
             let lines = [json!({ "line": line, "quantity": quantity })];
             Some(json!({ "sale_id": sale_id, "quantity": null, "lines": lines, "key": key }))

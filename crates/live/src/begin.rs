@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use haul_commerce::{LedgerError, LiveRecord, LiveRef};
 use haul_model::UnixMillis;
+use haul_room::Estate;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Live, Services,
+    Live, Services, Sharing,
     chores::{self, Chore},
+    desk::Desk,
     keeper,
     live::{Lines, MAX_REQUESTS_WAITING},
     now,
     owner::Owner,
     recorder::Recorder,
+    shared,
     stage::{Beginning, MAX_ORDERS_SHOWN, Stage},
     till::Till,
     watch::Watch,
@@ -22,21 +25,14 @@ use crate::{
 
 /// Sales that closed longer ago are not shown any more; those with unfinished orders come anyway.
 const SHOW_CLOSED: Duration = Duration::from_secs(600);
+/// How long the first who comes waits until it is known which server owns the room.
+const SETTLED_WITHIN: Duration = Duration::from_secs(6);
 
 /// Reads the live and starts its owner.
 ///
 /// The gate need not answer for that: picture and chat begin without it, and the sales come on stage when it does.
 pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live, LedgerError> {
-    let id = record.id.clone();
-    let bag = services.ledger.bag(&id).await?;
-    let sales = services.ledger.sales(&id, now().wall - SHOW_CLOSED).await?;
-    let orders = services.ledger.orders(&id, &[], MAX_ORDERS_SHOWN as u32).await?;
-    let coupons = services.ledger.coupons(&id).await?;
-    let coupons: Vec<_> = coupons.into_iter().map(|known| known.coupon).collect();
-    let totals = services.ledger.totals(&id).await?;
-    let notes = services.notebook.notes(&id).await?;
-
-    let reference = LiveRef { merchant: record.merchant.clone(), live: id };
+    let reference = LiveRef { merchant: record.merchant.clone(), live: record.id.clone() };
     let (requests, requested) = mpsc::channel(MAX_REQUESTS_WAITING);
     let (post, posted) = mpsc::unbounded_channel();
     let (chores, chores_due) = mpsc::unbounded_channel();
@@ -51,11 +47,53 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     let (till, clerk) = Till::new(gate.clone(), post.clone(), services.metrics.clone());
     let (keep, kept) = mpsc::unbounded_channel();
     let lines = Lines { requests, post: post.clone(), chores, keep };
-    let live = Live::new(&record, lines, till.clone(), gate, services.metrics.clone());
+    let node = services.sharing.as_ref().map_or(0, Sharing::node);
+    let live = Live::new(&record, node, lines, till.clone(), gate, services.metrics.clone());
     tokio::spawn(recorder.run(services.ledger.clone()));
+    let alone = match &services.sharing {
+        None => Some(stage(&services, &live, record, None).await?),
+        Some(_) => None,
+    };
+    tokio::spawn(clerk.run());
+    tokio::spawn(chores::run(services.clone(), live.clone(), chores_due));
+    tokio::spawn(keeper::run(services.clone(), live.clone(), kept));
+    match (alone, &services.sharing) {
+        (Some(stage), _) => {
+            let desk = Desk::new(stage, live.clone(), services.clone(), till);
+            tokio::spawn(Owner::new(desk, live.clone(), post).run(requested, posted));
+        }
+        (None, Some(sharing)) => {
+            let (ready, settled) = oneshot::channel();
+            let ways = shared::Ways { requests: requested, posted, post, till };
+            tokio::spawn(shared::run(services.clone(), sharing.clone(), live.clone(), ways, ready));
+            // Who comes before it is known who owns the room would only have to wait for the answer.
+            let _ = tokio::time::timeout(SETTLED_WITHIN, settled).await;
+        }
+        (None, None) => {}
+    }
+    services.metrics.live_started();
+    tracing::info!(live = %live.id(), "live started");
+    Ok(live)
+}
+
+/// The live as the ledger and the gate know it, going on with what an earlier owner has left, where rooms are shared.
+pub(crate) async fn stage(
+    services: &Services,
+    live: &Live,
+    record: LiveRecord,
+    estate: Option<Estate>,
+) -> Result<Stage, LedgerError> {
+    let id = record.id.clone();
+    let bag = services.ledger.bag(&id).await?;
+    let sales = services.ledger.sales(&id, now().wall - SHOW_CLOSED).await?;
+    let orders = services.ledger.orders(&id, &[], MAX_ORDERS_SHOWN as u32).await?;
+    let coupons = services.ledger.coupons(&id).await?;
+    let coupons: Vec<_> = coupons.into_iter().map(|known| known.coupon).collect();
+    let totals = services.ledger.totals(&id).await?;
+    let notes = services.notebook.notes(&id).await?;
 
     if let Err(error) = live.gate().put_coupons(&coupons).await {
-        tracing::warn!(live = %reference.live, %error, "coupons wait for the gate");
+        tracing::warn!(live = %id, %error, "coupons wait for the gate");
         live.chore(Chore::Coupons);
     }
     let mut known = Vec::new();
@@ -63,7 +101,7 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
         match live.gate().put_sale(&sale.id, &sale.terms).await {
             Ok(applied) => known.push((sale, applied)),
             Err(error) => {
-                tracing::warn!(live = %reference.live, sale = %sale.id, %error, "a sale waits for the gate");
+                tracing::warn!(live = %id, sale = %sale.id, %error, "a sale waits for the gate");
                 live.chore(Chore::Sale(Box::new(sale)));
             }
         }
@@ -72,17 +110,9 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     live.chore(Chore::Orders);
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let epoch = format!("{:016x}", rng.random::<u64>());
-    let beginning = Beginning { record, bag, sales: known, coupons, orders, totals, notes };
+    let beginning = Beginning { record, bag, sales: known, coupons, orders, totals, notes, estate };
     // The clock is read after the gate's answers have come: an estimate of its clock may be late, never early.
-    let stage = Stage::new(beginning, services.settings.clone(), epoch, rng, now());
-    let owner = Owner::new(stage, live.clone(), services.clone(), till, post);
-    tokio::spawn(clerk.run());
-    tokio::spawn(owner.run(requested, posted));
-    tokio::spawn(chores::run(services.clone(), live.clone(), chores_due));
-    tokio::spawn(keeper::run(services.clone(), live.clone(), kept));
-    services.metrics.live_started();
-    tracing::info!(live = %live.id(), "live started");
-    Ok(live)
+    Ok(Stage::new(beginning, services.settings.clone(), epoch, rng, now()))
 }
 
 /// A live that nobody created: its first publisher's host token is the permission.

@@ -10,8 +10,10 @@ mod begin;
 mod chores;
 mod connection;
 mod coupons;
+mod desk;
 mod drawn;
 mod follower;
+mod house;
 mod keeper;
 mod live;
 mod lives;
@@ -22,6 +24,7 @@ mod purchase;
 mod recorder;
 mod restock;
 mod settle;
+mod shared;
 mod stage;
 #[cfg(test)]
 mod testing;
@@ -37,6 +40,7 @@ pub use metrics::Metrics;
 pub use money::RefundAsk;
 pub use restock::RestockError;
 pub use settle::CallbackError;
+pub use shared::Sharing;
 pub use stage::{
     MAX_BAG, MAX_HOLD_LINES, MAX_LINES_ON_STAGE, MAX_ORDERS_SHOWN, MAX_SALES, Settings, coupon_view,
     order_view, product_view,

@@ -13,6 +13,7 @@ use haul_media::Relay;
 use haul_model::{BuyerId, LiveId, MerchantId, SaleId, Viewer};
 use haul_room::Note;
 use haul_wire::{HoldView, LiveState, Position, Request, SaleView};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     connection::{Connection, Outlet},
     keeper::Keep,
     metrics::Metrics,
-    stage::{Input, MemberId, hold_view},
+    stage::{Input, MEMBER_BITS, MemberId, hold_view},
     till::Till,
     watch::Watch,
 };
@@ -49,6 +50,8 @@ pub(crate) enum Post {
     Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<Position>, outlet: Arc<Outlet> },
     /// Somebody asks one thing and goes.
     Visit { member: MemberId, viewer: Viewer, outlet: Arc<Outlet> },
+    /// The process ends: let another server have the room, and say when it may.
+    HandOver(oneshot::Sender<()>),
     /// Anything else that happened.
     Input(Input),
 }
@@ -60,7 +63,7 @@ impl From<Input> for Post {
 }
 
 /// A live's state at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
     /// What viewers read above the picture.
     pub title: String,
@@ -102,7 +105,15 @@ struct Shared {
 }
 
 impl Live {
-    pub(crate) fn new(record: &LiveRecord, lines: Lines, till: Till, gate: Watch, metrics: Metrics) -> Self {
+    /// `node`: which of the servers that share the room this is; 0 where it is not shared.
+    pub(crate) fn new(
+        record: &LiveRecord,
+        node: u64,
+        lines: Lines,
+        till: Till,
+        gate: Watch,
+        metrics: Metrics,
+    ) -> Self {
         let Lines { requests, post, chores, keep } = lines;
         Self(Arc::new(Shared {
             id: record.id.clone(),
@@ -116,7 +127,7 @@ impl Live {
             till,
             gate,
             metrics,
-            next_member: AtomicU64::new(1),
+            next_member: AtomicU64::new((node << MEMBER_BITS) + 1),
         }))
     }
 
@@ -147,14 +158,14 @@ impl Live {
 
     /// Somebody opens the channel.
     pub fn connect(&self, id: u64, viewer: Option<Viewer>, resume: Option<Position>) -> Connection {
-        let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
+        let member = self.next_member();
         Connection::open(self.clone(), member, id, viewer, resume)
     }
 
     /// Asks one thing on behalf of somebody who is not connected, and gives the reply, or the error, as the channel would.
     /// `None` where there is none in time: it may have been done.
     pub async fn ask_once(&self, viewer: Viewer, request: Request) -> Option<haul_room::Line> {
-        let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
+        let member = self.next_member();
         let visit = Connection::visit(self.clone(), member, viewer);
         let inbox = visit.inbox();
         visit.request(1, request).await;
@@ -176,9 +187,11 @@ impl Live {
         let mut holds = Vec::new();
         for sale in self.look().await?.sales {
             let standing = self.gate().standing(&sale.id, buyer).await.ok()?;
-            holds.extend(standing.into_iter().filter_map(|Standing { hold, units, outcome, .. }| {
-                hold_view(hold, sale.id.clone(), &units, &outcome)
-            }));
+            holds.extend(standing.into_iter().filter_map(
+                |Standing { hold, units, outcome, coupon, .. }| {
+                    hold_view(hold, sale.id.clone(), &units, coupon, &outcome)
+                },
+            ));
         }
         Some(holds)
     }
@@ -190,6 +203,21 @@ impl Live {
         looked.await.ok()
     }
 
+    pub(crate) fn next_member(&self) -> MemberId {
+        MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Lets another server have the room, where it is shared; for the end of the process.
+    pub(crate) async fn handed_over(&self) {
+        let (done, handed_over) = oneshot::channel();
+        self.post(Post::HandOver(done));
+        let _ = handed_over.await;
+    }
+
+    pub(crate) fn set_public(&self, public: bool) {
+        self.0.public.store(public, Ordering::Relaxed);
+    }
+
     /// Tells the room of a changed bag.
     pub fn bag_changed(&self, bag: Vec<Product>) {
         self.input(Input::Bag(bag));
@@ -197,7 +225,7 @@ impl Live {
 
     /// Tells the room of a changed title, and who may watch from now on.
     pub fn record_changed(&self, record: LiveRecord) {
-        self.0.public.store(record.public, Ordering::Relaxed);
+        self.set_public(record.public);
         self.input(Input::Record(record));
     }
 

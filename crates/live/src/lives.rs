@@ -10,7 +10,7 @@ use haul_model::{LiveId, MerchantId};
 use tokio::sync::OnceCell;
 
 use crate::{
-    Live, Metrics, Settings, begin,
+    Live, Metrics, Settings, Sharing, begin,
     money::Money,
     now,
     settle::{Settling, Unsettled},
@@ -36,6 +36,8 @@ pub struct Services {
     pub refunds: Arc<dyn Refunds>,
     /// Payments.
     pub provider: Arc<dyn PaymentProvider>,
+    /// Where several servers share their rooms: over what, and as which of them.
+    pub sharing: Option<Sharing>,
     /// What the operator decides for all lives.
     pub settings: Settings,
     /// What is counted.
@@ -154,6 +156,9 @@ impl Lives {
         for live in self.running() {
             if let Err(error) = live.gate().written().await {
                 tracing::warn!(live = %live.id(), %error, "the gate's last words are not written down");
+            }
+            if tokio::time::timeout(NOTES_WITHIN, live.handed_over()).await.is_err() {
+                tracing::warn!(live = %live.id(), "the room is not handed over: another server takes it in time");
             }
             if tokio::time::timeout(NOTES_WITHIN, live.kept()).await.is_err() {
                 tracing::warn!(live = %live.id(), "the room's last notes are not written down");

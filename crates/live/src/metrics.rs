@@ -26,6 +26,12 @@ pub struct Metrics {
     holds_unrecorded: Counter,
     orders: Family<OrderLabels, Counter>,
     callbacks_resumed: Counter,
+    rooms_owned: Gauge,
+    rooms_followed: Gauge,
+    room_takeovers: Counter,
+    room_resets: Counter,
+    room_unanswered: Counter,
+    room_lag_seconds: Histogram,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +65,14 @@ impl Default for Metrics {
             holds_unrecorded: Counter::default(),
             orders: Family::default(),
             callbacks_resumed: Counter::default(),
+            rooms_owned: Gauge::default(),
+            rooms_followed: Gauge::default(),
+            room_takeovers: Counter::default(),
+            room_resets: Counter::default(),
+            room_unanswered: Counter::default(),
+            room_lag_seconds: Histogram::new([
+                0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+            ]),
         }
     }
 }
@@ -68,6 +82,33 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("haul_lives", "Lives with an owner in this process", self.lives.clone());
         registry.register("haul_channel_connections", "Open channel connections", self.connections.clone());
+        registry.register("haul_rooms_owned", "Shared rooms that this server owns", self.rooms_owned.clone());
+        registry.register(
+            "haul_rooms_followed",
+            "Shared rooms whose owner is another server",
+            self.rooms_followed.clone(),
+        );
+        registry.register(
+            "haul_room_takeovers",
+            "Shared rooms that this server took over from another, which ended or stood still",
+            self.room_takeovers.clone(),
+        );
+        registry.register(
+            "haul_room_resets",
+            "Times that all readers here had to come back, since what was told in a shared room is lost",
+            self.room_resets.clone(),
+        );
+        registry.register(
+            "haul_room_unanswered",
+            "Requests answered with pending, since the owner of the shared room gave no answer",
+            self.room_unanswered.clone(),
+        );
+        registry.register_with_unit(
+            "haul_room_lag",
+            "From an owner's telling to its hearing by another server",
+            Unit::Seconds,
+            self.room_lag_seconds.clone(),
+        );
         registry.register(
             "haul_channel_chat_dropped",
             "Chat lines that slow readers did not get",
@@ -195,6 +236,32 @@ impl Metrics {
             OrderState::Refunded => "refunded",
         };
         self.orders.get_or_create(&OrderLabels { state }).inc();
+    }
+
+    /// Which part this server has in a shared room: it owns it, follows another, or neither yet.
+    pub(crate) fn room_part(&self, before: Option<bool>, after: Option<bool>) {
+        for (part, change) in [(before, -1), (after, 1)] {
+            if let Some(owns) = part {
+                let gauge = if owns { &self.rooms_owned } else { &self.rooms_followed };
+                gauge.inc_by(change);
+            }
+        }
+    }
+
+    pub(crate) fn room_taken_over(&self) {
+        self.room_takeovers.inc();
+    }
+
+    pub(crate) fn room_reset(&self) {
+        self.room_resets.inc();
+    }
+
+    pub(crate) fn room_unanswered(&self, requests: usize) {
+        self.room_unanswered.inc_by(requests as u64);
+    }
+
+    pub(crate) fn room_lag(&self, lag: Duration) {
+        self.room_lag_seconds.observe(lag.as_secs_f64());
     }
 
     pub(crate) fn callback_resumed(&self) {

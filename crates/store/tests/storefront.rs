@@ -289,6 +289,7 @@ mod following {
             unit_price: money(1_999),
             total: money(2_999),
             lines: vec![lamp, mugs],
+            coupon: None,
             created_at: at,
         };
         store.start_order(&order).await.unwrap();

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is asked, by its `type`. All of it for the host.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum CouponAsk {
     /// Makes a coupon. The same again is the same coupon.
@@ -43,7 +43,7 @@ impl CouponAsk {
 }
 
 /// A coupon to be.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CouponMake {
     /// What buyers type: 3 to 32 letters, digits, `-` or `_`. Case does not matter.
     pub code: String,

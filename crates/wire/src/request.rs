@@ -336,6 +336,7 @@ pub fn encode_request(id: u64, request: &Request) -> String {
         Request::Question(ask) => line(id, ask),
         Request::Show(ask) => line(id, ask),
         Request::Crowd(ask) => line(id, ask),
+        Request::Coupon(ask) => line(id, ask),
         request => line(id, request),
     }
 }

@@ -172,7 +172,7 @@ impl SaleMode {
 }
 
 /// The draw of a sale.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DrawView {
     /// When it is drawn. Until then a `hold` is an entry.
     pub draws_at: UnixMillis,

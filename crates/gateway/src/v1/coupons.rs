@@ -41,6 +41,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         body,
         answer,
         refusals: REFUSALS,
+        query: Vec::new(),
     };
     vec![
         op(

@@ -303,7 +303,7 @@ async fn change(
     kind: &str,
     mut request: Map<String, Value>,
 ) -> Result<Json<Value>, Problem> {
-    let (live, host) = hosted(app, live, headers).await?;
+    let (live, host) = hosted(app, live, headers, Area::Sales).await?;
     request.insert("sale_id".to_owned(), json!(sale));
     Ok(Json(ask(&live, host, kind, request).await?))
 }

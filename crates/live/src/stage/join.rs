@@ -49,23 +49,31 @@ impl Stage {
         }
     }
 
+    /// Somebody whom an earlier owner has welcomed: nothing changes for them.
+    pub(super) fn back(&mut self, member: MemberId, viewer: Option<Viewer>, now: Now) {
+        if let Some(viewer) = &viewer {
+            self.outputs.push_back(Output::Find { member, buyer: viewer.id.clone() });
+        }
+        if !viewer.as_ref().is_some_and(is_staff) {
+            self.viewers += 1;
+            self.viewers_changed(now);
+        }
+        self.members.insert(member, Member { viewer, bought: 0, joining: None, visiting: false });
+    }
+
     pub(super) fn found(&mut self, member: MemberId, personal: Personal, now: Now) {
-        // Gone in the meantime, or answered before.
-        let Some(Joining { id, resume }) =
-            self.members.get_mut(&member).and_then(|member| member.joining.take())
-        else {
-            return;
-        };
+        // Gone in the meantime.
+        let Some(known) = self.members.get_mut(&member) else { return };
+        known.bought = personal.bought;
+        // Welcomed before.
+        let Some(Joining { id, resume }) = known.joining.take() else { return };
+        let viewer = known.viewer.clone();
         if let Some(failure) = self.banned(member, now) {
             self.fail(member, id, &failure);
             self.outputs.push_back(Output::End(member, haul_wire::close::BANNED));
             self.members.remove(&member);
             return;
         }
-        let viewer = self.members.get_mut(&member).and_then(|member| {
-            member.bought = personal.bought;
-            member.viewer.clone()
-        });
         if !viewer.as_ref().is_some_and(is_staff) {
             self.viewers += 1;
             self.viewers_changed(now);

@@ -1,12 +1,13 @@
 //! What goes into a live's state machine, and what comes out of it.
 
 use haul_commerce::{
-    Applied, Coupon, CouponTerms, GateError, Line as SaleLine, LiveRecord, Op, Order, OrderState, Outcome,
-    Product, Sale, Units, book::HoldRecord,
+    Applied, Coupon, CouponTerms, GateError, Line as SaleLine, LiveRecord, Offered, Op, Order, OrderState,
+    Outcome, Product, Released, Sale, Units, book::HoldRecord,
 };
 use haul_model::{BuyerId, CouponCode, HoldId, OrderId, SaleId, UnixMillis, Viewer};
-use haul_room::{Key, Lane, Line, Note, Rate};
+use haul_room::{Estate, Key, Lane, Line, Note, Rate};
 use haul_wire::{Failure, QualityView, Request};
+use serde::{Deserialize, Serialize};
 
 use super::Personal;
 
@@ -22,8 +23,18 @@ pub struct Settings {
 }
 
 /// One connection to the channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct MemberId(pub(crate) u64);
+
+/// Bits of a member's id that number the members of one server; those above are the server's number.
+pub(crate) const MEMBER_BITS: u32 = 32;
+
+impl MemberId {
+    /// Which server the member is connected to.
+    pub(crate) fn node(self) -> u64 {
+        self.0 >> MEMBER_BITS
+    }
+}
 
 /// What a live is when its owner begins.
 #[derive(Debug)]
@@ -37,10 +48,12 @@ pub(crate) struct Beginning {
     pub(crate) totals: haul_commerce::Totals,
     /// What its room remembers.
     pub(crate) notes: Vec<(String, String)>,
+    /// Where several servers share the room: what an earlier owner has left of it, perhaps nothing.
+    pub(crate) estate: Option<Estate>,
 }
 
 /// Who gets a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum To {
     /// Everybody who has been welcomed.
     All,
@@ -53,12 +66,27 @@ pub(crate) enum To {
 }
 
 /// A line on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Delivery {
     pub(crate) to: To,
     pub(crate) lane: Lane,
     pub(crate) key: Option<Key>,
+    #[serde(with = "as_text")]
     pub(crate) line: Line,
+}
+
+/// Lines are JSON, and so text: they are written as such, and not byte by byte.
+mod as_text {
+    use haul_room::Line;
+    use serde::{Deserialize, Deserializer, Serializer, ser::Error};
+
+    pub(super) fn serialize<S: Serializer>(line: &Line, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(line).map_err(S::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Line, D::Error> {
+        String::deserialize(deserializer).map(Line::from)
+    }
 }
 
 /// What to do with the gate's answer to a question.
@@ -130,6 +158,8 @@ pub(crate) enum Output {
 pub(crate) enum Input {
     /// Somebody connected and said hello.
     Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<haul_wire::Position> },
+    /// Somebody whom an earlier owner has welcomed.
+    Back { member: MemberId, viewer: Option<Viewer> },
     /// Somebody asks one thing and goes: they hear of nothing else, and are counted nowhere.
     Visit { member: MemberId, viewer: Viewer },
     /// Their holds and orders, as far as they could be found.
@@ -160,6 +190,8 @@ pub(crate) enum Input {
     },
     /// Units of an order are on the shelf again, or could not be put there.
     Restocked { member: MemberId, id: u64, answer: Result<Order, Failure> },
+    /// Another server's call to the gate moved a sale's stock, and ended or offered these holds.
+    Elsewhere { sale: SaleId, released: Vec<Released>, offered: Vec<Offered> },
     /// A sale of the ledger's is known to the gate now.
     SaleKnown { sale: Sale, applied: Applied },
     /// The gate had lost these holds and they are over.

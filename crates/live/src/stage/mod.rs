@@ -25,7 +25,7 @@ use haul_commerce::{
     Sale, book::HoldRecord, order_id,
 };
 use haul_model::{BuyerId, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
-use haul_room::{Key, Lane, Limiter, Line, Note, Rate, Room};
+use haul_room::{Key, Lane, Limiter, Line, News, Note, Rate, Room};
 use haul_wire::{
     Event, Failure, HoldState, HoldView, LiveState, LiveView, Pin, Reply, SaleState, Totals, Warning,
     encode_failure, encode_reply,
@@ -35,7 +35,7 @@ use rand::rngs::StdRng;
 pub(crate) use self::{
     answers::{gate_failed, hold_view, unavailable},
     join::Personal,
-    messages::{Beginning, CheckedOut, Delivery, Input, MemberId, Output, Then, To},
+    messages::{Beginning, CheckedOut, Delivery, Input, MEMBER_BITS, MemberId, Output, Then, To},
 };
 pub use self::{
     answers::{order_view, product_view},
@@ -119,7 +119,7 @@ impl Stage {
         rng: StdRng,
         now: Now,
     ) -> Self {
-        let Beginning { record, bag, sales, coupons, orders, totals, notes } = beginning;
+        let Beginning { record, bag, sales, coupons, orders, totals, notes, estate } = beginning;
         let coupons = Coupons::new(coupons, &notes);
         let mut clock = GateClock::new(now);
         for (_, applied) in &sales {
@@ -136,8 +136,16 @@ impl Stage {
             .collect();
         let mut room = Room::new(epoch, settings.chat_rate);
         let notes = notes.into_iter().map(|(name, text)| Note { name, text: Some(text) }).collect();
+        if estate.is_some() {
+            room.watch();
+        }
+        let inherited = estate.filter(|estate| !estate.epoch.is_empty());
+        let goes_on = inherited.is_some();
+        if let Some(estate) = inherited {
+            room.inherit(estate, now);
+        }
         room.restore(notes, now);
-        if let Some(product_id) = on_offer(&sales, server_time) {
+        if !goes_on && let Some(product_id) = on_offer(&sales, server_time) {
             room.set_pin(Some(Pin { product_id, since: server_time, media_ms: None }));
         }
         Self {
@@ -174,6 +182,7 @@ impl Stage {
                 let visitor = Member { viewer: Some(viewer), bought: 0, joining: None, visiting: true };
                 self.members.insert(member, visitor);
             }
+            Input::Back { member, viewer } => self.back(member, viewer, now),
             Input::Found { member, personal } => self.found(member, personal, now),
             Input::Leave { member } => self.leave(member, now),
             Input::Request { member, id, request } => self.request(member, id, request, now),
@@ -189,6 +198,13 @@ impl Stage {
                 }
             }
             Input::Restocked { member, id, answer } => self.restocked(member, id, answer),
+            Input::Elsewhere { sale, released, offered } => {
+                for released in &released {
+                    self.released(&sale, released);
+                }
+                self.offered(&sale, &offered);
+                self.outputs.push_back(Output::Ask { sale, op: None, then: Then::Nothing });
+            }
             Input::SaleKnown { sale, applied } => {
                 self.put_on_stage(sale, &applied, now);
             }
@@ -254,18 +270,17 @@ impl Stage {
 
     /// Asks everybody to come back, spread over so much time that another server can take them.
     fn drain(&mut self, retry_after_ms: u64) {
-        let spread_ms = (self.members.len() as u64 * 1000 / RETURNS_A_SECOND).clamp(1_000, 30_000);
-        let lines: Vec<_> = (0..RETURN_WAVES)
-            .map(|wave| {
-                let retry_after_ms = retry_after_ms + wave * spread_ms / RETURN_WAVES;
-                self.room.line(&Event::Draining { retry_after_ms })
-            })
-            .collect();
         let members: Vec<_> = self.members.keys().copied().collect();
-        for member in members {
-            let line = lines[(member.0 % RETURN_WAVES) as usize].clone();
-            self.deliver(To::Member(member), Lane::Reply, None, line);
+        for delivery in farewells(&members, self.room.position().0, retry_after_ms) {
+            self.outputs.push_back(Output::Deliver(delivery));
         }
+    }
+
+    /// What the room has become since the last call, and where it stands: for heirs.
+    pub(crate) fn news(&mut self) -> (News, String, u64) {
+        let news = self.room.news();
+        let (epoch, offset) = self.room.position();
+        (news, epoch.to_owned(), offset)
     }
 
     /// The broadcast's own time: milliseconds since it began.
@@ -392,12 +407,7 @@ impl Stage {
         for released in &applied.released {
             self.released(sale, released);
         }
-        for Offered { hold, buyer, units, deadline } in &applied.offered {
-            let held = Outcome::Held { deadline: *deadline };
-            if let Some(hold) = hold_view(hold.clone(), sale.clone(), units, None, &held) {
-                self.tell_buyer(buyer, Key::Hold(hold.id.clone()), &Event::HoldChanged { hold });
-            }
-        }
+        self.offered(sale, &applied.offered);
         if let Some(on_sale) = self.sales.get_mut(sale) {
             if on_sale.is_rebuilt(&applied) {
                 self.outputs.push_back(Output::LookForLost { sale: sale.clone(), epoch: applied.mark.epoch });
@@ -516,6 +526,15 @@ impl Stage {
         self.tell_buyer(&released.buyer, Key::Hold(released.hold.clone()), &Event::HoldChanged { hold });
         if let Some(order) = &released.order {
             self.outputs.push_back(Output::ExpireOrder(order.clone()));
+        }
+    }
+
+    fn offered(&mut self, sale: &SaleId, offered: &[Offered]) {
+        for Offered { hold, buyer, units, deadline } in offered {
+            let held = Outcome::Held { deadline: *deadline };
+            if let Some(hold) = hold_view(hold.clone(), sale.clone(), units, None, &held) {
+                self.tell_buyer(buyer, Key::Hold(hold.id.clone()), &Event::HoldChanged { hold });
+            }
         }
     }
 
@@ -716,6 +735,27 @@ impl Stage {
     fn deliver(&mut self, to: To, lane: Lane, key: Option<Key>, line: Line) {
         self.outputs.push_back(Output::Deliver(Delivery { to, lane, key, line }));
     }
+}
+
+/// What members are told by a server that goes away: to come back, in waves.
+pub(crate) fn farewells(
+    members: &[MemberId],
+    epoch: &str,
+    retry_after_ms: u64,
+) -> impl Iterator<Item = Delivery> {
+    let spread_ms = (members.len() as u64 * 1000 / RETURNS_A_SECOND).clamp(1_000, 30_000);
+    let lines: Vec<Line> = (0..RETURN_WAVES)
+        .map(|wave| {
+            let retry_after_ms = retry_after_ms + wave * spread_ms / RETURN_WAVES;
+            haul_wire::encode_event(epoch, None, &Event::Draining { retry_after_ms }).into()
+        })
+        .collect();
+    members.iter().map(move |member| Delivery {
+        to: To::Member(*member),
+        lane: Lane::Reply,
+        key: None,
+        line: lines[(member.0 % RETURN_WAVES) as usize].clone(),
+    })
 }
 
 /// What was being explained when the last owner ended is not written down. The product of the sale that opened last is

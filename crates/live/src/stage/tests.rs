@@ -105,6 +105,7 @@ impl Play {
             orders: Vec::new(),
             totals: haul_commerce::Totals::default(),
             notes: Vec::new(),
+            estate: None,
         };
         Self { stage: Stage::new(beginning, settings, "e1".into(), StdRng::seed_from_u64(7), now), now }
     }
