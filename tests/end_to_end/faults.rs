@@ -299,6 +299,42 @@ async fn reconcile_finds_what_somebody_did_to_the_gate() {
     assert_eq!(code, Some(1));
 }
 
+#[tokio::test]
+async fn reconcile_finds_what_somebody_did_to_either_ledger() {
+    for on_postgres in [false, true] {
+        let database = match on_postgres {
+            true => TestPostgres::any().database().await,
+            false => String::new(),
+        };
+        let server = match on_postgres {
+            true => Server::start_with(&[("HAUL__STORE__LEDGER_URL", &database)]),
+            false => Server::start(),
+        };
+        let sale = Midway::come_to(&server).await;
+        let agree = async || eventually("all agree", async || server.reconcile("demo").1 == Some(0)).await;
+        agree().await;
+        let ledger = Ledger::open(&server.ledger_url()).await;
+        // What is young may be under way; each of these is said to be two minutes old.
+        for (done, undone) in [
+            (
+                "UPDATE orders SET state = 'expired', updated_at = updated_at - 120000 WHERE state = 'sold'",
+                "UPDATE orders SET state = 'sold', updated_at = updated_at + 120000 WHERE state = 'expired'",
+            ),
+            (
+                "UPDATE orders SET state = 'sold', updated_at = updated_at - 120000 WHERE state = 'paying'",
+                "UPDATE orders SET state = 'paying', updated_at = updated_at + 120000 WHERE paid_event IS NULL",
+            ),
+        ] {
+            ledger.change(done).await;
+            let (printed, code) = server.reconcile("demo");
+            assert_eq!(code, Some(1), "{done}: {printed}");
+            assert!(printed.contains(&sale.sale), "{done}: {printed}");
+            ledger.change(undone).await;
+            agree().await;
+        }
+    }
+}
+
 /// The ledger of a server, looked into and kept from writing by somebody else.
 enum Ledger {
     Sqlite(sqlx::SqlitePool),
@@ -326,6 +362,14 @@ impl Ledger {
             Self::Postgres(pool) => sqlx::query_scalar(statement).bind(id).fetch_one(pool).await.unwrap(),
         };
         found.unwrap_or_default()
+    }
+
+    async fn change(&self, statement: &'static str) {
+        match self {
+            Self::Sqlite(pool) => sqlx::query(statement).execute(pool).await.map(drop),
+            Self::Postgres(pool) => sqlx::query(statement).execute(pool).await.map(drop),
+        }
+        .unwrap();
     }
 
     async fn lock(&self) -> Lock {
