@@ -21,7 +21,7 @@ use moq_net::{PathOwned, broadcast, origin, track as moq};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc},
     task::JoinSet,
-    time::{sleep, sleep_until, timeout},
+    time::{sleep, sleep_until, timeout, timeout_at},
 };
 
 use self::{
@@ -47,6 +47,13 @@ const SILENT: Duration = Duration::from_secs(30);
 const MAX_NONSENSE: u32 = 100;
 /// How long a changed catalog waits before it counts, so that one that changes all the time does not keep us busy.
 const CATALOG_EVERY: Duration = Duration::from_millis(200);
+
+/// Chooses from a catalog as a publication does.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn choose(catalog: &Catalog) {
+    let choice = Choice::of(catalog, &crate::stats::Counters::default());
+    assert_eq!(choice.streams().len(), choice.tracks().count());
+}
 
 /// A publication in progress.
 pub(crate) struct Ingest {
@@ -120,13 +127,26 @@ async fn take(
 ) -> Result<(), Refusal> {
     let mut catalogs = Catalogs::subscribe(&broadcast).await?;
     let mut next = catalogs.next(shared).await?;
+    // Until when a catalog has to name something.
+    let mut deadline = Instant::now() + BEGIN_WITHIN;
     while let Some(catalog) = next {
         let choice = Choice::of(&catalog, &shared.counters);
         if choice.is_empty() {
-            tracing::info!("a MoQ broadcast has nothing that can be taken");
-            return Err(Refusal::Forbidden);
+            // Browsers announce themselves before somebody has let them have the camera.
+            let waits = catalog.video.renditions.is_empty() && catalog.audio.renditions.is_empty();
+            let followed = match waits {
+                true => timeout_at(deadline.into(), catalogs.next(shared)).await.ok(),
+                false => None,
+            };
+            let Some(followed) = followed else {
+                tracing::info!("a MoQ broadcast has nothing that can be taken");
+                return Err(Refusal::Forbidden);
+            };
+            next = followed?;
+            continue;
         }
         next = on_air(shared, relay, &broadcast, &mut catalogs, choice).await?;
+        deadline = Instant::now() + BEGIN_WITHIN;
     }
     Ok(())
 }

@@ -247,6 +247,32 @@ async fn publishers_who_lie_are_sent_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_may_announce_itself_before_it_has_anything() {
+    let (edge, door) = start().await;
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=host").await.unwrap();
+    let broadcast = client.broadcast("");
+    let catalog = tell(&broadcast, "{}");
+    let video = media_track(&broadcast, "v");
+    broadcast.announce(Route::default()).unwrap();
+    eventually("it is taken for a publisher", async || edge.stats().publishers == 1).await;
+    let mut group = catalog.append_group().unwrap();
+    group.write_frame(Timestamp::now(), CATALOG.as_bytes().to_vec()).unwrap();
+    group.finish().unwrap();
+    let mut number = 0_u32;
+    eventually("it is on air", async || {
+        let us = u64::from(number) * 20_000;
+        let mut group = video.append_group().unwrap();
+        let frame = sealed(us, &picture(number, true));
+        let _ = group.write_frame(Timestamp::from_micros(us).unwrap(), frame);
+        let _ = group.finish();
+        number += 1;
+        door.relay().broadcast().is_some()
+    })
+    .await;
+    assert_eq!(edge.stats().sessions_refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_tracks_are_four_and_a_group_without_end_is_left_for_the_next() {
     let (edge, door) = start().await;
     let taken = door.listen();
