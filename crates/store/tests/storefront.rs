@@ -115,8 +115,8 @@ mod following {
     use std::time::Duration;
 
     use haul_commerce::{
-        LineTerms, NewOrder, NewRefund, Order, OrderLine, OrderState, Paid, RefundOrigin, Refunds, Sale,
-        SaleLine, SaleTerms,
+        LineTerms, NewOrder, NewRefund, Order, OrderLine, OrderState, Paid, RefundOrigin, RefundStep,
+        Refunds, Sale, SaleLine, SaleTerms,
         attribution::{Creator, CreatorKind, CreatorPut, Creators, Rule, Touch, TouchKind},
         bookings::Bookings,
         buyers::{Buyers, Known},
@@ -310,6 +310,12 @@ mod following {
         }
     }
 
+    async fn give_back(store: &SqlLedger, order: &OrderId, amount_minor: i64, at: UnixMillis) {
+        let put = store.put_refund(&refund(order, amount_minor, at)).await.unwrap();
+        let done = RefundStep::Done { reference: None };
+        store.step_refund(&put.refund.id, &done, at).await.unwrap();
+    }
+
     pub(super) async fn turn(store: &SqlLedger, at: UnixMillis) -> Turn {
         let rules = rules();
         store.follow_orders(&|facts| follow(facts, &rules), at, 100).await.unwrap()
@@ -389,7 +395,7 @@ mod following {
         let paid = Paid { event: "evt_1".to_owned(), amount: money(2_999) };
         store.record_paid(&both, &paid).await.unwrap();
         turn(&store, NOW).await;
-        store.put_refund(&refund(&both, 1_001, at)).await.unwrap();
+        give_back(&store, &both, 1_001, at).await;
         turn(&store, NOW).await;
         let now = UnixMillis(NOW.0 + 200 * DAY);
         let orders = store.orders(&"demo".parse().unwrap(), &[OrderState::Sold], 1_000).await.unwrap();
@@ -510,7 +516,7 @@ mod following {
         let paid = Paid { event: "evt_1".to_owned(), amount: money(9_999) };
         let bobs = order_id(&"hold_1".parse().unwrap());
         store.record_paid(&bobs, &paid).await.unwrap();
-        store.put_refund(&refund(&bobs, 9_999, NOW)).await.unwrap();
+        give_back(&store, &bobs, 9_999, NOW).await;
         turn(&store, NOW).await;
         let main = main_merchant();
         let listed = |known: &[Known]| -> Vec<(String, u32)> {

@@ -309,6 +309,7 @@ pub const TYPES: &[&str] = &[
     "sale.schedule",
     "sale.open",
     "sale.close",
+    "sale.reschedule",
     "sale.pause",
     "sale.resume",
     "sale.add_stock",

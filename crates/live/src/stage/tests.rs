@@ -850,6 +850,29 @@ fn who_waits_in_line_is_told_when_it_is_their_turn() {
 }
 
 #[test]
+fn a_sale_is_moved_until_it_has_opened_and_ended_later_until_it_is_over() {
+    let mut play = Play::new();
+    let sale = two_sizes(&mut play);
+    play.join(2, viewer("ann", Role::Viewer));
+    let ask = |times: serde_json::Value| {
+        let mut ask = json!({ "id": 2, "type": "sale.reschedule", "sale_id": sale.as_str() });
+        ask.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+        parsed(ask)
+    };
+    let now = play.now.wall.0;
+    assert_eq!(error_code(&play.ask(2, ask(json!({ "closes_at": now + 90_000 })))), "forbidden");
+    assert_eq!(
+        error_code(&play.ask(1, ask(json!({ "opens_at": now + 90_000 })))),
+        "wrong_state",
+        "it is open"
+    );
+    assert_eq!(error_code(&play.ask(1, ask(json!({ "closes_at": 1 })))), "bad_request");
+    let outputs = play.ask(1, ask(json!({ "closes_at": now + 90_000 })));
+    let [Output::PutSale { sale: moved, .. }] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(moved.terms.closes_at.0, now + 90_000);
+}
+
+#[test]
 fn a_host_pauses_a_sale_goes_on_and_adds_stock() {
     let mut play = Play::new();
     let sale = two_sizes(&mut play);
