@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 /// The most samples of a fragment. More are nonsense.
-const MAX_SAMPLES: u32 = 4096;
+pub(crate) const MAX_SAMPLES: u32 = 4096;
 /// The most boxes looked at in one box.
 const MAX_BOXES: usize = 256;
 
@@ -112,7 +112,7 @@ impl Init {
             let flags = u32_at(&run, 0)? & 0x00FF_FFFF;
             let signed = *run.first()? == 1;
             let count = u32_at(&run, 4)?;
-            if count > MAX_SAMPLES {
+            if samples.len() + count as usize > MAX_SAMPLES as usize {
                 return None;
             }
             let mut at = 8 + if flags & 0x1 != 0 { 4 } else { 0 } + if flags & 0x4 != 0 { 4 } else { 0 };

@@ -17,6 +17,9 @@ mod config;
 mod edge;
 mod error;
 mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod house;
 mod ingest;
 mod request;
