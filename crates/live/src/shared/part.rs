@@ -200,10 +200,11 @@ impl Part {
         }
     }
 
-    /// The room is loaded for this term: from here on this is the owner, unless the term is over.
-    pub(crate) fn begin(&mut self, term: u64) {
+    /// The room is loaded for this term, and stands there: from here on this is the owner, unless the term is over.
+    pub(crate) fn begin(&mut self, term: u64, epoch: String, offset: u64) {
         if term == self.term && matches!(self.role, Role::Heir { loading: true, .. }) {
             self.role = Role::Owner;
+            (self.epoch, self.offset) = (epoch, offset);
             self.waiting = Waiting::default();
             self.waiting.items.push((Item::Owner { term: self.term }, true));
             if self.leaving {

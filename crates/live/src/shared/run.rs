@@ -574,9 +574,12 @@ impl Task {
         });
     }
 
-    fn begin(&mut self, term: u64, stage: Stage) {
+    fn begin(&mut self, term: u64, mut stage: Stage) {
         let took_over = !self.part.epoch().is_empty();
-        self.part.begin(term);
+        // Nothing of the news is told yet: it is written down before what is.
+        let (news, epoch, offset) = stage.news();
+        self.part.begin(term, epoch.clone(), offset);
+        self.part.write(news, epoch, offset);
         if !self.part.is_owner() {
             return;
         }

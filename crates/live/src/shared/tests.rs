@@ -94,7 +94,7 @@ impl World {
             server.frozen_until = None;
             // The room is loaded a turn after it was asked for.
             if let Some((term, offset)) = server.loading.take() {
-                server.part.begin(term);
+                server.part.begin(term, "e".into(), offset);
                 server.offset = server.part.is_owner().then_some(offset);
             }
             let mut due: Vec<_> =

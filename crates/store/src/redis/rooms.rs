@@ -74,7 +74,7 @@ pub struct RedisBus {
 impl RedisBus {
     /// Connects, as [`super::RedisGate::connect_with`] does.
     pub async fn connect_with(url: &str, options: RedisOptions) -> Result<Self, OpenError> {
-        let script = |body| Script::new("", body);
+        let script = |body: &str| Script::plain(body.to_owned());
         let wakes = Wakes::default();
         Ok(Self {
             lease: script(include_str!("../../scripts/room_lease.lua")),

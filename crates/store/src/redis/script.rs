@@ -21,8 +21,13 @@ pub(super) struct Run<'a> {
 }
 
 impl Script {
+    /// One of the gate's, with its clock.
     pub(super) fn new(clock: &str, body: &str) -> Self {
-        let code = format!("{clock}\n{}\n{body}", include_str!("../../scripts/watch.lua"));
+        Self::plain(format!("{clock}\n{}\n{body}", include_str!("../../scripts/watch.lua")))
+    }
+
+    /// One that needs no clock.
+    pub(super) fn plain(code: String) -> Self {
         let sha1 = redis::Script::new(&code).get_hash().to_owned();
         Self { code, sha1 }
     }
