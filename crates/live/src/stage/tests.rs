@@ -854,7 +854,7 @@ fn a_sale_is_moved_until_it_has_opened_and_ended_later_until_it_is_over() {
     let mut play = Play::new();
     let sale = two_sizes(&mut play);
     play.join(2, viewer("ann", Role::Viewer));
-    let ask = |times: serde_json::Value| {
+    let ask = |times: Value| {
         let mut ask = json!({ "id": 2, "type": "sale.reschedule", "sale_id": sale.as_str() });
         ask.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
         parsed(ask)
