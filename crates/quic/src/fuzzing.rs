@@ -65,7 +65,8 @@ pub fn bitstream(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    const DOORS: [(&str, fn(&[u8])); 3] =
+    type Door = fn(&[u8]);
+    const DOORS: [(&str, Door); 3] =
         [("moq_catalog", super::catalog), ("moq_cmaf", super::cmaf), ("moq_bitstream", super::bitstream)];
 
     #[test]
