@@ -221,9 +221,13 @@ impl Guard {
 /// What a request would set aside, now or when its turn comes: a place in line becomes a hold without another question.
 fn hold_of(request: &Request) -> Option<serde_json::Value> {
     match request {
-        Request::Hold { sale_id, quantity, lines, key, coupon } => Some(json!({
-            "sale_id": sale_id, "quantity": quantity, "lines": lines, "key": key, "coupon": coupon,
-        })),
+        Request::Hold { sale_id, quantity, lines, key, coupon } => {
+            let mut hold = json!({ "sale_id": sale_id, "quantity": quantity, "lines": lines, "key": key });
+            if let Some(coupon) = coupon {
+                hold["coupon"] = json!(coupon);
+            }
+            Some(hold)
+        }
         Request::Wait { sale_id, line, quantity, key } => {
             let lines = [json!({ "line": line, "quantity": quantity })];
             Some(json!({ "sale_id": sale_id, "quantity": null, "lines": lines, "key": key }))

@@ -75,10 +75,6 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .method_not_allowed_fallback(|| async {
-            let detail = "this can't be asked with that method: see Allow";
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-        })
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
         .with_state(app)
 }
@@ -93,6 +89,11 @@ fn routes() -> Router<App> {
         .merge(node::routes())
         .merge(moq::routes())
         .merge(pages::routes())
+        // Within the layers, so that a browser's OPTIONS is answered by theirs.
+        .method_not_allowed_fallback(|| async {
+            let detail = "this can't be asked with that method: see Allow";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        })
 }
 
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
