@@ -5,7 +5,8 @@
 local room, lease, told = KEYS[1], KEYS[2], KEYS[3]
 local known = redis.call('HMGET', room, 'term', 'batch')
 local number, last = tonumber(ARGV[3]), tonumber(known[2] or '0')
-if tonumber(known[1] or '0') ~= tonumber(ARGV[2]) or number > last + 1 then
+-- Before the first lease there is no term: 0 is nobody's.
+if not known[1] or tonumber(known[1]) ~= tonumber(ARGV[2]) or number > last + 1 then
   return 0
 end
 redis.call('SET', lease, ARGV[1], 'PX', ARGV[4])

@@ -55,7 +55,8 @@ impl BusBook {
         lasts: Duration,
         now: UnixMillis,
     ) -> Appended {
-        if term != self.term || batch.number > self.batch + 1 {
+        // Before the first lease there is no term: 0 is nobody's.
+        if term == 0 || term != self.term || batch.number > self.batch + 1 {
             return Appended::Fenced;
         }
         self.owner = Some((node, now + lasts));
