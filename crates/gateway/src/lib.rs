@@ -69,6 +69,7 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), v1::once))
         .layer(middleware::from_fn_with_state(app.clone(), v1::audited))
         .layer(cors)
+        .merge(pages::sdk())
         .merge(payments::routes())
         .merge(whip::routes(app.clone()))
         .merge(channel::routes())

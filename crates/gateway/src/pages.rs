@@ -6,8 +6,8 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
-            X_CONTENT_TYPE_OPTIONS,
+            ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+            IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
         },
     },
     response::{IntoResponse, Redirect, Response},
@@ -31,7 +31,6 @@ pub(crate) fn routes() -> Router<App> {
         .route("/sandbox/pay/{payment}", get(pay))
         .route("/docs", get(docs))
         .route("/assets/{*path}", get(asset))
-        .route("/sdk/{*path}", get(asset))
         .route("/favicon.ico", get(|| async { Redirect::permanent("/assets/favicon.svg") }))
 }
 
@@ -78,6 +77,18 @@ async fn asset(uri: Uri, headers: HeaderMap) -> Response {
         Some(asset) => file(asset, &headers),
         None => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such file").into_response(),
     }
+}
+
+/// The client module, for pages of any origin: what it may ask of this server is decided where it asks. A page that the
+/// server does not know can then say so.
+pub(crate) fn sdk() -> Router<App> {
+    Router::new().route("/sdk/{*path}", get(module))
+}
+
+async fn module(uri: Uri, headers: HeaderMap) -> Response {
+    let mut response = asset(uri, headers).await;
+    response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
 }
 
 fn page(app: &App, asset: Asset, headers: &HeaderMap) -> Response {

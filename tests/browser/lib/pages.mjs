@@ -52,8 +52,9 @@ async function fromDisk(context, directory) {
     const body = await readFile(join(directory, isPage || (first === "sdk" ? `sdk/${others.join("/")}` : others.join("/")))).catch(() => null);
     if (!body) return route.fallback();
     const types = { js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
-    const response = isPage ? await route.fetch() : undefined;
-    return route.fulfill({ response, body, ...(isPage ? {} : { contentType: types[pathname.split(".").pop()] }) });
+    // What the server says of it counts all the same: who may show it, and from where.
+    const response = await route.fetch();
+    return route.fulfill(response.ok() ? { response, body } : { body, contentType: types[pathname.split(".").pop()] });
   });
 }
 

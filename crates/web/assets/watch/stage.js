@@ -37,11 +37,15 @@ export function showStage(page, room, player) {
   let lost = player.state === "unsupported" && !("RTCPeerConnection" in window) ? "no_webrtc" : null;
 
   const render = () => {
-    // The shop's live stands above this viewer's connection: if the host left, that is what to say.
-    const hostCut = room.ready && room.live.state === "reconnecting" && !["refused", "ended"].includes(player.state);
-    const hostGone = player.state === "reconnecting" && room.ready && room.live.state === "waiting";
-    const hostAway = player.state === "away" || hostCut || hostGone;
-    const state = hostAway ? "away" : player.state === "idle" ? "connecting" : player.state;
+    // The shop's live stands above this viewer's connection: if the host left, that is what to say. What was told before the
+    // channel broke says nothing about now.
+    const told = room.ready && room.channel.state === "open";
+    const hostCut = told && room.live.state === "reconnecting" && !["refused", "ended"].includes(player.state);
+    const hostGone = player.state === "reconnecting" && told && room.live.state === "waiting";
+    // Where nothing comes over either connection, it is not the host who is missing.
+    const alone = player.state === "away" && room.ready && !told;
+    const hostAway = (player.state === "away" && !alone) || hostCut || hostGone;
+    const state = hostAway ? "away" : alone ? "reconnecting" : player.state === "idle" ? "connecting" : player.state;
     const unreachable = state === "reconnecting" && lost === "gone";
     const special = blocked && state === "playing" ? "blocked" : hostCut ? "cut" : unreachable ? "gone" : null;
     const veil = VEILS[why || special || (state === "unsupported" && lost) || state] || VEILS[state];
@@ -85,6 +89,7 @@ export function showStage(page, room, player) {
     if (error) lost = error.code === "no_webrtc" ? "no_webrtc" : error.status ? null : "gone";
     render();
   });
+  room.channel.addEventListener("state", render);
   followLink(room);
   room.addEventListener("change", ({ detail }) => detail === "live" && render());
 
