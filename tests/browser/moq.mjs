@@ -118,6 +118,21 @@ await story("Media over QUIC", async () => {
       await byMoq.page.context().close();
       return `${codec}, pictures ${apart} ms behind the sound`;
     });
+    await step("who comes before the host waits by MoQ, and sees it begin, end and begin again", async () => {
+      await host.endLive();
+      const viewer = await Guest.enter(browser, url(haul, "moq"), DESKTOP);
+      const shows = (state) => until(`it is ${state}`, () => viewer.page.evaluate((state) => window.haul.player.state === state, state));
+      await shows("waiting");
+      await host.goLive();
+      await viewer.seesMovingPictures(20_000);
+      await host.endLive();
+      await shows("away");
+      await host.goLive();
+      await viewer.seesMovingPictures(20_000);
+      expect((await transport(viewer)) === "moq", "by MoQ all the time");
+      viewer.expectNoErrors();
+      await viewer.page.context().close();
+    });
     await step("the host ends the live, and nobody is left at the server", async () => {
       await host.endLive();
       await host.page.close();

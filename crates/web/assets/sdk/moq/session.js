@@ -4,6 +4,8 @@ import { HaulError } from "../error.js";
 import { rest } from "../rest.js";
 import { ANNOUNCE, GROUP, Reader, SUBSCRIBE, clientSetup, join, serverSetup, sized, text, varint } from "./wire.js";
 
+/** The status of a broadcast that is there. */
+const ACTIVE = 1;
 /** How long a session may take to come about. Where UDP is blocked, nothing answers at all. */
 const CONNECT_MAX_MS = 5_000;
 
@@ -114,6 +116,21 @@ class Session {
       this.#subscriptions.delete(id);
       if (writer) writer.close().catch(() => {});
     };
+  }
+
+  /** Tells whether the live has a broadcast: `onNews(there)` is called now and whenever that changes. */
+  follow(onNews) {
+    const run = async () => {
+      const stream = await this.#transport.createBidirectionalStream();
+      const writer = stream.writable.getWriter();
+      await writer.write(join(varint(ANNOUNCE), sized(text(""))));
+      const reader = new Reader(stream.readable);
+      const first = await reader.message();
+      onNews(first.number() > 0);
+      while (!(await reader.atEnd())) onNews((await reader.message()).number() === ACTIVE);
+    };
+    // It ends with the session.
+    run().catch(() => {});
   }
 
   /**

@@ -203,23 +203,42 @@ export class MoqPlayer extends EventTarget {
   /** Plays until the session ends. */
   async #play(run, session) {
     this.#session = session;
-    this.#playout = new Playout();
-    this.#movedAt = performance.now();
-    let ended = () => {};
-    const over = new Promise((resolve) => (ended = resolve));
-    session.subscribe("catalog.json", CATALOG_PRIORITY, {
+    let unsubscribe = () => {};
+    session.follow((there) => {
+      if (run !== this.#run) return;
+      unsubscribe();
+      this.#forget();
+      unsubscribe = () => {};
+      // Another broadcast has another time.
+      this.#playout = new Playout();
+      this.#movedAt = performance.now();
+      if (there) unsubscribe = this.#readCatalogs(run, session);
+      else this.#tell(["playing", "away"].includes(this.state) ? "away" : "waiting");
+    });
+    this.dispatchEvent(new CustomEvent("session"));
+    await session.closed;
+    if (run === this.#run) this.#end();
+  }
+
+  #readCatalogs(run, session) {
+    return session.subscribe("catalog.json", CATALOG_PRIORITY, {
       onGroup: () => ({
         push: (bytes) => run === this.#run && this.#read(bytes),
         end: () => {},
       }),
-      onEnd: ended,
+      // That the broadcast is gone is told besides.
+      onEnd: () => {},
     });
-    this.dispatchEvent(new CustomEvent("session"));
-    await Promise.race([session.closed, over]);
-    if (run === this.#run) this.#end();
   }
 
   #end() {
+    this.#forget();
+    if (this.#session) this.#session.close();
+    this.#session = null;
+  }
+
+  /** Nothing is played any more. */
+  #forget() {
     for (const unsubscribe of this.#unsubscribe) if (unsubscribe) unsubscribe();
     this.#unsubscribe = [null, null];
     this.#taken = [null, null];
@@ -228,8 +247,6 @@ export class MoqPlayer extends EventTarget {
     this.#picture = null;
     this.#sound = null;
     this.#catalog = null;
-    if (this.#session) this.#session.close();
-    this.#session = null;
   }
 
   #read(bytes) {
