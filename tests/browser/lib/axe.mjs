@@ -9,6 +9,11 @@ const AXE = await readFile(fileURLToPath(new URL("../node_modules/axe-core/axe.m
 
 export async function axe(visitor) {
   await visitor.page.evaluate(AXE);
+  // A colour that is on its way from one to the other is none that anybody reads.
+  await visitor.page.evaluate(() => {
+    const ending = document.getAnimations().filter(({ effect }) => effect.getComputedTiming().endTime !== Infinity);
+    return Promise.allSettled(ending.map(({ finished }) => finished));
+  });
   const found = await visitor.page.evaluate(() =>
     window.axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) =>
       violations
