@@ -20,6 +20,7 @@ mod moq;
 #[path = "../../crates/quic/tests/client/mod.rs"]
 mod moq_client;
 mod nat;
+mod offers;
 mod operations;
 #[path = "../../crates/store/tests/support/postgres.rs"]
 mod postgres;
