@@ -215,6 +215,63 @@ async function tell() {
       await look(host, "studio-early");
     });
 
+    await step("a coupon is dropped into the room, kept with a tap, and taken off", async () => {
+      await host.click("coupons-fold");
+      await host.at("coupon-code").fill("mia-10");
+      await host.at("coupon-limit").fill("1");
+      await host.click("coupon-make");
+      await ana.shows("coupon", /10 % off · MIA-10/);
+      await look(ana, "watch-coupon");
+      await ana.click("coupon-use");
+      await ana.shows("coupon-use", /Kept/);
+      await ana.click("buy");
+      await ana.at("checkout").waitFor();
+      expect((await ana.at("coupon-input").inputValue()) === "MIA-10", "its code is filled in");
+      await pay(ana);
+      await ana.shows("coupon-off", /MIA-10.*8\.90/);
+      await host.shows("coupon-row", /1 of 1 used/);
+      await look(host, "studio-coupon");
+      await ana.click("done");
+    });
+
+    await step("a coupon that is used up is refused, and one buys without it", async () => {
+      const { sale } = await channel(host, "sale.schedule", { product_id: "tea", price_minor: 2000, stock: 5, duration_ms: 600_000 });
+      await host.click("pin-tea");
+      await ben.shows("pin-title", /oolong/);
+      await until("the new sale is shown", () => ben.page.evaluate((id) => window.haul.room.saleOf("tea").id === id, sale.id));
+      await ben.shows("buy", /Buy now/);
+      await ben.click("buy");
+      await ben.at("coupon-input").fill("MIA-10");
+      await ben.click("checkout");
+      await ben.page.locator("#toasts").filter({ hasText: "used up" }).waitFor();
+      await pay(ben);
+      await ben.click("done");
+      await host.click("coupon-close");
+      await until("it is out of sight", async () => !(await ana.at("coupon").isVisible()));
+    });
+
+    await step("a draw gives everybody the same chance, and each is told", async () => {
+      await channel(host, "sale.schedule", { product_id: "bag", price_minor: 1500, stock: 1, duration_ms: 600_000, draw_ms: 15_000 });
+      await host.click("pin-bag");
+      for (const buyer of [ana, ben]) {
+        await buyer.shows("pin-title", /Market tote/);
+        await buyer.shows("buy", /Enter the draw/);
+        await buyer.click("buy");
+        await buyer.shows("drawn-in", /Drawn in/);
+      }
+      await look(ana, "watch-draw");
+      const heading = (buyer) => buyer.page.locator("#buy-heading").textContent();
+      const words = await until("both are told", async () => {
+        const said = await Promise.all([ana, ben].map(heading));
+        return said.every((each) => /drawn|Not this time/.test(each)) && said;
+      }, 40_000);
+      expect(words.filter((each) => /You were drawn/.test(each)).length === 1, `one of them, not ${words}`);
+      const [winner, other] = /You were drawn/.test(words[0]) ? [ana, ben] : [ben, ana];
+      await other.click("done");
+      await pay(winner);
+      await winner.click("done");
+    });
+
     await step("a product of another shop leads there by a signed link", async () => {
       await host.click("pin-cup");
       await ana.shows("pin-title", /Stoneware cup/);

@@ -10,6 +10,7 @@ import { locale, phrase, t, translatePage } from "../ui/tongue.js";
 import { claims, expired, forgetToken, keepToken, liveId, takeToken } from "../ui/visit.js";
 import { sentence } from "../ui/words.js";
 import { showAudience } from "./audience.js";
+import { showCoupons } from "./coupons.js";
 import { runBroadcast } from "./broadcast.js";
 import { showOrders } from "./orders.js";
 import { showPlot } from "./plot.js";
@@ -79,6 +80,7 @@ function open() {
   wireSaleForm(room);
   showSales(room);
   showOrders(room, { token });
+  showCoupons(room, { token });
   showShare({ live: liveId, token, api });
   showSettings(room, api);
 

@@ -118,6 +118,7 @@ export function wireSaleForm(room) {
   field("mode").addEventListener("change", () => {
     const first = field("mode").value === "first_paid";
     byId("sale-queue-field").hidden = first;
+    byId("sale-draw-field").hidden = first;
     setText(byId("sale-mode-note"), t(first ? "Nothing is set aside: who pays first gets it, later payments go back." : "A tap on Buy sets units aside until the time to pay is over."));
   });
 
@@ -137,6 +138,12 @@ export function wireSaleForm(room) {
     if (hold > 0) request.hold_ms = hold * 60_000;
     const offer = Number(field("queue").value);
     if (offer > 0 && !firstPaid) request.offer_ms = offer * 1_000;
+    const draw = Number(field("draw").value);
+    // A draw has no line: what is left after it goes to who comes first.
+    if (draw > 0 && !firstPaid) {
+      request.draw_ms = draw * 1_000;
+      delete request.offer_ms;
+    }
     const tier = field("tier").value.trim();
     const early = Number(field("early").value);
     if (tier && early > 0) request.early = [{ tier, ms: early * 1_000 }];

@@ -167,5 +167,5 @@ function saleRow(room, id) {
 /** How it is sold, where that is not the usual way. */
 function waysText(sale) {
   const early = (sale.early || []).map(({ tier, opens_at: at }) => t("{tier} {span} earlier", { tier, span: spanText(sale.opens_at - at) }));
-  return [sale.mode === "first_paid" && t("First paid, first served"), sale.offer_ms && t("Waiting line, {span} to pay", { span: spanText(sale.offer_ms) }), ...early].filter(Boolean).join(" · ");
+  return [sale.mode === "first_paid" && t("First paid, first served"), sale.offer_ms && t("Waiting line, {span} to pay", { span: spanText(sale.offer_ms) }), sale.draw && (sale.draw.seed ? t("Drawn") : t("Drawn at {time}", { time: clockText(sale.draw.draws_at) })), ...early].filter(Boolean).join(" · ");
 }

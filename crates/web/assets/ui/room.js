@@ -3,11 +3,11 @@
 const CHAT_LINES_MAX = 200;
 const ORDERS_MAX = 200;
 const ROOM_PARTS = ["questions", "announcement", "poll", "giveaway", "likes", "thread", "threads"];
-const STANDING = new Set(["held", "paying", "captured", "waiting"]);
+const STANDING = new Set(["held", "paying", "captured", "waiting", "entered"]);
 const ENDED = new Set(["expired", "refund_due", "refunded"]);
 
 /** Event `change`, detail: the part that changed (`live`, `products`, `pin`, `sales`, `viewers`, `you`, `host`, `chat`,
- *  `chatPin`, `rules`). Event `line`, detail: a new chat line; `gone`: ids of lines to take away. Event `hold` and `order`: the buyer's own. */
+ *  `chatPin`, `rules`, `coupon`). Event `line`, detail: a new chat line; `gone`: ids of lines to take away. Event `hold` and `order`: the buyer's own. */
 export class Room extends EventTarget {
   constructor(channel) {
     super();
@@ -23,6 +23,8 @@ export class Room extends EventTarget {
     this.viewers = 0;
     this.chat = [];
     this.chatPin = null;
+    /** The coupon that the host shows. */
+    this.coupon = null;
     this.rules = { slow_ms: 0, who: "everyone", links: true, repeats: true };
     this.peak = 0;
     this.questions = new Map();
@@ -76,6 +78,11 @@ export class Room extends EventTarget {
     return sale.state === "open" || now >= this.opensAt(sale) ? "open" : "scheduled";
   }
 
+  /** Whether a sale gathers entries for its draw. */
+  isDrawing(sale) {
+    return Boolean(sale.draw) && !sale.draw.seed && this.phase(sale) === "open" && this.now() < sale.draw.draws_at;
+  }
+
   /** The lines of a sale, each with its number; a sale of one product has one. Of `productId` alone where that is given. */
   linesOf(sale, productId) {
     const { product_id, variant_id, price, per_buyer, stock, available, held, sold } = sale;
@@ -122,8 +129,8 @@ export class Room extends EventTarget {
   /** This buyer's standing hold of a sale, if any. */
   holdOf(saleId) {
     const holds = (this.you ? this.you.holds : []).filter((hold) => hold.sale_id === saleId && STANDING.has(hold.state));
-    // What is set aside is more urgent than a place in line.
-    return holds.find(({ state }) => state !== "waiting") || holds[0] || null;
+    // What is set aside is more urgent than what one waits for.
+    return holds.find(({ state }) => state !== "waiting" && state !== "entered") || holds[0] || null;
   }
 
   /** How many units of a line of a sale this buyer has or is about to have. */
@@ -185,6 +192,7 @@ export class Room extends EventTarget {
     this.host = snapshot.host;
     this.chatPin = snapshot.chat_pin;
     this.rules = snapshot.chat_rules;
+    this.coupon = snapshot.coupon || null;
     const { room } = snapshot;
     this.peak = room.peak;
     this.questions = new Map(room.questions.map((question) => [question.id, question]));
@@ -199,7 +207,7 @@ export class Room extends EventTarget {
     this.winners = snapshot.host ? snapshot.host.winners : [];
     if (!recovered) this.chat = snapshot.chat.slice(-CHAT_LINES_MAX);
     this.ready = true;
-    for (const part of ["live", "products", "pin", "sales", "viewers", "you", "host", "chatPin", "rules", ...ROOM_PARTS]) this.#changed(part);
+    for (const part of ["live", "products", "pin", "sales", "viewers", "you", "host", "chatPin", "rules", "coupon", ...ROOM_PARTS]) this.#changed(part);
     if (!recovered) this.#changed("chat");
   }
 
@@ -235,6 +243,9 @@ export class Room extends EventTarget {
         this.questions.set(question.id, { ...question, votes: event.votes });
         return this.#changed("questions");
       }
+      case "coupon.changed":
+        this.coupon = event.coupon;
+        return this.#changed("coupon");
       case "announcement.changed":
         this.announcement = event.announcement;
         return this.#changed("announcement");

@@ -17,6 +17,8 @@ const SENTENCES = {
   not_enough: phrase("Others are holding the last units. If someone lets go, they come back."),
   no_line: phrase("The line is full. Try again in a moment."),
   buyer_limit: phrase("You have as many as one buyer may have."),
+  coupon_invalid: phrase("This coupon is not valid here."),
+  coupon_used_up: phrase("This coupon is used up."),
   unknown_hold: phrase("That reservation is gone."),
   hold_over: phrase("Time ran out, and your units went back to the shelf."),
   wrong_state: phrase("That has changed meanwhile. Look again, then try once more."),
@@ -38,7 +40,7 @@ export function sentence(error) {
     return seconds > 1 ? `${t("That was quick. Wait a moment.")} (${t("{n} s", { n: seconds })})` : t(SENTENCES.rate_limited);
   }
   // The server says which word or whose turn it is; ours say what it comes to.
-  if ((error.code === "muted" || error.code === "rejected" || error.code === "banned") && error.message) {
+  if ((error.code === "coupon_invalid" || error.code === "muted" || error.code === "rejected" || error.code === "banned") && error.message) {
     return `${t(known)} (${error.message})`;
   }
   return known ? t(known) : error.message || t(SENTENCES.internal);

@@ -21,6 +21,8 @@ const SHORT_LABELS = {
   choose: phrase("Choose"),
   mine: phrase("Finish"),
   waiting: phrase("In line"),
+  draw: phrase("Enter"),
+  entered: phrase("In the draw"),
   limit: phrase("Yours"),
   taken: phrase("Try"),
   line: phrase("Line up"),
@@ -28,7 +30,7 @@ const SHORT_LABELS = {
   closed: phrase("Ended"),
 };
 /** What is bought from the list itself; everything else is looked at first. */
-const AT_ONCE = new Set(["buy", "mine", "waiting", "taken"]);
+const AT_ONCE = new Set(["buy", "mine", "waiting", "taken", "draw", "entered"]);
 
 /** `openProduct(id)` shows a product's sheet. */
 export function showBag(room, { buying, saved, openProduct }) {
@@ -94,7 +96,7 @@ function productRow(room, product, saved, { open, act }) {
     setText(button, t(SHORT_LABELS[offer.kind]));
     button.setAttribute("aria-label", `${t(SHORT_LABELS[offer.kind])}: ${product.title}`);
     button.disabled = ["sold_out", "closed", "limit", "paused"].includes(offer.kind);
-    button.classList.toggle("primary", ["buy", "mine", "choose", "waiting", "line"].includes(offer.kind));
+    button.classList.toggle("primary", ["buy", "mine", "choose", "waiting", "line", "draw", "entered"].includes(offer.kind));
     save.update();
   };
   update();

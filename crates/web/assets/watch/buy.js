@@ -15,7 +15,7 @@ import { Line } from "./line.js";
 const WORTH_TRYING = new Set(["not_enough", "pending", "unavailable", "disconnected", "timeout", "internal"]);
 
 /**
- * Steps: `closed`, `holding`, `waiting` (in line), `turn` (it is one's turn), `held`, `opening` (the payment), `paying`,
+ * Steps: `closed`, `holding`, `waiting` (in line), `turn` (it is one's turn), `entered` (in a draw), `undrawn`, `held`, `opening` (the payment), `paying`,
  * `confirming`, `sold`, `declined`, `over`, `lineover` (the line has ended), `late` (paid after the deadline), `failed`.
  */
 export class Buying extends EventTarget {
@@ -23,6 +23,8 @@ export class Buying extends EventTarget {
   #sheet;
   #needsToken;
   #line;
+  /** Ids of holds that are in a draw. */
+  #entries = new Set();
 
   constructor(room, { needsToken }) {
     super();
@@ -35,6 +37,10 @@ export class Buying extends EventTarget {
     this.payUrl = null;
     this.error = null;
     this.attempt = null;
+    /** The code of the coupon that the next order is paid with. */
+    this.coupon = null;
+    /** Whether it was a draw that gave the turn. */
+    this.drawn = false;
     this.#sheet = new BuySheet(this, room);
     this.#line = new Line(room, { onPlace: (held) => this.#onPlace(held), onTurn: (held) => this.#onTurn(held) });
     room.addEventListener("hold", ({ detail }) => this.#onHold(detail));
@@ -81,6 +87,12 @@ export class Buying extends EventTarget {
     this.#reserve();
   }
 
+  /** Keeps a coupon for the next order; null: none. */
+  keepCoupon(code) {
+    this.coupon = code;
+    this.dispatchEvent(new CustomEvent("change"));
+  }
+
   /** Whether what was refused can be waited for. */
   get canQueue() {
     const { attempt, error, sale } = this;
@@ -109,7 +121,8 @@ export class Buying extends EventTarget {
     if (this.busy || !this.hold) return;
     this.#go("opening");
     try {
-      const answer = await checkout(this.#room.channel, { saleId: this.hold.sale_id, holdId: this.hold.id });
+      const answer = await checkout(this.#room.channel, { saleId: this.hold.sale_id, holdId: this.hold.id, coupon: this.coupon || undefined });
+      this.coupon = null;
       this.order = answer.order;
       this.hold = answer.hold;
       this.payUrl = answer.pay_url;
@@ -119,6 +132,7 @@ export class Buying extends EventTarget {
     } catch (error) {
       if (error.code === "hold_over" || error.code === "unknown_hold") this.#release();
       else {
+        if (error.code === "coupon_invalid" || error.code === "coupon_used_up") this.coupon = null;
         toast(sentence(error), "bad");
         if (this.step === "opening") this.#go("held");
       }
@@ -128,11 +142,11 @@ export class Buying extends EventTarget {
   async giveBack() {
     if (!this.hold) return;
     const { sale_id: saleId, id: holdId } = this.hold;
-    const waiting = this.hold.state === "waiting";
+    const { state } = this.hold;
     closeSheet(byId("buy-sheet"));
     try {
       this.#room.takeHold(await cancel(this.#room.channel, { saleId, holdId }));
-      toast(t(waiting ? "You left the line." : "Given back. Thank you for letting others have a chance."));
+      toast(t(state === "waiting" ? "You left the line." : state === "entered" ? "You left the draw." : "Given back. Thank you for letting others have a chance."));
     } catch (error) {
       toast(sentence(error), "bad");
     }
@@ -159,6 +173,7 @@ export class Buying extends EventTarget {
       this.#room.takeHold(held);
       if (held.state === "released") this.#release();
       else if (held.state === "waiting") this.#go("waiting");
+      else if (held.state === "entered") this.#enter(held);
       else if (this.step === "holding") this.#go(held.state === "paying" ? "paying" : "held");
     } catch (error) {
       this.error = error;
@@ -178,6 +193,7 @@ export class Buying extends EventTarget {
     this.attempt = { saleId: sale.id, ...wanted(standing.lines || [{ line: 0, quantity: standing.quantity }]), key: newKey() };
     if (!same) this.order = this.payUrl = null;
     if (standing.state === "waiting") this.#go("waiting");
+    else if (standing.state === "entered") this.#go("entered");
     else if (standing.state === "captured") this.#go("confirming");
     else if (standing.state === "paying" && !this.payUrl) {
       this.#go("held");
@@ -203,8 +219,8 @@ export class Buying extends EventTarget {
       return;
     }
     // Whoever is busy with another order is told, and finds this one on the card.
-    const busy = !ours && !["closed", "sold", "over", "lineover", "late", "failed"].includes(this.step);
-    toast(t("It's your turn! Pay before the time runs out."), "good", 10_000);
+    const busy = !ours && !["closed", "sold", "over", "lineover", "undrawn", "entered", "late", "failed"].includes(this.step);
+    toast(t(this.drawn ? "You were drawn! Pay before the time runs out." : "It's your turn! Pay before the time runs out."), "good", 10_000);
     if (navigator.vibrate) navigator.vibrate([120, 60, 120]);
     if (busy || !sale) return;
     this.sale = sale;
@@ -214,9 +230,32 @@ export class Buying extends EventTarget {
     this.#go("turn");
   }
 
+  #enter(held) {
+    this.#entries.add(held.id);
+    this.#go("entered");
+  }
+
+  /** It was drawn: whoever holds something now was lucky. */
+  #onDrawn(held) {
+    const ours = this.hold && held.id === this.hold.id;
+    this.#entries.delete(held.id);
+    if (held.state === "released") {
+      if (ours && this.step === "entered") this.#go("undrawn");
+      else toast(t("You were not drawn this time."));
+      return;
+    }
+    this.drawn = true;
+    this.#onTurn(held);
+  }
+
   #onHold(held) {
+    if (this.#entries.has(held.id) && held.state !== "entered") {
+      this.#onDrawn(held);
+      return;
+    }
     if (this.#line.has(held.id) && held.state !== "waiting") {
       this.#line.leave(held.id);
+      this.drawn = false;
       this.#onTurn(held);
       return;
     }
@@ -247,7 +286,12 @@ export class Buying extends EventTarget {
   /** After a reconnection: what was told to this buyer alone may have been missed. */
   #onSnapshot() {
     const { you } = this.#room;
-    if (!this.hold || !you || ["closed", "holding", "sold", "late", "over", "lineover"].includes(this.step)) return;
+    for (const id of this.#entries) {
+      const held = you && you.holds.find((known) => known.id === id);
+      if (held && held.state === "held") this.#onDrawn(held);
+    }
+    this.#entries = new Set(you ? you.holds.filter(({ state }) => state === "entered").map(({ id }) => id) : []);
+    if (!this.hold || !you || ["closed", "holding", "sold", "late", "over", "lineover", "undrawn"].includes(this.step)) return;
     const order = you.orders.find((known) => known.hold_id === this.hold.id);
     const held = you.holds.find((known) => known.id === this.hold.id);
     if (order && order.state !== "paying") this.#onOrder(order);

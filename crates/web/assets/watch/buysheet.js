@@ -55,11 +55,19 @@ export class BuySheet {
     const heldWords = firstPaid
       ? t("First paid, first served: nothing is set aside. It is yours as soon as the payment is through.")
       : t("Pay before the time runs out. Until then nobody can take it.");
-    const turnWords = t("A unit came back, and you are next. Pay before the time runs out, or it goes to the next in line.");
+    const turnWords = buying.drawn ? t("You were drawn. Pay before the time runs out, or somebody else may have it.") : t("A unit came back, and you are next. Pay before the time runs out, or it goes to the next in line.");
     return {
       holding: () => ({ title: t("One moment"), content: [busy(t(buying.attempt.inLine ? "Taking your place in line" : "Setting it aside for you"))] }),
       waiting: () => ({ title: t("In line"), content: [this.#waiting()] }),
-      turn: () => ({ title: t("It's your turn"), content: [this.#held(turnWords, this.#payButton(t("Go to payment")))] }),
+      turn: () => ({ title: t(buying.drawn ? "You were drawn" : "It's your turn"), content: [this.#held(turnWords, this.#payButton(t("Go to payment")))] }),
+      entered: () => ({ title: t("In the draw"), content: [this.#entered()] }),
+      undrawn: () => ({
+        title: t("Not this time"),
+        content: [
+          ending("wait", "plain", t("You were not drawn"), t("Others were luckier, and nothing was charged. If something comes back, whoever is first gets it.")),
+          el("div", { class: "stack" }, this.#closeButton(t("Back to the live"))),
+        ],
+      }),
       held: () => ({ title: t(firstPaid ? "Ready to pay" : "Held for you"), content: [this.#held(heldWords, this.#payButton(t("Go to payment")))] }),
       opening: () => ({ title: t("Payment"), content: [busy(t("Opening the payment page"))] }),
       paying: () => ({ title: t("Payment"), content: [this.#payment()] }),
@@ -128,6 +136,26 @@ export class BuySheet {
     );
   }
 
+  #entered() {
+    const { sale } = this.#buying;
+    const clock = el("b", { class: "tabular" });
+    this.#stopClock = everyTick(() => setText(clock, sale.draw ? spanText(sale.draw.draws_at - this.#room.now()) : ""));
+    return el(
+      "div",
+      { class: "held" },
+      el("p", { class: "place", role: "timer", data: { testid: "drawn-in" } }, el("span", { class: "muted" }, t("Drawn in")), clock),
+      this.#items(),
+      el("p", { class: "muted" }, t("Everybody in the draw has the same chance. If you are drawn, you have {span} to pay.", { span: spanText(sale.hold_ms) })),
+      sale.draw && el("p", { class: "proof" }, `${t("Sealed")} ${sale.draw.commitment.slice(0, 16)}…`),
+      el(
+        "div",
+        { class: "stack" },
+        this.#closeButton(t("Keep watching"), true),
+        el("button", { class: "button quiet wide", type: "button", data: { testid: "leave-draw" }, on: { click: () => this.#buying.giveBack() } }, t("Leave the draw")),
+      ),
+    );
+  }
+
   #items() {
     const { sale, hold } = this.#buying;
     const items = this.#room.unitsIn(hold).map((units) => {
@@ -152,7 +180,23 @@ export class BuySheet {
     const { sale, hold, order } = this.#buying;
     const sum = this.#room.unitsIn(hold).reduce((total, { price = sale.price, quantity }) => total + price.amount_minor * quantity, 0);
     const total = order ? order.total : { ...sale.price, amount_minor: sum };
-    return el("p", { class: "total" }, t("Total"), el("strong", { class: "tabular" }, formatMoney(total)));
+    const off = order && order.coupon;
+    return el(
+      "div",
+      { class: "sums" },
+      off && el("p", { class: "off", data: { testid: "coupon-off" } }, off.code, el("span", { class: "tabular" }, `−${formatMoney(off.amount)}`)),
+      el("p", { class: "total" }, t("Total"), el("strong", { class: "tabular" }, formatMoney(total))),
+    );
+  }
+
+  /** The field for a coupon's code; what it takes off is said by the server, with the order. */
+  #coupon() {
+    const buying = this.#buying;
+    const { hold, order } = buying;
+    if (hold.coupon || (order && order.coupon)) return "";
+    const input = el("input", { class: "input", maxLength: 32, autocomplete: "off", autocapitalize: "characters", spellcheck: false, placeholder: t("Coupon code"), "aria-label": t("Coupon code"), value: buying.coupon || "", data: { testid: "coupon-input" } });
+    input.addEventListener("input", () => buying.keepCoupon(input.value.trim() || null));
+    return input;
   }
 
   #deadline(slim) {
@@ -185,6 +229,7 @@ export class BuySheet {
       this.#items(),
       this.#deadline(false),
       el("p", { class: "muted" }, words),
+      this.#coupon(),
       this.#total(),
       el(
         "div",

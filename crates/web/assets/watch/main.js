@@ -11,6 +11,7 @@ import { claims, expired, forgetToken, liveId, tellEmbedder } from "../ui/visit.
 import { compact, sentence } from "../ui/words.js";
 import { showBag } from "./bag.js";
 import { Buying } from "./buy.js";
+import { showCoupon } from "./coupon.js";
 import { showEntrance } from "./entrance.js";
 import { player, token as given } from "./picture.js";
 import { showLikes } from "./likes.js";
@@ -53,6 +54,7 @@ const openProduct = (id) => {
 };
 showPin(room, { buying, saved, openProduct });
 showBag(room, { buying, saved, openProduct });
+showCoupon(room, buying);
 showLikes(room, needsToken);
 showShow(room, needsToken);
 byId("talk-open").addEventListener("click", () => talk.open());

@@ -10,7 +10,7 @@ const LOW_SHARE = 0.2;
 
 /**
  * `{sale, lines, hold, kind, label, enabled, note, timer: {label, text, tone} | null, price, listPrice, stock, available, most}`.
- * `kind` is `none`, `external`, `scheduled`, `paused`, `buy`, `choose`, `mine`, `waiting`, `limit`, `taken`, `line`, `sold_out`
+ * `kind` is `none`, `external`, `scheduled`, `paused`, `buy`, `choose`, `mine`, `waiting`, `draw`, `entered`, `limit`, `taken`, `line`, `sold_out`
  * or `closed`; `lines` are those of the sale that are of this product; `most` is how many one may ask for of one line.
  */
 export function offerOf(room, product) {
@@ -47,6 +47,10 @@ export function offerOf(room, product) {
     const label = hold.position ? t("In line: place {n}", { n: hold.position }) : t("In line");
     return { ...offer, kind: "waiting", label, enabled: true };
   }
+  if (hold && hold.state === "entered") {
+    const left = sale.draw ? spanText(sale.draw.draws_at - now) : "";
+    return { ...offer, kind: "entered", label: `${t("You are in the draw")} · ${left}`, enabled: true, note: t("Who gets it is drawn, not first come: no need to hurry.") };
+  }
   if (hold) {
     const remaining = hold.deadline === null ? "" : ` · ${spanText(hold.deadline - now)}`;
     const label = hold.state === "captured" ? t("Confirming your payment") : `${t("Finish your order")}${remaining}`;
@@ -61,6 +65,10 @@ export function offerOf(room, product) {
   }
   if (available === 0 && held === 0) return { ...offer, kind: "sold_out", label: t("Sold out"), enabled: false };
   if (phase === "closed") return { ...offer, kind: "closed", label: t("Sale ended"), enabled: false };
+  if (room.isDrawing(sale) && !several) {
+    const span = spanText(sale.draw.draws_at - now);
+    return { ...offer, kind: "draw", label: t("Enter the draw"), enabled: true, note: t("Drawn in {span}. Everybody who enters until then has the same chance.", { span }) };
+  }
   if (several) return { ...offer, kind: "choose", label: t("Choose"), enabled: true };
   if (available === 0 && sale.offer_ms) {
     return { ...offer, kind: "line", label: t("Wait in line"), enabled: true, note: t("All units are being bought. What comes back goes to the line, in its order.") };

@@ -30,7 +30,7 @@ export function showProduct(room, { buying, saved, onAsk }) {
     if (shown.sale !== (offer.sale && offer.sale.id)) shown = { ...shown, sale: offer.sale && offer.sale.id, units: new Map(), values: null };
     const parts = [head(room, product, saved)];
     const updates = [parts[0].update];
-    if (offer.sale && ["choose", "buy", "scheduled", "line", "taken", "paused"].includes(offer.kind)) {
+    if (offer.sale && ["choose", "buy", "scheduled", "line", "taken", "paused", "draw"].includes(offer.kind)) {
       const forms = formChoice(room, product, shown, () => build());
       if (forms) parts.push(forms);
       const units = unitRows(room, product, shown, () => refresh());
@@ -258,7 +258,7 @@ function buyFoot(room, shown, { buying, close }) {
       return;
     }
     const line = chosenLine(room, shown);
-    const buyable = ["buy", "choose", "taken", "line"].includes(offer.kind);
+    const buyable = ["buy", "choose", "taken", "line", "draw"].includes(offer.kind);
     const total = offer.sale
       ? units().reduce((sum, { line: number, quantity }) => {
           const { price } = room.linesOf(offer.sale)[number] || offer;
@@ -270,7 +270,7 @@ function buyFoot(room, shown, { buying, close }) {
       ? offer.label
       : gone
         ? t(offer.sale.offer_ms && line.held > 0 ? "Wait in line" : line.held > 0 ? "Try for a returned unit" : "Sold out")
-        : `${t("Buy now")} · ${formatMoney({ ...offer.price, amount_minor: total })}`;
+        : `${t(room.isDrawing(offer.sale) ? "Enter the draw" : "Buy now")} · ${formatMoney({ ...offer.price, amount_minor: total })}`;
     setText(button, label);
     button.disabled = !offer.enabled || buying.busy || Boolean(gone && line.held === 0);
     setText(note, offer.note || "");
