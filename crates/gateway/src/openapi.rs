@@ -66,11 +66,30 @@ pub(crate) struct Operation {
     pub(crate) method: &'static str,
     pub(crate) who: Who,
     pub(crate) summary: &'static str,
-    pub(crate) body: Option<(&'static str, Value)>,
-    pub(crate) answer: (&'static str, Option<(&'static str, Value)>),
+    pub(crate) body: Content,
+    pub(crate) answer: (&'static str, Content),
     pub(crate) refusals: &'static [&'static str],
     /// The query's parameters, see [`Operation::query`].
     pub(crate) query: Vec<Value>,
+}
+
+/// A media type and its schema, if there is any.
+type Content = Option<(&'static str, Value)>;
+
+/// Makes operations that can be refused alike, each of its method, path, asker, summary, body and answer.
+pub(crate) fn refused_with(
+    refusals: &'static [&'static str],
+) -> impl Fn(&'static str, &'static str, Who, &'static str, Content, (&'static str, Content)) -> Operation {
+    move |method, path, who, summary, body, answer| Operation {
+        path,
+        method,
+        who,
+        summary,
+        body,
+        answer,
+        refusals,
+        query: Vec::new(),
+    }
 }
 
 impl Operation {

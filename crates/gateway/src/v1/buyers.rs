@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{Page, next};
 use crate::{
     app::{App, path_id},
-    openapi::{Operation, Who, json},
+    openapi::{Operation, Who, json, refused_with},
     problem::Problem,
     rest::{Body, Params, bad_request},
 };
@@ -37,16 +37,7 @@ pub(crate) fn routes() -> Router<App> {
 
 pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     let refusals: &'static [&'static str] = &["400", "401", "403", "404", "409", "503"];
-    let op = |method, path, who, summary, body, answer| Operation {
-        path,
-        method,
-        who,
-        summary,
-        body,
-        answer,
-        refusals,
-        query: Vec::new(),
-    };
+    let op = refused_with(refusals);
     vec![
         op(
             "get",

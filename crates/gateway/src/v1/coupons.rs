@@ -17,7 +17,7 @@ use super::sales::{ask, hosted};
 use crate::{
     app::{App, path_id},
     auth::bearer,
-    openapi::{Operation, Who as For, json as body},
+    openapi::{Operation, Who as For, json as body, refused_with},
     problem::Problem,
     rest::Body,
 };
@@ -33,16 +33,7 @@ pub(super) fn routes() -> Router<App> {
 
 pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     const REFUSALS: &[&str] = &["400", "401", "403", "404", "409", "422", "503"];
-    let op = |method, path, who, summary, body, answer| Operation {
-        path,
-        method,
-        who,
-        summary,
-        body,
-        answer,
-        refusals: REFUSALS,
-        query: Vec::new(),
-    };
+    let op = refused_with(REFUSALS);
     vec![
         op(
             "post",

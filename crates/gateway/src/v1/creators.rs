@@ -21,7 +21,7 @@ use super::{Page, missing, next};
 use crate::{
     app::{App, path_id},
     auth::clean_name,
-    openapi::{Operation, Who, json},
+    openapi::{Operation, Who, json, refused_with},
     problem::Problem,
     rest::{Body, Params, bad_request},
     shop::REF,
@@ -43,16 +43,8 @@ pub(crate) fn routes() -> Router<App> {
 
 pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     let refusals: &'static [&'static str] = &["400", "401", "403", "404", "409", "503"];
-    let op = |method, path, summary, body, answer| Operation {
-        path,
-        method,
-        who: Who::Merchant,
-        summary,
-        body,
-        answer,
-        refusals,
-        query: Vec::new(),
-    };
+    let made = refused_with(refusals);
+    let op = |method, path, summary, body, answer| made(method, path, Who::Merchant, summary, body, answer);
     vec![
         op(
             "get",

@@ -19,7 +19,7 @@ use crate::{
     app::{App, path_id, unavailable},
     auth::clean_name,
     guard::Taker,
-    openapi::{Operation, Who as For, json as body},
+    openapi::{Operation, Who as For, json as body, refused_with},
     problem::Problem,
     rest::{Body, Params, bad_request},
 };
@@ -40,16 +40,7 @@ pub(super) fn routes() -> Router<App> {
 
 pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     const REFUSALS: &[&str] = &["400", "401", "403", "404", "409", "422", "429", "503"];
-    let op = |method, path, who, summary, body, answer| Operation {
-        path,
-        method,
-        who,
-        summary,
-        body,
-        answer,
-        refusals: REFUSALS,
-        query: Vec::new(),
-    };
+    let op = refused_with(REFUSALS);
     vec![
         op(
             "post",
