@@ -4,22 +4,17 @@
 //   node room.mjs                          runs target/debug/haul (or $HAUL_BINARY) and /usr/bin/chromium (or $CHROMIUM)
 //   node room.mjs --screenshots DIRECTORY  also keeps pictures of what was seen
 
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 
 import { axe } from "./lib/axe.mjs";
 import { DESKTOP, Guest, Host, PHONE, launch } from "./lib/pages.mjs";
-import { exitCode, expect, step, story, until } from "./lib/report.mjs";
+import { picturesKept } from "./lib/pictures.mjs";
+import { endsWithin, exitCode, expect, step, story, until } from "./lib/report.mjs";
 import { startHaul } from "./lib/server.mjs";
 
-const [option, directory] = process.argv.slice(2);
-const keep = option === "--screenshots" ? directory : null;
-if (keep) await mkdir(keep, { recursive: true });
+const keep = await picturesKept();
 
-const watchdog = setTimeout(() => {
-  console.log("not ok - everything within 300 s");
-  process.exit(1);
-}, 300_000);
+const watchdog = endsWithin(300_000);
 
 const browser = await launch();
 await story("the room", tell);

@@ -4,26 +4,21 @@
 //   node selling.mjs                          runs target/debug/haul (or $HAUL_BINARY) and /usr/bin/chromium (or $CHROMIUM)
 //   node selling.mjs --screenshots DIRECTORY  also keeps pictures of what was seen
 
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 
 import { axe } from "./lib/axe.mjs";
 import { DESKTOP, Guest, Host, PHONE, launch } from "./lib/pages.mjs";
-import { exitCode, expect, step, story, until } from "./lib/report.mjs";
+import { picturesKept } from "./lib/pictures.mjs";
+import { endsWithin, exitCode, expect, step, story, until } from "./lib/report.mjs";
 import { startHaul } from "./lib/server.mjs";
 import { backend, stock } from "./lib/shop.mjs";
 
 /** Longer than all stories take on a slow machine: something hangs. */
 const MOST_MS = 4 * 60_000;
 
-const [option, directory] = process.argv.slice(2);
-const keep = option === "--screenshots" ? directory : null;
-if (keep) await mkdir(keep, { recursive: true });
+const keep = await picturesKept();
 
-const watchdog = setTimeout(() => {
-  console.log(`not ok - everything within ${MOST_MS / 1000} s`);
-  process.exit(1);
-}, MOST_MS);
+const watchdog = endsWithin(MOST_MS);
 
 const browser = await launch();
 await story("selling", tell);

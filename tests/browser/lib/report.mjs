@@ -44,6 +44,14 @@ export function exitCode() {
   return failed ? 1 : 0;
 }
 
+/** Ends the process with a failure when everything takes longer than so: something hangs. `clearTimeout` is the way out. */
+export function endsWithin(ms) {
+  return setTimeout(() => {
+    console.log(`not ok - everything within ${ms / 1000} s`);
+    process.exit(1);
+  }, ms);
+}
+
 export function expect(truth, words) {
   if (!truth) throw new Error(words);
 }
