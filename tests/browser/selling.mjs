@@ -192,6 +192,8 @@ async function tell() {
       await look(ben, "watch-first-paid");
       await ana.click("done");
       await ben.click("done");
+      await until("the money is back", () => ben.page.evaluate(() => window.haul.room.you.orders.some(({ state }) => state === "refunded")));
+      expect(!(await ben.page.locator("#buy-sheet").isVisible()), "what was read and closed stays closed");
     });
 
     await step("a tier comes in earlier, and others read so", async () => {

@@ -275,9 +275,11 @@ export class Buying extends EventTarget {
       return;
     }
     this.order = order;
+    // Money on its way back opens no sheet that its buyer has read and closed.
+    const returned = order.state === "refunded" && ["sold", "closed"].includes(this.step);
     if (order.state === "sold") {
       this.#go("sold");
-    } else if (order.state === "partly_refunded" || (order.state === "refunded" && this.step === "sold")) {
+    } else if (order.state === "partly_refunded" || returned) {
       toast(t("{sum} of your order went back to you.", { sum: formatMoney(order.refunded) }), "good");
     } else if (order.state === "refund_due" || order.state === "refunded") this.#go("late");
     else if (order.state === "expired" && this.step !== "over") this.#release();
