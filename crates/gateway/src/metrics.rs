@@ -184,6 +184,12 @@ const SHARD_METRICS: &[ShardMetric] = &[
         MetricType::Counter,
         |s| s.sessions_silent,
     ),
+    (
+        "haul_shard_failures",
+        "Times that a media shard failed and lost its sessions",
+        MetricType::Counter,
+        |s| s.shard_failures,
+    ),
     ("haul_ice_restarts", "ICE restarts that led to a new path", MetricType::Counter, |s| s.ice_restarts),
     ("haul_handshakes_failed", "DTLS handshakes that did not complete", MetricType::Counter, |s| {
         s.handshakes_failed

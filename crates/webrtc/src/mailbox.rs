@@ -94,6 +94,8 @@ struct Letters {
     asleep: bool,
     /// The shard is gone.
     closed: bool,
+    /// It was told to end.
+    ending: bool,
 }
 
 impl Mailbox {
@@ -106,6 +108,7 @@ impl Mailbox {
         let mut letters = self.lock();
         let waiting = letters.commands.len() + letters.offers.len();
         let is_clients = matches!(command, Command::Offer(..) | Command::Ice(_) | Command::Link(_));
+        letters.ending |= matches!(command, Command::Drain(_) | Command::Stop);
         if letters.closed || (waiting >= MAX_COMMANDS && is_clients) {
             return false;
         }
@@ -149,6 +152,13 @@ impl Mailbox {
     /// Whether the shard is gone.
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
+    }
+
+    /// Says that the shard is there again. False if it was told to end, and is to stay away.
+    pub(crate) fn open(&self) -> bool {
+        let mut letters = self.lock();
+        letters.closed = letters.ending;
+        !letters.closed
     }
 
     /// Says that the shard is gone. What waits is dropped, and so are the replies it asks for.
@@ -335,5 +345,15 @@ mod tests {
         mailbox.close();
         assert!(answer.try_recv().is_err());
         assert!(mailbox.is_closed() && !mailbox.command(Command::Stop));
+    }
+
+    #[test]
+    fn it_opens_again_unless_the_shard_was_told_to_end() {
+        let (_poll, mailbox) = mailbox();
+        mailbox.close();
+        assert!(mailbox.open() && mailbox.command(Command::MakeRoom(oneshot::channel().0)));
+        mailbox.close();
+        assert!(!mailbox.command(Command::Stop), "there is nobody who could");
+        assert!(!mailbox.open() && mailbox.is_closed());
     }
 }

@@ -7,6 +7,7 @@
 
 mod datagrams;
 mod fanout;
+mod renewal;
 mod room;
 
 use std::{
@@ -103,6 +104,7 @@ pub(crate) struct Shard {
     /// The most commands and frames that waited at once since it was last read.
     peaks: (u64, u64),
     draining: bool,
+    failures: renewal::Failures,
 }
 
 /// One of a shard's sockets.
@@ -179,20 +181,12 @@ impl Shard {
             meter: Meter::new(Instant::now(), Duration::ZERO, 0),
             peaks: (0, 0),
             draining: false,
+            failures: renewal::Failures::default(),
         };
         Ok((shard, mailbox, counters))
     }
 
-    /// Runs until told to stop. The thread's whole life.
-    pub(crate) fn run(mut self) {
-        // A panic in what concerns one session costs that session. Should anything else fail, nobody may be left waiting
-        // for a thread that is gone.
-        if catch_unwind(AssertUnwindSafe(|| self.turns())).is_err() {
-            self.give_up();
-        }
-        self.mailbox.close();
-    }
-
+    /// Goes on until told to stop.
     fn turns(&mut self) {
         let (mut inbox, mut frames) = (Inbox::new(), VecDeque::new());
         let mut ready = mio::Events::with_capacity(64);
@@ -217,18 +211,6 @@ impl Shard {
             self.settle_touched();
             self.outbox.flush();
         }
-    }
-
-    /// The shard has failed: it takes nothing more, and its sessions end as far as that goes.
-    fn give_up(&mut self) {
-        self.mailbox.close();
-        let sessions = self.sessions.len();
-        tracing::error!(shard = self.index, sessions, "a media shard has failed; its sessions end");
-        for key in self.sessions.keys() {
-            // Whatever is broken, the others are told.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.end(key, EndReason::Failed)));
-        }
-        let _ = catch_unwind(AssertUnwindSafe(|| self.outbox.flush()));
     }
 
     /// Once a second, tells how busy the shard is.

@@ -44,6 +44,8 @@ counters! {
     /// Entries in the shard's tables (sessions, names, routes, timers, relays, TCP connections): flat where sessions come
     /// and go, none where there are none.
     table_entries,
+    /// Times that the shard failed and lost its sessions.
+    shard_failures,
     /// Sessions that became connected.
     sessions_connected,
     /// Sessions that ended, for whatever reason.
