@@ -53,7 +53,9 @@ async function fromDisk(context, directory) {
     if (!body) return route.fallback();
     const types = { js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
     // What the server says of it counts all the same: who may show it, and from where.
-    const response = await route.fetch();
+    const response = await route.fetch().catch(() => null);
+    // The page was closed meanwhile.
+    if (!response) return undefined;
     return route.fulfill(response.ok() ? { response, body } : { body, contentType: types[pathname.split(".").pop()] });
   });
 }
