@@ -212,24 +212,24 @@ impl Edge {
         condition: Condition,
         fragment: Fragment,
     ) -> Result<IceUpdate, IceError> {
-        let mut answers = Vec::new();
+        let mut busy = false;
+        // One after the other: a shard that was asked may have done it, whatever the others say.
         for shard in &self.shards.handles {
             let (reply, answer) = oneshot::channel();
             let (session, condition, fragment) = (session.clone(), condition.clone(), fragment.clone());
             let command = IceCommand { session, condition, fragment, reply };
             if !shard.mailbox.command(Command::Ice(Box::new(command))) {
-                return Err(IceError::Busy);
+                // One that is gone has no sessions.
+                busy |= !shard.mailbox.is_closed();
+                continue;
             }
-            answers.push(answer);
-        }
-        for answer in answers {
             match answer.await {
-                // It is on another shard, or a shard is gone and its sessions with it.
+                // It is on another shard, or the shard has just failed.
                 Ok(Err(IceError::NoSession)) | Err(_) => {}
                 Ok(found) => return found,
             }
         }
-        Err(IceError::NoSession)
+        if busy { Err(IceError::Busy) } else { Err(IceError::NoSession) }
     }
 
     /// Ends a session; its peer is told. False if there is no such session (any more).

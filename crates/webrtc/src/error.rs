@@ -44,7 +44,7 @@ pub enum IceError {
     #[error("If-Match names another ICE session")]
     Stale,
     /// A restart has to say which ICE session it follows. (428)
-    #[error("an ICE restart needs If-Match: \"*\", or the session's ETag")]
+    #[error("this needs If-Match: \"*\", or the session's ETag")]
     ConditionNeeded,
     /// One of name and password changed, and the other did not. (400)
     #[error("an ICE restart changes both ice-ufrag and ice-pwd")]

@@ -86,14 +86,27 @@ impl Ice {
 
     /// Whether a fragment asks for a restart: it speaks of another ICE session than the newest. RFC 8445, 9: it then has
     /// both another name and another password.
-    pub(crate) fn restarts(&self, fragment: &Fragment) -> Result<bool, IceError> {
+    ///
+    /// # Errors
+    /// [`IceError`] if it asks for half of one, or `condition` keeps it from being followed.
+    pub(crate) fn restarts(&self, condition: &Condition, fragment: &Fragment) -> Result<bool, IceError> {
         let Credentials { ufrag, password } = &self.newest().theirs;
-        match &fragment.credentials {
-            None => Ok(false),
-            Some(said) if said.ufrag == *ufrag && said.password == *password => Ok(false),
-            Some(said) if said.ufrag == *ufrag || said.password == *password => Err(IceError::HalfRestart),
-            Some(_) => Ok(true),
+        let restarts = match &fragment.credentials {
+            None => false,
+            Some(said) if said.ufrag == *ufrag && said.password == *password => false,
+            Some(said) if said.ufrag == *ufrag || said.password == *password => {
+                return Err(IceError::HalfRestart);
+            }
+            Some(_) => true,
+        };
+        match condition {
+            Condition::Any => {}
+            Condition::Tags(tags) if tags.contains(&self.etag()) => {}
+            Condition::Tags(_) => return Err(IceError::Stale),
+            Condition::None if restarts => return Err(IceError::ConditionNeeded),
+            Condition::None => {}
         }
+        Ok(restarts)
     }
 
     /// Takes a client's fragment (RFC 9725, 4.3). `fresh` is for a new ICE session, should it be one; the name of one
@@ -105,14 +118,7 @@ impl Ice {
         fresh: Credentials,
         candidates: &str,
     ) -> Result<(IceUpdate, Option<String>), IceError> {
-        let restarts = self.restarts(fragment)?;
-        match condition {
-            Condition::Any => {}
-            Condition::Tags(tags) if tags.contains(&self.etag()) => {}
-            Condition::Tags(_) => return Err(IceError::Stale),
-            Condition::None if restarts => return Err(IceError::ConditionNeeded),
-            Condition::None => {}
-        }
+        let restarts = self.restarts(condition, fragment)?;
         let Some(theirs) = fragment.credentials.clone().filter(|_| restarts) else {
             return Ok((IceUpdate::Trickled, None));
         };

@@ -353,8 +353,8 @@ impl Shard {
         let fresh = self.credentials();
         let ufrag = fresh.ufrag.clone();
         let session = self.sessions.get_mut(key).ok_or(IceError::NoSession)?;
-        let is_restart = session.peer.ice.restarts(fragment)?;
-        if is_restart && !session.peer.connected() {
+        // The condition first: what it keeps from being followed has no other answer (RFC 9110, 13.2.2).
+        if session.peer.ice.restarts(condition, fragment)? && !session.peer.connected() {
             return Err(IceError::NotConnected);
         }
         let (update, forgotten) = session.peer.ice.update(condition, fragment, fresh, &self.candidates)?;
