@@ -153,9 +153,9 @@ fn fingerprint(value: &str) -> Option<(&'static digest::Algorithm, Vec<u8>)> {
         // RFC 8122, 5: MD5 and MD2 must not be used; SHA-1 no client makes any more.
         _ => return None,
     };
-    let bytes: Option<Vec<u8>> =
-        bytes.trim().split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    Some((algorithm, bytes?))
+    let byte = |digits: &str| (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?;
+    let bytes: Option<Vec<u8>> = bytes.trim().split(':').map(byte).collect();
+    Some((algorithm, bytes.filter(|bytes| bytes.len() == algorithm.output_len())?))
 }
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
         assert!(read(&good).unwrap().vouch_for(&ours));
         assert!(read(&good.to_lowercase().replace("sha-256", "SHA-256")).unwrap().vouch_for(&ours));
         assert!(!read(&good).unwrap().vouch_for(&ours[1..]));
-        let other = "a=fingerprint:sha-256 AA:BB\r\n";
+        let other = "a=fingerprint:sha-256 AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA\r\n";
         assert!(!read(other).unwrap().vouch_for(&ours));
         assert!(read(&format!("{other}{good}")).unwrap().vouch_for(&ours));
         for none in ["", "a=fingerprint:md5 AA:BB", "a=fingerprint:sha-256", "a=fingerprint:sha-256 AA:XY"] {

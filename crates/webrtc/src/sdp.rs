@@ -4,13 +4,13 @@
 mod answer;
 mod profiles;
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{collections::HashSet, fmt::Write as _, net::SocketAddr};
 
 use haul_media::{Broadcast, relay::MAX_LAYERS};
 use haul_model::{Codec, Kind, TrackInfo};
 
 pub(crate) use self::answer::{Ourselves, STREAM};
-use crate::{MAX_OFFER_BYTES, OfferError, Role, sdpfrag::Credentials};
+use crate::{MAX_OFFER_BYTES, OfferError, Role, identity::Fingerprints, sdpfrag::Credentials};
 
 /// Names the stream and section a packet belongs to (RFC 9143).
 pub(crate) const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
@@ -244,7 +244,7 @@ impl<'a> Section<'a> {
             let fmtp = self.attribute("a=fmtp:", name).unwrap_or_default();
             let format = Format {
                 codec,
-                payload_type: name.parse().ok()?,
+                payload_type: payload_type(name)?,
                 fmtp: fmtp.to_owned(),
                 rtx: None,
                 extensions: Extensions::default(),
@@ -287,12 +287,12 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// The payload type of the retransmission stream for `payload_type`.
-    fn rtx_for(&self, payload_type: u8) -> Option<u8> {
+    /// The payload type of the retransmission stream for the payload type `of`.
+    fn rtx_for(&self, of: u8) -> Option<u8> {
         self.payload_types.iter().find_map(|name| {
             let is_rtx = self.attribute("a=rtpmap:", name)?.to_ascii_lowercase().starts_with("rtx/");
             let apt = parameter(self.attribute("a=fmtp:", name)?, "apt")?;
-            (is_rtx && apt == payload_type.to_string()).then(|| name.parse().ok())?
+            (is_rtx && apt == of.to_string()).then(|| payload_type(name))?
         })
     }
 
@@ -337,6 +337,12 @@ impl<'a> Section<'a> {
         let port_zero = self.lines[0].split(' ').nth(1) == Some("0");
         let turned_down = port_zero && !self.lines.contains(&"a=bundle-only");
         !turned_down && !self.lines.contains(&against) && !self.lines.contains(&"a=inactive")
+    }
+
+    /// Whether its media goes encrypted, with keys from DTLS: whatever clients call that.
+    fn is_secure(&self) -> bool {
+        let protocol = self.lines[0].split(' ').nth(2).unwrap_or_default();
+        protocol.ends_with("RTP/SAVPF") || protocol.ends_with("RTP/SAVP")
     }
 
     /// Whether a publisher means to send pictures or sound in it.
@@ -390,6 +396,13 @@ fn read(
         }
     }
 
+    if !everything().any(|line| line.starts_with("a=rtcp-mux")) {
+        return Err(OfferError::Shape("its RTCP must go by the port of its RTP (a=rtcp-mux)"));
+    }
+    let mut setups = everything().filter_map(|line| line.strip_prefix("a=setup:"));
+    if setups.any(|setup| !matches!(setup, "actpass" | "active" | "passive")) {
+        return Err(malformed("a=setup is actpass, active or passive"));
+    }
     let mut offer = Offer {
         we_connect: everything().find_map(|line| line.strip_prefix("a=setup:")) == Some("passive"),
         sdp: String::with_capacity(text.len()),
@@ -398,9 +411,13 @@ fn read(
     };
     let bundled = session.iter().find_map(|line| line.strip_prefix("a=group:BUNDLE"));
     let (mut media, mut mids, mut kept) = (String::new(), Vec::new(), 0);
+    let mut names = HashSet::new();
     for lines in &parts {
         let section =
             Section::new(lines).ok_or_else(|| malformed("a media section's first line is incomplete"))?;
+        if section.value("a=mid:").is_some_and(|mid| !names.insert(mid)) {
+            return Err(malformed("two of its sections have the same a=mid"));
+        }
         let taken = match section.kind {
             "audio" => offer.audio.is_some(),
             "video" => offer.video.is_some(),
@@ -415,6 +432,9 @@ fn read(
                 }
                 false => OfferError::Codec("opus".to_owned()),
             });
+        }
+        if chosen.is_some() && !section.is_secure() {
+            return Err(OfferError::Shape("its media must be encrypted (UDP/TLS/RTP/SAVPF)"));
         }
         let Some(mut format) = chosen else {
             let tagged = bundled.and_then(|group| group.split(' ').find(|mid| !mid.is_empty()));
@@ -434,6 +454,9 @@ fn read(
         }
         let rids = section.lines.iter().filter_map(|line| line.strip_prefix("a=rid:")?.split(' ').next());
         let rids: Vec<String> = rids.map(str::to_owned).collect();
+        if rids.iter().collect::<HashSet<_>>().len() < rids.len() {
+            return Err(malformed("two of its simulcast layers have the same name"));
+        }
         if rids.len() > usize::from(MAX_LAYERS) {
             return Err(OfferError::Malformed(format!("it has more than {MAX_LAYERS} simulcast layers")));
         }
@@ -476,6 +499,17 @@ fn read(
         }
     }
     offer.sdp.push_str(&media);
+    if !offer.credentials().are_wellformed() {
+        return Err(malformed("an ICE name or password has a wrong length or character"));
+    }
+    if Fingerprints::read(&offer.sdp).is_none() {
+        return Err(malformed("it has no a=fingerprint of sha-256, sha-384 or sha-512"));
+    }
+    let types = |format: &Format| [Some(format.payload_type), format.rtx];
+    let types: Vec<u8> = offer.video.iter().chain(&offer.audio).flat_map(types).flatten().collect();
+    if types.iter().collect::<HashSet<_>>().len() < types.len() {
+        return Err(malformed("one payload type stands for two things, by one transport"));
+    }
     Ok(offer)
 }
 
@@ -601,6 +635,11 @@ pub(crate) fn candidates(addresses: &[SocketAddr], tcp_port: Option<u16>) -> Str
     }
     text.push_str("a=end-of-candidates\r\n");
     text
+}
+
+/// A payload type that RTP packets can have beside RTCP packets on one port (RFC 5761, 4).
+fn payload_type(name: &str) -> Option<u8> {
+    name.parse().ok().filter(|number| matches!(number, 0..64 | 96..128))
 }
 
 /// The codec that an `a=rtpmap` value names.

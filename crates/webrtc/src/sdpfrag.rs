@@ -17,6 +17,13 @@ pub struct Credentials {
     pub password: String,
 }
 
+impl Credentials {
+    /// Whether both have a length and characters that an ICE name and password may have.
+    pub(crate) fn are_wellformed(&self) -> bool {
+        is_credential(&self.ufrag, 4) && is_credential(&self.password, 22)
+    }
+}
+
 /// What a client's fragment says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragment {
@@ -91,10 +98,7 @@ impl Fragment {
 
 /// Takes a credential. Sections share one transport (bundled), so a second one must say the same.
 fn take<'a>(known: &mut Option<&'a str>, value: &'a str, least: usize) -> Result<(), FragmentError> {
-    let ice_char =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'#');
-    // RFC 8839, 5.4 has no `-`, `_`, `=` and `#`, which deployed clients use all the same.
-    if !(least..=256).contains(&value.len()) || !value.bytes().all(ice_char) {
+    if !is_credential(value, least) {
         return Err(FragmentError::Malformed("an ICE name or password has a wrong length or character"));
     }
     if known.is_some_and(|known| known != value) {
@@ -104,6 +108,13 @@ fn take<'a>(known: &mut Option<&'a str>, value: &'a str, least: usize) -> Result
     }
     *known = Some(value);
     Ok(())
+}
+
+fn is_credential(value: &str, least: usize) -> bool {
+    // RFC 8839, 5.4 has no `-`, `_`, `=` and `#`, which deployed clients use all the same.
+    let ice_char =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'#');
+    (least..=256).contains(&value.len()) && value.bytes().all(ice_char)
 }
 
 /// Whether a candidate has the parts that each must have (RFC 8839, 5.1). Its address is not looked at: what we can't use

@@ -16,7 +16,7 @@ a=rtcp:9 IN IP4 0.0.0.0\r
 a=ice-ufrag:abcd\r
 a=ice-pwd:0123456789012345678901\r
 a=ice-options:trickle\r
-a=fingerprint:sha-256 AA:BB\r
+a=fingerprint:sha-256 AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA\r
 a=setup:actpass\r
 a=mid:0\r
 a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r
@@ -33,7 +33,7 @@ m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103 106\r
 c=IN IP4 0.0.0.0\r
 a=ice-ufrag:abcd\r
 a=ice-pwd:0123456789012345678901\r
-a=fingerprint:sha-256 AA:BB\r
+a=fingerprint:sha-256 AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA\r
 a=setup:actpass\r
 a=mid:1\r
 a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r
@@ -296,7 +296,7 @@ fn a_bundled_section_that_names_no_transport_has_that_of_the_group() {
     // RFC 8843, 7.1.3: what is `bundle-only` leaves it to the first section of the group, whatever becomes of that.
     let (sound, pictures) = CHROMIUM_PUBLISHER.split_once("m=video 9 ").unwrap();
     let pictures =
-        ["a=ice-ufrag:abcd\r\n", "a=ice-pwd:0123456789012345678901\r\n", "a=fingerprint:sha-256 AA:BB\r\n"]
+        ["a=ice-ufrag:abcd\r\n", "a=ice-pwd:0123456789012345678901\r\n", "a=fingerprint:sha-256 AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA\r\n"]
             .iter()
             .fold(pictures.replace("a=setup:actpass\r\n", ""), |text, line| text.replace(line, ""))
             .replace("a=mid:1\r\n", "a=mid:1\r\na=bundle-only\r\n");
@@ -306,7 +306,10 @@ fn a_bundled_section_that_names_no_transport_has_that_of_the_group() {
         let offer = Offer::from_viewer(&offer, &broadcast).unwrap();
         assert_eq!(offer.credentials().ufrag, "abcd");
         assert_eq!(offer.credentials().password, "0123456789012345678901");
-        for line in ["a=fingerprint:sha-256 AA:BB\r\n", "a=setup:actpass\r\n"] {
+        for line in [
+            "a=fingerprint:sha-256 AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA\r\n",
+            "a=setup:actpass\r\n",
+        ] {
             assert!(offer.sdp.contains(line), "{}", offer.sdp);
         }
     }
@@ -341,12 +344,44 @@ fn what_is_no_offer_is_malformed() {
         ("a=fingerprint:", "a=fingerprint-:"),
         ("a=ice-ufrag:", "a=-:"),
         ("m=video 9 UDP/TLS/RTP/SAVPF 96 97 102 103 106", "m=video"),
+        ("a=fingerprint:sha-256", "a=fingerprint:sha-1"),
+        ("a=fingerprint:sha-256", "a=fingerprint:sha-512"),
+        ("sha-256 AA:AA", "sha-256 AA:G0"),
+        ("a=setup:actpass", "a=setup:holdconn"),
+        ("a=ice-ufrag:abcd", "a=ice-ufrag:abc"),
+        ("a=ice-ufrag:abcd", "a=ice-ufrag:ab:cd"),
+        ("a=ice-pwd:0123456789012345678901", "a=ice-pwd:0123"),
+        ("a=mid:1\r\n", "a=mid:0\r\n"),
+        ("a=ssrc:21 cname:x\r\n", "a=rid:h send\r\na=rid:h send\r\n"),
     ];
     for (from, to) in cases {
         let text = CHROMIUM_PUBLISHER.replace(from, to);
         assert!(matches!(Offer::from_publisher(&text), Err(OfferError::Malformed(_))), "{from}");
     }
     assert!(matches!(Offer::from_publisher(&"v=0\r\n".repeat(20_000)), Err(OfferError::TooLarge)));
+}
+
+#[test]
+fn media_comes_encrypted_and_by_one_port_with_its_rtcp() {
+    for (from, to) in [("UDP/TLS/RTP/SAVPF", "RTP/AVP"), ("a=rtcp-mux\r\n", "")] {
+        let text = CHROMIUM_PUBLISHER.replace(from, to);
+        assert!(matches!(Offer::from_publisher(&text), Err(OfferError::Shape(_))), "{from}");
+    }
+}
+
+#[test]
+fn payload_types_that_rtcp_or_another_codec_has_are_not_taken() {
+    let renumbered = |number: &str| {
+        let lines = CHROMIUM_PUBLISHER.replace("SAVPF 111", &format!("SAVPF {number}"));
+        lines.replace(":111 ", &format!(":{number} "))
+    };
+    assert_eq!(Offer::from_publisher(&renumbered("35")).unwrap().audio.unwrap().payload_type, 35);
+    for number in ["72", "95", "128", "200"] {
+        let refused = Offer::from_publisher(&renumbered(number));
+        assert!(matches!(refused, Err(OfferError::Codec(_))), "{number}: {refused:?}");
+    }
+    let shared = Offer::from_publisher(&renumbered("103"));
+    assert!(matches!(shared, Err(OfferError::Malformed(_))), "{shared:?}");
 }
 
 #[test]
