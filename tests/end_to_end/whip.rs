@@ -24,7 +24,11 @@ async fn post(server: &Server, path: &str, token: &str) -> Answer {
 }
 
 fn host_token(server: &Server, sub: &str) -> String {
-    let args = ["token", "--live", "demo", "--role", "host", "--sub", sub];
+    host_token_for(server, "demo", sub)
+}
+
+fn host_token_for(server: &Server, live: &str, sub: &str) -> String {
+    let args = ["token", "--live", live, "--role", "host", "--sub", sub];
     let output = command(server.data.path()).args(args).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -140,10 +144,36 @@ async fn a_second_publisher_is_treated_as_the_operator_has_said() {
     for (policy, same, other) in [("same-host", 201, 409), ("refuse", 409, 409), ("any-host", 201, 201)] {
         let server = Server::start_with(&[("HAUL__MEDIA__TAKEOVER", policy)]);
         let mia = host_token(&server, "mia");
-        assert_eq!(post(&server, "/whip/demo", &mia).await.status, 201);
+        let on_air = Publisher::start_as(&server, &mia, 0).await;
         assert_eq!(post(&server, "/whip/demo", &host_token(&server, "eve")).await.status, other, "{policy}");
         assert_eq!(post(&server, "/whip/demo", &mia).await.status, same, "{policy}");
+        assert_eq!(on_air.peer.delete(&server).await, 200, "who is on air stays until another is connected");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_that_never_connect_take_no_place_from_others() {
+    let server = Server::start_with(&[("HAUL__MEDIA__MAX_PUBLISHERS", "2")]);
+    let eve = host_token(&server, "eve");
+    let first = post(&server, "/whip/demo", &eve).await;
+    assert_eq!(first.status, 201);
+    let mia = post(&server, "/whip/demo", &host_token(&server, "mia")).await;
+    assert_eq!((mia.status, mia.header("retry-after")), (409, "3"), "eve may be about to connect");
+    for _ in 0..10 {
+        assert_eq!(
+            post(&server, "/whip/demo", &eve).await.status,
+            201,
+            "her next offer is in the last one's place"
+        );
+    }
+    let (url, bearer) = (server.url(first.header("location")), format!("Bearer {eve}"));
+    assert_eq!(call("DELETE", &url, &[("authorization", &bearer)], "").await.status, 404);
+    let other = host_token_for(&server, "other", "joe");
+    assert_eq!(
+        post(&server, "/whip/other", &other).await.status,
+        201,
+        "there is room for another live's host"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

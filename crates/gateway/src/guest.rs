@@ -84,7 +84,8 @@ impl Guest {
         let Some(viewer) = self.viewer.as_ref().filter(|viewer| viewer.role.includes(Role::Host)) else {
             return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs the role host"));
         };
-        let session = SessionId::generate("s_", haul_live::now().wall, rand::rng().random());
+        let now = haul_live::now();
+        let session = SessionId::generate("s_", now.wall, rand::rng().random());
         let entry = Entry {
             way: Way::Whip,
             live: self.live.id().clone(),
@@ -92,6 +93,19 @@ impl Guest {
             listener: None,
             _seat: self.seat.clone(),
         };
-        self.app.sessions.enter(session, entry, self.app.settings.takeover).map(OnAir).map_err(taken)
+        let sessions = &self.app.sessions;
+        let entered = sessions.enter(session.clone(), entry, self.app.settings.takeover, now.instant);
+        let (offered, given_way) = entered.map_err(taken)?;
+        // Their connection stands.
+        sessions.connected(&session);
+        if !given_way.is_empty() {
+            let edge = self.app.edge.clone();
+            tokio::spawn(async move {
+                for former in given_way {
+                    edge.close(&former).await;
+                }
+            });
+        }
+        Ok(OnAir(offered))
     }
 }

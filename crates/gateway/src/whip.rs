@@ -30,7 +30,7 @@ use crate::{
     app::{App, Peer, path_id, unavailable},
     auth::{AuthError, bearer},
     problem::Problem,
-    session::{Entry, Taken, Way},
+    session::{CONNECTING, Entry, Taken, Way},
 };
 
 /// An SDP offer or answer (RFC 8866).
@@ -112,7 +112,11 @@ async fn answer(
     let sub = viewer.map(|viewer| viewer.id);
     let entry = Entry { way, live: live.id().clone(), sub, listener: None, _seat: seat(app, client)? };
     let is_stranger = entry.sub.is_none();
-    let offered = app.sessions.enter(session.clone(), entry, app.settings.takeover).map_err(taken)?;
+    let entered = app.sessions.enter(session.clone(), entry, app.settings.takeover, now.instant);
+    let (offered, given_way) = entered.map_err(taken)?;
+    for former in given_way {
+        app.edge.close(&former).await;
+    }
     let (id, relay) = (live.id().clone(), live.relay().clone());
     let answered = match way {
         Way::Whip => app.edge.publish(session.clone(), id, relay, offer).await,
@@ -235,7 +239,8 @@ fn owned(
 ) -> Result<(SessionId, Entry), Problem> {
     let live: LiveId = path_id("live", live)?;
     let session: SessionId = path_id("session", session)?;
-    let entry = app.sessions.find(&session, &live).ok_or_else(no_session)?;
+    let way = if uri.path().starts_with("/whip/") { Way::Whip } else { Way::Whep };
+    let entry = app.sessions.find(&session, &live, way).ok_or_else(no_session)?;
     if let Some(sub) = &entry.sub {
         let viewer = app.authority.identify(token(headers, uri).ok_or(AuthError::Missing)?, &live)?;
         if viewer.id != *sub {
@@ -311,8 +316,10 @@ pub(crate) fn taken(taken: Taken) -> Problem {
     let detail = match taken {
         Taken::ByOther => "another host is publishing here: they must end first, or use the same sub",
         Taken::OnAir => "a session is publishing here: it must end first",
+        Taken::Connecting => "another host is just connecting here: ask again",
     };
-    Problem::new(StatusCode::CONFLICT, "other_host", detail)
+    let problem = Problem::new(StatusCode::CONFLICT, "other_host", detail);
+    if taken == Taken::Connecting { problem.retry_after(CONNECTING) } else { problem }
 }
 
 fn no_host() -> Problem {
