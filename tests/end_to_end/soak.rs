@@ -71,8 +71,8 @@ impl Viewer {
     fn leave(self, server: &Server, how: Leave) {
         match how {
             Leave::Deletes => {
-                let status = ureq::delete(server.url(&self.resource)).call().unwrap().status();
-                assert_eq!(status, 200);
+                let answer = ureq::delete(server.url(&self.resource)).call();
+                assert!(answer.is_ok(), "{answer:?}: {}", log_about(server, &self.resource));
             }
             Leave::Closes => self.client.leave(),
             Leave::Vanishes => {}
@@ -164,6 +164,12 @@ fn memory_descriptors_and_threads_stay_as_they_are() {
     assert!(rss(last) <= rss(first) * 105 / 100 + 2_048, "memory grows");
     assert!(descriptors(last) <= descriptors(first) + 4, "descriptors are left open");
     assert!(threads(last) <= threads(first) + 1, "threads are left behind");
+}
+
+/// What the server has said of a session.
+fn log_about(server: &Server, resource: &str) -> String {
+    let session = resource.rsplit('/').next().unwrap_or_default();
+    server.log().lines().filter(|line| line.contains(session)).collect::<Vec<_>>().join("\n")
 }
 
 fn median(values: impl Iterator<Item = u64>) -> u64 {

@@ -11,12 +11,8 @@
 
 mod support;
 
-use std::process::Command;
+use support::{Audience, Cpu, Line, Shape, Stage, limit::Limit, median, nic, packets};
 
-use support::{Audience, Cpu, Line, Shape, Stage, limit::Limit, median, packets};
-
-/// Set for the process inside the namespace.
-const INSIDE: &str = "HAUL_BENCH_INSIDE";
 const VIEWERS: [usize; 3] = [100, 1_000, 4_000];
 const ROUNDS: usize = 9;
 /// Packets that are sent a round, over all viewers.
@@ -33,22 +29,16 @@ const SOUND_PACKETS: usize = 200_000;
 const GROWTH_MAX: f64 = 1.1;
 
 fn main() {
-    let inside = std::env::var_os(INSIDE).is_some();
-    let place = if inside { "nic" } else { "loopback" };
+    let place = nic::place();
     let (numbers, wanted): (Vec<_>, Vec<_>) =
         support::wanted().into_iter().partition(|word| word.parse::<usize>().is_ok());
     let runs = |case: &str| wanted.is_empty() || wanted.iter().any(|word| case.contains(word.as_str()));
     let names = ["uniform", "clip", "sound"].map(|name| format!("{place}/{name}"));
     if names.iter().any(|name| runs(name)) {
-        if inside {
-            run("ip", &["link", "set", "lo", "up"]);
-        }
+        nic::begin();
         let chosen = |viewers: &usize| numbers.is_empty() || numbers.contains(&viewers.to_string());
         let mut sides: Vec<Side> = VIEWERS.into_iter().filter(chosen).map(Side::new).collect();
-        if inside {
-            // From here on the only packet that fits waits for ever.
-            run("tc", &["qdisc", "add", "dev", "lo", "root", "bfifo", "limit", "1"]);
-        }
+        nic::fill();
         if runs(&names[0]) {
             uniform(&names[0], &mut sides);
         }
@@ -59,9 +49,7 @@ fn main() {
             sound(&names[2], &mut sides);
         }
     }
-    if !inside {
-        enter();
-    }
+    nic::enter();
 }
 
 fn uniform(name: &str, sides: &mut [Side]) {
@@ -183,26 +171,4 @@ fn measure(sides: &mut [Side], rounds: usize, frames: impl Fn(&Side) -> Vec<Shap
         bytes: costs[0].bytes,
     };
     costs.into_iter().map(middle).collect()
-}
-
-/// Runs this program again, in a network namespace of its own.
-fn enter() {
-    let program = std::env::current_exe().unwrap();
-    let again = Command::new("unshare")
-        .arg("--net")
-        .arg(program)
-        .args(std::env::args().skip(1))
-        .env(INSIDE, "1")
-        .status();
-    match again {
-        Ok(status) if status.success() => {}
-        other => {
-            eprintln!("the cases in a network namespace of their own did not run: {other:?}");
-            std::process::exit(1);
-        }
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
 }

@@ -1,5 +1,6 @@
 //! The limit: what it costs to copy packets, seal them with AES-128-GCM and hand them to the kernel as UDP GSO messages,
-//! 64 a system call, with nothing else done. No server that encrypts each viewer's packets is quicker on this kernel.
+//! 64 a system call, with nothing else done. No server that encrypts each viewer's packets is quicker on this kernel. Other
+//! ways to hand them over can be tried (see the bench `handover`).
 
 #![allow(unsafe_code)]
 
@@ -13,18 +14,36 @@ use std::{
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
+use io_uring::{IoUring, opcode, types};
 
 use super::Shape;
 
-/// Messages a system call.
-const BATCH: usize = 64;
-const ARENA: usize = 512 << 10;
+/// How packets are handed to the kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Handover {
+    /// By io_uring instead of `sendmmsg`.
+    pub ring: bool,
+    /// Messages a system call.
+    pub batch: usize,
+    /// The most datagrams in a message.
+    pub segments: usize,
+    /// The bytes after which a system call is made, whatever the batch.
+    pub arena: usize,
+}
+
+impl Handover {
+    /// As the server does it.
+    pub const OURS: Self = Self { ring: false, batch: 64, segments: 64, arena: 512 << 10 };
+}
+
 const HEADER: usize = 12;
 const TAG: usize = 16;
 const SEND_BUFFER: libc::c_int = 4 << 20;
 
 /// The loop and its viewers.
 pub struct Limit {
+    way: Handover,
+    ring: Option<IoUring>,
     socket: UdpSocket,
     targets: Vec<Target>,
     arena: Vec<u8>,
@@ -54,6 +73,10 @@ struct Control {
 
 impl Limit {
     pub fn new(addresses: &[SocketAddr]) -> Self {
+        Self::handing_over(addresses, Handover::OURS)
+    }
+
+    pub fn handing_over(addresses: &[SocketAddr], way: Handover) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let size: *const libc::c_int = &SEND_BUFFER;
         // SAFETY: the value is a constant, as long as said.
@@ -74,24 +97,26 @@ impl Limit {
             padding: [0; 3],
         };
         Self {
+            way,
+            ring: way.ring.then(|| IoUring::new(way.batch as u32).unwrap()),
             socket,
             targets: addresses
                 .iter()
                 .enumerate()
                 .map(|(index, address)| Target::new(index, *address))
                 .collect(),
-            arena: vec![0; ARENA],
+            arena: vec![0; way.arena],
             used: 0,
             messages: 0,
-            headers: vec![header; BATCH],
-            vectors: vec![vector; BATCH],
-            controls: vec![control; BATCH],
+            headers: vec![header; way.batch],
+            vectors: vec![vector; way.batch],
+            controls: vec![control; way.batch],
         }
     }
 
     /// Sends one frame to everybody, in the same runs as the server would.
     pub fn frame(&mut self, shape: &Shape) {
-        let runs = runs(&shape.packets);
+        let runs = runs(&shape.packets, self.way.segments);
         for index in 0..self.targets.len() {
             self.targets[index].timestamp += 3_000;
             for run in &runs {
@@ -103,7 +128,7 @@ impl Limit {
 
     fn run(&mut self, index: usize, packets: &[Bytes]) {
         let bytes: usize = packets.iter().map(|payload| HEADER + payload.len() + TAG).sum();
-        if self.messages == BATCH || self.used + bytes > ARENA {
+        if self.messages == self.way.batch || self.used + bytes > self.way.arena {
             self.flush();
         }
         let (start, target) = (self.used, &mut self.targets[index]);
@@ -130,6 +155,19 @@ impl Limit {
     }
 
     fn flush(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            for header in &self.headers[..self.messages] {
+                let entry = opcode::SendMsg::new(types::Fd(self.socket.as_raw_fd()), &header.msg_hdr).build();
+                // SAFETY: what the headers point to has not moved since, and stays until all are completed below.
+                unsafe { ring.submission().push(&entry).unwrap() };
+            }
+            ring.submit_and_wait(self.messages).unwrap();
+            let completed =
+                ring.completion().inspect(|entry| assert!(entry.result() > 0, "{entry:?}")).count();
+            assert_eq!(completed, self.messages);
+            (self.messages, self.used) = (0, 0);
+            return;
+        }
         let mut done = 0;
         while done < self.messages {
             let (fd, rest) = (self.socket.as_raw_fd(), (self.messages - done) as u32);
@@ -181,8 +219,8 @@ impl Target {
     }
 }
 
-/// Packets of equal length, of which the last may be shorter.
-fn runs(packets: &[Bytes]) -> Vec<Range<usize>> {
+/// Up to so many packets of equal length, of which the last may be shorter.
+fn runs(packets: &[Bytes], most: usize) -> Vec<Range<usize>> {
     let (mut runs, mut start) = (Vec::new(), 0);
     for index in 1..=packets.len() {
         let goes_on = packets.get(index).is_some_and(|next| {
@@ -191,7 +229,7 @@ fn runs(packets: &[Bytes]) -> Vec<Range<usize>> {
                 && next.len() <= length
                 && (index - start + 1) * (length + 28) <= 65_000
         });
-        if !goes_on || index - start == 64 {
+        if !goes_on || index - start == most {
             runs.push(start..index);
             start = index;
         }

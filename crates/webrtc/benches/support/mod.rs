@@ -6,6 +6,7 @@
 #[path = "../../tests/client/mod.rs"]
 pub mod client;
 pub mod limit;
+pub mod nic;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
