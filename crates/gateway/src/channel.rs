@@ -1,32 +1,34 @@
 //! The websocket of a live: who is there, what they may send, and what waits for them.
 
+mod socket;
+
 use std::{ops::ControlFlow, time::Duration};
 
 use axum::{
     Router,
-    extract::{
-        Path, State, WebSocketUpgrade,
-        ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
-    },
+    extract::{Path, Request as HttpRequest, State},
     http::{
-        HeaderMap, StatusCode,
-        header::{HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL},
+        HeaderMap, HeaderValue, StatusCode,
+        header::{HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE},
     },
-    response::Response,
+    response::{IntoResponse, Response},
     routing::get,
 };
-use futures_util::SinkExt;
 use haul_live::{Connection, Inbox, LiveError};
 use haul_model::{LiveId, Role, UnixMillis, Viewer};
 use haul_room::{Limiter, Rate};
-use haul_wire::{
-    Code, Failure, MAX_REQUEST_BYTES, Position, Request, SUBPROTOCOL, close, encode_failure, parse,
-};
+use haul_wire::{Code, Failure, Position, Request, SUBPROTOCOL, close, encode_failure, parse};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{
+    self, Message, Utf8Bytes,
+    error::CapacityError,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
 
 use crate::{
     app::{App, ChannelPlace, Peer, unavailable},
     auth::{AuthError, bearer},
+    channel::socket::{Socket, Written},
     guard::Guard,
     problem::Problem,
     quality,
@@ -35,8 +37,6 @@ use crate::{
 
 /// How long a client may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
-/// How long a write may take; a reader who takes longer is gone, or as good as.
-const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// A ping after so much silence, and the end after twice that.
 const PING_AFTER: Duration = Duration::from_secs(25);
 /// Requests of one connection: a burst, then this many a second.
@@ -50,10 +50,8 @@ const LINGER: Duration = Duration::from_secs(1);
 const MAX_LINGER_MESSAGES: usize = 20_000;
 /// A token's end is looked at again after so much time at most: the clock may have been set meanwhile.
 const EXPIRY_CHECK_EVERY: Duration = Duration::from_secs(3600);
-/// After a write, what is not urgent waits so long for company: many lines a write, and a wake-up for none of them.
-const COALESCE: Duration = Duration::from_millis(30);
-/// Lines written before the socket is flushed and the reader's own messages are looked at again.
-const MAX_BATCH: usize = 64;
+/// Writes, of some kilobytes each, before a connection that is to end does so, whatever else waits.
+const MAX_LAST_WRITES: usize = 16;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route("/channel/{live}", get(upgrade))
@@ -64,7 +62,7 @@ async fn upgrade(
     Path(live): Path<String>,
     Peer(peer): Peer,
     headers: HeaderMap,
-    socket: WebSocketUpgrade,
+    mut request: HttpRequest,
 ) -> Result<Response, Problem> {
     let live: LiveId = crate::app::path_id("live", &live)?;
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -89,22 +87,35 @@ async fn upgrade(
     let client = peer.map(|peer| app.client(peer, &headers));
     let device = bearer(&headers).and_then(|token| app.authority.device(token));
     tracing::debug!(%live, ?client, "channel opened");
-    Ok(socket
-        .protocols([SUBPROTOCOL])
-        .max_message_size(MAX_REQUEST_BYTES)
-        .max_frame_size(MAX_REQUEST_BYTES)
-        // The library's default is 128 KB a connection, for ten thousand of them.
-        .read_buffer_size(4 * 1024)
-        .write_buffer_size(4 * 1024)
-        .on_upgrade(move |socket| async move {
-            let guard = Guard { live: live.clone(), viewer: viewer.clone(), device, address: client };
-            Channel { app, socket, guard, _place: place }.serve(live, viewer).await;
-        }))
+    let (response, upgrade) = match socket::upgrade(&mut request) {
+        Ok(upgraded) => upgraded,
+        Err(error) => return Ok(no_websocket(&error)),
+    };
+    tokio::spawn(async move {
+        match upgrade.socket().await {
+            Ok(socket) => {
+                let guard = Guard { live: live.clone(), viewer: viewer.clone(), device, address: client };
+                Channel { app, socket, guard, _place: place }.serve(live, viewer).await;
+            }
+            Err(error) => tracing::debug!(%live, %error, "channel not opened"),
+        }
+    });
+    Ok(response)
+}
+
+/// Whoever asks for a channel with anything but a websocket's handshake is told what to send.
+fn no_websocket(error: &tungstenite::Error) -> Response {
+    let detail = format!("a websocket's handshake is expected (RFC 6455, 4.1): {error}");
+    let mut response = Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", detail).into_response();
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    response
 }
 
 struct Channel {
     app: App,
-    socket: WebSocket,
+    socket: Socket,
     /// Who is there, for what their requests are looked at for.
     guard: Guard,
     _place: ChannelPlace,
@@ -128,8 +139,8 @@ impl Channel {
             Err(end) => end,
         };
         if let Some((code, reason)) = end {
-            let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-            if self.send(Message::Close(Some(frame))).await {
+            let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason) };
+            if self.socket.send(Message::Close(Some(frame))).await {
                 self.linger().await;
             }
         }
@@ -211,7 +222,7 @@ impl Channel {
         loop {
             let text = match self.socket.recv().await {
                 Some(Ok(Message::Text(text))) => text,
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
                 Some(Ok(Message::Binary(_))) => return Err(Some((close::HELLO_EXPECTED, "hello expected"))),
                 Some(Ok(Message::Close(_))) | None => return Err(None),
                 Some(Err(error)) => return Err(self.broken(&error)),
@@ -241,75 +252,62 @@ impl Channel {
         let inbox = connection.inbox();
         let mut draining = self.app.draining();
         let mut manners = Manners::new(self.guard.clone());
-        let mut ping_at = Instant::now() + PING_AFTER;
-        let mut silent = false;
-        let mut written_at = Instant::now() - COALESCE;
-        let mut write_at: Option<Instant> = None;
-        let expiry = sleep_until(next_expiry_check(expires_at));
-        tokio::pin!(expiry);
         // It may have begun while this client said hello.
         if *draining.borrow_and_update() {
             return self.go_away(&inbox).await;
         }
+        let mut heard_at = Instant::now();
+        let mut pinged_at = None;
+        // One timer for all that comes by itself. It is moved when it fires, and not with each message.
+        let look_at = sleep_until((heard_at + PING_AFTER).min(next_expiry_check(expires_at)));
+        let drained = draining.changed();
+        tokio::pin!(look_at, drained);
         loop {
             tokio::select! {
+                () = inbox.news() => {
+                    if let ControlFlow::Break(end) = self.write(&inbox).await {
+                        return end;
+                    }
+                }
                 message = self.socket.recv() => {
-                    ping_at = Instant::now() + PING_AFTER;
-                    silent = false;
+                    heard_at = Instant::now();
+                    pinged_at = None;
                     let text = match message {
                         Some(Ok(Message::Text(text))) => Some(text),
                         Some(Ok(Message::Binary(_))) => None,
-                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
                         Some(Ok(Message::Close(_))) | None => return None,
                         Some(Err(error)) => return self.broken(&error),
                     };
                     self.app.metrics.message_in();
-                    if let ControlFlow::Break(end) = manners.take(text.as_deref(), &self.app, &connection, visit).await {
+                    let taken = manners.take(text.as_ref().map(Utf8Bytes::as_str), &self.app, &connection, visit);
+                    // In a box, since most of the time there is none: what may wait for the merchant is large.
+                    if let ControlFlow::Break(end) = Box::pin(taken).await {
                         return end;
                     }
                     if manners.offended() {
                         self.app.metrics.message_refused();
                     }
                 }
-                () = inbox.news() => {
-                    let due = written_at + COALESCE;
-                    if !inbox.urgent() && inbox.ended().is_none() && due > Instant::now() {
-                        write_at = Some(due);
-                        inbox.set_patient(true);
-                        continue;
-                    }
-                    write_at = None;
-                    inbox.set_patient(false);
-                    if let ControlFlow::Break(end) = self.write(&inbox).await {
-                        return end;
-                    }
-                    written_at = Instant::now();
-                }
-                () = sleep_until(write_at.unwrap_or(ping_at)), if write_at.is_some() => {
-                    write_at = None;
-                    inbox.set_patient(false);
-                    if let ControlFlow::Break(end) = self.write(&inbox).await {
-                        return end;
-                    }
-                    written_at = Instant::now();
-                }
-                () = sleep_until(ping_at) => {
-                    if silent {
-                        return None;
-                    }
-                    silent = true;
-                    ping_at = Instant::now() + PING_AFTER;
-                    if !self.send(Message::Ping(bytes::Bytes::new())).await {
-                        return None;
-                    }
-                }
-                () = &mut expiry => {
+                () = &mut look_at => {
+                    let now = Instant::now();
                     if expires_at.is_some_and(|at| at <= haul_live::now().wall) {
                         return Some((close::UNAUTHORIZED, "the token has expired"));
                     }
-                    expiry.as_mut().reset(next_expiry_check(expires_at));
+                    match pinged_at {
+                        Some(at) if now >= at + PING_AFTER => return None,
+                        None if now >= heard_at + PING_AFTER => {
+                            pinged_at = Some(now);
+                            if !self.socket.send(Message::Ping(bytes::Bytes::new())).await {
+                                return None;
+                            }
+                        }
+                        _ => {}
+                    }
+                    let next = pinged_at.unwrap_or(heard_at) + PING_AFTER;
+                    look_at.as_mut().reset(next.min(next_expiry_check(expires_at)));
                 }
-                _ = draining.changed() => return self.go_away(&inbox).await,
+                _ = &mut drained => return self.go_away(&inbox).await,
             }
         }
     }
@@ -318,42 +316,43 @@ impl Channel {
         // What waits includes the word of when to come back, once the owner has said it.
         let _ = timeout(Duration::from_secs(1), inbox.news()).await;
         let _ = self.write(inbox).await;
-        Some((axum::extract::ws::close_code::AWAY, "the server is going away"))
+        Some((CloseCode::Away.into(), "the server is going away"))
     }
 
-    /// Writes what waits, in pieces that let the other direction have its turn.
+    /// Writes of what waits as much as goes at once; the rest when the other direction has had its turn.
     async fn write(&mut self, inbox: &Inbox) -> ControlFlow<End> {
+        let ended = inbox.ended();
+        let mut writes = 0;
         loop {
-            let mut written = 0;
-            while written < MAX_BATCH
-                && let Some(line) = inbox.pop()
-            {
-                // Lines are made of text; a check costs less than the wrong trust.
-                let Ok(text) = Utf8Bytes::try_from(line) else { continue };
-                self.app.metrics.message_out();
-                match timeout(WRITE_WITHIN, self.socket.feed(Message::Text(text))).await {
-                    Ok(Ok(())) => written += 1,
-                    _ => return ControlFlow::Break(None),
-                }
-            }
-            if !matches!(timeout(WRITE_WITHIN, self.socket.flush()).await, Ok(Ok(()))) {
+            let Ok(Written { messages, all }) = self.socket.write(inbox).await else {
                 return ControlFlow::Break(None);
+            };
+            writes += 1;
+            if messages > 0 {
+                self.app.metrics.messages_out(messages);
             }
             if inbox.overflown() {
                 return ControlFlow::Break(Some((close::TOO_SLOW, "too slow: connect again and resume")));
             }
-            if let Some(code) = inbox.ended() {
-                let reason = match code {
-                    close::BANNED => "you are banned from this live",
-                    close::UNAUTHORIZED => "a token is needed now",
-                    _ => "the live restarts",
-                };
-                return ControlFlow::Break(Some((code, reason)));
-            }
-            if written < MAX_BATCH {
-                return ControlFlow::Continue(());
+            match ended {
+                // They are told why, if that is soon.
+                Some(_) if !all && writes < MAX_LAST_WRITES => {}
+                None if !all => {
+                    inbox.look_again();
+                    break;
+                }
+                _ => break,
             }
         }
+        if let Some(code) = ended {
+            let reason = match code {
+                close::BANNED => "you are banned from this live",
+                close::UNAUTHORIZED => "a token is needed now",
+                _ => "the live restarts",
+            };
+            return ControlFlow::Break(Some((code, reason)));
+        }
+        ControlFlow::Continue(())
     }
 
     async fn refuse(&mut self, id: u64, error: &AuthError) -> End {
@@ -368,19 +367,14 @@ impl Channel {
     }
 
     /// The other side broke the protocol, or the connection.
-    fn broken(&self, error: &axum::Error) -> End {
-        use std::error::Error;
+    fn broken(&self, error: &tungstenite::Error) -> End {
         self.app.metrics.message_refused();
-        let too_big = error.source().is_some_and(|source| source.to_string().contains("too long"));
-        too_big.then_some((axum::extract::ws::close_code::SIZE, "a message may have at most 8 KiB"))
+        let too_big = matches!(error, tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }));
+        too_big.then_some((CloseCode::Size.into(), "a message may have at most 8 KiB"))
     }
 
     async fn say(&mut self, text: String) {
-        self.send(Message::Text(text.into())).await;
-    }
-
-    async fn send(&mut self, message: Message) -> bool {
-        matches!(timeout(WRITE_WITHIN, self.socket.send(message)).await, Ok(Ok(())))
+        self.socket.send(Message::Text(text.into())).await;
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     messages_in: Counter,
     messages_out: Counter,
     messages_refused: Counter,
+    writes: Counter,
 }
 
 impl Metrics {
@@ -54,12 +55,19 @@ impl Metrics {
             "Channel messages that were no request, or came too fast",
             messages_refused.clone(),
         );
+        let writes = Counter::default();
+        registry.register(
+            "haul_channel_writes",
+            "Times that waiting messages, few or many, were written to a channel's connection",
+            writes.clone(),
+        );
         let direction = |direction| messages.get_or_create_owned(&DirectionLabels { direction });
         Self {
             offers,
             messages_in: direction("in"),
             messages_out: direction("out"),
             messages_refused,
+            writes,
             registry,
         }
     }
@@ -92,8 +100,10 @@ impl Metrics {
         self.messages_in.inc();
     }
 
-    pub(crate) fn message_out(&self) {
-        self.messages_out.inc();
+    /// So many messages were written together.
+    pub(crate) fn messages_out(&self, messages: u64) {
+        self.messages_out.inc_by(messages);
+        self.writes.inc();
     }
 
     pub(crate) fn message_refused(&self) {

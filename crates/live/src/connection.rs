@@ -2,11 +2,11 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU16, Ordering},
+    atomic::{AtomicU16, Ordering},
 };
 
 use haul_model::{BuyerId, Viewer};
-use haul_room::{Key, Lane, Line, Outbox, Pushed};
+use haul_room::{Batch, Key, Lane, Line, Outbox, Piece, Pushed};
 use haul_wire::{Failure, Position, QualityView, Reply, Request, encode_failure, encode_reply};
 use tokio::sync::Notify;
 
@@ -23,33 +23,41 @@ use crate::{
 pub(crate) struct Outlet {
     outbox: Mutex<Outbox>,
     news: Notify,
-    /// The connection will look by itself in a moment: only what is urgent wakes it.
-    patient: AtomicBool,
     /// The code to close the connection with; 0 while it goes on.
     ended: AtomicU16,
 }
 
 impl Outlet {
     pub(crate) fn push(&self, lane: Lane, key: Option<Key>, line: Line, metrics: &Metrics) {
+        self.add(metrics, |outbox| outbox.push(lane, key, line));
+    }
+
+    pub(crate) fn push_batch(&self, batch: &Arc<Batch>, metrics: &Metrics) {
+        self.add(metrics, |outbox| outbox.push_batch(batch));
+    }
+
+    fn add(&self, metrics: &Metrics, push: impl FnOnce(&mut Outbox) -> Pushed) {
         let mut outbox = self.lock();
         let was_overflown = outbox.overflown();
-        match outbox.push(lane, key, line) {
+        match push(&mut outbox) {
             Pushed::Queued | Pushed::Replaced => {}
-            Pushed::ChatDropped => metrics.chat_dropped(),
+            Pushed::ChatDropped(lines) => metrics.chat_dropped(lines),
             Pushed::Overflow if was_overflown => {}
             Pushed::Overflow => metrics.reader_too_slow(),
         }
-        let wake = outbox.urgent() || !self.patient.load(Ordering::Acquire);
         drop(outbox);
-        if wake {
-            self.news.notify_one();
-        }
+        self.news.notify_one();
     }
 
     /// The connection is to be closed with this code, when what waits is written.
     pub(crate) fn end(&self, code: u16) {
         self.ended.store(code, Ordering::Release);
         self.news.notify_one();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inbox(self: &Arc<Self>) -> Inbox {
+        Inbox(self.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Outbox> {
@@ -68,19 +76,14 @@ impl Inbox {
         self.0.news.notified().await;
     }
 
-    /// The next line to send.
-    pub fn pop(&self) -> Option<Line> {
+    /// There is more than was taken: [`Inbox::news`] is so again.
+    pub fn look_again(&self) {
+        self.0.news.notify_one();
+    }
+
+    /// What to send next.
+    pub fn pop(&self) -> Option<Piece> {
         self.0.lock().pop()
-    }
-
-    /// Whether something waits that is worth a write of its own.
-    pub fn urgent(&self) -> bool {
-        self.0.lock().urgent()
-    }
-
-    /// Says whether the connection looks by itself in a moment, so that only what is urgent need wake it.
-    pub fn set_patient(&self, patient: bool) {
-        self.0.patient.store(patient, Ordering::Release);
     }
 
     /// Whether the reader was too slow: close the connection, so that the client resumes.

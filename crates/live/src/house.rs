@@ -1,9 +1,16 @@
 //! Who is connected to a live here, and how they are reached.
+//!
+//! Replies and money go at once. What the room says waits a moment for company: it is told to everybody together, so
+//! that a busy room costs each reader a write now and then, and not one for every line.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use haul_model::{BuyerId, Viewer};
-use haul_room::{Key, Lane, Line};
+use haul_room::{Batch, Key, Lane, Line};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -12,12 +19,17 @@ use crate::{
     stage::{Delivery, MemberId, To, is_staff},
 };
 
+/// What the room says is told at once after so long a silence; what it says in between waits for that long to have passed.
+const GATHER: Duration = Duration::from_millis(30);
+/// Lines gathered at most; more are told at once.
+const MAX_GATHERED: usize = 256;
+
 /// A member as they are reached.
 struct Place {
     outlet: Arc<Outlet>,
     buyer: Option<BuyerId>,
-    /// Gets what goes to everybody.
-    welcomed: bool,
+    /// Gets what goes to everybody, from this one of the lines that wait on; `None` before the welcome.
+    welcomed: Option<u64>,
     /// What is for this member in particular and came before the welcome.
     kept: Vec<(Lane, Option<Key>, Line)>,
 }
@@ -40,6 +52,15 @@ pub(crate) struct House {
     by_buyer: HashMap<BuyerId, Vec<MemberId>>,
     /// Host and moderators: few, and told of every order, so that the whole house is not searched for them.
     staff: Vec<MemberId>,
+    /// What the room has said and nobody has been told yet, in its order: everything of [`Lane::Room`] and
+    /// [`Lane::Chat`], to whomever it goes.
+    waiting: Vec<Delivery>,
+    /// What merely colours it, to everybody.
+    ambient: Vec<(Option<Key>, Line)>,
+    /// Which one the first of `waiting` is, of all that ever waited.
+    first: u64,
+    /// When the room was last told something.
+    told_at: Option<Instant>,
 }
 
 impl House {
@@ -52,12 +73,12 @@ impl House {
         if viewer.is_some_and(is_staff) {
             self.staff.push(member);
         }
-        self.places.insert(member, Place { outlet, buyer, welcomed: false, kept: Vec::new() });
+        self.places.insert(member, Place { outlet, buyer, welcomed: None, kept: Vec::new() });
     }
 
     /// Somebody who asks one thing, and hears the answer and nothing else.
     pub(crate) fn visit(&mut self, member: MemberId, outlet: Arc<Outlet>) {
-        self.places.insert(member, Place { outlet, buyer: None, welcomed: false, kept: Vec::new() });
+        self.places.insert(member, Place { outlet, buyer: None, welcomed: None, kept: Vec::new() });
     }
 
     pub(crate) fn leave(&mut self, member: MemberId) {
@@ -82,20 +103,41 @@ impl House {
     }
 
     pub(crate) fn is_welcomed(&self, member: MemberId) -> bool {
-        self.places.get(&member).is_some_and(|place| place.welcomed)
+        self.places.get(&member).is_some_and(|place| place.welcomed.is_some())
     }
 
     pub(crate) fn play(&mut self, word: Word, metrics: &Metrics) {
         match word {
-            Word::Tell(delivery) => self.deliver(delivery, metrics),
+            Word::Tell(delivery) => self.tell(delivery, metrics),
             Word::Welcome(member) => self.welcome(member, metrics),
-            Word::End(member, code) => self.end(member, code),
+            Word::End(member, code) => {
+                // They may have been told why.
+                self.tell_gathered(metrics);
+                self.end(member, code);
+            }
+        }
+    }
+
+    /// When what is gathered is to be told.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let gathered = !self.waiting.is_empty() || !self.ambient.is_empty();
+        self.told_at.filter(|_| gathered).map(|at| at + GATHER)
+    }
+
+    /// Tells what is gathered, if it is time; for the end of each turn.
+    pub(crate) fn settle(&mut self, now: Instant, metrics: &Metrics) {
+        if self.told_at.is_none_or(|at| at + GATHER <= now)
+            && !(self.waiting.is_empty() && self.ambient.is_empty())
+        {
+            self.told_at = Some(now);
+            self.tell_gathered(metrics);
         }
     }
 
     fn welcome(&mut self, member: MemberId, metrics: &Metrics) {
+        let next = self.first + self.waiting.len() as u64;
         let Some(place) = self.places.get_mut(&member) else { return };
-        place.welcomed = true;
+        place.welcomed = Some(next);
         for (lane, key, line) in std::mem::take(&mut place.kept) {
             place.outlet.push(lane, key, line, metrics);
         }
@@ -113,17 +155,76 @@ impl House {
         }
     }
 
-    fn deliver(&mut self, delivery: Delivery, metrics: &Metrics) {
+    fn tell(&mut self, delivery: Delivery, metrics: &Metrics) {
+        let in_order = matches!(delivery.lane, Lane::Room | Lane::Chat);
+        // What somebody has missed comes before their welcome, and before all that is told after it.
+        let on_arrival = matches!(&delivery.to, To::Member(member) if !self.is_welcomed(*member));
+        if in_order && !on_arrival {
+            self.waiting.push(delivery);
+            if self.waiting.len() >= MAX_GATHERED {
+                self.tell_gathered(metrics);
+            }
+            return;
+        }
+        if delivery.lane == Lane::Ambient && delivery.to == To::All {
+            self.ambient.retain(|(key, _)| key.is_none() || *key != delivery.key);
+            self.ambient.push((delivery.key, delivery.line));
+            return;
+        }
+        self.deliver(delivery, self.first + self.waiting.len() as u64, metrics);
+    }
+
+    /// Tells what is gathered: runs of lines to everybody as one, what lies between them by itself.
+    fn tell_gathered(&mut self, metrics: &Metrics) {
+        for (key, line) in std::mem::take(&mut self.ambient) {
+            let next = self.first + self.waiting.len() as u64;
+            self.deliver(Delivery { to: To::All, lane: Lane::Ambient, key, line }, next, metrics);
+        }
+        let mut run = Vec::new();
+        for delivery in std::mem::take(&mut self.waiting) {
+            if delivery.to == To::All {
+                run.push((delivery.lane == Lane::Chat, delivery.line));
+                continue;
+            }
+            self.tell_run(&mut run, metrics);
+            self.deliver(delivery, self.first, metrics);
+            self.first += 1;
+        }
+        self.tell_run(&mut run, metrics);
+    }
+
+    fn tell_run(&mut self, run: &mut Vec<(bool, Line)>, metrics: &Metrics) {
+        if run.is_empty() {
+            return;
+        }
+        let (first, next) = (self.first, self.first + run.len() as u64);
+        let batch = Arc::new(Batch::new(std::mem::take(run)));
+        for place in self.places.values() {
+            match place.welcomed {
+                Some(from) if from <= first => place.outlet.push_batch(&batch, metrics),
+                // Welcomed in between: the snapshot has what was said before.
+                Some(from) if from < next => {
+                    place.outlet.push_batch(&Arc::new(batch.from((from - first) as usize)), metrics);
+                }
+                _ => {}
+            }
+        }
+        self.first = next;
+    }
+
+    /// Hands over what is the `number`th of all that ever waited, or what would be.
+    fn deliver(&mut self, delivery: Delivery, number: u64, metrics: &Metrics) {
         let Delivery { to, lane, key, line } = delivery;
+        let hears = |place: &Place| place.welcomed.is_some_and(|from| from <= number);
         match to {
             To::All => {
-                for place in self.places.values().filter(|place| place.welcomed) {
+                for place in self.places.values().filter(|place| hears(place)) {
                     place.outlet.push(lane, key.clone(), line.clone(), metrics);
                 }
             }
             To::Staff => {
                 for place in self.staff.iter().filter_map(|member| self.places.get(member)) {
-                    if place.welcomed {
+                    if hears(place) {
                         place.outlet.push(lane, key.clone(), line.clone(), metrics);
                     }
                 }
@@ -132,8 +233,8 @@ impl House {
                 for member in self.by_buyer.get(&buyer).into_iter().flatten() {
                     if let Some(place) = self.places.get_mut(member) {
                         match place.welcomed {
-                            true => place.outlet.push(lane, key.clone(), line.clone(), metrics),
-                            false => place.kept.push((lane, key.clone(), line.clone())),
+                            Some(_) => place.outlet.push(lane, key.clone(), line.clone(), metrics),
+                            None => place.kept.push((lane, key.clone(), line.clone())),
                         }
                     }
                 }
@@ -144,5 +245,141 @@ impl House {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use haul_room::Piece;
+
+    use super::*;
+    use crate::stage::To;
+
+    struct Street {
+        house: House,
+        metrics: Metrics,
+        now: Instant,
+        outlets: Vec<Arc<Outlet>>,
+    }
+
+    impl Street {
+        fn of(members: u64) -> Self {
+            let mut street = Self {
+                house: House::default(),
+                metrics: Metrics::default(),
+                now: Instant::now(),
+                outlets: vec![],
+            };
+            for member in 0..members {
+                street.enter(member);
+                street.house.play(Word::Welcome(MemberId(member)), &street.metrics);
+            }
+            street
+        }
+
+        fn enter(&mut self, member: u64) {
+            let outlet = Arc::new(Outlet::default());
+            self.house.enter(MemberId(member), None, outlet.clone());
+            self.outlets.push(outlet);
+        }
+
+        fn tell(&mut self, to: To, lane: Lane, text: &str) {
+            let line = Line::copy_from_slice(text.as_bytes());
+            self.house.play(Word::Tell(Delivery { to, lane, key: None, line }), &self.metrics);
+        }
+
+        fn pass(&mut self, ms: u64) {
+            self.now += Duration::from_millis(ms);
+            self.house.settle(self.now, &self.metrics);
+        }
+
+        /// What a member is sent, a write each.
+        fn sent(&self, member: usize) -> Vec<String> {
+            let text = |line: &Line| String::from_utf8(line.to_vec()).unwrap();
+            std::iter::from_fn(|| self.outlets[member].inbox().pop())
+                .map(|piece| match piece {
+                    Piece::Line(line) => text(&line),
+                    Piece::Batch(batch) => batch.lines().map(text).collect::<Vec<_>>().join("+"),
+                })
+                .collect()
+        }
+    }
+
+    #[test]
+    fn the_room_is_told_at_once_after_a_silence_and_then_together() {
+        let mut street = Street::of(2);
+        street.tell(To::All, Lane::Chat, "a");
+        street.pass(0);
+        assert_eq!(street.sent(0), ["a"]);
+        for text in ["b", "c"] {
+            street.tell(To::All, Lane::Chat, text);
+            street.pass(10);
+            assert_eq!(street.sent(0), [""; 0]);
+        }
+        assert_eq!(street.house.due(), Some(street.now + Duration::from_millis(10)));
+        street.tell(To::All, Lane::Commerce, "2 left");
+        assert_eq!(street.sent(0), ["2 left"], "money does not wait");
+        street.pass(10);
+        assert_eq!(street.house.due(), None);
+        assert_eq!(street.sent(0), ["b+c"]);
+        assert_eq!(street.sent(1), ["2 left", "a", "b+c"]);
+    }
+
+    #[test]
+    fn what_goes_to_one_keeps_its_place_among_what_goes_to_all() {
+        let mut street = Street::of(2);
+        street.pass(0);
+        street.tell(To::All, Lane::Chat, "a");
+        street.pass(0);
+        street.tell(To::All, Lane::Chat, "b");
+        street.tell(To::Member(MemberId(0)), Lane::Chat, "for you");
+        street.tell(To::All, Lane::Room, "c");
+        street.tell(To::Member(MemberId(0)), Lane::Reply, "done");
+        street.pass(30);
+        assert_eq!(street.sent(0), ["done", "a", "b", "for you", "c"]);
+        assert_eq!(street.sent(1), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn who_comes_while_lines_wait_is_told_those_after_the_welcome() {
+        let mut street = Street::of(1);
+        street.tell(To::All, Lane::Chat, "a");
+        street.pass(0);
+        street.tell(To::All, Lane::Chat, "in the snapshot");
+        street.enter(1);
+        street.tell(To::Member(MemberId(1)), Lane::Reply, "snapshot");
+        street.tell(To::Member(MemberId(1)), Lane::Room, "missed");
+        street.house.play(Word::Welcome(MemberId(1)), &street.metrics);
+        street.tell(To::All, Lane::Chat, "b");
+        street.pass(30);
+        assert_eq!(street.sent(0), ["a", "in the snapshot+b"]);
+        assert_eq!(street.sent(1), ["snapshot", "missed", "b"]);
+    }
+
+    #[test]
+    fn who_is_put_out_is_told_what_came_before() {
+        let mut street = Street::of(1);
+        street.pass(0);
+        street.tell(To::All, Lane::Chat, "a");
+        street.pass(0);
+        street.tell(To::Member(MemberId(0)), Lane::Room, "you are banned");
+        street.house.play(Word::End(MemberId(0), 4003), &street.metrics);
+        assert_eq!(street.sent(0), ["a", "you are banned"]);
+        assert_eq!(street.outlets[0].inbox().ended(), Some(4003));
+    }
+
+    #[test]
+    fn of_what_colours_the_room_the_latest_is_told() {
+        let mut street = Street::of(1);
+        street.tell(To::All, Lane::Chat, "a");
+        street.pass(0);
+        for viewers in ["1 watches", "2 watch"] {
+            let line = Line::from_static(viewers.as_bytes());
+            let key = Some(Key::Viewers);
+            let told = Delivery { to: To::All, lane: Lane::Ambient, key, line };
+            street.house.play(Word::Tell(told), &street.metrics);
+        }
+        street.pass(30);
+        assert_eq!(street.sent(0), ["a", "2 watch"]);
     }
 }

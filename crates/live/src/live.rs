@@ -11,7 +11,7 @@ use std::{
 use haul_commerce::{GateError, LiveRecord, Op, Order, Outcome, Product, Standing};
 use haul_media::Relay;
 use haul_model::{BuyerId, LiveId, MerchantId, SaleId, Viewer};
-use haul_room::Note;
+use haul_room::{Note, Piece};
 use haul_wire::{HoldView, LiveState, Position, Request, SaleView};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -172,7 +172,9 @@ impl Live {
         let answer = async {
             loop {
                 match inbox.pop() {
-                    Some(line) => return Some(line),
+                    Some(Piece::Line(line)) => return Some(line),
+                    // Who only asks is told nothing that everybody is.
+                    Some(Piece::Batch(_)) => {}
                     None if inbox.ended().is_some() => return None,
                     None => inbox.news().await,
                 }

@@ -180,8 +180,8 @@ impl Metrics {
         self.connections.dec();
     }
 
-    pub(crate) fn chat_dropped(&self) {
-        self.chat_dropped.inc();
+    pub(crate) fn chat_dropped(&self, lines: usize) {
+        self.chat_dropped.inc_by(lines as u64);
     }
 
     pub(crate) fn reader_too_slow(&self) {

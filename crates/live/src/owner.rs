@@ -64,7 +64,7 @@ impl Owner {
         loop {
             let at = now();
             let wake = self.desk.stage.next_timeout(at).unwrap_or(at.instant + LONGEST_SLEEP);
-            let wake = wake.min(at.instant + LONGEST_SLEEP);
+            let wake = wake.min(at.instant + LONGEST_SLEEP).min(self.house.due().unwrap_or(wake));
             tokio::select! {
                 biased;
                 Some(post) = posted.recv() => self.posted(post),
@@ -75,6 +75,7 @@ impl Owner {
             for word in told.drain(..) {
                 self.house.play(word, self.live.metrics());
             }
+            self.house.settle(Instant::now().into_std(), self.live.metrics());
         }
     }
 

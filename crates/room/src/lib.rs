@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod batch;
 pub mod change;
 pub mod chat;
 pub mod crowd;
@@ -22,12 +23,13 @@ pub mod said;
 pub mod sampler;
 pub mod words;
 
+pub use batch::Batch;
 pub use change::{Change, Note};
 pub use chat::{Refused, clean};
 pub use guard::Writer;
 pub use heir::{Estate, Made, News};
 pub use limiter::{Limiter, Rate};
 pub use order::{MAX_HISTORY, MAX_HISTORY_BYTES};
-pub use outbox::{Key, Lane, Outbox, Pushed};
+pub use outbox::{Key, Lane, Outbox, Piece, Pushed};
 pub use room::{Answer, At, Audience, Effect, Line, Room, Shown};
 pub use said::MAX_CHAT_SHOWN;

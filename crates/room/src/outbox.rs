@@ -3,12 +3,12 @@
 //! Replies come first, then what concerns money, then the room in its order, then what merely colours it. A reader who
 //! is too slow loses chat first; a reader who loses what may not be lost is closed, and told to resume.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use haul_model::{HoldId, OrderId, QuestionId, SaleId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use crate::Line;
+use crate::{Batch, Line};
 
 /// Bytes one reader may have waiting; more closes the connection. The largest snapshot fits, with room for what comes
 /// while it is sent. Lines to all are shared: 10,000 readers of one room who don't read cost little more than one.
@@ -65,10 +65,27 @@ pub enum Pushed {
     Queued,
     /// It waits in the place of an older one about the same thing.
     Replaced,
-    /// It waits, and an older chat line is gone.
-    ChatDropped,
+    /// It waits, and so many older chat lines are gone.
+    ChatDropped(usize),
     /// There is no room left: close the connection. Nothing more is taken.
     Overflow,
+}
+
+/// What is to be sent next.
+#[derive(Debug, Clone)]
+pub enum Piece {
+    /// A line.
+    Line(Line),
+    /// Lines that all readers are sent together.
+    Batch(Arc<Batch>),
+}
+
+/// What waits of the room.
+#[derive(Debug)]
+enum Entry {
+    /// True marks chat.
+    Line(bool, Line),
+    Batch(Arc<Batch>),
 }
 
 /// The lines that wait for one reader.
@@ -77,8 +94,8 @@ pub struct Outbox {
     replies: VecDeque<Line>,
     /// Keyed lines, few: one a sale, standing hold or recent order. Searched, not indexed.
     commerce: VecDeque<(Option<Key>, Line)>,
-    /// Room and chat together, since their order matters to resuming; true marks chat.
-    room: VecDeque<(bool, Line)>,
+    /// Room and chat together, since their order matters to resuming.
+    room: VecDeque<Entry>,
     ambient: VecDeque<(Option<Key>, Line)>,
     /// How many of `room` are chat.
     chat: usize,
@@ -101,42 +118,53 @@ impl Outbox {
             Lane::Commerce => push_latest(&mut self.commerce, &mut self.bytes, key, line),
             Lane::Ambient => push_latest(&mut self.ambient, &mut self.bytes, key, line),
             Lane::Room => {
-                self.room.push_back((false, line));
+                self.room.push_back(Entry::Line(false, line));
                 Pushed::Queued
             }
             Lane::Chat => {
-                self.room.push_back((true, line));
+                self.room.push_back(Entry::Line(true, line));
                 self.chat += 1;
-                if self.chat > MAX_CHAT { self.drop_oldest_chat() } else { Pushed::Queued }
+                self.drop_oldest_chat()
             }
         };
         self.bytes += added;
-        if self.bytes > MAX_BYTES || self.replies.len() > MAX_REPLIES {
-            *self = Self { overflown: true, ..Self::default() };
+        self.bounded(pushed)
+    }
+
+    /// Adds lines of the room that everybody is told.
+    pub fn push_batch(&mut self, batch: &Arc<Batch>) -> Pushed {
+        if self.overflown {
             return Pushed::Overflow;
         }
-        pushed
+        self.room.push_back(Entry::Batch(batch.clone()));
+        self.chat += batch.chat();
+        self.bytes += batch.bytes();
+        let pushed = self.drop_oldest_chat();
+        self.bounded(pushed)
     }
 
-    /// The next line to send.
-    pub fn pop(&mut self) -> Option<Line> {
-        let line = self
-            .replies
-            .pop_front()
-            .or_else(|| self.commerce.pop_front().map(|(_, line)| line))
-            .or_else(|| {
-                let (is_chat, line) = self.room.pop_front()?;
-                self.chat -= usize::from(is_chat);
-                Some(line)
-            })
-            .or_else(|| self.ambient.pop_front().map(|(_, line)| line))?;
+    /// What to send next.
+    pub fn pop(&mut self) -> Option<Piece> {
+        let line = match self.replies.pop_front() {
+            Some(line) => line,
+            None => match self.commerce.pop_front() {
+                Some((_, line)) => line,
+                None => match self.room.pop_front() {
+                    Some(Entry::Batch(batch)) => {
+                        self.chat -= batch.chat();
+                        self.bytes -= batch.bytes();
+                        return Some(Piece::Batch(batch));
+                    }
+                    Some(Entry::Line(is_chat, line)) => {
+                        self.chat -= usize::from(is_chat);
+                        line
+                    }
+                    None => self.ambient.pop_front()?.1,
+                },
+            },
+        };
         self.bytes -= line.len();
-        Some(line)
-    }
-
-    /// Whether something waits that is worth a write of its own: a reply, or what concerns money.
-    pub fn urgent(&self) -> bool {
-        self.overflown || !self.replies.is_empty() || !self.commerce.is_empty()
+        Some(Piece::Line(line))
     }
 
     /// Whether something that may not be lost was lost: the connection must be closed.
@@ -144,14 +172,41 @@ impl Outbox {
         self.overflown
     }
 
-    fn drop_oldest_chat(&mut self) -> Pushed {
-        if let Some(oldest) = self.room.iter().position(|(is_chat, _)| *is_chat)
-            && let Some((_, line)) = self.room.remove(oldest)
-        {
-            self.chat -= 1;
-            self.bytes -= line.len();
+    fn bounded(&mut self, pushed: Pushed) -> Pushed {
+        if self.bytes > MAX_BYTES || self.replies.len() > MAX_REPLIES {
+            *self = Self { overflown: true, ..Self::default() };
+            return Pushed::Overflow;
         }
-        Pushed::ChatDropped
+        pushed
+    }
+
+    fn drop_oldest_chat(&mut self) -> Pushed {
+        let mut dropped = 0;
+        let mut from = 0;
+        while self.chat > MAX_CHAT
+            && let Some(oldest) = (from..self.room.len()).find(|at| match &self.room[*at] {
+                Entry::Line(is_chat, _) => *is_chat,
+                Entry::Batch(batch) => batch.chat() > 0,
+            })
+        {
+            // Whatever stands before it has no chat.
+            from = oldest;
+            match self.room.remove(oldest) {
+                Some(Entry::Line(_, line)) => {
+                    self.chat -= 1;
+                    self.bytes -= line.len();
+                    dropped += 1;
+                }
+                // Who is that slow gets what is left of it line by line.
+                Some(Entry::Batch(batch)) => {
+                    for (is_chat, line) in batch.marked().iter().rev() {
+                        self.room.insert(oldest, Entry::Line(*is_chat, line.clone()));
+                    }
+                }
+                None => break,
+            }
+        }
+        if dropped > 0 { Pushed::ChatDropped(dropped) } else { Pushed::Queued }
     }
 }
 
@@ -185,7 +240,17 @@ mod tests {
     }
 
     fn drain(outbox: &mut Outbox) -> Vec<Line> {
-        std::iter::from_fn(|| outbox.pop()).collect()
+        let pieces = std::iter::from_fn(|| outbox.pop());
+        pieces
+            .flat_map(|piece| match piece {
+                Piece::Line(line) => vec![line],
+                Piece::Batch(batch) => batch.lines().cloned().collect(),
+            })
+            .collect()
+    }
+
+    fn batch(lines: &[(bool, &str)]) -> Arc<Batch> {
+        Arc::new(Batch::new(lines.iter().map(|(is_chat, text)| (*is_chat, line(text))).collect()))
     }
 
     #[test]
@@ -219,11 +284,35 @@ mod tests {
         for n in 0..MAX_CHAT {
             assert_eq!(outbox.push(Lane::Chat, None, line(&n.to_string())), Pushed::Queued);
         }
-        assert_eq!(outbox.push(Lane::Chat, None, line("last")), Pushed::ChatDropped);
+        assert_eq!(outbox.push(Lane::Chat, None, line("last")), Pushed::ChatDropped(1));
         let lines = drain(&mut outbox);
         assert_eq!(lines.len(), MAX_CHAT + 1);
         assert_eq!(lines[..2], ["pin", "1"].map(line));
         assert_eq!(lines.last(), Some(&line("last")));
+    }
+
+    #[test]
+    fn what_all_are_told_together_keeps_its_place_and_its_rules() {
+        let mut outbox = Outbox::default();
+        outbox.push(Lane::Room, None, line("before"));
+        let told = batch(&[(true, "hi"), (false, "pin"), (true, "nice")]);
+        assert_eq!(outbox.push_batch(&told), Pushed::Queued);
+        outbox.push(Lane::Chat, None, line("after"));
+        outbox.push(Lane::Commerce, stock("s"), line("3 left"));
+        assert_eq!(drain(&mut outbox), ["3 left", "before", "hi", "pin", "nice", "after"].map(line));
+        assert_eq!((outbox.bytes, outbox.chat), (0, 0));
+
+        // Too slow for it: its oldest chat goes, and the rest stays where it was.
+        outbox.push_batch(&told);
+        for n in 1..MAX_CHAT {
+            outbox.push(Lane::Chat, None, line(&n.to_string()));
+        }
+        assert_eq!(outbox.push_batch(&batch(&[(true, "a"), (true, "b")])), Pushed::ChatDropped(2));
+        let lines = drain(&mut outbox);
+        assert_eq!(lines.len(), MAX_CHAT + 1);
+        assert_eq!(lines[..2], ["pin", "2"].map(line));
+        assert_eq!(lines[MAX_CHAT - 1..], ["a", "b"].map(line));
+        assert_eq!((outbox.bytes, outbox.chat), (0, 0));
     }
 
     #[test]
@@ -232,7 +321,7 @@ mod tests {
         let overflow = (0..=MAX_REPLIES).map(|_| outbox.push(Lane::Reply, None, line("r"))).last();
         assert_eq!(overflow, Some(Pushed::Overflow));
         assert!(outbox.overflown());
-        assert_eq!(outbox.pop(), None);
+        assert!(outbox.pop().is_none());
         assert_eq!(outbox.push(Lane::Room, None, line("x")), Pushed::Overflow);
 
         let mut outbox = Outbox::default();

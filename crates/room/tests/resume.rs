@@ -4,11 +4,14 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use haul_model::{BuyerId, Now, Role, UnixMillis};
-use haul_room::{Answer, At, Audience, Effect, Estate, Lane, Line, Note, Outbox, Rate, Room, Writer};
+use haul_room::{
+    Answer, At, Audience, Batch, Effect, Estate, Lane, Line, Note, Outbox, Piece, Rate, Room, Writer,
+};
 use haul_wire::{ChatAsk, Measure, Position, questions::QuestionAsk, show::ShowAsk};
 use serde_json::Value;
 
@@ -206,6 +209,14 @@ fn a_client_cut_off_at_any_point_has_what_it_would_have_had() {
     }
 }
 
+fn lines(piece: Option<Piece>) -> Vec<Line> {
+    match piece {
+        Some(Piece::Line(line)) => vec![line],
+        Some(Piece::Batch(batch)) => batch.lines().cloned().collect(),
+        None => Vec::new(),
+    }
+}
+
 /// Any sequence of cuts, with lines in the outbox that never arrived.
 #[test]
 fn many_cuts_in_a_row_lose_and_double_nothing() {
@@ -217,9 +228,17 @@ fn many_cuts_in_a_row_lose_and_double_nothing() {
         let (mut whole, mut cut_off) = (fresh.clone(), fresh);
         let mut outbox = Some(Outbox::default());
         for _ in 0..150 {
-            for (lane, line) in evening.happen() {
-                whole.read(&line);
-                if let Some(outbox) = &mut outbox {
+            let happened = evening.happen();
+            happened.iter().for_each(|(_, line)| whole.read(line));
+            if let Some(outbox) = &mut outbox {
+                // Line by line, or together as a house tells it.
+                let together = dice.roll(2) == 0;
+                let in_order = |lane: &Lane| together && matches!(lane, Lane::Room | Lane::Chat);
+                let (batch, lines): (Vec<_>, Vec<_>) =
+                    happened.into_iter().partition(|(lane, _)| in_order(lane));
+                let batch = batch.into_iter().map(|(lane, line)| (lane == Lane::Chat, line)).collect();
+                outbox.push_batch(&Arc::new(Batch::new(batch)));
+                for (lane, line) in lines {
                     outbox.push(lane, None, line);
                 }
             }
@@ -227,9 +246,7 @@ fn many_cuts_in_a_row_lose_and_double_nothing() {
                 // The network takes some of what waits…
                 (Some(outbox), 0..=1) => {
                     for _ in 0..dice.roll(4) {
-                        if let Some(line) = outbox.pop() {
-                            cut_off.read(&line);
-                        }
+                        lines(outbox.pop()).iter().for_each(|line| cut_off.read(line));
                     }
                 }
                 // …or breaks, and what waits is gone…
@@ -246,7 +263,9 @@ fn many_cuts_in_a_row_lose_and_double_nothing() {
             }
         }
         let missed = match &mut outbox {
-            Some(outbox) => std::iter::from_fn(|| outbox.pop()).collect(),
+            Some(outbox) => {
+                std::iter::from_fn(|| outbox.pop()).flat_map(|piece| lines(Some(piece))).collect()
+            }
             None => evening.room.missed(&cut_off.position()).unwrap(),
         };
         for line in missed {

@@ -168,6 +168,7 @@ pub(crate) async fn run(
         }
         task.carry_out();
         task.drive();
+        task.house.settle(now().instant, task.live.metrics());
     }
 }
 
@@ -175,7 +176,12 @@ impl Task {
     fn next_timeout(&self) -> Instant {
         let at = now();
         let stage = self.desk.as_ref().and_then(|desk| desk.stage.next_timeout(at));
-        stage.into_iter().chain([self.part.next_timeout(at), self.tidy_at]).min().unwrap_or(self.tidy_at)
+        stage
+            .into_iter()
+            .chain(self.house.due())
+            .chain([self.part.next_timeout(at), self.tidy_at])
+            .min()
+            .unwrap_or(self.tidy_at)
     }
 
     fn timeout(&mut self) {
