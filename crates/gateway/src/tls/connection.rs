@@ -22,6 +22,10 @@ pub const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// more often, if only pings.
 pub const SILENT_FOR: Duration = Duration::from_secs(90);
 
+/// Bytes that the kernel takes beyond what it may send to a reader now.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT: u32 = 8 * 1024;
+
 /// A client's connection.
 pub struct Connection {
     transport: Transport,
@@ -44,7 +48,8 @@ impl Connection {
         Self { transport, _place: place, look_at, written_at: None }
     }
 
-    /// The channel's messages are small and must not wait for each other's acknowledgements.
+    /// The channel's messages are small and must not wait for each other's acknowledgements; nor must what is urgent wait
+    /// behind much that the kernel keeps for a slow reader.
     pub(super) fn send_at_once(&mut self) {
         let tcp = match &self.transport {
             Transport::Plain(tcp) => tcp,
@@ -52,6 +57,10 @@ impl Connection {
         };
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        #[cfg(target_os = "linux")]
+        if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(MAX_UNSENT) {
+            tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
         }
     }
 
