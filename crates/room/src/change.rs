@@ -154,6 +154,11 @@ pub enum Change {
         /// How many.
         total: u64,
     },
+    /// More watch than ever before.
+    Peaked {
+        /// How many.
+        viewers: u64,
+    },
     /// Another product is explained, or none.
     Pinned {
         /// Which.
@@ -191,6 +196,7 @@ impl Change {
             | Change::Poll { .. }
             | Change::Voted { .. }
             | Change::Liked { .. }
+            | Change::Peaked { .. }
             // What a ban takes away is in no note.
             | Change::Measure { .. }
             | Change::Pinned { .. } => false,

@@ -39,6 +39,7 @@ const NAMES_SHOWN: usize = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     pub(crate) likes: u64,
+    pub(crate) peak: u64,
     new: BTreeMap<Reaction, u32>,
     likes_at: Option<Instant>,
     names: Vec<String>,
@@ -69,6 +70,19 @@ impl Room {
     /// Likes since the room began.
     pub fn likes(&self) -> u64 {
         self.crowd.likes
+    }
+
+    /// The most who watched at once, as last told.
+    pub fn peak(&self) -> u64 {
+        self.crowd.peak
+    }
+
+    /// So many watched at once, and everybody is told: whoever takes the room over knows of it, too.
+    pub fn peaked(&mut self, viewers: u64) {
+        if viewers > self.crowd.peak {
+            self.crowd.peak = viewers;
+            self.note_fresh(&Change::Peaked { viewers });
+        }
     }
 
     /// Somebody likes what is seen.

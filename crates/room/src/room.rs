@@ -535,6 +535,7 @@ impl Room {
             }
             Change::Measure { restricted, entry } => self.measure(restricted, entry, now),
             Change::Liked { total } => self.crowd.likes = total,
+            Change::Peaked { viewers } => self.crowd.peak = viewers,
             Change::Pinned { pin } => self.pin = pin,
         }
     }

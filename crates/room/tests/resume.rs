@@ -284,6 +284,8 @@ fn an_heir_shows_and_tells_what_the_room_would_have() {
         let mut estate = Estate { epoch: "e1".into(), ..Estate::default() };
         for _ in 0..80 {
             evening.happen();
+            // People come and go.
+            evening.room.peaked(evening.room.position().1 % 17);
             let news = evening.room.news();
             estate.lines.extend(news.lines);
             estate.made.extend(news.made);
@@ -302,6 +304,7 @@ fn an_heir_shows_and_tells_what_the_room_would_have() {
         assert_eq!(heir.chat(Some(&host), true), room.chat(Some(&host), true), "seed {seed}");
         assert_eq!(heir.chat_pin(), room.chat_pin(), "seed {seed}");
         assert_eq!(heir.rules(), room.rules());
+        assert_eq!(heir.peak(), room.peak());
         for offset in 0..=estate.offset {
             let position = Position { epoch: "e1".into(), offset };
             assert_eq!(heir.missed(&position), room.missed(&position), "seed {seed}, from {offset}");

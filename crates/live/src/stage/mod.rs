@@ -148,6 +148,7 @@ impl Stage {
         if !goes_on && let Some(product_id) = on_offer(&sales, server_time) {
             room.set_pin(Some(Pin { product_id, since: server_time, media_ms: None }));
         }
+        let peak = room.peak();
         Self {
             live: LiveRef { merchant: record.merchant.clone(), live: record.id.clone() },
             room,
@@ -159,7 +160,7 @@ impl Stage {
             members: HashMap::new(),
             viewers: 0,
             viewers_told: 0,
-            peak: 0,
+            peak,
             tell_viewers_at: None,
             viewers_told_at: now.instant,
             broadcasting: false,
@@ -696,6 +697,7 @@ impl Stage {
     fn tell_viewers(&mut self, now: Now) {
         self.tell_viewers_at = None;
         self.viewers_told_at = now.instant;
+        self.room.peaked(self.peak);
         if self.viewers_told != self.viewers {
             self.viewers_told = self.viewers;
             let line = self.room.line(&Event::ViewersChanged { viewers: self.viewers, peak: self.peak });
