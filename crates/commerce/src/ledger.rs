@@ -303,7 +303,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn recorded<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, Recorded>;
     /// Writes down what the gate has said, in one transaction. What is older than what is written changes nothing.
     fn record_holds<'a>(&'a self, notes: &'a [HoldNotes]) -> Answer<'a, ()>;
-    /// Forgets written holds of a live that ended before `before` (by the gate's clock) and have no order.
+    /// Forgets written holds of a live that ended before `before` (by the gate's clock) and have no order. What was HELD has ended
+    /// with its deadline, where nobody has written its end down.
     fn forget_holds<'a>(&'a self, live: &'a LiveId, before: UnixMillis) -> Answer<'a, ()>;
     /// A live's sales that close after `after`, or still have unfinished orders; by opening time.
     fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>>;

@@ -434,9 +434,13 @@ fn held(recorded: &Recorded, gate: &Held, now: UnixMillis, found: &mut Vec<Diffe
         }
     }
     for record in &recorded.holds {
-        let stands = holds.get(&record.hold).is_some_and(|known| known.counts_for_buyer());
-        let due = record.state != HoldState::Captured && record.deadline <= now;
-        if record.state.stands() && !stands && !due && !moving {
+        let known = holds.get(&record.hold);
+        let stands = known.is_some_and(|known| known.counts_for_buyer());
+        // What has ended at the gate and is remembered there has not been lost: the process that heard of its end has ended
+        // before it wrote it down. A gate remembers a hold's end for longer than any hold stands.
+        let ended = known.is_some() || record.deadline <= now;
+        let explained = record.state != HoldState::Captured && ended;
+        if record.state.stands() && !stands && !explained && !moving {
             found.push(Difference::NotHeld(record.hold.clone()));
         }
     }

@@ -146,12 +146,13 @@ impl SqlLedger {
 
     pub(super) async fn forget_holds(&self, live: &LiveId, before: UnixMillis) -> Result<(), LedgerError> {
         let mut change = self.write.begin().await?;
-        // Entries in a draw, which anybody may check for so long.
+        // What was HELD and whose end nobody wrote down, as the process ended before, has ended with its deadline. Entries in
+        // a draw may be checked for longer.
         let entries_before = UnixMillis(before.0.saturating_sub(KEEP_ENTRIES_MS));
         query(
             "INSERT INTO forgotten_holds (merchant_id, live_id, sale_id, count)
              SELECT merchant_id, live_id, sale_id, COUNT(*) FROM holds
-             WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL
+             WHERE live_id = $1 AND deadline < $2 AND state IN ('held', 'released') AND order_id IS NULL
                    AND (made < $3 OR deadline < $4)
              GROUP BY merchant_id, live_id, sale_id
              ON CONFLICT (live_id, sale_id) DO UPDATE SET count = forgotten_holds.count + excluded.count",
@@ -163,7 +164,7 @@ impl SqlLedger {
         .execute(&mut change)
         .await?;
         query(
-            "DELETE FROM holds WHERE live_id = $1 AND deadline < $2 AND state = 'released' AND order_id IS NULL
+            "DELETE FROM holds WHERE live_id = $1 AND deadline < $2 AND state IN ('held', 'released') AND order_id IS NULL
                                  AND (made < $3 OR deadline < $4)",
         )
         .bind(live.as_str())
