@@ -10,7 +10,9 @@ use haul_commerce::{
     PaymentEventKind, Product, Sale, SaleLine, SaleMode, SaleTerms, Totals, Units,
     book::{HoldRecord, HoldState},
     coupon::Discount,
-    order_id, payment_id,
+    order_id,
+    outbox::{Endpoint, Outbox},
+    payment_id,
 };
 use haul_model::{HoldId, LiveId, Money, SaleId, UnixMillis};
 use haul_store::{OpenError, SqlLedger};
@@ -33,6 +35,7 @@ on_each_database! {
     orders_are_found_by_live_state_and_buyer_newest_first
     an_order_moves_only_as_it_may
     a_sale_cannot_be_oversold_whatever_the_gate_said
+    orders_confirmed_together_have_each_their_own_end
     totals_are_by_currency_and_of_sold_orders
     a_callback_is_recorded_once_and_finished_once
     many_at_once_wait_for_one_another
@@ -379,6 +382,71 @@ async fn a_sale_cannot_be_oversold_whatever_the_gate_said(on: On) {
         ledger.totals(&demo()).await.unwrap(),
         Totals { orders: 2, units: 4, revenue: vec![money(4 * 1_999)] }
     );
+}
+
+/// First together with others that may be sold, then with such that may not: what each comes to is the same.
+async fn orders_confirmed_together_have_each_their_own_end(on: On) {
+    let ledger = ledger(&on).await;
+    ledger.put_sale(&sale("sale_2", 1)).await.unwrap();
+    let listener = Endpoint {
+        id: "wh_1".parse().unwrap(),
+        merchant: "main".parse().unwrap(),
+        url: "https://shop.example/hook".to_owned(),
+        kinds: vec!["order.sold".to_owned()],
+        secret: "whsec_a".to_owned(),
+        old_secret: None,
+        disabled: None,
+        created_at: NOW,
+    };
+    ledger.put_endpoint(&listener).await.unwrap();
+    for number in 1..=6 {
+        ledger.start_order(&order(number, "ann", 1)).await.unwrap();
+    }
+    for number in 7..=8 {
+        let last_one = NewOrder { sale: "sale_2".parse().unwrap(), ..order(number, "bob", 1) };
+        ledger.start_order(&last_one).await.unwrap();
+    }
+    let id = |number| order(number, "ann", 1).id;
+    for (number, state) in [(2, OrderState::Expired), (5, OrderState::Expired), (6, OrderState::RefundDue)] {
+        ledger.move_order(&id(number), state, NOW).await.unwrap();
+    }
+    let confirm = async |numbers: &[u64]| {
+        let confirmations = numbers.iter().map(|number| {
+            let (ledger, id, at) = (ledger.clone(), id(*number), UnixMillis(NOW.0 + 100 + number));
+            async move { ledger.move_order(&id, OrderState::Sold, at).await }
+        });
+        futures_util::future::join_all(confirmations).await
+    };
+    // Paid in time, paid late, and told twice.
+    for (number, sold) in [1, 2, 1].into_iter().zip(confirm(&[1, 2, 1]).await) {
+        let sold = sold.unwrap();
+        assert_eq!((&sold.order.id, sold.state), (&id(number), OrderState::Sold));
+        assert_eq!(sold.updated_at, UnixMillis(NOW.0 + 100 + number));
+        assert_eq!(ledger.order(&id(number)).await.unwrap(), Some(sold));
+    }
+    // The same beside one that was sold before, one whose money is on its way back, one that is unknown, and two of which
+    // there is one.
+    let ends = confirm(&[3, 1, 4, 5, 6, 99, 7, 8]).await;
+    let ends: Vec<&str> = ends
+        .iter()
+        .map(|end| match end {
+            Ok(sold) => match sold.state {
+                OrderState::Sold => "sold",
+                _ => "another state",
+            },
+            Err(LedgerError::Conflict(_)) => "conflict",
+            Err(LedgerError::NotFound(_)) => "not found",
+            Err(LedgerError::Unavailable(_)) => "unavailable",
+        })
+        .collect();
+    let last_one = &ends[6..];
+    assert_eq!(&ends[..6], ["sold", "sold", "sold", "sold", "conflict", "not found"]);
+    assert!(matches!(last_one, ["sold", "conflict"] | ["conflict", "sold"]), "{last_one:?}");
+    assert_eq!(ledger.totals(&demo()).await.unwrap().units, 6);
+    let merchant = "main".parse().unwrap();
+    let told = ledger.deliveries(&merchant, &listener.id, None, None, 20).await.unwrap();
+    let subjects: std::collections::BTreeSet<_> = told.iter().map(|delivery| &delivery.subject).collect();
+    assert_eq!((told.len(), subjects.len()), (6, 6), "each sale is told once");
 }
 
 async fn totals_are_by_currency_and_of_sold_orders(on: On) {

@@ -29,7 +29,7 @@ use super::{
 
 /// Changes that wait for their turn. One more is `Unavailable` at once: at some thousands a second, it would not have its
 /// turn within [`PATIENCE`].
-const MAX_WAITING: usize = 16_384;
+pub(super) const MAX_WAITING: usize = 16_384;
 /// Changes in one commit: the first of them waits until the last is done, some tens of milliseconds.
 const MAX_GROUP: usize = 128;
 /// How long connecting again may take.
@@ -102,7 +102,7 @@ impl Writer {
     }
 }
 
-const ENDED: &str = "the ledger's writer has ended";
+pub(super) const ENDED: &str = "the ledger's writer has ended";
 
 /// A turn to write. Dropping it undoes what it did.
 ///

@@ -76,6 +76,26 @@ pub(super) fn query_scalar<T: for<'r> Column<'r>>(
     query(text).try_map(|row| row.try_get(0))
 }
 
+/// A statement over as many rows as there are, whose text is always the same: they are one value, `$1`, a JSON array of
+/// arrays, which the statement reads as a table `given` with one column `value`. Its text is in two parts, with the table
+/// between them.
+///
+/// ```text
+/// given!(change, &rows, "SELECT orders.* FROM " " CROSS JOIN orders WHERE orders.id = given.value ->> 0")
+/// ```
+macro_rules! given {
+    ($change:expr, $rows:expr, $before:literal $after:literal) => {
+        $crate::sql::db::query(match $change.on() {
+            $crate::sql::db::On::Postgres(_) => {
+                concat!($before, "json_array_elements(CAST($1 AS JSON)) AS given (value)", $after)
+            }
+            _ => concat!($before, "json_each($1) AS given", $after),
+        })
+        .bind(serde_json::to_string($rows).expect("texts and numbers are JSON"))
+    };
+}
+pub(super) use given;
+
 /// A statement whose text is put together here, of constants, with as many values as there are rows.
 pub(super) struct Builder {
     text: String,

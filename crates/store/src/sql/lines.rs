@@ -4,6 +4,8 @@
 //! constraint of its own. All lines of an order are in `order_lines`, and an order of line 0 alone, as most are, is read
 //! without looking there.
 
+use std::collections::BTreeMap;
+
 use haul_commerce::{
     LedgerError, Line, LineTerms, NewOrder, Order, OrderLine, OrderState, Sale, SaleLine, Units,
 };
@@ -216,8 +218,8 @@ fn come_back(order: &Order, units: Option<&Units>) -> Result<Units, LedgerError>
     }
 }
 
-/// Counts units of an order as sold, or as back where there are fewer than none. The constraints against overselling
-/// stand behind this.
+/// Counts units of a line of an order's sale as sold, or as back where there are fewer than none. The constraints against
+/// overselling stand behind this.
 async fn count(change: &mut Change, order: &NewOrder, line: Line, units: i64) -> Result<(), LedgerError> {
     let counted = match line {
         0 => query("UPDATE sales SET sold = sold + $1 WHERE merchant_id = $2 AND live_id = $3 AND id = $4"),
@@ -235,10 +237,20 @@ async fn count(change: &mut Change, order: &NewOrder, line: Line, units: i64) ->
     Ok(())
 }
 
-/// Counts all units of an order as sold.
-pub(super) async fn sell(change: &mut Change, order: &NewOrder) -> Result<(), LedgerError> {
-    for (line, units) in order.units().iter() {
-        count(&mut *change, order, line, i64::from(units)).await?;
+/// Counts all units of orders as sold: once for each line of a sale, however many orders have something of it.
+pub(super) async fn sell<'a>(
+    change: &mut Change,
+    orders: impl Iterator<Item = &'a NewOrder>,
+) -> Result<(), LedgerError> {
+    let mut sums: BTreeMap<_, (&NewOrder, i64)> = BTreeMap::new();
+    for order in orders {
+        for (line, units) in order.units().iter() {
+            let sale = (&order.merchant, &order.live, &order.sale, line);
+            sums.entry(sale).or_insert((order, 0)).1 += i64::from(units);
+        }
+    }
+    for ((.., line), (order, units)) in sums {
+        count(&mut *change, order, line, units).await?;
     }
     Ok(())
 }

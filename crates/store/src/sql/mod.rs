@@ -9,6 +9,7 @@ mod bookings;
 mod buyers;
 mod catalogue;
 mod change;
+mod confirm;
 mod coupons;
 mod creators;
 mod db;
@@ -40,6 +41,7 @@ use haul_model::{
 
 use self::{
     change::Writer,
+    confirm::Confirmations,
     db::{Readers, query},
 };
 
@@ -52,6 +54,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct SqlLedger {
     /// Statements that change something run on this, or in a [`change::Change`] that it begins.
     write: Writer,
+    /// Orders that become SOLD, which go together.
+    confirmations: Confirmations,
     /// Statements that only look.
     read: Readers,
     /// What the database's settings could cost.

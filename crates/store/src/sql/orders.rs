@@ -7,7 +7,7 @@ use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, UnixMillis};
 
 use super::{
     SqlLedger,
-    change::Change,
+    change::{Change, Writer},
     coupons,
     db::{query, query_scalar},
     lines,
@@ -196,44 +196,10 @@ impl SqlLedger {
         to: OrderState,
         at: UnixMillis,
     ) -> Result<Order, LedgerError> {
-        let mut change = self.write.begin().await?;
-        let found = query("SELECT * FROM orders WHERE id = $1")
-            .bind(order.as_str())
-            .try_map(|row| row::order(&row))
-            .fetch_optional(&mut change)
-            .await?;
-        let Some(mut found) = found else {
-            return Err(LedgerError::NotFound(format!("the order {order}")));
-        };
-        lines::fill(&mut change, &mut found).await?;
-        if found.state == to {
-            change.commit().await?;
-            return Ok(found);
+        match to {
+            OrderState::Sold => self.confirmations.confirm(order, at).await,
+            _ => move_alone(&self.write, order, to, at).await,
         }
-        let (from_text, to_text) = (state_text(found.state), state_text(to));
-        if !may_become(found.state, to) {
-            return Err(LedgerError::Conflict(format!(
-                "the order {order} is {from_text} and cannot become {to_text}"
-            )));
-        }
-        let moved = query("UPDATE orders SET state = $1, updated_at = $2 WHERE id = $3 AND state = $4")
-            .bind(to_text)
-            .bind(sql(at.0))
-            .bind(order.as_str())
-            .bind(from_text)
-            .execute(&mut change)
-            .await?;
-        if moved != 1 {
-            return Err(LedgerError::Unavailable(format!("the order {order} was moved at the same time")));
-        }
-        let Order { order, state, paid, returned, refunded_minor, dispute, .. } = found;
-        if to == OrderState::Sold {
-            lines::sell(&mut change, &order).await?;
-        }
-        coupons::count(&mut change, &order, Some(state), to).await?;
-        add_event(&mut change, &order, to_text, None, at).await?;
-        change.commit().await?;
-        Ok(Order { order, state: to, paid, returned, refunded_minor, dispute, updated_at: at })
     }
 
     pub(super) async fn record_callback(&self, callback: &Callback) -> Result<CallbackState, LedgerError> {
@@ -316,6 +282,53 @@ impl SqlLedger {
             .fetch_all(&self.read)
             .await
     }
+}
+
+/// Moves one order in a change of its own.
+pub(super) async fn move_alone(
+    write: &Writer,
+    order: &OrderId,
+    to: OrderState,
+    at: UnixMillis,
+) -> Result<Order, LedgerError> {
+    let mut change = write.begin().await?;
+    let found = query("SELECT * FROM orders WHERE id = $1")
+        .bind(order.as_str())
+        .try_map(|row| row::order(&row))
+        .fetch_optional(&mut change)
+        .await?;
+    let Some(mut found) = found else {
+        return Err(LedgerError::NotFound(format!("the order {order}")));
+    };
+    lines::fill(&mut change, &mut found).await?;
+    if found.state == to {
+        change.commit().await?;
+        return Ok(found);
+    }
+    let (from_text, to_text) = (state_text(found.state), state_text(to));
+    if !may_become(found.state, to) {
+        return Err(LedgerError::Conflict(format!(
+            "the order {order} is {from_text} and cannot become {to_text}"
+        )));
+    }
+    let moved = query("UPDATE orders SET state = $1, updated_at = $2 WHERE id = $3 AND state = $4")
+        .bind(to_text)
+        .bind(sql(at.0))
+        .bind(order.as_str())
+        .bind(from_text)
+        .execute(&mut change)
+        .await?;
+    if moved != 1 {
+        return Err(LedgerError::Unavailable(format!("the order {order} was moved at the same time")));
+    }
+    let Order { order, state, paid, returned, refunded_minor, dispute, .. } = found;
+    if to == OrderState::Sold {
+        lines::sell(&mut change, std::iter::once(&order)).await?;
+    }
+    coupons::count(&mut change, &order, Some(state), to).await?;
+    add_event(&mut change, &order, to_text, None, at).await?;
+    change.commit().await?;
+    Ok(Order { order, state: to, paid, returned, refunded_minor, dispute, updated_at: at })
 }
 
 /// Writes down what happened to an order, and tells its merchant. `detail`: what it is about in particular.

@@ -1,5 +1,7 @@
 //! Endpoints, messages and deliveries.
 
+use std::collections::{BTreeSet, HashSet};
+
 use haul_commerce::{
     LedgerError, Order, OrderState,
     ledger::Answer,
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     SqlLedger,
     change::Change,
-    db::{Builder, On, Row, query, query_scalar},
+    db::{Builder, On, Row, given, query, query_scalar},
     notices::Notice,
     row::{bad, number, parsed, sql, state_text, text, time},
 };
@@ -106,27 +108,61 @@ pub(super) async fn tell_order(
         .try_map(|row| super::row::order(&row))
         .fetch_one(&mut *change)
         .await?;
+    let message = order_message(&found, number, state, detail, at)?;
+    put_messages(change, &[(message, number)], &endpoints).await
+}
+
+/// The same of many orders that have become SOLD, each with the number of its event.
+pub(super) async fn tell_sold<'a>(
+    change: &mut Change,
+    sold: impl Iterator<Item = (&'a Order, i64)> + Clone,
+) -> Result<(), LedgerError> {
+    let merchants: BTreeSet<_> = sold.clone().map(|(order, _)| [order.order.merchant.as_str()]).collect();
+    let endpoints = given!(
+        change,
+        &merchants,
+        "SELECT webhooks.* FROM " " CROSS JOIN webhooks WHERE webhooks.merchant_id = given.value ->> 0
+         ORDER BY webhooks.created_at, webhooks.id"
+    )
+    .try_map(|row| read_endpoint(&row))
+    .fetch_all(&mut *change)
+    .await?;
+    let listens = |merchant: &MerchantId| endpoints.iter().any(|endpoint| endpoint.merchant == *merchant);
+    let messages: Vec<_> = sold
+        .filter(|(order, _)| listens(&order.order.merchant))
+        .map(|(order, number)| {
+            let state = state_text(OrderState::Sold);
+            Ok((order_message(order, number, state, None, order.updated_at)?, number))
+        })
+        .collect::<Result<_, LedgerError>>()?;
+    put_messages(change, &messages, &endpoints).await
+}
+
+/// What a merchant is told of an order's event.
+fn order_message(
+    found: &Order,
+    number: i64,
+    state: &str,
+    detail: Option<&str>,
+    at: UnixMillis,
+) -> Result<Message, LedgerError> {
     let kind = match (state, detail) {
         ("refund_due", Some(_)) => "refund.created".to_owned(),
         ("refund_failed", _) => "refund.failed".to_owned(),
         (state, _) => format!("order.{state}"),
     };
-    let mut data = order_data(&found);
+    let mut data = order_data(found);
     if let Some(refund) = detail {
         data["refund_id"] = json!(refund);
     }
     let body = json!({ "type": kind, "timestamp": rfc3339(at), "data": data }).to_string();
+    let order = found.order.id.as_str();
     // Named by what it tells, so that it is one message however often that is written.
     let id = format!("msg_{}.{number}", order.trim_start_matches("order_"));
     let Ok(id) = id.parse::<MessageId>() else {
         return Err(LedgerError::Conflict(format!("the order {order} has an id that no message can have")));
     };
-    let subject = order.to_owned();
-    let Ok(merchant) = merchant.parse() else {
-        return Err(LedgerError::Conflict(format!("{merchant} is no merchant")));
-    };
-    let message = Message { id, merchant, subject, kind, body, at };
-    put_message(change, &message, Some(number), &endpoints).await
+    Ok(Message { id, merchant: found.order.merchant.clone(), subject: order.to_owned(), kind, body, at })
 }
 
 /// Tells a merchant's webhooks what a notice says, under the notice's id, in the transaction in which it becomes true.
@@ -147,7 +183,7 @@ pub(super) async fn tell_notice(
     // Numbered apart from the messages about an order, whose numbers are those of its events.
     let subject = format!("{kind}:{}", notice.subject);
     let message = Message { id, merchant, subject, kind, body, at: notice.at };
-    put_message(change, &message, None, &endpoints).await
+    put_message(change, message, &endpoints).await
 }
 
 /// Takes a buyer's name out of messages that are kept, delivered or not.
@@ -205,57 +241,76 @@ fn order_data(found: &Order) -> Value {
     })
 }
 
-/// Writes a message and its deliveries, unless it is there. Without a number, it is the next one about its subject.
+/// Writes a message and its deliveries, unless it is there. Its number is the next one about its subject.
 async fn put_message(
     change: &mut Change,
-    message: &Message,
-    at_number: Option<i64>,
+    message: Message,
     endpoints: &[Endpoint],
 ) -> Result<(), LedgerError> {
-    let next = match at_number {
-        Some(number) => number,
-        None => {
-            query_scalar(
-                "SELECT CAST(COALESCE(MAX(number), 0) + 1 AS BIGINT) FROM outbox WHERE merchant_id = $1 AND subject = $2",
-            )
-            .bind(message.merchant.as_str())
-            .bind(&message.subject)
-            .fetch_one(&mut *change)
-            .await?
-        }
-    };
-    let put = query(
-        "INSERT INTO outbox (id, merchant_id, subject, number, kind, body, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
-         ON CONFLICT (id) DO NOTHING",
+    let next = query_scalar(
+        "SELECT CAST(COALESCE(MAX(number), 0) + 1 AS BIGINT) FROM outbox WHERE merchant_id = $1 AND subject = $2",
     )
-    .bind(message.id.as_str())
     .bind(message.merchant.as_str())
     .bind(&message.subject)
-    .bind(next)
-    .bind(&message.kind)
-    .bind(&message.body)
-    .bind(sql(message.at.0))
-    .execute(&mut *change)
+    .fetch_one(&mut *change)
     .await?;
-    if put == 0 {
+    put_messages(change, &[(message, next)], endpoints).await
+}
+
+/// Writes messages with their numbers, and the deliveries of each, unless it is there. `endpoints`: of all their merchants.
+async fn put_messages(
+    change: &mut Change,
+    messages: &[(Message, i64)],
+    endpoints: &[Endpoint],
+) -> Result<(), LedgerError> {
+    if messages.is_empty() {
         return Ok(());
     }
-    for endpoint in
-        endpoints.iter().filter(|endpoint| endpoint.disabled.is_none() && endpoint.wants(&message.kind))
-    {
-        query(
-            "INSERT INTO deliveries (webhook_id, message_id, subject, number, state, next_attempt_at, created_at)
-             VALUES ($1, $2, $3, $4, 'pending', $5, $5)",
-        )
-        .bind(endpoint.id.as_str())
-        .bind(message.id.as_str())
-        .bind(&message.subject)
-        .bind(next)
-        .bind(sql(message.at.0))
-        .execute(&mut *change)
-        .await?;
+    let rows = messages.iter().map(|(message, number)| {
+        let Message { id, merchant, subject, kind, body, at } = message;
+        (id, merchant, subject, number, kind, body, sql(at.0))
+    });
+    let put: HashSet<String> = given!(
+        change,
+        &rows.collect::<Vec<_>>(),
+        "INSERT INTO outbox (id, merchant_id, subject, number, kind, body, created_at)
+         SELECT given.value ->> 0, given.value ->> 1, given.value ->> 2, CAST(given.value ->> 3 AS BIGINT),
+                given.value ->> 4, given.value ->> 5, CAST(given.value ->> 6 AS BIGINT)
+         FROM " " WHERE TRUE ON CONFLICT (id) DO NOTHING RETURNING id"
+    )
+    .try_map(|row| row.try_get(0))
+    .fetch_all(&mut *change)
+    .await?
+    .into_iter()
+    .collect();
+    let new = messages.iter().filter(|(message, _)| put.contains(message.id.as_str()));
+    let deliveries: Vec<_> = new
+        .flat_map(|(message, number)| {
+            let goes = |endpoint: &&Endpoint| {
+                endpoint.merchant == message.merchant
+                    && endpoint.disabled.is_none()
+                    && endpoint.wants(&message.kind)
+            };
+            endpoints
+                .iter()
+                .filter(goes)
+                .map(move |endpoint| (&endpoint.id, &message.id, &message.subject, number, sql(message.at.0)))
+        })
+        .collect();
+    if deliveries.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    given!(
+        change,
+        &deliveries,
+        "INSERT INTO deliveries (webhook_id, message_id, subject, number, state, next_attempt_at, created_at)
+         SELECT given.value ->> 0, given.value ->> 1, given.value ->> 2, CAST(given.value ->> 3 AS BIGINT), 'pending',
+                CAST(given.value ->> 4 AS BIGINT), CAST(given.value ->> 4 AS BIGINT)
+         FROM " ""
+    )
+    .execute(&mut *change)
+    .await
+    .map(|_| ())
 }
 
 impl SqlLedger {
@@ -319,7 +374,7 @@ impl SqlLedger {
         let mut change = self.write.begin().await?;
         let endpoints = endpoints(message.merchant.as_str(), &mut change).await?;
         if !endpoints.is_empty() {
-            put_message(&mut change, message, None, &endpoints).await?;
+            put_message(&mut change, message.clone(), &endpoints).await?;
         }
         change.commit().await
     }
