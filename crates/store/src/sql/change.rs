@@ -67,6 +67,12 @@ impl Connector {
             }
         }
     }
+
+    /// What makes the connection forget its plans, those that check foreign keys too. They are made once: one from a time when
+    /// a table had a few rows may read all of its many, until Postgres has analysed it. SQLite's plans don't go by sizes.
+    fn forget_plans(&self) -> Option<&'static str> {
+        matches!(self, Self::Postgres(_)).then_some("DISCARD PLANS")
+    }
 }
 
 /// Gives turns to write. Cloning shares it.
@@ -80,7 +86,7 @@ impl Writer {
     /// Gives turns with `conn`, and connects again when it is lost. Ends when the last clone is dropped.
     pub(super) fn start(connector: Connector, conn: Conn) -> Self {
         let (askers, waiting) = mpsc::channel(MAX_WAITING);
-        tokio::spawn(Turns { connector, waiting }.run(conn));
+        tokio::spawn(Turns { connector, waiting, groups: 0 }.run(conn));
         Self(askers)
     }
 
@@ -165,6 +171,8 @@ impl Drop for Change {
 struct Turns {
     connector: Connector,
     waiting: mpsc::Receiver<Asker>,
+    /// Groups so far: plans are made anew as often as their number has doubled, so that none is from much smaller tables.
+    groups: u64,
 }
 
 impl Turns {
@@ -195,6 +203,14 @@ impl Turns {
 
     /// One transaction, of `first` and who else has been waiting by then. Gives the connection back if it is still good.
     async fn group(&mut self, mut conn: Conn, first: Asker) -> Option<Conn> {
+        self.groups += 1;
+        if self.groups.is_power_of_two()
+            && let Some(statement) = self.connector.forget_plans()
+            && let Err(error) = conn.run(statement).await
+        {
+            let _ = first.send(Err(failure(error)));
+            return None;
+        }
         if let Err(error) = conn.run(self.connector.begin()).await {
             let _ = first.send(Err(failure(error)));
             return conn.run("ROLLBACK").await.is_ok().then_some(conn);
