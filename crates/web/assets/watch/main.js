@@ -80,6 +80,7 @@ channel.addEventListener("state", ({ detail }) => {
   if (detail.state === "closed" && detail.reason !== "left") onRefused(detail.reason);
 });
 channel.connect().catch(() => {});
+page.inert = false;
 
 function tierOf(token) {
   const claimed = token && claims(token);
