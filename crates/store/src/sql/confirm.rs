@@ -20,7 +20,7 @@ use super::{
     change::{Change, ENDED, MAX_WAITING, Writer},
     db::given,
     lines, orders, outbox,
-    row::{self, number, parsed, sql},
+    row::{self, number, parsed, sql, state_text},
 };
 
 /// Orders in one change. Those behind them wait for it, some tens of milliseconds.
@@ -137,20 +137,24 @@ async fn sell(mut change: Change, set: &[Confirmation]) -> Result<HashMap<OrderI
         let lines = lines::read_lines(&mut change, &bundles).await?;
         lines::put_lines(&mut sold, lines);
     }
+    let from: Vec<&str> = sold.iter().map(|order| state_text(order.state)).collect();
     for order in &mut sold {
         order.state = OrderState::Sold;
         order.updated_at = times[&order.order.id];
     }
-    let rows: Vec<_> =
-        sold.iter().map(|order| (&order.order.id, sql(order.updated_at.0), &order.order.merchant)).collect();
+    let row = |(order, from): (&Order, _)| {
+        (order.order.id.clone(), sql(order.updated_at.0), order.order.merchant.clone(), from)
+    };
+    let rows: Vec<_> = sold.iter().zip(from).map(row).collect();
     let moved = given!(
         change,
         &rows,
         "UPDATE orders SET state = 'sold', updated_at = CAST(given.value ->> 1 AS BIGINT)
-         FROM " " WHERE orders.id = given.value ->> 0"
+         FROM " " WHERE orders.id = given.value ->> 0 AND orders.state = given.value ->> 3"
     )
     .execute(&mut change)
     .await?;
+    // Fewer, if another server on the same database has moved one meanwhile.
     if moved != sold.len() as u64 {
         return Err(LedgerError::Unavailable("an order was moved at the same time".to_owned()));
     }
