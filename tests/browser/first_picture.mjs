@@ -38,7 +38,7 @@ async function firstPicture() {
     const visits = [];
     await step(`${VISITS} visits see a picture`, async () => {
       for (let i = 0; i < VISITS; i += 1) {
-        const guest = await Guest.enter(browser, `${haul.url}/watch/demo`, DESKTOP, (page) => page.addInitScript(note));
+        const guest = await Guest.open(browser, `${haul.url}/watch/demo`, DESKTOP, (page) => page.addInitScript(note));
         await until("the first picture", () => guest.page.evaluate(() => "picture" in window.noted));
         visits.push(await guest.page.evaluate(() => window.noted));
         await guest.page.context().close();

@@ -163,8 +163,11 @@ export class Host extends Visitor {
 }
 
 export class Guest extends Visitor {
-  static enter(browser, url, device, prepare) {
-    return this.open(browser, url, device, prepare);
+  /** The page as it is once its scripts run: they come after the first picture. */
+  static async enter(browser, url, device, prepare) {
+    const guest = await this.open(browser, url, device, prepare);
+    await guest.page.waitForFunction(() => "haul" in window, null, { polling: 50 });
+    return guest;
   }
 
   async join(name) {
