@@ -38,8 +38,8 @@ async function tell() {
   const stranger = await shopPage(() => lines);
   const haul = await startHaul({ variables: { HAUL__HTTP__ALLOWED_ORIGINS: shop.origin } });
   const visitors = [];
-  const open = async (Visitor, ...rest) => {
-    const visitor = await Visitor.enter(browser, ...rest);
+  const open = async (visit) => {
+    const visitor = await visit;
     visitors.push(visitor);
     return visitor;
   };
@@ -55,10 +55,10 @@ async function tell() {
 <haul-live live="demo" token="${token}" lang="en" ref="mia" style="display: block; width: 420px; height: 760px"></haul-live>`;
     let host, ann, frame;
     await step("two lines of HTML show the live on a page of another origin", async () => {
-      host = await open(Host, haul.studioUrl, "VP8");
+      host = await open(Host.enter(browser, haul.studioUrl, "VP8"));
       await host.click("source-test");
       await host.goLive();
-      ann = await open(Guest, shop.origin, DESKTOP, listen);
+      ann = await open(Guest.open(browser, shop.origin, DESKTOP, listen));
       frame = ann.page.frameLocator("haul-live iframe");
       await until("pictures move", async () => {
         const frames = await frame.locator("video").evaluate((video) => video.getVideoPlaybackQuality().totalVideoFrames);
@@ -91,7 +91,7 @@ async function tell() {
       await until("the page is Chinese", async () => (await frame.locator("#chat-input").getAttribute("placeholder").catch(() => "")) === "说点什么");
     });
     await step("a page that the server does not know shows why, and what to do", async () => {
-      const eve = await open(Guest, stranger.origin, DESKTOP, listen);
+      const eve = await open(Guest.open(browser, stranger.origin, DESKTOP, listen));
       await eve.page.locator("haul-live [role=alert]").filter({ hasText: `add ${stranger.origin} to http.allowed_origins` }).waitFor();
       expect(await eve.page.evaluate(() => window.told.some(({ type, code }) => type === "haul-error" && code === "blocked")), "its script is told");
       // The browser says that the frame was refused: that is what this step is about.

@@ -153,7 +153,8 @@ async fn a_draw(server: Server) {
     let mut late = come(&server, "late").await;
     // The gate hears of it when the ledger has it; until then a unit might still come back.
     let asks = json!({ "sale_id": sale, "key": "k" });
-    eventually("it is sold out", async || state(&late.insist("hold", asks.clone()).await) == "sold_out").await;
+    eventually("it is sold out", async || state(&late.insist("hold", asks.clone()).await) == "sold_out")
+        .await;
     eventually("all agree", async || server.reconcile("demo").1 == Some(0)).await;
 }
 

@@ -93,16 +93,14 @@ impl Guest {
             listener: None,
             _seat: self.seat.clone(),
         };
-        let sessions = &self.app.sessions;
-        let entered = sessions.enter(session.clone(), entry, self.app.settings.takeover, now.instant);
-        let (offered, given_way) = entered.map_err(taken)?;
-        // Their connection stands.
-        sessions.connected(&session);
-        if !given_way.is_empty() {
+        let entered = self.app.sessions.enter(session, entry, self.app.settings.takeover, now.instant);
+        let mut offered = entered.map_err(taken)?;
+        let former = offered.connected().map_err(taken)?;
+        if !former.is_empty() {
             let edge = self.app.edge.clone();
             tokio::spawn(async move {
-                for former in given_way {
-                    edge.close(&former).await;
+                for session in former {
+                    edge.close(&session).await;
                 }
             });
         }

@@ -71,6 +71,12 @@ struct Known {
 }
 
 impl Known {
+    /// Whether both are publishers of one live.
+    fn is_beside(&self, newcomer: &Entry) -> bool {
+        let publishes = self.entry.way == Way::Whip && newcomer.way == Way::Whip;
+        publishes && self.entry.live == newcomer.live
+    }
+
     /// Whether it ends because `newcomer` is to publish on its live; an error if that one may not.
     fn gives_way(&self, newcomer: &Entry, takeover: Takeover, now: Instant) -> Result<bool, Taken> {
         let same = self.entry.sub == newcomer.sub;
@@ -128,30 +134,36 @@ impl Sessions {
 
     /// Enters a session whose offer is about to be answered, so that the edge can't report its end before it is here.
     /// Whether it may publish beside others is looked at under the same lock, so that of two hosts who come at once one
-    /// is refused. Returns also the sessions that give way to it, which have no resource any more: end them.
+    /// is refused.
     pub(crate) fn enter(
         &self,
         id: SessionId,
         entry: Entry,
         takeover: Takeover,
         now: Instant,
-    ) -> Result<(Offered, Vec<SessionId>), Taken> {
+    ) -> Result<Offered, Taken> {
         let mut sessions = self.lock();
-        let mut given_way = Vec::new();
-        if entry.way == Way::Whip {
-            for (id, known) in sessions.iter() {
-                let beside = known.entry.way == Way::Whip && known.entry.live == entry.live;
-                if beside && known.gives_way(&entry, takeover, now)? {
-                    given_way.push(id.clone());
+        let (mut former, mut offered, mut connecting) = (Vec::new(), now, false);
+        for (id, known) in sessions.iter().filter(|(_, known)| known.is_beside(&entry)) {
+            match known.gives_way(&entry, takeover, now) {
+                Ok(true) => {
+                    if known.entry.sub == entry.sub {
+                        // Who offers again and again keeps others away no longer than with one offer.
+                        offered = offered.min(known.offered);
+                    }
+                    former.push(id.clone());
                 }
+                Ok(false) => {}
+                Err(Taken::Connecting) => connecting = true,
+                Err(taken) => return Err(taken),
             }
         }
-        for id in &given_way {
-            sessions.remove(id);
+        if connecting {
+            return Err(Taken::Connecting);
         }
-        sessions.insert(id.clone(), Known { entry, offered: now, connected: false });
+        sessions.insert(id.clone(), Known { entry, offered, connected: false });
         drop(sessions);
-        Ok((Offered { sessions: self.clone(), id, answered: false }, given_way))
+        Ok(Offered { sessions: self.clone(), id, former, answered: false })
     }
 
     /// A session is connected.
@@ -207,12 +219,39 @@ impl Sessions {
 pub(crate) struct Offered {
     sessions: Sessions,
     id: SessionId,
+    /// Those that give way to it.
+    former: Vec<SessionId>,
     answered: bool,
 }
 
 impl Offered {
-    pub(crate) fn answered(mut self) {
+    /// It is answered. Returns the sessions that have given way to it and have no resource any more: end them. An error if
+    /// it has itself given way to another meanwhile: end it.
+    pub(crate) fn answered(mut self) -> Result<Vec<SessionId>, Taken> {
+        let former = self.take_place();
         self.answered = true;
+        former
+    }
+
+    /// Its connection stands, for as long as this is kept. Returns the same as [`Offered::answered`].
+    pub(crate) fn connected(&mut self) -> Result<Vec<SessionId>, Taken> {
+        let former = self.take_place();
+        self.sessions.connected(&self.id);
+        former
+    }
+
+    fn take_place(&mut self) -> Result<Vec<SessionId>, Taken> {
+        let mut sessions = self.sessions.lock();
+        if !sessions.contains_key(&self.id) {
+            return Err(Taken::Connecting);
+        }
+        // Not one that has connected since: the edge sees to that.
+        let mut former = std::mem::take(&mut self.former);
+        former.retain(|id| sessions.get(id).is_some_and(|known| !known.connected));
+        for id in &former {
+            sessions.remove(id);
+        }
+        Ok(former)
     }
 }
 
@@ -239,8 +278,7 @@ mod tests {
 
     /// Enters a session as the default policy has it.
     fn enter(sessions: &Sessions, name: &str, way: Way, sub: Option<&str>) -> Result<Offered, Taken> {
-        let entered = sessions.enter(id(name), entry(way, sub), Takeover::SameHost, Instant::now());
-        entered.map(|(offered, _)| offered)
+        sessions.enter(id(name), entry(way, sub), Takeover::SameHost, Instant::now())
     }
 
     #[test]
@@ -256,7 +294,7 @@ mod tests {
     #[test]
     fn an_answered_one_stays_until_the_edge_reports_its_end() {
         let sessions = Sessions::new();
-        enter(&sessions, "s_1", Way::Whip, Some("mia")).unwrap().answered();
+        enter(&sessions, "s_1", Way::Whip, Some("mia")).unwrap().answered().unwrap();
         sessions.connected(&id("s_1"));
         assert_eq!(enter(&sessions, "s_2", Way::Whip, Some("eve")).err(), Some(Taken::ByOther));
         assert!(enter(&sessions, "s_3", Way::Whip, Some("mia")).is_ok(), "they take over from themselves");
@@ -274,7 +312,7 @@ mod tests {
     fn who_may_take_a_live_over_is_the_operators_choice() {
         let may = |takeover, sub: &str| {
             let sessions = Sessions::new();
-            enter(&sessions, "s_1", Way::Whip, Some("mia")).unwrap().answered();
+            enter(&sessions, "s_1", Way::Whip, Some("mia")).unwrap().answered().unwrap();
             sessions.connected(&id("s_1"));
             let now = Instant::now();
             let elsewhere = Entry { live: "other".parse().unwrap(), ..entry(Way::Whip, Some(sub)) };
@@ -294,11 +332,9 @@ mod tests {
         let start = Instant::now();
         let offer = |takeover, sub: &str, after: Duration| {
             let sessions = Sessions::new();
-            let (first, _) =
-                sessions.enter(id("s_1"), entry(Way::Whip, Some("mia")), takeover, start).unwrap();
-            first.answered();
-            let second = sessions.enter(id("s_2"), entry(Way::Whip, Some(sub)), takeover, start + after);
-            second.map(|(_, given_way)| given_way)
+            let first = sessions.enter(id("s_1"), entry(Way::Whip, Some("mia")), takeover, start);
+            first.unwrap().answered().unwrap();
+            sessions.enter(id("s_2"), entry(Way::Whip, Some(sub)), takeover, start + after)?.answered()
         };
         for takeover in [Takeover::SameHost, Takeover::Refuse, Takeover::AnyHost] {
             assert_eq!(offer(takeover, "mia", Duration::ZERO), Ok(vec![id("s_1")]), "they have given it up");
@@ -311,6 +347,31 @@ mod tests {
     }
 
     #[test]
+    fn of_a_hosts_offers_at_once_the_last_stands_and_a_refused_one_ends_none() {
+        let (sessions, start) = (Sessions::new(), Instant::now());
+        let offer = |name: &str, sub: &str, at: Instant| {
+            sessions.enter(id(name), entry(Way::Whip, Some(sub)), Takeover::SameHost, at)
+        };
+        let first = offer("s_1", "mia", start).unwrap();
+        let second = offer("s_2", "mia", start).unwrap();
+        assert_eq!(second.answered(), Ok(vec![id("s_1")]));
+        assert_eq!(first.answered(), Err(Taken::Connecting), "its answer came too late");
+        drop(offer("s_3", "mia", start).unwrap());
+        assert!(sessions.lock().contains_key(&id("s_2")), "that was no offer that could be answered");
+
+        let late = start + CONNECTING;
+        offer("s_4", "mia", late).unwrap().answered().unwrap();
+        assert!(offer("s_5", "eve", late).is_ok(), "offering again has kept nobody away for longer");
+        sessions.connected(&id("s_4"));
+        offer("s_6", "mia", late).unwrap().answered().unwrap();
+        assert_eq!(
+            offer("s_7", "eve", late).err(),
+            Some(Taken::ByOther),
+            "mia is on air, and not just connecting"
+        );
+    }
+
+    #[test]
     fn strangers_are_those_who_watch_without_a_token() {
         let sessions = Sessions::new();
         for (name, entry) in [
@@ -319,7 +380,8 @@ mod tests {
             ("s_3", entry(Way::Whep, None)),
             ("s_4", Entry { live: "other".parse().unwrap(), ..entry(Way::Whep, None) }),
         ] {
-            sessions.enter(id(name), entry, Takeover::SameHost, Instant::now()).unwrap().0.answered();
+            let entered = sessions.enter(id(name), entry, Takeover::SameHost, Instant::now());
+            entered.unwrap().answered().unwrap();
         }
         assert_eq!(sessions.strangers(&"demo".parse().unwrap()), [id("s_3")]);
     }

@@ -113,10 +113,7 @@ async fn answer(
     let entry = Entry { way, live: live.id().clone(), sub, listener: None, _seat: seat(app, client)? };
     let is_stranger = entry.sub.is_none();
     let entered = app.sessions.enter(session.clone(), entry, app.settings.takeover, now.instant);
-    let (offered, given_way) = entered.map_err(taken)?;
-    for former in given_way {
-        app.edge.close(&former).await;
-    }
+    let offered = entered.map_err(taken)?;
     let (id, relay) = (live.id().clone(), live.relay().clone());
     let answered = match way {
         Way::Whip => app.edge.publish(session.clone(), id, relay, offer).await,
@@ -124,7 +121,17 @@ async fn answer(
     };
     app.metrics.offer(way == Way::Whip, answered.as_ref().err());
     let Answer { sdp, etag } = answered?;
-    offered.answered();
+    match offered.answered() {
+        Ok(former) => {
+            for session in former {
+                app.edge.close(&session).await;
+            }
+        }
+        Err(why) => {
+            app.edge.close(&session).await;
+            return Err(taken(why));
+        }
+    }
     // Who closes the live to strangers afterwards finds this one among them.
     if is_stranger && !live.is_public() {
         app.edge.close(&session).await;

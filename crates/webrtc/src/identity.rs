@@ -153,7 +153,8 @@ fn fingerprint(value: &str) -> Option<(&'static digest::Algorithm, Vec<u8>)> {
         // RFC 8122, 5: MD5 and MD2 must not be used; SHA-1 no client makes any more.
         _ => return None,
     };
-    let byte = |digits: &str| (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?;
+    let is_hex = |digits: &str| digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let byte = |digits: &str| is_hex(digits).then(|| u8::from_str_radix(digits, 16).ok())?;
     let bytes: Option<Vec<u8>> = bytes.trim().split(':').map(byte).collect();
     Some((algorithm, bytes.filter(|bytes| bytes.len() == algorithm.output_len())?))
 }

@@ -342,7 +342,8 @@ impl<'a> Section<'a> {
     /// Whether its media goes encrypted, with keys from DTLS: whatever clients call that.
     fn is_secure(&self) -> bool {
         let protocol = self.lines[0].split(' ').nth(2).unwrap_or_default();
-        protocol.ends_with("RTP/SAVPF") || protocol.ends_with("RTP/SAVP")
+        let carrier = protocol.strip_suffix("RTP/SAVPF").or(protocol.strip_suffix("RTP/SAVP"));
+        matches!(carrier, Some("" | "UDP/TLS/" | "TCP/TLS/" | "TCP/DTLS/"))
     }
 
     /// Whether a publisher means to send pictures or sound in it.
@@ -396,7 +397,7 @@ fn read(
         }
     }
 
-    if !everything().any(|line| line.starts_with("a=rtcp-mux")) {
+    if !everything().any(|line| *line == "a=rtcp-mux") {
         return Err(OfferError::Shape("its RTCP must go by the port of its RTP (a=rtcp-mux)"));
     }
     let mut setups = everything().filter_map(|line| line.strip_prefix("a=setup:"));
@@ -415,8 +416,8 @@ fn read(
     for lines in &parts {
         let section =
             Section::new(lines).ok_or_else(|| malformed("a media section's first line is incomplete"))?;
-        if section.value("a=mid:").is_some_and(|mid| !names.insert(mid)) {
-            return Err(malformed("two of its sections have the same a=mid"));
+        if !lines.iter().filter_map(|line| line.strip_prefix("a=mid:")).all(|mid| names.insert(mid)) {
+            return Err(malformed("an a=mid stands there twice"));
         }
         let taken = match section.kind {
             "audio" => offer.audio.is_some(),
@@ -499,6 +500,9 @@ fn read(
         }
     }
     offer.sdp.push_str(&media);
+    if kept == 0 {
+        return Ok(offer);
+    }
     if !offer.credentials().are_wellformed() {
         return Err(malformed("an ICE name or password has a wrong length or character"));
     }
@@ -639,7 +643,8 @@ pub(crate) fn candidates(addresses: &[SocketAddr], tcp_port: Option<u16>) -> Str
 
 /// A payload type that RTP packets can have beside RTCP packets on one port (RFC 5761, 4).
 fn payload_type(name: &str) -> Option<u8> {
-    name.parse().ok().filter(|number| matches!(number, 0..64 | 96..128))
+    let number: u8 = name.parse().ok()?;
+    (matches!(number, 0..64 | 96..128) && number.to_string() == name).then_some(number)
 }
 
 /// The codec that an `a=rtpmap` value names.
