@@ -46,7 +46,7 @@ async function tell() {
   /** Opens a page in both languages, and looks for what is said there. */
   const meets = async (name, path, device, says, chinese, prepare) => {
     const meet = async (locale, pattern) => {
-      const visitor = await Guest.enter(browser, `${haul.url}${path}`, { ...device, locale }, prepare);
+      const visitor = await Guest.open(browser, `${haul.url}${path}`, { ...device, locale }, prepare);
       const words = () => visitor.page.evaluate(() => document.body.innerText);
       let last = "";
       await until("", async () => pattern.test((last = await words()))).catch((error) => {
