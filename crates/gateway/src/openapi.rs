@@ -231,15 +231,8 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
     let sdp = || json!({ "type": "string", "description": "RFC 8866" });
     let fragment =
         || json!({ "type": "string", "description": "RFC 8840: candidates (answered 204), or a restart" });
-    let op = |method, path, who, summary, body, answer, refusals| Operation {
-        path,
-        method,
-        who,
-        summary,
-        body,
-        answer,
-        refusals,
-        query: Vec::new(),
+    let op = |method, path, who, summary, body, answer, refusals| {
+        refused_with(refusals)(method, path, who, summary, body, answer)
     };
     macro_rules! schema {
         ($name:ty) => {
