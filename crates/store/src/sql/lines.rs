@@ -15,6 +15,7 @@ use super::{
     SqlLedger,
     change::Change,
     db::{Builder, On, query, query_scalar},
+    orders,
     row::{self, sql},
 };
 
@@ -106,15 +107,7 @@ impl SqlLedger {
         at: UnixMillis,
     ) -> Result<Order, LedgerError> {
         let mut change = self.write.begin().await?;
-        let found = query("SELECT * FROM orders WHERE id = $1")
-            .bind(order.as_str())
-            .try_map(|row| row::order(&row))
-            .fetch_optional(&mut change)
-            .await?;
-        let Some(mut found) = found else {
-            return Err(LedgerError::NotFound(format!("the order {order}")));
-        };
-        fill(&mut change, &mut found).await?;
+        let found = orders::find(&mut change, order).await?;
         let known: Option<String> =
             query_scalar("SELECT units FROM restocks WHERE order_id = $1 AND key = $2")
                 .bind(order.as_str())

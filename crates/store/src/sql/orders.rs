@@ -292,15 +292,7 @@ pub(super) async fn move_alone(
     at: UnixMillis,
 ) -> Result<Order, LedgerError> {
     let mut change = write.begin().await?;
-    let found = query("SELECT * FROM orders WHERE id = $1")
-        .bind(order.as_str())
-        .try_map(|row| row::order(&row))
-        .fetch_optional(&mut change)
-        .await?;
-    let Some(mut found) = found else {
-        return Err(LedgerError::NotFound(format!("the order {order}")));
-    };
-    lines::fill(&mut change, &mut found).await?;
+    let found = find(&mut change, order).await?;
     if found.state == to {
         change.commit().await?;
         return Ok(found);
@@ -329,6 +321,18 @@ pub(super) async fn move_alone(
     add_event(&mut change, &order, to_text, None, at).await?;
     change.commit().await?;
     Ok(Order { order, state: to, paid, returned, refunded_minor, dispute, updated_at: at })
+}
+
+/// An order, whole, as the change finds it.
+pub(super) async fn find(change: &mut Change, order: &OrderId) -> Result<Order, LedgerError> {
+    let found = query("SELECT * FROM orders WHERE id = $1")
+        .bind(order.as_str())
+        .try_map(|row| row::order(&row))
+        .fetch_optional(&mut *change)
+        .await?;
+    let mut found = found.ok_or_else(|| LedgerError::NotFound(format!("the order {order}")))?;
+    lines::fill(change, &mut found).await?;
+    Ok(found)
 }
 
 /// Writes down what happened to an order, and tells its merchant. `detail`: what it is about in particular.
