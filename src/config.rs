@@ -17,6 +17,7 @@ use haul_gateway::{
     client::Network,
     origin::{Allowed, Origins},
 };
+use haul_model::ContactNeed;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -203,6 +204,8 @@ pub(crate) struct Sale {
     pub(crate) hold_seconds: u64,
     /// How long a buyer who has gone to pay may take, in seconds.
     pub(crate) pay_seconds: u64,
+    /// What a checkout must say of whom the order goes to.
+    pub(crate) contact: ContactNeed,
 }
 
 /// Who collects the money.
@@ -344,7 +347,7 @@ impl Default for Config {
             auth: Auth { secret: Hidden::default() },
             ice: Ice { servers: Vec::new() },
             channel: Channel { max_connections: 12_000, chat_per_minute: 30 },
-            sale: Sale { hold_seconds: 120, pay_seconds: 600 },
+            sale: Sale { hold_seconds: 120, pay_seconds: 600, contact: ContactNeed::Nothing },
             creators: Creators::default(),
             buyers: Buyers::default(),
             payments: Payments {
@@ -580,6 +583,7 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("channel.chat_per_minute", Expect::Integer(1, 6_000, "lines")),
     ("sale.hold_seconds", Expect::Integer(1, 3_600, "seconds")),
     ("sale.pay_seconds", Expect::Integer(10, 86_400, "seconds")),
+    ("sale.contact", Expect::Text("nothing, email or address")),
     ("creators.platform_bps", Expect::Integer(0, 10_000, "hundredths of a percent")),
     ("creators.agency_bps", Expect::Integer(0, 10_000, "hundredths of a percent")),
     ("creators.creator_bps", Expect::Integer(0, 10_000, "hundredths of a percent")),

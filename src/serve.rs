@@ -206,6 +206,7 @@ fn live_settings(config: &Config) -> Settings {
         chat_rate: Rate { burst: CHAT_BURST, every },
         hold_ms: config.sale.hold_seconds * 1000,
         pay_ms: config.sale.pay_seconds * 1000,
+        contact: config.sale.contact,
     }
 }
 

@@ -8,6 +8,7 @@ mod channel;
 mod client;
 mod clocks;
 mod configured;
+mod contact;
 mod crowd;
 mod faults;
 #[path = "../../crates/commerce/tests/history/mod.rs"]

@@ -21,7 +21,7 @@ use crate::{
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A server whose payments are made at the shop's own page.
-fn with_page() -> Server {
+pub fn with_page() -> Server {
     Server::start_with(&[
         ("HAUL__PAYMENTS__PROVIDER", "merchant"),
         ("HAUL__PAYMENTS__CALLBACK_SECRETS", SECRET),
@@ -44,7 +44,7 @@ fn now_s() -> u64 {
 }
 
 /// A callback as the shop signs it.
-async fn tell(server: &Server, event: &str, kind: &str, payment: &str, more: Value) -> u16 {
+pub async fn tell(server: &Server, event: &str, kind: &str, payment: &str, more: Value) -> u16 {
     let mut data = json!({ "payment": payment, "amount_minor": 100, "currency": "EUR" });
     data.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
     let body = json!({ "type": kind, "data": data }).to_string();
@@ -91,7 +91,7 @@ async fn check_out(buyer: &mut Channel, sale: &Value, key: &str) -> (Value, Valu
 }
 
 /// The payment that a page's URL names.
-fn find_payment(checkout: &Value) -> Option<String> {
+pub fn find_payment(checkout: &Value) -> Option<String> {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     let url = checkout["result"]["pay_url"].as_str()?;
     let data = url.split_once("haul_data=")?.1.split('&').next()?;

@@ -61,6 +61,21 @@ pub struct Touch {
     pub at: UnixMillis,
 }
 
+impl Touch {
+    /// Somebody goes to pay for a hold.
+    pub fn of_order(buyer: BuyerId, live: LiveId, hold: HoldId, at: UnixMillis) -> Self {
+        Self {
+            kind: TouchKind::Order,
+            creator: None,
+            buyer: Some(buyer),
+            live,
+            product: None,
+            hold: Some(hold),
+            at,
+        }
+    }
+}
+
 /// How long a touch counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {

@@ -1,6 +1,9 @@
 //! Buyers: what they have come to, what they saved, whom an order goes to, and how all of that is given out and erased.
 
-use haul_model::{BuyerId, MerchantId, Money, OrderId, ProductId, UnixMillis};
+use haul_model::{
+    BuyerId, Contact, ContactError, MerchantId, Money, OrderId, ProductId, UnixMillis,
+    contact::{MAX_FIELD_CHARS, is_plain},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Order, attribution::Touch, ledger::Answer};
@@ -11,26 +14,6 @@ pub const MAX_SAVED: u32 = 500;
 pub const MAX_EXPORTED: u32 = 10_000;
 /// Shipping and tax lines of one order; more are refused.
 pub const MAX_CHARGES: usize = 20;
-/// The longest field of a contact or an address, in characters; longer ones are refused.
-pub const MAX_FIELD_CHARS: usize = 200;
-
-/// Whom an order goes to. All of it is personal, and can be erased.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Personal {
-    /// Who receives it.
-    pub name: String,
-    /// Where they read mail.
-    pub email: String,
-    /// Where they are called.
-    pub phone: String,
-    /// Where it goes, line by line as it is written there; at most 6.
-    pub address: Vec<String>,
-    /// Its postal code.
-    pub postal_code: String,
-    /// ISO 3166-1, two capitals.
-    pub country: String,
-}
 
 /// What kind of charge it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +40,7 @@ pub struct Charge {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Details {
     /// `None` once it was erased, or never known.
-    pub personal: Option<Personal>,
+    pub contact: Option<Contact>,
     /// As the checkout or the provider said; stored, never recomputed.
     pub charges: Vec<Charge>,
 }
@@ -65,15 +48,12 @@ pub struct Details {
 /// Why details are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DetailsError {
-    /// A field is too long, or has what no address has.
-    #[error("{0}: expected at most {MAX_FIELD_CHARS} characters and no control characters")]
-    Field(&'static str),
-    /// The address has too many lines.
-    #[error("address: expected at most 6 lines")]
-    Lines,
-    /// The country is no code.
-    #[error("country: expected two capital letters (ISO 3166-1), or nothing")]
-    Country,
+    /// The contact is none.
+    #[error(transparent)]
+    Contact(#[from] ContactError),
+    /// A charge's label is too long, or has what no bill has.
+    #[error("charges.label: expected at most {MAX_FIELD_CHARS} characters and no control characters")]
+    Label,
     /// The charges can't be part of the total.
     #[error(
         "charges: expected at most {MAX_CHARGES}, none negative, and no more than the order's total together"
@@ -84,26 +64,11 @@ pub enum DetailsError {
 impl Details {
     /// Checks them against the order's total.
     pub fn validate(&self, total: Money) -> Result<(), DetailsError> {
-        if let Some(personal) = &self.personal {
-            let Personal { name, email, phone, address, postal_code, country } = personal;
-            if address.len() > 6 {
-                return Err(DetailsError::Lines);
-            }
-            let fields = [("name", name), ("email", email), ("phone", phone), ("postal_code", postal_code)];
-            for (field, text) in fields.into_iter().chain(address.iter().map(|line| ("address", line))) {
-                if text.chars().count() > MAX_FIELD_CHARS || text.chars().any(char::is_control) {
-                    return Err(DetailsError::Field(field));
-                }
-            }
-            let is_code = country.len() == 2 && country.bytes().all(|b| b.is_ascii_uppercase());
-            if !country.is_empty() && !is_code {
-                return Err(DetailsError::Country);
-            }
-        }
+        self.contact.as_ref().map_or(Ok(()), Contact::check)?;
         let mut sum = 0_i64;
         for charge in &self.charges {
-            if charge.label.chars().count() > MAX_FIELD_CHARS || charge.label.chars().any(char::is_control) {
-                return Err(DetailsError::Field("charges.label"));
+            if !is_plain(&charge.label) {
+                return Err(DetailsError::Label);
             }
             if charge.amount_minor < 0 {
                 return Err(DetailsError::Charges);
@@ -222,7 +187,7 @@ mod tests {
     #[test]
     fn charges_are_part_of_the_total() {
         let total = Money { amount_minor: 1_000, currency: "EUR".parse().unwrap() };
-        let check = |charges: Vec<Charge>| Details { personal: None, charges }.validate(total);
+        let check = |charges: Vec<Charge>| Details { contact: None, charges }.validate(total);
         assert_eq!(check(vec![charge(190), charge(810)]), Ok(()));
         for bad in [
             vec![charge(1_001)],
@@ -235,21 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_lines_of_text() {
+    fn a_contact_that_is_none_is_refused() {
         let total = Money { amount_minor: 1_000, currency: "EUR".parse().unwrap() };
-        type Change = fn(&mut Personal);
-        let cases: [(Change, DetailsError); 4] = [
-            (|personal| personal.name = "x".repeat(MAX_FIELD_CHARS + 1), DetailsError::Field("name")),
-            (|personal| personal.address = vec!["a\nb".to_owned()], DetailsError::Field("address")),
-            (|personal| personal.address = vec![String::new(); 7], DetailsError::Lines),
-            (|personal| personal.country = "Germany".to_owned(), DetailsError::Country),
-        ];
-        for (change, error) in cases {
-            let mut personal = Personal { country: "DE".to_owned(), ..Personal::default() };
-            let of = |personal: &Personal| Details { personal: Some(personal.clone()), charges: Vec::new() };
-            assert_eq!(of(&personal).validate(total), Ok(()));
-            change(&mut personal);
-            assert_eq!(of(&personal).validate(total), Err(error));
-        }
+        let of = |country: &str| {
+            let contact = Contact { country: country.to_owned(), ..Contact::default() };
+            Details { contact: Some(contact), charges: Vec::new() }.validate(total)
+        };
+        assert_eq!(of("DE"), Ok(()));
+        assert_eq!(of("Germany"), Err(DetailsError::Contact(ContactError::Country)));
     }
 }

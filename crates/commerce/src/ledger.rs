@@ -1,13 +1,13 @@
 //! The ledger: what must never be forgotten. An order is sold only when the ledger has committed it.
 
 use haul_model::{
-    BuyerId, CouponCode, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId,
+    BuyerId, Contact, CouponCode, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId,
     UnixMillis, VariantId,
 };
 
 use crate::{
     BoxFuture, Coupon, CouponTerms, Dispute, Mark, OrderCoupon, PaymentEvent, Sale, Units, book::HoldRecord,
-    units::Line,
+    buyers::Details, units::Line,
 };
 
 /// A live as the ledger keeps it.
@@ -309,8 +309,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// A live's sales that close after `after`, or still have unfinished orders; by opening time.
     fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>>;
 
-    /// Commits that a payment starts. Idempotent by hold: where the hold has an order, that one is returned unchanged.
-    fn start_order<'a>(&'a self, order: &'a NewOrder) -> Answer<'a, Order>;
+    /// Commits that a payment starts. Idempotent by hold: where the hold has an order, that one is returned
+    /// unchanged, but for whom it goes to: that is replaced, where the buyer says it, until the order is paid.
+    fn start_order<'a>(&'a self, order: &'a NewOrder, contact: Option<&'a Contact>) -> Answer<'a, Order>;
     /// An order.
     fn order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Option<Order>>;
     /// The order of a payment.
@@ -373,8 +374,13 @@ pub trait Ledger: Send + Sync + 'static {
     /// A live's orders with units on the shelf again that the gate may not know of, at most `limit`.
     fn restocks_due<'a>(&'a self, live: &'a LiveId, limit: u32) -> Answer<'a, Vec<Order>>;
 
-    /// Records a provider's callback, before it is answered.
-    fn record_callback<'a>(&'a self, callback: &'a Callback) -> Answer<'a, CallbackState>;
+    /// Records a provider's callback, before it is answered. With the first delivery of it, `details` fill in what nobody has
+    /// said of the order before.
+    fn record_callback<'a>(
+        &'a self,
+        callback: &'a Callback,
+        details: Option<&'a Details>,
+    ) -> Answer<'a, CallbackState>;
     /// Marks a callback as carried out to the end.
     fn finish_callback<'a>(&'a self, provider: &'a str, event: &'a str) -> Answer<'a, ()>;
     /// What providers have said about a live's orders, oldest first, each with whether it was carried out to the end.

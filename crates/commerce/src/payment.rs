@@ -2,7 +2,7 @@
 
 use haul_model::{BuyerId, LiveId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
-use crate::BoxFuture;
+use crate::{BoxFuture, buyers::Details};
 
 /// What a provider is asked to collect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Word {
     pub refund: Option<RefundId>,
     /// The provider's own name of the payment: what refunds and disputes are matched by.
     pub reference: Option<String>,
+    /// Whom the order goes to, and what of the money is shipping and tax, as the provider was told.
+    pub details: Details,
 }
 
 /// Which payment a provider means.

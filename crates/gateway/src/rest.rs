@@ -631,6 +631,7 @@ mod tests {
             pin: Some(Pin { product_id: long(), since: LATE, media_ms: Some(u64::MAX) }),
             sales,
             coupon: Some(coupon),
+            contact: haul_model::ContactNeed::Address,
             viewers: u64::MAX,
             chat: vec![line.clone(); haul_room::MAX_CHAT_SHOWN],
             chat_pin: Some(line),

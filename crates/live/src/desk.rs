@@ -74,12 +74,12 @@ impl Desk {
                         live.input(Input::Restocked { member, id, answer });
                     });
                 }
-                Output::Checkout { member, id, viewer, sale, hold, deadline } => {
+                Output::Checkout { member, id, payer, sale, hold, deadline } => {
                     let (live, services) = (self.live.clone(), self.services.clone());
                     let server_time = self.stage.server_time(now());
                     tokio::spawn(async move {
                         let id_of_sale = sale.id.clone();
-                        let purchase = purchase::Purchase { viewer, sale, hold, deadline, server_time };
+                        let purchase = purchase::Purchase { payer, sale, hold, deadline, server_time };
                         let answer = purchase::check_out(&services, &live, purchase).await;
                         live.input(Input::CheckedOut { member, id, sale: id_of_sale, answer });
                     });
@@ -105,11 +105,11 @@ impl Desk {
                         live.input(Input::CouponFound { member, id, request, coupon });
                     });
                 }
-                Output::LookAtHold { member, id, viewer, sale, hold, coupon } => {
+                Output::LookAtHold { member, id, payer, sale, hold, coupon } => {
                     let live = self.live.clone();
                     tokio::spawn(async move {
-                        let units = purchase::units_of_hold(&live, &sale, &viewer.id, &hold).await;
-                        live.input(Input::HoldSeen { member, id, viewer, sale, hold, coupon, units });
+                        let units = purchase::units_of_hold(&live, &sale, &payer.viewer.id, &hold).await;
+                        live.input(Input::HoldSeen { member, id, payer, sale, hold, coupon, units });
                     });
                 }
                 Output::TellCoupons => self.live.chore(Chore::Coupons),

@@ -4,13 +4,13 @@ use haul_commerce::{
     Applied, Checkout, GateError, LedgerError, NewOrder, OrderCoupon, OrderLine, OrderState, PaymentError,
     PaymentRequest, PriceError, Sale, Units, order_id, payment_id, price,
 };
-use haul_model::{BuyerId, CouponCode, HoldId, Money, OrderId, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, CouponCode, HoldId, Money, OrderId, SaleId, UnixMillis};
 use haul_wire::{Code, Failure};
 
 use crate::{
     Live, Services,
     chores::Chore,
-    stage::{CheckedOut, Personal, unavailable},
+    stage::{CheckedOut, Payer, Personal, unavailable},
 };
 
 /// Orders of their own that a buyer is shown.
@@ -47,7 +47,7 @@ pub(crate) async fn tell_of_sale(live: &Live, sale: Sale) -> Result<(Sale, Appli
 
 /// Who pays for what: the gate has just moved the hold to PAYING.
 pub(crate) struct Purchase {
-    pub(crate) viewer: Viewer,
+    pub(crate) payer: Payer,
     pub(crate) sale: Sale,
     pub(crate) hold: HoldId,
     pub(crate) deadline: UnixMillis,
@@ -61,7 +61,7 @@ pub(crate) async fn check_out(
     live: &Live,
     purchase: Purchase,
 ) -> Result<CheckedOut, Failure> {
-    let Purchase { viewer, sale, hold, deadline, server_time } = purchase;
+    let Purchase { payer: Payer { viewer, contact }, sale, hold, deadline, server_time } = purchase;
     let standing = live
         .gate()
         .standing(&sale.id, &viewer.id)
@@ -101,7 +101,7 @@ pub(crate) async fn check_out(
     };
     // An order is never ahead of what the gate has said: whatever a gate loses that has to do with money is noticed.
     live.gate().written().await.map_err(|error| ledger_failed(live, &error))?;
-    let order = services.ledger.start_order(&order).await.map_err(|error| match error {
+    let order = services.ledger.start_order(&order, contact.as_ref()).await.map_err(|error| match error {
         // The ledger's own constraint: the gate has given more uses than there are.
         LedgerError::Conflict(reason) if order.coupon.is_some() => {
             tracing::error!(live = %live.id(), order = %order.id, reason, "the ledger refused a use of a coupon");

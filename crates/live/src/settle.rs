@@ -15,7 +15,7 @@ use std::{
 use haul_commerce::{
     About, Callback, CallbackState, Dispute, GateError, LedgerError, NewRefund, Op, Order, OrderState,
     Outcome, Paid, PaymentError, PaymentEvent, PaymentEventKind, RefundOrigin, RefundState, Refunded,
-    Refusal, Word, refund_id,
+    Refusal, Word, buyers::Details, refund_id,
 };
 use haul_model::{PaymentId, UnixMillis};
 
@@ -111,9 +111,11 @@ impl Lives {
         }
         let received_at = now().wall;
         let Some(word) = services.provider.verify(header, body, received_at)? else { return Ok(()) };
+        let details = good_details(&word);
         let Some(event) = self.our_event(provider, word).await? else { return Ok(()) };
         let callback = Callback { provider: provider.to_owned(), event, received_at };
-        let recorded = services.ledger.record_callback(&callback).await.map_err(CallbackError::from);
+        let recorded =
+            services.ledger.record_callback(&callback, details.as_ref()).await.map_err(CallbackError::from);
         if let Err(error) = &recorded {
             let payment = &callback.event.payment;
             tracing::error!(event = callback.event.event, %payment, %error, "a signed callback was not recorded");
@@ -130,7 +132,7 @@ impl Lives {
 
     /// The event with the payment of ours that it is about; `None` where the provider's name for it says nothing here.
     async fn our_event(&self, provider: &str, word: Word) -> Result<Option<PaymentEvent>, CallbackError> {
-        let Word { event, about, kind, amount, refund, reference } = word;
+        let Word { event, about, kind, amount, refund, reference, details: _ } = word;
         let payment = match about {
             About::Payment(payment) => payment,
             About::Reference(name) => {
@@ -350,6 +352,26 @@ impl Lives {
         live.order_changed(order, 0);
         Ok(())
     }
+}
+
+/// What a provider was told of whom the order goes to, where it says something. What can't be kept is left out: no payment
+/// fails for it.
+fn good_details(word: &Word) -> Option<Details> {
+    let told = (word.kind == PaymentEventKind::Paid && word.details != Details::default())
+        .then_some(&word.details)?;
+    let (contact, charges) = (told.contact.clone(), told.charges.clone());
+    let parts = [Details { contact, charges: Vec::new() }, Details { contact: None, charges }];
+    let mut good = Details::default();
+    for part in parts {
+        match part.validate(word.amount) {
+            Ok(()) => {
+                good.contact = good.contact.or(part.contact);
+                good.charges.extend(part.charges);
+            }
+            Err(error) => tracing::warn!(event = word.event, %error, "a provider's details are left out"),
+        }
+    }
+    (good != Details::default()).then_some(good)
 }
 
 /// The buyer and the host hear of money that went back.

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod access;
+pub mod contact;
 pub mod id;
 pub mod locale;
 pub mod media;
@@ -12,6 +13,7 @@ pub mod money;
 pub mod time;
 
 pub use access::{Role, Viewer};
+pub use contact::{Contact, ContactError, ContactNeed};
 pub use id::{
     AgencyId, BuyerId, CouponCode, CreatorId, GiveawayId, HoldId, IdError, KeyId, LiveId, MerchantId,
     MessageId, OrderId, PaymentId, PollId, ProductId, QuestionId, RefundId, SaleId, SessionId, TierId,

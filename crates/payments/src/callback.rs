@@ -1,12 +1,18 @@
 //! What a callback says whose form is our own: the sandbox's, and that of a merchant's payment page.
 //!
 //! ```text
-//! {"type":"paid","data":{"payment":"pay_…","amount_minor":1600,"currency":"EUR","reference":"theirs","refund":"refund_…"}}
+//! {"type":"paid","data":{"payment":"pay_…","amount_minor":1600,"currency":"EUR","reference":"theirs","refund":"refund_…",
+//!  "contact":{"name":"Ann",…},"charges":[{"kind":"tax","label":"VAT","amount_minor":256}]}}
 //! ```
+//!
+//! `contact` and `charges` come with `paid`, as in `PUT /v1/orders/{order}/details`.
 
-use haul_commerce::{About, PaymentError, PaymentEventKind, Word};
+use haul_commerce::{
+    About, PaymentError, PaymentEventKind, Word,
+    buyers::{Charge, Details},
+};
 use haul_courier::Keyring;
-use haul_model::{Currency, Money, PaymentId, RefundId, UnixMillis};
+use haul_model::{Contact, Currency, Money, PaymentId, RefundId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 /// The longest name that a provider may give a payment, in bytes.
@@ -29,6 +35,10 @@ pub(crate) struct Data {
     pub(crate) refund: Option<RefundId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reference: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) contact: Option<Contact>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) charges: Vec<Charge>,
 }
 
 /// Checks and reads a callback signed by Standard Webhooks.
@@ -41,7 +51,7 @@ pub(crate) fn read(
     let event = keys.verify(header, body, now).map_err(|error| PaymentError::Unsigned(error.to_string()))?;
     let Body { kind, data } =
         serde_json::from_slice(body).map_err(|error| PaymentError::Malformed(error.to_string()))?;
-    let Data { payment, amount_minor, currency, refund, reference } = data;
+    let Data { payment, amount_minor, currency, refund, reference, contact, charges } = data;
     if amount_minor < 0 {
         return Err(PaymentError::Malformed("amount_minor: expected 0 or more".to_owned()));
     }
@@ -51,5 +61,6 @@ pub(crate) fn read(
         )));
     }
     let amount = Money { amount_minor, currency };
-    Ok(Word { event, about: About::Payment(payment), kind, amount, refund, reference })
+    let details = Details { contact, charges };
+    Ok(Word { event, about: About::Payment(payment), kind, amount, refund, reference, details })
 }

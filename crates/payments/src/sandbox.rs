@@ -117,7 +117,15 @@ impl Sandbox {
 
 fn data(payment: &PaymentId, amount: Money, refund: Option<RefundId>) -> Data {
     let Money { amount_minor, currency } = amount;
-    Data { payment: payment.clone(), amount_minor, currency, refund, reference: None }
+    Data {
+        payment: payment.clone(),
+        amount_minor,
+        currency,
+        refund,
+        reference: None,
+        contact: None,
+        charges: Vec::new(),
+    }
 }
 
 fn name_of(kind: PaymentEventKind) -> &'static str {

@@ -194,7 +194,7 @@ async fn nothing_is_made_for_a_merchant_who_is_not_there(on: On) {
     assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
     let refused = ledger.put_sale(&Sale { merchant: stranger(), ..sale("sale_1", 5) }).await;
     assert!(matches!(refused, Err(LedgerError::Conflict(_) | LedgerError::NotFound(_))), "{refused:?}");
-    let refused = ledger.start_order(&NewOrder { merchant: stranger(), ..order(1, "ann", 1) }).await;
+    let refused = ledger.start_order(&NewOrder { merchant: stranger(), ..order(1, "ann", 1) }, None).await;
     assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
 }
 
@@ -258,7 +258,7 @@ async fn a_lives_sales_are_those_that_go_on_or_have_unfinished_orders(on: On) {
     assert_eq!(ids(0).await, ["sale_2", "sale_1"]);
     assert_eq!(ids(60_000).await, ["sale_2"]);
     let paying = order(1, "ann", 1);
-    ledger.start_order(&paying).await.unwrap();
+    ledger.start_order(&paying, None).await.unwrap();
     assert_eq!(ids(60_000).await, ["sale_2", "sale_1"]);
     ledger.move_order(&paying.id, OrderState::Expired, NOW).await.unwrap();
     assert_eq!(ids(60_000).await, ["sale_2"]);
@@ -271,13 +271,13 @@ async fn a_lives_sales_are_those_that_go_on_or_have_unfinished_orders(on: On) {
 async fn a_hold_has_one_order(on: On) {
     let ledger = ledger(&on).await;
     let new = order(1, "ann", 2);
-    let started = ledger.start_order(&new).await.unwrap();
+    let started = ledger.start_order(&new, None).await.unwrap();
     assert_eq!(
         (&started.order, started.state, started.updated_at),
         (&new, OrderState::Paying, new.created_at)
     );
     let again = NewOrder { id: "order_other".parse().unwrap(), quantity: 1, ..new.clone() };
-    assert_eq!(ledger.start_order(&again).await.unwrap(), started, "the first one stays");
+    assert_eq!(ledger.start_order(&again, None).await.unwrap(), started, "the first one stays");
     assert_eq!(ledger.order(&new.id).await.unwrap(), Some(started.clone()));
     assert_eq!(ledger.order_of_payment(&new.payment).await.unwrap(), Some(started));
     assert_eq!(ledger.order(&again.id).await.unwrap(), None);
@@ -287,17 +287,17 @@ async fn a_hold_has_one_order(on: On) {
     let two_currencies =
         NewOrder { total: Money { currency: "JPY".parse().unwrap(), ..new.total }, ..order(3, "bob", 1) };
     for bad in [same_payment, two_currencies] {
-        let refused = ledger.start_order(&bad).await;
+        let refused = ledger.start_order(&bad, None).await;
         assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
     }
     let no_sale = NewOrder { sale: "sale_9".parse().unwrap(), ..order(4, "bob", 1) };
-    assert!(matches!(ledger.start_order(&no_sale).await, Err(LedgerError::NotFound(_))));
+    assert!(matches!(ledger.start_order(&no_sale, None).await, Err(LedgerError::NotFound(_))));
 }
 
 async fn orders_are_found_by_live_state_and_buyer_newest_first(on: On) {
     let ledger = ledger(&on).await;
     for (number, buyer) in [(1, "ann"), (2, "bob"), (3, "ann")] {
-        ledger.start_order(&order(number, buyer, 1)).await.unwrap();
+        ledger.start_order(&order(number, buyer, 1), None).await.unwrap();
     }
     ledger.move_order(&order(2, "bob", 1).id, OrderState::Sold, NOW).await.unwrap();
     ledger.move_order(&order(3, "ann", 1).id, OrderState::Expired, NOW).await.unwrap();
@@ -340,7 +340,7 @@ async fn an_order_moves_only_as_it_may(on: On) {
         let sale_id: SaleId = format!("sale_of_{number}").parse().unwrap();
         ledger.put_sale(&sale(sale_id.as_str(), 5)).await.unwrap();
         let new = NewOrder { sale: sale_id, ..order(number as u64, "ann", 1) };
-        ledger.start_order(&new).await.unwrap();
+        ledger.start_order(&new, None).await.unwrap();
         for step in path(from) {
             ledger.move_order(&new.id, step, NOW).await.unwrap();
         }
@@ -364,7 +364,7 @@ async fn an_order_moves_only_as_it_may(on: On) {
 async fn a_sale_cannot_be_oversold_whatever_the_gate_said(on: On) {
     let ledger = ledger(&on).await;
     for number in 1..=4 {
-        ledger.start_order(&order(number, "ann", 2)).await.unwrap();
+        ledger.start_order(&order(number, "ann", 2), None).await.unwrap();
     }
     for number in 1..=2 {
         let id = order(number, "ann", 2).id;
@@ -400,11 +400,11 @@ async fn orders_confirmed_together_have_each_their_own_end(on: On) {
     };
     ledger.put_endpoint(&listener).await.unwrap();
     for number in 1..=6 {
-        ledger.start_order(&order(number, "ann", 1)).await.unwrap();
+        ledger.start_order(&order(number, "ann", 1), None).await.unwrap();
     }
     for number in 7..=8 {
         let last_one = NewOrder { sale: "sale_2".parse().unwrap(), ..order(number, "bob", 1) };
-        ledger.start_order(&last_one).await.unwrap();
+        ledger.start_order(&last_one, None).await.unwrap();
     }
     let id = |number| order(number, "ann", 1).id;
     for (number, state) in [(2, OrderState::Expired), (5, OrderState::Expired), (6, OrderState::RefundDue)] {
@@ -463,7 +463,7 @@ async fn totals_are_by_currency_and_of_sold_orders(on: On) {
         ..order(2, "bob", 2)
     };
     for new in [order(1, "ann", 1), in_yen, order(3, "cy", 1)] {
-        ledger.start_order(&new).await.unwrap();
+        ledger.start_order(&new, None).await.unwrap();
     }
     for number in [1, 2] {
         ledger.move_order(&order(number, "x", 1).id, OrderState::Sold, NOW).await.unwrap();
@@ -477,25 +477,25 @@ async fn totals_are_by_currency_and_of_sold_orders(on: On) {
 async fn a_callback_is_recorded_once_and_finished_once(on: On) {
     let ledger = ledger(&on).await;
     let new = order(1, "ann", 1);
-    ledger.start_order(&new).await.unwrap();
+    ledger.start_order(&new, None).await.unwrap();
     let (first, second) = (callback("evt_1", &new, 2), callback("evt_2", &new, 1));
-    assert_eq!(ledger.record_callback(&first).await.unwrap(), CallbackState::New);
-    assert_eq!(ledger.record_callback(&second).await.unwrap(), CallbackState::New);
+    assert_eq!(ledger.record_callback(&first, None).await.unwrap(), CallbackState::New);
+    assert_eq!(ledger.record_callback(&second, None).await.unwrap(), CallbackState::New);
     let redelivered = Callback { received_at: UnixMillis(NOW.0 + 99), ..first.clone() };
-    assert_eq!(ledger.record_callback(&redelivered).await.unwrap(), CallbackState::Unfinished);
+    assert_eq!(ledger.record_callback(&redelivered, None).await.unwrap(), CallbackState::Unfinished);
     assert_eq!(ledger.unfinished_callbacks(10).await.unwrap(), [second.clone(), first.clone()]);
     assert_eq!(ledger.unfinished_callbacks(1).await.unwrap(), [second]);
     for _ in 0..2 {
         ledger.finish_callback("sandbox", "evt_1").await.unwrap();
     }
-    assert_eq!(ledger.record_callback(&first).await.unwrap(), CallbackState::Done);
+    assert_eq!(ledger.record_callback(&first, None).await.unwrap(), CallbackState::Done);
     assert_eq!(ledger.unfinished_callbacks(10).await.unwrap().len(), 1);
 
     let mut altered = first;
     altered.event.amount = money(1);
-    assert!(matches!(ledger.record_callback(&altered).await, Err(LedgerError::Conflict(_))));
+    assert!(matches!(ledger.record_callback(&altered, None).await, Err(LedgerError::Conflict(_))));
     let nobodys = callback("evt_3", &order(9, "ann", 1), 1);
-    assert!(matches!(ledger.record_callback(&nobodys).await, Err(LedgerError::NotFound(_))));
+    assert!(matches!(ledger.record_callback(&nobodys, None).await, Err(LedgerError::NotFound(_))));
     assert!(matches!(ledger.finish_callback("sandbox", "evt_9").await, Err(LedgerError::NotFound(_))));
 }
 
@@ -508,7 +508,7 @@ async fn a_file_is_made_with_its_directories_and_found_again() {
     ledger.ensure_live(&live("demo")).await.unwrap();
     ledger.put_product(&product("lamp")).await.unwrap();
     ledger.put_sale(&sale("sale_1", 5)).await.unwrap();
-    ledger.start_order(&order(1, "ann", 1)).await.unwrap();
+    ledger.start_order(&order(1, "ann", 1), None).await.unwrap();
     ledger.move_order(&order(1, "ann", 1).id, OrderState::Sold, NOW).await.unwrap();
     // Not closed: a process that is killed doesn't either.
     let again = SqlLedger::open(&url).await.unwrap();
@@ -523,7 +523,7 @@ async fn many_at_once_wait_for_one_another(on: On) {
         let ledger = ledger.clone();
         tokio::spawn(async move {
             let new = order(number, "ann", 1);
-            ledger.start_order(&new).await.unwrap();
+            ledger.start_order(&new, None).await.unwrap();
             ledger.orders(&demo(), &[], 50).await.unwrap();
             ledger.move_order(&new.id, OrderState::Sold, NOW).await.is_ok()
         })
@@ -555,7 +555,7 @@ async fn other_databases_are_refused_with_what_to_do() {
 
 async fn the_first_money_for_an_order_is_remembered(on: On) {
     let ledger = ledger(&on).await;
-    let order = ledger.start_order(&order(1, "ann", 1)).await.unwrap();
+    let order = ledger.start_order(&order(1, "ann", 1), None).await.unwrap();
     assert_eq!(order.paid, None);
     let paid = |event: &str, amount| Paid { event: event.to_owned(), amount: money(amount) };
     for (event, amount) in [("first", 5), ("second", 7), ("first", 5)] {
@@ -570,7 +570,7 @@ async fn the_first_money_for_an_order_is_remembered(on: On) {
 
 async fn which_lives_are_unsettled_is_known(on: On) {
     let ledger = ledger(&on).await;
-    let order = ledger.start_order(&order(1, "ann", 2)).await.unwrap();
+    let order = ledger.start_order(&order(1, "ann", 2), None).await.unwrap();
     ledger.ensure_live(&live("quiet")).await.unwrap();
     let long_after = UnixMillis(NOW.0 + 86_400_000);
     let unsettled = async |now| -> Vec<String> {
@@ -603,7 +603,7 @@ async fn unsettled_lives_have_a_sale_to_close_or_an_order_to_finish(on: On) {
     assert_eq!(ids(0, 1).await, ["newer"]);
     assert_eq!(ids(60_000, 10).await, ["newer"]);
     for number in 1..=2 {
-        ledger.start_order(&order(number, "ann", 1)).await.unwrap();
+        ledger.start_order(&order(number, "ann", 1), None).await.unwrap();
     }
     assert_eq!(ids(59_999, 10).await, ["newer", "demo"], "each once, for whatever reasons");
     assert_eq!(ids(90_000, 10).await, ["demo"]);
@@ -748,12 +748,12 @@ async fn a_sale_and_its_orders_keep_their_lines(on: On) {
 
     let new = bundle(&sale, 1, "0:1+2:2");
     assert_eq!(new.total, money(1_999 + 1_000));
-    assert_eq!(ledger.start_order(&new).await.unwrap().order, new);
-    assert_eq!(ledger.start_order(&new).await.unwrap().order, new);
+    assert_eq!(ledger.start_order(&new, None).await.unwrap().order, new);
+    assert_eq!(ledger.start_order(&new, None).await.unwrap().order, new);
     assert_eq!(ledger.order(&new.id).await.unwrap().unwrap().order, new);
     assert_eq!(ledger.order_of_payment(&new.payment).await.unwrap().unwrap().order, new);
     let other = bundle(&sale, 2, "1:1");
-    ledger.start_order(&other).await.unwrap();
+    ledger.start_order(&other, None).await.unwrap();
     let mut listed: Vec<_> =
         ledger.orders(&demo(), &[], 9).await.unwrap().into_iter().map(|one| one.order).collect();
     listed.sort_by_key(|order| order.created_at);
@@ -765,7 +765,7 @@ async fn no_line_is_oversold_whichever_it_is(on: On) {
     let sale = shop_of_bundles(&ledger).await;
     let sell = async |number, units| {
         let new = bundle(&sale, number, units);
-        ledger.start_order(&new).await.unwrap();
+        ledger.start_order(&new, None).await.unwrap();
         ledger.move_order(&new.id, OrderState::Sold, NOW).await
     };
     sell(1, "0:1+2:2").await.unwrap();
@@ -779,7 +779,7 @@ async fn units_that_come_back_are_counted_once(on: On) {
     let ledger = ledger(&on).await;
     let sale = shop_of_bundles(&ledger).await;
     let new = bundle(&sale, 1, "0:2+1:3");
-    ledger.start_order(&new).await.unwrap();
+    ledger.start_order(&new, None).await.unwrap();
     let back = |text: &str| -> Units { text.parse().unwrap() };
     let early = ledger.restock(&new.id, "k0", Some(&back("1")), NOW).await;
     assert!(matches!(early, Err(LedgerError::Conflict(_))), "it is not sold yet");
@@ -879,7 +879,7 @@ async fn a_postgres_that_restarts_in_the_middle_loses_nothing_it_acknowledged() 
     ledger.put_sale(&sale("sale_1", 150)).await.unwrap();
     let orders: Vec<_> = (0..200).map(|number| order(number, "ann", 1)).collect();
     for one in &orders {
-        ledger.start_order(one).await.unwrap();
+        ledger.start_order(one, None).await.unwrap();
     }
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let buyers: Vec<_> = orders
@@ -995,22 +995,22 @@ async fn a_coupon_is_used_no_more_often_than_it_may_be_whatever_the_gate_said(on
         (known.paying, known.sold)
     };
     let (first, second) = (with_coupon(order(1, "ann", 1)), with_coupon(order(2, "bob", 1)));
-    let made = ledger.start_order(&first).await.unwrap();
+    let made = ledger.start_order(&first, None).await.unwrap();
     assert_eq!(made.order, first, "the coupon and its amount are kept beside the lines' whole prices");
     assert_eq!(ledger.order(&first.id).await.unwrap(), Some(made));
-    ledger.start_order(&first).await.unwrap();
+    ledger.start_order(&first, None).await.unwrap();
     assert_eq!(used().await, (1, 0), "asked again, it is used once");
-    let again = ledger.start_order(&with_coupon(order(3, "ann", 1))).await;
+    let again = ledger.start_order(&with_coupon(order(3, "ann", 1)), None).await;
     assert!(matches!(again, Err(LedgerError::Conflict(_))), "one a buyer: {again:?}");
-    ledger.start_order(&second).await.unwrap();
+    ledger.start_order(&second, None).await.unwrap();
     let third = with_coupon(order(4, "cid", 1));
-    let refused = ledger.start_order(&third).await;
+    let refused = ledger.start_order(&third, None).await;
     assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
     assert_eq!(ledger.order(&third.id).await.unwrap(), None, "nothing of it is there");
     ledger.move_order(&first.id, OrderState::Sold, NOW).await.unwrap();
     ledger.move_order(&second.id, OrderState::Expired, NOW).await.unwrap();
     assert_eq!(used().await, (0, 1));
-    ledger.start_order(&third).await.unwrap();
+    ledger.start_order(&third, None).await.unwrap();
     let late = ledger.move_order(&second.id, OrderState::Sold, NOW).await;
     assert!(matches!(late, Err(LedgerError::Conflict(_))), "paid late, and no use is left: {late:?}");
     ledger.move_order(&second.id, OrderState::RefundDue, NOW).await.unwrap();

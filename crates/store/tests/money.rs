@@ -112,7 +112,7 @@ async fn paying(ledger: &SqlLedger, n: u64) -> NewOrder {
         lines: vec![OrderLine::only("lamp".parse().unwrap(), 1, eur(100), eur(100))],
         created_at: UnixMillis(NOW.0 + n),
     };
-    ledger.start_order(&order).await.unwrap();
+    ledger.start_order(&order, None).await.unwrap();
     order
 }
 
@@ -139,7 +139,7 @@ fn said(order: &NewOrder, event: &str, kind: PaymentEventKind, amount: i64) -> P
 
 async fn record(ledger: &SqlLedger, event: &PaymentEvent) {
     let callback = Callback { provider: "sandbox".to_owned(), event: event.clone(), received_at: NOW };
-    ledger.record_callback(&callback).await.unwrap();
+    ledger.record_callback(&callback, None).await.unwrap();
 }
 
 fn refund(id: &str, order: &NewOrder, amount: i64) -> NewRefund {

@@ -217,9 +217,9 @@ mod following {
         sell_at(store, number, buyer, UnixMillis(NOW.0 + u64::from(number))).await
     }
 
-    async fn sell_at(store: &SqlLedger, number: u32, buyer: &str, at: UnixMillis) -> OrderId {
+    pub(super) fn order(number: u32, buyer: &str, at: UnixMillis) -> NewOrder {
         let hold: HoldId = format!("hold_{number}").parse().unwrap();
-        let order = NewOrder {
+        NewOrder {
             id: order_id(&hold),
             payment: payment_id(&hold),
             provider: "sandbox".to_owned(),
@@ -236,8 +236,12 @@ mod following {
             coupon: None,
             lines: vec![OrderLine::only("lamp".parse().unwrap(), 1, money(9_999), money(9_999))],
             created_at: at,
-        };
-        store.start_order(&order).await.unwrap();
+        }
+    }
+
+    async fn sell_at(store: &SqlLedger, number: u32, buyer: &str, at: UnixMillis) -> OrderId {
+        let order = order(number, buyer, at);
+        store.start_order(&order, None).await.unwrap();
         store.move_order(&order.id, OrderState::Sold, order.created_at).await.unwrap();
         order.id
     }
@@ -292,7 +296,7 @@ mod following {
             coupon: None,
             created_at: at,
         };
-        store.start_order(&order).await.unwrap();
+        store.start_order(&order, None).await.unwrap();
         store.move_order(&order.id, OrderState::Sold, at).await.unwrap();
         order.id
     }
@@ -550,16 +554,18 @@ mod following {
 
 mod buying {
     use haul_commerce::{
-        LedgerError, Sale, SaleTerms,
+        Callback, LedgerError, OrderState, PaymentEvent, PaymentEventKind, Sale, SaleTerms,
         bookings::Bookings,
-        buyers::{Buyers, Charge, ChargeKind, Details, Personal, Profile, Retention},
+        buyers::{Buyers, Charge, ChargeKind, Details, Profile, Retention},
         notice::Notices,
     };
+    use haul_model::Contact;
 
     use super::{following::*, *};
 
     on_each_database! {
         what_is_personal_goes_and_sums_stay
+        whom_an_order_goes_to_is_said_by_whoever_knows
         what_is_too_old_is_forgotten_and_no_more
         who_saved_a_product_is_told_when_it_comes_back_and_once
         what_is_sold_elsewhere_is_not_sold_here
@@ -567,12 +573,12 @@ mod buying {
 
     fn details() -> Details {
         Details {
-            personal: Some(Personal {
+            contact: Some(Contact {
                 name: "Ann O'Hara".to_owned(),
                 email: "ann@example.com".to_owned(),
                 address: vec!["1 Lamp Street".to_owned()],
                 country: "IE".to_owned(),
-                ..Personal::default()
+                ..Contact::default()
             }),
             charges: vec![Charge { kind: ChargeKind::Shipping, label: "Post".to_owned(), amount_minor: 499 }],
         }
@@ -599,7 +605,7 @@ mod buying {
         assert_eq!((after.touches.len(), after.profile.saved.len()), (0, 0));
         assert_eq!(after.profile.erased_at, Some(NOW));
         let (kept, kept_details) = &after.orders[0];
-        assert_eq!((kept.order.buyer_name.as_str(), &kept_details.personal), ("", &None));
+        assert_eq!((kept.order.buyer_name.as_str(), &kept_details.contact), ("", &None));
         assert_eq!(
             (kept.order.total, &kept_details.charges),
             (export.orders[0].0.order.total, &details().charges)
@@ -608,6 +614,58 @@ mod buying {
         let booked = store.booking(&main, &order).await.unwrap().unwrap();
         assert_eq!(booked.booking.split.total(), 9_999);
         assert_eq!(store.profile(&other, &ann).await.unwrap(), Profile::default());
+    }
+
+    async fn whom_an_order_goes_to_is_said_by_whoever_knows(on: On) {
+        let store = shop(&on).await;
+        let main = main_merchant();
+        let contact = |name: &str| Contact { name: name.to_owned(), ..Contact::default() };
+        let told = |number: u32, event: &str| Callback {
+            provider: "sandbox".to_owned(),
+            event: PaymentEvent {
+                event: event.to_owned(),
+                payment: order(number, "ann", NOW).payment,
+                kind: PaymentEventKind::Paid,
+                amount: money(9_999),
+                refund: None,
+                reference: None,
+            },
+            received_at: NOW,
+        };
+        let name = async |number: u32| {
+            let details = store.details(&main, &order(number, "ann", NOW).id).await.unwrap();
+            (details.contact.map(|contact| contact.name), details.charges.len())
+        };
+        let named = |name: &str, charges| (Some(name.to_owned()), charges);
+
+        // The buyer says it, again and otherwise, until it is paid; asking again without it says nothing.
+        let first = order(1, "ann", NOW);
+        store.start_order(&first, Some(&contact("Ann"))).await.unwrap();
+        store.start_order(&first, Some(&contact("Bob"))).await.unwrap();
+        store.start_order(&first, None).await.unwrap();
+        assert_eq!(name(1).await, named("Bob", 0));
+        // The provider fills in what is missing, once.
+        store.record_callback(&told(1, "a"), Some(&details())).await.unwrap();
+        assert_eq!(name(1).await, named("Bob", 1));
+        store.move_order(&first.id, OrderState::Sold, NOW).await.unwrap();
+        store.start_order(&first, Some(&contact("Eve"))).await.unwrap();
+        assert_eq!(name(1).await, named("Bob", 1), "it is paid");
+
+        let second = order(2, "ann", NOW);
+        store.start_order(&second, None).await.unwrap();
+        store.record_callback(&told(2, "b"), Some(&details())).await.unwrap();
+        assert_eq!(name(2).await, named("Ann O'Hara", 1));
+        store.put_details(&main, &second.id, &Details::default(), NOW).await.unwrap();
+        store.record_callback(&told(2, "b"), Some(&details())).await.unwrap();
+        assert_eq!(name(2).await, (None, 0), "the word came before");
+
+        // Of somebody who was erased meanwhile, nothing personal is kept.
+        let third = order(3, "ann", NOW);
+        store.start_order(&third, None).await.unwrap();
+        store.erase(&main, &third.buyer, NOW).await.unwrap();
+        store.record_callback(&told(3, "c"), Some(&details())).await.unwrap();
+        assert_eq!(name(3).await, (None, 1));
+        assert_eq!(name(1).await, (None, 1));
     }
 
     async fn what_is_too_old_is_forgotten_and_no_more(on: On) {
@@ -622,7 +680,7 @@ mod buying {
         let later = UnixMillis(NOW.0 + 1);
         store.retire(retire(later, later)).await.unwrap();
         assert_eq!(store.export(&main, &ann).await.unwrap().touches.len(), 0);
-        assert_eq!(store.details(&main, &order).await.unwrap(), Details { personal: None, ..details() });
+        assert_eq!(store.details(&main, &order).await.unwrap(), Details { contact: None, ..details() });
     }
 
     async fn put_sale(store: &SqlLedger, id: &str, product: &str, opens_at: u64) -> Result<(), LedgerError> {

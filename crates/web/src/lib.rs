@@ -179,6 +179,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "watch/bag.js",
         "watch/buy.js",
         "watch/buysheet.js",
+        "watch/contact.js",
         "watch/coupon.js",
         "watch/entrance.js",
         "watch/likes.js",

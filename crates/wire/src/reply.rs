@@ -1,6 +1,6 @@
 //! What the server answers to a request.
 
-use haul_model::{GiveawayId, MessageId, PollId, QuestionId, UnixMillis};
+use haul_model::{ContactNeed, GiveawayId, MessageId, PollId, QuestionId, UnixMillis};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -134,6 +134,8 @@ pub struct Snapshot {
     pub sales: Vec<SaleView>,
     /// The coupon that the host shows.
     pub coupon: Option<CouponView>,
+    /// What a checkout must say of whom the order goes to.
+    pub contact: ContactNeed,
     /// How many watch.
     pub viewers: u64,
     /// The last chat lines, oldest first.
@@ -192,6 +194,8 @@ pub enum Code {
     Unauthorized,
     /// The token does not permit it.
     Forbidden,
+    /// `contact` of a checkout is no contact, or what the shop needs is missing in it.
+    ContactInvalid,
     /// No such product, sale or live.
     NotFound,
     /// Too many of these from one sender.

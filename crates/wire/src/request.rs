@@ -1,6 +1,6 @@
 //! What a client asks.
 
-use haul_model::{HoldId, OrderId, ProductId, SaleId, SessionId, TierId, UnixMillis, VariantId};
+use haul_model::{Contact, HoldId, OrderId, ProductId, SaleId, SessionId, TierId, UnixMillis, VariantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +184,9 @@ pub enum Request {
         /// Whose doing this order is: a creator's code, or a signed `ref`. It goes before all clicks and joins.
         #[serde(rename = "ref")]
         referrer: Option<String>,
+        /// Whom the order goes to, and where: what `live.contact` says is needed, and more if the buyer likes. Kept with
+        /// the order; a later checkout of the same hold replaces it until it is paid.
+        contact: Option<Box<Contact>>,
     },
 }
 

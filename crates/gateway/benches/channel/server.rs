@@ -54,6 +54,7 @@ async fn serve(dir: &std::path::Path) -> SocketAddr {
             chat_rate: Rate { burst: 5, every: Duration::from_secs(2) },
             hold_ms: 120_000,
             pay_ms: 600_000,
+            contact: haul_model::ContactNeed::Nothing,
         },
         metrics: Metrics::default(),
     };

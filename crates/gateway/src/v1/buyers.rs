@@ -7,12 +7,12 @@ use axum::{
     routing::{get, put},
 };
 use haul_commerce::{
-    buyers::{Charge, ChargeKind, Details, Export, Known, Personal, Profile},
+    buyers::{Charge, ChargeKind, Details, Export, Known, Profile},
     keys::Area,
     milestones::{Badge, badge},
 };
 use haul_live::order_view;
-use haul_model::{BuyerId, CreatorId, LiveId, MerchantId, Money, ProductId, Role, UnixMillis};
+use haul_model::{BuyerId, Contact, CreatorId, LiveId, MerchantId, Money, ProductId, Role, UnixMillis};
 use haul_wire::OrderView;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -207,22 +207,8 @@ struct DetailsDocument {
     charges: Vec<ChargeDocument>,
 }
 
-/// All of it is personal, and erased with its buyer. Fields of at most 200 characters.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct Contact {
-    name: String,
-    email: String,
-    phone: String,
-    /// At most 6 lines.
-    address: Vec<String>,
-    postal_code: String,
-    /// ISO 3166-1, two capitals.
-    country: String,
-}
-
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-struct ChargeDocument {
+pub(super) struct ChargeDocument {
     kind: ChargeKindDocument,
     /// Such as "VAT 19 %".
     label: String,
@@ -403,35 +389,33 @@ fn document(id: BuyerId, profile: Profile) -> BuyerDocument {
 }
 
 impl From<Details> for DetailsDocument {
-    fn from(Details { personal, charges }: Details) -> Self {
-        let contact = personal.map(|Personal { name, email, phone, address, postal_code, country }| {
-            Contact { name, email, phone, address, postal_code, country }
-        });
-        let charges = charges.into_iter().map(|Charge { kind, label, amount_minor }| ChargeDocument {
-            kind: match kind {
-                ChargeKind::Shipping => ChargeKindDocument::Shipping,
-                ChargeKind::Tax => ChargeKindDocument::Tax,
-            },
-            label,
-            amount_minor,
-        });
-        Self { contact, charges: charges.collect() }
+    fn from(Details { contact, charges }: Details) -> Self {
+        Self { contact, charges: charges.into_iter().map(ChargeDocument::from).collect() }
     }
 }
 
 impl From<DetailsDocument> for Details {
     fn from(DetailsDocument { contact, charges }: DetailsDocument) -> Self {
-        let personal = contact.map(|Contact { name, email, phone, address, postal_code, country }| {
-            Personal { name, email, phone, address, postal_code, country }
-        });
-        let charges = charges.into_iter().map(|ChargeDocument { kind, label, amount_minor }| Charge {
-            kind: match kind {
-                ChargeKindDocument::Shipping => ChargeKind::Shipping,
-                ChargeKindDocument::Tax => ChargeKind::Tax,
-            },
-            label,
-            amount_minor,
-        });
-        Self { personal, charges: charges.collect() }
+        Self { contact, charges: charges.into_iter().map(Charge::from).collect() }
+    }
+}
+
+impl From<Charge> for ChargeDocument {
+    fn from(Charge { kind, label, amount_minor }: Charge) -> Self {
+        let kind = match kind {
+            ChargeKind::Shipping => ChargeKindDocument::Shipping,
+            ChargeKind::Tax => ChargeKindDocument::Tax,
+        };
+        Self { kind, label, amount_minor }
+    }
+}
+
+impl From<ChargeDocument> for Charge {
+    fn from(ChargeDocument { kind, label, amount_minor }: ChargeDocument) -> Self {
+        let kind = match kind {
+            ChargeKindDocument::Shipping => ChargeKind::Shipping,
+            ChargeKindDocument::Tax => ChargeKind::Tax,
+        };
+        Self { kind, label, amount_minor }
     }
 }

@@ -6,15 +6,19 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::{delete, get, post},
 };
-use haul_commerce::keys::{Area, Permission};
+use haul_commerce::{
+    attribution::Touch,
+    buyers::{Charge, Details},
+    keys::{Area, Permission},
+};
 use haul_live::Live;
-use haul_model::{BuyerId, LiveId, Role, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, LiveId, OrderId, Role, SaleId, UnixMillis, Viewer};
 use haul_wire::{HoldView, OrderView, SaleSchedule, SaleView, parse};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Who, missing};
+use super::{Who, buyers::ChargeDocument, missing};
 use crate::{
     app::{App, path_id, unavailable},
     auth::clean_name,
@@ -136,7 +140,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "/v1/lives/{live}/holds/{hold}/checkout",
             For::Merchant,
             "Go to pay for a buyer's hold (scope holds:write)",
-            body::<OfBuyer>(generator),
+            body::<NewCheckout>(generator),
             ("200", body::<Checkout>(generator)),
         ),
     ]
@@ -193,6 +197,22 @@ struct NewHold {
     #[serde(default)]
     buyer_name: String,
     /// Of which sale, how many, under which key: as the channel's `hold` has it.
+    #[serde(flatten)]
+    request: Map<String, Value>,
+}
+
+/// A hold to be paid.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct NewCheckout {
+    /// Whose hold it is.
+    buyer_id: BuyerId,
+    /// Their name, for the host.
+    #[serde(default)]
+    buyer_name: String,
+    /// What of the total is shipping and tax; at most 20, together no more than the total. Replaces what was said before.
+    #[serde(default)]
+    charges: Vec<ChargeDocument>,
+    /// Of which sale, with which `coupon`, `ref` and `contact`: as the channel's `checkout` has it.
     #[serde(flatten)]
     request: Map<String, Value>,
 }
@@ -347,13 +367,33 @@ async fn cancel(
     of_hold(&app, &live, hold, &headers, of, "hold.cancel").await
 }
 
+/// As a buyer's own checkout; and the backend may say what of the total is shipping and tax.
 async fn checkout(
     State(app): State<App>,
     Path((live, hold)): Path<(String, String)>,
     headers: HeaderMap,
-    Body(of): Body<OfBuyer>,
+    Body(new): Body<NewCheckout>,
 ) -> Result<Json<Value>, Problem> {
-    of_hold(&app, &live, hold, &headers, of, "checkout").await
+    let NewCheckout { buyer_id, buyer_name, charges, mut request } = new;
+    let live = sold_for(&app, &live, &headers, Area::Holds.write()).await?;
+    if let Some(referrer) = request.get("ref").and_then(Value::as_str) {
+        let hold = path_id("hold", &hold)?;
+        let touch = Touch::of_order(buyer_id.clone(), live.id().clone(), hold, haul_live::now().wall);
+        app.touches.order(live.merchant(), referrer, touch).await?;
+    }
+    request.insert("hold_id".to_owned(), json!(hold));
+    let answer = ask(&live, buyer(&live, buyer_id, &buyer_name), "checkout", request).await?;
+    if !charges.is_empty() {
+        let order: OrderId = path_id("order", answer["order"]["id"].as_str().unwrap_or_default())?;
+        let services = app.lives.services();
+        let order = services.ledger.order(&order).await?.ok_or_else(|| missing("the order"))?;
+        let known = app.storefront.details(live.merchant(), &order.order.id).await?;
+        let details = Details { charges: charges.into_iter().map(Charge::from).collect(), ..known };
+        details.validate(order.order.total).map_err(|error| bad_request(error.to_string()))?;
+        let at = haul_live::now().wall;
+        app.storefront.put_details(live.merchant(), &order.order.id, &details, at).await?;
+    }
+    Ok(Json(answer))
 }
 
 async fn of_hold(
@@ -443,6 +483,7 @@ pub(super) async fn ask(
 fn refused(answer: &Value) -> Problem {
     const CODES: &[(&str, StatusCode)] = &[
         ("bad_request", StatusCode::BAD_REQUEST),
+        ("contact_invalid", StatusCode::BAD_REQUEST),
         ("unauthorized", StatusCode::UNAUTHORIZED),
         ("forbidden", StatusCode::FORBIDDEN),
         ("not_found", StatusCode::NOT_FOUND),

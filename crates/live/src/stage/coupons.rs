@@ -8,14 +8,14 @@ use haul_commerce::{
     coupon::{self, Discount},
     order_id,
 };
-use haul_model::{CouponCode, Currency, HoldId, Money, Now, Role, SaleId, UnixMillis, Viewer};
+use haul_model::{CouponCode, Currency, HoldId, Money, Now, Role, SaleId, UnixMillis};
 use haul_room::Note;
 use haul_wire::{
     Code, Event, Failure, Reply, Request,
     coupon::{CouponAsk, CouponMake, CouponNews, CouponView},
 };
 
-use super::{MemberId, Output, Stage, Then};
+use super::{MemberId, Output, Payer, Stage, Then};
 
 /// The name under which the coupon in sight is written down for the next start.
 const SHOWN_NOTE: &str = "coupon";
@@ -228,16 +228,16 @@ impl Stage {
         &mut self,
         member: MemberId,
         id: u64,
-        viewer: Box<Viewer>,
+        payer: Box<Payer>,
         sale: SaleId,
         hold: HoldId,
         coupon: CouponCode,
         units: Result<Units, Failure>,
     ) -> Result<(), Failure> {
         self.check_coupon(&coupon, self.known_sale(&sale)?, &units?)?;
-        let (buyer, order) = (viewer.id.clone(), order_id(&hold));
+        let (buyer, order) = (payer.viewer.id.clone(), order_id(&hold));
         let op = Op::StartPayment { hold: hold.clone(), buyer, order, coupon: Some(coupon) };
-        self.ask(sale, op, Then::Checkout { member, id, viewer, hold });
+        self.ask(sale, op, Then::Checkout { member, id, payer, hold });
         Ok(())
     }
 

@@ -128,6 +128,7 @@ impl Stage {
             pin: self.room.pin().cloned(),
             sales: self.sales.values().map(|on_sale| -> SaleView { on_sale.view(server_time) }).collect(),
             coupon: self.coupons.shown(),
+            contact: self.settings.contact,
             viewers: self.viewers,
             chat: match recovered {
                 Some(true) => Vec::new(),

@@ -4,7 +4,7 @@ use haul_commerce::{
     Applied, Coupon, CouponTerms, GateError, Line as SaleLine, LiveRecord, Offered, Op, Order, OrderState,
     Outcome, Product, Released, Sale, Units, book::HoldRecord,
 };
-use haul_model::{BuyerId, CouponCode, HoldId, OrderId, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, Contact, ContactNeed, CouponCode, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_room::{Estate, Key, Lane, Line, Note, Rate};
 use haul_wire::{Failure, QualityView, Request};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub struct Settings {
     pub hold_ms: u64,
     /// How long a payment may take.
     pub pay_ms: u64,
+    /// What a checkout must say of whom the order goes to.
+    pub contact: ContactNeed,
 }
 
 /// One connection to the channel.
@@ -97,7 +99,14 @@ pub(crate) enum Then {
     /// Reply to `hold` or `hold.cancel`.
     Hold { member: MemberId, id: u64, hold: HoldId, units: Units, coupon: Option<CouponCode>, cancel: bool },
     /// Go on with `checkout`.
-    Checkout { member: MemberId, id: u64, viewer: Box<Viewer>, hold: HoldId },
+    Checkout { member: MemberId, id: u64, payer: Box<Payer>, hold: HoldId },
+}
+
+/// Who goes to pay, and whom the order goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Payer {
+    pub(crate) viewer: Viewer,
+    pub(crate) contact: Option<Contact>,
 }
 
 /// What the owner is to do.
@@ -125,7 +134,7 @@ pub(crate) enum Output {
     LookAtHold {
         member: MemberId,
         id: u64,
-        viewer: Box<Viewer>,
+        payer: Box<Payer>,
         sale: SaleId,
         hold: HoldId,
         coupon: CouponCode,
@@ -136,7 +145,7 @@ pub(crate) enum Output {
     /// [`Input::Restocked`].
     Restock { member: MemberId, id: u64, order: OrderId, units: Option<Units>, key: String },
     /// Commit the order and start its payment, then [`Input::CheckedOut`].
-    Checkout { member: MemberId, id: u64, viewer: Viewer, sale: Sale, hold: HoldId, deadline: UnixMillis },
+    Checkout { member: MemberId, id: u64, payer: Payer, sale: Sale, hold: HoldId, deadline: UnixMillis },
     /// Nobody paid: close the order, then [`Input::OrderMoved`].
     ExpireOrder(OrderId),
     /// The gate does not know this sale any more, or only an older state of it: tell it, then [`Input::SaleKnown`].
@@ -182,7 +191,7 @@ pub(crate) enum Input {
     HoldSeen {
         member: MemberId,
         id: u64,
-        viewer: Box<Viewer>,
+        payer: Box<Payer>,
         sale: SaleId,
         hold: HoldId,
         coupon: CouponCode,

@@ -35,7 +35,7 @@ use rand::rngs::StdRng;
 pub(crate) use self::{
     answers::{gate_failed, hold_view, unavailable},
     join::Personal,
-    messages::{Beginning, CheckedOut, Delivery, Input, MEMBER_BITS, MemberId, Output, Then, To},
+    messages::{Beginning, CheckedOut, Delivery, Input, MEMBER_BITS, MemberId, Output, Payer, Then, To},
 };
 pub use self::{
     answers::{order_view, product_view},
@@ -193,8 +193,8 @@ impl Stage {
             Input::CouponFound { member, id, request, coupon } => {
                 self.coupon_found(member, id, *request, coupon, now);
             }
-            Input::HoldSeen { member, id, viewer, sale, hold, coupon, units } => {
-                if let Err(failure) = self.hold_seen(member, id, viewer, sale, hold, coupon, units) {
+            Input::HoldSeen { member, id, payer, sale, hold, coupon, units } => {
+                if let Err(failure) = self.hold_seen(member, id, payer, sale, hold, coupon, units) {
                     self.fail(member, id, &failure);
                 }
             }
@@ -487,7 +487,7 @@ impl Stage {
                     Err(failure) => self.fail(member, id, &failure),
                 }
             }
-            Then::Checkout { member, id, viewer, hold } => {
+            Then::Checkout { member, id, payer, hold } => {
                 let failure = match outcome {
                     Outcome::Paying { deadline } => {
                         let Some(on_sale) = self.sales.get(sale) else {
@@ -496,7 +496,7 @@ impl Stage {
                         return self.outputs.push_back(Output::Checkout {
                             member,
                             id,
-                            viewer: *viewer,
+                            payer: *payer,
                             sale: on_sale.sale.clone(),
                             hold,
                             deadline: *deadline,

@@ -4,14 +4,17 @@ use haul_commerce::{
     Draw, EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleTerms, Units, hold_id, order_id,
     sale::MAX_STOCK,
 };
-use haul_model::{HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, UnixMillis, Viewer};
+use haul_model::{Contact, HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, UnixMillis, Viewer};
 use haul_room::Lane;
 use haul_wire::{
     Code, EarlySchedule, Failure, LineSchedule, LineUnits, MAX_KEY_BYTES, Pin, Reply, Request, SaleSchedule,
 };
 use rand::RngExt;
 
-use super::{MAX_HOLD_LINES, MAX_LINES_ON_STAGE, MAX_SALES, MemberId, Output, Stage, Then, To, answers};
+use super::{
+    MAX_HOLD_LINES, MAX_LINES_ON_STAGE, MAX_SALES, MemberId, Output, Stage, Then, To, answers,
+    messages::Payer,
+};
 
 impl Stage {
     pub(super) fn request(&mut self, member: MemberId, id: u64, request: Request, now: Now) {
@@ -86,8 +89,9 @@ impl Stage {
                 self.wait(member, id, sale_id, Units::of_line(line, quantity), &key, now)
             }
             Request::HoldCancel { sale_id, hold_id } => self.cancel(member, id, sale_id, hold_id, now),
-            Request::Checkout { sale_id, hold_id, coupon, referrer: _ } => {
-                self.checkout(member, id, sale_id, hold_id, coupon, now)
+            Request::Checkout { sale_id, hold_id, coupon, referrer: _, contact } => {
+                let ask = CheckoutAsk { sale: sale_id, hold: hold_id, coupon, contact };
+                self.checkout(member, id, ask, now)
             }
         }
     }
@@ -355,33 +359,32 @@ impl Stage {
         Ok(())
     }
 
-    fn checkout(
-        &mut self,
-        member: MemberId,
-        id: u64,
-        sale: SaleId,
-        hold: HoldId,
-        typed: Option<String>,
-        now: Now,
-    ) -> Result<(), Failure> {
+    fn checkout(&mut self, member: MemberId, id: u64, ask: CheckoutAsk, now: Now) -> Result<(), Failure> {
+        let CheckoutAsk { sale, hold, coupon: typed, contact } = ask;
         let viewer = self.shopper(member, now)?;
         self.selling(&sale)?;
+        self.settings
+            .contact
+            .check(contact.as_deref())
+            .map_err(|error| Failure::new(Code::ContactInvalid, format!("contact.{error}")))?;
         let again = || Request::Checkout {
             sale_id: sale.clone(),
             hold_id: hold.clone(),
             coupon: typed.clone(),
             referrer: None,
+            contact: contact.clone(),
         };
         let Some(coupon) = self.typed_coupon(member, id, typed.as_deref(), again)? else { return Ok(()) };
         let (buyer, order) = (viewer.id.clone(), order_id(&hold));
+        let contact = contact.filter(|contact| !contact.is_empty()).map(|contact| *contact);
+        let payer = Box::new(Payer { viewer, contact });
         if let Some(coupon) = coupon {
             // Whether it is for these units is known when the gate has said which the hold has.
-            let viewer = Box::new(viewer);
-            self.outputs.push_back(Output::LookAtHold { member, id, viewer, sale, hold, coupon });
+            self.outputs.push_back(Output::LookAtHold { member, id, payer, sale, hold, coupon });
             return Ok(());
         }
         let op = Op::StartPayment { hold: hold.clone(), buyer, order, coupon: None };
-        self.ask(sale, op, Then::Checkout { member, id, viewer: Box::new(viewer), hold });
+        self.ask(sale, op, Then::Checkout { member, id, payer, hold });
         Ok(())
     }
 
@@ -424,6 +427,14 @@ struct HoldAsk {
     units: Units,
     key: String,
     coupon: Option<String>,
+}
+
+/// A hold to be paid, and with what.
+struct CheckoutAsk {
+    sale: SaleId,
+    hold: HoldId,
+    coupon: Option<String>,
+    contact: Option<Box<Contact>>,
 }
 
 fn check_key(key: &str) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ mod hostile;
 use std::time::Duration;
 
 use haul_commerce::{Counts, Mark, NewOrder, Op, OrderLine, Refusal, SaleTerms, hold_id, payment_id};
-use haul_model::{HoldId, MerchantId, Money, ProductId};
+use haul_model::{Contact, ContactNeed, HoldId, MerchantId, Money, ProductId};
 use haul_room::Rate;
 use haul_wire::{ChatAsk, Measure, Request};
 use rand::SeedableRng;
@@ -96,6 +96,7 @@ impl Play {
             chat_rate: Rate { burst: 5, every: Duration::from_secs(2) },
             hold_ms: 60_000,
             pay_ms: 600_000,
+            contact: ContactNeed::Nothing,
         };
         let beginning = Beginning {
             record,
@@ -426,6 +427,28 @@ fn the_host_hears_of_b_frames_whenever_they_come_and_viewers_do_not() {
 }
 
 #[test]
+fn a_checkout_that_does_not_say_where_to_goes_nowhere() {
+    let mut play = Play::new();
+    play.stage.settings.contact = ContactNeed::Email;
+    play.join(1, viewer("ann", Role::Viewer));
+    let checkout = |contact: Option<Contact>| Request::Checkout {
+        sale_id: "sale_1".parse().unwrap(),
+        hold_id: "hold_1".parse().unwrap(),
+        coupon: None,
+        referrer: None,
+        contact: contact.map(Box::new),
+    };
+    let refused = play.ask(1, checkout(None));
+    assert!(matches!(&refused[..], [Output::Deliver(_)]), "{refused:?}");
+    let contact = Contact { email: "ann@example.org".into(), ..Contact::default() };
+    let outputs = play.ask(1, checkout(Some(contact.clone())));
+    let [Output::Ask { then: Then::Checkout { payer, .. }, .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(payer.contact, Some(contact));
+}
+
+#[test]
 fn checkout_goes_from_the_gate_to_the_ledger_to_the_buyer() {
     let mut play = Play::new();
     play.join(1, viewer("ann", Role::Viewer));
@@ -434,6 +457,7 @@ fn checkout_goes_from_the_gate_to_the_ledger_to_the_buyer() {
         hold_id: "hold_1".parse().unwrap(),
         coupon: None,
         referrer: None,
+        contact: None,
     };
     let outputs = play.ask(1, request);
     let [Output::Ask { sale, op: Some(Op::StartPayment { order: asked, .. }), then }] = &outputs[..] else {

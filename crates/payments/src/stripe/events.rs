@@ -4,8 +4,11 @@
 //! endpoints that are configured twice, are one event here.
 
 use aws_lc_rs::hmac;
-use haul_commerce::{About, PaymentError, PaymentEventKind, Word};
-use haul_model::{PaymentId, RefundId, UnixMillis};
+use haul_commerce::{
+    About, PaymentError, PaymentEventKind, Word,
+    buyers::{Charge, ChargeKind, Details},
+};
+use haul_model::{Contact, PaymentId, RefundId, UnixMillis};
 use serde::Deserialize;
 
 use super::{PAYMENT_KEY, REFUND_KEY, units::from_stripe};
@@ -103,6 +106,41 @@ struct Session {
     currency: Option<String>,
     #[serde(default)]
     metadata: Metadata,
+    customer_details: Option<Party>,
+    /// Until API version 2025-03-31; later in `collected_information`.
+    shipping_details: Option<Party>,
+    collected_information: Option<Collected>,
+    total_details: Option<TotalDetails>,
+}
+
+#[derive(Deserialize)]
+struct Collected {
+    shipping_details: Option<Party>,
+}
+
+/// Somebody, as Stripe's page has asked them.
+#[derive(Default, Deserialize)]
+struct Party {
+    name: Option<String>,
+    email: Option<String>,
+    phone: Option<String>,
+    address: Option<Address>,
+}
+
+#[derive(Default, Deserialize)]
+struct Address {
+    line1: Option<String>,
+    line2: Option<String>,
+    city: Option<String>,
+    state: Option<String>,
+    postal_code: Option<String>,
+    country: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TotalDetails {
+    amount_shipping: Option<i64>,
+    amount_tax: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -151,16 +189,20 @@ pub(super) fn read(body: &[u8]) -> Result<Option<Word>, PaymentError> {
     }
 }
 
-fn session(event: &str, session: Session) -> Result<Option<Word>, PaymentError> {
+fn session(event: &str, mut session: Session) -> Result<Option<Word>, PaymentError> {
     // The account may have other shops: sessions that we did not make are none of ours.
-    let ours =
-        session.metadata.haul_payment.filter(|ours| session.client_reference_id.as_ref() == Some(ours));
+    let ours = session
+        .metadata
+        .haul_payment
+        .take()
+        .filter(|ours| session.client_reference_id.as_ref() == Some(ours));
     let Some(payment) = ours.and_then(|payment| payment.parse::<PaymentId>().ok()) else { return Ok(None) };
     let paid = event != "checkout.session.async_payment_failed" && event != "checkout.session.expired";
     if paid && session.payment_status != "paid" {
         // A way of paying that takes days: another event will tell.
         return Ok(None);
     }
+    let details = details(&mut session);
     let amount = session
         .amount_total
         .zip(session.currency)
@@ -177,7 +219,41 @@ fn session(event: &str, session: Session) -> Result<Option<Word>, PaymentError> 
         amount,
         refund: None,
         reference: session.payment_intent,
+        details,
     }))
+}
+
+/// Whom it goes to: where Stripe's page was told to send it, else who has paid. And what of the total is shipping and tax.
+fn details(session: &mut Session) -> Details {
+    let payer = session.customer_details.take().unwrap_or_default();
+    let shipping = session.collected_information.take().and_then(|collected| collected.shipping_details);
+    let receiver = shipping.or(session.shipping_details.take()).unwrap_or_default();
+    let Address { line1, line2, city, state, postal_code, country } =
+        receiver.address.or(payer.address).unwrap_or_default();
+    let contact = Contact {
+        name: receiver.name.or(payer.name).unwrap_or_default(),
+        email: payer.email.unwrap_or_default(),
+        phone: receiver.phone.or(payer.phone).unwrap_or_default(),
+        address: [line1, line2, city, state].into_iter().flatten().filter(|line| !line.is_empty()).collect(),
+        postal_code: postal_code.unwrap_or_default(),
+        country: country.unwrap_or_default(),
+    };
+    let currency = session.currency.as_deref().unwrap_or_default();
+    let charge = |kind, label: &str, amount: Option<i64>| {
+        let amount = amount.filter(|amount| *amount > 0)?;
+        let amount_minor = from_stripe(amount, currency)?.amount_minor;
+        Some(Charge { kind, label: label.to_owned(), amount_minor })
+    };
+    let charges = session.total_details.take().map_or([None, None], |totals| {
+        [
+            charge(ChargeKind::Shipping, "Shipping", totals.amount_shipping),
+            charge(ChargeKind::Tax, "Tax", totals.amount_tax),
+        ]
+    });
+    Details {
+        contact: (!contact.is_empty()).then_some(contact),
+        charges: charges.into_iter().flatten().collect(),
+    }
 }
 
 fn refund(refund: Refund) -> Option<Word> {
@@ -199,6 +275,7 @@ fn refund(refund: Refund) -> Option<Word> {
         amount: from_stripe(refund.amount, &refund.currency)?,
         refund: haul_refund.and_then(|refund| refund.parse::<RefundId>().ok()),
         reference: refund.payment_intent,
+        details: Details::default(),
     })
 }
 
@@ -217,6 +294,7 @@ fn dispute(event: &str, dispute: Dispute) -> Option<Word> {
         amount: from_stripe(dispute.amount, &dispute.currency)?,
         refund: None,
         reference: Some(reference),
+        details: Details::default(),
     })
 }
 
@@ -253,6 +331,34 @@ mod tests {
         for event in ["checkout.session.expired", "checkout.session.async_payment_failed"] {
             assert_eq!(word(event, session("unpaid")).unwrap().kind, PaymentEventKind::Failed);
         }
+    }
+
+    #[test]
+    fn whom_it_goes_to_comes_with_the_money() {
+        let mut told = session("paid");
+        told["customer_details"] = json!({ "name": "Ann Payer", "email": "ann@example.org", "phone": null,
+            "address": { "line1": "1 Bank Street", "city": null, "country": "IE" } });
+        told["total_details"] = json!({ "amount_discount": 0, "amount_shipping": 499, "amount_tax": 0 });
+        let details = |told: &Value| word("checkout.session.completed", told.clone()).unwrap().details;
+        let Details { contact: Some(payer), charges } = details(&told) else { panic!("no contact") };
+        assert_eq!((payer.name.as_str(), payer.email.as_str()), ("Ann Payer", "ann@example.org"));
+        assert_eq!((payer.address, payer.country.as_str()), (vec!["1 Bank Street".to_owned()], "IE"));
+        let shipping = Charge { kind: ChargeKind::Shipping, label: "Shipping".to_owned(), amount_minor: 499 };
+        assert_eq!(charges, [shipping]);
+        let receiver = json!({ "name": "Bob", "address": { "line1": "2 Lamp Street", "line2": "", "city": "Cork",
+            "state": "Munster", "postal_code": "T12", "country": "IE" } });
+        for place in ["shipping_details", "collected_information"] {
+            let mut sent = told.clone();
+            sent[place] = match place {
+                "shipping_details" => receiver.clone(),
+                _ => json!({ "shipping_details": receiver }),
+            };
+            let receiver = details(&sent).contact.unwrap();
+            assert_eq!((receiver.name.as_str(), receiver.email.as_str()), ("Bob", "ann@example.org"));
+            assert_eq!(receiver.address, ["2 Lamp Street", "Cork", "Munster"]);
+            assert_eq!(receiver.postal_code, "T12");
+        }
+        assert_eq!(details(&session("paid")), Details::default());
     }
 
     #[test]

@@ -12,9 +12,10 @@ use super::{
     SqlLedger,
     creators::touch,
     db::{Row, query},
+    details,
     notices::{self, Notice},
     outbox,
-    row::{self, bad, number, sql},
+    row::{self, number, sql},
 };
 
 impl SqlLedger {
@@ -225,45 +226,6 @@ impl SqlLedger {
         Ok(savers.len() as u32)
     }
 
-    async fn details(&self, merchant: &MerchantId, order: &OrderId) -> Result<Details, LedgerError> {
-        query(
-            "SELECT order_details.personal, order_details.charges FROM orders
-             LEFT JOIN order_details ON order_details.order_id = orders.id
-             WHERE orders.merchant_id = $1 AND orders.id = $2",
-        )
-        .bind(merchant.as_str())
-        .bind(order.as_str())
-        .try_map(|row: Row| details(&row))
-        .fetch_optional(&self.read)
-        .await?
-        .ok_or_else(|| LedgerError::NotFound(format!("the order {order}")))
-    }
-
-    async fn put_details(
-        &self,
-        merchant: &MerchantId,
-        order: &OrderId,
-        details: &Details,
-        at: UnixMillis,
-    ) -> Result<(), LedgerError> {
-        let text =
-            |text: serde_json::Result<String>| text.map_err(|error| LedgerError::Conflict(error.to_string()));
-        let personal = details.personal.as_ref().map(|personal| text(serde_json::to_string(personal)));
-        query(
-            "INSERT INTO order_details (order_id, merchant_id, personal, charges, at) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (order_id) DO UPDATE SET personal = excluded.personal, charges = excluded.charges,
-                 at = excluded.at WHERE order_details.merchant_id = excluded.merchant_id",
-        )
-        .bind(order.as_str())
-        .bind(merchant.as_str())
-        .bind(personal.transpose()?)
-        .bind(text(serde_json::to_string(&details.charges))?)
-        .bind(sql(at.0))
-        .execute(&self.write)
-        .await?;
-        Ok(())
-    }
-
     async fn export(&self, merchant: &MerchantId, buyer: &BuyerId) -> Result<Export, LedgerError> {
         let profile = self.profile(merchant, buyer).await?;
         let (orders, details): (Vec<_>, Vec<_>) = query(
@@ -275,7 +237,7 @@ impl SqlLedger {
         .bind(merchant.as_str())
         .bind(buyer.as_str())
         .bind(i64::from(MAX_EXPORTED))
-        .try_map(|row: Row| Ok((row::order(&row)?, details(&row)?)))
+        .try_map(|row: Row| Ok((row::order(&row)?, details::read(&row)?)))
         .fetch_all(&self.read)
         .await?
         .into_iter()
@@ -329,19 +291,6 @@ impl SqlLedger {
             .await?;
         Ok(())
     }
-}
-
-fn details(row: &Row) -> Result<Details, sqlx::Error> {
-    let personal: Option<&str> = row.try_get("personal")?;
-    let charges: Option<&str> = row.try_get("charges")?;
-    Ok(Details {
-        personal: personal.map(serde_json::from_str).transpose().map_err(|error| bad("personal", error))?,
-        charges: charges
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|error| bad("charges", error))?
-            .unwrap_or_default(),
-    })
 }
 
 impl Buyers for SqlLedger {

@@ -13,6 +13,7 @@ mod confirm;
 mod coupons;
 mod creators;
 mod db;
+mod details;
 mod follow;
 mod holds;
 mod insight;
@@ -33,10 +34,12 @@ use std::time::Duration;
 
 use haul_commerce::{
     Callback, CallbackState, Coupon, CouponTerms, CouponUse, HoldNotes, Ledger, Line, LiveRecord, Mark,
-    NewOrder, Order, OrderState, Paid, Product, Recorded, Sale, Totals, Units, ledger::Answer,
+    NewOrder, Order, OrderState, Paid, Product, Recorded, Sale, Totals, Units, buyers::Details,
+    ledger::Answer,
 };
 use haul_model::{
-    BuyerId, CouponCode, HoldId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis,
+    BuyerId, Contact, CouponCode, HoldId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId,
+    UnixMillis,
 };
 
 use self::{
@@ -190,8 +193,8 @@ impl Ledger for SqlLedger {
         Box::pin(self.sales(live, after))
     }
 
-    fn start_order<'a>(&'a self, order: &'a NewOrder) -> Answer<'a, Order> {
-        Box::pin(self.start_order(order))
+    fn start_order<'a>(&'a self, order: &'a NewOrder, contact: Option<&'a Contact>) -> Answer<'a, Order> {
+        Box::pin(self.start_order(order, contact))
     }
 
     fn order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Option<Order>> {
@@ -236,8 +239,12 @@ impl Ledger for SqlLedger {
         Box::pin(self.move_order(order, to, at))
     }
 
-    fn record_callback<'a>(&'a self, callback: &'a Callback) -> Answer<'a, CallbackState> {
-        Box::pin(self.record_callback(callback))
+    fn record_callback<'a>(
+        &'a self,
+        callback: &'a Callback,
+        details: Option<&'a Details>,
+    ) -> Answer<'a, CallbackState> {
+        Box::pin(self.record_callback(callback, details))
     }
 
     fn finish_callback<'a>(&'a self, provider: &'a str, event: &'a str) -> Answer<'a, ()> {

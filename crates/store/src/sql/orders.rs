@@ -2,15 +2,16 @@
 
 use haul_commerce::{
     Callback, CallbackState, LedgerError, NewOrder, Order, OrderLine, OrderState, Paid, Totals,
+    buyers::Details,
 };
-use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, UnixMillis};
+use haul_model::{BuyerId, Contact, LiveId, MerchantId, OrderId, PaymentId, UnixMillis};
 
 use super::{
     SqlLedger,
     change::{Change, Writer},
     coupons,
     db::{query, query_scalar},
-    lines,
+    details, lines,
     outbox::tell_order,
     row::{self, STATES, kind_text, number, sql, state_text},
 };
@@ -22,7 +23,11 @@ fn may_become(from: OrderState, to: OrderState) -> bool {
 }
 
 impl SqlLedger {
-    pub(super) async fn start_order(&self, order: &NewOrder) -> Result<Order, LedgerError> {
+    pub(super) async fn start_order(
+        &self,
+        order: &NewOrder,
+        contact: Option<&Contact>,
+    ) -> Result<Order, LedgerError> {
         let other_currency = |line: &OrderLine| line.total.currency != order.total.currency;
         if order.unit_price.currency != order.total.currency || order.lines.iter().any(other_currency) {
             return Err(LedgerError::Conflict(format!("the order {} has two currencies", order.id)));
@@ -67,6 +72,12 @@ impl SqlLedger {
             .try_map(|row| row::order(&row))
             .fetch_one(&mut change)
             .await?;
+        if let Some(contact) = contact
+            && found.state == OrderState::Paying
+            && found.order.merchant == order.merchant
+        {
+            details::replace_contact(&mut change, order, contact).await?;
+        }
         change.commit().await?;
         if found.order.merchant != order.merchant {
             return Err(LedgerError::Conflict(format!("the hold {} is another merchant's", order.hold)));
@@ -202,7 +213,11 @@ impl SqlLedger {
         }
     }
 
-    pub(super) async fn record_callback(&self, callback: &Callback) -> Result<CallbackState, LedgerError> {
+    pub(super) async fn record_callback(
+        &self,
+        callback: &Callback,
+        details: Option<&Details>,
+    ) -> Result<CallbackState, LedgerError> {
         let Callback { provider, event, received_at } = callback;
         let mut change = self.write.begin().await?;
         let merchant: Option<String> =
@@ -232,6 +247,9 @@ impl SqlLedger {
         .bind(&event.reference)
         .execute(&mut change)
         .await?;
+        if let Some(details) = details.filter(|_| inserted == 1) {
+            details::fill_in(&mut change, &event.payment, details, *received_at).await?;
+        }
         let (known, finished) = query("SELECT * FROM callbacks WHERE provider = $1 AND event_id = $2")
             .bind(provider)
             .bind(&event.event)

@@ -169,6 +169,17 @@ export interface Order {
   created_at: number;
 }
 export interface Totals { orders: number; units: number; revenue: Money[] }
+/** Whom an order goes to, and where. Fields of at most 200 characters. */
+export interface Contact {
+  name?: string;
+  email?: string;
+  phone?: string;
+  /** At most 6 lines. */
+  address?: string[];
+  postal_code?: string;
+  /** ISO 3166-1, two capitals. */
+  country?: string;
+}
 export interface Snapshot {
   session: string;
   server_time: number;
@@ -181,6 +192,8 @@ export interface Snapshot {
   pin: Pin | null;
   sales: Sale[];
   coupon: Coupon | null;
+  /** What `contact` of a checkout must have. `address`: name, address, country, and email or phone. */
+  contact: "nothing" | "email" | "address";
   viewers: number;
   chat: ChatLine[];
   chat_pin: ChatLine | null;
@@ -215,7 +228,7 @@ export interface QualityView {
 /** Codes of the server, and the client's own. */
 export type Code =
   | "bad_request" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "rate_limited" | "muted" | "banned" | "rejected" | "sale_not_open"
-  | "sale_paused" | "sale_closed" | "sold_out" | "not_enough" | "no_line" | "buyer_limit" | "coupon_invalid" | "coupon_used_up" | "key_reused" | "unknown_hold" | "hold_over"
+  | "sale_paused" | "sale_closed" | "sold_out" | "not_enough" | "no_line" | "buyer_limit" | "coupon_invalid" | "coupon_used_up" | "contact_invalid" | "key_reused" | "unknown_hold" | "hold_over"
   | "wrong_state" | "pending" | "unavailable" | "internal"
   | "disconnected" | "timeout" | "network" | "aborted" | (string & {});
 
@@ -405,7 +418,7 @@ export function wait(
 export function click(channel: Channel, productId: string, options?: { ref?: string }): Promise<void>;
 export function checkout(
   channel: Channel,
-  held: { saleId: string; holdId: string; coupon?: string; ref?: string; patienceMs?: number },
+  held: { saleId: string; holdId: string; coupon?: string; ref?: string; contact?: Contact; patienceMs?: number },
 ): Promise<{ order: Order; hold: Hold; pay_url: string; server_time: number }>;
 export function cancel(channel: Channel, held: { saleId: string; holdId: string; patienceMs?: number }): Promise<Hold>;
 

@@ -36,8 +36,8 @@ export async function wait(channel, { saleId, line = 0, quantity = 1, key = newK
  * Goes to pay for a hold. Resolves with `{order, hold, pay_url}`; repeating it is safe. `coupon`: a code, where the hold
  * has none, with its first checkout. `ref` says whose doing it is.
  */
-export function checkout(channel, { saleId, holdId, coupon, ref, patienceMs = 15_000 }) {
-  return persist(channel, "checkout", { sale_id: saleId, hold_id: holdId, coupon, ref }, patienceMs);
+export function checkout(channel, { saleId, holdId, coupon, ref, contact, patienceMs = 15_000 }) {
+  return persist(channel, "checkout", { sale_id: saleId, hold_id: holdId, coupon, ref, contact }, patienceMs);
 }
 
 /** Says that a product was tapped, so that it is counted for the product and for whose `ref` it was under. Never fails. */

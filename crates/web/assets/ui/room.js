@@ -25,6 +25,8 @@ export class Room extends EventTarget {
     this.chatPin = null;
     /** The coupon that the host shows. */
     this.coupon = null;
+    /** What a checkout must say of whom it goes to: `nothing`, `email` or `address`. */
+    this.contact = "nothing";
     this.rules = { slow_ms: 0, who: "everyone", links: true, repeats: true };
     this.peak = 0;
     this.questions = new Map();
@@ -193,6 +195,7 @@ export class Room extends EventTarget {
     this.chatPin = snapshot.chat_pin;
     this.rules = snapshot.chat_rules;
     this.coupon = snapshot.coupon || null;
+    this.contact = snapshot.contact || "nothing";
     const { room } = snapshot;
     this.peak = room.peak;
     this.questions = new Map(room.questions.map((question) => [question.id, question]));

@@ -19,6 +19,7 @@ const SENTENCES = {
   buyer_limit: phrase("You have as many as one buyer may have."),
   coupon_invalid: phrase("This coupon is not valid here."),
   coupon_used_up: phrase("This coupon is used up."),
+  contact_invalid: phrase("Something is missing in where it goes. Look at the address once more."),
   unknown_hold: phrase("That reservation is gone."),
   hold_over: phrase("Time ran out, and your units went back to the shelf."),
   wrong_state: phrase("That has changed meanwhile. Look again, then try once more."),

@@ -117,11 +117,13 @@ export class Buying extends EventTarget {
     this.#reserve();
   }
 
-  async pay() {
+  /** Goes to pay. `contact`: whom it goes to, where the shop needs to know. */
+  async pay(contact) {
     if (this.busy || !this.hold) return;
     this.#go("opening");
     try {
-      const answer = await checkout(this.#room.channel, { saleId: this.hold.sale_id, holdId: this.hold.id, coupon: this.coupon || undefined });
+      const held = { saleId: this.hold.sale_id, holdId: this.hold.id };
+      const answer = await checkout(this.#room.channel, { ...held, coupon: this.coupon || undefined, contact });
       this.coupon = null;
       this.order = answer.order;
       this.hold = answer.hold;
@@ -197,7 +199,8 @@ export class Buying extends EventTarget {
     else if (standing.state === "captured") this.#go("confirming");
     else if (standing.state === "paying" && !this.payUrl) {
       this.#go("held");
-      this.pay();
+      // Where the shop needs an address, the buyer looks at it once more.
+      if (this.#room.contact === "nothing") this.pay();
     } else if (standing.state === "paying") this.#go("paying");
     else this.#go("held");
   }

@@ -5,6 +5,7 @@ import { byId, el, icon, picture, setText } from "../ui/dom.js";
 import { everyTick, spanText } from "../ui/time.js";
 import { locale, phrase, t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
+import { ContactForm } from "./contact.js";
 
 const SOON_MS = 30_000;
 /** What a refusal comes to, by its code. */
@@ -16,6 +17,8 @@ export class BuySheet {
   #body = byId("buy-body");
   #shown = "";
   #stopClock = () => {};
+  /** The fields for whom it goes to, where the shop asks. */
+  #contact = null;
 
   constructor(buying, room) {
     this.#buying = buying;
@@ -199,6 +202,18 @@ export class BuySheet {
     return input;
   }
 
+  /** The fields for whom it goes to: beside a button that goes to pay, if the shop asks. */
+  #contactForm(action) {
+    const asks = action.dataset.testid === "checkout" && this.#room.contact !== "nothing";
+    this.#contact = asks ? new ContactForm(this.#room.contact) : null;
+    return this.#contact ? this.#contact.element : "";
+  }
+
+  #pay() {
+    if (!this.#contact) this.#buying.pay();
+    else if (this.#contact.check()) this.#buying.pay(this.#contact.take());
+  }
+
   #deadline(slim) {
     const clock = el("span", { class: "clock tabular", role: "timer", data: { testid: "hold-countdown" } });
     const bar = el("i");
@@ -229,6 +244,7 @@ export class BuySheet {
       this.#items(),
       this.#deadline(false),
       el("p", { class: "muted" }, words),
+      this.#contactForm(action),
       this.#coupon(),
       this.#total(),
       el(
@@ -275,7 +291,7 @@ export class BuySheet {
   }
 
   #payButton(label) {
-    return el("button", { class: "button primary large wide", type: "button", data: { testid: "checkout", first: "" }, on: { click: () => this.#buying.pay() } }, label);
+    return el("button", { class: "button primary large wide", type: "button", data: { testid: "checkout", first: "" }, on: { click: () => this.#pay() } }, label);
   }
 
   #retryButton() {

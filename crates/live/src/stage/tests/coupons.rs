@@ -106,13 +106,13 @@ fn a_coupon_at_the_checkout_is_checked_against_the_hold() {
     let (mut play, _) = play();
     let checkout = r#"{"id":2,"type":"checkout","sale_id":"sale_1","hold_id":"hold_1","coupon":"ten"}"#;
     let seen = |outputs: &[Output], units: u32| {
-        let [Output::LookAtHold { member, id, viewer, sale, hold, coupon }] = outputs else {
+        let [Output::LookAtHold { member, id, payer, sale, hold, coupon }] = outputs else {
             panic!("{outputs:?}")
         };
         Input::HoldSeen {
             member: *member,
             id: *id,
-            viewer: viewer.clone(),
+            payer: payer.clone(),
             sale: sale.clone(),
             hold: hold.clone(),
             coupon: coupon.clone(),
