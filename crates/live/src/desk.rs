@@ -79,7 +79,8 @@ impl Desk {
                     let server_time = self.stage.server_time(now());
                     tokio::spawn(async move {
                         let id_of_sale = sale.id.clone();
-                        let purchase = purchase::Purchase { payer, sale, hold, deadline, server_time };
+                        let purchase =
+                            purchase::Purchase { payer: *payer, sale, hold, deadline, server_time };
                         let answer = purchase::check_out(&services, &live, purchase).await;
                         live.input(Input::CheckedOut { member, id, sale: id_of_sale, answer });
                     });

@@ -145,7 +145,7 @@ pub(crate) enum Output {
     /// [`Input::Restocked`].
     Restock { member: MemberId, id: u64, order: OrderId, units: Option<Units>, key: String },
     /// Commit the order and start its payment, then [`Input::CheckedOut`].
-    Checkout { member: MemberId, id: u64, payer: Payer, sale: Sale, hold: HoldId, deadline: UnixMillis },
+    Checkout { member: MemberId, id: u64, payer: Box<Payer>, sale: Sale, hold: HoldId, deadline: UnixMillis },
     /// Nobody paid: close the order, then [`Input::OrderMoved`].
     ExpireOrder(OrderId),
     /// The gate does not know this sale any more, or only an older state of it: tell it, then [`Input::SaleKnown`].

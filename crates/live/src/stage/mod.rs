@@ -496,7 +496,7 @@ impl Stage {
                         return self.outputs.push_back(Output::Checkout {
                             member,
                             id,
-                            payer: *payer,
+                            payer,
                             sale: on_sale.sale.clone(),
                             hold,
                             deadline: *deadline,
