@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io,
     net::{IpAddr, SocketAddr},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -587,7 +587,19 @@ impl Shard {
 
     /// Ends a session: its peer is told, and everything that knows it forgets it.
     fn end(&mut self, key: Key, reason: EndReason) {
-        let Some(mut session) = self.sessions.remove(key) else { return };
+        let Some(session) = self.sessions.remove(key) else { return };
+        tracing::info!(live = %session.live, session = %session.id, %reason, "session ended");
+        let ended = notice(&session, NoticeKind::Ended { reason });
+        // Whatever fails now, it is told: otherwise somebody's seat would be taken for good.
+        let forgotten = catch_unwind(AssertUnwindSafe(|| self.forget(key, session, reason)));
+        (self.observer)(ended);
+        if let Err(panic) = forgotten {
+            resume_unwind(panic);
+        }
+    }
+
+    /// The session's end, but for its notice: the broadcast ends with its session before anybody is told.
+    fn forget(&mut self, key: Key, mut session: Session, reason: EndReason) {
         let now = self.now.instant;
         // The peer may be the reason why the session ends; closing it must not take the shard down with it.
         let _ = catch_unwind(AssertUnwindSafe(|| session.peer.close(now, &mut self.outbox)));
@@ -626,11 +638,6 @@ impl Shard {
         if !session.connected && session.peer.reachable() {
             self.counters.handshakes_failed.add(1);
         }
-        tracing::info!(live = %session.live, session = %session.id, %reason, "session ended");
-        let ended = notice(&session, NoticeKind::Ended { reason });
-        // First the broadcast ends with its session, then it is told.
-        drop(session);
-        (self.observer)(ended);
     }
 
     fn end_all(&mut self) {

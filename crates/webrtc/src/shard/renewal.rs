@@ -45,8 +45,8 @@ impl Shard {
                 );
                 break;
             }
-            self.begin_anew();
-            if !self.mailbox.open() {
+            let renewed = catch_unwind(AssertUnwindSafe(|| self.begin_anew()));
+            if renewed.is_err() || !self.mailbox.open() {
                 break;
             }
             tracing::warn!(shard = self.index, "the media shard begins anew");
