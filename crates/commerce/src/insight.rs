@@ -131,8 +131,7 @@ impl Scope {
             Scope::Product(product) => {
                 let lines: Vec<_> =
                     fact.lines.iter().map(|line| (line.product == *product, line.total_minor)).collect();
-                let gross = fact.lines.iter().filter(is_of).map(|line| line.total_minor).sum();
-                (gross, refunded_of(fact.refunded_minor, &lines))
+                (part_of(fact.total_minor, &lines), part_of(fact.refunded_minor, &lines))
             }
             Scope::Live(_) | Scope::Creator(_) => (fact.total_minor, fact.refunded_minor),
         };
@@ -140,22 +139,23 @@ impl Scope {
     }
 }
 
-/// How much of what went back of an order is of some of its lines: a refund is of all lines in proportion to their prices,
-/// and the parts of all lines sum to it exactly. `lines`: whether each is asked about, and its price, in their order.
-pub fn refunded_of(refunded_minor: i64, lines: &[(bool, i64)]) -> i64 {
+/// How much of a sum that an order was paid with, or of one that went back, is of some of its lines: it is of all lines in
+/// proportion to their prices, so that what a coupon took off is, too; and the parts of all lines sum to it exactly. `lines`:
+/// whether each is asked about, and its price, in their order.
+pub fn part_of(sum_minor: i64, lines: &[(bool, i64)]) -> i64 {
     let whole: i128 = lines.iter().map(|(_, price)| i128::from(*price)).sum();
     if whole == 0 {
-        return if lines.first().is_some_and(|(asked, _)| *asked) { refunded_minor } else { 0 };
+        return if lines.first().is_some_and(|(asked, _)| *asked) { sum_minor } else { 0 };
     }
     let (mut up_to, mut part) = (0i128, 0i128);
     for (asked, price) in lines {
-        let before = i128::from(refunded_minor) * up_to / whole;
+        let before = i128::from(sum_minor) * up_to / whole;
         up_to += i128::from(*price);
         if *asked {
-            part += i128::from(refunded_minor) * up_to / whole - before;
+            part += i128::from(sum_minor) * up_to / whole - before;
         }
     }
-    // At most what went back.
+    // At most the sum.
     part as i64
 }
 
@@ -275,7 +275,16 @@ mod tests {
         let parts = [of("lamp"), of("mug"), of("bag")];
         assert_eq!(parts, [(2, 2, 1_033, 33), (1, 2, 333, 33), (1, 1, 334, 34)]);
         assert_eq!(parts.iter().map(|part| part.3).sum::<i64>(), 100, "they sum to it");
-        assert_eq!(refunded_of(5, &[(false, 0), (true, 0)]), 0, "what cost nothing gives nothing back");
+        // With a coupon of 1, each product has its part of what was paid.
+        let [mut reduced, _] = facts.clone();
+        (reduced.total_minor, reduced.refunded_minor) = (999, 0);
+        let paid = ["lamp", "mug", "bag"].map(|product| {
+            recompute(std::slice::from_ref(&reduced), &Scope::Product(product.parse().unwrap()), NOW).revenue
+                [&eur]
+                .gross_minor
+        });
+        assert_eq!((paid, paid.iter().sum::<i64>()), ([332, 333, 334], 999));
+        assert_eq!(part_of(5, &[(false, 0), (true, 0)]), 0, "what cost nothing gives nothing back");
     }
 
     #[test]

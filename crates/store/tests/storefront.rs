@@ -115,11 +115,12 @@ mod following {
     use std::time::Duration;
 
     use haul_commerce::{
-        LineTerms, NewOrder, NewRefund, Order, OrderLine, OrderState, Paid, RefundOrigin, RefundStep,
-        Refunds, Sale, SaleLine, SaleTerms,
+        Coupon, CouponTerms, Ledger, LineTerms, NewOrder, NewRefund, Order, OrderCoupon, OrderLine,
+        OrderState, Paid, RefundOrigin, RefundStep, Refunds, Sale, SaleLine, SaleTerms,
         attribution::{Creator, CreatorKind, CreatorPut, Creators, Rule, Touch, TouchKind},
         bookings::Bookings,
         buyers::{Buyers, Known},
+        coupon::Discount,
         follow::{Follower, Rules, Turn, follow},
         followup::FollowupRule,
         insight::{Fact, FactLine, Insight, Scope, Sold, recompute},
@@ -278,6 +279,24 @@ mod following {
         let lamp = OrderLine::only("lamp".parse().unwrap(), 1, money(1_999), money(1_999));
         let mugs =
             OrderLine { line: 1, ..OrderLine::only("mug".parse().unwrap(), 2, money(500), money(1_000)) };
+        let coupon = Coupon {
+            code: "FIVE".parse().unwrap(),
+            merchant: main_merchant(),
+            live: "demo".parse().unwrap(),
+            discount: Discount::Amount(500),
+            currency: "EUR".parse().unwrap(),
+            minimum_minor: 0,
+            sale: None,
+            products: Vec::new(),
+            terms: CouponTerms {
+                limit: 1,
+                per_buyer: 1,
+                valid_from: NOW,
+                valid_until: UnixMillis(at.0 + 1),
+                closed: false,
+            },
+            created_at: NOW,
+        };
         let order = NewOrder {
             id: order_id(&hold),
             payment: payment_id(&hold),
@@ -291,11 +310,12 @@ mod following {
             buyer_name: buyer.to_owned(),
             quantity: 3,
             unit_price: money(1_999),
-            total: money(2_999),
+            total: money(2_499),
             lines: vec![lamp, mugs],
-            coupon: None,
+            coupon: Some(OrderCoupon { code: coupon.code.clone(), amount: money(500) }),
             created_at: at,
         };
+        store.put_coupon(&coupon).await.unwrap();
         store.start_order(&order, None).await.unwrap();
         store.move_order(&order.id, OrderState::Sold, at).await.unwrap();
         order.id
@@ -393,10 +413,10 @@ mod following {
         {
             sell_at(&store, number as u32, buyer, UnixMillis(NOW.0 + days * DAY)).await;
         }
-        // One of them has two lines, and a part of its money went back.
+        // One of them has two lines and a coupon, and a part of its money went back.
         let at = UnixMillis(NOW.0 + 199 * DAY);
         let both = sell_both(&store, 100, "dot", at).await;
-        let paid = Paid { event: "evt_1".to_owned(), amount: money(2_999) };
+        let paid = Paid { event: "evt_1".to_owned(), amount: money(2_499) };
         store.record_paid(&both, &paid).await.unwrap();
         turn(&store, NOW).await;
         give_back(&store, &both, 1_001, at).await;
@@ -423,7 +443,8 @@ mod following {
             });
         }
         assert_eq!(facts.len(), 8);
-        assert!(facts.iter().any(|fact| fact.lines.len() == 2 && fact.refunded_minor == 1_001));
+        let both = facts.iter().find(|fact| fact.lines.len() == 2).unwrap();
+        assert_eq!((both.total_minor, both.refunded_minor), (2_499, 1_001));
         for scope in [
             Scope::Live("demo".parse().unwrap()),
             Scope::Product("lamp".parse().unwrap()),

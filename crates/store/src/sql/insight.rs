@@ -2,7 +2,7 @@
 
 use haul_commerce::{
     LedgerError,
-    insight::{Insight, Metrics, REPEAT_DAYS, Revenue, Scope, Seen, Sold, bps, refunded_of, since},
+    insight::{Insight, Metrics, REPEAT_DAYS, Revenue, Scope, Seen, Sold, bps, part_of, since},
     ledger::Answer,
 };
 use haul_model::{Currency, MerchantId, UnixMillis};
@@ -180,13 +180,15 @@ impl SqlLedger {
         })
         .fetch_all(&self.read)
         .await?;
-        // Few orders are refunded: how much of that is of which line is not SQL's to say.
-        let refunded: Vec<(String, Currency, i64, (bool, i64))> = query(
-            "SELECT bookings.order_id, bookings.currency, line.product_id, line.total_minor,
+        // Few orders are refunded, or have a coupon: how much of that is of which line is not SQL's to say.
+        let changed: Vec<(String, Currency, (i64, i64), (bool, i64))> = query(
+            "SELECT bookings.order_id, bookings.currency, bookings.total_minor AS total, line.product_id, line.total_minor,
                     merchant_reversed + platform_reversed + agency_reversed + creator_reversed AS refunded
              FROM bookings JOIN order_lines AS line ON line.order_id = bookings.order_id
+                 JOIN orders ON orders.id = bookings.order_id
              WHERE bookings.merchant_id = $1
-                 AND merchant_reversed + platform_reversed + agency_reversed + creator_reversed > 0
+                 AND (merchant_reversed + platform_reversed + agency_reversed + creator_reversed > 0
+                     OR orders.coupon IS NOT NULL)
                  AND bookings.order_id IN (SELECT order_id FROM order_lines WHERE merchant_id = $1 AND product_id = $2)
              ORDER BY bookings.order_id, line.line",
         )
@@ -194,15 +196,19 @@ impl SqlLedger {
         .bind(product)
         .try_map(|row: Row| {
             let line = (row.try_get::<&str>("product_id")? == product, row.try_get("total_minor")?);
-            Ok((row.try_get("order_id")?, row::parsed(&row, "currency")?, row.try_get("refunded")?, line))
+            let paid = (row.try_get("total")?, row.try_get("refunded")?);
+            Ok((row.try_get("order_id")?, row::parsed(&row, "currency")?, paid, line))
         })
         .fetch_all(&self.read)
         .await?;
-        for order in refunded.chunk_by(|one, other| one.0 == other.0) {
-            let (_, currency, refunded_minor, _) = &order[0];
+        for order in changed.chunk_by(|one, other| one.0 == other.0) {
+            let (_, currency, (total_minor, refunded_minor), _) = &order[0];
             let lines: Vec<_> = order.iter().map(|(.., line)| *line).collect();
+            let listed: i64 =
+                lines.iter().filter(|(of_product, _)| *of_product).map(|(_, price)| price).sum();
             if let Some((.., revenue)) = sums.iter_mut().find(|(of, ..)| of == currency) {
-                revenue.refunded_minor += refunded_of(*refunded_minor, &lines);
+                revenue.gross_minor -= listed - part_of(*total_minor, &lines);
+                revenue.refunded_minor += part_of(*refunded_minor, &lines);
             }
         }
         Ok(sums)
