@@ -21,7 +21,7 @@ process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
 
 /**
- * Starts `haul` with a demo live: `{url, studioUrl, udpPort, log(), mint(…), stop()}`; `udpPort` is the first shard's. `tcp`
+ * Starts `haul` with a demo live: `{url, studioUrl, udpPort, pid, log(), mint(…), stop()}`; `udpPort` is the first shard's. `tcp`
  * opens a port for media over TCP, `variables` go over the rest of the configuration. `mint("--live", "*", …)` is
  * `haul token` with the same secret.
  */
@@ -51,6 +51,7 @@ export async function startHaul({ gateUrl = "embedded:", shards = SHARDS, tcp = 
     url,
     studioUrl: child.output.match(/Studio\s+(\S+)/)[1],
     udpPort,
+    pid: child.pid,
     log: () => child.output,
     mint: async (...options) => {
       const minting = run(binary, ["token", ...options], directory, environment);
@@ -116,7 +117,7 @@ export async function end(child, signal, withinMs) {
   return code;
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address();
