@@ -59,6 +59,8 @@ into_value! {
 #[must_use = "a statement does nothing until it is executed or fetched"]
 pub(super) struct Query {
     text: SqlStr,
+    /// The same for SQLite, where it has another.
+    for_sqlite: Option<SqlStr>,
     values: Vec<Value>,
     /// Whether its plan is kept. One whose text varies with its number of rows would fill the cache.
     keep: bool,
@@ -66,7 +68,7 @@ pub(super) struct Query {
 
 /// A statement with values `$1`, `$2`, … in their order.
 pub(super) fn query(text: &'static str) -> Query {
-    Query { text: text.into_sql_str(), values: Vec::new(), keep: true }
+    Query { text: text.into_sql_str(), for_sqlite: None, values: Vec::new(), keep: true }
 }
 
 /// A statement whose first column is the answer.
@@ -96,27 +98,31 @@ macro_rules! given {
 }
 pub(super) use given;
 
-/// A statement whose text is put together here, of constants, with as many values as there are rows.
+/// A statement whose text is put together here, of constants, with as many values as there are rows. For Postgres they are
+/// numbered; SQLite knows `$7` by its name, and looks through all names for each of them, so there they have none.
 pub(super) struct Builder {
-    text: String,
+    numbered: String,
+    nameless: String,
     values: Vec<Value>,
 }
 
 impl Builder {
     pub(super) fn new(text: &'static str) -> Self {
-        Self { text: text.to_owned(), values: Vec::new() }
+        Self { numbered: text.to_owned(), nameless: text.to_owned(), values: Vec::new() }
     }
 
     pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
-        self.text.push_str(text);
+        self.numbered.push_str(text);
+        self.nameless.push_str(text);
         self
     }
 
     /// The next value's place, and the value.
     pub(super) fn push_bind(&mut self, value: impl Into<Value>) -> &mut Self {
         self.values.push(value.into());
-        self.text.push('$');
-        self.text.push_str(&self.values.len().to_string());
+        self.numbered.push('$');
+        self.numbered.push_str(&self.values.len().to_string());
+        self.nameless.push('?');
         self
     }
 
@@ -126,28 +132,32 @@ impl Builder {
         rows: impl IntoIterator<Item = T>,
         mut row: impl FnMut(Places<'_>, T),
     ) -> &mut Self {
-        self.text.push_str("VALUES ");
+        self.push("VALUES ");
         for (number, item) in rows.into_iter().enumerate() {
-            self.text.push_str(if number == 0 { "(" } else { ", (" });
+            self.push(if number == 0 { "(" } else { ", (" });
             row(Places { builder: self, first: true }, item);
-            self.text.push(')');
+            self.push(")");
         }
         self
     }
 
     /// `($1, $2, …)`: for `IN`.
     pub(super) fn push_list<T: Into<Value>>(&mut self, items: impl IntoIterator<Item = T>) -> &mut Self {
-        self.text.push('(');
+        self.push("(");
         let mut places = Places { builder: self, first: true };
         for item in items {
             places.push_bind(item);
         }
-        self.text.push(')');
-        self
+        self.push(")")
     }
 
     pub(super) fn build(self) -> Query {
-        Query { text: AssertSqlSafe(self.text).into_sql_str(), values: self.values, keep: false }
+        Query {
+            text: AssertSqlSafe(self.numbered).into_sql_str(),
+            for_sqlite: Some(AssertSqlSafe(self.nameless).into_sql_str()),
+            values: self.values,
+            keep: false,
+        }
     }
 }
 
@@ -160,7 +170,7 @@ pub(super) struct Places<'a> {
 impl Places<'_> {
     pub(super) fn push_bind(&mut self, value: impl Into<Value>) -> &mut Self {
         if !std::mem::take(&mut self.first) {
-            self.builder.text.push_str(", ");
+            self.builder.push(", ");
         }
         self.builder.push_bind(value);
         self
@@ -253,9 +263,10 @@ macro_rules! with {
         }
     };
     (@conn $statement:expr, $on:expr, |$query:ident, $executor:ident| $body:expr) => {{
-        let Query { text, values, keep } = $statement;
+        let Query { text, for_sqlite, values, keep } = $statement;
         match $on {
             On::Read(Readers::Sqlite(pool)) => {
+                let text = for_sqlite.unwrap_or(text);
                 let ($query, $executor) = (filled::<Sqlite>(sqlx::query(text), values, keep), pool);
                 $body.map_err(failure)
             }
@@ -264,6 +275,7 @@ macro_rules! with {
                 $body.map_err(failure)
             }
             On::Sqlite(conn) => {
+                let text = for_sqlite.unwrap_or(text);
                 let ($query, $executor) = (filled::<Sqlite>(sqlx::query(text), values, keep), conn);
                 $body.map_err(failure)
             }

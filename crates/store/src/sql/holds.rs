@@ -1,19 +1,41 @@
 //! What the gate has said, written down behind it.
 
-use haul_commerce::{HoldNotes, LedgerError, Mark, Recorded, draw::TICKETS};
+use haul_commerce::{HoldNotes, LedgerError, Mark, Recorded, book::HoldRecord, draw::TICKETS};
 use haul_model::{HoldId, LiveId, SaleId, UnixMillis};
+use serde::Serialize;
 
 use super::{
     SqlLedger,
-    db::{Builder, query},
+    db::{given, query},
     lines,
     row::{self, hold_state_text, sql},
 };
 
-/// Holds in one statement: SQLite takes 32,766 values in one, and a hold has 18.
+/// Holds in one statement: a hundred kilobytes.
 const ROWS: usize = 500;
 /// How long entries in a draw are kept beyond other holds that are over.
 const KEEP_ENTRIES_MS: u64 = 30 * 86_400_000;
+
+/// What is written of a hold, in the order in which the statement takes it.
+fn row_of(at: Mark, record: &HoldRecord) -> impl Serialize + '_ {
+    (
+        record.hold.as_str(),
+        record.buyer.as_str(),
+        record.units.quantity(),
+        sql(record.made),
+        hold_state_text(record.state),
+        sql(record.deadline.0),
+        record.order.as_ref().map(|order| order.as_str()),
+        record.extended,
+        record.retaken,
+        sql(at.epoch),
+        sql(at.sequence),
+        (!record.units.is_plain()).then(|| record.units.to_string()),
+        record.unreserved,
+        record.returned.as_ref().map(|returned| returned.to_string()),
+        record.coupon.as_ref().map(|coupon| coupon.as_str()),
+    )
+}
 
 impl SqlLedger {
     pub(super) async fn gate_mark(&self, live: &LiveId, sale: &SaleId) -> Result<Mark, LedgerError> {
@@ -86,41 +108,31 @@ impl SqlLedger {
                 return Err(LedgerError::NotFound(format!("the sale {sale}")));
             };
             for holds in holds.chunks(ROWS) {
-                let mut insert = Builder::new(
+                let rows: Vec<_> = holds.iter().map(|(at, record)| row_of(*at, record)).collect();
+                given!(
+                    change,
+                    &rows,
                     "INSERT INTO holds (merchant_id, live_id, sale_id, id, buyer_id, quantity, made, state, deadline,
-                                        order_id, extended, retaken, epoch, sequence, units, unreserved,
-                                        returned, coupon) ",
-                );
-                insert.push_values(holds, |mut row, (at, record)| {
-                    row.push_bind(&merchant)
-                        .push_bind(live.as_str())
-                        .push_bind(sale.as_str())
-                        .push_bind(record.hold.as_str())
-                        .push_bind(record.buyer.as_str())
-                        .push_bind(record.units.quantity())
-                        .push_bind(sql(record.made))
-                        .push_bind(hold_state_text(record.state))
-                        .push_bind(sql(record.deadline.0))
-                        .push_bind(record.order.as_ref().map(|order| order.as_str()))
-                        .push_bind(record.extended)
-                        .push_bind(record.retaken)
-                        .push_bind(sql(at.epoch))
-                        .push_bind(sql(at.sequence))
-                        .push_bind((!record.units.is_plain()).then(|| record.units.to_string()))
-                        .push_bind(record.unreserved)
-                        .push_bind(record.returned.as_ref().map(|returned| returned.to_string()))
-                        .push_bind(record.coupon.as_ref().map(|coupon| coupon.as_str()));
-                });
-                insert.push(
-                    " ON CONFLICT (live_id, sale_id, id) DO UPDATE SET
-                          buyer_id = excluded.buyer_id, quantity = excluded.quantity, made = excluded.made,
-                          state = excluded.state, deadline = excluded.deadline, order_id = excluded.order_id,
-                          extended = excluded.extended, retaken = excluded.retaken, epoch = excluded.epoch,
-                          sequence = excluded.sequence, units = excluded.units, unreserved = excluded.unreserved,
-                          returned = excluded.returned, coupon = excluded.coupon
-                      WHERE (holds.epoch, holds.sequence) <= (excluded.epoch, excluded.sequence)",
-                );
-                insert.build().execute(&mut change).await?;
+                                        order_id, extended, retaken, epoch, sequence, units, unreserved, returned, coupon)
+                     SELECT $2, $3, $4, given.value ->> 0, given.value ->> 1, CAST(given.value ->> 2 AS BIGINT),
+                            CAST(given.value ->> 3 AS BIGINT), given.value ->> 4, CAST(given.value ->> 5 AS BIGINT),
+                            given.value ->> 6, CAST(given.value ->> 7 AS BOOLEAN), CAST(given.value ->> 8 AS BOOLEAN),
+                            CAST(given.value ->> 9 AS BIGINT), CAST(given.value ->> 10 AS BIGINT), given.value ->> 11,
+                            CAST(given.value ->> 12 AS BOOLEAN), given.value ->> 13, given.value ->> 14
+                     FROM " " WHERE TRUE
+                     ON CONFLICT (live_id, sale_id, id) DO UPDATE SET
+                         buyer_id = excluded.buyer_id, quantity = excluded.quantity, made = excluded.made,
+                         state = excluded.state, deadline = excluded.deadline, order_id = excluded.order_id,
+                         extended = excluded.extended, retaken = excluded.retaken, epoch = excluded.epoch,
+                         sequence = excluded.sequence, units = excluded.units, unreserved = excluded.unreserved,
+                         returned = excluded.returned, coupon = excluded.coupon
+                     WHERE (holds.epoch, holds.sequence) <= (excluded.epoch, excluded.sequence)"
+                )
+                .bind(&merchant)
+                .bind(live.as_str())
+                .bind(sale.as_str())
+                .execute(&mut change)
+                .await?;
             }
         }
         change.commit().await
