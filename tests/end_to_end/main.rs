@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod again;
 mod backend;
 mod channel;
 #[path = "../../crates/webrtc/tests/client/mod.rs"]

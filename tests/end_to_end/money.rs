@@ -390,7 +390,14 @@ async fn a_dispute_marks_the_order() {
     .await;
 }
 
-async fn with_key(server: &Server, method: &str, path: &str, key: &str, once: &str, body: &Value) -> Answer {
+pub async fn with_key(
+    server: &Server,
+    method: &str,
+    path: &str,
+    key: &str,
+    once: &str,
+    body: &Value,
+) -> Answer {
     let bearer = format!("Bearer {key}");
     let headers =
         [("content-type", "application/json"), ("authorization", bearer.as_str()), ("idempotency-key", once)];

@@ -309,6 +309,11 @@ impl Redis {
         self.process.as_ref().unwrap().signal("STOP");
     }
 
+    /// Answers again.
+    pub fn go_on(&self) {
+        self.process.as_ref().unwrap().signal("CONT");
+    }
+
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.signal("KILL");

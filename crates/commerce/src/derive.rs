@@ -1,6 +1,6 @@
 //! Names that follow from other names, so that a retry names the same thing without anybody remembering it.
 //!
-//! A hold's id follows from who asks for what under which idempotency key; its order and payment follow from the hold.
+//! A hold's id follows from who asks for what under which idempotency key, and so may a sale's; its order and payment follow from the hold.
 //! They are SHA-256 cut to 160 bits: nobody finds a key that gives them another buyer's hold.
 
 use haul_model::{BuyerId, HoldId, OrderId, PaymentId, RefundId, SaleId};
@@ -12,6 +12,12 @@ use crate::LiveRef;
 pub fn hold_id(live: &LiveRef, sale: &SaleId, buyer: &BuyerId, key: &str) -> HoldId {
     let parts = [live.merchant.as_str(), live.live.as_str(), sale.as_str(), buyer.as_str(), key];
     name("hold", &parts).parse().expect("letters, digits and an underscore are an id")
+}
+
+/// The sale that somebody makes under an idempotency `key`: `sale_` and 32 letters and digits.
+pub fn sale_id(live: &LiveRef, maker: &BuyerId, key: &str) -> SaleId {
+    let parts = [live.merchant.as_str(), live.live.as_str(), maker.as_str(), key];
+    name("sale", &parts).parse().expect("letters, digits and an underscore are an id")
 }
 
 /// The one order of a hold: `order_` and 32 letters and digits.

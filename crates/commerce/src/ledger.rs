@@ -287,6 +287,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Writes a sale down; the same id again changes its times, and whether it is paused.
     fn put_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, ()>;
+    /// Writes a sale down if there is none of its id, and gives the one that there is then.
+    fn make_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, Sale>;
     /// Adds units to a line of a sale, unless that was done before under this `key`. Gives the sale as it is then.
     fn add_stock<'a>(
         &'a self,

@@ -47,7 +47,7 @@ pub use backoffice::Backoffice;
 pub use book::SaleBook;
 pub use bus::{Appended, Batch, Bus, BusError, Lease, Left, Told};
 pub use coupon::{Coupon, CouponTerms, OrderCoupon};
-pub use derive::{hold_id, order_id, payment_id, refund_id};
+pub use derive::{hold_id, order_id, payment_id, refund_id, sale_id};
 pub use draw::Draw;
 pub use gate::{
     Applied, BoxFuture, Counts, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome, Rebuild,

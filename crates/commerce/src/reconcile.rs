@@ -12,7 +12,8 @@ use std::{
 use haul_model::{BuyerId, CouponCode, HoldId, OrderId, RefundId, UnixMillis};
 
 use crate::{
-    Callback, Counts, CouponUse, Mark, Order, OrderState, PaymentEventKind, Recorded, Refund, RefundState,
+    Callback, Counts, CouponUse, Dispute, Mark, Order, OrderState, PaymentEventKind, Recorded, Refund,
+    RefundState,
     hold::{HoldRecord, HoldState},
     units::{Line, Units},
 };
@@ -116,6 +117,13 @@ pub enum Difference {
     NotWritten(HoldId),
     /// The ledger has written that a hold stands, and at the gate it does not.
     NotHeld(HoldId),
+    /// More money went back for an order than came for it.
+    TooMuchBack {
+        /// Which order.
+        order: OrderId,
+        /// How much more, in minor units.
+        amount_minor: i64,
+    },
     /// Money came for an order that is neither sold nor refunded.
     Money {
         /// Which order.
@@ -218,6 +226,9 @@ impl fmt::Display for Difference {
                 f,
                 "order {order} says that {order_minor} went back, and its refunds amount to {refunds_minor}"
             ),
+            Self::TooMuchBack { order, amount_minor } => {
+                write!(f, "for order {order}, {amount_minor} more went back than had come")
+            }
             Self::MoneyKept { order, event, amount_minor } => write!(
                 f,
                 "of the money that came for order {order} (event {event}), {amount_minor} bought nothing and does \
@@ -349,6 +360,16 @@ pub fn refunds(
         };
         let came: i64 =
             callbacks.iter().filter(paid).map(|(callback, _)| callback.event.amount.amount_minor).sum();
+        // What a lost dispute took went back as well.
+        let disputed = match (order.dispute, &order.paid) {
+            (Some(Dispute::Lost), Some(paid)) => paid.amount.amount_minor,
+            _ => 0,
+        };
+        let more = sum(&|refund| refund.state == RefundState::Done) + disputed - came;
+        let settled = |refund: &&Refund| is_old(refund.updated_at, now);
+        if more > 0 && refunds.iter().filter(of_order).all(|refund| settled(&refund)) {
+            found.push(Difference::TooMuchBack { order: id.clone(), amount_minor: more });
+        }
         let Some((last, _)) = callbacks.iter().rfind(|callback| paid(callback)) else { continue };
         // What a sold order was paid with is its price; all the rest must be on its way back, or be back.
         let bought = match order.state {

@@ -294,6 +294,15 @@ pub struct SaleLine {
 }
 
 impl Sale {
+    /// Whether it offers what `asked` does, wherever it stands by now: the same on each line for the same price, and as much of
+    /// it or more.
+    pub fn is_offer_of(&self, asked: &Self) -> bool {
+        let stock = |sale: &Self| sale.terms.lines().map(|line| line.stock).collect::<Vec<_>>();
+        self.lines().eq(asked.lines())
+            && self.terms.mode == asked.terms.mode
+            && stock(self).iter().zip(stock(asked)).all(|(has, asked)| *has >= asked)
+    }
+
     /// What is sold on each line, in order.
     pub fn lines(&self) -> impl Iterator<Item = SaleLine> + '_ {
         let first = SaleLine {

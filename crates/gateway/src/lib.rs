@@ -66,8 +66,9 @@ pub fn router(app: App) -> Router {
         .expose_headers([RETRY_AFTER])
         .max_age(Duration::from_secs(3600));
     routes()
-        .layer(middleware::from_fn_with_state(app.clone(), v1::once))
+        // Inside, so that an answer that is given again is no second change.
         .layer(middleware::from_fn_with_state(app.clone(), v1::audited))
+        .layer(middleware::from_fn_with_state(app.clone(), v1::once))
         .layer(cors)
         .merge(pages::sdk())
         .merge(payments::routes())

@@ -28,6 +28,13 @@ pub struct Problem {
     pub challenge: Option<&'static str>,
 }
 
+/// The code of the problem that a response tells, for the layers round it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProblemCode(pub(crate) &'static str);
+
+/// The code of what may have happened or will: the same request tells, asked again.
+pub(crate) const PENDING: &str = "pending";
+
 impl Problem {
     /// A refusal that asking again does not mend.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -76,6 +83,7 @@ impl IntoResponse for Problem {
         // Texts and a number: serde_json can't fail on them.
         let body = serde_json::to_string(&document).unwrap_or_default();
         let mut response = (self.status, body).into_response();
+        response.extensions_mut().insert(ProblemCode(self.code));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait) = self.retry_after {

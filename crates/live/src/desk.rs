@@ -50,10 +50,13 @@ impl Desk {
                     }
                 }
                 Output::Find { member, buyer } => self.find(member, buyer),
-                Output::PutSale { member, id, sale } => {
+                Output::PutSale { member, id, sale, made } => {
                     let (live, services) = (self.live.clone(), self.services.clone());
                     tokio::spawn(async move {
-                        let answer = purchase::put_sale(&services, &live, sale).await;
+                        let answer = match made {
+                            true => purchase::make_sale(&services, &live, sale).await,
+                            false => purchase::put_sale(&services, &live, sale).await,
+                        };
                         live.input(Input::SalePut { member, id, answer });
                     });
                 }

@@ -10,7 +10,7 @@ use haul_wire::{Code, Failure};
 use crate::{
     Live, Services,
     chores::Chore,
-    stage::{CheckedOut, Payer, Personal, unavailable},
+    stage::{self, CheckedOut, Payer, Personal, unavailable},
 };
 
 /// Orders of their own that a buyer is shown.
@@ -25,6 +25,19 @@ pub(crate) async fn put_sale(
 ) -> Result<(Sale, Applied), Failure> {
     services.ledger.put_sale(&sale).await.map_err(|error| ledger_failed(live, &error))?;
     tell_of_sale(live, sale).await
+}
+
+/// The same for a sale that is made under a key: if it was made before, nothing is changed, and it is told as it is.
+pub(crate) async fn make_sale(
+    services: &Services,
+    live: &Live,
+    sale: Sale,
+) -> Result<(Sale, Applied), Failure> {
+    let made = services.ledger.make_sale(&sale).await.map_err(|error| ledger_failed(live, &error))?;
+    if !made.is_offer_of(&sale) {
+        return Err(stage::other_sale());
+    }
+    tell_of_sale(live, made).await
 }
 
 /// Lets the gate know a sale that is written down.
@@ -237,7 +250,7 @@ pub(crate) async fn find_personal(
 
 fn gate_failed(live: &Live, error: &GateError) -> Failure {
     tracing::warn!(live = %live.id(), %error, "the gate gave no answer");
-    crate::stage::gate_failed(error)
+    stage::gate_failed(error)
 }
 
 pub(crate) fn ledger_failed(live: &Live, error: &LedgerError) -> Failure {

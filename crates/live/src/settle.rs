@@ -231,6 +231,10 @@ impl Lives {
             OrderState::Refunded => return Ok(()),
             OrderState::RefundDue => return self.send_back(live, &order, event, true).await,
             OrderState::Paying | OrderState::Expired => {
+                if order.refunded_minor > 0 && order.refunded_minor >= event.amount.amount_minor {
+                    tracing::warn!(order = %ids.id, "its money had gone back before it was heard of");
+                    return self.refund_due(live, &order, event, at).await;
+                }
                 if event.amount != ids.total {
                     tracing::error!(order = %ids.id, paid = %event.amount, due = %ids.total, "wrong amount paid");
                     return self.refund_due(live, &order, event, at).await;
@@ -305,8 +309,8 @@ impl Lives {
     ) -> Result<(), Unfinished> {
         let services = self.services();
         let at = now().wall;
-        if event.amount.amount_minor == 0 {
-            // Nothing came, and nothing goes.
+        if event.amount.amount_minor == 0 || of_order && order.refunded_minor >= event.amount.amount_minor {
+            // Nothing came, or it has gone back already, and nothing goes.
             if of_order {
                 let order = services.ledger.move_order(&order.order.id, OrderState::Refunded, at).await?;
                 live.order_moved(order, None);

@@ -31,6 +31,8 @@ on_each_database! {
     an_order_that_buys_nothing_is_refunded_when_all_has_gone_back
     money_that_came_on_top_goes_back_beside_the_order
     what_a_provider_says_of_refunds_is_matched
+    what_went_back_before_the_money_was_heard_of_is_the_orders
+    a_payment_that_is_disputed_is_not_paid_back_besides
     a_dispute_is_marked_and_decided_once
     sessions_are_closed_when_their_order_is_over
     a_payment_is_found_by_the_providers_name_for_it
@@ -318,12 +320,42 @@ async fn what_a_provider_says_of_refunds_is_matched(on: On) {
     assert_eq!(theirs.order.refunded_minor, 60);
     let again = say("e3", refunded, 30, None).await.unwrap();
     assert!(!again.news && again.order.refunded_minor == 60, "told twice");
-    // More than is left of the order's money: it happened, and is none of the order's.
+    // More than is left of the order's money: it happened, whatever was asked for beside it, and the order has none left.
     let more = say("e4", refunded, 50, None).await.unwrap();
-    assert!(!more.refund.refund.of_order && more.order.refunded_minor == 60);
+    assert!(more.refund.refund.of_order && more.order.refunded_minor == 100);
+    let yet_more = say("e7", refunded, 5, None).await.unwrap();
+    assert!(!yet_more.refund.refund.of_order && yet_more.order.refunded_minor == 100);
     let failed = say("e5", PaymentEventKind::RefundFailed, 30, Some("r3")).await.unwrap();
     assert_eq!(failed.refund.state, RefundState::Failed);
     assert_eq!(say("e6", PaymentEventKind::RefundFailed, 5, None).await, None);
+}
+
+async fn what_went_back_before_the_money_was_heard_of_is_the_orders(on: On) {
+    let ledger = on.open().await;
+    let order = paying(&ledger, 1).await;
+    let back = said(&order, "back", PaymentEventKind::Refunded, 60);
+    let early = ledger.provider_refund(&back, NOW).await.unwrap().unwrap();
+    assert!(!early.refund.refund.of_order && early.order.refunded_minor == 0, "no money is known of");
+    let event = said(&order, "paid", PaymentEventKind::Paid, 100);
+    record(&ledger, &event).await;
+    let paid = Paid { event: event.event, amount: event.amount };
+    for _ in 0..2 {
+        assert_eq!(ledger.record_paid(&order.id, &paid).await.unwrap().refunded_minor, 60);
+    }
+    let refunds = ledger.refunds_of_order(&order.id).await.unwrap();
+    assert!(refunds.len() == 1 && refunds[0].refund.of_order);
+    let events = ledger.order_events(&order.id).await.unwrap();
+    assert_eq!(events.iter().filter(|event| event.state == "partly_refunded").count(), 1);
+}
+
+async fn a_payment_that_is_disputed_is_not_paid_back_besides(on: On) {
+    let ledger = on.open().await;
+    let order = paid(&ledger, 1, OrderState::Sold).await;
+    for (dispute, may) in [(Dispute::Open, false), (Dispute::Lost, false), (Dispute::Won, true)] {
+        ledger.put_dispute(&order.id, dispute, NOW).await.unwrap();
+        let put = ledger.put_refund(&refund("r1", &order, 10)).await;
+        assert_eq!(put.is_ok(), may, "{dispute:?}: {put:?}");
+    }
 }
 
 async fn a_dispute_is_marked_and_decided_once(on: On) {

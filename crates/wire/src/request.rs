@@ -229,6 +229,8 @@ pub struct SaleSchedule {
     /// Further products, or forms of them, each with its own stock: lines 1, 2, …
     #[serde(default)]
     pub more: Vec<LineSchedule>,
+    /// The same key is the same sale, however often it is asked for and whatever was lost on the way; at most 64 bytes.
+    pub key: Option<String>,
 }
 
 /// A tier for which a sale is to open earlier.

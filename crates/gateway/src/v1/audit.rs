@@ -3,9 +3,9 @@
 use axum::{
     Json, Router,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, Method},
+    http::{HeaderMap, Method, StatusCode},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use haul_commerce::{
@@ -17,12 +17,12 @@ use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Page, idempotency::REPLAYED, next};
+use super::{Page, next};
 use crate::{
     app::{App, Peer, path_id},
     auth::bearer,
     openapi::{Operation, Who as For, json},
-    problem::Problem,
+    problem::{PENDING, Problem, ProblemCode},
     rest::Params,
 };
 
@@ -105,7 +105,8 @@ async fn list(
     Ok(Json(AuditPage { entries: entries.into_iter().map(document).collect(), next }))
 }
 
-/// Middleware for all of `/v1`: what was changed is written down before it is answered.
+/// Middleware for all of `/v1`: what was changed is written down before it is answered. So is what is pending, since it may
+/// have happened. A change and its entry go on when whoever asked hangs up.
 pub(crate) async fn audited(
     State(app): State<App>,
     peer: Peer,
@@ -119,18 +120,24 @@ pub(crate) async fn audited(
         return then.run(request).await;
     }
     let headers = request.headers().clone();
-    let response = then.run(request).await;
-    if response.status().is_success()
-        && !response.headers().contains_key(REPLAYED)
-        && let Some((merchant, role, actor)) = actor(&app, &headers).await
-    {
-        let route = route.as_ref().map_or(path.as_str(), |route| route.as_str());
-        let live = path.strip_prefix("/v1/lives/").and_then(|rest| rest.split('/').next()?.parse().ok());
-        let address = app.sender(&peer, &headers).map(|address| address.to_string());
-        let doing = Doing { action: format!("{method} {route}"), target: path.clone(), live, address };
-        app.note(merchant, role, actor, doing).await;
-    }
-    response
+    let carried_out = tokio::spawn(async move {
+        let response = then.run(request).await;
+        let pending = response.extensions().get() == Some(&ProblemCode(PENDING));
+        if (response.status().is_success() || pending)
+            && let Some((merchant, role, actor)) = actor(&app, &headers).await
+        {
+            let route = route.as_ref().map_or(path.as_str(), |route| route.as_str());
+            let live = path.strip_prefix("/v1/lives/").and_then(|rest| rest.split('/').next()?.parse().ok());
+            let address = app.sender(&peer, &headers).map(|address| address.to_string());
+            let action = format!("{method} {route}{}", if pending { " (pending)" } else { "" });
+            app.note(merchant, role, actor, Doing { action, target: path.clone(), live, address }).await;
+        }
+        response
+    });
+    carried_out.await.unwrap_or_else(|_| {
+        let detail = "the server could not do it";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
+    })
 }
 
 /// What somebody did.

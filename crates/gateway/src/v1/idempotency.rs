@@ -21,7 +21,7 @@ use crate::{app::App, auth::bearer, problem::Problem, rest::bad_request};
 /// The header.
 pub(crate) const IDEMPOTENCY_KEY: Name = HeaderName::from_static("idempotency-key");
 /// Says that an answer was given before.
-pub(super) const REPLAYED: Name = HeaderName::from_static("idempotent-replayed");
+const REPLAYED: Name = HeaderName::from_static("idempotent-replayed");
 /// The largest body of a request with a key, and the largest answer that is kept.
 const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
 const MAX_ANSWER_BYTES: usize = 256 * 1024;

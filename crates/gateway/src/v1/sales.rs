@@ -1,5 +1,7 @@
 //! Sales and holds over REST: the channel's requests, asked once by a merchant's systems.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -9,22 +11,22 @@ use axum::{
 use haul_commerce::{
     attribution::Touch,
     buyers::{Charge, Details},
-    keys::{Area, Permission},
+    keys::{Area, Permission, hash},
 };
 use haul_live::Live;
 use haul_model::{BuyerId, LiveId, OrderId, Role, SaleId, UnixMillis, Viewer};
-use haul_wire::{HoldView, OrderView, SaleSchedule, SaleView, parse};
+use haul_wire::{HoldView, MAX_KEY_BYTES, OrderView, SaleSchedule, SaleView, parse};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Who, buyers::ChargeDocument, missing};
+use super::{IDEMPOTENCY_KEY, Who, buyers::ChargeDocument, missing};
 use crate::{
     app::{App, path_id, unavailable},
     auth::clean_name,
     guard::Taker,
     openapi::{Operation, Who as For, json as body, refused_with},
-    problem::Problem,
+    problem::{PENDING, Problem},
     rest::{Body, Params, bad_request},
 };
 
@@ -248,9 +250,13 @@ async fn create(
     State(app): State<App>,
     Path(live): Path<String>,
     headers: HeaderMap,
-    Body(request): Body<Map<String, Value>>,
+    Body(mut request): Body<Map<String, Value>>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let (live, host) = hosted(&app, &live, &headers, Area::Sales).await?;
+    // Where no answer was kept, as the server ended or the stock store was away, the key still names the same sale.
+    if let Some(key) = headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok()) {
+        request.entry("key").or_insert_with(|| json!(short(key)));
+    }
     Ok((StatusCode::CREATED, Json(ask(&live, host, "sale.schedule", request).await?)))
 }
 
@@ -459,6 +465,14 @@ fn fields<const N: usize>(fields: [(&str, String); N]) -> Map<String, Value> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect()
 }
 
+/// An idempotency key as short as the channel's.
+fn short(key: &str) -> String {
+    match key.len() <= MAX_KEY_BYTES {
+        true => key.to_owned(),
+        false => hash(&[key.as_bytes()]),
+    }
+}
+
 /// Asks as the channel's client would, and gives the reply's result.
 pub(super) async fn ask(
     live: &Live,
@@ -470,7 +484,10 @@ pub(super) async fn ask(
     request.insert("type".to_owned(), json!(kind));
     let (_, request) =
         parse(&Value::Object(request).to_string()).map_err(|error| bad_request(error.to_string()))?;
-    let pending = || unavailable("the outcome is not known yet: ask again with the same key");
+    let pending = || {
+        let detail = "the outcome is not known yet: ask again with the same key";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, PENDING, detail).retry_after(Duration::from_secs(1))
+    };
     let line = live.ask_once(viewer, request).await.ok_or_else(pending)?;
     let mut answer: Value = serde_json::from_slice(line.as_ref()).map_err(|_| pending())?;
     if answer["type"] == "reply" {
@@ -509,7 +526,7 @@ fn refused(answer: &Value) -> Problem {
     let (code, status) = known.copied().unwrap_or(("conflict", StatusCode::CONFLICT));
     let problem = Problem::new(status, code, answer["message"].as_str().unwrap_or("it was refused"));
     match answer["retry_after_ms"].as_u64() {
-        Some(wait) => problem.retry_after(std::time::Duration::from_millis(wait)),
+        Some(wait) => problem.retry_after(Duration::from_millis(wait)),
         None => problem,
     }
 }

@@ -157,6 +157,11 @@ pub(crate) fn frozen() -> Failure {
         .retry_after(500)
 }
 
+/// A key was used for another sale before.
+pub(crate) fn other_sale() -> Failure {
+    Failure::new(Code::KeyReused, "key: another sale was made with it")
+}
+
 pub(crate) fn unavailable() -> Failure {
     Failure::new(Code::Unavailable, "selling is not available for the moment, nothing was taken: try again")
         .retry_after(1_000)

@@ -120,8 +120,9 @@ pub(crate) enum Output {
     Ask { sale: SaleId, op: Option<Op>, then: Then },
     /// Find a buyer's holds and orders, then [`Input::Found`].
     Find { member: MemberId, buyer: BuyerId },
-    /// Write a sale down and make it known to the gate, then [`Input::SalePut`].
-    PutSale { member: MemberId, id: u64, sale: Sale },
+    /// Write a sale down and make it known to the gate, then [`Input::SalePut`]. One that is `made` under a key may be there
+    /// already: then it stays as it is.
+    PutSale { member: MemberId, id: u64, sale: Sale, made: bool },
     /// Write down that there are more units of a sale's line, and tell the gate, then [`Input::SalePut`].
     AddStock { member: MemberId, id: u64, sale: SaleId, line: SaleLine, units: u32, key: String },
     /// Write a coupon down and make it known to the gate, then [`Input::CouponPut`].

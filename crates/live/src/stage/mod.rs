@@ -33,7 +33,7 @@ use haul_wire::{
 use rand::rngs::StdRng;
 
 pub(crate) use self::{
-    answers::{gate_failed, hold_view, unavailable},
+    answers::{gate_failed, hold_view, other_sale, unavailable},
     join::Personal,
     messages::{Beginning, CheckedOut, Delivery, Input, MEMBER_BITS, MemberId, Output, Payer, Then, To},
 };

@@ -2,7 +2,7 @@
 
 use haul_commerce::{
     Draw, EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleTerms, Units, hold_id, order_id,
-    sale::MAX_STOCK,
+    sale::MAX_STOCK, sale_id,
 };
 use haul_model::{Contact, HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, UnixMillis, Viewer};
 use haul_room::Lane;
@@ -47,8 +47,12 @@ impl Stage {
             Request::SaleOpen { sale_id } => {
                 self.move_sale(member, id, &sale_id, now, |terms, server_time| {
                     let duration = terms.closes_at.saturating_since(terms.opens_at);
+                    if terms.closes_at <= server_time {
+                        return Err(Failure::new(Code::WrongState, "the sale is over already"));
+                    }
+                    // That it is so already is what was asked for: the answer to it may have been lost.
                     if terms.opens_at <= server_time {
-                        return Err(Failure::new(Code::WrongState, "the sale has opened already"));
+                        return Ok(terms);
                     }
                     Ok(SaleTerms { opens_at: server_time, closes_at: server_time + duration, ..terms })
                 })
@@ -56,7 +60,7 @@ impl Stage {
             Request::SaleClose { sale_id } => {
                 self.move_sale(member, id, &sale_id, now, |terms, server_time| {
                     if terms.closes_at <= server_time {
-                        return Err(Failure::new(Code::WrongState, "the sale is over already"));
+                        return Ok(terms);
                     }
                     Ok(SaleTerms {
                         opens_at: terms.opens_at.min(server_time),
@@ -132,12 +136,20 @@ impl Stage {
     }
 
     fn schedule(&mut self, member: MemberId, id: u64, ask: SaleSchedule, now: Now) -> Result<(), Failure> {
-        self.allowed(member, Role::Host)?;
-        if self.sales.len() >= MAX_SALES {
+        let maker = self.allowed(member, Role::Host)?.id.clone();
+        let sale_id = match &ask.key {
+            Some(key) => {
+                check_key(key)?;
+                sale_id(&self.live, &maker, key)
+            }
+            None => SaleId::generate("sale_", now.wall, self.rng.random()),
+        };
+        let known = self.sales.contains_key(&sale_id);
+        if self.sales.len() >= MAX_SALES && !known {
             return Err(Failure::new(Code::WrongState, format!("a live may have {MAX_SALES} sales at once")));
         }
         let on_stage: usize = self.sales.values().map(|on_sale| on_sale.sale.more.len()).sum();
-        if on_stage + ask.more.len() > MAX_LINES_ON_STAGE {
+        if on_stage + ask.more.len() > MAX_LINES_ON_STAGE && !known {
             return Err(Failure::new(
                 Code::WrongState,
                 format!("the sales of a live may have {MAX_LINES_ON_STAGE} further lines at once"),
@@ -159,7 +171,7 @@ impl Stage {
         let server_time = self.clock.now(now);
         let opens_at = ask.opens_at.map_or(server_time, |opens_at| opens_at.max(server_time));
         let sale = Sale {
-            id: SaleId::generate("sale_", now.wall, self.rng.random()),
+            id: sale_id,
             merchant: self.record.merchant.clone(),
             live: self.record.id.clone(),
             product: ask.product_id,
@@ -189,7 +201,7 @@ impl Stage {
             },
         };
         sale.validate().map_err(|error| Failure::new(Code::BadRequest, error.to_string()))?;
-        self.outputs.push_back(Output::PutSale { member, id, sale });
+        self.outputs.push_back(Output::PutSale { member, id, sale, made: ask.key.is_some() });
         Ok(())
     }
 
@@ -232,10 +244,7 @@ impl Stage {
             if terms.closes_at <= server_time {
                 return Err(Failure::new(Code::WrongState, "the sale is over already"));
             }
-            if terms.paused == paused {
-                let which = if paused { "the sale is paused already" } else { "the sale is not paused" };
-                return Err(Failure::new(Code::WrongState, which));
-            }
+            // That it is so already is what was asked for: the answer to it may have been lost.
             Ok(SaleTerms { paused, ..terms })
         })
     }
@@ -292,7 +301,7 @@ impl Stage {
         let server_time = self.clock.now(now);
         let mut sale = self.known_sale(sale)?.clone();
         sale.terms = change(sale.terms, server_time)?;
-        self.outputs.push_back(Output::PutSale { member, id, sale });
+        self.outputs.push_back(Output::PutSale { member, id, sale, made: false });
         Ok(())
     }
 

@@ -500,6 +500,7 @@ fn a_scheduled_sale_is_checked_before_anything_is_written() {
             mode: haul_wire::SaleMode::HoldInCart,
             early: Vec::new(),
             more: Vec::new(),
+            key: None,
         })
     };
     assert_eq!(error_code(&play.ask(1, schedule("shoe", 1))), "not_found");
@@ -513,6 +514,33 @@ fn a_scheduled_sale_is_checked_before_anything_is_written() {
     let heard = lines(&play.input(Input::SalePut { member: MemberId(1), id: 2, answer }));
     assert_eq!(heard[0].1["sale"]["state"], "open");
     assert_eq!(heard[1].1["result"]["sale"]["stock"], 5);
+}
+
+#[test]
+fn a_sale_made_under_a_key_is_one_however_often_it_is_asked_for() {
+    let mut play = Play::new();
+    play.join(1, viewer("host", Role::Host));
+    play.join(2, viewer("other", Role::Host));
+    let mut ask = |member, key: &str| {
+        let outputs = play.ask(
+            member,
+            parsed(
+                json!({ "id": 2, "type": "sale.schedule", "product_id": "tea", "price_minor": 100, "stock": 5,
+                "duration_ms": 60_000, "key": key }),
+            ),
+        );
+        let [Output::PutSale { sale, made: true, .. }] = &outputs[..] else { panic!("{outputs:?}") };
+        sale.id.clone()
+    };
+    let first = ask(1, "a");
+    assert_eq!(first, ask(1, "a"));
+    assert_ne!(first, ask(1, "b"));
+    assert_ne!(first, ask(2, "a"), "keys are their user's own");
+    let long = parsed(
+        json!({ "id": 2, "type": "sale.schedule", "product_id": "tea", "price_minor": 100, "stock": 5,
+        "duration_ms": 60_000, "key": "k".repeat(65) }),
+    );
+    assert_eq!(error_code(&play.ask(1, long)), "bad_request");
 }
 
 #[test]
@@ -903,14 +931,20 @@ fn a_host_pauses_a_sale_goes_on_and_adds_stock() {
     play.join(2, viewer("ann", Role::Viewer));
     let ask = |kind: &str| parsed(json!({ "id": 2, "type": kind, "sale_id": sale.as_str() }));
     assert_eq!(error_code(&play.ask(2, ask("sale.pause"))), "forbidden");
-    assert_eq!(error_code(&play.ask(1, ask("sale.resume"))), "wrong_state", "it is not paused");
+    let [Output::PutSale { sale: going_on, .. }] = &play.ask(1, ask("sale.resume"))[..] else {
+        panic!("not put")
+    };
+    assert!(!going_on.terms.paused, "it goes on: an answer that was lost is had by asking again");
     let outputs = play.ask(1, ask("sale.pause"));
     let [Output::PutSale { sale: paused, .. }] = &outputs[..] else { panic!("{outputs:?}") };
     assert!(paused.terms.paused);
     let answer = Ok((paused.clone(), applied(play.now, 2, (8, 0, 0), vec![])));
     let told = lines(&play.input(Input::SalePut { member: MemberId(1), id: 2, answer }));
     assert_eq!(told[0].1["sale"]["state"], "paused");
-    assert_eq!(error_code(&play.ask(1, ask("sale.pause"))), "wrong_state");
+    let [Output::PutSale { sale: paused, .. }] = &play.ask(1, ask("sale.pause"))[..] else {
+        panic!("not put")
+    };
+    assert!(paused.terms.paused, "still");
 
     let add = |line: u8, units: u32| {
         parsed(

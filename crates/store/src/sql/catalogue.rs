@@ -206,6 +206,20 @@ impl SqlLedger {
         change.commit().await
     }
 
+    pub(super) async fn make_sale(&self, sale: &Sale) -> Result<Sale, LedgerError> {
+        let known = query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
+            .bind(sale.live.as_str())
+            .bind(sale.id.as_str())
+            .try_map(|row| row::sale(&row))
+            .fetch_optional(&self.read)
+            .await?;
+        let Some(mut known) = known else { return self.put_sale(sale).await.map(|()| sale.clone()) };
+        for line in lines::sale_lines(&self.read, &sale.live, Some(&sale.id)).await? {
+            line.put(&mut known);
+        }
+        Ok(known)
+    }
+
     pub(super) async fn sales(&self, live: &LiveId, after: UnixMillis) -> Result<Vec<Sale>, LedgerError> {
         let mut sales = query(
             "SELECT * FROM sales WHERE live_id = $1 AND (closes_at > $2 OR EXISTS (

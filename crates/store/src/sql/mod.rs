@@ -189,6 +189,10 @@ impl Ledger for SqlLedger {
         Box::pin(self.forget_holds(live, before))
     }
 
+    fn make_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, Sale> {
+        Box::pin(self.make_sale(sale))
+    }
+
     fn sales<'a>(&'a self, live: &'a LiveId, after: UnixMillis) -> Answer<'a, Vec<Sale>> {
         Box::pin(self.sales(live, after))
     }

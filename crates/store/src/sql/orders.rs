@@ -13,6 +13,7 @@ use super::{
     db::{query, query_scalar},
     details, lines,
     outbox::tell_order,
+    refunds,
     row::{self, STATES, kind_text, number, sql, state_text},
 };
 
@@ -188,7 +189,8 @@ impl SqlLedger {
     }
 
     pub(super) async fn record_paid(&self, order: &OrderId, paid: &Paid) -> Result<Order, LedgerError> {
-        query(
+        let mut change = self.write.begin().await?;
+        let first = query(
             "UPDATE orders SET paid_event = $1, paid_minor = $2, paid_currency = $3
              WHERE id = $4 AND paid_event IS NULL",
         )
@@ -196,8 +198,12 @@ impl SqlLedger {
         .bind(paid.amount.amount_minor)
         .bind(paid.amount.currency.code())
         .bind(order.as_str())
-        .execute(&self.write)
+        .execute(&mut change)
         .await?;
+        if first == 1 {
+            refunds::adopt(&mut change, order).await?;
+        }
+        change.commit().await?;
         self.order(order).await?.ok_or_else(|| LedgerError::NotFound(format!("the order {order}")))
     }
 

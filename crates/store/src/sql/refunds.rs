@@ -152,6 +152,16 @@ impl SqlLedger {
             let error = LedgerError::NotFound(format!("money paid for the order {}", new.order));
             return Err(change.refuse(error).await);
         };
+        if new.origin == RefundOrigin::Merchant
+            && matches!(order.dispute, Some(Dispute::Open | Dispute::Lost))
+        {
+            // Whoever disputes a payment has its money from the bank already, or will.
+            let error = format!(
+                "the payment of the order {} is disputed: a refund would pay it back twice",
+                new.order
+            );
+            return Err(change.refuse(LedgerError::Conflict(error)).await);
+        }
         if new.of_order {
             let left = paid.amount.amount_minor - going_back(&new.order, &mut change).await?;
             if new.amount.currency != paid.amount.currency || new.amount.amount_minor > left {
@@ -341,8 +351,11 @@ async fn gone(change: &mut Change, refund: &Refund, at: UnixMillis) -> Result<()
     if !refund.of_order {
         return Ok(());
     }
+    let Some(order) = find_order(refund.order.as_str(), &mut *change).await? else { return Ok(()) };
+    let left = paid_minor(&order) - order.refunded_minor;
+    // An order gives back what it was paid with, at most. That more has gone is for a person to see: the sums differ.
     query("UPDATE orders SET refunded_minor = refunded_minor + $1, updated_at = $2 WHERE id = $3")
-        .bind(refund.amount.amount_minor)
+        .bind(refund.amount.amount_minor.min(left))
         .bind(sql(at.0))
         .bind(refund.order.as_str())
         .execute(&mut *change)
@@ -357,6 +370,31 @@ async fn gone(change: &mut Change, refund: &Refund, at: UnixMillis) -> Result<()
     }
     let state = if all { "refunded" } else { "partly_refunded" };
     add_event(change, &order.order, state, Some(refund.id.as_str()), at).await
+}
+
+fn paid_minor(order: &Order) -> i64 {
+    order.paid.as_ref().map_or(0, |paid| paid.amount.amount_minor)
+}
+
+/// An order's money has come: what was heard of it going back before that is the order's after all.
+pub(super) async fn adopt(change: &mut Change, order: &OrderId) -> Result<(), LedgerError> {
+    let early: Vec<Refund> = query(concat_select!(
+        "WHERE refunds.order_id = $1 AND refunds.currency = orders.paid_currency AND refunds.origin = 'provider' AND refunds.state = 'done' AND NOT refunds.of_order
+         ORDER BY refunds.created_at, refunds.id"
+    ))
+    .bind(order.as_str())
+    .try_map(|row| read_refund(&row))
+    .fetch_all(&mut *change)
+    .await?;
+    for mut refund in early {
+        query("UPDATE refunds SET of_order = TRUE WHERE id = $1")
+            .bind(refund.refund.id.as_str())
+            .execute(&mut *change)
+            .await?;
+        refund.refund.of_order = true;
+        gone(change, &refund, refund.refund.at).await?;
+    }
+    Ok(())
 }
 
 async fn heard(
@@ -403,9 +441,10 @@ async fn heard(
     if let Some(known) = find_refund(id.as_str(), &mut *change).await? {
         return with_order(change, known, false).await.map(Some);
     }
+    // It has gone, whatever else was asked for and may yet be refused.
     let left = match &order.paid {
         Some(paid) if paid.amount.currency == event.amount.currency => {
-            paid.amount.amount_minor - going_back(&order.order.id, change).await?
+            paid.amount.amount_minor - order.refunded_minor
         }
         _ => 0,
     };
@@ -414,7 +453,7 @@ async fn heard(
         order: order.order.id.clone(),
         amount: event.amount,
         origin: RefundOrigin::Provider,
-        of_order: event.amount.amount_minor <= left,
+        of_order: left > 0,
         payment_reference: event.reference.clone(),
         reason: String::new(),
         at,
