@@ -162,3 +162,23 @@ async fn money_that_had_gone_back_before_it_was_heard_of_buys_nothing() {
     let view = views.iter().find(|view| view["id"] == sale).unwrap();
     assert_eq!((&view["sold"], &view["held"]), (&json!(2), &json!(0)), "Ann's unit is on the shelf: {view}");
 }
+
+#[tokio::test]
+async fn an_answer_with_a_secret_in_it_is_given_again_and_kept_where_nobody_reads_it() {
+    let server = Server::start();
+    let key = api_key(&server, &[]);
+    let hook = json!({ "url": "https://shop.example/hook", "kinds": ["order.*"] });
+    let made = with_key(&server, "POST", "/v1/webhooks", &key, "w", &hook).await;
+    let secret = made.json()["secret"].as_str().unwrap().to_owned();
+    let again = with_key(&server, "POST", "/v1/webhooks", &key, "w", &hook).await;
+    assert_eq!((again.status, again.json()), (201, made.json()));
+    let mut server = server;
+    server.stop();
+    let kept = ["haul.db", "haul.db-wal"]
+        .map(|file| std::fs::read(server.data.path().join("data").join(file)).unwrap_or_default())
+        .concat();
+    let places = |text: &str| kept.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
+    assert!(places("https://shop.example/hook") > 0, "this is the ledger");
+    // Once with the webhook itself, whose messages are signed with it.
+    assert!(places(&secret) <= 1, "{}", places(&secret));
+}

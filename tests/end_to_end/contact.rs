@@ -87,6 +87,8 @@ async fn a_backend_that_checks_out_says_whose_doing_it_is_and_what_is_tax() {
             "charges": tax(minor) })
     };
     assert_eq!(send(&server, "POST", &path, &key, body(1_601)).await.status, 400, "more than the total");
+    let orders = send(&server, "GET", "/v1/orders?buyer=ann", &key, Value::Null).await.json();
+    assert_eq!(orders["orders"], json!([]), "what is refused has not begun");
     let paying = send(&server, "POST", &path, &key, body(255)).await;
     assert_eq!(paying.status, 200, "{}", paying.text());
     let paying = paying.json();

@@ -241,6 +241,13 @@ async fn a_buyer_is_known_exported_and_erased() {
     let export = send(&server, "GET", "/v1/buyers/ann/export", &backend, Value::Null).await.json();
     assert_eq!(export["orders"][0]["details"]["contact"]["name"], "Ann O'Hara", "{export}");
     assert_eq!(export["buyer"]["saved_products"], json!(["lamp"]));
+    let wrote = ann.ask("thread.send", json!({ "text": "I live at 1 Lamp Street", "client_id": "t1" })).await;
+    assert_eq!(wrote["type"], "reply", "{wrote}");
+    eventually("the thread is written down", async || {
+        let export = send(&server, "GET", "/v1/buyers/ann/export", &backend, Value::Null).await.json();
+        export["threads"][0]["thread"]["messages"][0]["text"] == "I live at 1 Lamp Street"
+    })
+    .await;
 
     for _ in 0..2 {
         assert_eq!(send(&server, "DELETE", "/v1/buyers/ann", &backend, Value::Null).await.status, 204);
@@ -250,6 +257,6 @@ async fn a_buyer_is_known_exported_and_erased() {
     assert_eq!((&kept["details"]["contact"], &kept["order"]["buyer_name"]), (&Value::Null, &json!("")));
     assert_eq!(kept["order"]["total"]["amount_minor"], 1600);
     assert_eq!(kept["details"]["charges"][0]["amount_minor"], 255);
-    assert_eq!(export["touches"], json!([]));
+    assert_eq!((&export["touches"], &export["threads"]), (&json!([]), &json!([])));
     assert_eq!(send(&server, "DELETE", "/v1/buyers/ann", &token, Value::Null).await.status, 403);
 }

@@ -1,10 +1,10 @@
 //! Buyers: what they have come to, what they saved, whom an order goes to, and how all of that is given out and erased.
 
+pub use haul_model::contact::{Charge, ChargeKind};
 use haul_model::{
-    BuyerId, Contact, ContactError, MerchantId, Money, OrderId, ProductId, UnixMillis,
+    BuyerId, Contact, ContactError, LiveId, MerchantId, Money, OrderId, ProductId, UnixMillis,
     contact::{MAX_FIELD_CHARS, is_plain},
 };
-use serde::{Deserialize, Serialize};
 
 use crate::{Order, attribution::Touch, ledger::Answer};
 
@@ -14,27 +14,6 @@ pub const MAX_SAVED: u32 = 500;
 pub const MAX_EXPORTED: u32 = 10_000;
 /// Shipping and tax lines of one order; more are refused.
 pub const MAX_CHARGES: usize = 20;
-
-/// What kind of charge it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChargeKind {
-    /// Bringing it there.
-    Shipping,
-    /// What the state gets.
-    Tax,
-}
-
-/// A part of an order's total that is shipping or tax.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Charge {
-    /// Which.
-    pub kind: ChargeKind,
-    /// Such as "VAT 19 %".
-    pub label: String,
-    /// In the order's currency, in minor units. Part of the total, never on top of it.
-    pub amount_minor: i64,
-}
 
 /// Whom an order goes to, and what of its total is shipping and tax.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -123,6 +102,8 @@ pub struct Export {
     pub orders: Vec<(Order, Details)>,
     /// What they did under somebody's `ref` or nobody's, newest first.
     pub touches: Vec<Touch>,
+    /// What they and the hosts' teams wrote to each other, by live, as JSON.
+    pub threads: Vec<(LiveId, String)>,
 }
 
 /// How long what is personal is kept.

@@ -1,7 +1,7 @@
 //! The ledger: what must never be forgotten. An order is sold only when the ledger has committed it.
 
 use haul_model::{
-    BuyerId, Contact, CouponCode, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId,
+    BuyerId, CouponCode, HoldId, LiveId, MerchantId, Money, OrderId, PaymentId, ProductId, SaleId,
     UnixMillis, VariantId,
 };
 
@@ -313,7 +313,7 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Commits that a payment starts. Idempotent by hold: where the hold has an order, that one is returned
     /// unchanged, but for whom it goes to: that is replaced, where the buyer says it, until the order is paid.
-    fn start_order<'a>(&'a self, order: &'a NewOrder, contact: Option<&'a Contact>) -> Answer<'a, Order>;
+    fn start_order<'a>(&'a self, order: &'a NewOrder, details: &'a Details) -> Answer<'a, Order>;
     /// An order.
     fn order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Option<Order>>;
     /// The order of a payment.

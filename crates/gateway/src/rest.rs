@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Mutex, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{
         DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State,
         rejection::JsonRejection,
@@ -27,6 +27,7 @@ use crate::{
     app::{App, Peer, path_id, unavailable},
     auth::{AuthError, Claims, Shop, bearer, clean_name},
     problem::Problem,
+    v1::Secret,
 };
 
 /// The largest JSON body read.
@@ -273,7 +274,7 @@ async fn mint(
     Path(live): Path<String>,
     headers: HeaderMap,
     Body(mint): Body<Mint>,
-) -> Result<(StatusCode, Json<Token>), Problem> {
+) -> Result<(StatusCode, Extension<Secret>, Json<Token>), Problem> {
     let live: LiveId = path_id("live", &live)?;
     let now = haul_live::now().wall;
     let key = app.api_key(&headers).await?;
@@ -311,7 +312,7 @@ async fn mint(
         exp,
     };
     let token = app.authority.mint_for(&merchant, claims, now);
-    Ok((StatusCode::CREATED, Json(Token { token, sub, expires_at: exp })))
+    Ok((StatusCode::CREATED, Extension(Secret), Json(Token { token, sub, expires_at: exp })))
 }
 
 async fn guest(

@@ -236,6 +236,13 @@ impl Live {
         self.input(Input::Drain { retry_after_ms });
     }
 
+    /// Forgets what somebody and the host's team wrote to each other, and waits until that is written down.
+    pub async fn forget_person(&self, buyer: &BuyerId) {
+        self.input(Input::Forget { buyer: buyer.clone() });
+        self.look().await;
+        self.kept().await;
+    }
+
     pub(crate) fn order_moved(&self, order: Order, hold: Option<Outcome>) {
         self.input(Input::OrderMoved { order, hold });
     }

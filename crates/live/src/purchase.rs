@@ -74,7 +74,7 @@ pub(crate) async fn check_out(
     live: &Live,
     purchase: Purchase,
 ) -> Result<CheckedOut, Failure> {
-    let Purchase { payer: Payer { viewer, contact }, sale, hold, deadline, server_time } = purchase;
+    let Purchase { payer: Payer { viewer, details }, sale, hold, deadline, server_time } = purchase;
     let standing = live
         .gate()
         .standing(&sale.id, &viewer.id)
@@ -112,9 +112,10 @@ pub(crate) async fn check_out(
         lines,
         created_at: server_time,
     };
+    details.validate(total).map_err(|error| Failure::new(Code::BadRequest, error.to_string()))?;
     // An order is never ahead of what the gate has said: whatever a gate loses that has to do with money is noticed.
     live.gate().written().await.map_err(|error| ledger_failed(live, &error))?;
-    let order = services.ledger.start_order(&order, contact.as_ref()).await.map_err(|error| match error {
+    let order = services.ledger.start_order(&order, &details).await.map_err(|error| match error {
         // The ledger's own constraint: the gate has given more uses than there are.
         LedgerError::Conflict(reason) if order.coupon.is_some() => {
             tracing::error!(live = %live.id(), order = %order.id, reason, "the ledger refused a use of a coupon");

@@ -1,4 +1,4 @@
-//! Whom an order goes to, and where.
+//! Whom an order goes to, and where; what of its total is shipping and tax.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,27 @@ pub enum ContactNeed {
     Email,
     /// Where to send it: `name`, `address`, `country`, and one of `email` and `phone`.
     Address,
+}
+
+/// What kind of charge it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChargeKind {
+    /// Bringing it there.
+    Shipping,
+    /// What the state gets.
+    Tax,
+}
+
+/// A part of an order's total that is shipping or tax.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Charge {
+    /// Which.
+    pub kind: ChargeKind,
+    /// Such as "VAT 19 %".
+    pub label: String,
+    /// In the order's currency, in minor units. Part of the total, never on top of it.
+    pub amount_minor: i64,
 }
 
 impl Contact {

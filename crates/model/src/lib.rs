@@ -13,7 +13,7 @@ pub mod money;
 pub mod time;
 
 pub use access::{Role, Viewer};
-pub use contact::{Contact, ContactError, ContactNeed};
+pub use contact::{Charge, Contact, ContactError, ContactNeed};
 pub use id::{
     AgencyId, BuyerId, CouponCode, CreatorId, GiveawayId, HoldId, IdError, KeyId, LiveId, MerchantId,
     MessageId, OrderId, PaymentId, PollId, ProductId, QuestionId, RefundId, SaleId, SessionId, TierId,

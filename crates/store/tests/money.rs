@@ -114,7 +114,7 @@ async fn paying(ledger: &SqlLedger, n: u64) -> NewOrder {
         lines: vec![OrderLine::only("lamp".parse().unwrap(), 1, eur(100), eur(100))],
         created_at: UnixMillis(NOW.0 + n),
     };
-    ledger.start_order(&order, None).await.unwrap();
+    ledger.start_order(&order, &haul_commerce::buyers::Details::default()).await.unwrap();
     order
 }
 

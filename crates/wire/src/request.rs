@@ -1,6 +1,8 @@
 //! What a client asks.
 
-use haul_model::{Contact, HoldId, OrderId, ProductId, SaleId, SessionId, TierId, UnixMillis, VariantId};
+use haul_model::{
+    Charge, Contact, HoldId, OrderId, ProductId, SaleId, SessionId, TierId, UnixMillis, VariantId,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -187,6 +189,9 @@ pub enum Request {
         /// Whom the order goes to, and where: what `live.contact` says is needed, and more if the buyer likes. Kept with
         /// the order; a later checkout of the same hold replaces it until it is paid.
         contact: Option<Box<Contact>>,
+        /// What of the total is shipping and tax. Not the buyer's to say, and so never read here: a backend says it over REST.
+        #[serde(skip)]
+        charges: Vec<Charge>,
     },
 }
 

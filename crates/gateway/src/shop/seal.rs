@@ -4,9 +4,12 @@
 //! PAYLOAD.EXPIRY.SIGNATURE     base64url of the payload, seconds since 1970, base64url of HMAC-SHA256 cut to 128 bits
 //! ```
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    constant_time, hmac,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use haul_model::UnixMillis;
 
@@ -15,9 +18,9 @@ const MAX_SEALED_BYTES: usize = 2048;
 /// Bytes of a signature.
 const TAG_BYTES: usize = 16;
 
-/// Signs and checks links.
+/// Signs and checks links, and hides what is kept of answers with secrets in them.
 #[derive(Clone)]
-pub struct Seal(hmac::Key);
+pub struct Seal(hmac::Key, Arc<RandomizedNonceKey>);
 
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +42,28 @@ pub(crate) enum SealError {
 impl Seal {
     /// A key that follows from the server's secret and is not it, so that neither signs for the other.
     pub fn new(secret: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, &[b"links: ".as_slice(), secret].concat()))
+        let of = |purpose: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, &[purpose, secret].concat());
+        let hiding = hmac::sign(&of(b"answers: "), b"key");
+        let hiding =
+            RandomizedNonceKey::new(&AES_256_GCM, hiding.as_ref()).expect("SHA-256 is as long as a key");
+        Self(of(b"links: "), Arc::new(hiding))
+    }
+
+    /// A text that only who has the server's secret can read: base64url of nonce, ciphertext and tag (AES-256-GCM).
+    pub(crate) fn hide(&self, text: &str) -> Option<String> {
+        let mut hidden = text.as_bytes().to_vec();
+        let nonce = self.1.seal_in_place_append_tag(Aad::empty(), &mut hidden).ok()?;
+        Some(URL_SAFE_NO_PAD.encode([nonce.as_ref().as_slice(), &hidden].concat()))
+    }
+
+    /// What was hidden; `None` where that was with another secret.
+    pub(crate) fn reveal(&self, hidden: &str) -> Option<String> {
+        let bytes = URL_SAFE_NO_PAD.decode(hidden).ok()?;
+        let (nonce, text) = bytes.split_first_chunk::<NONCE_LEN>()?;
+        let mut text = text.to_vec();
+        let text =
+            self.1.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut text).ok()?;
+        String::from_utf8(text.to_vec()).ok()
     }
 
     /// Signs `payload` for one `purpose` until `expires_at`.
@@ -90,6 +114,19 @@ mod tests {
         assert_eq!(seal.open("link", &sealed, NOW), Err(SealError::NotOurs));
         assert_eq!(seal.open("ref", &sealed, LATER), Err(SealError::Expired));
         assert_eq!(Seal::new(b"another secret").open("ref", &sealed, NOW), Err(SealError::NotOurs));
+    }
+
+    #[test]
+    fn what_is_hidden_is_read_by_whoever_has_the_secret() {
+        let seal = Seal::new(b"0123456789abcdef0123456789abcdef");
+        let hidden = seal.hide("whsec_very").unwrap();
+        assert!(!hidden.contains("whsec"));
+        assert_ne!(seal.hide("whsec_very").unwrap(), hidden, "nobody sees that two are the same");
+        assert_eq!(seal.reveal(&hidden).as_deref(), Some("whsec_very"));
+        assert_eq!(Seal::new(b"another secret").reveal(&hidden), None);
+        for bad in ["", "AAAA", "?", &hidden[1..]] {
+            assert_eq!(seal.reveal(bad), None, "{bad}");
+        }
     }
 
     #[test]

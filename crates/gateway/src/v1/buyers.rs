@@ -7,7 +7,7 @@ use axum::{
     routing::{get, put},
 };
 use haul_commerce::{
-    buyers::{Charge, ChargeKind, Details, Export, Known, Profile},
+    buyers::{Charge, Details, Export, Known, Profile},
     keys::Area,
     milestones::{Badge, badge},
 };
@@ -178,6 +178,15 @@ struct ExportDocument {
     orders: Vec<ExportedOrder>,
     /// Joins, clicks and checkouts; newest first, at most 10,000.
     touches: Vec<ExportedTouch>,
+    /// What they and the hosts' teams wrote to each other.
+    threads: Vec<ExportedThread>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ExportedThread {
+    live_id: LiveId,
+    /// With `name` and the `messages` of it that are kept, oldest first.
+    thread: serde_json::Value,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -204,23 +213,7 @@ struct DetailsDocument {
     contact: Option<Contact>,
     /// At most 20, together no more than the order's total, of which they are part.
     #[serde(default)]
-    charges: Vec<ChargeDocument>,
-}
-
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-pub(super) struct ChargeDocument {
-    kind: ChargeKindDocument,
-    /// Such as "VAT 19 %".
-    label: String,
-    /// In the minor unit of the order's currency.
-    amount_minor: i64,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum ChargeKindDocument {
-    Shipping,
-    Tax,
+    charges: Vec<Charge>,
 }
 
 /// What the asker has saved.
@@ -266,7 +259,7 @@ async fn export(
 ) -> Result<Json<ExportDocument>, Problem> {
     let merchant = app.merchant(&headers, Area::Buyers.read()).await?;
     let buyer: BuyerId = path_id("buyer", &buyer)?;
-    let Export { profile, orders, touches } = app.storefront.export(&merchant, &buyer).await?;
+    let Export { profile, orders, touches, threads } = app.storefront.export(&merchant, &buyer).await?;
     let orders = orders.into_iter().map(|(order, details)| ExportedOrder {
         live_id: order.order.live.clone(),
         order: order_view(&order),
@@ -283,6 +276,13 @@ async fn export(
         buyer: document(buyer, profile),
         orders: orders.collect(),
         touches: touches.collect(),
+        threads: threads
+            .into_iter()
+            .map(|(live_id, text)| ExportedThread {
+                live_id,
+                thread: serde_json::from_str(&text).unwrap_or_default(),
+            })
+            .collect(),
     }))
 }
 
@@ -293,6 +293,10 @@ async fn erase(
 ) -> Result<StatusCode, Problem> {
     let merchant = app.merchant(&headers, Area::Buyers.write()).await?;
     let buyer: BuyerId = path_id("buyer", &buyer)?;
+    // First the rooms, which would write it down again.
+    for live in app.lives.of_merchant(&merchant) {
+        live.forget_person(&buyer).await;
+    }
     app.storefront.erase(&merchant, &buyer, haul_live::now().wall).await?;
     tracing::info!(%merchant, %buyer, "a buyer was erased");
     Ok(StatusCode::NO_CONTENT)
@@ -390,32 +394,12 @@ fn document(id: BuyerId, profile: Profile) -> BuyerDocument {
 
 impl From<Details> for DetailsDocument {
     fn from(Details { contact, charges }: Details) -> Self {
-        Self { contact, charges: charges.into_iter().map(ChargeDocument::from).collect() }
+        Self { contact, charges }
     }
 }
 
 impl From<DetailsDocument> for Details {
     fn from(DetailsDocument { contact, charges }: DetailsDocument) -> Self {
-        Self { contact, charges: charges.into_iter().map(Charge::from).collect() }
-    }
-}
-
-impl From<Charge> for ChargeDocument {
-    fn from(Charge { kind, label, amount_minor }: Charge) -> Self {
-        let kind = match kind {
-            ChargeKind::Shipping => ChargeKindDocument::Shipping,
-            ChargeKind::Tax => ChargeKindDocument::Tax,
-        };
-        Self { kind, label, amount_minor }
-    }
-}
-
-impl From<ChargeDocument> for Charge {
-    fn from(ChargeDocument { kind, label, amount_minor }: ChargeDocument) -> Self {
-        let kind = match kind {
-            ChargeKindDocument::Shipping => ChargeKind::Shipping,
-            ChargeKindDocument::Tax => ChargeKind::Tax,
-        };
-        Self { kind, label, amount_minor }
+        Self { contact, charges }
     }
 }

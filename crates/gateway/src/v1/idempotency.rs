@@ -26,6 +26,13 @@ const REPLAYED: Name = HeaderName::from_static("idempotent-replayed");
 const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
+/// In the extensions of a response with a secret in it, which is not kept for everybody to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Secret;
+
+/// What an answer begins with that is kept hidden: no JSON does.
+const HIDDEN: &str = "hidden:";
+
 /// Middleware for all of `/v1`.
 pub(crate) async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
     match begin(app, request, next).await {
@@ -58,7 +65,7 @@ async fn begin(app: App, request: Request, next: Next) -> Result<Response, Probl
         Asked { merchant, actor, key, request: hash(&[target.as_bytes(), &body]), at: haul_live::now().wall };
     match app.backoffice.begin_request(&asked).await? {
         Known::New => {}
-        Known::Answered(answer) => return Ok(again(answer)),
+        Known::Answered(answer) => return Ok(again(revealed(&app, answer)?)),
         Known::Running => {
             let detail = "a request with this Idempotency-Key is being carried out";
             return Err(Problem::new(StatusCode::CONFLICT, "idempotency_in_progress", detail)
@@ -104,11 +111,16 @@ async fn keep(app: &App, asked: &Asked, response: Response) -> Response {
         && status != StatusCode::TOO_MANY_REQUESTS
         && status != StatusCode::UNAUTHORIZED
         && status != StatusCode::FORBIDDEN;
-    let text = std::str::from_utf8(&body).ok().filter(|text| text.len() <= MAX_ANSWER_BYTES);
-    let answer = text.filter(|_| for_good).map(|text| Answered {
+    let text = std::str::from_utf8(&body).ok().filter(|text| for_good && text.len() <= MAX_ANSWER_BYTES);
+    let secret = parts.extensions.get::<Secret>().is_some();
+    let kept = text.and_then(|text| match secret {
+        true => app.touches.seal().hide(text).map(|hidden| format!("{HIDDEN}{hidden}")),
+        false => Some(text.to_owned()),
+    });
+    let answer = kept.map(|body| Answered {
         status: status.as_u16(),
         content_type: content_type(&parts.headers).to_owned(),
-        body: text.to_owned(),
+        body,
     });
     if let Err(error) = app.backoffice.end_request(asked, answer.as_ref()).await {
         tracing::warn!(%error, "an answer was not kept: asked again, it is carried out again");
@@ -118,6 +130,17 @@ async fn keep(app: &App, asked: &Asked, response: Response) -> Response {
 
 fn content_type(headers: &HeaderMap) -> &str {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// An answer as it was given.
+fn revealed(app: &App, answer: Answered) -> Result<Answered, Problem> {
+    let Some(hidden) = answer.body.strip_prefix(HIDDEN) else { return Ok(answer) };
+    let body = app.touches.seal().reveal(hidden).ok_or_else(|| {
+        let detail =
+            "this was carried out, and its answer can't be read any more: the server's secret has changed";
+        Problem::new(StatusCode::CONFLICT, "answer_lost", detail)
+    })?;
+    Ok(Answered { body, ..answer })
 }
 
 fn again(Answered { status, content_type, body }: Answered) -> Response {

@@ -1,7 +1,7 @@
 //! API keys: made, listed, revoked. The text of a key is told once.
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     routing::{delete, get},
@@ -12,7 +12,7 @@ use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::Who;
+use super::{Secret, Who};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who as For, json},
@@ -119,7 +119,7 @@ async fn create(
     State(app): State<App>,
     headers: HeaderMap,
     Body(new): Body<NewKey>,
-) -> Result<(StatusCode, Json<MadeKey>), Problem> {
+) -> Result<(StatusCode, Extension<Secret>, Json<MadeKey>), Problem> {
     let who = app.backend(&headers, Area::Keys.write()).await?;
     let name = title("name", &new.name)?;
     if new.scopes.is_empty() || new.scopes.len() > MAX_SCOPES {
@@ -149,7 +149,7 @@ async fn create(
         revoked_at: None,
     };
     app.backoffice.put_key(&key).await?;
-    Ok((StatusCode::CREATED, Json(MadeKey { key: document(&key), secret })))
+    Ok((StatusCode::CREATED, Extension(Secret), Json(MadeKey { key: document(&key), secret })))
 }
 
 async fn revoke(

@@ -29,7 +29,7 @@ use crate::{app::App, openapi::Operation, problem::Problem, rest::bad_request};
 pub(crate) use self::{
     access::{KnownKeys, Who, permits},
     audit::{Doing, audited},
-    idempotency::{IDEMPOTENCY_KEY, once},
+    idempotency::{IDEMPOTENCY_KEY, Secret, once},
     told::webhooks,
 };
 

@@ -10,17 +10,16 @@ use axum::{
 };
 use haul_commerce::{
     attribution::Touch,
-    buyers::{Charge, Details},
     keys::{Area, Permission, hash},
 };
 use haul_live::Live;
-use haul_model::{BuyerId, LiveId, OrderId, Role, SaleId, UnixMillis, Viewer};
-use haul_wire::{HoldView, MAX_KEY_BYTES, OrderView, SaleSchedule, SaleView, parse};
+use haul_model::{BuyerId, Charge, LiveId, Role, SaleId, UnixMillis, Viewer};
+use haul_wire::{HoldView, MAX_KEY_BYTES, OrderView, Request, SaleSchedule, SaleView, parse};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{IDEMPOTENCY_KEY, Who, buyers::ChargeDocument, missing};
+use super::{IDEMPOTENCY_KEY, Who, missing};
 use crate::{
     app::{App, path_id, unavailable},
     auth::clean_name,
@@ -213,7 +212,7 @@ struct NewCheckout {
     buyer_name: String,
     /// What of the total is shipping and tax; at most 20, together no more than the total. Replaces what was said before.
     #[serde(default)]
-    charges: Vec<ChargeDocument>,
+    charges: Vec<Charge>,
     /// Of which sale, with which `coupon`, `ref` and `contact`: as the channel's `checkout` has it.
     #[serde(flatten)]
     request: Map<String, Value>,
@@ -388,18 +387,11 @@ async fn checkout(
         app.touches.order(live.merchant(), referrer, touch).await?;
     }
     request.insert("hold_id".to_owned(), json!(hold));
-    let answer = ask(&live, buyer(&live, buyer_id, &buyer_name), "checkout", request).await?;
-    if !charges.is_empty() {
-        let order: OrderId = path_id("order", answer["order"]["id"].as_str().unwrap_or_default())?;
-        let services = app.lives.services();
-        let order = services.ledger.order(&order).await?.ok_or_else(|| missing("the order"))?;
-        let known = app.storefront.details(live.merchant(), &order.order.id).await?;
-        let details = Details { charges: charges.into_iter().map(Charge::from).collect(), ..known };
-        details.validate(order.order.total).map_err(|error| bad_request(error.to_string()))?;
-        let at = haul_live::now().wall;
-        app.storefront.put_details(live.merchant(), &order.order.id, &details, at).await?;
+    let mut request = parsed("checkout", request)?;
+    if let Request::Checkout { charges: said, .. } = &mut request {
+        *said = charges;
     }
-    Ok(Json(answer))
+    Ok(Json(answered(&live, buyer(&live, buyer_id, &buyer_name), request).await?))
 }
 
 async fn of_hold(
@@ -478,12 +470,20 @@ pub(super) async fn ask(
     live: &Live,
     viewer: Viewer,
     kind: &str,
-    mut request: Map<String, Value>,
+    request: Map<String, Value>,
 ) -> Result<Value, Problem> {
+    answered(live, viewer, parsed(kind, request)?).await
+}
+
+fn parsed(kind: &str, mut request: Map<String, Value>) -> Result<Request, Problem> {
     request.insert("id".to_owned(), json!(1));
     request.insert("type".to_owned(), json!(kind));
     let (_, request) =
         parse(&Value::Object(request).to_string()).map_err(|error| bad_request(error.to_string()))?;
+    Ok(request)
+}
+
+async fn answered(live: &Live, viewer: Viewer, request: Request) -> Result<Value, Problem> {
     let pending = || {
         let detail = "the outcome is not known yet: ask again with the same key";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, PENDING, detail).retry_after(Duration::from_secs(1))

@@ -1,7 +1,7 @@
 //! Webhooks: endpoints, their secrets, their deliveries, and replay.
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     routing::{get, post},
@@ -16,7 +16,7 @@ use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Page, next, place};
+use super::{Page, Secret, next, place};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who as For, json},
@@ -237,7 +237,7 @@ async fn create(
     State(app): State<App>,
     headers: HeaderMap,
     Body(new): Body<NewWebhook>,
-) -> Result<(StatusCode, Json<MadeWebhook>), Problem> {
+) -> Result<(StatusCode, Extension<Secret>, Json<MadeWebhook>), Problem> {
     let who = app.backend(&headers, Area::Webhooks.write()).await?;
     let now = haul_live::now().wall;
     let endpoint = Endpoint {
@@ -252,7 +252,7 @@ async fn create(
     };
     app.backoffice.put_endpoint(&endpoint).await?;
     let webhook = document(&endpoint);
-    Ok((StatusCode::CREATED, Json(MadeWebhook { webhook, secret: endpoint.secret })))
+    Ok((StatusCode::CREATED, Extension(Secret), Json(MadeWebhook { webhook, secret: endpoint.secret })))
 }
 
 async fn one(
@@ -306,11 +306,11 @@ async fn rotate(
     State(app): State<App>,
     Path(webhook): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<MadeWebhook>, Problem> {
+) -> Result<(Extension<Secret>, Json<MadeWebhook>), Problem> {
     let who = app.backend(&headers, Area::Webhooks.write()).await?;
     let endpoint = own(&app, &webhook, who.merchant()).await?.rotate(secret(), haul_live::now().wall);
     app.backoffice.put_endpoint(&endpoint).await?;
-    Ok(Json(MadeWebhook { webhook: document(&endpoint), secret: endpoint.secret }))
+    Ok((Extension(Secret), Json(MadeWebhook { webhook: document(&endpoint), secret: endpoint.secret })))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -2,9 +2,9 @@
 
 use haul_commerce::{
     Applied, Coupon, CouponTerms, GateError, Line as SaleLine, LiveRecord, Offered, Op, Order, OrderState,
-    Outcome, Product, Released, Sale, Units, book::HoldRecord,
+    Outcome, Product, Released, Sale, Units, book::HoldRecord, buyers::Details,
 };
-use haul_model::{BuyerId, Contact, ContactNeed, CouponCode, HoldId, OrderId, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, ContactNeed, CouponCode, HoldId, OrderId, SaleId, UnixMillis, Viewer};
 use haul_room::{Estate, Key, Lane, Line, Note, Rate};
 use haul_wire::{Failure, QualityView, Request};
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,7 @@ pub(crate) enum Then {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Payer {
     pub(crate) viewer: Viewer,
-    pub(crate) contact: Option<Contact>,
+    pub(crate) details: Details,
 }
 
 /// What the owner is to do.
@@ -178,6 +178,8 @@ pub(crate) enum Input {
     Quality { member: MemberId, quality: QualityView },
     /// A connection ended.
     Leave { member: MemberId },
+    /// What somebody wrote to the host's team is to be forgotten.
+    Forget { buyer: BuyerId },
     /// A welcomed member asks.
     Request { member: MemberId, id: u64, request: Request },
     /// The gate has answered.

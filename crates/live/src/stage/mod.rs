@@ -199,6 +199,10 @@ impl Stage {
                 }
             }
             Input::Restocked { member, id, answer } => self.restocked(member, id, answer),
+            Input::Forget { buyer } => {
+                self.room.forget_thread(&buyer);
+                self.carry_room();
+            }
             Input::Elsewhere { sale, released, offered } => {
                 for released in &released {
                     self.released(&sale, released);

@@ -1,10 +1,12 @@
 //! What members ask for.
 
 use haul_commerce::{
-    Draw, EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleTerms, Units, hold_id, order_id,
-    sale::MAX_STOCK, sale_id,
+    Draw, EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleTerms, Units, buyers::Details,
+    hold_id, order_id, sale::MAX_STOCK, sale_id,
 };
-use haul_model::{Contact, HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, UnixMillis, Viewer};
+use haul_model::{
+    Charge, Contact, HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, UnixMillis, Viewer,
+};
 use haul_room::Lane;
 use haul_wire::{
     Code, EarlySchedule, Failure, LineSchedule, LineUnits, MAX_KEY_BYTES, Pin, Reply, Request, SaleSchedule,
@@ -93,8 +95,8 @@ impl Stage {
                 self.wait(member, id, sale_id, Units::of_line(line, quantity), &key, now)
             }
             Request::HoldCancel { sale_id, hold_id } => self.cancel(member, id, sale_id, hold_id, now),
-            Request::Checkout { sale_id, hold_id, coupon, referrer: _, contact } => {
-                let ask = CheckoutAsk { sale: sale_id, hold: hold_id, coupon, contact };
+            Request::Checkout { sale_id, hold_id, coupon, referrer: _, contact, charges } => {
+                let ask = CheckoutAsk { sale: sale_id, hold: hold_id, coupon, contact, charges };
                 self.checkout(member, id, ask, now)
             }
         }
@@ -369,7 +371,7 @@ impl Stage {
     }
 
     fn checkout(&mut self, member: MemberId, id: u64, ask: CheckoutAsk, now: Now) -> Result<(), Failure> {
-        let CheckoutAsk { sale, hold, coupon: typed, contact } = ask;
+        let CheckoutAsk { sale, hold, coupon: typed, contact, charges } = ask;
         let viewer = self.shopper(member, now)?;
         self.selling(&sale)?;
         self.settings
@@ -382,11 +384,12 @@ impl Stage {
             coupon: typed.clone(),
             referrer: None,
             contact: contact.clone(),
+            charges: charges.clone(),
         };
         let Some(coupon) = self.typed_coupon(member, id, typed.as_deref(), again)? else { return Ok(()) };
         let (buyer, order) = (viewer.id.clone(), order_id(&hold));
         let contact = contact.filter(|contact| !contact.is_empty()).map(|contact| *contact);
-        let payer = Box::new(Payer { viewer, contact });
+        let payer = Box::new(Payer { viewer, details: Details { contact, charges } });
         if let Some(coupon) = coupon {
             // Whether it is for these units is known when the gate has said which the hold has.
             self.outputs.push_back(Output::LookAtHold { member, id, payer, sale, hold, coupon });
@@ -444,6 +447,7 @@ struct CheckoutAsk {
     hold: HoldId,
     coupon: Option<String>,
     contact: Option<Box<Contact>>,
+    charges: Vec<Charge>,
 }
 
 fn check_key(key: &str) -> Result<(), Failure> {

@@ -437,6 +437,7 @@ fn a_checkout_that_does_not_say_where_to_goes_nowhere() {
         coupon: None,
         referrer: None,
         contact: contact.map(Box::new),
+        charges: Vec::new(),
     };
     let refused = play.ask(1, checkout(None));
     assert!(matches!(&refused[..], [Output::Deliver(_)]), "{refused:?}");
@@ -445,7 +446,7 @@ fn a_checkout_that_does_not_say_where_to_goes_nowhere() {
     let [Output::Ask { then: Then::Checkout { payer, .. }, .. }] = &outputs[..] else {
         panic!("{outputs:?}")
     };
-    assert_eq!(payer.contact, Some(contact));
+    assert_eq!(payer.details.contact, Some(contact));
 }
 
 #[test]
@@ -458,6 +459,7 @@ fn checkout_goes_from_the_gate_to_the_ledger_to_the_buyer() {
         coupon: None,
         referrer: None,
         contact: None,
+        charges: Vec::new(),
     };
     let outputs = play.ask(1, request);
     let [Output::Ask { sale, op: Some(Op::StartPayment { order: asked, .. }), then }] = &outputs[..] else {

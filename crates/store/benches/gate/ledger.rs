@@ -122,7 +122,7 @@ async fn confirmations(
         let orders = orders(round);
         stream::iter(&orders)
             .for_each_concurrent(BEGUN_AT_ONCE, async |order| {
-                ledger.start_order(order, None).await.unwrap();
+                ledger.start_order(order, &haul_commerce::buyers::Details::default()).await.unwrap();
             })
             .await;
         let begun = Instant::now();

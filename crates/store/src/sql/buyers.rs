@@ -251,7 +251,15 @@ impl SqlLedger {
                 .try_map(|row: Row| touch(&row))
                 .fetch_all(&self.read)
                 .await?;
-        Ok(Export { profile, orders, touches })
+        let threads = query(
+            "SELECT live_id, text FROM room_notes WHERE merchant_id = $1 AND name = 'thread/' || $2 ORDER BY live_id",
+        )
+        .bind(merchant.as_str())
+        .bind(buyer.as_str())
+        .try_map(|row: Row| Ok((row::parsed(&row, "live_id")?, row.try_get("text")?)))
+        .fetch_all(&self.read)
+        .await?;
+        Ok(Export { profile, orders, touches, threads })
     }
 
     async fn erase(&self, merchant: &MerchantId, buyer: &BuyerId, at: UnixMillis) -> Result<(), LedgerError> {
@@ -264,6 +272,12 @@ impl SqlLedger {
             "UPDATE touches SET buyer_id = NULL WHERE merchant_id = $1 AND buyer_id = $2",
             "UPDATE timers SET state = 'cancelled' WHERE merchant_id = $1 AND buyer_id = $2 AND state = 'set'",
             "UPDATE creators SET buyer_id = NULL WHERE merchant_id = $1 AND buyer_id = $2",
+            "DELETE FROM room_notes WHERE merchant_id = $1 AND name = 'thread/' || $2",
+            "UPDATE refunds SET reason = '' WHERE merchant_id = $1 AND order_id IN (
+                 SELECT id FROM orders WHERE merchant_id = $1 AND buyer_id = $2)",
+            // Answers that name them, or somebody whose name looks the same to LIKE: asked again, these are carried out again,
+            // and what they made has a key of its own.
+            "DELETE FROM requests WHERE merchant_id = $1 AND body LIKE '%\"' || $2 || '\"%'",
         ] {
             query(statement).bind(merchant.as_str()).bind(buyer.as_str()).execute(&mut change).await?;
         }

@@ -4,7 +4,7 @@
 //! merchant's word stands until they change it; the provider's fills in what nobody has said.
 
 use haul_commerce::{LedgerError, NewOrder, buyers::Details};
-use haul_model::{Contact, MerchantId, OrderId, PaymentId, UnixMillis};
+use haul_model::{MerchantId, OrderId, PaymentId, UnixMillis};
 use serde::Serialize;
 
 use super::{
@@ -56,19 +56,23 @@ impl SqlLedger {
     }
 }
 
-/// The buyer says at checkout whom it goes to.
-pub(super) async fn replace_contact(
+/// What is said at checkout replaces what was said of it before.
+pub(super) async fn replace(
     change: &mut Change,
     order: &NewOrder,
-    contact: &Contact,
+    details: &Details,
 ) -> Result<(), LedgerError> {
     query(
-        "INSERT INTO order_details (order_id, merchant_id, personal, charges, at) VALUES ($1, $2, $3, '[]', $4)
-         ON CONFLICT (order_id) DO UPDATE SET personal = excluded.personal, at = excluded.at",
+        "INSERT INTO order_details (order_id, merchant_id, personal, charges, at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (order_id) DO UPDATE SET
+             personal = COALESCE(excluded.personal, order_details.personal),
+             charges = CASE WHEN excluded.charges = '[]' THEN order_details.charges ELSE excluded.charges END,
+             at = excluded.at",
     )
     .bind(order.id.as_str())
     .bind(order.merchant.as_str())
-    .bind(json(contact)?)
+    .bind(details.contact.as_ref().map(json).transpose()?)
+    .bind(json(&details.charges)?)
     .bind(sql(order.created_at.0))
     .execute(change)
     .await?;

@@ -38,8 +38,7 @@ use haul_commerce::{
     ledger::Answer,
 };
 use haul_model::{
-    BuyerId, Contact, CouponCode, HoldId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId,
-    UnixMillis,
+    BuyerId, CouponCode, HoldId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis,
 };
 
 use self::{
@@ -197,8 +196,8 @@ impl Ledger for SqlLedger {
         Box::pin(self.sales(live, after))
     }
 
-    fn start_order<'a>(&'a self, order: &'a NewOrder, contact: Option<&'a Contact>) -> Answer<'a, Order> {
-        Box::pin(self.start_order(order, contact))
+    fn start_order<'a>(&'a self, order: &'a NewOrder, details: &'a Details) -> Answer<'a, Order> {
+        Box::pin(self.start_order(order, details))
     }
 
     fn order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Option<Order>> {

@@ -4,7 +4,7 @@ use haul_commerce::{
     Callback, CallbackState, LedgerError, NewOrder, Order, OrderLine, OrderState, Paid, Totals,
     buyers::Details,
 };
-use haul_model::{BuyerId, Contact, LiveId, MerchantId, OrderId, PaymentId, UnixMillis};
+use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, UnixMillis};
 
 use super::{
     SqlLedger,
@@ -27,7 +27,7 @@ impl SqlLedger {
     pub(super) async fn start_order(
         &self,
         order: &NewOrder,
-        contact: Option<&Contact>,
+        details: &Details,
     ) -> Result<Order, LedgerError> {
         let other_currency = |line: &OrderLine| line.total.currency != order.total.currency;
         if order.unit_price.currency != order.total.currency || order.lines.iter().any(other_currency) {
@@ -73,11 +73,9 @@ impl SqlLedger {
             .try_map(|row| row::order(&row))
             .fetch_one(&mut change)
             .await?;
-        if let Some(contact) = contact
-            && found.state == OrderState::Paying
-            && found.order.merchant == order.merchant
-        {
-            details::replace_contact(&mut change, order, contact).await?;
+        let may = found.state == OrderState::Paying && found.order.merchant == order.merchant;
+        if may && *details != Details::default() {
+            details::replace(&mut change, order, details).await?;
         }
         change.commit().await?;
         if found.order.merchant != order.merchant {

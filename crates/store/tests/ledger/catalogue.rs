@@ -50,7 +50,9 @@ async fn nothing_is_made_for_a_merchant_who_is_not_there(on: On) {
     assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
     let refused = ledger.put_sale(&Sale { merchant: stranger(), ..sale("sale_1", 5) }).await;
     assert!(matches!(refused, Err(LedgerError::Conflict(_) | LedgerError::NotFound(_))), "{refused:?}");
-    let refused = ledger.start_order(&NewOrder { merchant: stranger(), ..order(1, "ann", 1) }, None).await;
+    let refused = ledger
+        .start_order(&NewOrder { merchant: stranger(), ..order(1, "ann", 1) }, &Details::default())
+        .await;
     assert!(matches!(refused, Err(LedgerError::NotFound(_))), "{refused:?}");
 }
 
@@ -85,7 +87,7 @@ async fn the_bag_keeps_its_order(on: On) {
 
 async fn which_lives_are_unsettled_is_known(on: On) {
     let ledger = ledger(&on).await;
-    let order = ledger.start_order(&order(1, "ann", 2), None).await.unwrap();
+    let order = ledger.start_order(&order(1, "ann", 2), &Details::default()).await.unwrap();
     ledger.ensure_live(&live("quiet")).await.unwrap();
     let long_after = UnixMillis(NOW.0 + 86_400_000);
     let unsettled = async |now| -> Vec<String> {
@@ -118,7 +120,7 @@ async fn unsettled_lives_have_a_sale_to_close_or_an_order_to_finish(on: On) {
     assert_eq!(ids(0, 1).await, ["newer"]);
     assert_eq!(ids(60_000, 10).await, ["newer"]);
     for number in 1..=2 {
-        ledger.start_order(&order(number, "ann", 1), None).await.unwrap();
+        ledger.start_order(&order(number, "ann", 1), &Details::default()).await.unwrap();
     }
     assert_eq!(ids(59_999, 10).await, ["newer", "demo"], "each once, for whatever reasons");
     assert_eq!(ids(90_000, 10).await, ["demo"]);

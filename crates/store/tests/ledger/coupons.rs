@@ -43,22 +43,22 @@ async fn a_coupon_is_used_no_more_often_than_it_may_be_whatever_the_gate_said(on
         (known.paying, known.sold)
     };
     let (first, second) = (with_coupon(order(1, "ann", 1)), with_coupon(order(2, "bob", 1)));
-    let made = ledger.start_order(&first, None).await.unwrap();
+    let made = ledger.start_order(&first, &Details::default()).await.unwrap();
     assert_eq!(made.order, first, "the coupon and its amount are kept beside the lines' whole prices");
     assert_eq!(ledger.order(&first.id).await.unwrap(), Some(made));
-    ledger.start_order(&first, None).await.unwrap();
+    ledger.start_order(&first, &Details::default()).await.unwrap();
     assert_eq!(used().await, (1, 0), "asked again, it is used once");
-    let again = ledger.start_order(&with_coupon(order(3, "ann", 1)), None).await;
+    let again = ledger.start_order(&with_coupon(order(3, "ann", 1)), &Details::default()).await;
     assert!(matches!(again, Err(LedgerError::Conflict(_))), "one a buyer: {again:?}");
-    ledger.start_order(&second, None).await.unwrap();
+    ledger.start_order(&second, &Details::default()).await.unwrap();
     let third = with_coupon(order(4, "cid", 1));
-    let refused = ledger.start_order(&third, None).await;
+    let refused = ledger.start_order(&third, &Details::default()).await;
     assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
     assert_eq!(ledger.order(&third.id).await.unwrap(), None, "nothing of it is there");
     ledger.move_order(&first.id, OrderState::Sold, NOW).await.unwrap();
     ledger.move_order(&second.id, OrderState::Expired, NOW).await.unwrap();
     assert_eq!(used().await, (0, 1));
-    ledger.start_order(&third, None).await.unwrap();
+    ledger.start_order(&third, &Details::default()).await.unwrap();
     let late = ledger.move_order(&second.id, OrderState::Sold, NOW).await;
     assert!(matches!(late, Err(LedgerError::Conflict(_))), "paid late, and no use is left: {late:?}");
     ledger.move_order(&second.id, OrderState::RefundDue, NOW).await.unwrap();

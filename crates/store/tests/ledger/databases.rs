@@ -15,7 +15,7 @@ async fn a_file_is_made_with_its_directories_and_found_again() {
     ledger.ensure_live(&live("demo")).await.unwrap();
     ledger.put_product(&product("lamp")).await.unwrap();
     ledger.put_sale(&sale("sale_1", 5)).await.unwrap();
-    ledger.start_order(&order(1, "ann", 1), None).await.unwrap();
+    ledger.start_order(&order(1, "ann", 1), &Details::default()).await.unwrap();
     ledger.move_order(&order(1, "ann", 1).id, OrderState::Sold, NOW).await.unwrap();
     // Not closed: a process that is killed doesn't either.
     let again = SqlLedger::open(&url).await.unwrap();
@@ -30,7 +30,7 @@ async fn many_at_once_wait_for_one_another(on: On) {
         let ledger = ledger.clone();
         tokio::spawn(async move {
             let new = order(number, "ann", 1);
-            ledger.start_order(&new, None).await.unwrap();
+            ledger.start_order(&new, &Details::default()).await.unwrap();
             ledger.orders(&demo(), &[], 50).await.unwrap();
             ledger.move_order(&new.id, OrderState::Sold, NOW).await.is_ok()
         })
@@ -89,7 +89,7 @@ async fn a_postgres_that_restarts_in_the_middle_loses_nothing_it_acknowledged() 
     ledger.put_sale(&sale("sale_1", 150)).await.unwrap();
     let orders: Vec<_> = (0..200).map(|number| order(number, "ann", 1)).collect();
     for one in &orders {
-        ledger.start_order(one, None).await.unwrap();
+        ledger.start_order(one, &Details::default()).await.unwrap();
     }
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let buyers: Vec<_> = orders

@@ -16,6 +16,7 @@ use haul_commerce::{
     LineTerms, LiveRecord, Mark, NewOrder, OrderCoupon, OrderLine, OrderState, Paid, PaymentEvent,
     PaymentEventKind, Product, Sale, SaleLine, SaleMode, SaleTerms, Totals, Units,
     book::{HoldRecord, HoldState},
+    buyers::Details,
     coupon::Discount,
     order_id,
     outbox::{Endpoint, Outbox},

@@ -15,13 +15,17 @@ on_each_database! {
 async fn a_hold_has_one_order(on: On) {
     let ledger = ledger(&on).await;
     let new = order(1, "ann", 2);
-    let started = ledger.start_order(&new, None).await.unwrap();
+    let started = ledger.start_order(&new, &Details::default()).await.unwrap();
     assert_eq!(
         (&started.order, started.state, started.updated_at),
         (&new, OrderState::Paying, new.created_at)
     );
     let again = NewOrder { id: "order_other".parse().unwrap(), quantity: 1, ..new.clone() };
-    assert_eq!(ledger.start_order(&again, None).await.unwrap(), started, "the first one stays");
+    assert_eq!(
+        ledger.start_order(&again, &Details::default()).await.unwrap(),
+        started,
+        "the first one stays"
+    );
     assert_eq!(ledger.order(&new.id).await.unwrap(), Some(started.clone()));
     assert_eq!(ledger.order_of_payment(&new.payment).await.unwrap(), Some(started));
     assert_eq!(ledger.order(&again.id).await.unwrap(), None);
@@ -31,17 +35,17 @@ async fn a_hold_has_one_order(on: On) {
     let two_currencies =
         NewOrder { total: Money { currency: "JPY".parse().unwrap(), ..new.total }, ..order(3, "bob", 1) };
     for bad in [same_payment, two_currencies] {
-        let refused = ledger.start_order(&bad, None).await;
+        let refused = ledger.start_order(&bad, &Details::default()).await;
         assert!(matches!(refused, Err(LedgerError::Conflict(_))), "{refused:?}");
     }
     let no_sale = NewOrder { sale: "sale_9".parse().unwrap(), ..order(4, "bob", 1) };
-    assert!(matches!(ledger.start_order(&no_sale, None).await, Err(LedgerError::NotFound(_))));
+    assert!(matches!(ledger.start_order(&no_sale, &Details::default()).await, Err(LedgerError::NotFound(_))));
 }
 
 async fn orders_are_found_by_live_state_and_buyer_newest_first(on: On) {
     let ledger = ledger(&on).await;
     for (number, buyer) in [(1, "ann"), (2, "bob"), (3, "ann")] {
-        ledger.start_order(&order(number, buyer, 1), None).await.unwrap();
+        ledger.start_order(&order(number, buyer, 1), &Details::default()).await.unwrap();
     }
     ledger.move_order(&order(2, "bob", 1).id, OrderState::Sold, NOW).await.unwrap();
     ledger.move_order(&order(3, "ann", 1).id, OrderState::Expired, NOW).await.unwrap();
@@ -84,7 +88,7 @@ async fn an_order_moves_only_as_it_may(on: On) {
         let sale_id: SaleId = format!("sale_of_{number}").parse().unwrap();
         ledger.put_sale(&sale(sale_id.as_str(), 5)).await.unwrap();
         let new = NewOrder { sale: sale_id, ..order(number as u64, "ann", 1) };
-        ledger.start_order(&new, None).await.unwrap();
+        ledger.start_order(&new, &Details::default()).await.unwrap();
         for step in path(from) {
             ledger.move_order(&new.id, step, NOW).await.unwrap();
         }
@@ -121,11 +125,11 @@ async fn orders_confirmed_together_have_each_their_own_end(on: On) {
     };
     ledger.put_endpoint(&listener).await.unwrap();
     for number in 1..=6 {
-        ledger.start_order(&order(number, "ann", 1), None).await.unwrap();
+        ledger.start_order(&order(number, "ann", 1), &Details::default()).await.unwrap();
     }
     for number in 7..=8 {
         let last_one = NewOrder { sale: "sale_2".parse().unwrap(), ..order(number, "bob", 1) };
-        ledger.start_order(&last_one, None).await.unwrap();
+        ledger.start_order(&last_one, &Details::default()).await.unwrap();
     }
     let id = |number| order(number, "ann", 1).id;
     for (number, state) in [(2, OrderState::Expired), (5, OrderState::Expired), (6, OrderState::RefundDue)] {
@@ -184,7 +188,7 @@ async fn totals_are_by_currency_and_of_sold_orders(on: On) {
         ..order(2, "bob", 2)
     };
     for new in [order(1, "ann", 1), in_yen, order(3, "cy", 1)] {
-        ledger.start_order(&new, None).await.unwrap();
+        ledger.start_order(&new, &Details::default()).await.unwrap();
     }
     for number in [1, 2] {
         ledger.move_order(&order(number, "x", 1).id, OrderState::Sold, NOW).await.unwrap();
@@ -198,7 +202,7 @@ async fn totals_are_by_currency_and_of_sold_orders(on: On) {
 async fn a_callback_is_recorded_once_and_finished_once(on: On) {
     let ledger = ledger(&on).await;
     let new = order(1, "ann", 1);
-    ledger.start_order(&new, None).await.unwrap();
+    ledger.start_order(&new, &Details::default()).await.unwrap();
     let (first, second) = (callback("evt_1", &new, 2), callback("evt_2", &new, 1));
     assert_eq!(ledger.record_callback(&first, None).await.unwrap(), CallbackState::New);
     assert_eq!(ledger.record_callback(&second, None).await.unwrap(), CallbackState::New);
@@ -222,7 +226,7 @@ async fn a_callback_is_recorded_once_and_finished_once(on: On) {
 
 async fn the_first_money_for_an_order_is_remembered(on: On) {
     let ledger = ledger(&on).await;
-    let order = ledger.start_order(&order(1, "ann", 1), None).await.unwrap();
+    let order = ledger.start_order(&order(1, "ann", 1), &Details::default()).await.unwrap();
     assert_eq!(order.paid, None);
     let paid = |event: &str, amount| Paid { event: event.to_owned(), amount: money(amount) };
     for (event, amount) in [("first", 5), ("second", 7), ("first", 5)] {

@@ -45,7 +45,7 @@ async fn a_lives_sales_are_those_that_go_on_or_have_unfinished_orders(on: On) {
     assert_eq!(ids(0).await, ["sale_2", "sale_1"]);
     assert_eq!(ids(60_000).await, ["sale_2"]);
     let paying = order(1, "ann", 1);
-    ledger.start_order(&paying, None).await.unwrap();
+    ledger.start_order(&paying, &Details::default()).await.unwrap();
     assert_eq!(ids(60_000).await, ["sale_2", "sale_1"]);
     ledger.move_order(&paying.id, OrderState::Expired, NOW).await.unwrap();
     assert_eq!(ids(60_000).await, ["sale_2"]);
@@ -73,7 +73,7 @@ async fn what_concerns_a_sale_that_is_not_there_is_refused(on: On) {
 async fn a_sale_cannot_be_oversold_whatever_the_gate_said(on: On) {
     let ledger = ledger(&on).await;
     for number in 1..=4 {
-        ledger.start_order(&order(number, "ann", 2), None).await.unwrap();
+        ledger.start_order(&order(number, "ann", 2), &Details::default()).await.unwrap();
     }
     for number in 1..=2 {
         let id = order(number, "ann", 2).id;
@@ -151,12 +151,12 @@ async fn a_sale_and_its_orders_keep_their_lines(on: On) {
 
     let new = bundle(&sale, 1, "0:1+2:2");
     assert_eq!(new.total, money(1_999 + 1_000));
-    assert_eq!(ledger.start_order(&new, None).await.unwrap().order, new);
-    assert_eq!(ledger.start_order(&new, None).await.unwrap().order, new);
+    assert_eq!(ledger.start_order(&new, &Details::default()).await.unwrap().order, new);
+    assert_eq!(ledger.start_order(&new, &Details::default()).await.unwrap().order, new);
     assert_eq!(ledger.order(&new.id).await.unwrap().unwrap().order, new);
     assert_eq!(ledger.order_of_payment(&new.payment).await.unwrap().unwrap().order, new);
     let other = bundle(&sale, 2, "1:1");
-    ledger.start_order(&other, None).await.unwrap();
+    ledger.start_order(&other, &Details::default()).await.unwrap();
     let mut listed: Vec<_> =
         ledger.orders(&demo(), &[], 9).await.unwrap().into_iter().map(|one| one.order).collect();
     listed.sort_by_key(|order| order.created_at);
@@ -168,7 +168,7 @@ async fn no_line_is_oversold_whichever_it_is(on: On) {
     let sale = shop_of_bundles(&ledger).await;
     let sell = async |number, units| {
         let new = bundle(&sale, number, units);
-        ledger.start_order(&new, None).await.unwrap();
+        ledger.start_order(&new, &Details::default()).await.unwrap();
         ledger.move_order(&new.id, OrderState::Sold, NOW).await
     };
     sell(1, "0:1+2:2").await.unwrap();
@@ -182,7 +182,7 @@ async fn units_that_come_back_are_counted_once(on: On) {
     let ledger = ledger(&on).await;
     let sale = shop_of_bundles(&ledger).await;
     let new = bundle(&sale, 1, "0:2+1:3");
-    ledger.start_order(&new, None).await.unwrap();
+    ledger.start_order(&new, &Details::default()).await.unwrap();
     let back = |text: &str| -> Units { text.parse().unwrap() };
     let early = ledger.restock(&new.id, "k0", Some(&back("1")), NOW).await;
     assert!(matches!(early, Err(LedgerError::Conflict(_))), "it is not sold yet");

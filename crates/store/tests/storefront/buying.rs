@@ -66,7 +66,10 @@ async fn what_is_personal_goes_and_sums_stay(on: On) {
 async fn whom_an_order_goes_to_is_said_by_whoever_knows(on: On) {
     let store = shop(&on).await;
     let main = main_merchant();
-    let contact = |name: &str| Contact { name: name.to_owned(), ..Contact::default() };
+    let of = |name: &str| Details {
+        contact: Some(Contact { name: name.to_owned(), ..Contact::default() }),
+        ..Details::default()
+    };
     let told = |number: u32, event: &str| Callback {
         provider: "sandbox".to_owned(),
         event: PaymentEvent {
@@ -87,19 +90,19 @@ async fn whom_an_order_goes_to_is_said_by_whoever_knows(on: On) {
 
     // The buyer says it, again and otherwise, until it is paid; asking again without it says nothing.
     let first = order(1, "ann", NOW);
-    store.start_order(&first, Some(&contact("Ann"))).await.unwrap();
-    store.start_order(&first, Some(&contact("Bob"))).await.unwrap();
-    store.start_order(&first, None).await.unwrap();
+    store.start_order(&first, &of("Ann")).await.unwrap();
+    store.start_order(&first, &of("Bob")).await.unwrap();
+    store.start_order(&first, &Details::default()).await.unwrap();
     assert_eq!(name(1).await, named("Bob", 0));
     // The provider fills in what is missing, once.
     store.record_callback(&told(1, "a"), Some(&details())).await.unwrap();
     assert_eq!(name(1).await, named("Bob", 1));
     store.move_order(&first.id, OrderState::Sold, NOW).await.unwrap();
-    store.start_order(&first, Some(&contact("Eve"))).await.unwrap();
+    store.start_order(&first, &of("Eve")).await.unwrap();
     assert_eq!(name(1).await, named("Bob", 1), "it is paid");
 
     let second = order(2, "ann", NOW);
-    store.start_order(&second, None).await.unwrap();
+    store.start_order(&second, &Details::default()).await.unwrap();
     store.record_callback(&told(2, "b"), Some(&details())).await.unwrap();
     assert_eq!(name(2).await, named("Ann O'Hara", 1));
     store.put_details(&main, &second.id, &Details::default(), NOW).await.unwrap();
@@ -108,7 +111,7 @@ async fn whom_an_order_goes_to_is_said_by_whoever_knows(on: On) {
 
     // Of somebody who was erased meanwhile, nothing personal is kept.
     let third = order(3, "ann", NOW);
-    store.start_order(&third, None).await.unwrap();
+    store.start_order(&third, &Details::default()).await.unwrap();
     store.erase(&main, &third.buyer, NOW).await.unwrap();
     store.record_callback(&told(3, "c"), Some(&details())).await.unwrap();
     assert_eq!(name(3).await, (None, 1));

@@ -7,7 +7,7 @@ use haul_commerce::{
     Paid, RefundOrigin, RefundStep, Refunds, Sale, SaleLine, SaleTerms,
     attribution::{Creator, CreatorKind, CreatorPut, Creators, Rule, Touch, TouchKind},
     bookings::Bookings,
-    buyers::{Buyers, Known},
+    buyers::{Buyers, Details, Known},
     coupon::Discount,
     follow::{Follower, Rules, Turn, follow},
     followup::FollowupRule,
@@ -130,7 +130,7 @@ pub(super) fn order(number: u32, buyer: &str, at: UnixMillis) -> NewOrder {
 
 async fn sell_at(store: &SqlLedger, number: u32, buyer: &str, at: UnixMillis) -> OrderId {
     let order = order(number, buyer, at);
-    store.start_order(&order, None).await.unwrap();
+    store.start_order(&order, &Details::default()).await.unwrap();
     store.move_order(&order.id, OrderState::Sold, order.created_at).await.unwrap();
     order.id
 }
@@ -203,7 +203,7 @@ async fn sell_both(store: &SqlLedger, number: u32, buyer: &str, at: UnixMillis) 
         created_at: at,
     };
     store.put_coupon(&coupon).await.unwrap();
-    store.start_order(&order, None).await.unwrap();
+    store.start_order(&order, &Details::default()).await.unwrap();
     store.move_order(&order.id, OrderState::Sold, at).await.unwrap();
     order.id
 }
