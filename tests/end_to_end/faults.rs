@@ -463,7 +463,8 @@ impl Payment {
 
     /// Everything comes to its end after the server was killed and started again.
     async fn comes_to_its_end(self) {
-        assert_eq!(self.server.reconcile("demo").1, Some(0), "under way, and nothing wrong");
+        let (differences, code) = self.server.reconcile("demo");
+        assert_eq!(code, Some(0), "under way, and nothing wrong: {differences}");
         let mut ann = Channel::open(&self.server, "demo", &self.token).await;
         eventually("sold at the gate", async || self.at_gate() == 'S').await;
         assert_eq!(self.in_ledger().await, "sold");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgConnection, SqliteConnection,
+    ConnectOptions, Connection, PgConnection, SqliteConnection,
     error::DatabaseError,
     migrate::Migrator,
     pool::PoolOptions,
@@ -76,7 +76,8 @@ async fn open_sqlite(options: SqliteConnectOptions, in_memory: bool) -> Result<S
         .foreign_keys(true)
         .busy_timeout(PATIENCE);
     let connector = Connector::Sqlite(options.clone());
-    let mut conn = connect_sqlite(&connector).await?;
+    // Making the tables may take a second on a slow disk, which is nothing to warn of.
+    let mut conn = connect_sqlite(&Connector::Sqlite(options.clone().disable_statement_logging())).await?;
     if let Conn::Sqlite(conn) = &mut conn {
         migrate_sqlite(conn).await?;
     }
@@ -119,7 +120,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<SqlLedger, Failed> {
         ("idle_in_transaction_session_timeout", &limit),
     ]);
     let connector = Connector::Postgres(options.clone());
-    let mut conn = connector.connect().await?;
+    let mut conn = Connector::Postgres(options.clone().disable_statement_logging()).connect().await?;
     let mut weaknesses = Vec::new();
     if let Conn::Postgres(conn) = &mut conn {
         let encoding = show(conn, "SHOW server_encoding").await?;
