@@ -35,6 +35,7 @@ mod servers;
 mod shop;
 mod soak;
 mod talk;
+mod tongues;
 mod waiting;
 mod walk;
 mod whip;
