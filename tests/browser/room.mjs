@@ -282,6 +282,26 @@ async function tellInChinese() {
       mei.expectNoErrors();
       await mei.page.context().close();
     });
+    await step("so does a Chinese host", async () => {
+      const host = await Guest.open(browser, haul.studioUrl, { ...DESKTOP, locale: "zh-CN" });
+      await host.shows("go-live", /^开播$/);
+      expect((await host.page.locator("#chat-heading").textContent()) === "聊天", "the heading");
+      expect((await host.page.evaluate(() => document.documentElement.lang)) === "zh-Hans", "and the page says so");
+      await host.at("chat-line").filter({ hasText: "多少钱？" }).waitFor();
+      await look(host, "studio-chinese");
+      await axe(host);
+      host.expectNoErrors();
+      await host.page.context().close();
+    });
+    await step("on a phone the host works too", async () => {
+      const host = await Guest.open(browser, haul.studioUrl, PHONE);
+      await host.shows("go-live", /Go live/);
+      const { width } = host.page.viewportSize();
+      expect((await host.page.evaluate(() => document.documentElement.scrollWidth)) <= width, "nothing sticks out at the side");
+      await look(host, "studio-phone");
+      await axe(host);
+      await host.page.context().close();
+    });
   } finally {
     await haul.stop();
   }
