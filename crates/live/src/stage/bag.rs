@@ -80,10 +80,14 @@ impl Stage {
     /// not at all where it says the same as `own`.
     fn versions(&self, own: &[ProductView]) -> Vec<(Locale, Line)> {
         let tongues = &self.bag.tongues;
-        let mut readers: BTreeMap<&Locale, usize> = BTreeMap::new();
+        let mut wishes: BTreeMap<&Locale, usize> = BTreeMap::new();
         for wish in self.members.values().filter_map(|member| member.locale.as_ref()) {
+            *wishes.entry(wish).or_default() += 1;
+        }
+        let mut readers: BTreeMap<&Locale, usize> = BTreeMap::new();
+        for (wish, count) in wishes {
             if let Some(tongue) = self.bag.tongue(wish) {
-                *readers.entry(tongue).or_default() += 1;
+                *readers.entry(tongue).or_default() += count;
             }
         }
         let mut wanted: Vec<&Locale> = readers.keys().copied().collect();
