@@ -44,6 +44,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         gate: gate(&config).await?,
         sharing: sharing(&config).await?,
         ledger: ledger.clone(),
+        catalogue: ledger.clone(),
         notebook: ledger.clone(),
         refunds: ledger.clone(),
         provider: paying.provider.clone(),

@@ -137,9 +137,11 @@ async function wholeLoop(haul, codec) {
       order = await ana.buy(async () => {
         await ana.shows("hold-countdown", /\d/);
         await ben.shows("stock", /^2$/);
+        await ben.shows("being-bought", /^1 being bought$/);
       });
       expect(order.length > 0, "an order has a number");
       await ben.shows("stock", /^2$/);
+      await ben.shows("being-bought", /^$/);
     });
     await step("the studio shows the order and the totals", async () => {
       const row = host.page.locator(`[data-testid="order-row"][data-order="${order}"][data-state="sold"]`);
@@ -147,6 +149,14 @@ async function wholeLoop(haul, codec) {
       await host.shows("totals-orders", /^1$/);
       await host.shows("totals-units", /^1$/);
       await host.shows("totals-revenue", /79/);
+      // And draws them over time.
+      await host.shows("plot-viewers-now", /^2 \(max 2\)$/);
+      await host.shows("plot-orders-now", /^1$/);
+      await host.shows("plot-revenue-now", /79/);
+      for (const line of ["viewers", "orders", "revenue"]) {
+        const points = await host.page.locator(`#plot-${line} polyline`).getAttribute("points");
+        expect(points.split(" ").length > 2, `${line} have a line`);
+      }
     });
 
     await step("the host leaves, and viewers are told", async () => {

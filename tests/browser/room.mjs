@@ -145,8 +145,18 @@ async function tell() {
     });
 
     await step("likes rise on both sides and are counted", async () => {
+      // Whatever rises meanwhile: it is gone again soon.
+      const risen = (visitor) =>
+        visitor.page.evaluate(() => {
+          window.risen = 0;
+          new MutationObserver((changes) => changes.forEach(({ addedNodes }) => (window.risen += addedNodes.length)))
+            .observe(document.getElementById("sky"), { childList: true });
+        });
+      await risen(ana);
+      await risen(ben);
       for (let i = 0; i < 5; i += 1) await ana.click("like");
       await ben.shows("like-count", /^5$/);
+      for (const one of [ana, ben]) await until("hearts rise", () => one.page.evaluate(() => window.risen >= 5));
     });
 
     await step("a buyer and the host write in private", async () => {
@@ -173,6 +183,70 @@ async function tell() {
       expect(await ana.at("chat-pin").isHidden(), "the pinned one too");
       await ben.page.reload();
       await until("he stays out", async () => (await ben.page.locator("#veil-title").textContent()).includes("banned"));
+    });
+
+    await step("by keys alone one writes, and opens and leaves a sheet", async () => {
+      const { keyboard } = ana.page;
+      const focused = () => ana.page.evaluate(() => document.activeElement && (document.activeElement.dataset.testid || document.activeElement.id));
+      const tabTo = (testid) =>
+        until(`Tab comes to ${testid}`, async () => {
+          if ((await focused()) === testid) return true;
+          await keyboard.press("Tab");
+          return (await focused()) === testid;
+        });
+      await ana.page.evaluate(() => document.activeElement && document.activeElement.blur());
+      await tabTo("chat-input");
+      await keyboard.type("by keys");
+      await keyboard.press("Enter");
+      await host.at("chat-line").filter({ hasText: "by keys" }).waitFor();
+      await tabTo("talk");
+      await keyboard.press("Enter");
+      await until("the sheet is open", () => ana.page.locator("#talk-sheet").evaluate((sheet) => sheet.open));
+      await keyboard.press("Escape");
+      await until("it is left", () => ana.page.locator("#talk-sheet").evaluate((sheet) => !sheet.open));
+      expect((await focused()) === "talk", "and one is where one was");
+    });
+
+    await step("what viewers may do is the host's choice, and they read so", async () => {
+      await host.click("rules-open");
+      await host.at("rules-who").selectOption("followers");
+      await until("Ana may not write", () => ana.at("chat-send").isDisabled());
+      await host.at("rules-who").selectOption("everyone");
+      await host.at("rules-slow").selectOption("0");
+      await host.at("rules-links").uncheck();
+      await until("Ana may write", async () => !(await ana.at("chat-send").isDisabled()));
+      await host.page.locator("#rules-sheet [data-close]").click();
+      await ana.say("see www.example.com");
+      await until("a link is refused", async () => /links/i.test(await ana.page.locator("#toasts").textContent()));
+      await ana.at("chat-input").fill("");
+    });
+
+    await step("who is hidden writes on, and only the team reads it", async () => {
+      const cid = await Guest.enter(browser, `${haul.url}/watch/demo`, PHONE);
+      all.cid = cid;
+      await cid.join("Cid");
+      await cid.say("first words");
+      const line = host.at("chat-line").filter({ hasText: "first words" });
+      await line.locator('[data-testid="line-menu"]').click();
+      await host.click("line-shadow");
+      await cid.say("hidden words");
+      for (const reader of [cid, host]) await reader.at("chat-line").filter({ hasText: "hidden words" }).waitFor();
+      await ana.say("seen words");
+      await ana.at("chat-line").filter({ hasText: "seen words" }).waitFor();
+      expect((await ana.at("chat-line").filter({ hasText: "hidden words" }).count()) === 0, "what came before it is not there");
+    });
+
+    await step("on a phone the chat is above the product, and all one does is below the middle", async () => {
+      await host.click("pin-bag");
+      await ana.shows("pin-title", /./);
+      const box = (selector) => ana.page.locator(selector).boundingBox();
+      const [chat, pin, bar, { height }] = [await box("#chat"), await box("#pin"), await box(".bar"), ana.page.viewportSize()];
+      expect(chat.y + chat.height <= pin.y + 1 && pin.y + pin.height <= bar.y + 1, "chat, product, bar");
+      expect(bar.y + bar.height <= height + 1 && pin.y > height / 2, "within a thumb's reach");
+      for (const testid of ["buy", "like", "talk", "bag", "chat-send"]) {
+        const { y, width, height: tall } = await ana.at(testid).first().boundingBox();
+        expect(y > height / 2 && Math.min(width, tall) >= 40, `${testid} can be reached and hit`);
+      }
     });
 
     for (const [name, visitor] of Object.entries(all)) {
@@ -207,6 +281,26 @@ async function tellInChinese() {
       await axe(mei);
       mei.expectNoErrors();
       await mei.page.context().close();
+    });
+    await step("so does a Chinese host", async () => {
+      const host = await Guest.open(browser, haul.studioUrl, { ...DESKTOP, locale: "zh-CN" });
+      await host.shows("go-live", /^开播$/);
+      expect((await host.page.locator("#chat-heading").textContent()) === "聊天", "the heading");
+      expect((await host.page.evaluate(() => document.documentElement.lang)) === "zh-Hans", "and the page says so");
+      await host.at("chat-line").filter({ hasText: "多少钱？" }).waitFor();
+      await look(host, "studio-chinese");
+      await axe(host);
+      host.expectNoErrors();
+      await host.page.context().close();
+    });
+    await step("on a phone the host works too", async () => {
+      const host = await Guest.open(browser, haul.studioUrl, PHONE);
+      await host.shows("go-live", /Go live/);
+      const { width } = host.page.viewportSize();
+      expect((await host.page.evaluate(() => document.documentElement.scrollWidth)) <= width, "nothing sticks out at the side");
+      await look(host, "studio-phone");
+      await axe(host);
+      await host.page.context().close();
     });
   } finally {
     await haul.stop();

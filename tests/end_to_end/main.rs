@@ -37,6 +37,7 @@ mod servers;
 mod shop;
 mod soak;
 mod talk;
+mod tongues;
 mod waiting;
 mod walk;
 mod whip;

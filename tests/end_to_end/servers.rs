@@ -207,3 +207,26 @@ async fn a_server_that_is_stopped_hands_the_room_over() {
     assert_eq!(metric(&two, "haul_rooms_owned").await, 1);
     assert!(ann.closed().await.is_some());
 }
+
+#[tokio::test]
+async fn who_likes_and_who_watches_on_either_server_is_in_one_sum() {
+    let mut ground = Ground::new().await;
+    let (one, two) = (ground.start(), ground.start());
+    let mut ann = Channel::open(&one, "demo", &viewer_token(&one, "ann").await).await;
+    let mut bob = Channel::open(&two, "demo", &viewer_token(&two, "bob").await).await;
+    for _ in 0..10 {
+        ann.put("like", json!({ "kind": "heart", "count": 3 })).await;
+        bob.put("like", json!({ "kind": "fire", "count": 4 })).await;
+    }
+    for reader in [&mut ann, &mut bob] {
+        reader.event("likes", |likes| likes["total"] == 70).await;
+        reader.event("viewers.changed", |event| event["viewers"] == 2 && event["peak"] == 2).await;
+        let told = reader.events.iter().filter(|event| event["type"] == "likes").count();
+        assert!(told < 10, "as sums: {told}");
+    }
+    for server in [&one, &two] {
+        let late = Channel::open(server, "demo", "").await;
+        assert_eq!(late.hello["result"]["room"]["likes"], 70);
+        assert!(late.hello["result"]["room"]["peak"].as_u64().unwrap() >= 2);
+    }
+}

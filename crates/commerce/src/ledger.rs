@@ -6,8 +6,8 @@ use haul_model::{
 };
 
 use crate::{
-    BoxFuture, Coupon, CouponTerms, Dispute, Mark, OrderCoupon, PaymentEvent, Sale, Units, book::HoldRecord,
-    buyers::Details, units::Line,
+    BoxFuture, Coupon, CouponTerms, Dispute, LiveRef, Mark, OrderCoupon, PaymentEvent, Sale, Units,
+    book::HoldRecord, buyers::Details, units::Line,
 };
 
 /// A live as the ledger keeps it.
@@ -40,6 +40,19 @@ pub struct Product {
     pub image_url: String,
     /// The price outside of sales.
     pub list_price: Money,
+}
+
+/// Buyers of whom is asked together in [`Ledger::bought`].
+pub const MAX_BUYERS: usize = 256;
+
+/// What a buyer has bought.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bought {
+    /// Their orders in the live, newest first.
+    pub orders: Vec<Order>,
+    /// How many SOLD orders they have with the merchant, in all its lives, that they kept something of: whose money did not
+    /// all go back, nor is lost by a dispute. What badges go by.
+    pub kept: u32,
 }
 
 /// Where an order stands.
@@ -321,16 +334,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// A live's orders in any of `states` (empty: all), newest first, at most `limit`.
     fn orders<'a>(&'a self, live: &'a LiveId, states: &'a [OrderState], limit: u32)
     -> Answer<'a, Vec<Order>>;
-    /// A buyer's orders in a live, newest first, at most `limit`.
-    fn orders_of_buyer<'a>(
-        &'a self,
-        live: &'a LiveId,
-        buyer: &'a BuyerId,
-        limit: u32,
-    ) -> Answer<'a, Vec<Order>>;
-    /// How many SOLD orders a buyer has with a merchant, in all its lives, that they kept something of: whose money did not
-    /// all go back, nor is lost by a dispute. What badges go by.
-    fn orders_kept<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, u32>;
+    /// What each of these buyers has bought, in their order: at most [`MAX_BUYERS`], with at most `limit` orders each.
+    fn bought<'a>(&'a self, live: &'a LiveRef, buyers: &'a [BuyerId], limit: u32) -> Answer<'a, Vec<Bought>>;
     /// Sums of a live's SOLD orders.
     fn totals<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Totals>;
 

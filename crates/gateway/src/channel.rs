@@ -15,7 +15,7 @@ use axum::{
     routing::get,
 };
 use haul_live::{Connection, Inbox, LiveError};
-use haul_model::{LiveId, Role, UnixMillis, Viewer};
+use haul_model::{LiveId, Locale, Role, UnixMillis, Viewer};
 use haul_room::{Limiter, Rate};
 use haul_wire::{Code, Failure, Position, Request, SUBPROTOCOL, close, encode_failure, parse};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -129,6 +129,7 @@ struct Hello {
     id: u64,
     token: Option<String>,
     resume: Option<Position>,
+    locale: Option<Locale>,
     referrer: Option<String>,
 }
 
@@ -166,7 +167,7 @@ impl Channel {
         viewer: Option<Viewer>,
     ) -> Result<(Connection, Option<UnixMillis>, Visit), End> {
         let expected = Some((close::HELLO_EXPECTED, "hello expected within 5 s"));
-        let Hello { id, token, resume, referrer } =
+        let Hello { id, token, resume, locale, referrer } =
             timeout(HELLO_WITHIN, self.read_hello()).await.map_err(|_| expected)??;
         let viewer = match token.as_deref().filter(|token| !token.is_empty()) {
             Some(token) => match self.app.authority.verify(token, &live, haul_live::now().wall) {
@@ -212,7 +213,7 @@ impl Channel {
                 let expires_at = viewer.as_ref().map(|viewer| viewer.expires_at);
                 self.guard.viewer = viewer.clone();
                 let visit = Visit::begin(&self.app, &live, viewer.as_ref(), referrer, resume.is_some());
-                Ok((live.connect(id, viewer, resume), expires_at, visit))
+                Ok((live.connect(id, viewer, locale, resume), expires_at, visit))
             }
             Err(error) => Err(self.refuse(id, &error).await),
         }
@@ -229,8 +230,8 @@ impl Channel {
             };
             self.app.metrics.message_in();
             match parse(&text) {
-                Ok((id, Request::Hello { token, resume, referrer })) => {
-                    return Ok(Hello { id, token, resume, referrer });
+                Ok((id, Request::Hello { token, resume, locale, referrer })) => {
+                    return Ok(Hello { id, token, resume, locale, referrer });
                 }
                 Ok((id, _)) => {
                     let failure = Failure::new(Code::BadRequest, "hello: expected as the first message");

@@ -227,7 +227,7 @@ async fn put_product(
     }
     ledger.put_product(&product).await?;
     ledger.add_to_bag(live.id(), &product.id).await?;
-    live.bag_changed(ledger.bag(live.id()).await?);
+    live.bag_changed(app.storefront.listed_in(live.id()).await?);
     Ok(Json(haul_live::product_view(&product)))
 }
 
@@ -240,7 +240,7 @@ async fn remove_product(
     let live = hosted(&app, &live, &headers, Area::Products.write()).await?;
     let ledger = &app.lives.services().ledger;
     ledger.remove_from_bag(live.id(), &product).await?;
-    live.bag_changed(ledger.bag(live.id()).await?);
+    live.bag_changed(app.storefront.listed_in(live.id()).await?);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -13,11 +13,11 @@ use crate::{
     chores::{self, Chore},
     desk::Desk,
     keeper,
-    live::{Lines, MAX_REQUESTS_WAITING},
+    live::Lines,
     now,
     owner::Owner,
     recorder::Recorder,
-    shared,
+    requests, shared,
     stage::{Beginning, MAX_ORDERS_SHOWN, Stage},
     till::Till,
     watch::Watch,
@@ -33,7 +33,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(6);
 /// The gate need not answer for that: picture and chat begin without it, and the sales come on stage when it does.
 pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live, LedgerError> {
     let reference = LiveRef { merchant: record.merchant.clone(), live: record.id.clone() };
-    let (requests, requested) = mpsc::channel(MAX_REQUESTS_WAITING);
+    let (requests, asked) = requests::queue();
     let (post, posted) = mpsc::unbounded_channel();
     let (chores, chores_due) = mpsc::unbounded_channel();
     let recorder = Recorder::new(reference.live.clone(), services.metrics.clone());
@@ -60,11 +60,11 @@ pub(crate) async fn begin(services: Services, record: LiveRecord) -> Result<Live
     match (alone, &services.sharing) {
         (Some(stage), _) => {
             let desk = Desk::new(stage, live.clone(), services.clone(), till);
-            tokio::spawn(Owner::new(desk, live.clone(), post).run(requested, posted));
+            tokio::spawn(Owner::new(desk, live.clone(), post).run(asked, posted));
         }
         (None, Some(sharing)) => {
             let (ready, settled) = oneshot::channel();
-            let ways = shared::Ways { requests: requested, posted, post, till };
+            let ways = shared::Ways { asked, posted, post, till };
             tokio::spawn(shared::run(services.clone(), sharing.clone(), live.clone(), ways, ready));
             // Who comes before it is known who owns the room would only have to wait for the answer.
             let _ = tokio::time::timeout(SETTLED_WITHIN, settled).await;
@@ -84,7 +84,7 @@ pub(crate) async fn stage(
     estate: Option<Estate>,
 ) -> Result<Stage, LedgerError> {
     let id = record.id.clone();
-    let bag = services.ledger.bag(&id).await?;
+    let bag = services.catalogue.listed_in(&id).await?;
     let sales = services.ledger.sales(&id, now().wall - SHOW_CLOSED).await?;
     let orders = services.ledger.orders(&id, &[], MAX_ORDERS_SHOWN as u32).await?;
     let coupons = services.ledger.coupons(&id).await?;

@@ -1,20 +1,29 @@
 //! One reader of a live's channel, as the gateway holds it.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicU16, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use haul_model::{BuyerId, Viewer};
+use haul_model::{BuyerId, Locale, Viewer};
 use haul_room::{Batch, Key, Lane, Line, Outbox, Piece, Pushed};
-use haul_wire::{Failure, Position, QualityView, Reply, Request, encode_failure, encode_reply};
+use haul_wire::{
+    ChatAsk, Code, Failure, Position, QualityView, Reply, Request, crowd::CrowdAsk, encode_failure,
+    encode_reply,
+};
 use tokio::sync::Notify;
 
 use crate::{
     live::{Command, Live, Post},
     metrics::Metrics,
-    stage::{Input, MemberId},
+    stage::{Input, MemberId, is_staff, millis},
 };
+
+/// When to try again where too much talk waits for the room.
+const TOO_LOUD_FOR: Duration = Duration::from_secs(1);
 
 /// A reader's outbox, between the owner that fills it and the connection that empties it.
 ///
@@ -25,6 +34,8 @@ pub(crate) struct Outlet {
     news: Notify,
     /// The code to close the connection with; 0 while it goes on.
     ended: AtomicU16,
+    /// Until then the room would refuse a chat line as one too many. A lock as above.
+    quiet_until: Mutex<Option<Instant>>,
 }
 
 impl Outlet {
@@ -53,6 +64,18 @@ impl Outlet {
     pub(crate) fn end(&self, code: u16) {
         self.ended.store(code, Ordering::Release);
         self.news.notify_one();
+    }
+
+    /// The room has refused a chat line as one too many, and will refuse others for so long.
+    pub(crate) fn quiet(&self, lasts: Duration) {
+        *self.quiet_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(Instant::now() + lasts);
+    }
+
+    /// For how long the room will still do so.
+    pub(crate) fn quiet_for(&self) -> Option<Duration> {
+        let until = *self.quiet_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        until.and_then(|until| until.checked_duration_since(Instant::now()))
     }
 
     #[cfg(test)]
@@ -104,6 +127,8 @@ pub struct Connection {
     live: Live,
     member: MemberId,
     asker: Option<BuyerId>,
+    /// Host or moderator: nothing of theirs waits behind what viewers say.
+    staff: bool,
     outlet: Arc<Outlet>,
 }
 
@@ -128,13 +153,15 @@ impl Connection {
         member: MemberId,
         id: u64,
         viewer: Option<Viewer>,
+        locale: Option<Locale>,
         resume: Option<Position>,
     ) -> Self {
         let outlet = Arc::new(Outlet::default());
         live.metrics().connected();
         let asker = viewer.as_ref().map(|viewer| viewer.id.clone());
-        let connection = Self { live, member, asker, outlet: outlet.clone() };
-        connection.live.post(Post::Join { member, id, viewer, resume, outlet });
+        let staff = viewer.as_ref().is_some_and(is_staff);
+        let connection = Self { live, member, asker, staff, outlet: outlet.clone() };
+        connection.live.post(Post::Join { member, id, viewer, locale, resume, outlet });
         connection
     }
 
@@ -142,7 +169,8 @@ impl Connection {
     pub(crate) fn visit(live: Live, member: MemberId, viewer: Viewer) -> Self {
         let outlet = Arc::new(Outlet::default());
         live.metrics().connected();
-        let visit = Self { live, member, asker: Some(viewer.id.clone()), outlet: outlet.clone() };
+        let asker = Some(viewer.id.clone());
+        let visit = Self { live, member, asker, staff: is_staff(&viewer), outlet: outlet.clone() };
         visit.live.post(Post::Visit { member, viewer, outlet });
         visit
     }
@@ -153,9 +181,29 @@ impl Connection {
     }
 
     /// Hands a request to the live's owner; the reply arrives in the inbox. Waits while the owner is busy, which slows
-    /// this connection down and nobody else.
+    /// this connection down and nobody else. What viewers say goes behind all that they buy, and is refused where too
+    /// much of it waits; likes are summed here, and a chat line that the room would refuse as one too many goes no
+    /// further.
     pub async fn request(&self, id: u64, request: Request) {
-        self.live.send(Command::Request { member: self.member, id, request }).await;
+        if let Request::Crowd(CrowdAsk::Like { count, kind }) = request
+            && self.asker.is_some()
+        {
+            return self.live.like(kind, count);
+        }
+        if self.staff || !is_talk(&request) {
+            return self.live.send(Command::Request { member: self.member, id, request }).await;
+        }
+        if matches!(request, Request::Chat(ChatAsk::Send { .. }))
+            && let Some(left) = self.outlet.quiet_for()
+        {
+            self.live.metrics().talk_refused();
+            return self.refuse(Some(id), &too_many_lines(left));
+        }
+        if !self.live.talk(Command::Request { member: self.member, id, request }) {
+            self.live.metrics().talk_refused();
+            let failure = Failure::new(Code::RateLimited, "the room is too loud: wait a moment");
+            self.refuse(Some(id), &failure.retry_after(TOO_LOUD_FOR.as_millis() as u64));
+        }
     }
 
     /// The live it is connected to.
@@ -182,6 +230,16 @@ impl Connection {
     pub fn refuse(&self, id: Option<u64>, failure: &Failure) {
         self.outlet.push(Lane::Reply, None, encode_failure(id, failure).into(), self.live.metrics());
     }
+}
+
+/// Whether a request is talk, which may wait behind what concerns money.
+fn is_talk(request: &Request) -> bool {
+    matches!(request, Request::Chat(_) | Request::Question(_) | Request::Show(_) | Request::Crowd(_))
+}
+
+/// A refusal as the room's own.
+pub(crate) fn too_many_lines(left: Duration) -> Failure {
+    Failure::new(Code::RateLimited, "too many messages: wait a moment").retry_after(millis(left))
 }
 
 impl Drop for Connection {

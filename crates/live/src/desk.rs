@@ -1,16 +1,16 @@
 //! What a live's owner does: it carries out what the stage says.
 
 use haul_commerce::GateError;
-use haul_model::BuyerId;
 
 use crate::{
     Services,
     chores::Chore,
     coupons,
+    finder::Finder,
     house::Word,
     live::{Live, Look},
     now, purchase, restock,
-    stage::{Input, MemberId, Output, Stage},
+    stage::{Input, Output, Stage},
     till::Till,
 };
 
@@ -20,11 +20,13 @@ pub(crate) struct Desk {
     live: Live,
     services: Services,
     till: Till,
+    finder: Finder,
 }
 
 impl Desk {
     pub(crate) fn new(stage: Stage, live: Live, services: Services, till: Till) -> Self {
-        Self { stage, live, services, till }
+        let finder = Finder::new(services.clone(), live.clone());
+        Self { stage, live, services, till, finder }
     }
 
     /// The live as it stands.
@@ -42,6 +44,9 @@ impl Desk {
         while let Some(output) = self.stage.poll_output() {
             match output {
                 Output::Deliver(delivery) => told.push(Word::Tell(delivery)),
+                Output::DeliverTranslated { line, versions } => {
+                    told.push(Word::Translated { line, versions });
+                }
                 Output::Welcome(member) => told.push(Word::Welcome(member)),
                 Output::Ask { sale, op, then } => {
                     if let Err((sale, then)) = self.till.put(sale, op, then) {
@@ -49,7 +54,10 @@ impl Desk {
                         self.stage.handle(Input::Applied { sale, answer, then: vec![then] }, now());
                     }
                 }
-                Output::Find { member, buyer } => self.find(member, buyer),
+                Output::Find { member, buyer } => {
+                    let sales = self.stage.sale_ids().into();
+                    self.finder.find(member, buyer, sales);
+                }
                 Output::PutSale { member, id, sale, made } => {
                     let (live, services) = (self.live.clone(), self.services.clone());
                     tokio::spawn(async move {
@@ -120,6 +128,9 @@ impl Desk {
                 Output::TellGate(sale) => self.live.chore(Chore::Sale(Box::new(sale))),
                 Output::LookForLost { sale, epoch } => self.live.chore(Chore::Lost(sale, epoch)),
                 Output::End(member, code) => told.push(Word::End(member, code)),
+                Output::Quiet(member, lasts) => {
+                    told.push(Word::Quiet(member, lasts.as_millis() as u64));
+                }
                 Output::Keep(note) => self.live.keep(note),
                 Output::OrderNews(state) => self.live.metrics().order_moved(state),
                 Output::LookAfterOrders => self.live.chore(Chore::Orders),
@@ -132,14 +143,5 @@ impl Desk {
                 }
             }
         }
-    }
-
-    fn find(&self, member: MemberId, buyer: BuyerId) {
-        let (live, services) = (self.live.clone(), self.services.clone());
-        let sales = self.stage.sale_ids();
-        tokio::spawn(async move {
-            let personal = purchase::find_personal(&services, &live, &sales, &buyer).await;
-            live.input(Input::Found { member, personal });
-        });
     }
 }

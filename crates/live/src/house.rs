@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haul_model::{BuyerId, Viewer};
+use haul_model::{BuyerId, Languages, Locale, Viewer};
 use haul_room::{Batch, Key, Lane, Line};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     connection::Outlet,
     metrics::Metrics,
-    stage::{Delivery, MemberId, To, is_staff},
+    stage::{Delivery, MemberId, To, as_text, as_texts, is_staff},
 };
 
 /// What the room says is told at once after so long a silence; what it says in between waits for that long to have passed.
@@ -28,6 +28,8 @@ const MAX_GATHERED: usize = 256;
 struct Place {
     outlet: Arc<Outlet>,
     buyer: Option<BuyerId>,
+    /// In which language they read of products, where they have said so.
+    locale: Option<Locale>,
     /// Gets what goes to everybody, from this one of the lines that wait on; `None` before the welcome.
     welcomed: Option<u64>,
     /// What is for this member in particular and came before the welcome.
@@ -39,10 +41,19 @@ struct Place {
 pub(crate) enum Word {
     /// A line.
     Tell(Delivery),
+    /// The same event to everybody, to each in the language of these that suits them best; `line` where none does.
+    Translated {
+        #[serde(with = "as_text")]
+        line: Line,
+        #[serde(with = "as_texts")]
+        versions: Vec<(Locale, Line)>,
+    },
     /// The member gets what goes to everybody, from here on.
     Welcome(MemberId),
     /// The member's connection ends with this code.
     End(MemberId, u16),
+    /// The member's connection may refuse their chat lines by itself for so many milliseconds.
+    Quiet(MemberId, u64),
 }
 
 /// The members of a live whose connections are in this process.
@@ -65,7 +76,13 @@ pub(crate) struct House {
 
 impl House {
     /// Somebody who is welcomed later.
-    pub(crate) fn enter(&mut self, member: MemberId, viewer: Option<&Viewer>, outlet: Arc<Outlet>) {
+    pub(crate) fn enter(
+        &mut self,
+        member: MemberId,
+        viewer: Option<&Viewer>,
+        locale: Option<Locale>,
+        outlet: Arc<Outlet>,
+    ) {
         let buyer = viewer.map(|viewer| viewer.id.clone());
         if let Some(buyer) = &buyer {
             self.by_buyer.entry(buyer.clone()).or_default().push(member);
@@ -73,12 +90,13 @@ impl House {
         if viewer.is_some_and(is_staff) {
             self.staff.push(member);
         }
-        self.places.insert(member, Place { outlet, buyer, welcomed: None, kept: Vec::new() });
+        self.places.insert(member, Place { outlet, buyer, locale, welcomed: None, kept: Vec::new() });
     }
 
     /// Somebody who asks one thing, and hears the answer and nothing else.
     pub(crate) fn visit(&mut self, member: MemberId, outlet: Arc<Outlet>) {
-        self.places.insert(member, Place { outlet, buyer: None, welcomed: None, kept: Vec::new() });
+        let place = Place { outlet, buyer: None, locale: None, welcomed: None, kept: Vec::new() };
+        self.places.insert(member, place);
     }
 
     pub(crate) fn leave(&mut self, member: MemberId) {
@@ -109,7 +127,13 @@ impl House {
     pub(crate) fn play(&mut self, word: Word, metrics: &Metrics) {
         match word {
             Word::Tell(delivery) => self.tell(delivery, metrics),
+            Word::Translated { line, versions } => self.tell_translated(&line, &versions, metrics),
             Word::Welcome(member) => self.welcome(member, metrics),
+            Word::Quiet(member, lasts_ms) => {
+                if let Some(place) = self.places.get(&member) {
+                    place.outlet.quiet(Duration::from_millis(lasts_ms));
+                }
+            }
             Word::End(member, code) => {
                 // They may have been told why.
                 self.tell_gathered(metrics);
@@ -191,6 +215,20 @@ impl House {
             self.first += 1;
         }
         self.tell_run(&mut run, metrics);
+    }
+
+    /// Tells everybody the same at once, each in their language.
+    fn tell_translated(&mut self, line: &Line, versions: &[(Locale, Line)], metrics: &Metrics) {
+        self.tell_gathered(metrics);
+        let mut chosen: HashMap<Option<&Locale>, &Line> = HashMap::new();
+        for place in self.places.values().filter(|place| place.welcomed.is_some()) {
+            let told = *chosen.entry(place.locale.as_ref()).or_insert_with(|| {
+                let there = versions.iter().map(|(locale, _)| locale);
+                let best = place.locale.clone().and_then(|locale| Languages::one(locale).find(there));
+                versions.iter().find(|(locale, _)| Some(locale) == best).map_or(line, |(_, version)| version)
+            });
+            place.outlet.push(Lane::Room, None, told.clone(), metrics);
+        }
     }
 
     fn tell_run(&mut self, run: &mut Vec<(bool, Line)>, metrics: &Metrics) {
@@ -279,7 +317,7 @@ mod tests {
 
         fn enter(&mut self, member: u64) {
             let outlet = Arc::new(Outlet::default());
-            self.house.enter(MemberId(member), None, outlet.clone());
+            self.house.enter(MemberId(member), None, None, outlet.clone());
             self.outlets.push(outlet);
         }
 
@@ -366,6 +404,33 @@ mod tests {
         street.house.play(Word::End(MemberId(0), 4003), &street.metrics);
         assert_eq!(street.sent(0), ["a", "you are banned"]);
         assert_eq!(street.outlets[0].inbox().ended(), Some(4003));
+    }
+
+    #[test]
+    fn each_is_told_in_their_language() {
+        let mut street = Street::of(0);
+        let locale = |tag: &str| tag.parse::<Locale>().unwrap();
+        for (member, wish) in [None, Some("zh-TW"), Some("de-AT"), Some("fr")].into_iter().enumerate() {
+            let (member, outlet) = (MemberId(member as u64), Arc::new(Outlet::default()));
+            street.house.enter(member, None, wish.map(locale), outlet.clone());
+            street.house.play(Word::Welcome(member), &street.metrics);
+            street.outlets.push(outlet);
+        }
+        street.enter(4);
+        street.tell(To::All, Lane::Room, "before");
+        let line = |text: &'static str| Line::from_static(text.as_bytes());
+        let versions = [("en", "lamp"), ("zh-Hans", "灯"), ("zh-Hant", "燈"), ("de", "Lampe")];
+        let versions = versions.map(|(tag, text)| (locale(tag), line(text))).to_vec();
+        let word = Word::Translated { line: line("lampe"), versions };
+        let carried = serde_json::from_slice(&serde_json::to_vec(&word).unwrap()).unwrap();
+        assert_eq!(word, carried, "as other servers get it");
+        street.house.play(word, &street.metrics);
+        street.tell(To::All, Lane::Room, "after");
+        street.pass(0);
+        for (member, told) in ["lampe", "燈", "Lampe", "lampe"].into_iter().enumerate() {
+            assert_eq!(street.sent(member), ["before", told, "after"]);
+        }
+        assert_eq!(street.sent(4), [""; 0], "who is not welcomed yet gets the snapshot");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The handle to a live's owner.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -8,11 +9,11 @@ use std::{
     },
 };
 
-use haul_commerce::{GateError, LiveRecord, Op, Order, Outcome, Product, Standing};
+use haul_commerce::{GateError, LiveRecord, Op, Order, Outcome, Standing, listing::Listing};
 use haul_media::Relay;
-use haul_model::{BuyerId, LiveId, MerchantId, SaleId, Viewer};
+use haul_model::{BuyerId, LiveId, Locale, MerchantId, SaleId, Viewer};
 use haul_room::{Note, Piece};
-use haul_wire::{HoldView, LiveState, Position, Request, SaleView};
+use haul_wire::{HoldView, LiveState, Position, Request, SaleView, crowd::Reaction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,19 +21,18 @@ use crate::{
     chores::Chore,
     connection::{Connection, Outlet},
     keeper::Keep,
+    likes::Likes,
     metrics::Metrics,
+    requests::Asking,
     stage::{Input, MEMBER_BITS, MemberId, hold_view},
     till::Till,
     watch::Watch,
 };
 
-/// Requests waiting for an owner; more make their senders wait.
-pub(crate) const MAX_REQUESTS_WAITING: usize = 4096;
-
 /// How long a visitor waits for an answer; the stores have shorter patience.
 const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// What an owner is asked. Bounded: who asks, waits.
+/// What an owner is asked.
 pub(crate) enum Command {
     Request { member: MemberId, id: u64, request: Request },
     Look(oneshot::Sender<Look>),
@@ -47,9 +47,18 @@ pub(crate) enum Command {
 )]
 pub(crate) enum Post {
     /// Somebody said hello.
-    Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<Position>, outlet: Arc<Outlet> },
+    Join {
+        member: MemberId,
+        id: u64,
+        viewer: Option<Viewer>,
+        locale: Option<Locale>,
+        resume: Option<Position>,
+        outlet: Arc<Outlet>,
+    },
     /// Somebody asks one thing and goes.
     Visit { member: MemberId, viewer: Viewer, outlet: Arc<Outlet> },
+    /// There are likes to be fetched.
+    Liked,
     /// The process ends: let another server have the room, and say when it may.
     HandOver(oneshot::Sender<()>),
     /// Anything else that happened.
@@ -78,7 +87,7 @@ pub struct Look {
 /// The ways to an owner and to who looks after what it leaves.
 #[derive(Clone)]
 pub(crate) struct Lines {
-    pub(crate) requests: mpsc::Sender<Command>,
+    pub(crate) requests: Asking,
     pub(crate) post: mpsc::UnboundedSender<Post>,
     pub(crate) chores: mpsc::UnboundedSender<Chore>,
     pub(crate) keep: mpsc::UnboundedSender<Keep>,
@@ -94,7 +103,8 @@ struct Shared {
     /// Asked by every viewer who comes without a token: not worth a question to the owner.
     public: AtomicBool,
     relay: Arc<Relay>,
-    requests: mpsc::Sender<Command>,
+    requests: Asking,
+    likes: Likes,
     post: mpsc::UnboundedSender<Post>,
     chores: mpsc::UnboundedSender<Chore>,
     keep: mpsc::UnboundedSender<Keep>,
@@ -121,6 +131,7 @@ impl Live {
             public: AtomicBool::new(record.public),
             relay: Relay::new(),
             requests,
+            likes: Likes::default(),
             post,
             chores,
             keep,
@@ -156,10 +167,16 @@ impl Live {
         &self.0.relay
     }
 
-    /// Somebody opens the channel.
-    pub fn connect(&self, id: u64, viewer: Option<Viewer>, resume: Option<Position>) -> Connection {
+    /// Somebody opens the channel. `locale`: the language in which they read of products.
+    pub fn connect(
+        &self,
+        id: u64,
+        viewer: Option<Viewer>,
+        locale: Option<Locale>,
+        resume: Option<Position>,
+    ) -> Connection {
         let member = self.next_member();
-        Connection::open(self.clone(), member, id, viewer, resume)
+        Connection::open(self.clone(), member, id, viewer, locale, resume)
     }
 
     /// Asks one thing on behalf of somebody who is not connected, and gives the reply, or the error, as the channel would.
@@ -221,7 +238,7 @@ impl Live {
     }
 
     /// Tells the room of a changed bag.
-    pub fn bag_changed(&self, bag: Vec<Product>) {
+    pub fn bag_changed(&self, bag: Vec<Listing>) {
         self.input(Input::Bag(bag));
     }
 
@@ -267,8 +284,29 @@ impl Live {
     }
 
     pub(crate) async fn send(&self, command: Command) {
-        // An owner that is gone belongs to a process that is going: connections are closed by it.
-        let _ = self.0.requests.send(command).await;
+        self.0.requests.first(command).await;
+    }
+
+    /// Hands something over that viewers say; false where too much of it waits.
+    pub(crate) fn talk(&self, command: Command) -> bool {
+        self.0.requests.later(command)
+    }
+
+    /// Somebody likes what is seen.
+    pub(crate) fn like(&self, kind: Reaction, count: u32) {
+        if self.0.likes.add(kind, count) {
+            self.post(Post::Liked);
+        }
+    }
+
+    /// What was liked since the last call. The owner is told when there is more.
+    pub(crate) fn take_likes(&self) -> BTreeMap<Reaction, u32> {
+        self.0.likes.take()
+    }
+
+    /// Likes that could not be handed over: they are fetched with the next.
+    pub(crate) fn put_back(&self, likes: BTreeMap<Reaction, u32>) {
+        self.0.likes.put_back(likes);
     }
 
     pub(crate) fn leave(&self, member: MemberId) {

@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use haul_commerce::{Gate, Ledger, LedgerError, LiveRecord, Notebook, PaymentProvider, Refunds};
+use haul_commerce::{
+    Gate, Ledger, LedgerError, LiveRecord, Notebook, PaymentProvider, Refunds, listing::Catalogue,
+};
 use haul_model::{LiveId, MerchantId};
 use tokio::sync::OnceCell;
 
@@ -30,6 +32,8 @@ pub struct Services {
     pub gate: Arc<dyn Gate>,
     /// Lives, products, sales, orders.
     pub ledger: Arc<dyn Ledger>,
+    /// What bags' products are called, in which languages.
+    pub catalogue: Arc<dyn Catalogue>,
     /// What rooms remember from one start to the next.
     pub notebook: Arc<dyn Notebook>,
     /// Money that goes back.

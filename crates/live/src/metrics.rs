@@ -15,6 +15,7 @@ pub struct Metrics {
     lives: Gauge,
     connections: Gauge,
     chat_dropped: Counter,
+    talk_refused: Counter,
     readers_too_slow: Counter,
     gate_ops: Family<GateLabels, Counter>,
     gate_errors: Counter,
@@ -51,6 +52,7 @@ impl Default for Metrics {
             lives: Gauge::default(),
             connections: Gauge::default(),
             chat_dropped: Counter::default(),
+            talk_refused: Counter::default(),
             readers_too_slow: Counter::default(),
             gate_ops: Family::default(),
             gate_errors: Counter::default(),
@@ -113,6 +115,11 @@ impl Metrics {
             "haul_channel_chat_dropped",
             "Chat lines that slow readers did not get",
             self.chat_dropped.clone(),
+        );
+        registry.register(
+            "haul_channel_talk_refused",
+            "Chat lines and the like that were refused before they came to the room, being too many",
+            self.talk_refused.clone(),
         );
         registry.register(
             "haul_channel_too_slow",
@@ -182,6 +189,10 @@ impl Metrics {
 
     pub(crate) fn chat_dropped(&self, lines: usize) {
         self.chat_dropped.inc_by(lines as u64);
+    }
+
+    pub(crate) fn talk_refused(&self) {
+        self.talk_refused.inc();
     }
 
     pub(crate) fn reader_too_slow(&self) {

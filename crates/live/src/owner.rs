@@ -9,8 +9,10 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     desk::Desk,
     house::House,
+    likes::LIKES_AFTER,
     live::{Command, Live, Post},
     now,
+    requests::Asked,
     stage::Input,
 };
 
@@ -23,6 +25,8 @@ pub(crate) struct Owner {
     desk: Desk,
     live: Live,
     house: House,
+    /// When to fetch the likes that have come.
+    likes_at: Option<Instant>,
     /// Keeps the watch on the relay.
     _broadcasts: Subscription,
 }
@@ -51,25 +55,25 @@ pub(crate) fn watch_broadcasts(live: &Live, post: mpsc::UnboundedSender<Post>) -
 impl Owner {
     pub(crate) fn new(desk: Desk, live: Live, post: mpsc::UnboundedSender<Post>) -> Self {
         let broadcasts = watch_broadcasts(&live, post);
-        Self { desk, live, house: House::default(), _broadcasts: broadcasts }
+        Self { desk, live, house: House::default(), likes_at: None, _broadcasts: broadcasts }
     }
 
     /// Owns the live until the process ends.
-    pub(crate) async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<Command>,
-        mut posted: mpsc::UnboundedReceiver<Post>,
-    ) {
+    pub(crate) async fn run(mut self, mut asked: Asked, mut posted: mpsc::UnboundedReceiver<Post>) {
         let mut told = Vec::new();
         loop {
             let at = now();
             let wake = self.desk.stage.next_timeout(at).unwrap_or(at.instant + LONGEST_SLEEP);
-            let wake = wake.min(at.instant + LONGEST_SLEEP).min(self.house.due().unwrap_or(wake));
+            let likes_at = self.likes_at.map(Instant::into_std);
+            let wake = [Some(at.instant + LONGEST_SLEEP), self.house.due(), likes_at]
+                .into_iter()
+                .flatten()
+                .fold(wake, std::time::Instant::min);
             tokio::select! {
                 biased;
                 Some(post) = posted.recv() => self.posted(post),
-                () = tokio::time::sleep_until(Instant::from_std(wake)) => self.desk.stage.timeout(now()),
-                Some(command) = requests.recv() => self.command(command),
+                () = tokio::time::sleep_until(Instant::from_std(wake)) => self.timeout(),
+                Some((command, _)) = asked.next() => self.command(command),
             }
             self.desk.carry_out(&mut told);
             for word in told.drain(..) {
@@ -79,15 +83,26 @@ impl Owner {
         }
     }
 
+    fn timeout(&mut self) {
+        if self.likes_at.take_if(|at| *at <= Instant::now()).is_some() {
+            self.desk.stage.handle(Input::Liked(self.live.take_likes()), now());
+        }
+        self.desk.stage.timeout(now());
+    }
+
     fn posted(&mut self, post: Post) {
         let input = match post {
-            Post::Join { member, id, viewer, resume, outlet } => {
-                self.house.enter(member, viewer.as_ref(), outlet);
-                Input::Join { member, id, viewer, resume }
+            Post::Join { member, id, viewer, locale, resume, outlet } => {
+                self.house.enter(member, viewer.as_ref(), locale.clone(), outlet);
+                Input::Join { member, id, viewer, locale, resume }
             }
             Post::Visit { member, viewer, outlet } => {
                 self.house.visit(member, outlet);
                 Input::Visit { member, viewer }
+            }
+            Post::Liked => {
+                self.likes_at = Some(Instant::now() + LIKES_AFTER);
+                return;
             }
             Post::HandOver(done) => {
                 // There is nobody to hand it to.

@@ -10,11 +10,8 @@ use haul_wire::{Code, Failure};
 use crate::{
     Live, Services,
     chores::Chore,
-    stage::{self, CheckedOut, Payer, Personal, unavailable},
+    stage::{self, CheckedOut, Payer, unavailable},
 };
-
-/// Orders of their own that a buyer is shown.
-const MAX_OWN_ORDERS: u32 = 20;
 
 /// Writes a sale down, then lets the gate know it: a sale that the gate sells is always in the ledger. Once it is
 /// written down it stands, and the gate is told of it as soon as it answers.
@@ -219,34 +216,6 @@ pub(crate) async fn expire_order(services: &Services, live: &Live, order: &Order
         }
         Err(error) => tracing::warn!(live = %live.id(), %order, %error, "an order could not be expired"),
     }
-}
-
-/// What somebody holds and has bought here.
-pub(crate) async fn find_personal(
-    services: &Services,
-    live: &Live,
-    sales: &[SaleId],
-    buyer: &BuyerId,
-) -> Personal {
-    let mut personal = Personal::default();
-    for sale in sales {
-        match live.gate().standing(sale, buyer).await {
-            Ok(standing) => personal.holds.extend(standing.into_iter().map(|hold| (sale.clone(), hold))),
-            Err(error) => {
-                tracing::warn!(live = %live.id(), %error, "a buyer's holds could not be found");
-                break;
-            }
-        }
-    }
-    match services.ledger.orders_of_buyer(live.id(), buyer, MAX_OWN_ORDERS).await {
-        Ok(orders) => personal.orders = orders,
-        Err(error) => tracing::warn!(live = %live.id(), %error, "a buyer's orders could not be found"),
-    }
-    match services.ledger.orders_kept(live.merchant(), buyer).await {
-        Ok(kept) => personal.bought = kept,
-        Err(error) => tracing::warn!(live = %live.id(), %error, "what a buyer has bought could not be found"),
-    }
-    personal
 }
 
 fn gate_failed(live: &Live, error: &GateError) -> Failure {

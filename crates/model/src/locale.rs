@@ -166,12 +166,17 @@ impl Languages {
         there: impl Iterator<Item = &'a Locale> + Clone,
         fallback: &'a Locale,
     ) -> &'a Locale {
+        self.find(there).unwrap_or(fallback)
+    }
+
+    /// The same; `None` where nothing of `there` is in a language of this reader's.
+    pub fn find<'a>(&self, there: impl Iterator<Item = &'a Locale> + Clone) -> Option<&'a Locale> {
         for wish in &self.0 {
             let mut tag = wish.as_str();
             loop {
                 let same = |locale: &&Locale| locale.as_str() == tag && locale.script() == wish.script();
                 if let Some(found) = there.clone().find(same) {
-                    return found;
+                    return Some(found);
                 }
                 let Some((shorter, _)) = tag.rsplit_once('-') else { break };
                 // What a single letter announces goes with it.
@@ -184,10 +189,10 @@ impl Languages {
             if let Some(found) =
                 kin().find(|locale| locale.script() == wish.script()).or_else(|| kin().next())
             {
-                return found;
+                return Some(found);
             }
         }
-        fallback
+        None
     }
 }
 

@@ -87,10 +87,17 @@ impl Room {
 
     /// Somebody likes what is seen.
     pub fn like(&mut self, kind: Reaction, count: u32, now: Now) {
-        let count = count.clamp(1, MAX_LIKES_AT_ONCE);
-        self.crowd.likes += u64::from(count);
-        *self.crowd.new.entry(kind).or_default() += count;
-        self.crowd.likes_at.get_or_insert(now.instant + LIKES_EVERY);
+        self.liked(BTreeMap::from([(kind, count.clamp(1, MAX_LIKES_AT_ONCE))]), now);
+    }
+
+    /// Many have liked what is seen.
+    pub fn liked(&mut self, likes: BTreeMap<Reaction, u32>, now: Now) {
+        for (kind, count) in likes {
+            self.crowd.likes += u64::from(count);
+            let new = self.crowd.new.entry(kind).or_default();
+            *new = new.saturating_add(count);
+            self.crowd.likes_at.get_or_insert(now.instant + LIKES_EVERY);
+        }
     }
 
     /// Somebody has come.

@@ -10,6 +10,9 @@ pub mod batch;
 pub mod change;
 pub mod chat;
 pub mod crowd;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod giveaway;
 pub mod guard;
 pub mod heir;

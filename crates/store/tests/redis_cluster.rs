@@ -1,14 +1,17 @@
-//! The gate on a Redis Cluster of real servers: where a live is, what happens when its slot moves and when its node dies.
+//! The gate and the bus on a Redis Cluster of real servers: where a live is, what happens when its slot moves and when its node dies.
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use haul_commerce::{Applied, Gate, GateError, LiveRef, Mark, Op, Outcome, SaleTerms};
+use haul_commerce::{Appended, Applied, Batch, Bus, Gate, GateError, LiveRef, Mark, Op, Outcome, SaleTerms};
 use haul_model::{SaleId, UnixMillis};
-use haul_store::{RedisGate, RedisOptions};
+use haul_store::{RedisBus, RedisGate, RedisOptions};
 use redis::Value;
 use support::{TestRedis, unique_live};
 
@@ -55,6 +58,28 @@ impl Cluster {
     async fn gate(&self) -> RedisGate {
         let options = RedisOptions { response_timeout: Duration::from_secs(10), ..RedisOptions::default() };
         RedisGate::connect_with(&self.0[0].url, options).await.unwrap()
+    }
+
+    async fn bus(&self, options: RedisOptions) -> RedisBus {
+        RedisBus::connect_with(&self.0[0].url, options).await.unwrap()
+    }
+
+    /// By way of this node, without waiting for replicas.
+    async fn bus_from(&self, node: usize) -> RedisBus {
+        RedisBus::connect_with(&self.0[node].url, patient()).await.unwrap()
+    }
+
+    /// A replica of this node, that has all that the node has.
+    async fn replica_of(&self, node: usize) -> TestRedis {
+        let replica = TestRedis::node();
+        self.meet(&replica).await;
+        let primary_id = text(self.0[node].ask(&["CLUSTER", "MYID"]).await.unwrap());
+        until(async || replica.ask(&["CLUSTER", "REPLICATE", &primary_id]).await.is_ok()).await;
+        until(async || {
+            text(replica.ask(&["INFO", "replication"]).await.unwrap()).contains("master_link_status:up")
+        })
+        .await;
+        replica
     }
 
     /// A live that is on this node, and its slot.
@@ -163,14 +188,7 @@ async fn a_slot_that_moves_to_another_node_takes_its_sales_along() {
 #[tokio::test]
 async fn when_a_node_dies_its_replica_goes_on_and_the_others_never_stopped() {
     let mut cluster = Cluster::new().await;
-    let replica = TestRedis::node();
-    cluster.meet(&replica).await;
-    let primary_id = text(cluster.0[1].ask(&["CLUSTER", "MYID"]).await.unwrap());
-    until(async || replica.ask(&["CLUSTER", "REPLICATE", &primary_id]).await.is_ok()).await;
-    until(async || {
-        text(replica.ask(&["INFO", "replication"]).await.unwrap()).contains("master_link_status:up")
-    })
-    .await;
+    let replica = cluster.replica_of(1).await;
     let options = RedisOptions {
         response_timeout: Duration::from_secs(10),
         wait_replicas: 0,
@@ -201,4 +219,80 @@ async fn when_a_node_dies_its_replica_goes_on_and_the_others_never_stopped() {
     until(async || take(&gate, &here, 2).await.is_ok_and(|applied| is_held(&applied))).await;
     let after = take(&gate, &here, 1).await.unwrap();
     assert_eq!(after.counts.held, 2, "the hold of before, and the new one once");
+}
+
+/// Longer than any of these tests.
+const LASTS: Duration = Duration::from_secs(600);
+
+fn patient() -> RedisOptions {
+    RedisOptions { response_timeout: Duration::from_secs(10), ..RedisOptions::default() }
+}
+
+fn batch(number: u64) -> Batch {
+    let text = |what: &str| vec![format!("{what} {number}").into_bytes()];
+    Batch {
+        number,
+        told: format!("told {number}").into_bytes(),
+        epoch: "e1".to_owned(),
+        offset: number,
+        lines: text("line"),
+        chat: text("chat"),
+        changes: text("change"),
+    }
+}
+
+#[tokio::test]
+async fn each_room_is_told_through_the_node_that_has_its_slot_and_wakes_who_listens_elsewhere() {
+    let cluster = Cluster::new().await;
+    let (owner, follower) = (cluster.bus(patient()).await, Arc::new(cluster.bus(patient()).await));
+    for node in 0..3 {
+        let (live, _) = cluster.live_on(node).await;
+        let lease = owner.lease(&live, 1, true, 0, LASTS).await.unwrap();
+        assert!(lease.mine, "node {node}");
+        assert!(!follower.lease(&live, 2, true, lease.term, LASTS).await.unwrap().mine, "one owner");
+        // Who waits hears of it at once, and not when the wait is over.
+        let (listening, of) = (follower.clone(), live.clone());
+        let heard = tokio::spawn(async move {
+            let since = Instant::now();
+            (listening.told(&of, 0, LASTS).await.unwrap(), since.elapsed())
+        });
+        assert_eq!(owner.append(&live, 1, lease.term, &batch(1), LASTS).await.unwrap(), Appended::Done);
+        let (told, waited) = tokio::time::timeout(Duration::from_secs(60), heard).await.unwrap().unwrap();
+        assert_eq!(told, [(1, b"told 1".to_vec())], "node {node}, after {waited:?}");
+        follower.ask(&live, b"asked").await.unwrap();
+        let (asked, _) = owner.asked(&live, "", LASTS).await.unwrap();
+        assert_eq!(asked, [b"asked".to_vec()]);
+        let key = format!("haul:room:{{{}/{}}}/told", live.merchant, live.live);
+        assert_eq!(cluster.0[node].ask(&["EXISTS", &key]).await.unwrap(), Value::Int(1), "node {node}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_told_in_a_room_outlives_the_node_that_it_was_told_through() {
+    let mut cluster = Cluster::new().await;
+    let _replica = cluster.replica_of(1).await;
+    // Told is what the replica has, too.
+    let options = RedisOptions { wait_replicas: 1, wait_timeout: Duration::from_secs(5), ..patient() };
+    let (owner, follower) = (cluster.bus(options.clone()).await, cluster.bus(options).await);
+    let ((here, _), (elsewhere, _)) = (cluster.live_on(1).await, cluster.live_on(0).await);
+    let term = owner.lease(&here, 1, true, 0, LASTS).await.unwrap().term;
+    for number in 1..=3 {
+        let told = owner.append(&here, 1, term, &batch(number), LASTS).await.unwrap();
+        assert_eq!(told, Appended::Done);
+    }
+    cluster.0[1].kill();
+    // No other node has a replica, so that there told is not safe: the call is made again until it is.
+    assert!(follower.told(&elsewhere, 0, Duration::ZERO).await.is_ok(), "another node's room can be read");
+    until(async || follower.told(&here, 0, Duration::ZERO).await.is_ok_and(|told| told.len() == 3)).await;
+    let left = follower.left(&here).await.unwrap();
+    assert_eq!((left.epoch.as_str(), left.offset, left.lines.len()), ("e1", 3, 3));
+    // The owner is the owner still, and goes on where it was. Its new node has no replica: nobody vouches for what it says
+    // now, so it asks as one that waits for none.
+    let owner = cluster.bus_from(2).await;
+    until(async || {
+        owner.append(&here, 1, term, &batch(4), LASTS).await.is_ok_and(|told| told == Appended::Done)
+    })
+    .await;
+    let told = owner.told(&here, 3, Duration::ZERO).await.unwrap();
+    assert_eq!(told, [(4, b"told 4".to_vec())]);
 }

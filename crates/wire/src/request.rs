@@ -1,7 +1,7 @@
 //! What a client asks.
 
 use haul_model::{
-    Charge, Contact, HoldId, OrderId, ProductId, SaleId, SessionId, TierId, UnixMillis, VariantId,
+    Charge, Contact, HoldId, Locale, OrderId, ProductId, SaleId, SessionId, TierId, UnixMillis, VariantId,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub enum Request {
         token: Option<String>,
         /// The position of a former connection.
         resume: Option<Position>,
+        /// The language in which products are to be told: a tag after BCP 47, such as `de-AT`. Products that have no
+        /// texts in it, nor in one close to it, come in their own; so do all where it is absent.
+        locale: Option<Locale>,
         /// Whose link was followed here: a creator's code, or a signed `ref`.
         #[serde(rename = "ref")]
         referrer: Option<String>,
@@ -405,6 +408,19 @@ mod tests {
                 coupon: None,
             }
         );
+    }
+
+    #[test]
+    fn a_hello_may_name_a_language() {
+        let hello = |locale: &str| parse(&format!(r#"{{"id":1,"type":"hello","locale":{locale}}}"#));
+        let Ok((_, Request::Hello { locale: Some(locale), .. })) = hello(r#""ZH-hant-tw""#) else { panic!() };
+        assert_eq!(locale.as_str(), "zh-Hant-TW");
+        assert!(matches!(hello("null"), Ok((_, Request::Hello { locale: None, .. }))));
+        for bad in [r#""en_US""#, r#""e""#, "7"] {
+            let error = hello(bad).unwrap_err();
+            assert_eq!(error.id(), Some(1), "{bad}");
+        }
+        assert!(hello(r#""en_US""#).unwrap_err().to_string().contains("a locale is a language tag"));
     }
 
     #[test]

@@ -46,6 +46,7 @@ async fn serve(dir: &std::path::Path) -> SocketAddr {
         gate: Arc::new(gate),
         sharing: None,
         ledger: ledger.clone(),
+        catalogue: ledger.clone(),
         notebook: ledger.clone(),
         refunds: ledger.clone(),
         provider: Arc::new(sandbox.clone()),

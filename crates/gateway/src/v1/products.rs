@@ -332,8 +332,10 @@ fn tell_lives(app: &App, merchant: &MerchantId, changed: &[Listing]) {
     let (app, merchant) = (app.clone(), merchant.clone());
     tokio::spawn(async move {
         for live in app.lives.of_merchant(&merchant) {
-            match app.lives.services().ledger.bag(live.id()).await {
-                Ok(bag) if bag.iter().any(|product| products.contains(&product.id)) => live.bag_changed(bag),
+            match app.storefront.listed_in(live.id()).await {
+                Ok(bag) if bag.iter().any(|listing| products.contains(&listing.product.id)) => {
+                    live.bag_changed(bag);
+                }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(live = %live.id(), %error, "a room was not told of its bag"),
             }

@@ -1,8 +1,10 @@
 //! What servers say to each other about a room.
 
+use std::collections::BTreeMap;
+
 use haul_commerce::{Offered, Released};
-use haul_model::{BuyerId, MerchantId, OrderId, Role, SaleId, UnixMillis, Viewer};
-use haul_wire::Position;
+use haul_model::{BuyerId, Locale, MerchantId, OrderId, Role, SaleId, UnixMillis, Viewer};
+use haul_wire::{Position, crowd::Reaction};
 use serde::{Deserialize, Serialize};
 
 use crate::{house::Word, live::Look, stage::MemberId};
@@ -36,15 +38,17 @@ pub(crate) struct Telling {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ask {
     /// Somebody has come.
-    Join { member: MemberId, id: u64, viewer: Option<Who>, resume: Option<Position> },
+    Join { member: MemberId, id: u64, viewer: Option<Who>, locale: Option<Locale>, resume: Option<Position> },
     /// Somebody was welcomed by an earlier owner.
-    Back { member: MemberId, viewer: Option<Who> },
+    Back { member: MemberId, viewer: Option<Who>, locale: Option<Locale> },
     /// Somebody asks one thing.
     Visit { member: MemberId, viewer: Who },
     /// Somebody has left.
     Leave(MemberId),
     /// A member's request, as the channel writes it.
     Request { member: MemberId, text: String },
+    /// So much was liked there since the last time.
+    Liked(BTreeMap<Reaction, u32>),
     /// How does the live stand?
     Look { asker: MemberId },
     /// An order moved on in the ledger.

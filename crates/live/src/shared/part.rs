@@ -32,6 +32,9 @@ pub(crate) const MAX_WAITING: usize = 200_000;
 /// Questions that may wait for the bus; further ones are not asked, which is told to who asks.
 pub(crate) const MAX_ASKS: usize = 50_000;
 
+/// The same of what viewers say.
+pub(crate) const MAX_TALK: usize = 2_048;
+
 /// Questions that go together.
 const MAX_ASKED_AT_ONCE: usize = 512;
 
@@ -144,6 +147,8 @@ pub(crate) struct Part {
     /// It is going away: it takes no lease, and gives back what it has.
     leaving: bool,
     asks: Vec<Ask>,
+    /// What goes after all of them.
+    talk: Vec<Ask>,
     asking: Option<Vec<u8>>,
     asked_number: u64,
     here_at: Option<Instant>,
@@ -171,6 +176,7 @@ impl Part {
             eager: 0,
             leaving: false,
             asks: Vec::new(),
+            talk: Vec::new(),
             asking: None,
             asked_number: 0,
             here_at: None,
@@ -212,8 +218,7 @@ impl Part {
             }
             self.ear = String::new();
             self.heard.clear();
-            self.asks.clear();
-            self.asking = None;
+            self.forget_asks();
         }
     }
 
@@ -272,6 +277,22 @@ impl Part {
         }
         self.asks.push(ask);
         true
+    }
+
+    /// Something for the owner that may wait behind all other questions. False where too much of that waits.
+    #[must_use]
+    pub(crate) fn ask_later(&mut self, ask: Ask) -> bool {
+        if !self.is_follower() || self.talk.len() >= MAX_TALK {
+            return false;
+        }
+        self.talk.push(ask);
+        true
+    }
+
+    fn forget_asks(&mut self) {
+        self.asks.clear();
+        self.talk.clear();
+        self.asking = None;
     }
 
     /// What may be done without the bus, and which calls are due.
@@ -373,9 +394,11 @@ impl Part {
             self.here_at = Some(now.instant + HERE_EVERY);
             self.asks.push(Ask::Here);
         }
-        if self.asking.is_none() && !self.asks.is_empty() {
+        if self.asking.is_none() && !(self.asks.is_empty() && self.talk.is_empty()) {
             self.asked_number += 1;
-            let asks = self.asks.drain(..self.asks.len().min(MAX_ASKED_AT_ONCE)).collect();
+            let mut asks: Vec<_> = self.asks.drain(..self.asks.len().min(MAX_ASKED_AT_ONCE)).collect();
+            let room = MAX_ASKED_AT_ONCE - asks.len();
+            asks.extend(self.talk.drain(..self.talk.len().min(room)));
             let asking = Asking { node: self.node, term: self.followed, number: self.asked_number, asks };
             self.asking = serde_json::to_vec(&asking).ok();
         }
@@ -506,8 +529,7 @@ impl Part {
                         self.term = self.term.max(term);
                         self.followed = term;
                         self.eager = 0;
-                        self.asks.clear();
-                        self.asking = None;
+                        self.forget_asks();
                         acts.push(Act::Introduce);
                     }
                     // The lease is given back in a moment.

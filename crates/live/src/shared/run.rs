@@ -8,9 +8,9 @@ use std::{
 };
 
 use haul_commerce::{Applied, Bus, BusError, Left, OrderState, Outcome};
-use haul_model::{OrderId, Viewer};
+use haul_model::{Locale, OrderId, Viewer};
 use haul_room::{Estate, Key, Lane as Importance, Line, Made};
-use haul_wire::{Code, Event, Failure, Position, Request, crowd::CrowdAsk, encode_event, encode_failure};
+use haul_wire::{Code, Event, Failure, Position, Request, encode_event, encode_failure};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -22,9 +22,11 @@ use crate::{
     chores::Chore,
     desk::Desk,
     house::{House, Word},
+    likes::LIKES_AFTER,
     live::{Command, Live, Look, Post},
     now,
     owner::{RESTART, watch_broadcasts},
+    requests::{Asked, Turn},
     stage::{Delivery, Input, MEMBER_BITS, MemberId, Stage, To, farewells},
     till::Till,
 };
@@ -65,7 +67,7 @@ impl fmt::Debug for Sharing {
 
 /// What the task is reached by, and reaches.
 pub(crate) struct Ways {
-    pub(crate) requests: mpsc::Receiver<Command>,
+    pub(crate) asked: Asked,
     pub(crate) posted: mpsc::UnboundedReceiver<Post>,
     pub(crate) post: mpsc::UnboundedSender<Post>,
     pub(crate) till: Till,
@@ -76,6 +78,7 @@ struct Guest {
     /// Of the hello.
     id: u64,
     viewer: Option<Viewer>,
+    locale: Option<Locale>,
     resume: Option<Position>,
     visiting: bool,
 }
@@ -105,7 +108,9 @@ struct Task {
     /// Requests from here that have no answer yet, and since when.
     open: BTreeMap<(MemberId, u64), Instant>,
     /// Those that wait for an owner to be asked.
-    stash: Vec<(MemberId, u64, Request)>,
+    stash: Vec<(MemberId, u64, Request, Turn)>,
+    /// When to fetch the likes that have come here.
+    likes_at: Option<Instant>,
     looks: HashMap<MemberId, oneshot::Sender<Look>>,
     elsewhere: HashMap<u64, Elsewhere>,
     /// Servers that were given up.
@@ -131,7 +136,7 @@ pub(crate) async fn run(
     ways: Ways,
     ready: oneshot::Sender<()>,
 ) {
-    let Ways { mut requests, mut posted, post, till } = ways;
+    let Ways { mut asked, mut posted, post, till } = ways;
     let (news, mut told) = mpsc::unbounded_channel();
     let _broadcasts = watch_broadcasts(&live, post);
     let mut task = Task {
@@ -145,6 +150,7 @@ pub(crate) async fn run(
         guests: HashMap::new(),
         open: BTreeMap::new(),
         stash: Vec::new(),
+        likes_at: None,
         looks: HashMap::new(),
         elsewhere: HashMap::new(),
         given_up: HashSet::new(),
@@ -164,7 +170,7 @@ pub(crate) async fn run(
             Some(post) = posted.recv() => task.posted(post),
             Some(news) = told.recv() => task.hear(news),
             () = tokio::time::sleep_until(wake.into()) => task.timeout(),
-            Some(command) = requests.recv() => task.command(command),
+            Some((command, turn)) = asked.next() => task.command(command, turn),
         }
         task.carry_out();
         task.drive();
@@ -179,6 +185,7 @@ impl Task {
         stage
             .into_iter()
             .chain(self.house.due())
+            .chain(self.likes_at)
             .chain([self.part.next_timeout(at), self.tidy_at])
             .min()
             .unwrap_or(self.tidy_at)
@@ -188,6 +195,9 @@ impl Task {
         let at = now();
         if let Some(desk) = &mut self.desk {
             desk.stage.timeout(at);
+        }
+        if self.likes_at.take_if(|due| *due <= at.instant).is_some() {
+            self.liked();
         }
         if self.tidy_at > at.instant {
             return;
@@ -205,6 +215,17 @@ impl Task {
             .collect();
         for node in gone {
             self.gone(node);
+        }
+    }
+
+    /// Tells the room what was liked here; where nobody can be told now, later.
+    fn liked(&mut self) {
+        let likes = self.live.take_likes();
+        if self.desk.is_some() {
+            self.stage(Input::Liked(likes));
+        } else if !self.ask(Ask::Liked(likes.clone())) {
+            self.live.put_back(likes);
+            self.likes_at = Some(Instant::now() + LIKES_AFTER);
         }
     }
 
@@ -233,15 +254,16 @@ impl Task {
 
     fn posted(&mut self, post: Post) {
         match post {
-            Post::Join { member, id, viewer, resume, outlet } => {
-                self.house.enter(member, viewer.as_ref(), outlet);
-                self.arrived(member, Guest { id, viewer, resume, visiting: false });
+            Post::Join { member, id, viewer, locale, resume, outlet } => {
+                self.house.enter(member, viewer.as_ref(), locale.clone(), outlet);
+                self.arrived(member, Guest { id, viewer, locale, resume, visiting: false });
             }
             Post::Visit { member, viewer, outlet } => {
                 self.house.visit(member, outlet);
-                let guest = Guest { id: 0, viewer: Some(viewer), resume: None, visiting: true };
+                let guest = Guest { id: 0, viewer: Some(viewer), locale: None, resume: None, visiting: true };
                 self.arrived(member, guest);
             }
+            Post::Liked => self.likes_at = Some(Instant::now() + LIKES_AFTER),
             Post::HandOver(done) => {
                 self.part.leave();
                 if self.part.is_owner() {
@@ -264,23 +286,23 @@ impl Task {
 
     /// Tells the owner of somebody here.
     fn introduce(&mut self, member: MemberId, guest: &Guest) {
-        let Guest { id, viewer, resume, visiting } = guest;
+        let Guest { id, viewer, locale, resume, visiting } = guest;
         let welcomed = self.house.is_welcomed(member);
         if self.desk.is_some() {
-            let (id, viewer, resume) = (*id, viewer.clone(), resume.clone());
+            let (id, viewer, locale, resume) = (*id, viewer.clone(), locale.clone(), resume.clone());
             self.stage(match (visiting, viewer) {
                 (true, Some(viewer)) => Input::Visit { member, viewer },
-                (_, viewer) if welcomed => Input::Back { member, viewer },
-                (_, viewer) => Input::Join { member, id, viewer, resume },
+                (_, viewer) if welcomed => Input::Back { member, viewer, locale },
+                (_, viewer) => Input::Join { member, id, viewer, locale, resume },
             });
             return;
         }
-        let who = viewer.as_ref().map(Into::into);
+        let (who, locale) = (viewer.as_ref().map(Into::into), locale.clone());
         // What is not asked for want of room is answered with "pending" in time.
         let _ = self.part.ask(match (visiting, who) {
             (true, Some(viewer)) => Ask::Visit { member, viewer },
-            (_, viewer) if welcomed => Ask::Back { member, viewer },
-            (_, viewer) => Ask::Join { member, id: *id, viewer, resume: resume.clone() },
+            (_, viewer) if welcomed => Ask::Back { member, viewer, locale },
+            (_, viewer) => Ask::Join { member, id: *id, viewer, locale, resume: resume.clone() },
         });
     }
 
@@ -296,7 +318,7 @@ impl Task {
             .map(|(member, guest)| (*member, guest.id))
             .collect();
         self.guests = guests;
-        let stashed: HashSet<_> = self.stash.iter().map(|(member, id, _)| (*member, *id)).collect();
+        let stashed: HashSet<_> = self.stash.iter().map(|(member, id, ..)| (*member, *id)).collect();
         let lost: Vec<_> = self
             .open
             .keys()
@@ -311,8 +333,8 @@ impl Task {
                 let _ = self.ask(Ask::Air(Air::On));
             }
         }
-        for (member, id, request) in std::mem::take(&mut self.stash) {
-            self.request(member, id, request);
+        for (member, id, request, turn) in std::mem::take(&mut self.stash) {
+            self.request(member, id, request, turn);
         }
         let askers: Vec<_> = self.looks.keys().copied().collect();
         for asker in askers {
@@ -401,14 +423,11 @@ impl Task {
         self.part.leave();
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: Command, turn: Turn) {
         match command {
             Command::Request { member, id, request } => {
-                // Likes have no answer.
-                if !matches!(request, Request::Crowd(CrowdAsk::Like { .. })) {
-                    self.open.insert((member, id), Instant::now());
-                }
-                self.request(member, id, request);
+                self.open.insert((member, id), Instant::now());
+                self.request(member, id, request, turn);
             }
             Command::Look(answer) => {
                 let asker = self.live.next_member();
@@ -419,16 +438,21 @@ impl Task {
         }
     }
 
-    fn request(&mut self, member: MemberId, id: u64, request: Request) {
+    fn request(&mut self, member: MemberId, id: u64, request: Request, turn: Turn) {
         if self.desk.is_some() {
             self.stage(Input::Request { member, id, request });
         } else if self.part.is_follower() {
             let text = haul_wire::encode_request(id, &request);
-            if !self.ask(Ask::Request { member, text }) {
+            let ask = Ask::Request { member, text };
+            let asked = match turn {
+                Turn::First => self.part.ask(ask),
+                Turn::Later => self.part.ask_later(ask),
+            };
+            if !asked {
                 self.fail_open(&[(member, id)]);
             }
         } else if self.stash.len() < MAX_STASHED {
-            self.stash.push((member, id, request));
+            self.stash.push((member, id, request, turn));
         } else {
             self.fail_open(&[(member, id)]);
         }
@@ -469,8 +493,9 @@ impl Task {
             let elsewhere = match &word {
                 Word::Tell(Delivery { to: To::Member(member), .. })
                 | Word::Welcome(member)
-                | Word::End(member, _) => member.node() != self.sharing.node,
-                Word::Tell(_) => true,
+                | Word::End(member, _)
+                | Word::Quiet(member, _) => member.node() != self.sharing.node,
+                Word::Tell(_) | Word::Translated { .. } => true,
             };
             self.part.tell(Item::Word(word), elsewhere);
         }
@@ -613,11 +638,11 @@ impl Task {
                 task.elsewhere.get_mut(&node).is_some_and(|one| one.members.insert(*member))
             };
             match ask {
-                Ask::Join { member, id, viewer, resume } if new(self, &member) => {
-                    self.stage(Input::Join { member, id, viewer: viewer.map(Into::into), resume });
+                Ask::Join { member, id, viewer, locale, resume } if new(self, &member) => {
+                    self.stage(Input::Join { member, id, viewer: viewer.map(Into::into), locale, resume });
                 }
-                Ask::Back { member, viewer } if new(self, &member) => {
-                    self.stage(Input::Back { member, viewer: viewer.map(Into::into) });
+                Ask::Back { member, viewer, locale } if new(self, &member) => {
+                    self.stage(Input::Back { member, viewer: viewer.map(Into::into), locale });
                 }
                 Ask::Visit { member, viewer } if new(self, &member) => {
                     self.stage(Input::Visit { member, viewer: viewer.into() });
@@ -634,6 +659,7 @@ impl Task {
                         self.stage(Input::Request { member, id, request });
                     }
                 }
+                Ask::Liked(likes) => self.stage(Input::Liked(likes)),
                 Ask::Look { asker } => {
                     if let Some(desk) = &self.desk {
                         let look = desk.look();
@@ -643,9 +669,9 @@ impl Task {
                 Ask::Order(order) => self.order(order, None),
                 Ask::OrderChanged { order, refunded_minor } => self.order(order, Some(refunded_minor)),
                 Ask::Bag => {
-                    let (ledger, live) = (self.services.ledger.clone(), self.live.clone());
+                    let (catalogue, live) = (self.services.catalogue.clone(), self.live.clone());
                     tokio::spawn(async move {
-                        if let Ok(bag) = ledger.bag(live.id()).await {
+                        if let Ok(bag) = catalogue.listed_in(live.id()).await {
                             live.bag_changed(bag);
                         }
                     });

@@ -127,14 +127,14 @@ impl Stage {
             return Ok(sale.unit_price.currency);
         }
         for product in &make.product_ids {
-            if !self.bag.iter().any(|known| known.id == *product) {
+            if !self.bag.has(product) {
                 return Err(Failure::new(Code::NotFound, "product_ids: not in this live's bag"));
             }
         }
         let meant = |product: &&haul_commerce::Product| {
             make.product_ids.is_empty() || make.product_ids.contains(&product.id)
         };
-        let mut currencies = self.bag.iter().filter(meant).map(|product| product.list_price.currency);
+        let mut currencies = self.bag.products().filter(meant).map(|product| product.list_price.currency);
         let first = currencies
             .next()
             .ok_or_else(|| Failure::new(Code::WrongState, "there is nothing in this live's bag"))?;

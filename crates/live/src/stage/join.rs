@@ -1,13 +1,13 @@
 //! Arriving: hello, the snapshot, and catching up.
 
 use haul_commerce::{Order, Standing};
-use haul_model::{Now, Viewer};
+use haul_model::{Locale, Now, Viewer};
 use haul_room::{Lane, Line};
 use haul_wire::{HostView, Position, Reply, Resumed, SaleView, Snapshot, You};
 
 use super::{
     Member, MemberId, Output, Stage, To,
-    answers::{hold_view, order_view, product_view},
+    answers::{hold_view, order_view},
     is_staff,
 };
 
@@ -37,12 +37,13 @@ impl Stage {
         member: MemberId,
         id: u64,
         viewer: Option<Viewer>,
+        locale: Option<Locale>,
         resume: Option<Position>,
         now: Now,
     ) {
         let buyer = viewer.as_ref().map(|viewer| viewer.id.clone());
         let joining = Some(Joining { id, resume });
-        self.members.insert(member, Member { viewer, bought: 0, joining, visiting: false });
+        self.members.insert(member, Member { viewer, locale, bought: 0, joining, visiting: false });
         match buyer {
             Some(buyer) => self.outputs.push_back(Output::Find { member, buyer }),
             None => self.found(member, Personal::default(), now),
@@ -50,7 +51,13 @@ impl Stage {
     }
 
     /// Somebody whom an earlier owner has welcomed: nothing changes for them.
-    pub(super) fn back(&mut self, member: MemberId, viewer: Option<Viewer>, now: Now) {
+    pub(super) fn back(
+        &mut self,
+        member: MemberId,
+        viewer: Option<Viewer>,
+        locale: Option<Locale>,
+        now: Now,
+    ) {
         if let Some(viewer) = &viewer {
             self.outputs.push_back(Output::Find { member, buyer: viewer.id.clone() });
         }
@@ -58,7 +65,7 @@ impl Stage {
             self.viewers += 1;
             self.viewers_changed(now);
         }
-        self.members.insert(member, Member { viewer, bought: 0, joining: None, visiting: false });
+        self.members.insert(member, Member { viewer, locale, bought: 0, joining: None, visiting: false });
     }
 
     pub(super) fn found(&mut self, member: MemberId, personal: Personal, now: Now) {
@@ -67,7 +74,7 @@ impl Stage {
         known.bought = personal.bought;
         // Welcomed before.
         let Some(Joining { id, resume }) = known.joining.take() else { return };
-        let viewer = known.viewer.clone();
+        let (viewer, locale) = (known.viewer.clone(), known.locale.clone());
         if let Some(failure) = self.banned(member, now) {
             self.fail(member, id, &failure);
             self.outputs.push_back(Output::End(member, haul_wire::close::BANNED));
@@ -81,8 +88,9 @@ impl Stage {
                 self.room.joined(&viewer.name, now);
             }
         }
-        let missed = resume.as_ref().map(|position| self.room.missed(position));
-        let snapshot = self.snapshot(member, viewer.as_ref(), personal, missed.as_ref(), now);
+        let missed = resume.as_ref().map(|position| self.missed(position, locale.as_ref()));
+        let snapshot =
+            self.snapshot(member, (viewer.as_ref(), locale.as_ref()), personal, missed.as_ref(), now);
         self.reply(member, id, &Reply::Hello(Box::new(snapshot)));
         for line in missed.flatten().into_iter().flatten() {
             self.deliver(To::Member(member), Lane::Room, None, line);
@@ -96,7 +104,7 @@ impl Stage {
     fn snapshot(
         &self,
         member: MemberId,
-        viewer: Option<&Viewer>,
+        (viewer, locale): (Option<&Viewer>, Option<&Locale>),
         personal: Personal,
         missed: Option<&Option<Vec<Line>>>,
         now: Now,
@@ -124,7 +132,7 @@ impl Stage {
                 standing: self.room.standing(&viewer.id, now.wall),
             }),
             live: self.live_view(),
-            products: self.bag.iter().map(product_view).collect(),
+            products: self.bag.views(locale),
             pin: self.room.pin().cloned(),
             sales: self.sales.values().map(|on_sale| -> SaleView { on_sale.view(server_time) }).collect(),
             coupon: self.coupons.shown(),

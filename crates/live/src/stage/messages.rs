@@ -1,12 +1,14 @@
 //! What goes into a live's state machine, and what comes out of it.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use haul_commerce::{
     Applied, Coupon, CouponTerms, GateError, Line as SaleLine, LiveRecord, Offered, Op, Order, OrderState,
-    Outcome, Product, Released, Sale, Units, book::HoldRecord, buyers::Details,
+    Outcome, Released, Sale, Units, book::HoldRecord, buyers::Details, listing::Listing,
 };
-use haul_model::{BuyerId, ContactNeed, CouponCode, HoldId, OrderId, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, ContactNeed, CouponCode, HoldId, Locale, OrderId, SaleId, UnixMillis, Viewer};
 use haul_room::{Estate, Key, Lane, Line, Note, Rate};
-use haul_wire::{Failure, QualityView, Request};
+use haul_wire::{Failure, QualityView, Request, crowd::Reaction};
 use serde::{Deserialize, Serialize};
 
 use super::Personal;
@@ -42,7 +44,7 @@ impl MemberId {
 #[derive(Debug)]
 pub(crate) struct Beginning {
     pub(crate) record: LiveRecord,
-    pub(crate) bag: Vec<Product>,
+    pub(crate) bag: Vec<Listing>,
     pub(crate) sales: Vec<(Sale, Applied)>,
     pub(crate) coupons: Vec<Coupon>,
     /// The latest, newest first.
@@ -78,16 +80,40 @@ pub(crate) struct Delivery {
 }
 
 /// Lines are JSON, and so text: they are written as such, and not byte by byte.
-mod as_text {
+pub(crate) mod as_text {
     use haul_room::Line;
     use serde::{Deserialize, Deserializer, Serializer, ser::Error};
 
-    pub(super) fn serialize<S: Serializer>(line: &Line, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(line: &Line, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(std::str::from_utf8(line).map_err(S::Error::custom)?)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Line, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Line, D::Error> {
         String::deserialize(deserializer).map(Line::from)
+    }
+}
+
+/// Several, by language.
+pub(crate) mod as_texts {
+    use haul_model::Locale;
+    use haul_room::Line;
+    use serde::{Deserialize, Deserializer, Serializer, ser::Error};
+
+    pub(crate) fn serialize<S: Serializer>(
+        versions: &[(Locale, Line)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let texts = versions.iter().map(|(locale, line)| {
+            std::str::from_utf8(line).map(|text| (locale, text)).map_err(S::Error::custom)
+        });
+        serializer.collect_seq(texts.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(Locale, Line)>, D::Error> {
+        let texts = Vec::<(Locale, String)>::deserialize(deserializer)?;
+        Ok(texts.into_iter().map(|(locale, text)| (locale, Line::from(text))).collect())
     }
 }
 
@@ -114,6 +140,8 @@ pub(crate) struct Payer {
 pub(crate) enum Output {
     /// Hand a line over.
     Deliver(Delivery),
+    /// Hand the same event to everybody, to each reader in the language that suits them best: `line` where none does.
+    DeliverTranslated { line: Line, versions: Vec<(Locale, Line)> },
     /// The member is welcome from here on: deliver to everybody includes them.
     Welcome(MemberId),
     /// Ask the gate; no op is a sweep.
@@ -155,6 +183,8 @@ pub(crate) enum Output {
     LookForLost { sale: SaleId, epoch: u64 },
     /// End this member's connection with this code: they may not be here any more.
     End(MemberId, u16),
+    /// This member's chat lines would be refused for so long: their connection can do that by itself.
+    Quiet(MemberId, Duration),
     /// Write something down for the next start.
     Keep(Note),
     /// An order came to a state that it was not in before: count it.
@@ -167,9 +197,16 @@ pub(crate) enum Output {
 #[derive(Debug)]
 pub(crate) enum Input {
     /// Somebody connected and said hello.
-    Join { member: MemberId, id: u64, viewer: Option<Viewer>, resume: Option<haul_wire::Position> },
+    Join {
+        member: MemberId,
+        id: u64,
+        viewer: Option<Viewer>,
+        /// In which language they read of products.
+        locale: Option<Locale>,
+        resume: Option<haul_wire::Position>,
+    },
     /// Somebody whom an earlier owner has welcomed.
-    Back { member: MemberId, viewer: Option<Viewer> },
+    Back { member: MemberId, viewer: Option<Viewer>, locale: Option<Locale> },
     /// Somebody asks one thing and goes: they hear of nothing else, and are counted nowhere.
     Visit { member: MemberId, viewer: Viewer },
     /// Their holds and orders, as far as they could be found.
@@ -182,6 +219,8 @@ pub(crate) enum Input {
     Forget { buyer: BuyerId },
     /// A welcomed member asks.
     Request { member: MemberId, id: u64, request: Request },
+    /// So many likes were given on one server.
+    Liked(BTreeMap<Reaction, u32>),
     /// The gate has answered.
     Applied { sale: SaleId, answer: Result<Applied, GateError>, then: Vec<Then> },
     /// A sale is written down, or could not be.
@@ -221,7 +260,7 @@ pub(crate) enum Input {
     /// The host's encoder sends pictures out of the order they are shown in (B-frames).
     OutOfOrder,
     /// The bag changed.
-    Bag(Vec<Product>),
+    Bag(Vec<Listing>),
     /// Title or visibility changed.
     Record(LiveRecord),
     /// The server is going away.

@@ -4,6 +4,7 @@
 //! the gate and the ledger. It never waits: an answer from outside comes back as another input.
 
 mod answers;
+mod bag;
 mod clock;
 mod coupons;
 mod join;
@@ -21,10 +22,10 @@ use std::{
 };
 
 use haul_commerce::{
-    Applied, GateError, LiveRecord, LiveRef, Offered, Order, OrderState, Outcome, Product, Refusal, Released,
-    Sale, book::HoldRecord, order_id,
+    Applied, GateError, LiveRecord, LiveRef, Offered, Order, OrderState, Outcome, Refusal, Released, Sale,
+    book::HoldRecord, order_id,
 };
-use haul_model::{BuyerId, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, Locale, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Limiter, Line, News, Note, Rate, Room};
 use haul_wire::{
     Event, Failure, HoldState, HoldView, LiveState, LiveView, Pin, Reply, SaleState, Totals, Warning,
@@ -33,9 +34,12 @@ use haul_wire::{
 use rand::rngs::StdRng;
 
 pub(crate) use self::{
-    answers::{gate_failed, hold_view, other_sale, unavailable},
+    answers::{gate_failed, hold_view, millis, other_sale, unavailable},
     join::Personal,
-    messages::{Beginning, CheckedOut, Delivery, Input, MEMBER_BITS, MemberId, Output, Payer, Then, To},
+    messages::{
+        Beginning, CheckedOut, Delivery, Input, MEMBER_BITS, MemberId, Output, Payer, Then, To, as_text,
+        as_texts,
+    },
 };
 pub use self::{
     answers::{order_view, product_view},
@@ -43,6 +47,7 @@ pub use self::{
     messages::Settings,
 };
 use self::{
+    bag::Bag,
     clock::GateClock,
     coupons::Coupons,
     sales::{OnSale, SWEEP_RETRY},
@@ -70,6 +75,8 @@ const VIEWERS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Member {
     viewer: Option<Viewer>,
+    /// In which language they read of products, where they have said so.
+    locale: Option<Locale>,
     /// Orders of theirs with the merchant, here and in other lives, that are paid and that they kept something of.
     bought: u32,
     /// The hello to answer, until it is answered.
@@ -103,7 +110,7 @@ pub(crate) struct Stage {
     stalled: bool,
     /// Its encoder sends B-frames: told to staff who come later, too.
     out_of_order: bool,
-    bag: Vec<Product>,
+    bag: Bag,
     sales: BTreeMap<SaleId, OnSale>,
     coupons: Coupons,
     orders: VecDeque<Order>,
@@ -167,7 +174,7 @@ impl Stage {
             on_air_since: None,
             stalled: false,
             out_of_order: false,
-            bag,
+            bag: Bag::new(bag),
             sales,
             coupons,
             orders: orders.into(),
@@ -178,15 +185,19 @@ impl Stage {
 
     pub(crate) fn handle(&mut self, input: Input, now: Now) {
         match input {
-            Input::Join { member, id, viewer, resume } => self.join(member, id, viewer, resume, now),
+            Input::Join { member, id, viewer, locale, resume } => {
+                self.join(member, id, viewer, locale, resume, now);
+            }
             Input::Visit { member, viewer } => {
-                let visitor = Member { viewer: Some(viewer), bought: 0, joining: None, visiting: true };
+                let visitor =
+                    Member { viewer: Some(viewer), locale: None, bought: 0, joining: None, visiting: true };
                 self.members.insert(member, visitor);
             }
-            Input::Back { member, viewer } => self.back(member, viewer, now),
+            Input::Back { member, viewer, locale } => self.back(member, viewer, locale, now),
             Input::Found { member, personal } => self.found(member, personal, now),
             Input::Leave { member } => self.leave(member, now),
             Input::Request { member, id, request } => self.request(member, id, request, now),
+            Input::Liked(likes) => self.room.liked(likes, now),
             Input::Applied { sale, answer, then } => self.applied(&sale, answer, then, now),
             Input::SalePut { member, id, answer } => self.sale_put(member, id, answer, now),
             Input::CouponPut { member, id, show, answer } => self.coupon_put(member, id, show, answer),
@@ -246,17 +257,7 @@ impl Stage {
                 self.out_of_order = true;
                 self.warn_of_b_frames(To::Staff);
             }
-            Input::Bag(bag) => {
-                self.bag = bag;
-                let products = self.bag.iter().map(product_view).collect();
-                self.tell_all(&Event::ProductsChanged { products });
-                if let Some(pin) = self.room.pin()
-                    && !self.bag.iter().any(|product| product.id == pin.product_id)
-                {
-                    let line = self.room.set_pin(None);
-                    self.deliver(To::All, Lane::Room, None, line);
-                }
-            }
+            Input::Bag(bag) => self.bag_changed(bag),
             Input::Record(record) => {
                 self.record = record;
                 self.announce_live();

@@ -125,7 +125,7 @@ impl Stage {
     ) -> Result<(), Failure> {
         self.allowed(member, Role::Moderator)?;
         if let Some(product) = &product
-            && !self.bag.iter().any(|known| known.id == *product)
+            && !self.bag.has(product)
         {
             return Err(Failure::new(Code::NotFound, "product_id: not in this live's bag"));
         }
@@ -158,7 +158,7 @@ impl Stage {
             ));
         }
         let price = |product: &ProductId, amount_minor: i64| {
-            let known = self.bag.iter().find(|known| known.id == *product);
+            let known = self.bag.products().find(|known| known.id == *product);
             known
                 .map(|known| Money { amount_minor, currency: known.list_price.currency })
                 .ok_or_else(|| Failure::new(Code::NotFound, "product_id: not in this live's bag"))

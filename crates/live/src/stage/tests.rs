@@ -1,9 +1,13 @@
 mod coupons;
+mod crowds;
 mod hostile;
+mod tongues;
 
 use std::time::Duration;
 
-use haul_commerce::{Counts, Mark, NewOrder, Op, OrderLine, Refusal, SaleTerms, hold_id, payment_id};
+use haul_commerce::{
+    Counts, Mark, NewOrder, Op, OrderLine, Product, Refusal, SaleTerms, hold_id, listing::Listing, payment_id,
+};
 use haul_model::{Contact, ContactNeed, HoldId, MerchantId, Money, ProductId};
 use haul_room::Rate;
 use haul_wire::{ChatAsk, Measure, Request};
@@ -100,7 +104,7 @@ impl Play {
         };
         let beginning = Beginning {
             record,
-            bag: vec![product],
+            bag: vec![Listing::plain(product)],
             sales: vec![(sale, applied(now, 1, (10, 0, 0), vec![]))],
             coupons: Vec::new(),
             orders: Vec::new(),
@@ -132,7 +136,8 @@ impl Play {
 
     fn join(&mut self, member: u64, who: Option<Viewer>) -> Vec<Output> {
         let member = MemberId(member);
-        let mut outputs = self.input(Input::Join { member, id: 1, viewer: who.clone(), resume: None });
+        let mut outputs =
+            self.input(Input::Join { member, id: 1, viewer: who.clone(), locale: None, resume: None });
         if who.is_some() {
             outputs.extend(self.input(Input::Found { member, personal: Personal::default() }));
         }
@@ -191,7 +196,8 @@ fn a_newcomer_is_given_everything() {
 fn somebody_with_a_name_is_welcomed_when_their_holds_are_found() {
     let mut play = Play::new();
     let who = viewer("ann", Role::Viewer);
-    let outputs = play.input(Input::Join { member: MemberId(1), id: 1, viewer: who, resume: None });
+    let outputs =
+        play.input(Input::Join { member: MemberId(1), id: 1, viewer: who, locale: None, resume: None });
     assert_eq!(outputs, [Output::Find { member: MemberId(1), buyer: "ann".parse().unwrap() }]);
     let standing = haul_commerce::Standing {
         hold: "hold_1".parse().unwrap(),
@@ -732,7 +738,8 @@ fn a_buyer_is_known_in_the_chat_from_their_first_order_on() {
     play.input(Input::OrderMoved { order: order(OrderState::Sold), hold: None });
     assert_eq!(badges(&play.ask(1, say("got it"))), Some(json!(["verified_buyer"])));
     // Who comes again is known by the ledger.
-    play.input(Input::Join { member: MemberId(2), id: 1, viewer: viewer("bob", Role::Viewer), resume: None });
+    let bob = viewer("bob", Role::Viewer);
+    play.input(Input::Join { member: MemberId(2), id: 1, viewer: bob, locale: None, resume: None });
     let orders = vec![order(OrderState::Sold), order(OrderState::Sold), order(OrderState::Expired)];
     play.input(Input::Found {
         member: MemberId(2),

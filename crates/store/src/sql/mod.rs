@@ -6,6 +6,7 @@
 
 mod audit;
 mod bookings;
+mod bought;
 mod buyers;
 mod catalogue;
 mod change;
@@ -33,9 +34,10 @@ mod row;
 use std::time::Duration;
 
 use haul_commerce::{
-    Callback, CallbackState, Coupon, CouponTerms, CouponUse, HoldNotes, Ledger, Line, LiveRecord, Mark,
-    NewOrder, Order, OrderState, Paid, Product, Recorded, Sale, Totals, Units, buyers::Details,
-    ledger::Answer,
+    Callback, CallbackState, Coupon, CouponTerms, CouponUse, HoldNotes, Ledger, Line, LiveRecord, LiveRef,
+    Mark, NewOrder, Order, OrderState, Paid, Product, Recorded, Sale, Totals, Units,
+    buyers::Details,
+    ledger::{Answer, Bought},
 };
 use haul_model::{
     BuyerId, CouponCode, HoldId, LiveId, MerchantId, OrderId, PaymentId, ProductId, SaleId, UnixMillis,
@@ -217,17 +219,8 @@ impl Ledger for SqlLedger {
         Box::pin(self.orders(live, states, limit))
     }
 
-    fn orders_kept<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, u32> {
-        Box::pin(self.orders_kept(merchant, buyer))
-    }
-
-    fn orders_of_buyer<'a>(
-        &'a self,
-        live: &'a LiveId,
-        buyer: &'a BuyerId,
-        limit: u32,
-    ) -> Answer<'a, Vec<Order>> {
-        Box::pin(self.orders_of_buyer(live, buyer, limit))
+    fn bought<'a>(&'a self, live: &'a LiveRef, buyers: &'a [BuyerId], limit: u32) -> Answer<'a, Vec<Bought>> {
+        Box::pin(self.bought(live, buyers, limit))
     }
 
     fn totals<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Totals> {

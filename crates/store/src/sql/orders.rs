@@ -4,7 +4,7 @@ use haul_commerce::{
     Callback, CallbackState, LedgerError, NewOrder, Order, OrderLine, OrderState, Paid, Totals,
     buyers::Details,
 };
-use haul_model::{BuyerId, LiveId, MerchantId, OrderId, PaymentId, UnixMillis};
+use haul_model::{LiveId, OrderId, PaymentId, UnixMillis};
 
 use super::{
     SqlLedger,
@@ -124,40 +124,6 @@ impl SqlLedger {
         .bind(wanted[2])
         .bind(wanted[3])
         .bind(wanted[4])
-        .bind(limit)
-        .try_map(|row| row::order(&row))
-        .fetch_all(&self.read)
-        .await?;
-        self.with_lines(orders).await
-    }
-
-    pub(super) async fn orders_kept(
-        &self,
-        merchant: &MerchantId,
-        buyer: &BuyerId,
-    ) -> Result<u32, LedgerError> {
-        query(
-            "SELECT COUNT(*) AS kept FROM orders WHERE merchant_id = $1 AND buyer_id = $2 AND state = 'sold'
-             AND refunded_minor < total_minor AND (dispute IS NULL OR dispute <> 'lost')",
-        )
-        .bind(merchant.as_str())
-        .bind(buyer.as_str())
-        .try_map(|row| number(&row, "kept"))
-        .fetch_one(&self.read)
-        .await
-    }
-
-    pub(super) async fn orders_of_buyer(
-        &self,
-        live: &LiveId,
-        buyer: &BuyerId,
-        limit: u32,
-    ) -> Result<Vec<Order>, LedgerError> {
-        let orders = query(
-            "SELECT * FROM orders WHERE live_id = $1 AND buyer_id = $2 ORDER BY created_at DESC, id DESC LIMIT $3",
-        )
-        .bind(live.as_str())
-        .bind(buyer.as_str())
         .bind(limit)
         .try_map(|row| row::order(&row))
         .fetch_all(&self.read)

@@ -58,8 +58,15 @@ async fn orders_are_found_by_live_state_and_buyer_newest_first(on: On) {
     assert_eq!(by_state(&[], 2).await, ["hold_3", "hold_2"]);
     assert_eq!(by_state(&[OrderState::Sold], 10).await, ["hold_2"]);
     assert_eq!(by_state(&[OrderState::Paying, OrderState::Expired], 10).await, ["hold_3", "hold_1"]);
-    let ann = ledger.orders_of_buyer(&demo(), &"ann".parse().unwrap(), 10).await.unwrap();
-    assert_eq!(holds(ann), ["hold_3", "hold_1"]);
+    let live = haul_commerce::LiveRef { merchant: haul_model::MerchantId::main(), live: demo() };
+    let buyers = ["cid", "ann", "bob"].map(|buyer| buyer.parse().unwrap());
+    let bought = ledger.bought(&live, &buyers, 10).await.unwrap();
+    let bought: Vec<_> = bought.into_iter().map(|bought| (holds(bought.orders), bought.kept)).collect();
+    let of = |holds: &[&str]| holds.iter().map(|hold| (*hold).to_owned()).collect::<Vec<_>>();
+    assert_eq!(bought, [(of(&[]), 0), (of(&["hold_3", "hold_1"]), 0), (of(&["hold_2"]), 1)]);
+    let latest = ledger.bought(&live, &buyers, 1).await.unwrap();
+    assert_eq!(holds(latest[1].orders.clone()), ["hold_3"], "at most as many of each");
+    assert!(ledger.bought(&live, &[], 1).await.unwrap().is_empty());
     let elsewhere = ledger.orders(&"other".parse().unwrap(), &[], 10).await.unwrap();
     assert!(elsewhere.is_empty());
 }

@@ -431,7 +431,8 @@ async fn who_has_bought_is_listed_and_counted_over_all_lives(on: On) {
     assert_eq!(listed(&rest), [("cid".to_owned(), 1)]);
     assert!(store.known_buyers(&"other".parse().unwrap(), None, 9).await.unwrap().is_empty());
     let kept = async |merchant: &MerchantId, buyer: &str| {
-        store.orders_kept(merchant, &buyer.parse().unwrap()).await.unwrap()
+        let live = haul_commerce::LiveRef { merchant: merchant.clone(), live: "demo".parse().unwrap() };
+        store.bought(&live, &[buyer.parse().unwrap()], 1).await.unwrap()[0].kept
     };
     assert_eq!((kept(&main, "ann").await, kept(&main, "bob").await, kept(&main, "dot").await), (2, 0, 0));
     assert_eq!(kept(&"other".parse().unwrap(), "ann").await, 0);

@@ -10,6 +10,9 @@ const PING_EVERY_MS = 20_000;
 // A few quick round trips at the start: the first one often pays for a cold path.
 const FIRST_PINGS_MS = [0, 400, 1_500];
 
+/** A longer language tag is not sent. */
+const LOCALE_MAX = 35;
+
 /** Close codes after which connecting again is of no use until something changes. */
 const FINAL_CLOSE = { 4401: "unauthorized", 4403: "forbidden", 4410: "banned" };
 const FINAL_CODES = new Set(Object.values(FINAL_CLOSE));
@@ -28,6 +31,7 @@ export class Channel extends EventTarget {
   #url;
   #token;
   #ref;
+  #locale;
   #socket = null;
   #nextId = 1;
   #pending = new Map();
@@ -40,7 +44,7 @@ export class Channel extends EventTarget {
   #pingTimers = [];
   #wake = () => this.#onWake();
 
-  constructor({ live, token = null, base = location.origin, ref = null }) {
+  constructor({ live, token = null, base = location.origin, ref = null, locale = navigator.language }) {
     super();
     const url = new URL(`/channel/${encodeURIComponent(live)}`, base);
     url.protocol = url.protocol.replace("http", "ws");
@@ -48,6 +52,7 @@ export class Channel extends EventTarget {
     this.#token = token;
     // Whose link was followed here: a creator's code, or a signed `ref`.
     this.#ref = ref;
+    this.#locale = tagOf(locale);
     this.live = live;
     /** `idle`, `connecting`, `open`, `waiting` (for the next attempt) or `closed` (for good). */
     this.state = "idle";
@@ -142,7 +147,7 @@ export class Channel extends EventTarget {
     const sentAt = performance.now();
     let snapshot;
     try {
-      const fields = { token: this.#token || undefined, resume: this.#position || undefined, ref: this.#ref || undefined };
+      const fields = { token: this.#token || undefined, resume: this.#position || undefined, locale: this.#locale, ref: this.#ref || undefined };
       snapshot = await this.#send("hello", fields, REQUEST_TIMEOUT_MS);
     } catch (error) {
       if (socket !== this.#socket) return;
@@ -300,5 +305,15 @@ export class Channel extends EventTarget {
 
   #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** The language tag as the server reads it; none where a browser has something else to say. */
+function tagOf(locale) {
+  try {
+    const [tag] = locale ? Intl.getCanonicalLocales(locale) : [];
+    return tag && tag.length <= LOCALE_MAX ? tag : undefined;
+  } catch {
+    return undefined;
   }
 }

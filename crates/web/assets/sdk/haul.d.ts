@@ -280,7 +280,14 @@ export interface ChannelEvents {
 }
 
 export class Channel extends EventTarget {
-  constructor(options: { live: string; token?: string | null; base?: string; ref?: string | null });
+  constructor(options: {
+    live: string;
+    token?: string | null;
+    base?: string;
+    ref?: string | null;
+    /** In which language products are told, a BCP 47 tag; the browser's where absent, each product's own where null. */
+    locale?: string | null;
+  });
   readonly live: string;
   readonly state: "idle" | "connecting" | "open" | "waiting" | "closed";
   readonly reason: "unauthorized" | "forbidden" | "banned" | "left" | null;

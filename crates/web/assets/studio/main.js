@@ -62,7 +62,8 @@ function refuse(reason) {
 
 function open() {
   const api = (path, options = {}) => rest(`/v1/lives/${encodeURIComponent(liveId)}${path}`, { token, ...options });
-  const channel = new Channel({ live: liveId, token });
+  // Products are changed here: they are shown as they were written.
+  const channel = new Channel({ live: liveId, token, locale: null });
   const room = new Room(channel);
   followListing(room, () => token);
   byId("studio").hidden = false;

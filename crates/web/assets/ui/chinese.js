@@ -328,6 +328,7 @@ export const CHINESE = {
   "{tier} members get in {span} earlier.": "{tier} 会员提前 {span} 开抢。",
   "from {price}": "{price} 起",
   "of {n} left": "/ {n} 件剩余",
+  "{n} being bought": "{n} 件抢购中",
   "You hear when it is back": "到货会通知你",
   "Tell me when it is back": "到货通知我",
   "Ask about it": "询问此商品",

@@ -1,4 +1,4 @@
-// What the channel does not tell of products: their texts in the reader's language, their variants, links to external shops.
+// What the channel does not tell of products: their variants, links to external shops.
 
 import { rest } from "/sdk/haul.js";
 import { tongue } from "./tongue.js";

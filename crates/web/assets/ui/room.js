@@ -14,7 +14,7 @@ export class Room extends EventTarget {
     this.channel = channel;
     this.live = { title: "", state: "waiting" };
     this.products = [];
-    /** What the listing says beside the channel, by product: texts in the reader's language, variants, links to shops. */
+    /** What the listing says beside the channel, by product: variants, links to shops. */
     this.listing = new Map();
     /** The reader's tier, as their token says; sales may open earlier for it. */
     this.tier = null;
@@ -125,7 +125,7 @@ export class Room extends EventTarget {
 
   #listed(product) {
     const listed = this.listing.get(product.id);
-    return listed ? { ...product, title: listed.title, subtitle: listed.subtitle, shop_link: listed.shop_link } : product;
+    return listed ? { ...product, shop_link: listed.shop_link } : product;
   }
 
   /** This buyer's standing hold of a sale, if any. */

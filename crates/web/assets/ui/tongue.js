@@ -2,7 +2,8 @@
 
 import { CHINESE } from "./chinese.js";
 
-const wanted = new URLSearchParams(location.search).get("lang") || navigator.language || "en";
+/** What the reader reads: the page's `lang`, or the browser's language. Products may be told in more languages than pages. */
+export const wanted = new URLSearchParams(location.search).get("lang") || navigator.language || "en";
 
 /** `en` or `zh`. */
 export const tongue = wanted.toLowerCase().startsWith("zh") ? "zh" : "en";

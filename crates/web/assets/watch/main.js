@@ -6,7 +6,7 @@ import { byId } from "../ui/dom.js";
 import { followListing } from "../ui/listing.js";
 import { Room, renderOn } from "../ui/room.js";
 import { openSheet, toast, wireSheets } from "../ui/sheet.js";
-import { t, translatePage } from "../ui/tongue.js";
+import { t, translatePage, wanted } from "../ui/tongue.js";
 import { claims, expired, forgetToken, liveId, tellEmbedder } from "../ui/visit.js";
 import { compact, sentence } from "../ui/words.js";
 import { showBag } from "./bag.js";
@@ -26,7 +26,7 @@ const page = byId("page");
 let token = given;
 
 const ref = new URLSearchParams(location.search).get("ref");
-const channel = new Channel({ live: liveId, token, ref });
+const channel = new Channel({ live: liveId, token, ref, locale: wanted });
 const room = new Room(channel);
 room.tier = tierOf(token);
 followListing(room, () => token, ref);

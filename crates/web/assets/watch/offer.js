@@ -9,13 +9,13 @@ const SOON_MS = 30_000;
 const LOW_SHARE = 0.2;
 
 /**
- * `{sale, lines, hold, kind, label, enabled, note, timer: {label, text, tone} | null, price, listPrice, stock, available, most}`.
+ * `{sale, lines, hold, kind, label, enabled, note, timer: {label, text, tone} | null, price, listPrice, stock, available, held, most}`.
  * `kind` is `none`, `external`, `scheduled`, `paused`, `buy`, `choose`, `mine`, `waiting`, `draw`, `entered`, `limit`, `taken`, `line`, `sold_out`
  * or `closed`; `lines` are those of the sale that are of this product; `most` is how many one may ask for of one line.
  */
 export function offerOf(room, product) {
   const list = product.list_price;
-  const nothing = { sale: null, lines: [], hold: null, timer: null, price: list, listPrice: null, stock: 0, available: 0, most: 0 };
+  const nothing = { sale: null, lines: [], hold: null, timer: null, price: list, listPrice: null, stock: 0, available: 0, held: 0, most: 0 };
   if (product.shop_link) return { ...nothing, kind: "external", label: t("To the shop"), enabled: true, note: t("Sold by another shop. It opens in a new tab.") };
   const sale = room.saleOf(product.id);
   if (!sale) return { ...nothing, kind: "none", label: t("Not on sale yet"), enabled: false };
@@ -39,6 +39,7 @@ export function offerOf(room, product) {
     timer: timerOf(room, sale, phase, now),
     stock,
     available,
+    held,
     most: several ? 0 : Math.max(0, Math.min(left[0], available)),
     low: stock > 0 && available / stock <= LOW_SHARE,
     note: sale.mode === "first_paid" && phase === "open" ? t("First paid, first served: it is yours once it is paid.") : "",

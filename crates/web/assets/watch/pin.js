@@ -71,6 +71,8 @@ export function showPin(room, { buying, saved, openProduct }) {
     if (sale) {
       setText(byId("stock"), String(offer.available));
       setText(byId("stock-words"), t("of {n} left", { n: offer.stock }));
+      // How many are at it says more than how few are left.
+      setText(byId("being-bought"), offer.held > 0 ? t("{n} being bought", { n: offer.held }) : "");
       byId("stock-meter").dataset.tone = offer.low ? "low" : "";
       byId("stock-bar").style.transform = `scaleX(${offer.stock ? offer.available / offer.stock : 0})`;
     }

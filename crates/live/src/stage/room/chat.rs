@@ -1,10 +1,19 @@
 //! Chat and its rules.
 
+use std::time::Duration;
+
 use haul_model::{BuyerId, Now};
-use haul_room::Answer;
+use haul_room::{Answer, Refused};
 use haul_wire::{ChatAsk, Failure, Reply};
 
-use super::{super::MemberId, Stage, unsaid};
+use super::{
+    super::{MemberId, Output},
+    Stage, unsaid,
+};
+
+/// Connections refuse chat lines by themselves for so long at most. Other rules, and what is said from elsewhere in the same
+/// name, are heard of by then.
+const LONGEST_QUIET: Duration = Duration::from_secs(2);
 
 impl Stage {
     pub(in super::super) fn chat(
@@ -21,7 +30,15 @@ impl Stage {
             let viewer = members.values().find(|member| member.is(who))?.viewer.as_ref()?;
             Some((viewer.name.clone(), viewer.role))
         };
-        let answer = self.room.ask(&writer, ask, at, &find).map_err(unsaid)?;
+        let sending = matches!(ask, ChatAsk::Send { .. });
+        let answer = self.room.ask(&writer, ask, at, &find).map_err(|refused| {
+            if let Refused::TooFast { retry_after } = refused
+                && sending
+            {
+                self.outputs.push_back(Output::Quiet(member, retry_after.min(LONGEST_QUIET)));
+            }
+            unsaid(refused)
+        })?;
         let reply = match answer {
             Answer::Done => Reply::Time { server_time: self.clock.now(now) },
             Answer::Said(message_id) => Reply::Chat { message_id },

@@ -8,6 +8,7 @@ use haul_room::{Audience, Effect, Refused, Writer};
 use haul_wire::{Badge, Code, Failure, Measure, Standing, Writers};
 
 use super::{Member, MemberId, Output, Stage, To, answers::millis};
+use crate::connection::too_many_lines;
 
 impl Stage {
     /// The member as a writer, if they have a token.
@@ -89,9 +90,7 @@ pub(super) fn unsaid(refused: Refused) -> Failure {
         Refused::Empty => bad("text: expected something to say".to_owned()),
         Refused::TooLong(most) => bad(format!("text: expected at most {most} characters")),
         Refused::Field(what) => bad(what.to_owned()),
-        Refused::TooFast { retry_after } => {
-            with_retry(Failure::new(Code::RateLimited, "too many messages: wait a moment"), Some(retry_after))
-        }
+        Refused::TooFast { retry_after } => too_many_lines(retry_after),
         Refused::Muted { standing, retry_after } => {
             let text = match (&standing.reason, standing.measure) {
                 (Some(reason), Measure::Mute) => format!("you are muted: {reason}"),

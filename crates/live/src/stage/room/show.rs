@@ -22,7 +22,7 @@ impl Stage {
     ) -> Result<(), Failure> {
         let writer = self.writer(member)?;
         if let QuestionAsk::Ask { product_id: Some(product), .. } = &ask
-            && !self.bag.iter().any(|known| known.id == *product)
+            && !self.bag.has(product)
         {
             return Err(Failure::new(Code::NotFound, "product_id: not in this live's bag"));
         }
