@@ -20,7 +20,7 @@ use crate::{
     net::{self, Inbox},
     peer::Identity,
     tally::Tally,
-    viewer::Viewer,
+    viewer::{Traits, Viewer},
 };
 
 /// Sockets at once.
@@ -78,7 +78,7 @@ fn measure(counting: bool) -> Result<Cost> {
     let (local, now): (SocketAddr, _) = (([127, 0, 0, 1], 0).into(), Instant::now());
     let mut addresses = Vec::new();
     for index in 0..VIEWERS as u32 {
-        let mut viewer = Viewer::offer(&identity, local, false, 0, now)?.0;
+        let mut viewer = Viewer::offer(&identity, local, Traits::default(), 0, now)?.0;
         viewer.pretend_connected(now).context("keys made of zeros are keys")?;
         addresses.push(viewer.socket.local_addr()?);
         poll.registry().register(&mut viewer.socket, Token(index as usize), Interest::READABLE)?;

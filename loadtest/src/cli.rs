@@ -44,9 +44,26 @@ pub(crate) struct Run {
     /// The host's token. With --target, every actor gets a token of its own by it.
     #[arg(long, value_name = "TOKEN", default_value = "", hide_default_value = true)]
     pub(crate) token: String,
-    /// The live; without it, the one the token is for.
+    /// The live; without it, the one the token is for. For a scenario in several lives, a pattern such as load-*: the star
+    /// becomes 1, 2 and so on.
     #[arg(long, value_name = "ID")]
     pub(crate) live: Option<String>,
+    /// Where to watch by Media over QUIC: without it, what the --target says.
+    #[arg(long, value_name = "URL")]
+    pub(crate) moq: Option<String>,
+    /// SHA-256 of the certificate behind --moq, where no authority has signed it.
+    #[arg(long, value_name = "HEX", requires = "moq")]
+    pub(crate) moq_certificate: Option<String>,
+    /// A key (haul key --name loadtest) that permits to register a webhook, which is compared with the sale's other books.
+    /// A host's token for all lives does it as well.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    pub(crate) api_key: String,
+    /// Where to listen for webhooks; without it, on a free port of the address that leads to the server.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) webhook_listen: Option<std::net::SocketAddr>,
+    /// What the server is to call as the webhook, where that is another than the address itself.
+    #[arg(long, value_name = "URL", requires = "webhook_listen")]
+    pub(crate) webhook_url: Option<String>,
     /// A directory for report.json and report.html; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
@@ -62,7 +79,16 @@ pub(crate) struct Run {
     /// Another duration than the scenario's, in seconds.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) duration: Option<f64>,
-    /// Permit the scenario to run the commands that are in it (faults).
+    /// How the server is started again that a scenario has killed.
+    #[arg(long, value_name = "COMMAND", requires = "server_pid")]
+    pub(crate) server_start: Option<String>,
+    /// Redis' process on this machine, for scenarios that kill it.
+    #[arg(long, value_name = "PID")]
+    pub(crate) redis_pid: Option<u32>,
+    /// How Redis is started again.
+    #[arg(long, value_name = "COMMAND", requires = "redis_pid")]
+    pub(crate) redis_start: Option<String>,
+    /// Permit the scenario to run the commands that are in it, and to kill what it names (faults).
     #[arg(long)]
     pub(crate) allow_commands: bool,
     /// Another number of viewers, chatters or buyers for the first such group: viewers=500.

@@ -1,9 +1,10 @@
 //! `haul-loadtest`: what can this server carry, and does it hold when things break?
 //!
 //! Actors are real protocol clients, thousands a process. A scenario (`scenario`) is unrolled into a plan in virtual time
-//! (`plan`), which a run (`run`) carries out: viewers' threads (`pool`, `viewer`, `reception`), the host (`publisher`),
-//! and everybody on the channel (`shop`). What they count (`tally`) becomes measures (`measure`), levels judge them
-//! (`level`), and reports tell them (`report`). It measures from outside, and knows the server only by its protocols.
+//! (`plan`), which a run (`run`) carries out: viewers' threads (`pool`, `viewer`, `reception`) and tasks (`moq`), hosts
+//! (`host`, `publisher`), everybody on the channel (`shop`), and what breaks (`faults`). What they count (`tally`) becomes
+//! measures (`measure`), levels judge them (`level`), and reports tell them (`report`). It measures from outside, and knows
+//! the server only by its protocols.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -13,16 +14,22 @@ mod channel;
 mod cli;
 mod clip;
 mod compare;
+mod faults;
 mod feedback;
 mod histogram;
+mod host;
 mod html;
 mod http;
 mod keys;
 mod level;
 mod machine;
 mod measure;
+mod moq;
+mod moq_tls;
 mod net;
+mod pace;
 mod peer;
+mod places;
 mod plan;
 mod pool;
 mod progress;
@@ -33,12 +40,15 @@ mod report;
 mod rtp;
 mod run;
 mod scenario;
+mod shards;
 mod shop;
 mod srtp;
 mod stamp;
 mod suggest;
 mod tally;
 mod viewer;
+mod watch;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -103,6 +113,9 @@ fn check(options: &cli::Check) -> Result<u8> {
     let scenario = scenario::Scenario::read(&options.scenario)?;
     let plan = plan::Plan::new(&scenario);
     println!("{}", scenario.about);
+    if scenario.lives > 1 {
+        println!("in each of {} lives:", scenario.lives);
+    }
     println!(
         "{} s: {} viewers, {} on the channel, {} buyers, {} steps",
         scenario.duration_s,

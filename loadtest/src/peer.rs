@@ -43,7 +43,7 @@ use rtc::{
 };
 
 use crate::{
-    clip::Codec,
+    clip::{Codec, LAYERS},
     keys::{Listening, Material},
 };
 
@@ -170,16 +170,46 @@ pub(crate) fn viewer(identity: &Identity, local: SocketAddr, now: Instant) -> Re
 pub(crate) struct Senders {
     pub(crate) video: RTCRtpSenderId,
     pub(crate) audio: RTCRtpSenderId,
-    pub(crate) video_ssrc: u32,
+    /// Of each layer.
+    pub(crate) video_ssrcs: Vec<u32>,
     pub(crate) audio_ssrc: u32,
     pub(crate) video_payload_type: u8,
+    /// How packets say of which layer they are; absent where there is only one.
+    pub(crate) names: Option<LayerNames>,
 }
 
-/// A publisher's connection, with sender reports, answers to NACKs, and transport-wide numbers.
+/// The header extensions by which a simulcast's packets are told apart (RFC 8852).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayerNames {
+    pub(crate) mid_id: u8,
+    pub(crate) rid_id: u8,
+    pub(crate) mid: String,
+}
+
+impl LayerNames {
+    /// As our own offer has it.
+    fn read(offer: &str) -> Option<Self> {
+        let video = &offer[offer.find("m=video")?..];
+        let lines = || video.lines().map(str::trim_end);
+        let extension = |uri: &str| {
+            let line = lines().find(|line| line.starts_with("a=extmap:") && line.ends_with(uri))?;
+            line.strip_prefix("a=extmap:")?.split([' ', '/']).next()?.parse().ok()
+        };
+        Some(Self {
+            mid_id: extension(":sdes:mid")?,
+            rid_id: extension(":sdes:rtp-stream-id")?,
+            mid: lines().find_map(|line| line.strip_prefix("a=mid:"))?.to_owned(),
+        })
+    }
+}
+
+/// A publisher's connection, with sender reports and answers to NACKs. More than one layer is a simulcast. SSRCs are `ssrc`
+/// and those after it.
 pub(crate) fn publisher(
     identity: &Identity,
     local: SocketAddr,
     clip: Codec,
+    layers: usize,
     ssrc: u32,
     now: Instant,
 ) -> Result<(Offered, Senders), PeerError> {
@@ -192,25 +222,42 @@ pub(crate) fn publisher(
     register(&mut engine, codec("opus", RtpCodecKind::Audio), AUDIO)?;
     let registry = register_default_interceptors(Registry::new(), &mut engine).map_err(failed)?;
     let (mut connection, material, ear) = build(identity, local, engine, registry, now)?;
-    let mut track = |kind, codec, ssrc| {
-        let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..RTCRtpCodingParameters::default() };
-        let encoding = RTCRtpEncodingParameters {
-            rtp_coding_parameters: coding,
-            codec,
-            ..RTCRtpEncodingParameters::default()
+    let (audio_ssrc, video_ssrcs): (u32, Vec<u32>) =
+        (ssrc, (1..=layers as u32).map(|layer| ssrc + layer).collect());
+    let mut track = |kind, codec: RTCRtpCodec, ssrcs: &[u32]| {
+        let encoding = |(at, ssrc): (usize, &u32)| {
+            let rid = if ssrcs.len() > 1 { LAYERS[at] } else { "" };
+            let coding = RTCRtpCodingParameters {
+                ssrc: Some(*ssrc),
+                rid: rid.into(),
+                ..RTCRtpCodingParameters::default()
+            };
+            RTCRtpEncodingParameters {
+                rtp_coding_parameters: coding,
+                codec: codec.clone(),
+                ..RTCRtpEncodingParameters::default()
+            }
         };
+        let encodings = ssrcs.iter().enumerate().map(encoding).collect();
         let (stream, label) = ("haul-loadtest".to_owned(), format!("{kind}"));
-        let track = MediaStreamTrack::new(stream, label.clone(), label, kind, vec![encoding]);
+        let track = MediaStreamTrack::new(stream, label.clone(), label, kind, encodings);
         connection.add_track(track).map_err(failed)
     };
-    let senders = Senders {
-        video: track(RtpCodecKind::Video, codec(name, RtpCodecKind::Video), ssrc)?,
-        audio: track(RtpCodecKind::Audio, codec("opus", RtpCodecKind::Audio), ssrc ^ 1)?,
-        video_ssrc: ssrc,
-        audio_ssrc: ssrc ^ 1,
+    let mut senders = Senders {
+        video: track(RtpCodecKind::Video, codec(name, RtpCodecKind::Video), &video_ssrcs)?,
+        audio: track(RtpCodecKind::Audio, codec("opus", RtpCodecKind::Audio), &[audio_ssrc])?,
+        video_ssrcs,
+        audio_ssrc,
         video_payload_type: payload_type,
+        names: None,
     };
-    Ok((offer(connection, material, ear, now)?, senders))
+    let offered = offer(connection, material, ear, now)?;
+    if layers > 1 {
+        let names = LayerNames::read(&offered.sdp);
+        senders.names =
+            Some(names.ok_or_else(|| failed("the offer does not say how layers are told apart"))?);
+    }
+    Ok((offered, senders))
 }
 
 fn build(
@@ -471,5 +518,22 @@ mod tests {
             assert!(offered.sdp.contains(line), "{line} is not in\n{}", offered.sdp);
         }
         assert!(offered.sdp.contains("127.0.0.1 5000"), "{}", offered.sdp);
+    }
+
+    #[test]
+    fn a_simulcast_is_offered_with_its_layers() {
+        let identity = Identity::generate().unwrap();
+        let local = "127.0.0.1:5000".parse().unwrap();
+        let (offered, senders) = publisher(&identity, local, Codec::H264, 3, 7, Instant::now()).unwrap();
+        for line in ["a=simulcast:send f;h;q", "a=rid:f send", "a=rid:q send", "a=sendrecv"] {
+            assert!(offered.sdp.contains(line), "{line} is not in\n{}", offered.sdp);
+        }
+        let names = senders.names.unwrap();
+        assert!(
+            offered.sdp.contains(&format!("a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:mid", names.mid_id))
+        );
+        assert_eq!(senders.video_ssrcs, [8, 9, 10]);
+        let (offered, senders) = publisher(&identity, local, Codec::Vp8, 1, 7, Instant::now()).unwrap();
+        assert!(!offered.sdp.contains("simulcast") && senders.names.is_none());
     }
 }

@@ -75,7 +75,7 @@ impl Series {
     }
 }
 
-/// The two books of a sale, side by side.
+/// The books of a sale, side by side; of several lives, their sums.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Audit {
     pub(crate) stock: u32,
@@ -88,6 +88,9 @@ pub(crate) struct Audit {
     pub(crate) ledger_units: Option<u32>,
     pub(crate) ledger_orders: Option<u32>,
     pub(crate) sale_sold: Option<u32>,
+    /// Orders that the webhook was told are sold; absent where there was none.
+    #[serde(default)]
+    pub(crate) webhook_orders: Option<u32>,
     /// Every difference, in words.
     pub(crate) differences: Vec<String>,
     /// What was not compared, and why.

@@ -27,7 +27,7 @@ use rtc::{
 };
 
 use crate::{
-    clip::{self, Codec},
+    clip::{self, Codec, LAYERS},
     feedback::Feedback,
     keys::Material,
     peer::{self, Agreed, Ear, Identity, PeerError},
@@ -46,6 +46,8 @@ const FEEDBACK_EVERY: Duration = Duration::from_millis(100);
 const PLI_EVERY: Duration = Duration::from_secs(1);
 /// A session without a picture is given up after this long.
 const PICTURE_WITHIN: Duration = Duration::from_secs(15);
+/// How often whoever only counts finds out which layer it is sent.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long after the picture is steady delays are measured: what was replayed to a newcomer is old by design.
 const SETTLED: Duration = Duration::from_secs(1);
 
@@ -75,6 +77,34 @@ pub(crate) struct Sums {
     pub(crate) watched: Duration,
     pub(crate) connected: Duration,
     pub(crate) other_clock: u64,
+    pub(crate) freezes: u64,
+    pub(crate) frozen: Duration,
+    /// Of each of the publisher's layers.
+    pub(crate) layers: [Share; LAYERS.len()],
+}
+
+/// What a viewer has had of a layer: bytes, and for how long.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Share {
+    pub(crate) bytes: u64,
+    pub(crate) time: Duration,
+}
+
+/// Which layer a viewer is sent, as the stamps say.
+#[derive(Debug)]
+struct LayerSeen {
+    layer: usize,
+    since: Instant,
+    bytes: u64,
+}
+
+/// How a session is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Traits {
+    /// Every packet is decrypted.
+    pub(crate) decrypt: bool,
+    /// There are layers: so many packets are decrypted that it is known of which one the picture is.
+    pub(crate) layers: bool,
 }
 
 /// A session.
@@ -87,7 +117,10 @@ pub(crate) struct Viewer {
     ear: Ear,
     agreed: Agreed,
     opener: Option<Opener>,
-    decrypt: bool,
+    traits: Traits,
+    layer: Option<LayerSeen>,
+    /// When whoever only counts looks for a stamp again.
+    next_look: Instant,
     /// The run whose stamps carry our own clock.
     run: u32,
     /// When the offer was posted.
@@ -138,7 +171,7 @@ impl Viewer {
     pub(crate) fn offer(
         identity: &Identity,
         source: SocketAddr,
-        decrypt: bool,
+        traits: Traits,
         run: u32,
         now: Instant,
     ) -> Result<(Self, String), PeerError> {
@@ -159,7 +192,9 @@ impl Viewer {
             ear: offered.ear,
             agreed: Agreed::default(),
             opener: None,
-            decrypt,
+            traits,
+            layer: None,
+            next_look: now,
             run,
             posted: now,
             connected_at: None,
@@ -308,8 +343,13 @@ impl Viewer {
         sums.sound = self.audio.counts;
         sums.expected = self.video.expected() + self.audio.expected();
         sums.lost = self.video.lost() + self.audio.lost();
-        sums.watched =
-            self.video.watched_from().map_or(Duration::ZERO, |from| now.saturating_duration_since(from));
+        let pace = self.video.pace();
+        (sums.watched, sums.freezes, sums.frozen) = (pace.watched(now), pace.freezes, pace.frozen);
+        if let Some(seen) = &self.layer {
+            let share = &mut sums.layers[seen.layer];
+            share.bytes += self.sums.bytes - seen.bytes;
+            share.time += now.saturating_duration_since(seen.since);
+        }
         sums.connected = self.connected_at.map_or(Duration::ZERO, |from| now.saturating_duration_since(from));
         sums
     }
@@ -343,7 +383,8 @@ impl Viewer {
             self.video_ssrc = header.ssrc;
             self.jitter.arrive(header.timestamp, now);
             let Some(number) = self.video.arrive(header.sequence, header.marker, now) else { return };
-            if self.decrypt || self.video.needs_keyframe() {
+            let looks = self.traits.layers && now >= self.next_look;
+            if self.traits.decrypt || looks || self.video.needs_keyframe() {
                 self.look(datagram, header.bytes, (number >> 16) as u32, number, video.codec, now, tally);
             }
         } else if let Some(video) = video.filter(|video| video.rtx == Some(header.payload_type)) {
@@ -369,7 +410,7 @@ impl Viewer {
             self.audio_ssrc = header.ssrc;
             let number = self.audio.arrive(header.sequence, true, now);
             if let Some(number) = number
-                && self.decrypt
+                && self.traits.decrypt
                 && let Some(opener) = &self.opener
             {
                 match opener.open(datagram, header.bytes, (number >> 16) as u32) {
@@ -394,7 +435,7 @@ impl Viewer {
             tally.count(crate::tally::Count::JoinPictures, 1);
         }
         if !self.was_steady
-            && let Some(since) = self.video.steady_since()
+            && let Some(since) = self.video.pace().steady_since
         {
             self.was_steady = true;
             tally.record(Time::JoinSteady, since.saturating_duration_since(self.posted));
@@ -422,11 +463,26 @@ impl Viewer {
         if begins_keyframe(codec, payload) {
             self.video.begins_keyframe(number);
         }
-        let settled = self.video.watched_from().is_some_and(|from| now > from + SETTLED);
-        if settled && let Some(stamp) = Stamp::find(payload) {
+        let Some(stamp) = Stamp::find(payload) else { return };
+        self.see_layer(usize::from(stamp.layer), now);
+        if self.video.pace().watched_from.is_some_and(|from| now > from + SETTLED) {
             self.sums.other_clock += u64::from(stamp.run != self.run);
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             tally.record(Time::Delay, wall.saturating_sub(Duration::from_micros(stamp.sent_us)));
+        }
+    }
+
+    /// The picture is of this layer. What came since the last stamp counts as the former's.
+    fn see_layer(&mut self, layer: usize, now: Instant) {
+        self.next_look = now + LOOK_EVERY;
+        if layer >= LAYERS.len() || self.layer.as_ref().is_some_and(|seen| seen.layer == layer) {
+            return;
+        }
+        let seen = LayerSeen { layer, since: now, bytes: self.sums.bytes };
+        if let Some(former) = self.layer.replace(seen) {
+            let share = &mut self.sums.layers[former.layer];
+            share.bytes += self.sums.bytes - former.bytes;
+            share.time += now.saturating_duration_since(former.since);
         }
     }
 
