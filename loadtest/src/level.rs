@@ -123,7 +123,7 @@ pub(crate) const SCALARS: &[Scalar] = &[
     scalar("moq.failed_pct", Better::Less, "the same, per cent of those begun"),
     scalar("moq.ended", Better::Less, "MoQ viewers' sessions that the server ended, or that fell silent"),
     scalar("moq.frames", Better::Neither, "pictures that arrived whole by MoQ"),
-    scalar("moq.skipped", Better::Less, "groups of pictures that never came, or not to their end, by MoQ"),
+    scalar("moq.broken", Better::Less, "groups of pictures that did not come to their end by MoQ"),
     scalar("moq.freezes", Better::Less, "freezes of MoQ viewers, by the rule of media.freezes"),
     scalar("moq.freezes_per_viewer_hour", Better::Less, "the same, by viewing time"),
     scalar("moq.frozen_pct", Better::Less, "time in such freezes, per cent of viewing time"),

@@ -71,7 +71,7 @@ pub(crate) fn of_tally(tally: &Tally) -> Measures {
             ("moq.failed", Count::MoqFailed),
             ("moq.ended", Count::MoqEnded),
             ("moq.frames", Count::MoqFrames),
-            ("moq.skipped", Count::MoqSkipped),
+            ("moq.broken", Count::MoqBroken),
             ("moq.freezes", Count::MoqFreezes),
         ] {
             put(name, get(count));

@@ -1,8 +1,8 @@
 //! Viewers by Media over QUIC: each with an endpoint of its own, over WebTransport, as `moq-net`'s clients do it.
 //!
 //! What is measured is what arrives: whole pictures, in groups that begin with keyframes. QUIC repairs what a network
-//! loses, so there are no lost packets to count; groups that came too late for the server are not sent, and count as
-//! skipped.
+//! loses, so there are no lost packets to count. A group that is too old is not sent to its end, and counted; one that is
+//! not sent at all shows as a freeze, since groups need not be numbered one after another.
 
 use std::{
     collections::HashMap,
@@ -197,7 +197,6 @@ struct Session<'a> {
     pace: Pace,
     had_picture: bool,
     was_steady: bool,
-    last_group: Option<u64>,
 }
 
 impl<'a> Session<'a> {
@@ -210,7 +209,6 @@ impl<'a> Session<'a> {
             pace: Pace::default(),
             had_picture: false,
             was_steady: false,
-            last_group: None,
         }
     }
 
@@ -276,18 +274,12 @@ impl<'a> Session<'a> {
             let Ok(Ok(Some(mut group))) = timeout(PICTURE_WITHIN, groups.next_group()).await else {
                 return if self.had_picture { Ok(()) } else { Err(MoqError::Nothing("no picture in time")) };
             };
-            let number = group.sequence;
-            let skipped = self.last_group.map_or(0, |last| number.saturating_sub(last + 1));
-            self.last_group = Some(number);
-            if skipped > 0 {
-                self.audience.tally.lock().count(Count::MoqSkipped, skipped);
-            }
             loop {
                 match timeout(PICTURE_WITHIN, group.read_frame()).await {
                     Ok(Ok(Some(frame))) => self.picture(&frame.payload),
                     Ok(Ok(None)) => break,
                     Ok(Err(_)) => {
-                        self.audience.tally.lock().count(Count::MoqSkipped, 1);
+                        self.audience.tally.lock().count(Count::MoqBroken, 1);
                         break;
                     }
                     Err(_) => return Ok(()),

@@ -319,7 +319,8 @@ fn offer(
 /// What an answer to a viewer says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Agreed {
-    pub(crate) video: Option<Picture>,
+    /// In the server's order: some choose one codec, others list all they know and send what the publisher does.
+    pub(crate) pictures: Vec<Picture>,
     /// The payload type of sound.
     pub(crate) audio: Option<u8>,
     /// The id of the header extension that numbers packets of all streams, if there shall be feedback about them.
@@ -346,16 +347,17 @@ impl Agreed {
         let mut names: Vec<(u8, Codec)> = Vec::new();
         let mut repairs: Vec<(u8, u8)> = Vec::new();
         let (mut nacks, mut feedback) = (false, false);
-        let mut wanted = None;
+        let mut wanted: Vec<u8> = Vec::new();
         for line in sdp.lines().map(str::trim_end) {
             if let Some(rest) = line.strip_prefix("m=") {
                 let mut words = rest.split(' ');
                 kind = words.next().unwrap_or_default();
                 let open = words.next() != Some("0");
-                first = words.nth(1).and_then(|word| word.parse::<u8>().ok()).filter(|_| open);
+                let types: Vec<u8> = words.skip(1).filter_map(|word| word.parse().ok()).collect();
+                first = types.first().copied().filter(|_| open);
                 match kind {
                     "audio" => agreed.audio = agreed.audio.or(first),
-                    "video" => wanted = wanted.or(first),
+                    "video" if open && wanted.is_empty() => wanted = types,
                     _ => {}
                 }
             } else if line == "a=setup:active" {
@@ -391,11 +393,12 @@ impl Agreed {
         if !feedback {
             agreed.transport_cc = None;
         }
-        agreed.video = wanted.and_then(|payload_type| {
+        let picture = |payload_type: u8| {
             let codec = names.iter().find(|(number, _)| *number == payload_type)?.1;
             let rtx = repairs.iter().find(|(_, of)| *of == payload_type).map(|(number, _)| *number);
             Some(Picture { codec, payload_type, rtx, nack: nacks })
-        });
+        };
+        agreed.pictures = wanted.into_iter().filter_map(picture).collect();
         agreed
     }
 }
@@ -502,11 +505,15 @@ mod tests {
         let agreed = Agreed::read(&format!("{answer}{extension}"));
         let video = Picture { codec: Codec::H264, payload_type: 102, rtx: Some(103), nack: true };
         let truth =
-            Agreed { video: Some(video), audio: Some(111), transport_cc: Some(3), server_connects: false };
+            Agreed { pictures: vec![video], audio: Some(111), transport_cc: Some(3), server_connects: false };
         assert_eq!(agreed, truth);
         assert_eq!(Agreed::read(answer).transport_cc, None);
         let rejected = Agreed::read("m=video 0 UDP/TLS/RTP/SAVPF 102\r\na=rtpmap:102 H264/90000\r\n");
         assert_eq!(rejected, Agreed::default());
+        let all =
+            "m=video 9 UDP/TLS/RTP/SAVPF 102 96\r\na=rtpmap:102 H264/90000\r\na=rtpmap:96 VP8/90000\r\n";
+        let codecs = Agreed::read(all).pictures.into_iter().map(|picture| picture.codec);
+        assert_eq!(codecs.collect::<Vec<_>>(), [Codec::H264, Codec::Vp8], "the server sends either");
     }
 
     #[test]

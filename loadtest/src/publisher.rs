@@ -29,6 +29,7 @@ use crate::{
     http::{self, Call, Client},
     peer::{self, AUDIO, Ear, Identity, LayerNames, PeerError, Senders},
     stamp::Stamp,
+    viewer::BROKEN_FOR,
 };
 
 /// How long connecting may take.
@@ -132,6 +133,7 @@ impl Broadcast {
             told: told.clone(),
             up: Some(up),
             connected: false,
+            broken_since: None,
             video_sequences: vec![0; layers],
             audio_sequence: 0,
             pictures_sent: 0,
@@ -187,6 +189,7 @@ struct Sending {
     told: Arc<Told>,
     up: Option<tokio::sync::oneshot::Sender<()>>,
     connected: bool,
+    broken_since: Option<Instant>,
     video_sequences: Vec<u16>,
     audio_sequence: u16,
     pictures_sent: u32,
@@ -265,10 +268,12 @@ impl Sending {
             match state {
                 RTCPeerConnectionState::Connected => {
                     self.connected = true;
+                    self.broken_since = None;
                     if let Some(up) = self.up.take() {
                         let _ = up.send(());
                     }
                 }
+                RTCPeerConnectionState::Disconnected => self.broken_since = Some(Instant::now()),
                 RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
                     self.told.ended.store(true, Ordering::Relaxed);
                 }
@@ -276,6 +281,9 @@ impl Sending {
             }
         }
         while self.connection.poll_read().is_some() {}
+        if self.broken_since.is_some_and(|since| since.elapsed() >= BROKEN_FOR) {
+            self.told.ended.store(true, Ordering::Relaxed);
+        }
         self.send();
     }
 

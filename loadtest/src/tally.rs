@@ -89,7 +89,7 @@ counters! {
     MoqEnded,
     MoqFrames,
     MoqBytes,
-    MoqSkipped,
+    MoqBroken,
     MoqFreezes,
     MoqFrozenUs,
     MoqWatchedUs,

@@ -30,7 +30,7 @@ use crate::{
     clip::{self, Codec, LAYERS},
     feedback::Feedback,
     keys::Material,
-    peer::{self, Agreed, Ear, Identity, PeerError},
+    peer::{self, Agreed, Ear, Identity, PeerError, Picture},
     reception::{Counts, Reception},
     rtp::{self, Header},
     srtp::Opener,
@@ -46,6 +46,9 @@ const FEEDBACK_EVERY: Duration = Duration::from_millis(100);
 const PLI_EVERY: Duration = Duration::from_secs(1);
 /// A session without a picture is given up after this long.
 const PICTURE_WITHIN: Duration = Duration::from_secs(15);
+/// A session is left when its connection has been broken for so long: `rtc` says so after 5 s without a word from the
+/// server, and would itself give up only after half a minute. People don't wait for that.
+pub(crate) const BROKEN_FOR: Duration = Duration::from_secs(3);
 /// How often whoever only counts finds out which layer it is sent.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long after the picture is steady delays are measured: what was replayed to a newcomer is old by design.
@@ -126,6 +129,7 @@ pub(crate) struct Viewer {
     /// When the offer was posted.
     posted: Instant,
     connected_at: Option<Instant>,
+    broken_since: Option<Instant>,
     had_packet: bool,
     had_picture: bool,
     was_steady: bool,
@@ -198,6 +202,7 @@ impl Viewer {
             run,
             posted: now,
             connected_at: None,
+            broken_since: None,
             had_packet: false,
             had_picture: false,
             was_steady: false,
@@ -225,7 +230,7 @@ impl Viewer {
     pub(crate) fn answer(&mut self, sdp: &str, posted: Instant, now: Instant) -> Result<(), PeerError> {
         self.posted = posted;
         self.agreed = Agreed::read(sdp);
-        self.video = Reception::new(self.agreed.video.is_some_and(|video| video.nack));
+        self.video = Reception::new(self.agreed.pictures.iter().any(|picture| picture.nack));
         let answer = RTCSessionDescription::answer(sdp.to_owned()).map_err(PeerError::from_rtc)?;
         self.connection.set_remote_description(now, answer).map_err(PeerError::from_rtc)?;
         Ok(())
@@ -238,8 +243,8 @@ impl Viewer {
     pub(crate) fn pretend_connected(&mut self, now: Instant) -> Option<()> {
         self.opener = Some(Opener::new("SRTP_AEAD_AES_128_GCM", &[0; 56], true).ok()?);
         let payload_type = Self::PRETENDED_PAYLOAD_TYPE;
-        let video = peer::Picture { codec: Codec::Vp8, payload_type, rtx: None, nack: true };
-        self.agreed = Agreed { video: Some(video), ..Agreed::default() };
+        let video = Picture { codec: Codec::Vp8, payload_type, rtx: None, nack: true };
+        self.agreed = Agreed { pictures: vec![video], ..Agreed::default() };
         self.connected_at = Some(now);
         self.video.assume_whole();
         Some(())
@@ -293,6 +298,9 @@ impl Viewer {
         }
         if !self.had_picture && self.state == State::Going && now > self.posted + PICTURE_WITHIN {
             self.state = State::Failed;
+        }
+        if self.state == State::Going && self.broken_since.is_some_and(|since| now >= since + BROKEN_FOR) {
+            self.state = self.lost();
         }
         if !self.is_connected() {
             return;
@@ -378,8 +386,10 @@ impl Viewer {
         {
             self.feedback.arrive(u16::from_be_bytes([*high, *low]), now);
         }
-        let video = self.agreed.video;
-        if let Some(video) = video.filter(|video| video.payload_type == header.payload_type) {
+        let pictures = &self.agreed.pictures;
+        let of_picture = |picture: &&Picture| picture.payload_type == header.payload_type;
+        let resent = |picture: &&Picture| picture.rtx == Some(header.payload_type);
+        if let Some(video) = pictures.iter().find(of_picture).copied() {
             self.video_ssrc = header.ssrc;
             self.jitter.arrive(header.timestamp, now);
             let Some(number) = self.video.arrive(header.sequence, header.marker, now) else { return };
@@ -387,7 +397,7 @@ impl Viewer {
             if self.traits.decrypt || looks || self.video.needs_keyframe() {
                 self.look(datagram, header.bytes, (number >> 16) as u32, number, video.codec, now, tally);
             }
-        } else if let Some(video) = video.filter(|video| video.rtx == Some(header.payload_type)) {
+        } else if let Some(video) = pictures.iter().find(resent).copied() {
             // Resent packets are few, and their old numbers are under the seal.
             self.sums.rtx += 1;
             let highest = self.rtx_highest.unwrap_or(u64::from(header.sequence));
@@ -530,15 +540,20 @@ impl Viewer {
                 RTCPeerConnectionState::Connected if self.connected_at.is_none() => {
                     self.connected(now, tally)
                 }
-                RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
-                    self.state = if self.had_picture { State::Ended } else { State::Failed };
-                }
+                RTCPeerConnectionState::Connected => self.broken_since = None,
+                RTCPeerConnectionState::Disconnected => self.broken_since = Some(now),
+                RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => self.state = self.lost(),
                 _ => {}
             }
         }
         while self.connection.poll_read().is_some() {}
         self.send(now);
         self.due = self.connection.poll_timeout();
+    }
+
+    /// How a session stands that is no more.
+    fn lost(&self) -> State {
+        if self.had_picture { State::Ended } else { State::Failed }
     }
 
     fn connected(&mut self, now: Instant, tally: &mut Tally) {
