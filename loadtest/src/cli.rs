@@ -22,13 +22,15 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Read a scenario, and say what would happen when.
     Check(Check),
-    /// Measure what one core of this machine can receive: by a bare loop, and by a thread of viewers.
-    Calibrate,
+    /// Measure what the harness itself can do on this machine: what a thread of viewers receives, beside a bare loop; with a
+    /// server also viewers, joins, websockets and holds. Prints a line of JSON a case; the exit code is 1 if one is below
+    /// its minimum.
+    Calibrate(Calibrate),
     /// List everything that service levels can name.
     Measures,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Run {
     /// The scenario, such as configs/loadtest/smoke.toml.
     pub(crate) scenario: PathBuf,
@@ -105,9 +107,29 @@ pub(crate) struct Compare {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Calibrate {
+    /// A Haul server, best on cores of its own.
+    #[arg(long, value_name = "URL", requires = "token")]
+    pub(crate) target: Option<String>,
+    /// The host's token.
+    #[arg(long, value_name = "TOKEN", requires = "target")]
+    pub(crate) token: Option<String>,
+    /// Only these parts, with commas between: receive, viewers, joins, sale.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = ["receive", "viewers", "joins", "sale"])]
+    pub(crate) only: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The scenario.
     pub(crate) scenario: PathBuf,
+}
+
+impl Run {
+    /// A run of our own, against a Haul server.
+    pub(crate) fn against(target: &str, scenario: PathBuf) -> Self {
+        Self { scenario, target: Some(target.to_owned()), threads: Some(1), ..Self::default() }
+    }
 }
 
 fn count(text: &str) -> Result<(String, u32), String> {

@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run(&options),
         Command::Compare(options) => compare(&options),
         Command::Check(options) => check(&options),
-        Command::Calibrate => calibrate::run().map(|()| 0),
+        Command::Calibrate(options) => calibrate(&options),
         Command::Measures => {
             measures();
             Ok(0)
@@ -100,6 +100,12 @@ fn run(options: &cli::Run) -> Result<u8> {
         (true, true) => 0,
         (true, false) => FAILED,
     })
+}
+
+fn calibrate(options: &cli::Calibrate) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let enough = runtime.block_on(calibrate::run(options))?;
+    Ok(if enough { 0 } else { FAILED })
 }
 
 fn compare(options: &cli::Compare) -> Result<u8> {

@@ -29,8 +29,10 @@ use crate::{
     tally::{Count, Gauges, Shared, Time},
 };
 
-/// How long a session may take to show a picture; and how long it may be silent afterwards.
+/// How long a session may take to show a picture.
 const PICTURE_WITHIN: Duration = Duration::from_secs(15);
+/// How long whoever has seen something waits for a host to return.
+const PATIENCE_FOR_A_HOST: Duration = Duration::from_secs(3_600);
 /// How long a viewer waits before another attempt: doubled each time, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// Groups older than this behind the newest are not waited for, as players do it.
@@ -234,28 +236,52 @@ impl<'a> Session<'a> {
                 client.connect(Instant::now(), transport).await.map_err(|error| connect(&error))?;
             tasks.spawn(async move { drop(moq_net::time::run(driver).await) });
             self.opened();
-            let consumer = offers.consume();
-            let mut announced = consumer.announced();
-            loop {
-                let update = announced.next().await.ok_or(MoqError::Nothing("nothing was announced"))?;
-                if update.kind.is_active() {
-                    let broadcast = consumer.request_broadcast(&update.prefix).await;
-                    let broadcast =
-                        broadcast.map_err(|_| MoqError::Nothing("what was announced is not there"))?;
-                    return Ok((broadcast, session, endpoint, offers));
-                }
-            }
+            Ok((session, endpoint, offers))
         });
-        let (broadcast, _session, _endpoint, _offers) =
-            opened.await.unwrap_or(Err(MoqError::Nothing("nothing to watch in time")))?;
-        let catalog = timeout(PICTURE_WITHIN, catalog(&broadcast)).await.ok().flatten();
+        let (session, _endpoint, offers) =
+            opened.await.unwrap_or(Err(MoqError::Nothing("not connected in time")))?;
+        let consumer = offers.consume();
+        let mut announced = consumer.announced();
+        // A host who goes and returns is a broadcast that ends, and another one.
+        loop {
+            let next = async {
+                loop {
+                    match announced.next().await {
+                        Some(update) if update.kind.is_active() => return Some(update.prefix),
+                        Some(_) => {}
+                        None => return None,
+                    }
+                }
+            };
+            let patience = if self.had_picture { PATIENCE_FOR_A_HOST } else { PICTURE_WITHIN };
+            let prefix = tokio::select! {
+                prefix = timeout(patience, next) => prefix.ok().flatten(),
+                _ = session.closed() => return Ok(()),
+            };
+            let prefix = prefix.ok_or(MoqError::Nothing("nothing was announced in time"))?;
+            let broadcast = consumer.request_broadcast(&prefix).await;
+            let broadcast = broadcast.map_err(|_| MoqError::Nothing("what was announced is not there"))?;
+            tokio::select! {
+                result = self.play(&broadcast, &mut tasks) => result?,
+                _ = session.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// Plays a broadcast until it ends.
+    async fn play(
+        &mut self,
+        broadcast: &broadcast::Consumer,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), MoqError> {
+        let catalog = timeout(PICTURE_WITHIN, catalog(broadcast)).await.ok().flatten();
         let catalog = catalog.ok_or(MoqError::Nothing("no catalog in time"))?;
         let video =
             largest(&catalog["video"]["renditions"]).ok_or(MoqError::Nothing("no picture on offer"))?;
         if let Some(sound) = catalog["audio"]["renditions"].as_object().and_then(|all| all.keys().next()) {
             tasks.spawn(listen(broadcast.clone(), sound.clone(), self.audience.tally.clone()));
         }
-        self.pictures(&broadcast, &video).await
+        self.pictures(broadcast, &video).await
     }
 
     fn opened(&mut self) {
@@ -271,18 +297,22 @@ impl<'a> Session<'a> {
         let track = broadcast.track(name).map_err(nothing)?.subscribe(subscription).await.map_err(nothing)?;
         let mut groups = track.ordered();
         loop {
-            let Ok(Ok(Some(mut group))) = timeout(PICTURE_WITHIN, groups.next_group()).await else {
-                return if self.had_picture { Ok(()) } else { Err(MoqError::Nothing("no picture in time")) };
+            // Who has had a picture waits for the next as long as the session stands.
+            let group = match timeout(PICTURE_WITHIN, groups.next_group()).await {
+                Ok(Ok(group)) => group,
+                Ok(Err(_)) => None,
+                Err(_) if self.had_picture => continue,
+                Err(_) => return Err(MoqError::Nothing("no picture in time")),
             };
+            let Some(mut group) = group else { return Ok(()) };
             loop {
-                match timeout(PICTURE_WITHIN, group.read_frame()).await {
-                    Ok(Ok(Some(frame))) => self.picture(&frame.payload),
-                    Ok(Ok(None)) => break,
-                    Ok(Err(_)) => {
+                match group.read_frame().await {
+                    Ok(Some(frame)) => self.picture(&frame.payload),
+                    Ok(None) => break,
+                    Err(_) => {
                         self.audience.tally.lock().count(Count::MoqBroken, 1);
                         break;
                     }
-                    Err(_) => return Ok(()),
                 }
             }
         }

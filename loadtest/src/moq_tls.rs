@@ -1,7 +1,7 @@
 //! Whom a MoQ viewer believes: a certificate with the hash that the server's own page names, as browsers do it
 //! (WebTransport's `serverCertificateHashes`), or one that an authority has signed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
@@ -10,6 +10,9 @@ use rustls::{
     crypto::{CryptoProvider, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
+
+/// A server that says nothing for so long is gone.
+const GONE_AFTER: Duration = Duration::from_secs(9);
 
 /// QUIC's configuration for a client of WebTransport.
 pub(crate) fn config(roots: Arc<RootCertStore>, sha256: Option<&str>) -> Result<quinn::ClientConfig, Error> {
@@ -29,7 +32,13 @@ pub(crate) fn config(roots: Arc<RootCertStore>, sha256: Option<&str>) -> Result<
     tls.alpn_protocols = vec![web_transport_quinn::ALPN.as_bytes().to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)
         .map_err(|error| Error::General(error.to_string()))?;
-    Ok(quinn::ClientConfig::new(Arc::new(crypto)))
+    let mut transport = quinn::TransportConfig::default();
+    let gone =
+        GONE_AFTER.try_into().map_err(|_| Error::General("the idle timeout is too long".to_owned()))?;
+    transport.max_idle_timeout(Some(gone)).keep_alive_interval(Some(GONE_AFTER / 3));
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
 }
 
 /// Believes one certificate, by its hash in hexadecimal digits.
