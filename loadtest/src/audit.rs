@@ -35,12 +35,17 @@ pub(crate) struct Order {
 pub(crate) struct Books {
     /// Orders of our sale that the host was told of, by id.
     pub(crate) host: BTreeMap<String, Order>,
-    /// Those that the ledger lists; it may list only the latest.
+    /// Those that the ledger lists.
     pub(crate) listed: BTreeMap<String, Order>,
+    /// Whether it lists all of them; else only the latest.
+    pub(crate) complete: bool,
     /// Orders and units sold in the live since the run began, by the ledger's sums.
     pub(crate) totals: Option<(u32, u32)>,
     /// Of the sale: available, held, sold.
     pub(crate) sale: Option<(u32, u32, u32)>,
+    /// Units that buyers hold by their own records: granted, not given back and not sold. `None` where a hold has run out
+    /// or was not answered, so that they can't know.
+    pub(crate) standing: Option<u32>,
     /// What the webhook was told of our sale's orders, by id; `None` if there is none.
     pub(crate) webhook: Option<BTreeMap<String, Told>>,
 }
@@ -97,6 +102,15 @@ pub(crate) fn audit(stock: u32, purchases: &[Purchase], books: &Books) -> Audit 
             ));
         }
     }
+    if books.complete {
+        for id in told.iter().filter(|id| !books.listed.contains_key(**id)) {
+            differences.push(format!("order {id} was confirmed to a buyer, and the ledger does not list it"));
+        }
+        let sold = books.listed.iter().filter(|(_, order)| order.state == "sold");
+        for (id, _) in sold.filter(|(id, _)| !told.contains(id)) {
+            differences.push(format!("order {id} is sold in the ledger's list, and no buyer was told"));
+        }
+    }
     let confirmed_units = units(&|purchase| purchase.confirmed);
     if let Some((orders, units)) = books.totals
         && (orders, units) != (confirmed.len() as u32, confirmed_units)
@@ -112,6 +126,12 @@ pub(crate) fn audit(stock: u32, purchases: &[Purchase], books: &Books) -> Audit 
             differences.push(format!(
                 "{available} available, {held} held and {sold} sold are not the stock of {stock}"
             ));
+        }
+        if let Some(standing) = books.standing
+            && held != standing
+        {
+            differences
+                .push(format!("the sale says {held} held, and buyers hold {standing} that were granted"));
         }
         if sold != confirmed_units {
             differences.push(format!("the sale says {sold} sold, and buyers were told of {confirmed_units}"));
@@ -232,8 +252,15 @@ mod tests {
             (id.clone(), Told { order: order.clone(), sale: "s".to_owned(), sold: 1 })
         };
         let webhook = Some(host.iter().map(told).collect());
-        let books =
-            Books { listed: host.clone(), host, totals: Some((2, 2)), sale: Some((1, 0, 2)), webhook };
+        let books = Books {
+            listed: host.clone(),
+            complete: true,
+            host,
+            totals: Some((2, 2)),
+            sale: Some((1, 0, 2)),
+            standing: Some(0),
+            webhook,
+        };
         (vec![bought(1), bought(2)], books)
     }
 
@@ -270,7 +297,7 @@ mod tests {
     #[test]
     fn every_difference_is_found() {
         type Change = fn(&mut Vec<Purchase>, &mut Books);
-        let changes: [(&str, Change); 14] = [
+        let changes: [(&str, Change); 17] = [
             ("not in the ledger", |_, books| drop(books.host.remove("o2"))),
             ("is refund_due in the ledger", |_, books| {
                 books.host.extend([order(2, "refund_due")]);
@@ -281,8 +308,11 @@ mod tests {
             ("confirmed to more than one", |purchases, _| purchases[1].order = Some("o1".to_owned())),
             ("granted to more than one", |purchases, _| purchases[1].hold = "h1".to_owned()),
             ("the host was not told so", |_, books| books.listed.extend([order(9, "sold")])),
+            ("the ledger does not list it", |_, books| drop(books.listed.remove("o2"))),
+            ("list, and no buyer was told", |purchases, _| purchases[0].confirmed = false),
             ("sums grew by 3 orders", |_, books| books.totals = Some((3, 3))),
             ("are not the stock", |_, books| books.sale = Some((0, 0, 2))),
+            ("buyers hold 1 that", |_, books| books.standing = Some(1)),
             ("no webhook says", |_, books| drop(webhook(books).remove("o1"))),
             ("no webhook says", |_, books| webhook(books).get_mut("o1").unwrap().sold = 0),
             ("2 different webhook messages", |_, books| webhook(books).get_mut("o1").unwrap().sold = 2),

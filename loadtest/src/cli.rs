@@ -56,8 +56,8 @@ pub(crate) struct Run {
     /// SHA-256 of the certificate behind --moq, where no authority has signed it.
     #[arg(long, value_name = "HEX", requires = "moq")]
     pub(crate) moq_certificate: Option<String>,
-    /// A key (haul key --name loadtest) that permits to register a webhook, which is compared with the sale's other books.
-    /// A host's token for all lives does it as well.
+    /// A key (haul key --name loadtest) that permits to register a webhook and to read all orders: both are compared with the
+    /// sale's other books. A host's token for all lives does it as well.
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     pub(crate) api_key: String,
     /// Where to listen for webhooks; without it, on a free port of the address that leads to the server.

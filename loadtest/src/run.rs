@@ -175,6 +175,7 @@ impl<'o> Run<'o> {
                 plan: plan.clone(),
                 gauges: gauges.clone(),
                 complaints: complaints.clone(),
+                backend_key: backend_key(options).map(str::to_owned),
                 webhook: webhook.clone(),
             };
             let shop = match &places.base {
@@ -579,7 +580,7 @@ impl<'o> Run<'o> {
     }
 }
 
-/// What permits to register a webhook: an API key, or a host's token for all lives.
+/// What permits to register a webhook and to read the whole ledger: an API key, or a host's token for all lives.
 fn backend_key(options: &cli::Run) -> Option<&str> {
     match options.api_key.as_str() {
         "" => Some(options.token.as_str()).filter(|token| live_of(token).as_deref() == Some("*")),

@@ -46,6 +46,8 @@ const TOKEN_SECONDS: u64 = 3_600;
 const LIKES_WITHIN: Duration = Duration::from_secs(3);
 /// How much longer than everything else a webhook's last messages may take: they are delivered one by one.
 const WEBHOOKS_WITHIN: Duration = Duration::from_secs(20);
+/// Pages of the ledger's list that are read: 200 orders each.
+const MAX_PAGES: usize = 5_000;
 /// Of how many channels one looks into every stock event: parsing them all would be load on the harness alone.
 const OBSERVE_EVERY: Number = 20;
 
@@ -62,6 +64,8 @@ pub(crate) struct Setting {
     pub(crate) plan: Plan,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) complaints: Arc<Complaints>,
+    /// What permits to read all of the ledger's orders, if anything does.
+    pub(crate) backend_key: Option<String>,
     /// What is told to the merchant's systems, if the harness may play them.
     pub(crate) webhook: Option<Arc<Webhook>>,
 }
@@ -510,9 +514,14 @@ impl Shop {
         let setting = &self.world.setting;
         let offer = self.world.offer.borrow().clone().context("there is no sale")?;
         let answer = ledger(setting).await?;
-        let listed = answer["orders"].as_array().into_iter().flatten();
-        let listed =
-            listed.filter(|order| order["sale_id"] == offer.sale.as_str()).filter_map(order_of).collect();
+        let all = match &setting.backend_key {
+            Some(key) => Some(all_orders(setting, key).await?),
+            None => None,
+        };
+        let complete = all.is_some();
+        let listed = all.unwrap_or_else(|| answer["orders"].as_array().cloned().unwrap_or_default());
+        let ours = listed.iter().filter(|order| order["sale_id"] == offer.sale.as_str());
+        let listed = ours.filter_map(order_of).collect();
         let before = self.world.records().before;
         let totals = totals_of(&answer).zip(before);
         let totals =
@@ -528,7 +537,17 @@ impl Shop {
             let heard = webhook.heard();
             heard.orders.iter().filter(ours).map(|(id, told)| (id.clone(), told.clone())).collect()
         });
-        Ok(Books { host: BTreeMap::new(), listed, totals, sale, webhook })
+        let standing = self.standing();
+        Ok(Books { host: BTreeMap::new(), listed, complete, totals, sale, standing, webhook })
+    }
+
+    /// Units held by the buyers' own records, if these are whole.
+    fn standing(&self) -> Option<u32> {
+        let errors = self.world.tally.lock().get(Count::BuyerErrors);
+        let records = self.world.records();
+        let whole = !records.ran_out && records.unanswered == 0 && errors == 0;
+        let held = records.purchases.iter().filter(|purchase| !purchase.released && !purchase.confirmed);
+        whole.then(|| held.map(|purchase| purchase.units).sum())
     }
 
     /// The measures of the sale, added to those of other lives' sales.
@@ -572,9 +591,29 @@ async fn ledger(setting: &Setting) -> Result<Value> {
     get(setting, "orders").await
 }
 
+/// All orders of the live, page by page.
+async fn all_orders(setting: &Setting, key: &str) -> Result<Vec<Value>> {
+    let (mut orders, mut after) = (Vec::new(), String::new());
+    for _ in 0..MAX_PAGES {
+        let url = format!("{}/v1/orders?live={}&limit=200{after}", setting.base, setting.live);
+        let mut page = get_by(setting, url, key).await?;
+        if let Value::Array(of_page) = page["orders"].take() {
+            orders.extend(of_page);
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => return Ok(orders),
+        }
+    }
+    bail!("the ledger lists more than {MAX_PAGES} pages of orders")
+}
+
 async fn get(setting: &Setting, what: &str) -> Result<Value> {
-    let url = format!("{}/v1/lives/{}/{what}", setting.base, setting.live);
-    let token = Some(setting.host_token.clone());
+    get_by(setting, format!("{}/v1/lives/{}/{what}", setting.base, setting.live), &setting.host_token).await
+}
+
+async fn get_by(setting: &Setting, url: String, token: &str) -> Result<Value> {
+    let token = Some(token.to_owned());
     let call = Call { method: "GET", url: url.clone(), token, ..Call::default() };
     let answer = setting.client.call_shared(call).await?;
     if !answer.status.is_success() {
