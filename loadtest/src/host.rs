@@ -51,7 +51,8 @@ pub(crate) struct Host {
 
 enum State {
     Away,
-    OnAir(Broadcast, Instant),
+    /// Since then. Boxed: it is much larger than the others.
+    OnAir(Box<Broadcast>, Instant),
     Coming(JoinHandle<Result<Broadcast, PublishError>>),
     /// Until then.
     Waiting(Instant),
@@ -66,7 +67,7 @@ impl Host {
     /// Goes on air, or says why not.
     pub(crate) async fn begin(&mut self) -> Result<(), PublishError> {
         let broadcast = Broadcast::start(self.terms.clone()).await?;
-        self.state = State::OnAir(broadcast, Instant::now());
+        self.state = State::OnAir(Box::new(broadcast), Instant::now());
         Ok(())
     }
 
@@ -100,7 +101,7 @@ impl Host {
             State::Coming(task) if task.is_finished() => match task.await {
                 Ok(Ok(broadcast)) => {
                     self.sent.returns += 1;
-                    self.state = State::OnAir(broadcast, Instant::now());
+                    self.state = State::OnAir(Box::new(broadcast), Instant::now());
                     Some(Ok("the host is back"))
                 }
                 Ok(Err(error)) => {

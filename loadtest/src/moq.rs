@@ -117,8 +117,11 @@ pub(crate) struct Audience {
 /// The viewers who are there.
 pub(crate) struct Viewers {
     audience: Audience,
-    seats: Mutex<HashMap<Number, (watch::Sender<bool>, JoinHandle<()>)>>,
+    seats: Mutex<HashMap<Number, Seat>>,
 }
+
+/// How a viewer is told to leave, and what is over when they have.
+type Seat = (watch::Sender<bool>, JoinHandle<()>);
 
 impl Viewers {
     pub(crate) fn new(audience: Audience) -> Self {
