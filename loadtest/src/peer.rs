@@ -55,9 +55,10 @@ const VP8_RTX: u8 = 97;
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 /// How often ICE sends its checks while there is no path, and how many at most. `rtc` nominates a path with the check after
-/// the one that has found it, so its default of 200 ms would be added to every join; browsers do it at once.
+/// the one that has found it, so its default of 200 ms would be added to every join; browsers do it at once. Checks go on for
+/// as long as a viewer waits for a picture: a server that is slow to answer in a herd still gets to everybody.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
-const MAX_CHECKS: u16 = 100;
+const MAX_CHECKS: u16 = 700;
 
 /// What a connection can't be made for.
 #[derive(Debug, thiserror::Error)]
