@@ -111,7 +111,7 @@ pub(crate) fn number(value: f64) -> String {
         return if value < 0.0 { format!("-{text}") } else { text };
     }
     match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 100.0 => number(value.round()),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
@@ -270,6 +270,7 @@ pub(crate) mod tests {
             (0.123, "0.12"),
             (12.34, "12.3"),
             (456.7, "457"),
+            (2_195.4, "2,195"),
             (-3.0, "-3"),
         ] {
             assert_eq!(number(value), text);
