@@ -22,13 +22,15 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Read a scenario, and say what would happen when.
     Check(Check),
-    /// Measure what one core of this machine can receive: by a bare loop, and by a thread of viewers.
-    Calibrate,
+    /// Measure what the harness itself can do on this machine: what a thread of viewers receives, beside a bare loop; with a
+    /// server also viewers, joins, websockets and holds. Prints a line of JSON a case; the exit code is 1 if one is below
+    /// its minimum.
+    Calibrate(Calibrate),
     /// List everything that service levels can name.
     Measures,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Run {
     /// The scenario, such as configs/loadtest/smoke.toml.
     pub(crate) scenario: PathBuf,
@@ -44,9 +46,26 @@ pub(crate) struct Run {
     /// The host's token. With --target, every actor gets a token of its own by it.
     #[arg(long, value_name = "TOKEN", default_value = "", hide_default_value = true)]
     pub(crate) token: String,
-    /// The live; without it, the one the token is for.
+    /// The live; without it, the one the token is for. For a scenario in several lives, a pattern such as load-*: the star
+    /// becomes 1, 2 and so on.
     #[arg(long, value_name = "ID")]
     pub(crate) live: Option<String>,
+    /// Where to watch by Media over QUIC: without it, what the --target says.
+    #[arg(long, value_name = "URL")]
+    pub(crate) moq: Option<String>,
+    /// SHA-256 of the certificate behind --moq, where no authority has signed it.
+    #[arg(long, value_name = "HEX", requires = "moq")]
+    pub(crate) moq_certificate: Option<String>,
+    /// A key (haul key --name loadtest) that permits to register a webhook and to read all orders: both are compared with the
+    /// sale's other books. A host's token for all lives does it as well.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    pub(crate) api_key: String,
+    /// Where to listen for webhooks; without it, on a free port of the address that leads to the server.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) webhook_listen: Option<std::net::SocketAddr>,
+    /// What the server is to call as the webhook, where that is another than the address itself.
+    #[arg(long, value_name = "URL", requires = "webhook_listen")]
+    pub(crate) webhook_url: Option<String>,
     /// A directory for report.json and report.html; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
@@ -62,7 +81,16 @@ pub(crate) struct Run {
     /// Another duration than the scenario's, in seconds.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) duration: Option<f64>,
-    /// Permit the scenario to run the commands that are in it (faults).
+    /// How the server is started again that a scenario has killed.
+    #[arg(long, value_name = "COMMAND", requires = "server_pid")]
+    pub(crate) server_start: Option<String>,
+    /// Redis' process on this machine, for scenarios that kill it.
+    #[arg(long, value_name = "PID")]
+    pub(crate) redis_pid: Option<u32>,
+    /// How Redis is started again.
+    #[arg(long, value_name = "COMMAND", requires = "redis_pid")]
+    pub(crate) redis_start: Option<String>,
+    /// Permit the scenario to run the commands that are in it, and to kill what it names (faults).
     #[arg(long)]
     pub(crate) allow_commands: bool,
     /// Another number of viewers, chatters or buyers for the first such group: viewers=500.
@@ -79,9 +107,29 @@ pub(crate) struct Compare {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Calibrate {
+    /// A Haul server, best on cores of its own.
+    #[arg(long, value_name = "URL", requires = "token")]
+    pub(crate) target: Option<String>,
+    /// The host's token.
+    #[arg(long, value_name = "TOKEN", requires = "target")]
+    pub(crate) token: Option<String>,
+    /// Only these parts, with commas between: receive, viewers, joins, sale.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',', value_parser = ["receive", "viewers", "joins", "sale"])]
+    pub(crate) only: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The scenario.
     pub(crate) scenario: PathBuf,
+}
+
+impl Run {
+    /// A run of our own, against a Haul server.
+    pub(crate) fn against(target: &str, scenario: PathBuf) -> Self {
+        Self { scenario, target: Some(target.to_owned()), threads: Some(1), ..Self::default() }
+    }
 }
 
 fn count(text: &str) -> Result<(String, u32), String> {

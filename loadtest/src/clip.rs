@@ -13,6 +13,8 @@ const RATE: u32 = 30;
 const VIDEO_HZ: u32 = 90_000;
 /// Samples of a packet of sound: 20 ms at 48 kHz.
 pub(crate) const SOUND_SAMPLES: u32 = 960;
+/// What the layers of a simulcast are called (RFC 8851's `rid`), the largest first, as browsers' pages call them.
+pub(crate) const LAYERS: [&str; 3] = ["f", "h", "q"];
 /// How long a packet of sound is.
 pub(crate) const SOUND_TIME: Duration = Duration::from_millis(20);
 
@@ -37,7 +39,8 @@ pub(crate) struct Picture {
 #[derive(Debug, Clone)]
 pub(crate) struct Clip {
     pub(crate) codec: Codec,
-    pub(crate) pictures: Vec<Picture>,
+    /// One, or the layers of a simulcast with the largest first: equally many pictures, and keyframes at the same ones.
+    pub(crate) layers: Vec<Vec<Picture>>,
     /// Opus packets of 20 ms.
     pub(crate) sound: Vec<Bytes>,
 }
@@ -48,17 +51,25 @@ pub(crate) struct Clip {
 pub(crate) struct Damaged(&'static str);
 
 impl Clip {
-    /// Reads one of the bundled clips.
-    pub(crate) fn bundled(codec: Codec) -> Result<Self, Damaged> {
-        let pictures = match codec {
+    /// Reads one of the bundled clips; with `simulcast`, which only [`Codec::H264`] has, in three sizes.
+    pub(crate) fn bundled(codec: Codec, simulcast: bool) -> Result<Self, Damaged> {
+        let mut layers = vec![match codec {
             Codec::H264 => h264(include_bytes!("../clips/talk.h264"))?,
             Codec::Vp8 => vp8(include_bytes!("../clips/talk.ivf"))?,
-        };
+        }];
+        if simulcast {
+            layers.push(h264(include_bytes!("../clips/talk-half.h264"))?);
+            layers.push(h264(include_bytes!("../clips/talk-quarter.h264"))?);
+        }
         let sound = ogg(include_bytes!("../clips/talk.ogg"))?;
-        if !pictures.first().is_some_and(|first| first.keyframe) || sound.is_empty() {
+        let whole = |layer: &Vec<Picture>| layer.first().is_some_and(|first| first.keyframe);
+        if !layers.iter().all(whole) || sound.is_empty() {
             return Err(Damaged("it does not begin with a keyframe, or has no sound"));
         }
-        Ok(Self { codec, pictures, sound })
+        if layers.iter().any(|layer| layer.len() != layers[0].len()) {
+            return Err(Damaged("its layers are not equally long"));
+        }
+        Ok(Self { codec, layers, sound })
     }
 
     /// RTP clock ticks from one picture to the next.
@@ -73,8 +84,8 @@ impl Clip {
 
     /// The first keyframe at or after a picture, going round.
     pub(crate) fn keyframe_from(&self, at: usize) -> usize {
-        let pictures = self.pictures.len();
-        (at..at + pictures).map(|at| at % pictures).find(|at| self.pictures[*at].keyframe).unwrap_or(0)
+        let largest = &self.layers[0];
+        (at..at + largest.len()).map(|at| at % largest.len()).find(|at| largest[*at].keyframe).unwrap_or(0)
     }
 }
 
@@ -193,31 +204,45 @@ mod tests {
     #[test]
     fn both_clips_are_ten_seconds_that_begin_with_a_keyframe() {
         for (codec, gop, least, most) in [(Codec::H264, 60, 900, 1_050), (Codec::Vp8, 30, 200, 300)] {
-            let clip = Clip::bundled(codec).unwrap();
-            assert_eq!(clip.pictures.len(), 300, "{codec:?}");
-            let keyframes: Vec<_> = (0..300).filter(|at| clip.pictures[*at].keyframe).collect();
-            assert_eq!(keyframes, (0..300).step_by(gop).collect::<Vec<_>>(), "{codec:?}");
-            let bytes: usize = clip.pictures.iter().flat_map(|p| &p.payloads).map(Bytes::len).sum();
-            let kbps = bytes * 8 / 10_000;
-            assert!((least..most).contains(&kbps), "{codec:?}: {kbps} kb/s");
-            assert!(clip.pictures.iter().flat_map(|p| &p.payloads).all(|payload| payload.len() <= MTU));
+            let clip = Clip::bundled(codec, false).unwrap();
+            assert_eq!(clip.layers.len(), 1);
+            assert_layer(&clip.layers[0], gop, least..most);
             assert!((500..=502).contains(&clip.sound.len()), "{}", clip.sound.len());
             assert_eq!(clip.keyframe_from(1), gop);
             assert_eq!(clip.keyframe_from(299), 0);
         }
     }
 
+    fn assert_layer(pictures: &[Picture], gop: usize, expected_kbps: std::ops::Range<usize>) {
+        assert_eq!(pictures.len(), 300);
+        let keyframes: Vec<_> = (0..300).filter(|at| pictures[*at].keyframe).collect();
+        assert_eq!(keyframes, (0..300).step_by(gop).collect::<Vec<_>>());
+        let bytes: usize = pictures.iter().flat_map(|p| &p.payloads).map(Bytes::len).sum();
+        let kbps = bytes * 8 / 10_000;
+        assert!(expected_kbps.contains(&kbps), "{kbps} kb/s");
+        assert!(pictures.iter().flat_map(|p| &p.payloads).all(|payload| payload.len() <= MTU));
+    }
+
+    #[test]
+    fn the_layers_of_a_simulcast_have_their_keyframes_together() {
+        let clip = Clip::bundled(Codec::H264, true).unwrap();
+        assert_eq!(clip.layers.len(), LAYERS.len());
+        for (layer, kbps) in clip.layers.iter().zip([900..1_050, 200..300, 60..100]) {
+            assert_layer(layer, 60, kbps);
+        }
+    }
+
     #[test]
     fn keyframes_are_known_by_their_first_packets() {
-        let h264 = Clip::bundled(Codec::H264).unwrap();
-        assert!(h264_has(&h264.pictures[0].payloads[0], 7), "parameter sets come first");
-        assert!(!h264.pictures[1].payloads.iter().any(|payload| h264_has(payload, 5)));
-        let vp8 = Clip::bundled(Codec::Vp8).unwrap();
+        let h264 = Clip::bundled(Codec::H264, false).unwrap();
+        assert!(h264_has(&h264.layers[0][0].payloads[0], 7), "parameter sets come first");
+        assert!(!h264.layers[0][1].payloads.iter().any(|payload| h264_has(payload, 5)));
+        let vp8 = Clip::bundled(Codec::Vp8, false).unwrap();
         for (picture, truth) in [(0, true), (1, false), (30, true)] {
-            let first = [&vp8_descriptor(true, 200)[..], &vp8.pictures[picture].payloads[0]].concat();
+            let first = [&vp8_descriptor(true, 200)[..], &vp8.layers[0][picture].payloads[0]].concat();
             assert_eq!(vp8_begins_keyframe(&first), truth);
         }
-        let later = [&vp8_descriptor(false, 200)[..], &vp8.pictures[0].payloads[1]].concat();
+        let later = [&vp8_descriptor(false, 200)[..], &vp8.layers[0][0].payloads[1]].concat();
         assert!(!vp8_begins_keyframe(&later));
         for short in [&[][..], &[0x90], &[0x90, 0x80], &[0x90, 0xF0, 0x80]] {
             assert!(!vp8_begins_keyframe(short));

@@ -28,6 +28,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest answer that is read.
 const MAX_BODY: usize = 4 << 20;
+/// Redirections followed.
+const MAX_REDIRECTIONS: usize = 4;
 /// Where systems keep the certificates they trust; SSL_CERT_FILE goes before them.
 const TRUSTED: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
@@ -49,11 +51,16 @@ pub(crate) enum HttpError {
     /// It took too long.
     #[error("no answer from {0} in time")]
     Late(String),
+    /// It went round in circles.
+    #[error("too many redirections, the last to {0}")]
+    Redirected(String),
 }
 
 /// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    /// Who has answered, after redirections.
+    pub(crate) url: String,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -73,6 +80,11 @@ impl Answer {
     /// A header's value, or nothing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Whether an offer was accepted: 201 by RFC 9725; some servers say 200. What else is a success has no answer in it.
+    pub(crate) fn accepts(&self) -> bool {
+        matches!(self.status.as_u16(), 200 | 201) && self.body.starts_with(b"v=0")
     }
 
     /// What it says of an error: a problem document's detail, or the status.
@@ -101,6 +113,7 @@ type Idle = (String, SendRequest<Full<Bytes>>);
 #[derive(Clone)]
 pub(crate) struct Client {
     tls: TlsConnector,
+    roots: Arc<rustls::RootCertStore>,
     idle: Arc<Mutex<Vec<Idle>>>,
 }
 
@@ -115,13 +128,19 @@ impl Client {
                 break;
             }
         }
+        let roots = Arc::new(roots);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has ciphers for the default versions")
-            .with_root_certificates(roots)
+            .with_root_certificates(roots.clone())
             .with_no_client_auth();
-        Self { tls: TlsConnector::from(Arc::new(config)), idle: Arc::default() }
+        Self { tls: TlsConnector::from(Arc::new(config)), roots, idle: Arc::default() }
+    }
+
+    /// The authorities that it trusts.
+    pub(crate) fn roots(&self) -> Arc<rustls::RootCertStore> {
+        self.roots.clone()
     }
 
     /// Asks over a connection of its own, as an actor who has just come does.
@@ -134,9 +153,20 @@ impl Client {
         self.within(call, true).await
     }
 
-    async fn within(&self, call: Call, shared: bool) -> Result<Answer, HttpError> {
+    /// Follows redirections that keep the method (RFC 9725, 4.5), so that clusters of servers may spread who comes.
+    async fn within(&self, mut call: Call, shared: bool) -> Result<Answer, HttpError> {
         let url = call.url.clone();
-        timeout(PATIENCE, self.exchange(call, shared)).await.unwrap_or(Err(HttpError::Late(url)))
+        let follow = async {
+            for _ in 0..MAX_REDIRECTIONS {
+                let answer = self.exchange(call.clone(), shared).await?;
+                let moved = matches!(answer.status.as_u16(), 307 | 308);
+                let there = moved.then(|| resolve(&call.url, answer.header("location"))).flatten();
+                let Some(there) = there else { return Ok(Answer { url: call.url, ..answer }) };
+                call.url = there;
+            }
+            Err(HttpError::Redirected(call.url))
+        };
+        timeout(PATIENCE, follow).await.unwrap_or(Err(HttpError::Late(url)))
     }
 
     async fn exchange(&self, call: Call, shared: bool) -> Result<Answer, HttpError> {
@@ -171,7 +201,7 @@ impl Client {
         if shared {
             self.keep(origin, sender);
         }
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        Ok(Answer { url, status: parts.status, headers: parts.headers, body })
     }
 
     /// Opens a connection to where an address points.
@@ -220,20 +250,12 @@ fn origin(uri: &Uri) -> Option<String> {
         .map(|(host, port, secure)| format!("{}://{host}:{port}", if secure { "https" } else { "http" }))
 }
 
-/// The address that a `Location` or a link names, seen from `base`.
-pub(crate) fn resolve(base: &str, link: &str) -> String {
-    if link.starts_with("http://") || link.starts_with("https://") {
-        return link.to_owned();
+/// The address that a `Location` or a link names, seen from `base`; `None` where it names nothing.
+pub(crate) fn resolve(base: &str, link: &str) -> Option<String> {
+    if link.is_empty() {
+        return None;
     }
-    let root_ends = base.find("://").map_or(0, |at| at + 3);
-    let root = base[root_ends..].find('/').map_or(base, |at| &base[..root_ends + at]);
-    match link.strip_prefix('/') {
-        Some(_) => format!("{root}{link}"),
-        None => {
-            let directory = base.rfind('/').filter(|at| *at >= root_ends).map_or(base.len(), |at| at);
-            format!("{}/{link}", &base[..directory])
-        }
-    }
+    Some(url::Url::parse(base).ok()?.join(link).ok()?.into())
 }
 
 /// The address of a host and port, for choosing our own that leads there.
@@ -292,9 +314,13 @@ mod tests {
             ("http://h:1/whep/demo", "https://o/x", "https://o/x"),
             ("http://h:1/whep/demo", "abc", "http://h:1/whep/abc"),
             ("http://h:1", "/x", "http://h:1/x"),
+            ("http://h:1/rtc/v1/whep/?app=a", "?session=7", "http://h:1/rtc/v1/whep/?session=7"),
+            ("http://h:1/live/a/whep", "../b/s1", "http://h:1/live/b/s1"),
+            ("https://h/whep", "//other/s1", "https://other/s1"),
         ] {
-            assert_eq!(resolve(base, link), truth);
+            assert_eq!(resolve(base, link).as_deref(), Some(truth));
         }
+        assert_eq!(resolve("http://h:1/whep/demo", ""), None, "nothing to delete, then");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, fs, time::Duration};
 
 const PAGE_BYTES: u64 = 4_096;
+/// The unit of `/proc/PID/stat` (`USER_HZ`), the same on every Linux of today.
+const TICKS_A_SECOND: f64 = 100.0;
 
 /// A thread's times so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,15 @@ pub(crate) fn this_threads_time() -> Duration {
         .next()
         .and_then(|word| word.parse().ok())
         .map_or(Duration::ZERO, Duration::from_nanos)
+}
+
+/// The processor time of a process, threads that have ended included.
+pub(crate) fn process_time(pid: u32) -> Option<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses, which may hold anything; user and system time are the 14th and 15th.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_secs_f64((ticks()? + ticks()?) as f64 / TICKS_A_SECOND))
 }
 
 /// A process's memory in bytes; `None` if there is no such process.
@@ -88,6 +99,7 @@ mod tests {
         assert!(memory_bytes(pid).unwrap() > 1 << 20, "{sum}");
         let shares = shares(&before, &threads(pid), Duration::from_millis(10));
         assert!(shares.iter().any(|(_, busy, _)| *busy > 1.0), "{shares:?}");
+        assert!(process_time(pid).unwrap() >= Duration::from_millis(10) && process_time(u32::MAX).is_none());
         assert!(threads(u32::MAX).is_empty() && memory_bytes(u32::MAX).is_none());
         assert!(describe().contains("Linux"));
     }

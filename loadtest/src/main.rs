@@ -1,9 +1,10 @@
 //! `haul-loadtest`: what can this server carry, and does it hold when things break?
 //!
 //! Actors are real protocol clients, thousands a process. A scenario (`scenario`) is unrolled into a plan in virtual time
-//! (`plan`), which a run (`run`) carries out: viewers' threads (`pool`, `viewer`, `reception`), the host (`publisher`),
-//! and everybody on the channel (`shop`). What they count (`tally`) becomes measures (`measure`), levels judge them
-//! (`level`), and reports tell them (`report`). It measures from outside, and knows the server only by its protocols.
+//! (`plan`), which a run (`run`) carries out: viewers' threads (`pool`, `viewer`, `reception`) and tasks (`moq`), hosts
+//! (`host`, `publisher`), everybody on the channel (`shop`), and what breaks (`faults`). What they count (`tally`) becomes
+//! measures (`measure`), levels judge them (`level`), and reports tell them (`report`). It measures from outside, and knows
+//! the server only by its protocols.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -13,16 +14,22 @@ mod channel;
 mod cli;
 mod clip;
 mod compare;
+mod faults;
 mod feedback;
 mod histogram;
+mod host;
 mod html;
 mod http;
 mod keys;
 mod level;
 mod machine;
 mod measure;
+mod moq;
+mod moq_tls;
 mod net;
+mod pace;
 mod peer;
+mod places;
 mod plan;
 mod pool;
 mod progress;
@@ -33,12 +40,15 @@ mod report;
 mod rtp;
 mod run;
 mod scenario;
+mod shards;
 mod shop;
 mod srtp;
 mod stamp;
 mod suggest;
 mod tally;
 mod viewer;
+mod watch;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -57,7 +67,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run(&options),
         Command::Compare(options) => compare(&options),
         Command::Check(options) => check(&options),
-        Command::Calibrate => calibrate::run().map(|()| 0),
+        Command::Calibrate(options) => calibrate(&options),
         Command::Measures => {
             measures();
             Ok(0)
@@ -92,6 +102,12 @@ fn run(options: &cli::Run) -> Result<u8> {
     })
 }
 
+fn calibrate(options: &cli::Calibrate) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let enough = runtime.block_on(calibrate::run(options))?;
+    Ok(if enough { 0 } else { FAILED })
+}
+
 fn compare(options: &cli::Compare) -> Result<u8> {
     let (before, after) = (report::Report::read(&options.before)?, report::Report::read(&options.after)?);
     print!("{}", compare::text(&before, &after));
@@ -103,6 +119,9 @@ fn check(options: &cli::Check) -> Result<u8> {
     let scenario = scenario::Scenario::read(&options.scenario)?;
     let plan = plan::Plan::new(&scenario);
     println!("{}", scenario.about);
+    if scenario.lives > 1 {
+        println!("in each of {} lives:", scenario.lives);
+    }
     println!(
         "{} s: {} viewers, {} on the channel, {} buyers, {} steps",
         scenario.duration_s,

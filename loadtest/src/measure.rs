@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    clip::LAYERS,
     histogram::Histogram,
     level::{DISTRIBUTIONS, STATISTICS, statistic},
     tally::{Count, Tally},
@@ -57,6 +58,38 @@ pub(crate) fn of_tally(tally: &Tally) -> Measures {
             put("media.viewer_kbps", get(Count::Bytes) * 8.0 / 1_000.0 / connected_s);
         }
     }
+    let layers_us: u64 = Count::LAYERS.iter().map(|(_, us)| tally.get(*us)).sum();
+    for (name, (bytes, us)) in LAYERS.iter().zip(Count::LAYERS) {
+        if tally.get(us) > 0 {
+            put(&format!("media.layer_{name}_kbps"), get(bytes) * 8_000.0 / get(us));
+            put(&format!("media.layer_{name}_pct"), percent(get(us), layers_us as f64));
+        }
+    }
+    if tally.get(Count::MoqAttempts) > 0 {
+        for (name, count) in [
+            ("moq.attempts", Count::MoqAttempts),
+            ("moq.failed", Count::MoqFailed),
+            ("moq.ended", Count::MoqEnded),
+            ("moq.frames", Count::MoqFrames),
+            ("moq.broken", Count::MoqBroken),
+            ("moq.freezes", Count::MoqFreezes),
+        ] {
+            put(name, get(count));
+        }
+        put("moq.failed_pct", percent(get(Count::MoqFailed), get(Count::MoqAttempts)));
+        let watched_s = get(Count::MoqWatchedUs) / 1e6;
+        if watched_s > 0.0 {
+            put("moq.freezes_per_viewer_hour", get(Count::MoqFreezes) * 3_600.0 / watched_s);
+            put("moq.frozen_pct", percent(get(Count::MoqFrozenUs), get(Count::MoqWatchedUs)));
+        }
+        if tally.get(Count::MoqConnectedUs) > 0 {
+            put("moq.viewer_kbps", get(Count::MoqBytes) * 8_000.0 / get(Count::MoqConnectedUs));
+        }
+    }
+    if tally.get(Count::LikesSent) > 0 {
+        put("likes.sent", get(Count::LikesSent));
+        put("likes.refused", get(Count::LikesRefused));
+    }
     if tally.get(Count::ChannelAttempts) > 0 {
         for (name, count) in [
             ("channel.attempts", Count::ChannelAttempts),
@@ -107,6 +140,12 @@ mod tests {
             Count::ChannelAttempts,
             Count::WatchedUs,
             Count::ConnectedUs,
+            Count::LayerUsF,
+            Count::LayerBytesF,
+            Count::MoqAttempts,
+            Count::MoqWatchedUs,
+            Count::MoqConnectedUs,
+            Count::LikesSent,
         ] {
             tally.count(count, 100);
         }
@@ -116,6 +155,8 @@ mod tests {
         let measures = of_tally(&tally);
         assert_eq!(measures["media.loss_pct"], 0.5);
         assert_eq!(measures["hold.max_ms"], 12.0);
+        assert_eq!((measures["media.layer_f_kbps"], measures["media.layer_f_pct"]), (8_000.0, 100.0));
+        assert!(!measures.contains_key("media.layer_q_kbps"), "nobody had that one");
         for name in measures.keys() {
             let known = SCALARS.iter().any(|scalar| scalar.name == name)
                 || DISTRIBUTIONS.iter().any(|d| STATISTICS.iter().any(|s| statistic(d.name, s) == *name));

@@ -43,7 +43,7 @@ use rtc::{
 };
 
 use crate::{
-    clip::Codec,
+    clip::{Codec, LAYERS},
     keys::{Listening, Material},
 };
 
@@ -55,9 +55,10 @@ const VP8_RTX: u8 = 97;
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 /// How often ICE sends its checks while there is no path, and how many at most. `rtc` nominates a path with the check after
-/// the one that has found it, so its default of 200 ms would be added to every join; browsers do it at once.
+/// the one that has found it, so its default of 200 ms would be added to every join; browsers do it at once. Checks go on for
+/// as long as a viewer waits for a picture: a server that is slow to answer in a herd still gets to everybody.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
-const MAX_CHECKS: u16 = 100;
+const MAX_CHECKS: u16 = 700;
 
 /// What a connection can't be made for.
 #[derive(Debug, thiserror::Error)]
@@ -170,16 +171,46 @@ pub(crate) fn viewer(identity: &Identity, local: SocketAddr, now: Instant) -> Re
 pub(crate) struct Senders {
     pub(crate) video: RTCRtpSenderId,
     pub(crate) audio: RTCRtpSenderId,
-    pub(crate) video_ssrc: u32,
+    /// Of each layer.
+    pub(crate) video_ssrcs: Vec<u32>,
     pub(crate) audio_ssrc: u32,
     pub(crate) video_payload_type: u8,
+    /// How packets say of which layer they are; absent where there is only one.
+    pub(crate) names: Option<LayerNames>,
 }
 
-/// A publisher's connection, with sender reports, answers to NACKs, and transport-wide numbers.
+/// The header extensions by which a simulcast's packets are told apart (RFC 8852).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayerNames {
+    pub(crate) mid_id: u8,
+    pub(crate) rid_id: u8,
+    pub(crate) mid: String,
+}
+
+impl LayerNames {
+    /// As our own offer has it.
+    fn read(offer: &str) -> Option<Self> {
+        let video = &offer[offer.find("m=video")?..];
+        let lines = || video.lines().map(str::trim_end);
+        let extension = |uri: &str| {
+            let line = lines().find(|line| line.starts_with("a=extmap:") && line.ends_with(uri))?;
+            line.strip_prefix("a=extmap:")?.split([' ', '/']).next()?.parse().ok()
+        };
+        Some(Self {
+            mid_id: extension(":sdes:mid")?,
+            rid_id: extension(":sdes:rtp-stream-id")?,
+            mid: lines().find_map(|line| line.strip_prefix("a=mid:"))?.to_owned(),
+        })
+    }
+}
+
+/// A publisher's connection, with sender reports and answers to NACKs. More than one layer is a simulcast. SSRCs are `ssrc`
+/// and those after it.
 pub(crate) fn publisher(
     identity: &Identity,
     local: SocketAddr,
     clip: Codec,
+    layers: usize,
     ssrc: u32,
     now: Instant,
 ) -> Result<(Offered, Senders), PeerError> {
@@ -192,25 +223,42 @@ pub(crate) fn publisher(
     register(&mut engine, codec("opus", RtpCodecKind::Audio), AUDIO)?;
     let registry = register_default_interceptors(Registry::new(), &mut engine).map_err(failed)?;
     let (mut connection, material, ear) = build(identity, local, engine, registry, now)?;
-    let mut track = |kind, codec, ssrc| {
-        let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..RTCRtpCodingParameters::default() };
-        let encoding = RTCRtpEncodingParameters {
-            rtp_coding_parameters: coding,
-            codec,
-            ..RTCRtpEncodingParameters::default()
+    let (audio_ssrc, video_ssrcs): (u32, Vec<u32>) =
+        (ssrc, (1..=layers as u32).map(|layer| ssrc + layer).collect());
+    let mut track = |kind, codec: RTCRtpCodec, ssrcs: &[u32]| {
+        let encoding = |(at, ssrc): (usize, &u32)| {
+            let rid = if ssrcs.len() > 1 { LAYERS[at] } else { "" };
+            let coding = RTCRtpCodingParameters {
+                ssrc: Some(*ssrc),
+                rid: rid.into(),
+                ..RTCRtpCodingParameters::default()
+            };
+            RTCRtpEncodingParameters {
+                rtp_coding_parameters: coding,
+                codec: codec.clone(),
+                ..RTCRtpEncodingParameters::default()
+            }
         };
+        let encodings = ssrcs.iter().enumerate().map(encoding).collect();
         let (stream, label) = ("haul-loadtest".to_owned(), format!("{kind}"));
-        let track = MediaStreamTrack::new(stream, label.clone(), label, kind, vec![encoding]);
+        let track = MediaStreamTrack::new(stream, label.clone(), label, kind, encodings);
         connection.add_track(track).map_err(failed)
     };
-    let senders = Senders {
-        video: track(RtpCodecKind::Video, codec(name, RtpCodecKind::Video), ssrc)?,
-        audio: track(RtpCodecKind::Audio, codec("opus", RtpCodecKind::Audio), ssrc ^ 1)?,
-        video_ssrc: ssrc,
-        audio_ssrc: ssrc ^ 1,
+    let mut senders = Senders {
+        video: track(RtpCodecKind::Video, codec(name, RtpCodecKind::Video), &video_ssrcs)?,
+        audio: track(RtpCodecKind::Audio, codec("opus", RtpCodecKind::Audio), &[audio_ssrc])?,
+        video_ssrcs,
+        audio_ssrc,
         video_payload_type: payload_type,
+        names: None,
     };
-    Ok((offer(connection, material, ear, now)?, senders))
+    let offered = offer(connection, material, ear, now)?;
+    if layers > 1 {
+        let names = LayerNames::read(&offered.sdp);
+        senders.names =
+            Some(names.ok_or_else(|| failed("the offer does not say how layers are told apart"))?);
+    }
+    Ok((offered, senders))
 }
 
 fn build(
@@ -272,7 +320,8 @@ fn offer(
 /// What an answer to a viewer says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Agreed {
-    pub(crate) video: Option<Picture>,
+    /// In the server's order: some choose one codec, others list all they know and send what the publisher does.
+    pub(crate) pictures: Vec<Picture>,
     /// The payload type of sound.
     pub(crate) audio: Option<u8>,
     /// The id of the header extension that numbers packets of all streams, if there shall be feedback about them.
@@ -299,16 +348,17 @@ impl Agreed {
         let mut names: Vec<(u8, Codec)> = Vec::new();
         let mut repairs: Vec<(u8, u8)> = Vec::new();
         let (mut nacks, mut feedback) = (false, false);
-        let mut wanted = None;
+        let mut wanted: Vec<u8> = Vec::new();
         for line in sdp.lines().map(str::trim_end) {
             if let Some(rest) = line.strip_prefix("m=") {
                 let mut words = rest.split(' ');
                 kind = words.next().unwrap_or_default();
                 let open = words.next() != Some("0");
-                first = words.nth(1).and_then(|word| word.parse::<u8>().ok()).filter(|_| open);
+                let types: Vec<u8> = words.skip(1).filter_map(|word| word.parse().ok()).collect();
+                first = types.first().copied().filter(|_| open);
                 match kind {
                     "audio" => agreed.audio = agreed.audio.or(first),
-                    "video" => wanted = wanted.or(first),
+                    "video" if open && wanted.is_empty() => wanted = types,
                     _ => {}
                 }
             } else if line == "a=setup:active" {
@@ -344,11 +394,12 @@ impl Agreed {
         if !feedback {
             agreed.transport_cc = None;
         }
-        agreed.video = wanted.and_then(|payload_type| {
+        let picture = |payload_type: u8| {
             let codec = names.iter().find(|(number, _)| *number == payload_type)?.1;
             let rtx = repairs.iter().find(|(_, of)| *of == payload_type).map(|(number, _)| *number);
             Some(Picture { codec, payload_type, rtx, nack: nacks })
-        });
+        };
+        agreed.pictures = wanted.into_iter().filter_map(picture).collect();
         agreed
     }
 }
@@ -455,11 +506,15 @@ mod tests {
         let agreed = Agreed::read(&format!("{answer}{extension}"));
         let video = Picture { codec: Codec::H264, payload_type: 102, rtx: Some(103), nack: true };
         let truth =
-            Agreed { video: Some(video), audio: Some(111), transport_cc: Some(3), server_connects: false };
+            Agreed { pictures: vec![video], audio: Some(111), transport_cc: Some(3), server_connects: false };
         assert_eq!(agreed, truth);
         assert_eq!(Agreed::read(answer).transport_cc, None);
         let rejected = Agreed::read("m=video 0 UDP/TLS/RTP/SAVPF 102\r\na=rtpmap:102 H264/90000\r\n");
         assert_eq!(rejected, Agreed::default());
+        let all =
+            "m=video 9 UDP/TLS/RTP/SAVPF 102 96\r\na=rtpmap:102 H264/90000\r\na=rtpmap:96 VP8/90000\r\n";
+        let codecs = Agreed::read(all).pictures.into_iter().map(|picture| picture.codec);
+        assert_eq!(codecs.collect::<Vec<_>>(), [Codec::H264, Codec::Vp8], "the server sends either");
     }
 
     #[test]
@@ -471,5 +526,22 @@ mod tests {
             assert!(offered.sdp.contains(line), "{line} is not in\n{}", offered.sdp);
         }
         assert!(offered.sdp.contains("127.0.0.1 5000"), "{}", offered.sdp);
+    }
+
+    #[test]
+    fn a_simulcast_is_offered_with_its_layers() {
+        let identity = Identity::generate().unwrap();
+        let local = "127.0.0.1:5000".parse().unwrap();
+        let (offered, senders) = publisher(&identity, local, Codec::H264, 3, 7, Instant::now()).unwrap();
+        for line in ["a=simulcast:send f;h;q", "a=rid:f send", "a=rid:q send", "a=sendrecv"] {
+            assert!(offered.sdp.contains(line), "{line} is not in\n{}", offered.sdp);
+        }
+        let names = senders.names.unwrap();
+        assert!(
+            offered.sdp.contains(&format!("a=extmap:{} urn:ietf:params:rtp-hdrext:sdes:mid", names.mid_id))
+        );
+        assert_eq!(senders.video_ssrcs, [8, 9, 10]);
+        let (offered, senders) = publisher(&identity, local, Codec::Vp8, 1, 7, Instant::now()).unwrap();
+        assert!(!offered.sdp.contains("simulcast") && senders.names.is_none());
     }
 }

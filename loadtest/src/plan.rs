@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     random::Random,
-    scenario::{Coming, Scenario},
+    scenario::{Coming, Scenario, Transport},
 };
 
 /// An actor within its kind: viewers, chatters and buyers are each numbered from 0.
@@ -40,6 +40,23 @@ pub(crate) enum Step {
 pub(crate) struct ViewerTraits {
     /// Every packet is decrypted.
     pub(crate) decrypt: bool,
+    pub(crate) transport: Transport,
+}
+
+/// A search for capacity, drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Stairs {
+    pub(crate) start: u32,
+    pub(crate) step: u32,
+    pub(crate) every_s: f64,
+    pub(crate) max: u32,
+}
+
+impl Stairs {
+    /// How many viewers there are in a step, the first being 0.
+    pub(crate) fn viewers(&self, step: u32) -> u32 {
+        self.start.saturating_add(step.saturating_mul(self.step)).min(self.max)
+    }
 }
 
 /// How somebody on the channel behaves.
@@ -60,7 +77,7 @@ pub(crate) struct BuyerTraits {
     pub(crate) retries: u32,
 }
 
-/// The plan of a run.
+/// The plan of a run in one live.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     /// In order of time.
@@ -68,6 +85,9 @@ pub(crate) struct Plan {
     pub(crate) viewers: Vec<ViewerTraits>,
     pub(crate) chatters: Vec<ChatterTraits>,
     pub(crate) buyers: Vec<BuyerTraits>,
+    /// Every how many pictures one is stamped.
+    pub(crate) stamp_every: u32,
+    pub(crate) stairs: Option<Stairs>,
 }
 
 /// Streams of random numbers, so that a change in one part of a scenario leaves the others as they were.
@@ -76,6 +96,7 @@ mod stream {
     pub(super) const VIEWERS: u64 = 1 << 32;
     pub(super) const CHATTERS: u64 = 2 << 32;
     pub(super) const BUYERS: u64 = 3 << 32;
+    pub(super) const CAPACITY: u64 = 5 << 32;
 }
 
 /// The seed's sequence for what a chatter says and when.
@@ -87,9 +108,17 @@ impl Plan {
     /// Unrolls a scenario.
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let end = scenario.duration();
-        let mut plan = Self { steps: vec![], viewers: vec![], chatters: vec![], buyers: vec![] };
+        let mut plan = Self {
+            steps: vec![],
+            viewers: vec![],
+            chatters: vec![],
+            buyers: vec![],
+            stamp_every: 1,
+            stairs: None,
+        };
         let mut random = Random::new(scenario.seed, stream::HOST);
         if let Some(publisher) = &scenario.publisher {
+            plan.stamp_every = publisher.stamp_every.draw_count(&mut random);
             plan.steps.push((Duration::ZERO, Step::Publish));
             for away in &publisher.away {
                 let at = away.at_s.draw_seconds(&mut random);
@@ -114,30 +143,40 @@ impl Plan {
             let mut random = Random::new(scenario.seed, stream::VIEWERS + index as u64);
             let first = plan.viewers.len();
             let count = group.count.draw_count(&mut random);
+            let share = group.decrypt.draw(&mut random);
             for at in 0..count {
                 // Spread evenly, so that a small share of a large group is hit exactly.
-                let nth = |at: u32| (f64::from(at) * group.decrypt).ceil();
-                plan.viewers.push(ViewerTraits { decrypt: nth(at + 1) > nth(at) });
+                let nth = |at: u32| (f64::from(at) * share).ceil();
+                let decrypt = nth(at + 1) > nth(at);
+                plan.viewers.push(ViewerTraits { decrypt, transport: group.transport });
             }
             plan.group(group.coming(), first, count, end, &mut random, Step::Watch, Some(Step::Unwatch));
         }
         if let Some(capacity) = &scenario.capacity {
-            let most = capacity.max.max(capacity.start);
+            let mut random = Random::new(scenario.seed, stream::CAPACITY);
+            let stairs = Stairs {
+                start: capacity.start.draw_count(&mut random),
+                step: capacity.step.draw_count(&mut random),
+                every_s: capacity.every_s.draw(&mut random),
+                max: capacity.max.draw_count(&mut random),
+            };
+            let most = stairs.max.max(stairs.start);
             let first = plan.viewers.len() as Number;
             for at in 0..most {
-                plan.viewers.push(ViewerTraits { decrypt: at % 20 == 0 });
-                let step = if at < capacity.start { 0 } else { 1 + (at - capacity.start) / capacity.step };
+                plan.viewers.push(ViewerTraits { decrypt: at % 20 == 0, transport: Transport::WebRtc });
+                let step = if at < stairs.start { 0 } else { 1 + (at - stairs.start) / stairs.step };
                 let (from, of) = match step {
-                    0 => (0, capacity.start),
-                    step => (capacity.start + (step - 1) * capacity.step, capacity.step),
+                    0 => (0, stairs.start),
+                    step => (stairs.start + (step - 1) * stairs.step, stairs.step),
                 };
                 // The first half of a step is for joining, so that the second half is calm.
                 let share = f64::from(at - from) / f64::from(of);
-                let time = capacity.every_s * (f64::from(step) + 0.5 * share);
+                let time = stairs.every_s * (f64::from(step) + 0.5 * share);
                 if time < scenario.duration_s {
                     plan.steps.push((Duration::from_secs_f64(time), Step::Watch(first + at)));
                 }
             }
+            plan.stairs = Some(stairs);
         }
         for (index, group) in scenario.chatters.iter().enumerate() {
             let mut random = Random::new(scenario.seed, stream::CHATTERS + index as u64);
@@ -150,13 +189,14 @@ impl Plan {
             let mut random = Random::new(scenario.seed, stream::BUYERS + index as u64);
             let first = plan.buyers.len();
             let count = group.count.draw_count(&mut random);
+            let (pay, repeat) = (group.pay.draw(&mut random), group.repeat.draw(&mut random));
             for _ in 0..count {
                 plan.buyers.push(BuyerTraits {
                     tap_after: group.tap_after_ms.draw_millis(&mut random),
                     decide: group.decide_ms.draw_millis(&mut random),
                     quantity: group.quantity.draw_count(&mut random).max(1),
-                    pays: random.chance(group.pay),
-                    repeats: random.chance(group.repeat),
+                    pays: random.chance(pay),
+                    repeats: random.chance(repeat),
                     retries: group.retries.draw_count(&mut random),
                 });
             }

@@ -23,7 +23,7 @@ use crate::{
     plan::Number,
     random::Random,
     tally::{Count, Gauges, Shared, Tally},
-    viewer::{State, Sums, Viewer},
+    viewer::{State, Sums, Traits, Viewer},
 };
 
 const WAKE: Token = Token(usize::MAX);
@@ -44,8 +44,8 @@ pub(crate) struct Audience {
     pub(crate) identity: Identity,
     pub(crate) client: Client,
     pub(crate) handle: Handle,
-    /// Where to post offers.
-    pub(crate) whep: String,
+    /// Where to post offers, for each live.
+    pub(crate) wheps: Vec<String>,
     /// Each viewer's token, by number; one for all if there is only one; none.
     pub(crate) tokens: Arc<Vec<String>>,
     /// Our own address that leads to the server.
@@ -65,7 +65,7 @@ impl Audience {
 #[derive(Debug)]
 pub(crate) enum Order {
     /// A viewer comes.
-    Watch { number: Number, decrypt: bool },
+    Watch { number: Number, live: usize, traits: Traits },
     /// A viewer leaves.
     Leave { number: Number },
     /// The network of a share of the viewers fails.
@@ -89,7 +89,7 @@ pub(crate) struct Answered {
 #[derive(Debug)]
 struct Accepted {
     sdp: String,
-    resource: String,
+    resource: Option<String>,
 }
 
 #[derive(Debug)]
@@ -175,7 +175,8 @@ impl Pool {
 
 /// A viewer's place: there is a session in it, or there will be.
 struct Seat {
-    decrypt: bool,
+    live: usize,
+    traits: Traits,
     attempt: u32,
     failures: u32,
     session: Option<Viewer>,
@@ -269,9 +270,10 @@ impl Loop {
 
     fn obey(&mut self, order: Order, now: Instant) {
         match order {
-            Order::Watch { number, decrypt } => {
+            Order::Watch { number, live, traits } => {
                 let seat = Seat {
-                    decrypt,
+                    live,
+                    traits,
                     attempt: 0,
                     failures: 0,
                     session: None,
@@ -307,7 +309,7 @@ impl Loop {
         seat.attempt += 1;
         seat.again = None;
         let (attempt, audience) = (seat.attempt, &self.audience);
-        let offered = Viewer::offer(&audience.identity, audience.source, seat.decrypt, audience.run, now);
+        let offered = Viewer::offer(&audience.identity, audience.source, seat.traits, audience.run, now);
         let (mut viewer, sdp) = match offered {
             Ok(offered) => offered,
             Err(error) => {
@@ -325,17 +327,17 @@ impl Loop {
         let (client, orders, waker) = (audience.client.clone(), self.orders.clone(), self.waker.clone());
         let call = Call {
             method: "POST",
-            url: audience.whep.clone(),
+            url: audience.wheps[seat.live].clone(),
             token: audience.token(number),
             content_type: Some("application/sdp"),
             body: sdp,
         };
         audience.handle.spawn(async move {
-            let (posted, url) = (Instant::now(), call.url.clone());
+            let posted = Instant::now();
             let result = match client.call(call).await {
-                Ok(answer) if answer.status.as_u16() == 201 => Ok(Accepted {
+                Ok(answer) if answer.accepts() => Ok(Accepted {
                     sdp: answer.text(),
-                    resource: http::resolve(&url, answer.header("location")),
+                    resource: http::resolve(&answer.url, answer.header("location")),
                 }),
                 Ok(answer) if answer.status.as_u16() == 409 => {
                     let seconds = answer.header("retry-after").parse().map(Duration::from_secs);
@@ -355,8 +357,8 @@ impl Loop {
         let seat = self.seats.get_mut(&number).filter(|seat| seat.attempt == attempt);
         let Some(seat) = seat else {
             // The viewer has left meanwhile.
-            if let Ok(accepted) = result {
-                self.delete(number, accepted.resource);
+            if let Ok(Accepted { resource: Some(resource), .. }) = result {
+                self.delete(number, resource);
             }
             return;
         };
@@ -364,7 +366,7 @@ impl Loop {
             Ok(accepted) => {
                 self.tally.count(Count::JoinAttempts, 1);
                 self.tally.record(crate::tally::Time::JoinAnswer, answered - posted);
-                seat.resource = Some(accepted.resource);
+                seat.resource = accepted.resource;
                 let Some(viewer) = &mut seat.session else { return };
                 match viewer.answer(&accepted.sdp, posted, now) {
                     Ok(()) => viewer.tick(now, &mut self.tally),
@@ -477,12 +479,17 @@ impl Loop {
         tally.set(Count::Decrypted, sums.decrypted);
         tally.set(Count::DecryptErrors, sums.decrypt_errors);
         tally.set(Count::Frames, sums.picture.frames);
-        tally.set(Count::Freezes, sums.picture.freezes);
-        tally.set(Count::FrozenUs, sums.picture.frozen.as_micros() as u64);
+        tally.set(Count::Freezes, sums.freezes);
+        tally.set(Count::FrozenUs, sums.frozen.as_micros() as u64);
         tally.set(Count::WatchedUs, sums.watched.as_micros() as u64);
         tally.set(Count::ConnectedUs, sums.connected.as_micros() as u64);
         tally.set(Count::OtherClock, sums.other_clock);
         tally.set(Count::SocketDrops, drops);
+        for (layer, share) in sums.layers.iter().enumerate() {
+            let (bytes, us) = Count::LAYERS[layer];
+            tally.set(bytes, share.bytes);
+            tally.set(us, share.time.as_micros() as u64);
+        }
         *self.shared.lock() = tally.clone();
     }
 
@@ -503,9 +510,13 @@ fn add(sums: &mut Sums, more: &Sums) {
         sum.first_lost += more.first_lost;
         sum.nacked += more.nacked;
         sum.frames += more.frames;
-        sum.freezes += more.freezes;
-        sum.frozen += more.frozen;
     }
+    for (sum, more) in sums.layers.iter_mut().zip(more.layers) {
+        sum.bytes += more.bytes;
+        sum.time += more.time;
+    }
+    sums.freezes += more.freezes;
+    sums.frozen += more.frozen;
     sums.expected += more.expected;
     sums.lost += more.lost;
     sums.bytes += more.bytes;

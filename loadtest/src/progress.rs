@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use crate::watch::Rates;
+
 /// How often a plain line is written.
 const PLAIN_EVERY_S: u64 = 5;
 
@@ -15,8 +17,7 @@ pub(crate) struct Now {
     pub(crate) of: Duration,
     pub(crate) viewers: u64,
     pub(crate) channels: u64,
-    pub(crate) mbps: f64,
-    pub(crate) packets: f64,
+    pub(crate) rates: Rates,
     pub(crate) lost: u64,
     pub(crate) failed: u64,
     pub(crate) errors: u64,
@@ -24,18 +25,21 @@ pub(crate) struct Now {
     pub(crate) sale_in: Option<Duration>,
     /// Units available, once it is open.
     pub(crate) available: Option<u32>,
-    pub(crate) busy_pct: f64,
 }
 
 impl Now {
     /// The line.
     pub(crate) fn line(&self) -> String {
         let mut line = format!("{:>4.0}/{:.0} s", self.at.as_secs_f64(), self.of.as_secs_f64());
-        if self.viewers > 0 || self.packets > 0.0 {
+        let Rates { mbps, packets, joins, holds, busy_pct } = self.rates;
+        if self.viewers > 0 || packets > 0.0 {
             line += &format!(
-                " · {} viewers {:.1} Mb/s {:.0} packets/s, {} lost",
-                self.viewers, self.mbps, self.packets, self.lost
+                " · {} viewers {mbps:.1} Mb/s {packets:.0} packets/s, {} lost",
+                self.viewers, self.lost
             );
+        }
+        if joins >= 0.5 {
+            line += &format!(" · {joins:.0} joins/s");
         }
         if self.channels > 0 {
             line += &format!(" · {} channels", self.channels);
@@ -45,7 +49,10 @@ impl Now {
         } else if let Some(available) = self.available {
             line += &format!(" · {available} left");
         }
-        line + &format!(" · {} failed, {} errors · harness {:.0} %", self.failed, self.errors, self.busy_pct)
+        if holds >= 0.5 {
+            line += &format!(" · {holds:.0} holds/s");
+        }
+        line + &format!(" · {} failed, {} errors · harness {busy_pct:.0} %", self.failed, self.errors)
     }
 }
 
@@ -101,6 +108,7 @@ mod tests {
         assert!(now.line().contains("20 viewers") && now.line().contains("sale in 7 s"), "{}", now.line());
         now.sale_in = None;
         now.available = Some(4);
-        assert!(now.line().contains("4 left"));
+        now.rates.holds = 90.0;
+        assert!(now.line().contains("4 left · 90 holds/s"), "{}", now.line());
     }
 }

@@ -25,10 +25,11 @@ use rtc::{
 };
 
 use crate::{
-    clip::{self, Clip, Codec, SOUND_SAMPLES, SOUND_TIME},
+    clip::{self, Clip, Codec, LAYERS, Picture, SOUND_SAMPLES, SOUND_TIME},
     http::{self, Call, Client},
-    peer::{self, AUDIO, Ear, Identity, PeerError, Senders},
+    peer::{self, AUDIO, Ear, Identity, LayerNames, PeerError, Senders},
     stamp::Stamp,
+    viewer::BROKEN_FOR,
 };
 
 /// How long connecting may take.
@@ -74,6 +75,8 @@ pub(crate) struct Terms {
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) packets: AtomicU64,
+    /// Bytes of payload of each layer, the largest first.
+    pub(crate) layer_bytes: [AtomicU64; LAYERS.len()],
     pub(crate) keyframes_asked: AtomicU64,
     /// The server ended it.
     pub(crate) ended: AtomicBool,
@@ -86,7 +89,8 @@ pub(crate) struct Told {
 pub(crate) struct Broadcast {
     pub(crate) told: Arc<Told>,
     thread: Option<thread::JoinHandle<()>>,
-    resource: String,
+    /// Where it is ended; some servers give no such place.
+    resource: Option<String>,
     terms: Terms,
 }
 
@@ -95,9 +99,10 @@ impl Broadcast {
     pub(crate) async fn start(terms: Terms) -> Result<Self, PublishError> {
         let socket = UdpSocket::bind(terms.source)?;
         let local = socket.local_addr()?;
-        let ssrc = 0x4841_0000 | (terms.run & 0xFFFE);
+        let ssrc = 0x4841_0000 | (terms.run & 0xFFF8);
+        let (clip, layers) = (&terms.clip, terms.clip.layers.len());
         let (offered, senders) =
-            peer::publisher(&terms.identity, local, terms.clip.codec, ssrc, Instant::now())?;
+            peer::publisher(&terms.identity, local, clip.codec, layers, ssrc, Instant::now())?;
         let call = Call {
             method: "POST",
             url: terms.whip.clone(),
@@ -107,10 +112,10 @@ impl Broadcast {
         };
         let refused = |why: String| PublishError::Refused(terms.whip.clone(), why);
         let answer = terms.client.call(call).await.map_err(|error| refused(error.to_string()))?;
-        if answer.status.as_u16() != 201 {
+        if !answer.accepts() {
             return Err(refused(answer.complaint()));
         }
-        let resource = http::resolve(&terms.whip, answer.header("location"));
+        let resource = http::resolve(&answer.url, answer.header("location"));
         let mut connection = offered.connection;
         let description = RTCSessionDescription::answer(answer.text()).map_err(PeerError::from_rtc)?;
         connection.set_remote_description(Instant::now(), description).map_err(PeerError::from_rtc)?;
@@ -128,7 +133,8 @@ impl Broadcast {
             told: told.clone(),
             up: Some(up),
             connected: false,
-            video_sequence: 0,
+            broken_since: None,
+            video_sequences: vec![0; layers],
             audio_sequence: 0,
             pictures_sent: 0,
             sounds_sent: 0,
@@ -146,12 +152,8 @@ impl Broadcast {
     pub(crate) async fn stop(mut self) {
         self.told.stop.store(true, Ordering::Relaxed);
         self.join();
-        let call = Call {
-            method: "DELETE",
-            url: self.resource.clone(),
-            token: self.terms.token.clone(),
-            ..Call::default()
-        };
+        let Some(url) = self.resource.clone() else { return };
+        let call = Call { method: "DELETE", url, token: self.terms.token.clone(), ..Call::default() };
         let _ = self.terms.client.call(call).await;
     }
 
@@ -187,7 +189,8 @@ struct Sending {
     told: Arc<Told>,
     up: Option<tokio::sync::oneshot::Sender<()>>,
     connected: bool,
-    video_sequence: u16,
+    broken_since: Option<Instant>,
+    video_sequences: Vec<u16>,
     audio_sequence: u16,
     pictures_sent: u32,
     sounds_sent: u32,
@@ -265,10 +268,12 @@ impl Sending {
             match state {
                 RTCPeerConnectionState::Connected => {
                     self.connected = true;
+                    self.broken_since = None;
                     if let Some(up) = self.up.take() {
                         let _ = up.send(());
                     }
                 }
+                RTCPeerConnectionState::Disconnected => self.broken_since = Some(Instant::now()),
                 RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
                     self.told.ended.store(true, Ordering::Relaxed);
                 }
@@ -276,6 +281,9 @@ impl Sending {
             }
         }
         while self.connection.poll_read().is_some() {}
+        if self.broken_since.is_some_and(|since| since.elapsed() >= BROKEN_FOR) {
+            self.told.ended.store(true, Ordering::Relaxed);
+        }
         self.send();
     }
 
@@ -285,15 +293,23 @@ impl Sending {
         }
     }
 
+    /// The next picture, of each layer.
     fn picture(&mut self, now: Instant) {
         let clip = self.clip.clone();
-        let picture = &clip.pictures[self.at];
+        for (layer, pictures) in clip.layers.iter().enumerate() {
+            self.picture_of(layer, clip.codec, &pictures[self.at], now);
+        }
+        self.pictures_sent += 1;
+        self.at = (self.at + 1) % clip.layers[0].len();
+    }
+
+    fn picture_of(&mut self, layer: usize, codec: Codec, picture: &Picture, now: Instant) {
         let stamp = self.pictures_sent.is_multiple_of(self.stamp_every).then(|| {
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            Stamp { run: self.run, sent_us: wall.as_micros() as u64 }
+            Stamp { run: self.run, sent_us: wall.as_micros() as u64, layer: layer as u8 }
         });
         let mut payloads: Vec<Bytes> = Vec::with_capacity(picture.payloads.len() + 1);
-        match clip.codec {
+        match codec {
             Codec::H264 => {
                 // Parameter sets stay first, so that whoever looks for a keyframe sees one.
                 let behind = usize::from(picture.keyframe && picture.payloads.len() > 1);
@@ -314,23 +330,28 @@ impl Sending {
                 }
             }
         }
-        let timestamp = self.pictures_sent.wrapping_mul(clip.ticks());
+        let timestamp = self.pictures_sent.wrapping_mul(self.clip.ticks());
         let (sender, count) = (self.senders.video, payloads.len());
         for (index, payload) in payloads.into_iter().enumerate() {
-            let header = rtp::Header {
+            let mut header = rtp::Header {
                 version: 2,
                 marker: index + 1 == count,
                 payload_type: self.senders.video_payload_type,
-                sequence_number: self.video_sequence,
+                sequence_number: self.video_sequences[layer],
                 timestamp,
-                ssrc: self.senders.video_ssrc,
+                ssrc: self.senders.video_ssrcs[layer],
                 ..rtp::Header::default()
             };
-            self.video_sequence = self.video_sequence.wrapping_add(1);
+            if let Some(LayerNames { mid_id, rid_id, mid }) = &self.senders.names {
+                let mid = Bytes::copy_from_slice(mid.as_bytes());
+                let rid = Bytes::from_static(LAYERS[layer].as_bytes());
+                // Refused are only ids and values that the form of extensions has no room for.
+                let _ = header.set_extension(*mid_id, mid).and(header.set_extension(*rid_id, rid));
+            }
+            self.video_sequences[layer] = self.video_sequences[layer].wrapping_add(1);
+            self.told.layer_bytes[layer].fetch_add(payload.len() as u64, Ordering::Relaxed);
             self.write(sender, header, payload, now);
         }
-        self.pictures_sent += 1;
-        self.at = (self.at + 1) % clip.pictures.len();
     }
 
     fn sound(&mut self, now: Instant) {

@@ -3,13 +3,14 @@
 //! Pure: headers and the time go in. How things are counted:
 //! - **lost**: numbers between the first and the highest packet that never came, asked for again or not;
 //! - **first loss**: numbers that were not there when a later one came, and not within [`REORDER`] either;
-//! - **freezes**: as WebRTC's `freezeCount` has it: the time between two pictures is more than three times the average
-//!   of the last 30, and more than that average and 150 ms. Counted from when the picture has first been steady.
+//! - **freezes**: see [`Pace`].
 //!
 //! A picture counts when it and all before it since a keyframe are whole, in order. A packet that is missing is waited
 //! for while it is asked for; then pictures are broken until the next keyframe.
 
 use std::time::{Duration, Instant};
+
+use crate::pace::Pace;
 
 /// Packets looked back upon.
 const WINDOW: u64 = 1_024;
@@ -21,12 +22,6 @@ const NACK_TIMES: u8 = 10;
 const NACK_FOR: Duration = Duration::from_secs(1);
 /// Packets waited for at once; more are given up, and a keyframe is asked for instead.
 const MAX_MISSING: usize = 250;
-/// Pictures are steady when no gap has been longer than this for that long.
-const CALM_GAP: Duration = Duration::from_millis(250);
-const CALM_FOR: Duration = Duration::from_secs(1);
-/// The average that a freeze is measured by is over so many pictures (as in libwebrtc).
-const AVERAGED: usize = 30;
-const FREEZE_MORE: Duration = Duration::from_millis(150);
 
 const SEEN: u8 = 1;
 const MARKER: u8 = 2;
@@ -47,8 +42,6 @@ pub(crate) struct Counts {
     pub(crate) nacked: u64,
     /// Pictures that arrived whole.
     pub(crate) frames: u64,
-    pub(crate) freezes: u64,
-    pub(crate) frozen: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,18 +69,6 @@ pub(crate) struct Reception {
     /// Packets were given up, so a keyframe is needed.
     keyframe_wanted: bool,
     pace: Pace,
-}
-
-/// The times between pictures.
-#[derive(Debug, Default)]
-struct Pace {
-    last: Option<Instant>,
-    calm_since: Option<Instant>,
-    steady_since: Option<Instant>,
-    /// When steadiness was sure: freezes are counted from here.
-    watched_from: Option<Instant>,
-    intervals: std::collections::VecDeque<Duration>,
-    sum: Duration,
 }
 
 impl Reception {
@@ -196,7 +177,7 @@ impl Reception {
                 self.whole = false;
             } else if flag & MARKER != 0 {
                 self.counts.frames += 1;
-                self.pace.frame(now, &mut self.counts);
+                self.pace.frame(now);
             }
             self.next += 1;
         }
@@ -250,19 +231,14 @@ impl Reception {
         self.highest
     }
 
-    /// When the first second without a gap began.
-    pub(crate) fn steady_since(&self) -> Option<Instant> {
-        self.pace.steady_since
-    }
-
-    /// Since when freezes are counted.
-    pub(crate) fn watched_from(&self) -> Option<Instant> {
-        self.pace.watched_from
+    /// When pictures came.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// It is over: a picture that stands still at the end is a freeze too.
     pub(crate) fn end(&mut self, now: Instant) {
-        self.pace.judge(now, &mut self.counts);
+        self.pace.end(now);
     }
 
     fn flag(&self, number: u64) -> u8 {
@@ -277,40 +253,6 @@ impl Reception {
         self.counts.first_lost += self.missing.iter().filter(|missing| missing.asked == 0).count() as u64;
         self.missing.clear();
         self.keyframe_wanted = true;
-    }
-}
-
-impl Pace {
-    fn frame(&mut self, now: Instant, counts: &mut Counts) {
-        self.judge(now, counts);
-        let last = self.last.replace(now);
-        if self.watched_from.is_some() {
-            let interval = last.map_or(Duration::ZERO, |last| now - last);
-            self.intervals.push_back(interval);
-            self.sum += interval;
-            if self.intervals.len() > AVERAGED {
-                self.sum -= self.intervals.pop_front().unwrap_or_default();
-            }
-            return;
-        }
-        if last.is_none_or(|last| now - last > CALM_GAP) {
-            self.calm_since = Some(now);
-        }
-        if let Some(since) = self.calm_since
-            && now - since >= CALM_FOR
-        {
-            self.steady_since = Some(since);
-            self.watched_from = Some(now);
-        }
-    }
-
-    fn judge(&self, now: Instant, counts: &mut Counts) {
-        let Some(last) = self.last.filter(|_| !self.intervals.is_empty()) else { return };
-        let (interval, average) = (now - last, self.sum / self.intervals.len() as u32);
-        if interval > (3 * average).max(average + FREEZE_MORE) {
-            counts.freezes += 1;
-            counts.frozen += interval;
-        }
     }
 }
 
@@ -351,6 +293,10 @@ mod tests {
             self.reception.advance(self.now);
         }
 
+        fn freezes(&self) -> u64 {
+            self.reception.pace().freezes
+        }
+
         fn pictures(&mut self, range: std::ops::Range<u64>, lost: &[u64]) {
             for picture in range {
                 self.picture(picture, lost);
@@ -363,9 +309,9 @@ mod tests {
         let mut stream = Stream::new();
         // Begins in mid-GOP: nothing can be shown before the keyframe at picture 30; numbers wrap on the way.
         stream.pictures(21_825..21_930, &[]);
-        let Counts { received, frames, freezes, .. } = stream.reception.counts;
-        assert_eq!((received, frames, freezes, stream.reception.lost()), (315, 90, 0, 0));
-        assert!(stream.reception.steady_since().is_some());
+        let Counts { received, frames, .. } = stream.reception.counts;
+        assert_eq!((received, frames, stream.freezes(), stream.reception.lost()), (315, 90, 0, 0));
+        assert!(stream.reception.pace().steady_since.is_some());
         assert!(stream.asked.is_empty());
     }
 
@@ -392,8 +338,8 @@ mod tests {
         assert_eq!(stream.reception.lost(), 1);
         // 33 before it, then from the keyframe at picture 60 on.
         assert_eq!(stream.reception.counts.frames, 33 + (200 - 60));
-        assert_eq!(stream.reception.counts.freezes, 1);
-        assert!(stream.reception.counts.frozen > Duration::from_millis(800));
+        assert_eq!(stream.freezes(), 1);
+        assert!(stream.reception.pace().frozen > Duration::from_millis(800));
     }
 
     #[test]
@@ -417,12 +363,12 @@ mod tests {
         stream.pictures(660..700, &[]);
         assert_eq!(stream.reception.lost(), 1_800);
         assert_eq!(stream.reception.counts.first_lost, 1_800);
-        assert_eq!(stream.reception.counts.freezes, 1);
+        assert_eq!(stream.freezes(), 1);
         assert_eq!(stream.reception.counts.frames, 100);
         stream.now += Duration::from_secs(5);
         let now = stream.now;
         stream.reception.end(now);
-        assert_eq!(stream.reception.counts.freezes, 2, "it ended standing still");
+        assert_eq!(stream.freezes(), 2, "it ended standing still");
     }
 
     #[test]
@@ -431,9 +377,9 @@ mod tests {
         stream.pictures(0..90, &[]);
         stream.now += Duration::from_millis(140);
         stream.pictures(90..120, &[]);
-        assert_eq!(stream.reception.counts.freezes, 0);
+        assert_eq!(stream.freezes(), 0);
         stream.now += Duration::from_millis(200);
         stream.pictures(120..150, &[]);
-        assert_eq!(stream.reception.counts.freezes, 1);
+        assert_eq!(stream.freezes(), 1);
     }
 }

@@ -75,7 +75,7 @@ impl Series {
     }
 }
 
-/// The two books of a sale, side by side.
+/// The books of a sale, side by side; of several lives, their sums.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Audit {
     pub(crate) stock: u32,
@@ -88,6 +88,9 @@ pub(crate) struct Audit {
     pub(crate) ledger_units: Option<u32>,
     pub(crate) ledger_orders: Option<u32>,
     pub(crate) sale_sold: Option<u32>,
+    /// Orders that the webhook was told are sold; absent where there was none.
+    #[serde(default)]
+    pub(crate) webhook_orders: Option<u32>,
     /// Every difference, in words.
     pub(crate) differences: Vec<String>,
     /// What was not compared, and why.
@@ -108,7 +111,7 @@ pub(crate) fn number(value: f64) -> String {
         return if value < 0.0 { format!("-{text}") } else { text };
     }
     match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 100.0 => number(value.round()),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
@@ -267,6 +270,7 @@ pub(crate) mod tests {
             (0.123, "0.12"),
             (12.34, "12.3"),
             (456.7, "457"),
+            (2_195.4, "2,195"),
             (-3.0, "-3"),
         ] {
             assert_eq!(number(value), text);

@@ -11,6 +11,8 @@ use crate::{clip::Codec, level::Level, random::Random, suggest};
 
 /// The most actors of one kind; the harness itself is at its end long before.
 const MAX_ACTORS: f64 = 100_000.0;
+/// The most lives of a run.
+const MAX_LIVES: u32 = 1_000;
 /// The longest run.
 const MAX_SECONDS: f64 = 7.0 * 86_400.0;
 
@@ -99,6 +101,9 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     /// How long it runs, once everybody has a token.
     pub(crate) duration_s: f64,
+    /// In how many lives all this happens at once, each with its own host, viewers, buyers and sale.
+    #[serde(default = "one_live")]
+    pub(crate) lives: u32,
     /// Who sends; absent: somebody else does.
     pub(crate) publisher: Option<Publisher>,
     /// Who watches.
@@ -127,22 +132,29 @@ fn one() -> u64 {
     1
 }
 
+fn one_live() -> u32 {
+    1
+}
+
 /// The host's picture.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Publisher {
     /// Which clip.
     pub(crate) clip: Codec,
+    /// In three sizes at once, from which the server chooses for each viewer.
+    #[serde(default)]
+    pub(crate) simulcast: bool,
     /// Every how many pictures one is stamped, so that delay can be measured.
     #[serde(default = "five")]
-    pub(crate) stamp_every: u32,
+    pub(crate) stamp_every: Amount,
     /// When the host's network fails, and for how long: the host is gone, and publishes anew afterwards.
     #[serde(default)]
     pub(crate) away: Vec<Away>,
 }
 
-fn five() -> u32 {
-    5
+fn five() -> Amount {
+    Amount::fixed(5.0)
 }
 
 /// A host's absence.
@@ -192,12 +204,26 @@ group! {
     Viewers {
         /// The share of them of whom every packet is decrypted; the others' packets are counted by their headers.
         #[serde(default = "some")]
-        decrypt: f64,
+        decrypt: Amount,
+        /// By which protocol they watch.
+        #[serde(default)]
+        transport: Transport,
     }
 }
 
-fn some() -> f64 {
-    0.05
+fn some() -> Amount {
+    Amount::fixed(0.05)
+}
+
+/// A protocol to watch by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Transport {
+    /// WHEP.
+    #[default]
+    WebRtc,
+    /// Media over QUIC.
+    Moq,
 }
 
 /// When actors of a group come and go.
@@ -224,6 +250,8 @@ group! {
     Chatters {
         /// How long each waits between lines; absent: they only read.
         say_every_s: Option<Amount>,
+        /// How long each waits between taps on the heart; absent: they like nothing.
+        like_every_s: Option<Amount>,
         /// A slow reader: how long each waits between messages read; absent: they keep up.
         read_every_ms: Option<Amount>,
     }
@@ -242,10 +270,10 @@ group! {
         decide_ms: Amount,
         /// The share that pays; the others give their hold back.
         #[serde(default = "all")]
-        pay: f64,
+        pay: Amount,
         /// The share that sends every request twice, with the same key, as an impatient app does.
-        #[serde(default)]
-        repeat: f64,
+        #[serde(default = "zero")]
+        repeat: Amount,
         /// How often one who is told to ask again does.
         #[serde(default = "three")]
         retries: Amount,
@@ -256,8 +284,8 @@ fn one_unit() -> Amount {
     Amount::fixed(1.0)
 }
 
-fn all() -> f64 {
-    1.0
+fn all() -> Amount {
+    Amount::fixed(1.0)
 }
 
 fn three() -> Amount {
@@ -305,11 +333,21 @@ pub(crate) struct Fault {
     pub(crate) name: String,
     /// A shell command to run, for local runs: only with `--allow-commands`.
     pub(crate) run: Option<String>,
+    /// A process to kill, for local runs: its id and how it is started again are given on the command line.
+    pub(crate) kill: Option<Victim>,
     /// The share of viewers whose network fails, for `for_s`.
-    pub(crate) network_of_viewers: Option<f64>,
-    /// How long it lasts.
+    pub(crate) network_of_viewers: Option<Amount>,
+    /// How long it lasts; after a kill, how long until the process is started again.
     #[serde(default = "zero")]
     pub(crate) for_s: Amount,
+}
+
+/// What may be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Victim {
+    Server,
+    Redis,
 }
 
 /// A search for the number of viewers that can be served.
@@ -317,13 +355,13 @@ pub(crate) struct Fault {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Capacity {
     /// Viewers of the first step.
-    pub(crate) start: u32,
+    pub(crate) start: Amount,
     /// Viewers added with each further step.
-    pub(crate) step: u32,
+    pub(crate) step: Amount,
     /// How long a step is held.
-    pub(crate) every_s: f64,
+    pub(crate) every_s: Amount,
     /// Not more viewers than this.
-    pub(crate) max: u32,
+    pub(crate) max: Amount,
 }
 
 /// Why a scenario is refused.
@@ -388,12 +426,8 @@ impl Scenario {
         if !(self.duration_s > 0.0 && self.duration_s <= MAX_SECONDS) {
             return Err(format!("duration_s: {} is not between 0 and a week", self.duration_s));
         }
-        let share = |name: &str, value: f64| {
-            if (0.0..=1.0).contains(&value) {
-                Ok(())
-            } else {
-                Err(format!("{name}: {value} is no share of 1"))
-            }
+        let share = |name: &str, share: Amount| {
+            if share.high <= 1.0 { Ok(()) } else { Err(format!("{name}: {} is no share of 1", share.high)) }
         };
         let within = |name: &str, amount: Amount, most: f64| {
             if amount.high <= most {
@@ -410,10 +444,14 @@ impl Scenario {
             share("buyers.repeat", group.repeat)?;
         }
         for fault in &self.faults {
-            if fault.run.is_some() == fault.network_of_viewers.is_some() {
-                return Err(format!("faults: {:?} needs either run or network_of_viewers", fault.name));
+            let kinds = [fault.run.is_some(), fault.kill.is_some(), fault.network_of_viewers.is_some()];
+            if kinds.into_iter().filter(|is| *is).count() != 1 {
+                return Err(format!(
+                    "faults: {:?} needs one of run, kill and network_of_viewers",
+                    fault.name
+                ));
             }
-            share("faults.network_of_viewers", fault.network_of_viewers.unwrap_or(0.0))?;
+            share("faults.network_of_viewers", fault.network_of_viewers.unwrap_or(zero()))?;
             within("faults.at_s", fault.at_s, self.duration_s)?;
         }
         let counts = (self.viewers.iter().map(|g| g.count))
@@ -444,12 +482,23 @@ impl Scenario {
             }
         }
         if let Some(capacity) = &self.capacity
-            && (capacity.start == 0 || capacity.step == 0 || capacity.every_s < 1.0)
+            && [capacity.start, capacity.step, capacity.every_s].iter().any(|amount| amount.low < 1.0)
         {
             return Err("capacity: start and step must be at least 1, every_s at least 1".to_owned());
         }
-        if self.publisher.as_ref().is_some_and(|publisher| publisher.stamp_every == 0) {
-            return Err("publisher.stamp_every: at least 1".to_owned());
+        if let Some(publisher) = &self.publisher {
+            if publisher.stamp_every.low < 1.0 {
+                return Err("publisher.stamp_every: at least 1".to_owned());
+            }
+            if publisher.simulcast && publisher.clip != Codec::H264 {
+                return Err("publisher.simulcast: only the clip h264 has layers".to_owned());
+            }
+        }
+        if !(1..=MAX_LIVES).contains(&self.lives) {
+            return Err(format!("lives: {} is not between 1 and {MAX_LIVES}", self.lives));
+        }
+        if self.lives > 1 && self.capacity.is_some() {
+            return Err("lives: a search for capacity is in one live".to_owned());
         }
         if self.levels.is_empty() {
             return Err("levels: a scenario without any proves nothing".to_owned());
@@ -480,8 +529,18 @@ mod tests {
             names.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
         }
         names.sort();
-        let all =
-            ["capacity", "chaos", "chat-storm", "evening", "flash-sale", "herd", "slow-readers", "smoke"];
+        let all = [
+            "capacity",
+            "chaos",
+            "chat-storm",
+            "evening",
+            "flash-sale",
+            "herd",
+            "media",
+            "restart",
+            "slow-readers",
+            "smoke",
+        ];
         assert_eq!(names, all);
     }
 
@@ -498,10 +557,13 @@ mod tests {
             ("[[viewers]]\ncount = -1", "negative"),
             ("[[viewers]]\ncount = 1e9", "more than 100000"),
             ("[[viewers]]\ncount = 1\ndecrypt = 2", "no share of 1"),
+            ("[[viewers]]\ncount = 1\ntransport = \"mog\"", "did you mean `moq`?"),
+            ("[publisher]\nclip = \"vp8\"\nsimulcast = true", "only the clip h264"),
+            ("[[faults]]\nname = \"x\"\nat_s = 1\nkill = \"serve\"", "did you mean `server`?"),
             ("[[viewers]]\ncount = 1\nreturn_after_s = 2", "needs stay_s"),
             ("[[viewers]]\ncount = 1\njoin_at_s = 20", "more than 10"),
             ("[[buyers]]\ncount = 1\ntap_after_ms = 0", "need a [sale]"),
-            ("[[faults]]\nname = \"x\"\nat_s = 1", "either run or network_of_viewers"),
+            ("[[faults]]\nname = \"x\"\nat_s = 1", "one of run, kill and network_of_viewers"),
         ] {
             let error = parse(&format!("{LEAST}{text}")).unwrap_err();
             assert!(error.contains(expected), "{text}\n{error}");

@@ -33,6 +33,7 @@ use crate::{
     report::Audit,
     scenario::Scenario,
     tally::{Count, Gauges, Shared, Time},
+    webhooks::{Told, Webhook},
 };
 
 /// Tokens asked for at once.
@@ -41,6 +42,12 @@ const MINTING: usize = 16;
 const FINISH_WITHIN: Duration = Duration::from_secs(15);
 /// How long tokens are valid, beyond the run.
 const TOKEN_SECONDS: u64 = 3_600;
+/// How long after the end the last likes may be told.
+const LIKES_WITHIN: Duration = Duration::from_secs(3);
+/// How much longer than everything else a webhook's last messages may take: they are delivered one by one.
+const WEBHOOKS_WITHIN: Duration = Duration::from_secs(20);
+/// Pages of the ledger's list that are read: 200 orders each.
+const MAX_PAGES: usize = 5_000;
 /// Of how many channels one looks into every stock event: parsing them all would be load on the harness alone.
 const OBSERVE_EVERY: Number = 20;
 
@@ -49,12 +56,18 @@ pub(crate) struct Setting {
     pub(crate) client: Client,
     pub(crate) base: String,
     pub(crate) live: String,
+    /// Which of the run's lives it is.
+    pub(crate) index: usize,
     pub(crate) host_token: String,
     pub(crate) run: u32,
     pub(crate) scenario: Scenario,
     pub(crate) plan: Plan,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) complaints: Arc<Complaints>,
+    /// What permits to read all of the ledger's orders, if anything does.
+    pub(crate) backend_key: Option<String>,
+    /// What is told to the merchant's systems, if the harness may play them.
+    pub(crate) webhook: Option<Arc<Webhook>>,
 }
 
 /// The sale as all buyers know it.
@@ -79,6 +92,8 @@ struct World {
     busy: AtomicU64,
     /// The last known stock; more than there can be: unknown.
     available: AtomicU32,
+    /// The total of likes that the room was told, at first and at last.
+    likes: Mutex<Option<(u64, u64)>>,
 }
 
 /// What buyers and the host have been told.
@@ -102,6 +117,8 @@ struct Records {
     refused: u64,
     unanswered: u64,
     double_holds: u64,
+    /// When each order was being paid.
+    paying: HashMap<String, Instant>,
     /// Which product the host has pinned, and when the request was sent.
     pinned: Option<(String, Instant)>,
     /// Orders and units in the live before the run.
@@ -111,7 +128,7 @@ struct Records {
 /// Everybody on the channel.
 pub(crate) struct Shop {
     world: Arc<World>,
-    viewer_tokens: Arc<Vec<String>>,
+    viewer_tokens: Vec<String>,
     exits: Mutex<HashMap<Number, watch::Sender<bool>>>,
     host: Mutex<Option<mpsc::UnboundedSender<HostOrder>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -172,6 +189,11 @@ impl World {
                     tally.count(Count::ChatDelivered, 1);
                 }
             }
+            "likes" if eyes.observes => {
+                drop(tally);
+                let event: Value = serde_json::from_str(text).unwrap_or_default();
+                self.likes_told(event["total"].as_u64());
+            }
             "stock.changed" if eyes.observes => {
                 drop(tally);
                 self.stock_event(text, eyes);
@@ -222,6 +244,28 @@ impl World {
         }
     }
 
+    /// The room was told of so many likes in all.
+    fn likes_told(&self, total: Option<u64>) {
+        let Some(total) = total else { return };
+        let mut likes = self.likes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, last) = likes.unwrap_or((total, total));
+        *likes = Some((first.min(total), last.max(total)));
+    }
+
+    /// By how many the room's likes have grown.
+    fn likes_grown(&self) -> Option<u64> {
+        let likes = *self.likes.lock().unwrap_or_else(PoisonError::into_inner);
+        likes.map(|(first, last)| last - first)
+    }
+
+    /// The webhook was told that an order is sold.
+    fn webhook_told(&self, order: &str) {
+        let paid = self.records().paying.get(order).copied();
+        if let Some(paid) = paid {
+            self.record(Time::Webhook, paid.elapsed());
+        }
+    }
+
     /// A buyer was told that an order is sold, however late.
     fn confirmed(&self, order: &str) {
         let mut records = self.records();
@@ -260,6 +304,7 @@ impl Shop {
             ("c", setting.plan.chatters.len()),
             ("b", setting.plan.buyers.len()),
         ];
+        ensure_live(&setting).await?;
         let mut minted = Vec::new();
         for (kind, count) in kinds {
             minted.push(mint(&setting, kind, count).await?);
@@ -280,10 +325,11 @@ impl Shop {
             records: Mutex::default(),
             busy: AtomicU64::new(0),
             available: AtomicU32::new(u32::MAX),
+            likes: Mutex::default(),
         });
         Ok(Self {
             world,
-            viewer_tokens: Arc::new(viewers),
+            viewer_tokens: viewers,
             exits: Mutex::default(),
             host: Mutex::default(),
             tasks: Mutex::default(),
@@ -338,8 +384,14 @@ impl Shop {
     }
 
     /// Each viewer's token.
-    pub(crate) fn viewer_tokens(&self) -> Arc<Vec<String>> {
-        self.viewer_tokens.clone()
+    pub(crate) fn viewer_tokens(&self) -> &[String] {
+        &self.viewer_tokens
+    }
+
+    /// What is to be done when the webhook is told that an order is sold.
+    pub(crate) fn webhook_listener(&self) -> impl Fn(&str) + Send + Sync + 'static {
+        let world = self.world.clone();
+        move |order| world.webhook_told(order)
     }
 
     pub(crate) fn tally(&self) -> &Shared {
@@ -389,6 +441,7 @@ impl Shop {
         while self.world.busy.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(50)).await;
         }
+        self.wait_for_likes().await;
         let audit = self.audit(settle).await;
         self.world.over.send_replace(true);
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
@@ -399,10 +452,26 @@ impl Shop {
         audit
     }
 
+    /// The room is told of likes once a second: the last are under way.
+    async fn wait_for_likes(&self) {
+        let world = &self.world;
+        let (sent, refused) = {
+            let tally = world.tally.lock();
+            (tally.get(Count::LikesSent), tally.get(Count::LikesRefused))
+        };
+        let deadline = Instant::now() + LIKES_WITHIN;
+        while world.likes_grown().is_some_and(|grown| grown < sent - refused.min(sent))
+            && Instant::now() < deadline
+        {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Compares the books, again and again until they agree or `patience` is over: the last events may be under way.
     async fn audit(&self, patience: Duration) -> Option<Audit> {
         let stock = self.stock()?;
-        let deadline = Instant::now() + patience;
+        let webhook = self.world.setting.webhook.is_some();
+        let deadline = Instant::now() + patience + if webhook { WEBHOOKS_WITHIN } else { Duration::ZERO };
         loop {
             let fetched = self.books().await;
             let over = Instant::now() >= deadline;
@@ -445,9 +514,14 @@ impl Shop {
         let setting = &self.world.setting;
         let offer = self.world.offer.borrow().clone().context("there is no sale")?;
         let answer = ledger(setting).await?;
-        let listed = answer["orders"].as_array().into_iter().flatten();
-        let listed =
-            listed.filter(|order| order["sale_id"] == offer.sale.as_str()).filter_map(order_of).collect();
+        let all = match &setting.backend_key {
+            Some(key) => Some(all_orders(setting, key).await?),
+            None => None,
+        };
+        let complete = all.is_some();
+        let listed = all.unwrap_or_else(|| answer["orders"].as_array().cloned().unwrap_or_default());
+        let ours = listed.iter().filter(|order| order["sale_id"] == offer.sale.as_str());
+        let listed = ours.filter_map(order_of).collect();
         let before = self.world.records().before;
         let totals = totals_of(&answer).zip(before);
         let totals =
@@ -458,33 +532,53 @@ impl Shop {
             let number = |name: &str| sale[name].as_u64().unwrap_or(0) as u32;
             (number("available"), number("held"), number("sold"))
         });
-        Ok(Books { host: BTreeMap::new(), listed, totals, sale })
+        let ours = |(_, told): &(&String, &Told)| told.sale == offer.sale;
+        let webhook = setting.webhook.as_ref().map(|webhook| {
+            let heard = webhook.heard();
+            heard.orders.iter().filter(ours).map(|(id, told)| (id.clone(), told.clone())).collect()
+        });
+        let standing = self.standing();
+        Ok(Books { host: BTreeMap::new(), listed, complete, totals, sale, standing, webhook })
     }
 
-    /// The measures of the sale.
-    pub(crate) fn add_measures(&self, measures: &mut Measures, audit: Option<&Audit>) {
+    /// Units held by the buyers' own records, if these are whole.
+    fn standing(&self) -> Option<u32> {
         let errors = self.world.tally.lock().get(Count::BuyerErrors);
         let records = self.world.records();
-        let Some(audit) = audit else { return };
-        let mut put = |name: &str, value: f64| {
-            measures.insert(name.to_owned(), value);
-        };
-        let unconfirmed = records.purchases.iter().filter(|purchase| purchase.paid && !purchase.confirmed);
-        put("sale.offered", records.offered as f64);
-        if let (Some(first), Some(last)) = (records.first_offer, records.last_offer) {
-            put("sale.offered_within_s", (last - first).as_secs_f64());
+        let whole = !records.ran_out && records.unanswered == 0 && errors == 0;
+        let held = records.purchases.iter().filter(|purchase| !purchase.released && !purchase.confirmed);
+        whole.then(|| held.map(|purchase| purchase.units).sum())
+    }
+
+    /// The measures of the sale, added to those of other lives' sales.
+    pub(crate) fn add_measures(&self, measures: &mut Measures, audit: Option<&Audit>) {
+        let mut add = |name: &str, value: f64| *measures.entry(name.to_owned()).or_default() += value;
+        if let Some(grown) = self.world.likes_grown() {
+            add("likes.told", grown as f64);
         }
-        put("sale.held", records.purchases.len() as f64);
-        put("sale.refused", records.refused as f64);
-        put("sale.errors", errors as f64);
-        put("sale.unanswered", records.unanswered as f64);
-        put("sale.double_holds", records.double_holds as f64);
-        put("sale.released", records.purchases.iter().filter(|purchase| purchase.released).count() as f64);
-        put("sale.confirmed", f64::from(audit.confirmed_orders));
-        put("sale.unconfirmed", unconfirmed.count() as f64);
+        let Some(audit) = audit else { return };
+        let errors = self.world.tally.lock().get(Count::BuyerErrors);
+        let records = self.world.records();
+        let unconfirmed = records.purchases.iter().filter(|purchase| purchase.paid && !purchase.confirmed);
+        add("sale.offered", records.offered as f64);
+        add("sale.held", records.purchases.len() as f64);
+        add("sale.refused", records.refused as f64);
+        add("sale.errors", errors as f64);
+        add("sale.unanswered", records.unanswered as f64);
+        add("sale.double_holds", records.double_holds as f64);
+        add("sale.released", records.purchases.iter().filter(|purchase| purchase.released).count() as f64);
+        add("sale.confirmed", f64::from(audit.confirmed_orders));
+        add("sale.unconfirmed", unconfirmed.count() as f64);
         let standing = if records.ran_out { 0 } else { records.most_standing.max(0) as u32 };
-        put("sale.oversold", f64::from(audit::oversold(audit, standing)));
-        put("sale.mismatches", audit.differences.len() as f64);
+        add("sale.oversold", f64::from(audit::oversold(audit, standing)));
+        add("sale.mismatches", audit.differences.len() as f64);
+        if let Some(orders) = audit.webhook_orders {
+            add("sale.webhooks", f64::from(orders));
+        }
+        if let (Some(first), Some(last)) = (records.first_offer, records.last_offer) {
+            let within = measures.entry("sale.offered_within_s".to_owned()).or_default();
+            *within = within.max((last - first).as_secs_f64());
+        }
     }
 }
 
@@ -497,15 +591,56 @@ async fn ledger(setting: &Setting) -> Result<Value> {
     get(setting, "orders").await
 }
 
+/// All orders of the live, page by page.
+async fn all_orders(setting: &Setting, key: &str) -> Result<Vec<Value>> {
+    let (mut orders, mut after) = (Vec::new(), String::new());
+    for _ in 0..MAX_PAGES {
+        let url = format!("{}/v1/orders?live={}&limit=200{after}", setting.base, setting.live);
+        let mut page = get_by(setting, url, key).await?;
+        if let Value::Array(of_page) = page["orders"].take() {
+            orders.extend(of_page);
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => return Ok(orders),
+        }
+    }
+    bail!("the ledger lists more than {MAX_PAGES} pages of orders")
+}
+
 async fn get(setting: &Setting, what: &str) -> Result<Value> {
-    let url = format!("{}/v1/lives/{}/{what}", setting.base, setting.live);
-    let token = Some(setting.host_token.clone());
+    get_by(setting, format!("{}/v1/lives/{}/{what}", setting.base, setting.live), &setting.host_token).await
+}
+
+async fn get_by(setting: &Setting, url: String, token: &str) -> Result<Value> {
+    let token = Some(token.to_owned());
     let call = Call { method: "GET", url: url.clone(), token, ..Call::default() };
     let answer = setting.client.call_shared(call).await?;
     if !answer.status.is_success() {
         bail!("GET {url}: {}", answer.complaint());
     }
     Ok(answer.json())
+}
+
+/// A live that nobody has created yet is created, as its first publisher would.
+async fn ensure_live(setting: &Setting) -> Result<()> {
+    let call = |method| Call {
+        method,
+        url: format!("{}/v1/lives/{}", setting.base, setting.live),
+        token: Some(setting.host_token.clone()),
+        ..Call::default()
+    };
+    let known = setting.client.call_shared(call("GET")).await?;
+    if known.status.as_u16() != 404 {
+        return Ok(());
+    }
+    let body = json!({ "title": "Load test", "public": false }).to_string();
+    let put = Call { content_type: Some("application/json"), body, ..call("PUT") };
+    let made = setting.client.call_shared(put).await?;
+    if !made.status.is_success() {
+        bail!("the live {} could not be created: {}", setting.live, made.complaint());
+    }
+    Ok(())
 }
 
 /// A product of the live; one is made if there is none.
@@ -534,7 +669,7 @@ async fn some_product(setting: &Setting) -> Result<String> {
 async fn mint(setting: &Setting, kind: &str, count: usize) -> Result<Vec<String>> {
     let seconds = setting.scenario.duration().as_secs() + TOKEN_SECONDS;
     let one = |number: usize| async move {
-        let sub = format!("lt-{:08x}-{kind}{number}", setting.run);
+        let sub = format!("lt-{:08x}-{}{kind}{number}", setting.run, setting.index);
         let body = json!({ "sub": sub, "role": "viewer", "name": sub, "ttl_seconds": seconds });
         let call = Call {
             method: "POST",

@@ -10,8 +10,8 @@
 
 /// What every stamp begins with: 16 bytes, the UUID of the SEI message.
 const MARK: &[u8; 16] = b"haul-delay-stamp";
-/// Bytes of a stamp: mark, run (8 hexadecimal digits), microseconds since 1970 (14 of them).
-pub(crate) const BYTES: usize = 16 + 8 + 14;
+/// Bytes of a stamp: mark, run (8 hexadecimal digits), microseconds since 1970 (14 of them), layer (one).
+pub(crate) const BYTES: usize = 16 + 8 + 14 + 1;
 
 /// When a picture was sent, and by which run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) struct Stamp {
     pub(crate) run: u32,
     /// Microseconds since 1970.
     pub(crate) sent_us: u64,
+    /// Which of the publisher's layers the picture is of, the largest first.
+    pub(crate) layer: u8,
 }
 
 impl Stamp {
@@ -27,7 +29,7 @@ impl Stamp {
     pub(crate) fn text(self) -> [u8; BYTES] {
         let mut text = [0; BYTES];
         text[..16].copy_from_slice(MARK);
-        let digits = format!("{:08x}{:014x}", self.run, self.sent_us & ((1 << 56) - 1));
+        let digits = format!("{:08x}{:014x}{:x}", self.run, self.sent_us & ((1 << 56) - 1), self.layer & 0xF);
         text[16..].copy_from_slice(digits.as_bytes());
         text
     }
@@ -45,7 +47,11 @@ impl Stamp {
         let start = payload.windows(MARK.len()).position(|window| window == MARK)?;
         let digits = std::str::from_utf8(payload.get(start + 16..start + BYTES)?).ok()?;
         let number = |text| u64::from_str_radix(text, 16).ok();
-        Some(Self { run: number(&digits[..8])? as u32, sent_us: number(&digits[8..])? })
+        Some(Self {
+            run: number(&digits[..8])? as u32,
+            sent_us: number(&digits[8..22])?,
+            layer: number(&digits[22..])? as u8,
+        })
     }
 }
 
@@ -55,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_stamp_is_found_where_it_was_put() {
-        let stamp = Stamp { run: 0xBEEF, sent_us: 1_790_000_000_123_456 };
+        let stamp = Stamp { run: 0xBEEF, sent_us: 1_790_000_000_123_456, layer: 2 };
         for around in [stamp.sei(), [&[0x10, 1, 2, 3][..], &stamp.text(), &[9; 5]].concat()] {
             assert_eq!(Stamp::find(&around), Some(stamp));
         }
@@ -64,7 +70,7 @@ mod tests {
 
     #[test]
     fn what_is_no_stamp_is_none() {
-        let text = Stamp { run: 1, sent_us: 2 }.text();
+        let text = Stamp { run: 1, sent_us: 2, layer: 0 }.text();
         assert_eq!(Stamp::find(&text[..BYTES - 1]), None, "cut");
         let mut broken = text;
         broken[20] = b'z';

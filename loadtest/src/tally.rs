@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{histogram::Histogram, level::DISTRIBUTIONS};
+use crate::{clip::LAYERS, histogram::Histogram, level::DISTRIBUTIONS};
 
 /// The distributions, in the order of [`DISTRIBUTIONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,11 @@ pub(crate) enum Time {
     Hold,
     Checkout,
     Confirm,
+    Webhook,
+    MoqConnected,
+    MoqFirstPicture,
+    MoqSteady,
+    MoqDelay,
 }
 
 macro_rules! counters {
@@ -69,7 +74,35 @@ counters! {
     ChatSent,
     ChatRefused,
     ChatDelivered,
+    LikesSent,
+    LikesRefused,
     BuyerErrors,
+    LayerBytesF,
+    LayerUsF,
+    LayerBytesH,
+    LayerUsH,
+    LayerBytesQ,
+    LayerUsQ,
+    MoqAttempts,
+    MoqFailed,
+    MoqPictures,
+    MoqEnded,
+    MoqFrames,
+    MoqBytes,
+    MoqBroken,
+    MoqFreezes,
+    MoqFrozenUs,
+    MoqWatchedUs,
+    MoqConnectedUs,
+}
+
+impl Count {
+    /// Of each layer: bytes, and for how long it was watched.
+    pub(crate) const LAYERS: [(Self, Self); LAYERS.len()] = [
+        (Self::LayerBytesF, Self::LayerUsF),
+        (Self::LayerBytesH, Self::LayerUsH),
+        (Self::LayerBytesQ, Self::LayerUsQ),
+    ];
 }
 
 /// One thread's distributions and counters.
@@ -189,8 +222,9 @@ mod tests {
 
     #[test]
     fn distributions_have_their_names() {
-        assert_eq!(DISTRIBUTIONS[Time::Confirm as usize].name, "confirm");
-        assert_eq!(DISTRIBUTIONS.len(), Time::Confirm as usize + 1);
+        assert_eq!(DISTRIBUTIONS[Time::Webhook as usize].name, "webhook");
+        assert_eq!(DISTRIBUTIONS[Time::MoqDelay as usize].name, "moq.delay");
+        assert_eq!(DISTRIBUTIONS.len(), Time::MoqDelay as usize + 1);
         assert_eq!(DISTRIBUTIONS[Time::JoinFirstPicture as usize].name, "join.ttff");
         assert_eq!(DISTRIBUTIONS[Time::StockEvent as usize].name, "stock_event");
     }

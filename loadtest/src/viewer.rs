@@ -27,10 +27,10 @@ use rtc::{
 };
 
 use crate::{
-    clip::{self, Codec},
+    clip::{self, Codec, LAYERS},
     feedback::Feedback,
     keys::Material,
-    peer::{self, Agreed, Ear, Identity, PeerError},
+    peer::{self, Agreed, Ear, Identity, PeerError, Picture},
     reception::{Counts, Reception},
     rtp::{self, Header},
     srtp::Opener,
@@ -46,6 +46,11 @@ const FEEDBACK_EVERY: Duration = Duration::from_millis(100);
 const PLI_EVERY: Duration = Duration::from_secs(1);
 /// A session without a picture is given up after this long.
 const PICTURE_WITHIN: Duration = Duration::from_secs(15);
+/// A session is left when its connection has been broken for so long: `rtc` says so after 5 s without a word from the
+/// server, and would itself give up only after half a minute. People don't wait for that.
+pub(crate) const BROKEN_FOR: Duration = Duration::from_secs(3);
+/// How often whoever only counts finds out which layer it is sent.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long after the picture is steady delays are measured: what was replayed to a newcomer is old by design.
 const SETTLED: Duration = Duration::from_secs(1);
 
@@ -75,6 +80,34 @@ pub(crate) struct Sums {
     pub(crate) watched: Duration,
     pub(crate) connected: Duration,
     pub(crate) other_clock: u64,
+    pub(crate) freezes: u64,
+    pub(crate) frozen: Duration,
+    /// Of each of the publisher's layers.
+    pub(crate) layers: [Share; LAYERS.len()],
+}
+
+/// What a viewer has had of a layer: bytes, and for how long.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Share {
+    pub(crate) bytes: u64,
+    pub(crate) time: Duration,
+}
+
+/// Which layer a viewer is sent, as the stamps say.
+#[derive(Debug)]
+struct LayerSeen {
+    layer: usize,
+    since: Instant,
+    bytes: u64,
+}
+
+/// How a session is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Traits {
+    /// Every packet is decrypted.
+    pub(crate) decrypt: bool,
+    /// There are layers: so many packets are decrypted that it is known of which one the picture is.
+    pub(crate) layers: bool,
 }
 
 /// A session.
@@ -87,12 +120,16 @@ pub(crate) struct Viewer {
     ear: Ear,
     agreed: Agreed,
     opener: Option<Opener>,
-    decrypt: bool,
+    traits: Traits,
+    layer: Option<LayerSeen>,
+    /// When whoever only counts looks for a stamp again.
+    next_look: Instant,
     /// The run whose stamps carry our own clock.
     run: u32,
     /// When the offer was posted.
     posted: Instant,
     connected_at: Option<Instant>,
+    broken_since: Option<Instant>,
     had_packet: bool,
     had_picture: bool,
     was_steady: bool,
@@ -138,7 +175,7 @@ impl Viewer {
     pub(crate) fn offer(
         identity: &Identity,
         source: SocketAddr,
-        decrypt: bool,
+        traits: Traits,
         run: u32,
         now: Instant,
     ) -> Result<(Self, String), PeerError> {
@@ -159,10 +196,13 @@ impl Viewer {
             ear: offered.ear,
             agreed: Agreed::default(),
             opener: None,
-            decrypt,
+            traits,
+            layer: None,
+            next_look: now,
             run,
             posted: now,
             connected_at: None,
+            broken_since: None,
             had_packet: false,
             had_picture: false,
             was_steady: false,
@@ -190,7 +230,7 @@ impl Viewer {
     pub(crate) fn answer(&mut self, sdp: &str, posted: Instant, now: Instant) -> Result<(), PeerError> {
         self.posted = posted;
         self.agreed = Agreed::read(sdp);
-        self.video = Reception::new(self.agreed.video.is_some_and(|video| video.nack));
+        self.video = Reception::new(self.agreed.pictures.iter().any(|picture| picture.nack));
         let answer = RTCSessionDescription::answer(sdp.to_owned()).map_err(PeerError::from_rtc)?;
         self.connection.set_remote_description(now, answer).map_err(PeerError::from_rtc)?;
         Ok(())
@@ -203,8 +243,8 @@ impl Viewer {
     pub(crate) fn pretend_connected(&mut self, now: Instant) -> Option<()> {
         self.opener = Some(Opener::new("SRTP_AEAD_AES_128_GCM", &[0; 56], true).ok()?);
         let payload_type = Self::PRETENDED_PAYLOAD_TYPE;
-        let video = peer::Picture { codec: Codec::Vp8, payload_type, rtx: None, nack: true };
-        self.agreed = Agreed { video: Some(video), ..Agreed::default() };
+        let video = Picture { codec: Codec::Vp8, payload_type, rtx: None, nack: true };
+        self.agreed = Agreed { pictures: vec![video], ..Agreed::default() };
         self.connected_at = Some(now);
         self.video.assume_whole();
         Some(())
@@ -259,6 +299,9 @@ impl Viewer {
         if !self.had_picture && self.state == State::Going && now > self.posted + PICTURE_WITHIN {
             self.state = State::Failed;
         }
+        if self.state == State::Going && self.broken_since.is_some_and(|since| now >= since + BROKEN_FOR) {
+            self.state = self.lost();
+        }
         if !self.is_connected() {
             return;
         }
@@ -308,8 +351,13 @@ impl Viewer {
         sums.sound = self.audio.counts;
         sums.expected = self.video.expected() + self.audio.expected();
         sums.lost = self.video.lost() + self.audio.lost();
-        sums.watched =
-            self.video.watched_from().map_or(Duration::ZERO, |from| now.saturating_duration_since(from));
+        let pace = self.video.pace();
+        (sums.watched, sums.freezes, sums.frozen) = (pace.watched(now), pace.freezes, pace.frozen);
+        if let Some(seen) = &self.layer {
+            let share = &mut sums.layers[seen.layer];
+            share.bytes += self.sums.bytes - seen.bytes;
+            share.time += now.saturating_duration_since(seen.since);
+        }
         sums.connected = self.connected_at.map_or(Duration::ZERO, |from| now.saturating_duration_since(from));
         sums
     }
@@ -338,15 +386,18 @@ impl Viewer {
         {
             self.feedback.arrive(u16::from_be_bytes([*high, *low]), now);
         }
-        let video = self.agreed.video;
-        if let Some(video) = video.filter(|video| video.payload_type == header.payload_type) {
+        let pictures = &self.agreed.pictures;
+        let of_picture = |picture: &&Picture| picture.payload_type == header.payload_type;
+        let resent = |picture: &&Picture| picture.rtx == Some(header.payload_type);
+        if let Some(video) = pictures.iter().find(of_picture).copied() {
             self.video_ssrc = header.ssrc;
             self.jitter.arrive(header.timestamp, now);
             let Some(number) = self.video.arrive(header.sequence, header.marker, now) else { return };
-            if self.decrypt || self.video.needs_keyframe() {
+            let looks = self.traits.layers && now >= self.next_look;
+            if self.traits.decrypt || looks || self.video.needs_keyframe() {
                 self.look(datagram, header.bytes, (number >> 16) as u32, number, video.codec, now, tally);
             }
-        } else if let Some(video) = video.filter(|video| video.rtx == Some(header.payload_type)) {
+        } else if let Some(video) = pictures.iter().find(resent).copied() {
             // Resent packets are few, and their old numbers are under the seal.
             self.sums.rtx += 1;
             let highest = self.rtx_highest.unwrap_or(u64::from(header.sequence));
@@ -369,7 +420,7 @@ impl Viewer {
             self.audio_ssrc = header.ssrc;
             let number = self.audio.arrive(header.sequence, true, now);
             if let Some(number) = number
-                && self.decrypt
+                && self.traits.decrypt
                 && let Some(opener) = &self.opener
             {
                 match opener.open(datagram, header.bytes, (number >> 16) as u32) {
@@ -394,7 +445,7 @@ impl Viewer {
             tally.count(crate::tally::Count::JoinPictures, 1);
         }
         if !self.was_steady
-            && let Some(since) = self.video.steady_since()
+            && let Some(since) = self.video.pace().steady_since
         {
             self.was_steady = true;
             tally.record(Time::JoinSteady, since.saturating_duration_since(self.posted));
@@ -422,11 +473,26 @@ impl Viewer {
         if begins_keyframe(codec, payload) {
             self.video.begins_keyframe(number);
         }
-        let settled = self.video.watched_from().is_some_and(|from| now > from + SETTLED);
-        if settled && let Some(stamp) = Stamp::find(payload) {
+        let Some(stamp) = Stamp::find(payload) else { return };
+        self.see_layer(usize::from(stamp.layer), now);
+        if self.video.pace().watched_from.is_some_and(|from| now > from + SETTLED) {
             self.sums.other_clock += u64::from(stamp.run != self.run);
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             tally.record(Time::Delay, wall.saturating_sub(Duration::from_micros(stamp.sent_us)));
+        }
+    }
+
+    /// The picture is of this layer. What came since the last stamp counts as the former's.
+    fn see_layer(&mut self, layer: usize, now: Instant) {
+        self.next_look = now + LOOK_EVERY;
+        if layer >= LAYERS.len() || self.layer.as_ref().is_some_and(|seen| seen.layer == layer) {
+            return;
+        }
+        let seen = LayerSeen { layer, since: now, bytes: self.sums.bytes };
+        if let Some(former) = self.layer.replace(seen) {
+            let share = &mut self.sums.layers[former.layer];
+            share.bytes += self.sums.bytes - former.bytes;
+            share.time += now.saturating_duration_since(former.since);
         }
     }
 
@@ -474,15 +540,20 @@ impl Viewer {
                 RTCPeerConnectionState::Connected if self.connected_at.is_none() => {
                     self.connected(now, tally)
                 }
-                RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => {
-                    self.state = if self.had_picture { State::Ended } else { State::Failed };
-                }
+                RTCPeerConnectionState::Connected => self.broken_since = None,
+                RTCPeerConnectionState::Disconnected => self.broken_since = Some(now),
+                RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => self.state = self.lost(),
                 _ => {}
             }
         }
         while self.connection.poll_read().is_some() {}
         self.send(now);
         self.due = self.connection.poll_timeout();
+    }
+
+    /// How a session stands that is no more.
+    fn lost(&self) -> State {
+        if self.had_picture { State::Ended } else { State::Failed }
     }
 
     fn connected(&mut self, now: Instant, tally: &mut Tally) {

@@ -33,8 +33,8 @@ stock = 20
 #[test]
 fn smoke_agrees_with_the_servers_own_counters() {
     let server = Server::start();
-    let pid = server.pid().to_string();
-    let run = run("smoke", &server.base, &server.token, &["--server-pid", &pid]);
+    let (pid, key) = (server.pid().to_string(), server.says(&["key", "--name", "loadtest"]));
+    let run = run("smoke", &server.base, &server.token, &["--server-pid", &pid, "--api-key", &key]);
     let slow: Vec<_> = run.broken().into_iter().filter(|level| !level.contains("_ms ")).collect();
     assert_eq!(slow, [] as [String; 0], "{}", run.text);
     assert!(run.page.contains("smoke") && run.page.contains("<svg"));
@@ -53,6 +53,7 @@ fn smoke_agrees_with_the_servers_own_counters() {
     assert_eq!(server.counter("haul_sessions_connected_total", ""), sessions + 1.0, "and the publisher's");
     assert!(run.measure("media.decrypted") > 3_000.0 && run.measure("delay.p50_ms") > 0.0);
     assert!(run.measure("server.rss_mb") > 5.0 && run.measure("server.cpu_pct") > 0.0);
+    assert!(run.measure("server.shard_cpu_pct") > 0.0, "and the media thread alone");
 
     // Every order is in both books.
     assert_eq!(
@@ -62,6 +63,14 @@ fn smoke_agrees_with_the_servers_own_counters() {
         run.text
     );
     assert!(run.measure("sale.confirmed") >= 5.0 && run.measure("pin.p50_ms") >= 0.0);
+    // And in the third: what the webhook was told, each message signed.
+    assert_eq!(run.measure("sale.webhooks"), run.measure("sale.confirmed"), "{}", run.text);
+    assert_eq!(run.report["audit"]["not_compared"], serde_json::json!([]));
+    assert_eq!(run.measure("sale.webhooks_forged"), 0.0);
+    assert!(run.measure("webhook.p50_ms") > 0.0);
+    assert!(!run.page.contains(&key), "the report keeps the key to itself");
+    let sent = run.measure("likes.sent");
+    assert!(sent > 50.0 && run.measure("likes.told") == sent, "every like is told: {}", run.text);
     assert!(
         run.measure("chat.delivered") >= 10.0 * run.measure("chat.sent"),
         "each line comes to all readers"
@@ -84,6 +93,124 @@ fn a_short_flash_sale_sells_what_there_is_once() {
     assert_eq!(run.measure("sale.held") + run.measure("sale.refused"), 300.0, "everybody was told");
 }
 
+const LIVES: &str = "
+about = 'Three lives at once'
+duration_s = 14
+lives = 3
+levels = [
+    'join.failed == 0', 'media.loss_pct == 0', 'channel.failed == 0', 'sale.oversold == 0', 'sale.mismatches == 0',
+    'sale.offered == 36', 'sale.confirmed == 12',
+]
+[publisher]
+clip = 'vp8'
+[[viewers]]
+count = 3
+[[buyers]]
+count = 12
+tap_after_ms = [0, 300]
+[[chatters]]
+count = 2
+say_every_s = 1
+[sale]
+at_s = 4
+stock = 4
+";
+
+#[test]
+fn several_lives_are_loaded_at_once_by_one_token_for_all() {
+    let server = Server::start();
+    let token = server.says(&["token", "--live", "*", "--role", "host", "--sub", "boss"]);
+    let run = run(LIVES, &server.base, &token, &["--live", "load-*"]);
+    assert_eq!(run.broken(), [] as [String; 0], "{}", run.text);
+    let audit = &run.report["audit"];
+    assert_eq!((&audit["stock"], &audit["ledger_units"]), (&12.into(), &12.into()));
+    // That token is the merchant's own, so webhooks are compared without another key.
+    assert_eq!(audit["webhook_orders"], 12);
+    assert_eq!(server.counter("haul_orders_total", "state=\"sold\""), 12.0);
+    assert_eq!(run.measure("join.most_at_once"), 9.0);
+    for live in ["load-1", "load-3"] {
+        let url = format!("{}/v1/lives/{live}", server.base);
+        let known = ureq::get(&url).header("authorization", format!("Bearer {token}")).call().unwrap();
+        assert_eq!(known.status(), 200);
+    }
+}
+
+#[test]
+fn layers_and_media_over_quic_are_measured() {
+    let server = Server::start();
+    let run = run("media", &server.base, &server.token, &[]);
+    let slow = |level: &String| level.contains("_ms ") || level.contains("layer_f_pct");
+    let wrong: Vec<_> = run.broken().into_iter().filter(|level| !slow(level)).collect();
+    assert_eq!(wrong, [] as [String; 0], "{}", run.text);
+    // Whatever layer the server has chosen, a viewer gets about what is published of it, with headers and sound.
+    let near = |layer: &str| {
+        let published = run.measure(&format!("publisher.layer_{layer}_kbps"));
+        let received = run.report["measures"][format!("media.layer_{layer}_kbps")].as_f64();
+        assert!(
+            received.is_none_or(|received| (published * 0.6..published * 1.6 + 60.0).contains(&received)),
+            "{layer}: {published} published, {received:?} received\n{}",
+            run.text
+        );
+    };
+    ["f", "h", "q"].into_iter().for_each(near);
+    let shares =
+        ["f", "h", "q"].map(|layer| run.report["measures"][format!("media.layer_{layer}_pct")].as_f64());
+    let sum: f64 = shares.iter().flatten().sum();
+    assert!((sum - 100.0).abs() < 0.1, "every second is of some layer: {shares:?}");
+    // MoQ viewers saw whole pictures, and the server knows of them.
+    assert!(run.measure("moq.attempts") >= 13.0 && run.measure("moq.frames") > 5_000.0, "{}", run.text);
+    assert!(run.measure("moq.delay_p50_ms") > 0.0);
+    assert_eq!(server.counter("haul_moq_viewers", ""), 0.0, "and all have left");
+}
+
+const RESTART: &str = "
+about = 'The server is killed in the middle of a sale'
+duration_s = 40
+levels = ['sale.oversold == 0', 'sale.double_holds == 0', 'sale.unconfirmed == 0', 'sale.mismatches == 0', 'publisher.returns >= 1']
+[publisher]
+clip = 'vp8'
+[[viewers]]
+count = 4
+[[buyers]]
+count = 30
+tap_after_ms = [0, 4000]
+decide_ms = [0, 2000]
+repeat = 0.3
+retries = 20
+[sale]
+at_s = 5
+stock = 10
+[[faults]]
+name = 'the server is killed'
+at_s = 6.5
+for_s = 1
+kill = 'server'
+";
+
+#[test]
+fn a_server_that_is_killed_in_a_sale_is_found_again() {
+    let server = Server::start();
+    let (pid, start) = (server.pid().to_string(), server.start_command());
+    let key = server.says(&["key", "--name", "loadtest"]);
+    let run = run(
+        RESTART,
+        &server.base,
+        &server.token,
+        &["--allow-commands", "--server-pid", &pid, "--server-start", &start, "--api-key", &key],
+    );
+    let notes = run.report["notes"].as_array().unwrap();
+    let said =
+        |what: &str| notes.iter().filter_map(|note| note["text"].as_str()).find(|text| text.contains(what));
+    let again = said("started again as process").map(|text| text.rsplit(' ').next().unwrap().to_owned());
+    let again = again.unwrap_or_else(|| panic!("{}", run.text));
+    assert!(again.parse::<u32>().is_ok_and(|again| again != server.pid()));
+    let ended = std::process::Command::new("sh").args(["-c", "kill -KILL \"$0\"", &again]).status().unwrap();
+    assert!(ended.success(), "it outlives the harness");
+    assert_eq!(run.broken(), [] as [String; 0], "{}", run.text);
+    assert_eq!(run.report["audit"]["webhook_orders"], run.report["audit"]["confirmed_orders"]);
+    assert!(run.measure("media.ended") >= 4.0 && run.measure("join.attempts") >= 8.0, "{}", run.text);
+}
+
 #[test]
 fn what_can_not_be_run_says_why() {
     let refuse = |args: &[&str], expected: &str| {
@@ -95,16 +222,21 @@ fn what_can_not_be_run_says_why() {
     };
     let smoke = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/loadtest/smoke.toml");
     let herd = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/loadtest/herd.toml");
+    let media = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/loadtest/media.toml");
     let chaos = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/loadtest/chaos.toml");
     refuse(&["run", "nowhere.toml", "--whep", "http://127.0.0.1:1"], "can't read nowhere.toml");
     refuse(&["run", smoke, "--target", "http://127.0.0.1:1"], "give the host's token");
     refuse(&["run", smoke, "--whep", "http://127.0.0.1:1/w"], "needs a Haul server");
     refuse(&["run", herd, "--whep", "http://127.0.0.1:1/w"], "give --whip too");
+    let foreign = ["--whep", "http://127.0.0.1:1/w", "--whip", "http://127.0.0.1:1/p"];
+    refuse(&[&["run", media][..], &foreign].concat(), "give --moq");
     refuse(
         &["run", herd, "--whep", "http://127.0.0.1:1/w", "--whip", "http://127.0.0.1:1/p"],
         "can't connect",
     );
     let token = "e30.eyJsaXZlIjoiZGVtbyJ9.x";
-    refuse(&["run", chaos, "--target", "http://127.0.0.1:1", "--token", token], "--allow-commands");
+    let chaos = ["run", chaos, "--target", "http://127.0.0.1:1", "--token", token];
+    refuse(&chaos, "--allow-commands");
+    refuse(&[&chaos[..], &["--allow-commands"]].concat(), "--redis-pid");
     refuse(&["compare", smoke, smoke], "is no report");
 }

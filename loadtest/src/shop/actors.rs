@@ -1,6 +1,7 @@
 //! What each kind of actor does on the channel.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -28,6 +29,8 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(20);
 const RECONNECT: Duration = Duration::from_millis(500);
 /// How often a closed channel is opened again in a row.
 const RECONNECTS: u32 = 10;
+/// Hearts of one tap at most.
+const MOST_HEARTS: f64 = 5.0;
 /// The server's close code for a reader that is too slow.
 const TOO_SLOW: u16 = haul_wire::close::TOO_SLOW;
 
@@ -91,7 +94,7 @@ pub(super) async fn host(
     products: Vec<String>,
 ) {
     let mut over = world.over.subscribe();
-    let (mut next, mut eyes) = (0, Eyes::default());
+    let (mut next, mut eyes) = (0, Eyes { observes: true, ..Eyes::default() });
     let mut failures = 0;
     loop {
         tokio::select! {
@@ -151,10 +154,13 @@ pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watc
             () = raised(&mut leaving) => return,
             opened = open(&world, &token) => opened,
         };
-        let Ok((mut channel, _)) = opened else {
+        let Ok((mut channel, hello)) = opened else {
             sleep(RECONNECT).await;
             continue;
         };
+        world.likes_told(hello["room"]["likes"].as_u64());
+        let mut likes = Likes::default();
+        let mut next_like = group.like_every_s.map(|every| Instant::now() + every.draw_seconds(&mut random));
         let wait = group.say_every_s.map(|every| every.draw_seconds(&mut random));
         let mut next_line = wait.map(|wait| Instant::now() + wait);
         let mut next_read = Instant::now();
@@ -174,6 +180,13 @@ pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watc
                     channel.send("chat.send", json!({ "text": text })).await;
                     next_line = group.say_every_s.map(|every| Instant::now() + every.draw_seconds(&mut random));
                 }
+                () = sleep_until(next_like.unwrap_or(far)), if next_like.is_some() => {
+                    let hearts = 1 + (random.unit() * MOST_HEARTS) as u64;
+                    let id = channel.send("like", json!({ "kind": "heart", "count": hearts })).await;
+                    likes.sent(id, hearts);
+                    world.tally.lock().count(Count::LikesSent, hearts);
+                    next_like = group.like_every_s.map(|every| Instant::now() + every.draw_seconds(&mut random));
+                }
                 text = async { sleep_until(next_read).await; channel.read().await } => match text {
                     Ok(text) => {
                         if let Some(every) = group.read_every_ms {
@@ -181,7 +194,10 @@ pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watc
                         }
                         match kind(&text) {
                             "reply" => world.count(Count::ChatSent),
-                            "error" => world.count(Count::ChatRefused),
+                            "error" => match likes.refused(&text) {
+                                0 => world.count(Count::ChatRefused),
+                                hearts => world.tally.lock().count(Count::LikesRefused, hearts),
+                            },
                             // What a slow reader reads late is late by its own doing.
                             _ if slow => world.count(Count::ChannelEvents),
                             _ => world.event(&text, &mut eyes),
@@ -195,6 +211,29 @@ pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watc
             }
         }
         sleep(RECONNECT).await;
+    }
+}
+
+/// The likes of one person that may still be refused: they have no reply otherwise.
+#[derive(Debug, Default)]
+struct Likes(VecDeque<(u64, u64)>);
+
+impl Likes {
+    /// How many are remembered; a refusal comes soon or never.
+    const MAX: usize = 32;
+
+    fn sent(&mut self, id: u64, hearts: u64) {
+        if self.0.len() >= Self::MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((id, hearts));
+    }
+
+    /// How many likes an error is about: none, if it is about something else.
+    fn refused(&mut self, error: &str) -> u64 {
+        let message: Value = serde_json::from_str(error).unwrap_or_default();
+        let at = self.0.iter().position(|(id, _)| message["id"] == *id);
+        at.and_then(|at| self.0.remove(at)).map_or(0, |(_, hearts)| hearts)
     }
 }
 
@@ -467,14 +506,16 @@ impl Buyer {
         };
         self.world.records().purchases[mine].order = Some(order.clone());
         let setting = &self.world.setting;
+        let Some(url) = http::resolve(&setting.base, pay_url) else { return self.error("paying", "no page") };
         let call = Call {
             method: "POST",
-            url: http::resolve(&setting.base, pay_url),
+            url,
             content_type: Some("application/json"),
             body: json!({ "outcome": "paid" }).to_string(),
             ..Call::default()
         };
         let paying = Instant::now();
+        self.world.records().paying.insert(order.clone(), paying);
         for _ in 0..=retries {
             match setting.client.call(call.clone()).await {
                 Ok(answer) if answer.status.is_success() => {

@@ -59,11 +59,23 @@ pub struct Server {
     pub base: String,
     pub udp_port: u16,
     pub token: String,
+    settings: Vec<(&'static str, String)>,
     dir: Scratch,
 }
 
+/// A port that is free for UDP and for TCP.
+fn free_moq_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        if UdpSocket::bind(address).is_ok() {
+            return address.port();
+        }
+    }
+}
+
 impl Server {
-    /// With one media port, so that one relay can stand before it.
+    /// With one media port, so that one relay can stand before it; with Media over QUIC, and webhooks to this machine.
     pub fn start() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -77,12 +89,19 @@ impl Server {
         };
         let dir = Scratch::new();
         let log = fs::File::create(dir.path().join("log")).unwrap();
+        let data = dir.path().join("data").to_str().unwrap().to_owned();
+        let moq_port = free_moq_port();
+        let settings: Vec<(&str, String)> = vec![
+            ("HAUL__DATA_DIR", data),
+            ("HAUL__HTTP__LISTEN", format!("127.0.0.1:{port}")),
+            ("HAUL__MEDIA__UDP_PORT", udp_port.to_string()),
+            ("HAUL__MEDIA__SHARDS", "1".to_owned()),
+            ("HAUL__MEDIA__PUBLIC_ADDRESSES", "127.0.0.1".to_owned()),
+            ("HAUL__MOQ__LISTEN", format!("127.0.0.1:{moq_port}")),
+            ("HAUL__WEBHOOKS__ALLOW_PRIVATE", "true".to_owned()),
+        ];
         let child = Command::new(program("haul"))
-            .env("HAUL__DATA_DIR", dir.path().join("data"))
-            .env("HAUL__HTTP__LISTEN", format!("127.0.0.1:{port}"))
-            .env("HAUL__MEDIA__UDP_PORT", udp_port.to_string())
-            .env("HAUL__MEDIA__SHARDS", "1")
-            .env("HAUL__MEDIA__PUBLIC_ADDRESSES", "127.0.0.1")
+            .envs(settings.clone())
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -102,7 +121,23 @@ impl Server {
         }
         let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
         assert!(!token.is_empty(), "the server did not start: {log}");
-        Self { process, base: format!("http://127.0.0.1:{port}"), udp_port, token, dir }
+        Self { process, base: format!("http://127.0.0.1:{port}"), udp_port, token, settings, dir }
+    }
+
+    /// What a command of the server's says, such as `key --name x`.
+    pub fn says(&self, command: &[&str]) -> String {
+        let output =
+            Command::new(program("haul")).args(command).envs(self.settings.clone()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        assert!(!text.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    /// A shell command that starts it again, with all that it knows.
+    pub fn start_command(&self) -> String {
+        let settings: Vec<String> =
+            self.settings.iter().map(|(name, value)| format!("{name}='{value}'")).collect();
+        format!("env {} {}", settings.join(" "), program("haul").display())
     }
 
     pub fn pid(&self) -> u32 {
@@ -142,6 +177,11 @@ impl Outcome {
 
 /// Runs a scenario, given as text or as the name of a shipped one, and reads its report.
 pub fn run(scenario: &str, target: &str, token: &str, more: &[&str]) -> Outcome {
+    run_with(scenario, &[&["--target", target, "--token", token], more].concat())
+}
+
+/// Runs a scenario against whatever the arguments name.
+pub fn run_with(scenario: &str, arguments: &[&str]) -> Outcome {
     let dir = Scratch::new();
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../configs/loadtest/{scenario}.toml"));
     let path = if scenario.contains('\n') {
@@ -154,10 +194,10 @@ pub fn run(scenario: &str, target: &str, token: &str, more: &[&str]) -> Outcome 
     let output = Command::new(env!("CARGO_BIN_EXE_haul-loadtest"))
         .arg("run")
         .arg(path)
-        .args(["--target", target, "--token", token, "--report"])
+        .args(arguments)
+        .arg("--report")
         .arg(dir.path())
         .args(["--threads", "1"])
-        .args(more)
         .output()
         .unwrap();
     let text =

@@ -20,7 +20,7 @@ use crate::{
     net::{self, Inbox},
     peer::Identity,
     tally::Tally,
-    viewer::Viewer,
+    viewer::{Traits, Viewer},
 };
 
 /// Sockets at once.
@@ -40,18 +40,24 @@ const PACKETS_A_VIEWER: f64 = 1e6 / 8.0 / DATAGRAM as f64 + 50.0;
 /// What a loop has cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
-    pub(crate) packets: u64,
-    pub(crate) busy: Duration,
+    packets: u64,
+    busy: Duration,
 }
 
 impl Cost {
-    fn ns(self) -> f64 {
+    /// Nanoseconds of processor time a packet.
+    pub(crate) fn ns(self) -> f64 {
         self.busy.as_nanos() as f64 / self.packets.max(1) as f64
+    }
+
+    /// Streams of 1 Mb/s that a core could take at this cost.
+    pub(crate) fn viewers(self) -> f64 {
+        1e9 / self.ns() / PACKETS_A_VIEWER
     }
 }
 
-/// Measures both, and says what it means.
-pub(crate) fn run() -> Result<()> {
+/// Measures both: the bare loop, and the viewers' thread.
+pub(crate) fn both() -> Result<(Cost, Cost)> {
     let (mut bare, mut counted) = (measure(false)?, measure(true)?);
     for _ in 1..ROUNDS {
         for (best, counting) in [(&mut bare, false), (&mut counted, true)] {
@@ -61,15 +67,7 @@ pub(crate) fn run() -> Result<()> {
             }
         }
     }
-    let share = bare.ns() / counted.ns();
-    println!("a bare receive loop     {:>6.0} ns a packet ({} packets)", bare.ns(), bare.packets);
-    println!("a thread of viewers     {:>6.0} ns a packet ({} packets)", counted.ns(), counted.packets);
-    println!("share                   {share:>6.2} of the bare loop's speed");
-    println!(
-        "one core of the harness {:>6.0} viewers of 1 Mb/s at best, joins apart",
-        1e9 / counted.ns() / PACKETS_A_VIEWER
-    );
-    Ok(())
+    Ok((bare, counted))
 }
 
 fn measure(counting: bool) -> Result<Cost> {
@@ -78,7 +76,7 @@ fn measure(counting: bool) -> Result<Cost> {
     let (local, now): (SocketAddr, _) = (([127, 0, 0, 1], 0).into(), Instant::now());
     let mut addresses = Vec::new();
     for index in 0..VIEWERS as u32 {
-        let mut viewer = Viewer::offer(&identity, local, false, 0, now)?.0;
+        let mut viewer = Viewer::offer(&identity, local, Traits::default(), 0, now)?.0;
         viewer.pretend_connected(now).context("keys made of zeros are keys")?;
         addresses.push(viewer.socket.local_addr()?);
         poll.registry().register(&mut viewer.socket, Token(index as usize), Interest::READABLE)?;
