@@ -70,6 +70,7 @@ pub(crate) enum Air {
     Off,
     Stalled(bool),
     OutOfOrder,
+    SoundByMoqOnly,
 }
 
 /// Questions of one server to the owner of one term.
