@@ -169,7 +169,9 @@ mod tests {
                 wall: UnixMillis(1_000_000 + arrived_ms),
             };
             let captured = clock.arrived(ntp_of_us(captured_ms * 1_000), now);
-            unix_us(captured.ntp.wrapping_add_signed(captured.to_ours.unwrap())) / 1_000 - 1_000_000
+            let us = unix_us(captured.ntp.wrapping_add_signed(captured.to_ours.unwrap()));
+            // NTP's fixed point has no whole milliseconds.
+            (us + 500) / 1_000 - 1_000_000
         };
         assert_eq!(arrive(0, 300), 300, "the first is all that is known");
         assert_eq!(arrive(20, 20), 20);
