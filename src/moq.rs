@@ -146,6 +146,7 @@ const METRICS: &[Metric] = &[
     ),
     ("haul_moq_viewers", "MoQ sessions that watch", MetricType::Gauge, |s| s.viewers),
     ("haul_moq_publishers", "MoQ sessions that publish", MetricType::Gauge, |s| s.publishers),
+    ("haul_moq_websockets", "MoQ sessions over websockets", MetricType::Gauge, |s| s.websockets),
     ("haul_moq_subscriptions", "Tracks being sent to MoQ viewers", MetricType::Gauge, |s| s.subscriptions),
     (
         "haul_moq_accepted",

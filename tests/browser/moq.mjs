@@ -2,12 +2,12 @@
 //
 //   node moq.mjs     runs target/debug/haul (or $HAUL_BINARY) and /usr/bin/chromium (or $CHROMIUM)
 
-import { startHaulWithMoq } from "./lib/moq.mjs";
+import { carryTcpTo, startHaulWithMoq } from "./lib/moq.mjs";
 import { DESKTOP, Guest, Host, launch } from "./lib/pages.mjs";
 import { endsWithin, exitCode, expect, step, story, until } from "./lib/report.mjs";
 
 /** Longer than all takes on a slow machine: something hangs. */
-const MOST_MS = 4 * 60_000;
+const MOST_MS = 6 * 60_000;
 /** Lips and voice further apart than this are noticed (ITU-R BT.1359). */
 const APART_MAX_MS = 80;
 
@@ -34,6 +34,22 @@ const withoutQuic = (page) =>
       close() {}
     };
   });
+
+/** One where a proxy lets nothing of MoQ through, on whatever it travels. */
+const withoutMoq = async (page) => {
+  await withoutQuic(page);
+  await page.addInitScript(() => {
+    const Whole = window.WebSocket;
+    window.WebSocket = class extends Whole {
+      constructor(url, protocols) {
+        super(String(protocols).includes("qmux") ? "ws://127.0.0.1:9/" : url, protocols);
+      }
+    };
+  });
+};
+
+/** A browser that has never heard of WebTransport. */
+const withoutWebTransport = (page) => page.addInitScript(() => delete window.WebTransport);
 
 const url = (haul, transport) => `${haul.url}/watch/demo?transport=${transport}`;
 const facts = (viewer) => viewer.page.evaluate(() => window.haul.player.facts());
@@ -63,6 +79,8 @@ async function playsByMoq(viewer) {
 const browser = await launch([], ["--disable-quic"]);
 await story("Media over QUIC", async () => {
   const haul = await startHaulWithMoq();
+  const { port } = await (await fetch(`${haul.url}/v1/moq`)).json();
+  const tcpOnly = await carryTcpTo(port);
   let host;
   try {
     await step("a host publishes by WebRTC", async () => {
@@ -90,8 +108,47 @@ await story("Media over QUIC", async () => {
       viewer.expectNoErrors();
       await viewer.page.context().close();
     });
-    await step("where QUIC is blocked, a viewer who prefers it falls back to WebRTC", async () => {
-      const viewer = await Guest.enter(browser, url(haul, "moq"), DESKTOP, withoutQuic);
+    await step("where UDP is blocked, a viewer falls back to MoQ over a websocket, with sound, chat and all", async () => {
+      const viewer = await Guest.enter(browser, url(haul, "webrtc"), DESKTOP, async (page) => {
+        await withoutWebRtc(page);
+        // Nobody answers UDP at this port. TCP goes through.
+        await page.route("**/v1/moq", async (route) => {
+          const door = await (await route.fetch()).json();
+          await route.fulfill({ json: { ...door, port: tcpOnly.port } });
+        });
+      });
+      const apart = await playsByMoq(viewer);
+      const { carrier, delayMs, dropped } = await facts(viewer);
+      expect(carrier === "websocket", `it is carried by ${carrier}`);
+      expect((await metric(haul, "haul_moq_websockets")) === 1, "the server counts a websocket");
+      await viewer.join("Bea");
+      await viewer.say("hello over TCP");
+      await until("the word is in the chat", async () => (await viewer.page.locator("#chat").textContent()).includes("hello over TCP"));
+      await viewer.page.context().close();
+      return `${Math.round(delayMs)} ms held, ${dropped} dropped, pictures ${apart} ms behind the sound`;
+    });
+    await step("a browser without WebTransport plays over a websocket, at once", async () => {
+      const viewer = await Guest.enter(browser, url(haul, "moq"), DESKTOP, withoutWebTransport);
+      await viewer.seesMovingPictures(20_000);
+      expect((await transport(viewer)) === "moq" && (await facts(viewer)).carrier === "websocket", "MoQ over a websocket");
+      viewer.expectNoErrors();
+      await viewer.page.context().close();
+    });
+    await step("who plays by WebRTC what it does not carry the sound of is moved to MoQ", async () => {
+      const viewer = await Guest.enter(browser, url(haul, "webrtc"), DESKTOP);
+      await viewer.seesMovingPictures(20_000);
+      expect((await transport(viewer)) === "webrtc", "it plays by WebRTC");
+      await viewer.page.evaluate(() => {
+        const { room } = window.haul;
+        room.live = { ...room.live, sound: "moq_only" };
+        room.dispatchEvent(new CustomEvent("change", { detail: "live" }));
+      });
+      await until("it plays by MoQ", async () => (await transport(viewer)) === "moq" && ((await facts(viewer)) || {}).shown > 10, 20_000);
+      viewer.expectNoErrors();
+      await viewer.page.context().close();
+    });
+    await step("where MoQ is blocked, a viewer who prefers it falls back to WebRTC", async () => {
+      const viewer = await Guest.enter(browser, url(haul, "moq"), DESKTOP, withoutMoq);
       await viewer.seesMovingPictures(30_000);
       expect((await transport(viewer)) === "webrtc", "it plays by WebRTC");
       await viewer.page.context().close();
@@ -116,6 +173,20 @@ await story("Media over QUIC", async () => {
       await byMoq.page.context().close();
       return `${codec}, pictures ${apart} ms behind the sound`;
     });
+    await step("where QUIC is blocked, a host who publishes by MoQ does so over a websocket", async () => {
+      await host.endLive();
+      await host.page.context().close();
+      const [path, token] = haul.studioUrl.split("#");
+      host = await Host.open(browser, `${path}?transport=moq#${token}`, DESKTOP, withoutQuic);
+      await host.click("source-camera");
+      await host.goLive();
+      const viewer = await Guest.enter(browser, url(haul, "webrtc"), DESKTOP);
+      await viewer.seesMovingPictures(20_000);
+      await viewer.hearsSound();
+      expect((await metric(haul, "haul_moq_websockets")) === 1, "the host's session is a websocket");
+      await viewer.page.context().close();
+      host.expectNoErrors();
+    });
     await step("who comes before the host waits by MoQ, and sees it begin, end and begin again", async () => {
       await host.endLive();
       const viewer = await Guest.enter(browser, url(haul, "moq"), DESKTOP);
@@ -137,6 +208,7 @@ await story("Media over QUIC", async () => {
       await until("no MoQ session is left", async () => (await metric(haul, "haul_moq_connections")) === 0, 20_000);
     });
   } finally {
+    tcpOnly.close();
     const code = await haul.stop();
     expect(code === 0, `the server ends well, not with ${code}:\n${haul.log()}`);
   }

@@ -18,6 +18,7 @@ const load = (name) => import(pathToFileURL(join(directory, "moq", name)));
 const wire = await load("wire.js");
 const { Arrivals } = await load("arrivals.js");
 const { Playout } = await load("playout.js");
+const { SocketTransport } = await load("socket.js");
 await rm(directory, { recursive: true, force: true });
 
 const same = (one, other, words) =>
@@ -39,6 +40,60 @@ async function fails(promise, pattern) {
 
 /** A frame of the container, whose time is in ms. */
 const frame = (ms) => wire.join(wire.varint(ms * 1000), Uint8Array.of(7));
+
+/** A websocket whose other end is the test's. */
+class FakeSocket {
+  static OPEN = 1;
+  readyState = 0;
+  bufferedAmount = 0;
+  sent = [];
+
+  constructor(url, protocols) {
+    Object.assign(this, { url, protocols });
+    FakeSocket.latest = this;
+  }
+
+  open() {
+    this.readyState = FakeSocket.OPEN;
+    this.onopen();
+  }
+
+  send(bytes) {
+    this.sent.push([...bytes]);
+  }
+
+  close() {
+    this.readyState = 3;
+  }
+
+  comes(...parts) {
+    this.onmessage({ data: wire.join(...parts.map((part) => Uint8Array.from(part))).buffer });
+  }
+}
+
+const PARAMETERS = [0xff, 0x51, 0x53, 0x30, 0x0d, 0x0a, 0x0d, 0x0a];
+/** What the server says first: the bytes it takes in all, of each stream, and how many streams. */
+const parameters = (data, stream, streams) => {
+  const of = (id, value) => [id, ...wire.sized(wire.varint(value))];
+  const all = [of(4, data), of(5, stream), of(6, stream), of(7, stream), of(8, streams), of(9, streams)].flat();
+  return [...PARAMETERS, ...wire.sized(Uint8Array.from(all))];
+};
+
+/** Lets what waits for promises go on. */
+const settle = async () => {
+  for (let turn = 0; turn < 20; turn += 1) await null;
+};
+
+async function socket(data = 1_000, stream = 100, streams = 2) {
+  globalThis.WebSocket = FakeSocket;
+  const transport = new SocketTransport("ws://test/demo");
+  const fake = FakeSocket.latest;
+  fake.open();
+  fake.comes(parameters(data, stream, streams));
+  await transport.ready;
+  fake.sent.shift();
+  return { transport, fake };
+}
 
 await story("Parts of the MoQ client", async () => {
   await step("numbers are those of RFC 9000, and are read back", () => {
@@ -130,6 +185,82 @@ await story("Parts of the MoQ client", async () => {
     expect(playout.due(5_000) < due, "frames are due earlier again");
     playout.arrive(900_000_000, 60_000, true);
     expect(Math.abs(playout.due(900_000_000) - 60_000) <= 200, "another beginning of time is taken as one");
+  });
+
+  await step("over a websocket, streams are opened, written, read and ended as in QUIC", async () => {
+    globalThis.WebSocket = FakeSocket;
+    const opening = new SocketTransport("ws://test/demo");
+    FakeSocket.latest.open();
+    same(FakeSocket.latest.sent[0].slice(0, 8), PARAMETERS, "our parameters come first");
+    same(FakeSocket.latest.protocols, ["qmux-02"], "the subprotocol");
+    opening.close();
+    await opening.closed;
+
+    const { transport, fake } = await socket();
+    const { readable, writable } = await transport.createBidirectionalStream();
+    const writer = writable.getWriter();
+    await writer.write(Uint8Array.of(1, 2, 3));
+    same(fake.sent.pop(), [0x0e, 0, 0, 3, 1, 2, 3], "a frame of stream 0");
+    fake.comes([0x0e, 0, 0, 2, 7, 8], [0x0f, 0, 2, 1, 9]);
+    const reader = readable.getReader();
+    same([[...(await reader.read()).value], [...(await reader.read()).value], (await reader.read()).done], [[7, 8], [9], true], "the answer");
+    await writer.close();
+    same(fake.sent.pop(), [0x0f, 0, 3, 0], "the end of stream 0");
+    const one = await transport.createUnidirectionalStream();
+    await one.getWriter().write(Uint8Array.of(5));
+    same(fake.sent.pop(), [0x0e, 2, 0, 1, 5], "a stream of one direction");
+
+    // The server's streams, the second of which overtakes the first.
+    const incoming = transport.incomingUnidirectionalStreams.getReader();
+    fake.comes([0x0a, 7, 1, 71], [0x0b, 3, 1, 31]);
+    const [second, first] = [(await incoming.read()).value, (await incoming.read()).value];
+    const firsts = first.getReader();
+    same([[...(await firsts.read()).value], (await firsts.read()).done], [[31], true], "the first");
+    await second.cancel();
+    same(fake.sent.pop(), [0x05, 7, 0], "it is not wanted");
+    fake.comes([0x0b, 7, 1, 72], [0x0a, 3, 1, 32]);
+    fake.comes([0xf4, 0x8c, 0x67, 0x52, 0x9e, 0xf8, 0xc7, 0xbd, 9]);
+    same(fake.sent.pop(), [0xf4, 0x8c, 0x67, 0x52, 0x9e, 0xf8, 0xc7, 0xbe, 9], "a sign of life");
+    fake.comes([0x1d, 0x41, 0x91, 0]);
+    same((await transport.closed).closeCode, 401, "how the server ended it");
+    same((await incoming.read()).done, true, "and no more streams");
+  });
+
+  await step("over a websocket, no more is sent than the server takes", async () => {
+    const { transport, fake } = await socket(150, 100, 1);
+    const { writable } = await transport.createBidirectionalStream();
+    const writer = writable.getWriter();
+    const written = writer.write(new Uint8Array(180));
+    await settle();
+    const bytes = () => fake.sent.reduce((sum, frame) => sum + frame.length, 0);
+    expect(bytes() > 100 && bytes() < 110, `${bytes()} bytes: as much as the stream may have`);
+    fake.comes([0x11, 0, 0x41, 0]);
+    await settle();
+    expect(bytes() > 150 && bytes() < 165, `${bytes()} bytes: as much as there may be in all`);
+    fake.comes([0x10, 0x41, 0]);
+    await written;
+    let opened = false;
+    const other = transport.createBidirectionalStream().then(() => (opened = true));
+    await settle();
+    expect(!opened, "a second stream has to wait");
+    fake.comes([0x12, 2]);
+    await other;
+    fake.comes([0x05, 0, 0]);
+    await fails(writer.write(Uint8Array.of(1)), /wants no more/);
+    transport.close();
+  });
+
+  await step("over a websocket, what is no record ends the session", async () => {
+    for (const record of [[0x2f], [0x0e, 0, 0, 9, 1], [0xff, 0xff], [0x04, 3]]) {
+      const { transport, fake } = await socket();
+      fake.comes(record);
+      await transport.closed;
+      same(fake.readyState, 3, "the socket is closed");
+      await fails(transport.createUnidirectionalStream(), /over/);
+    }
+    const silent = new SocketTransport("ws://test/demo");
+    FakeSocket.latest.onclose();
+    await fails(silent.ready, /closed/);
   });
 
   await step("pictures follow the sound while it is heard", () => {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    moq_client::{Client, NEWEST, Viewer, Way},
+    moq_client::{CATALOG, Client, NEWEST, Viewer, Way},
     rtc_client::{Peer, Publisher},
     server::{Server, command, eventually, free_ports},
     talk::{Channel, get, viewer_token},
@@ -30,6 +30,73 @@ async fn watch(address: SocketAddr) -> (Client, Viewer) {
     let client = Client::connect(address, NEWEST, "/demo").await.unwrap();
     let viewer = client.watch().await;
     (client, viewer)
+}
+
+/// Pictures and voice further apart than this are noticed (ITU-R BT.1359).
+const LIPS_MS: f64 = 80.0;
+/// Pictures over which that is measured.
+const MARKED: usize = 50;
+
+/// All four combinations of a host and a viewer: pictures and sound come, whole and in order, and each sound is shown with
+/// the picture that it marks.
+#[tokio::test(flavor = "multi_thread")]
+async fn lips_and_voice_are_together_whoever_sends_and_whoever_watches() {
+    let (server, address) = start();
+    let mut room = Channel::open(&server, "demo", "").await;
+    for by_moq in [false, true] {
+        let target = format!("/demo?jwt={}", server.host_token);
+        let host = Client::connect(address, NEWEST, &target).await.unwrap();
+        // Its sound is sent late, as encoders do: what counts is when it is shown.
+        let published = by_moq.then(|| host.publish_late(0, Duration::from_millis(300)));
+        let streaming = if by_moq { None } else { Some(Publisher::start(&server, 0).await) };
+        room.event("live.changed", |event| event["live"]["state"] == "live").await;
+        let whep = Peer::watch(&server, "").await;
+        let (_client, moq) = watch(address).await;
+        let host_is = if by_moq { "MoQ" } else { "WHIP" };
+        eventually(&format!("{host_is} to WHEP, with reports"), async || {
+            whep.pictures() > 150 && whep.seen.lips_ms(MARKED).is_some()
+        })
+        .await;
+        eventually(&format!("{host_is} to MoQ"), async || {
+            moq.lips_ms(MARKED).is_some() && moq.pictures() > 150
+        })
+        .await;
+        let (whep_ms, moq_ms) = (whep.seen.lips_ms(MARKED).unwrap(), moq.lips_ms(MARKED).unwrap());
+        println!("{host_is}: pictures and sound apart by {whep_ms:.1} ms over WHEP, {moq_ms:.1} ms over MoQ");
+        assert!(whep_ms <= LIPS_MS, "{host_is} to WHEP: {whep_ms} ms");
+        assert!(moq_ms <= LIPS_MS, "{host_is} to MoQ: {moq_ms} ms");
+        for stamps in [&whep.seen.stamps, &moq.video.stamps] {
+            let stamps = stamps.lock().unwrap();
+            assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "whole and in order: {stamps:?}");
+        }
+        if let Some(streaming) = &streaming {
+            streaming.peer.delete(&server).await;
+        }
+        drop((published, streaming, host));
+        room.event("live.changed", |event| event["live"]["state"] == "waiting").await;
+    }
+}
+
+/// AAC goes to MoQ's viewers. WebRTC's get the pictures, and all are told why.
+#[tokio::test(flavor = "multi_thread")]
+async fn aac_is_heard_by_moq_alone_and_everybody_is_told() {
+    let (server, address) = start();
+    let mut room = Channel::open(&server, "demo", "").await;
+    let mut studio = Channel::open(&server, "demo", &server.host_token).await;
+    let client = Client::connect(address, NEWEST, &format!("/demo?jwt={}", server.host_token)).await.unwrap();
+    let aac = r#""codec":"mp4a.40.2","description":"1190","#;
+    let _host = client.publish_as(&CATALOG.replace(r#""codec":"opus","#, aac), 0);
+    room.event("live.changed", |event| event["live"]["sound"] == "moq_only").await;
+    studio.event("host.warning", |event| event["warning"] == "aac").await;
+    let late = Channel::open(&server, "demo", "").await;
+    assert_eq!(late.hello["result"]["live"]["sound"], "moq_only");
+
+    let whep = Peer::watch(&server, "").await;
+    let (_client, moq) = watch(address).await;
+    eventually("pictures and sound by MoQ", async || moq.pictures() >= 50 && moq.sounds() >= 50).await;
+    eventually("pictures by WebRTC", async || whep.pictures() >= 50).await;
+    assert_eq!(whep.sounds(), 0, "no sound that nobody can decode");
+    assert_eq!(moq.catalog["audio"]["renditions"]["audio"]["codec"], "mp4a.40.2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! A publisher and a viewer on the async `webrtc` crate: another driver than the server's.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use rtc::{
     ice::mdns::MulticastDnsMode,
-    interceptor::Registry,
+    interceptor::{Registry, Slot},
     media_stream::MediaStreamTrack,
     peer_connection::{
         configuration::{
@@ -20,6 +21,7 @@ use rtc::{
         },
         sdp::RTCSessionDescription,
     },
+    rtcp::sender_report::SenderReport,
     rtp,
     rtp_transceiver::{
         RTCRtpTransceiverDirection, RTCRtpTransceiverInit,
@@ -41,7 +43,13 @@ use webrtc::{
     runtime::default_runtime,
 };
 
-use crate::{nat::Nat, server::Server, talk::call};
+use crate::{
+    client::{Ear, Heard},
+    moq_client::{read_sound, sound},
+    nat::Nat,
+    server::Server,
+    talk::call,
+};
 
 const VIDEO_PT: u8 = 96;
 const AUDIO_PT: u8 = 111;
@@ -92,6 +100,12 @@ pub struct Seen {
     pub stamps: Mutex<Vec<u32>>,
     /// Timestamps of whole pictures, in order of arrival.
     pub timestamps: Mutex<Vec<u32>>,
+    /// Numbers and timestamps of packets of sound, in order of arrival.
+    pub marks: Mutex<Vec<(u32, u32)>>,
+    /// All RTCP.
+    heard: Heard,
+    /// The stream of each kind.
+    ssrcs: Mutex<[Option<u32>; 2]>,
     /// Sequence number of the last video packet, and how often it jumped.
     last: Mutex<Option<u16>>,
     pub jumps: AtomicU64,
@@ -124,9 +138,10 @@ impl PeerConnectionEventHandler for Handler {
             let mut parts = Vec::new();
             while let Some(event) = track.poll().await {
                 if let TrackRemoteEvent::OnRtpPacket(packet) = event {
+                    seen.ssrcs.lock().unwrap()[usize::from(video)] = Some(packet.header.ssrc);
                     match video {
                         true => seen.video(&packet, &mut parts),
-                        false => drop(seen.sounds.fetch_add(1, Ordering::SeqCst)),
+                        false => seen.audio(&packet),
                     }
                 }
             }
@@ -135,6 +150,35 @@ impl PeerConnectionEventHandler for Handler {
 }
 
 impl Seen {
+    fn audio(&self, packet: &rtp::Packet) {
+        self.sounds.fetch_add(1, Ordering::SeqCst);
+        self.marks.lock().unwrap().push((read_sound(&packet.payload), packet.header.timestamp));
+    }
+
+    /// When a packet of this timestamp was captured by what the server reports, in seconds; `None` before it has.
+    fn captured(&self, video: bool, timestamp: u32) -> Option<f64> {
+        let ssrc = self.ssrcs.lock().unwrap()[usize::from(video)]?;
+        let heard = self.heard.lock().unwrap();
+        let mut reports = heard.iter().filter_map(|packet| packet.as_any().downcast_ref::<SenderReport>());
+        let report = reports.rfind(|report| report.ssrc == ssrc)?;
+        let ticks = f64::from(timestamp.wrapping_sub(report.rtp_time) as i32);
+        Some(report.ntp_time as f64 / 2_f64.powi(32) + ticks / if video { 90_000.0 } else { 48_000.0 })
+    }
+
+    /// How far the sounds that mark the last `count` pictures are from these, as a player shows them: at the most, in
+    /// milliseconds. `None` while too little has come.
+    pub fn lips_ms(&self, count: usize) -> Option<f64> {
+        let pictures =
+            std::iter::zip(self.stamps.lock().unwrap().clone(), self.timestamps.lock().unwrap().clone());
+        let sounds: HashMap<u32, u32> = self.marks.lock().unwrap().iter().copied().collect();
+        let marked = pictures.filter_map(|(stamp, timestamp)| Some((timestamp, *sounds.get(&stamp)?)));
+        let marked: Vec<_> = marked.collect();
+        let last = marked.len().checked_sub(count)?;
+        marked[last..].iter().try_fold(0.0, |most: f64, (picture, sound)| {
+            Some(most.max((self.captured(true, *picture)? - self.captured(false, *sound)?).abs() * 1_000.0))
+        })
+    }
+
     fn video(&self, packet: &rtp::Packet, parts: &mut Vec<(u32, u8)>) {
         let sequence = packet.header.sequence_number;
         let last = self.last.lock().unwrap().replace(sequence);
@@ -190,8 +234,10 @@ pub struct Peer {
 impl Peer {
     async fn build() -> (Arc<dyn PeerConnection>, Arc<Seen>) {
         let mut media = engine();
-        let registry = register_default_interceptors(Registry::new(), &mut media).unwrap();
         let seen = Arc::new(Seen::default());
+        let registry = register_default_interceptors(Registry::new(), &mut media)
+            .unwrap()
+            .with(Slot::Custom(500), Ear::new(seen.heard.clone()));
         let settings =
             SettingEngineBuilder::new().with_multicast_dns_mode(MulticastDnsMode::Disabled).build();
         let pc = PeerConnectionBuilder::new()
@@ -353,12 +399,14 @@ impl Publisher {
                     version: 2,
                     payload_type: AUDIO_PT,
                     sequence_number: number as u16,
-                    timestamp: number * 960,
+                    // Each track counts from anywhere (RFC 3550, 5.1).
+                    timestamp: 0x8123_4567 + number * 960,
                     ssrc: video_ssrc + 1,
                     ..Default::default()
                 };
-                let _ =
-                    audio.write_rtp(rtp::Packet { header, payload: Bytes::from_static(&[0xF8; 40]) }).await;
+                // Each sound marks its picture.
+                let payload = sound(first + number).into();
+                let _ = audio.write_rtp(rtp::Packet { header, payload }).await;
                 number += 1;
             }
         });

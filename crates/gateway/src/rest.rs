@@ -627,7 +627,11 @@ mod tests {
             offset: u64::MAX,
             resumed: Some(Resumed { recovered: false }),
             you: Some(you),
-            live: LiveView { title: wide(MAX_TITLE_CHARS), state: LiveState::Waiting },
+            live: LiveView {
+                title: wide(MAX_TITLE_CHARS),
+                state: LiveState::Waiting,
+                sound: Some(LiveSound::MoqOnly),
+            },
             products: vec![product; MAX_BAG],
             pin: Some(Pin { product_id: long(), since: LATE, media_ms: Some(u64::MAX) }),
             sales,

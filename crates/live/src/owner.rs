@@ -37,7 +37,12 @@ struct Broadcasts(mpsc::UnboundedSender<Post>);
 impl Sink for Broadcasts {
     fn deliver(&self, event: RelayEvent) -> Taken {
         match event {
-            RelayEvent::Started(_) => drop(self.0.send(Input::Broadcasting(true).into())),
+            RelayEvent::Started(broadcast) => {
+                let _ = self.0.send(Input::Broadcasting(true).into());
+                if broadcast.audio.as_ref().is_some_and(|audio| !audio.codec.is_of_webrtc()) {
+                    let _ = self.0.send(Input::SoundByMoqOnly.into());
+                }
+            }
             RelayEvent::Ended => drop(self.0.send(Input::Broadcasting(false).into())),
             RelayEvent::Stalled(stalled) => drop(self.0.send(Input::Stalled(stalled).into())),
             RelayEvent::OutOfOrder => drop(self.0.send(Input::OutOfOrder.into())),

@@ -62,6 +62,6 @@ pub fn renumber(codec: Codec, payload: &mut [u8], numbers: PictureNumbers) {
     match codec {
         Codec::Vp8 => vp8::renumber(payload, numbers),
         Codec::Vp9 => vp9::renumber(payload, numbers),
-        Codec::Opus | Codec::H264 | Codec::Av1 | Codec::H265 => {}
+        Codec::Opus | Codec::Aac | Codec::H264 | Codec::Av1 | Codec::H265 => {}
     }
 }

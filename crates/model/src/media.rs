@@ -20,6 +20,9 @@ pub enum Kind {
 pub enum Codec {
     /// Sound, 48 kHz clock.
     Opus,
+    /// Sound that WebRTC does not carry: raw access units of MPEG-4 AAC, whose parameters are RFC 3640's. 48 kHz clock,
+    /// whatever the sound's own rate is.
+    Aac,
     /// Pictures, packetization mode 1 (RFC 6184).
     H264,
     /// Pictures (RFC 7741).
@@ -33,13 +36,13 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// All there are.
+    /// All that WebRTC carries, too.
     pub const ALL: [Codec; 6] = [Codec::Opus, Codec::H264, Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::H265];
 
     /// Audio or video.
     pub fn kind(self) -> Kind {
         match self {
-            Codec::Opus => Kind::Audio,
+            Codec::Opus | Codec::Aac => Kind::Audio,
             Codec::H264 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 | Codec::H265 => Kind::Video,
         }
     }
@@ -52,10 +55,16 @@ impl Codec {
         }
     }
 
-    /// The name in SDP's `a=rtpmap`.
+    /// Whether WebRTC carries it.
+    pub fn is_of_webrtc(self) -> bool {
+        self != Codec::Aac
+    }
+
+    /// The name in SDP's `a=rtpmap`, or in words where there is none.
     pub fn name(self) -> &'static str {
         match self {
             Codec::Opus => "opus",
+            Codec::Aac => "AAC",
             Codec::H264 => "H264",
             Codec::Vp8 => "VP8",
             Codec::Vp9 => "VP9",

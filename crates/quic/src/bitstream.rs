@@ -1,9 +1,10 @@
 //! Frames as decoders take them, and as RTP carries them: from the one to the other, both ways, for every codec.
 //!
 //! A decoder (WebCodecs) takes H.264 and H.265 as an Annex B byte stream with its parameter sets in it, VP8 and VP9 as
-//! bare frames, AV1 as a temporal unit of OBUs with their sizes, Opus as bare packets. Everything is untrusted: what
+//! bare frames, AV1 as a temporal unit of OBUs with their sizes, Opus and AAC as bare packets. Everything is untrusted: what
 //! does not parse is `None`.
 
+pub(crate) mod aac;
 mod av1;
 mod bits;
 mod h264;
@@ -39,7 +40,7 @@ pub(crate) struct Packets {
 pub(crate) fn depacketize(codec: Codec, payloads: &[Bytes]) -> Option<Bytes> {
     let mut out = BytesMut::with_capacity(payloads.iter().map(Bytes::len).sum::<usize>() + 64);
     match codec {
-        Codec::Opus => return payloads.first().cloned(),
+        Codec::Opus | Codec::Aac => return payloads.first().cloned(),
         Codec::H264 => h264::depacketize(payloads, &mut out)?,
         Codec::H265 => h265::depacketize(payloads, &mut out)?,
         Codec::Vp8 => vpx::depacketize_vp8(payloads, &mut out)?,
@@ -49,10 +50,11 @@ pub(crate) fn depacketize(codec: Codec, payloads: &[Bytes]) -> Option<Bytes> {
     (!out.is_empty()).then(|| out.freeze())
 }
 
-/// What a decoder must know of a stream that has this keyframe (as [`depacketize`] makes it).
+/// What a decoder must know of a stream of pictures that has this keyframe (as [`depacketize`] makes it). Of sound, its
+/// parameters say that.
 pub(crate) fn decoder(codec: Codec, keyframe: &[u8]) -> Option<Decoder> {
     match codec {
-        Codec::Opus => Some(Decoder { codec: "opus".to_owned(), size: None }),
+        Codec::Opus | Codec::Aac => None,
         Codec::H264 => h264::decoder(keyframe),
         Codec::H265 => h265::decoder(keyframe),
         Codec::Vp8 => vpx::decoder_vp8(keyframe),
@@ -68,7 +70,7 @@ pub(crate) fn packetize(codec: Codec, frame: &Bytes, numbers: PictureNumbers) ->
         return None;
     }
     match codec {
-        Codec::Opus => Some(Packets { payloads: vec![frame.clone()], keyframe: true }),
+        Codec::Opus | Codec::Aac => Some(Packets { payloads: vec![frame.clone()], keyframe: true }),
         Codec::H264 => h264::packetize(frame),
         Codec::H265 => h265::packetize(frame),
         Codec::Vp8 => vpx::packetize_vp8(frame, numbers.picture_id),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// The track that a catalog is on.
@@ -48,6 +49,9 @@ pub(crate) struct Video {
     pub(crate) coded_width: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) coded_height: Option<u32>,
+    /// What it takes, in bits a second, as measured. What publishers say of theirs is not looked at.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub(crate) bitrate: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) label: Option<String>,
     #[serde(default)]
@@ -63,6 +67,9 @@ pub(crate) struct Audio {
     pub(crate) description: Option<String>,
     pub(crate) sample_rate: u32,
     pub(crate) number_of_channels: u32,
+    /// As of pictures.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub(crate) bitrate: Option<u64>,
     #[serde(default)]
     pub(crate) container: Container,
 }
@@ -99,6 +106,12 @@ impl Catalog {
     }
 }
 
+/// The bytes that hexadecimal digits stand for.
+pub(crate) fn hex(digits: &str) -> Option<Bytes> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +120,7 @@ mod tests {
     fn a_catalog_of_another_implementation_is_read() {
         let json =
             br#"{"video":{"renditions":{"hd":{"codec":"avc1.64001f","codedWidth":1280,"codedHeight":720,
-            "framerate":30.0,"description":"0164","container":{"kind":"cmaf","init":"AAAA"}}},"rotation":0},
+            "framerate":30.0,"bitrate":2.5e6,"description":"0164","container":{"kind":"cmaf","init":"AAAA"}}},"rotation":0},
             "audio":{"renditions":{"a":{"codec":"opus","sampleRate":48000,"numberOfChannels":2,
             "container":{"kind":"legacy"}}}},"clock":{"wall":1}}"#;
         let catalog = Catalog::parse(json).unwrap();

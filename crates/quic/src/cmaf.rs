@@ -16,7 +16,7 @@ pub(crate) struct Init {
     /// Where a fragment does not say them: a sample's duration and size.
     duration: u32,
     size: u32,
-    /// An `avcC` or `hvcC`, where there is one.
+    /// An `avcC` or `hvcC`, or the AudioSpecificConfig in an `esds`, where there is one.
     pub(crate) configuration: Option<Bytes>,
 }
 
@@ -57,6 +57,41 @@ fn find(bytes: &Bytes, path: &[&[u8; 4]]) -> Option<Bytes> {
     })
 }
 
+/// The DecoderSpecificInfo in an `esds` (ISO/IEC 14496-14, 3.1.2; 14496-1, 7.2.6).
+fn specific_info(esds: &Bytes) -> Option<Bytes> {
+    let [es, decoder_config, specific] = [3, 4, 5];
+    let stream = descriptor(&esds.slice(esds.len().min(4)..), es)?;
+    let flags = *stream.get(2)?;
+    let mut at = 3 + if flags & 0x80 != 0 { 2 } else { 0 };
+    if flags & 0x40 != 0 {
+        at += 1 + usize::from(*stream.get(at)?);
+    }
+    at += if flags & 0x20 != 0 { 2 } else { 0 };
+    let decoder = descriptor(&stream.slice(stream.len().min(at)..), decoder_config)?;
+    descriptor(&decoder.slice(decoder.len().min(13)..), specific)
+}
+
+/// The body of the descriptor that `bytes` begin with, if it has this tag.
+fn descriptor(bytes: &Bytes, wanted: u8) -> Option<Bytes> {
+    if *bytes.first()? != wanted {
+        return None;
+    }
+    // Seven bits of the size in each byte, four at most, the highest bit says that there are more.
+    let (mut size, mut at) = (0_usize, 1);
+    loop {
+        let byte = *bytes.get(at)?;
+        size = size << 7 | usize::from(byte & 0x7F);
+        at += 1;
+        if byte & 0x80 == 0 {
+            break;
+        }
+        if at > 4 {
+            return None;
+        }
+    }
+    (size <= bytes.len() - at).then(|| bytes.slice(at..at + size))
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
@@ -79,10 +114,15 @@ impl Init {
         let default = |at| defaults.as_ref().and_then(|trex| u32_at(trex, at)).unwrap_or(0);
         let entries = find(&media, &[b"minf", b"stbl", b"stsd"])?;
         let entry = entries.get(8..).and_then(|_| boxes(&entries.slice(8..)).next());
-        // A visual sample entry has 78 bytes in front of its boxes (12.1.3).
-        let configuration = entry.and_then(|(_, entry)| {
-            let inner = (entry.len() > 78).then(|| entry.slice(78..))?;
-            boxes(&inner).find(|(kind, _)| matches!(kind, b"avcC" | b"hvcC")).map(|(_, body)| body)
+        // A sample entry has its own fields in front of its boxes (12.1.3, 12.2.3).
+        let configuration = entry.and_then(|(kind, entry)| {
+            let fields = if &kind == b"mp4a" { 28 } else { 78 };
+            let inner = (entry.len() > fields).then(|| entry.slice(fields..))?;
+            boxes(&inner).find_map(|(kind, body)| match &kind {
+                b"avcC" | b"hvcC" => Some(body),
+                b"esds" => specific_info(&body),
+                _ => None,
+            })
         });
         Some(Self { timescale, duration: default(12), size: default(16), configuration })
     }
@@ -175,6 +215,18 @@ mod tests {
         assert_eq!(init.configuration.as_deref(), Some(&[1, 2, 3][..]));
         let sample = |us, payload: &'static [u8]| Sample { us, payload: Bytes::from_static(payload) };
         assert_eq!(init.samples(&fragment()).unwrap(), [sample(5_000_000, b"abc"), sample(5_020_000, b"de")]);
+    }
+
+    #[test]
+    fn the_configuration_of_sound_is_in_its_descriptors() {
+        let long = |tag: u8, body: &[u8]| [&[tag, 0x80, 0x80, 0x80, body.len() as u8], body].concat();
+        let decoder = [&[0x40; 13][..], &long(5, &[0x11, 0x90])].concat();
+        let stream = [&[0, 1, 0x80, 9, 9][..], &[4, decoder.len() as u8], &decoder].concat();
+        let esds: Bytes = [&[0; 4][..], &long(3, &stream)].concat().into();
+        assert_eq!(specific_info(&esds).as_deref(), Some(&[0x11, 0x90][..]));
+        for cut in 0..esds.len() {
+            assert_eq!(specific_info(&esds.slice(..cut)), None, "{cut}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use moq_net::{
 use rustls::crypto::aws_lc_rs;
 use time::OffsetDateTime;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
@@ -35,6 +35,10 @@ pub(crate) const MAX_PUBLISHER_STREAMS: u32 = 512;
 /// Bytes on their way to one client, sent and not yet confirmed, or waiting: about a second of a large picture. A slower
 /// client's groups then wait in the live's cache, and grow old there.
 const SEND_WINDOW_BYTES: u64 = 1 << 20;
+/// The same of a websocket, in the kernel: left alone, it would keep megabytes for who is slow.
+const SOCKET_SEND_BUFFER_BYTES: u32 = 256 << 10;
+/// TCP connections that wait to be accepted. The kernel lets further ones wait outside.
+const TCP_BACKLOG: u32 = 1024;
 /// Bytes a client may send before it is read: 2 s of a large picture.
 const RECEIVE_WINDOW_BYTES: u32 = 4 << 20;
 /// The same of one stream: a whole keyframe.
@@ -94,7 +98,7 @@ impl Edge {
         let limits = config.limits;
         let names = names(config.listen.ip());
         let certificates = Arc::new(Certificates::new(config.tls.clone(), names, OffsetDateTime::now_utc())?);
-        let tcp = TcpListener::bind(config.listen).await.map_err(|error| StartError::Bind {
+        let tcp = listen_tcp(config.listen).map_err(|error| StartError::Bind {
             protocol: "TCP",
             address: config.listen,
             error,
@@ -170,6 +174,15 @@ impl Drop for Inner {
         self.closing.send_replace(true);
         self.endpoint.close(0_u32.into(), b"the server is going away");
     }
+}
+
+fn listen_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Those that are accepted inherit it.
+    socket.set_send_buffer_size(SOCKET_SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(TCP_BACKLOG)
 }
 
 /// The names in a generated certificate: clients that know its hash don't look, others have something to look at.

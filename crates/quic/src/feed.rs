@@ -12,8 +12,8 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use haul_media::{Broadcast, Delivery, Relay, RelayEvent, Sink, Snapshot, Subscription, Wish};
-use haul_model::{Codec, Kind, Layer, LiveId};
+use haul_media::{Broadcast, Delivery, Meter, Relay, RelayEvent, Sink, Snapshot, Subscription, Wish};
+use haul_model::{Kind, Layer, LiveId, TrackInfo};
 use moq_net::{Timestamp, broadcast, origin, track as moq};
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -31,6 +31,10 @@ const MAX_WAITING: usize = 512;
 const KEYFRAME_EVERY: Duration = Duration::from_secs(2);
 /// A broadcast whose pictures do not come is announced with its sound alone after this time; they are told later.
 const PICTURES_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is looked what the tracks take.
+const RATES_EVERY: Duration = Duration::from_secs(2);
+/// A rate that differs by less than this part of what was told is no news: each catalog goes to every viewer.
+const RATE_STEP: u64 = 4;
 
 /// The feeds of all lives that are watched.
 pub(crate) struct Feeds {
@@ -169,6 +173,10 @@ struct OnAir {
     began: Instant,
     has_video: bool,
     tracks: BTreeMap<TrackKey, Track>,
+    meter: Meter,
+    /// What each track takes in bits a second, as it is told.
+    rates: BTreeMap<TrackKey, u64>,
+    rated: Instant,
 }
 
 impl Run {
@@ -221,7 +229,7 @@ impl Run {
         };
         let key = (frame.kind, frame.layer);
         let Some(track) = on_air.tracks.get_mut(&key) else { return };
-        let news = track.keep(frame);
+        let mut news = track.keep(frame);
         if !track.is_idle && !track.producer.is_used() {
             track.rest();
             self.idle.push(used(on_air.id, key, &track.producer));
@@ -235,6 +243,7 @@ impl Run {
                 shared.counters.keyframe_requests.add(1);
             }
         }
+        news |= on_air.measure(frame);
         if news || !on_air.announced {
             self.tell(frame.arrived.instant);
         }
@@ -291,63 +300,89 @@ impl OnAir {
         let info = moq::Info::default().with_priority(catalog::PRIORITY);
         let catalog = broadcast.create_track(catalog::TRACK, info)?;
         let mut tracks = BTreeMap::new();
-        let mut add = |codec: Codec, layer: Layer, name: String| {
-            let track = Track::new(&broadcast, codec, name)?;
-            tracks.insert((codec.kind(), layer), track);
+        let mut add = |what: &TrackInfo, layer: Layer, name: String| {
+            let track = Track::new(&broadcast, what, name)?;
+            tracks.insert((what.codec.kind(), layer), track);
             Ok::<_, moq_net::Error>(())
         };
         if let Some(audio) = &what.audio {
-            add(audio.codec, Layer(0), "audio".to_owned())?;
+            add(audio, Layer(0), "audio".to_owned())?;
         }
         if let Some(video) = &what.video {
             match what.layer_names.is_empty() {
-                true => add(video.codec, Layer(0), "video".to_owned())?,
+                true => add(video, Layer(0), "video".to_owned())?,
                 false => {
                     for (index, name) in what.layer_names.iter().enumerate() {
-                        add(video.codec, Layer(index as u8), format!("video-{name}"))?;
+                        add(video, Layer(index as u8), format!("video-{name}"))?;
                     }
                 }
             }
         }
+        let began = now().instant;
         Ok(Self {
             id,
             broadcast,
             catalog,
             told: Catalog::default(),
             announced: false,
-            began: now().instant,
+            began,
             has_video: what.video.is_some(),
             tracks,
+            meter: Meter::default(),
+            rates: BTreeMap::new(),
+            rated: began,
         })
+    }
+
+    /// Counts a frame. Returns whether there is news about what the tracks take.
+    fn measure(&mut self, frame: &haul_model::Frame) -> bool {
+        self.meter.frame(frame);
+        let now = frame.arrived.instant;
+        if now.saturating_duration_since(self.rated) < RATES_EVERY {
+            return false;
+        }
+        self.rated = now;
+        let layers = self.meter.layers(now).into_iter();
+        let pictures = layers.map(|rate| ((Kind::Video, rate.layer), rate.bitrate_bps));
+        let sound = ((Kind::Audio, Layer(0)), self.meter.sound_bps());
+        let mut news = false;
+        for (key, bps) in pictures.chain([sound]).filter(|(_, bps)| *bps > 0) {
+            let told = self.rates.get(&key).copied();
+            if told.is_none_or(|told| told.abs_diff(bps) > told / RATE_STEP) {
+                self.rates.insert(key, bps);
+                news = true;
+            }
+        }
+        news
     }
 
     /// The catalog, with as many tracks as are known well enough to be decoded.
     fn describe(&self) -> Catalog {
         let mut catalog = Catalog::default();
-        for ((kind, _), track) in &self.tracks {
-            let Some(decoder) = &track.decoder else { continue };
-            match kind {
-                Kind::Audio => {
-                    let audio = Audio {
-                        codec: decoder.codec.clone(),
-                        description: None,
-                        sample_rate: track.codec.clock_rate_hz(),
-                        number_of_channels: 2,
-                        container: Container::Legacy,
-                    };
-                    catalog.audio.renditions.insert(track.name.clone(), audio);
-                }
-                Kind::Video => {
-                    let video = Video {
-                        codec: decoder.codec.clone(),
-                        description: None,
-                        coded_width: decoder.size.map(|size| size.0),
-                        coded_height: decoder.size.map(|size| size.1),
-                        label: track.name.strip_prefix("video-").map(str::to_owned),
-                        container: Container::Legacy,
-                    };
-                    catalog.video.renditions.insert(track.name.clone(), video);
-                }
+        for (key, track) in &self.tracks {
+            let bitrate = self.rates.get(key).copied();
+            if let Some(sound) = &track.sound {
+                let audio = Audio {
+                    codec: sound.codec.clone(),
+                    description: sound.description.clone(),
+                    sample_rate: sound.sample_rate_hz,
+                    number_of_channels: sound.channels,
+                    bitrate,
+                    container: Container::Legacy,
+                };
+                catalog.audio.renditions.insert(track.name.clone(), audio);
+            }
+            if let Some(decoder) = &track.decoder {
+                let video = Video {
+                    codec: decoder.codec.clone(),
+                    description: None,
+                    coded_width: decoder.size.map(|size| size.0),
+                    coded_height: decoder.size.map(|size| size.1),
+                    bitrate,
+                    label: track.name.strip_prefix("video-").map(str::to_owned),
+                    container: Container::Legacy,
+                };
+                catalog.video.renditions.insert(track.name.clone(), video);
             }
         }
         catalog

@@ -33,6 +33,7 @@ use crate::{
     catalog::{self, Catalog},
     edge::{Shared, now},
     stats::Held,
+    timeline::PublisherClock,
 };
 
 /// Frames that wait between a track's reader and the relay. When it is full, the track is read no further.
@@ -200,7 +201,7 @@ async fn on_air(
         readers.spawn(read(broadcast.clone(), track.name.clone(), track.kind(), index, pieces.clone()));
     }
     drop(pieces);
-    let mut streams = choice.streams();
+    let (mut streams, mut clock) = (choice.streams(), PublisherClock::default());
     let host = Arc::new(Host::default());
     let mut air =
         Air { choice, publication: None, host: host.clone(), told_out_of_order: false, stalled: false };
@@ -218,7 +219,7 @@ async fn on_air(
                 let Some(piece) = piece else { return Ok(None) };
                 heard = Instant::now();
                 air.stall(false);
-                match air.take(&mut streams, piece, relay, shared) {
+                match air.take(&mut streams, &mut clock, piece, relay, shared) {
                     Ok(()) => nonsense = 0,
                     Err(Nonsense) => {
                         shared.counters.ingest_malformed.add(1);
@@ -268,6 +269,7 @@ impl Air {
     fn take(
         &mut self,
         streams: &mut [Stream],
+        clock: &mut PublisherClock,
         piece: Piece,
         relay: &Arc<Relay>,
         shared: &Shared,
@@ -275,7 +277,7 @@ impl Air {
         let mut broken = false;
         let stream = &mut streams[piece.track];
         let kind = stream.kind();
-        for frame in stream.frames(&piece, now()) {
+        for frame in stream.frames(&piece, clock, now()) {
             let Some(frame) = frame else {
                 broken = true;
                 continue;

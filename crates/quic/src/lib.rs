@@ -1,7 +1,7 @@
 //! The MoQ edge: lives published and watched over WebTransport and raw QUIC.
 //!
-//! One UDP port takes QUIC ([`endpoint`](Edge)); TCP of the same number tells browsers the
-//! certificate. Who may come in, and which relay is theirs, is for a [`House`] to say: this crate knows connections,
+//! One UDP port takes QUIC ([`endpoint`](Edge)); TCP of the same number tells browsers the certificate, and takes websockets
+//! from who can't have QUIC. Who may come in, and which relay is theirs, is for a [`House`] to say: this crate knows connections,
 //! MoQ's broadcasts and groups, and frames. It knows no rooms, no tokens and no WebRTC.
 //!
 //! The walk of a frame to a viewer: relay → `feed` (a sink with a queue) → `bitstream` (RTP payloads become what a
@@ -22,11 +22,13 @@ mod feed;
 pub mod fuzzing;
 mod house;
 mod ingest;
+mod polled;
 mod request;
 mod session;
 mod stats;
 mod tcp;
 mod timeline;
+mod websocket;
 
 pub use self::{
     config::{Congestion, Limits, QuicConfig, TlsFiles},

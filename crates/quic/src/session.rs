@@ -27,18 +27,22 @@ const INGEST_CACHE_BYTES: u64 = 16 << 20;
 
 /// Why a session did not come about. Each has been counted, and the client told as far as it listens.
 #[derive(Debug)]
-enum Failed {
+pub(crate) enum Failed {
     Handshake(String),
     Refused(Refusal),
 }
 
 impl Shared {
-    async fn admit(&self, target: Option<Target>, client: IpAddr) -> Result<Box<dyn Guest>, Refusal> {
+    pub(crate) async fn admit(
+        &self,
+        target: Option<Target>,
+        client: IpAddr,
+    ) -> Result<Box<dyn Guest>, Refusal> {
         let Target { live, token } = target.ok_or(Refusal::NotFound)?;
         self.house.admit(Asks { live, token, client }).await
     }
 
-    fn count(&self, client: IpAddr, failed: &Failed) {
+    pub(crate) fn count(&self, client: IpAddr, failed: &Failed) {
         match failed {
             Failed::Handshake(error) => {
                 self.counters.handshakes_failed.add(1);
@@ -123,15 +127,19 @@ async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) 
     Ok((Ready { handshake, guest }, connection))
 }
 
-async fn accept(
-    session: web_transport_quinn::Session,
-) -> Result<Handshake<web_transport_quinn::Session>, Failed> {
+/// Begins MoQ on a session of any transport.
+pub(crate) async fn accept<S>(session: S) -> Result<Handshake<S>, Failed>
+where
+    S: moq_net::transport::poll::Boxable,
+    S::SendStream: Sync,
+    S::RecvStream: Sync,
+{
     let server = moq_net::Server::new();
     server.accept_request(Instant::now(), session).await.map_err(|error| Failed::Handshake(error.to_string()))
 }
 
 /// Serves a guest until they leave, or have to.
-async fn run<S>(
+pub(crate) async fn run<S>(
     shared: &Arc<Shared>,
     ready: Ready<S>,
     connection: Option<quinn::Connection>,

@@ -39,6 +39,7 @@ pub(crate) struct Counters {
     pub(crate) connections: std::sync::Arc<Counter>,
     pub(crate) viewers: std::sync::Arc<Counter>,
     pub(crate) publishers: std::sync::Arc<Counter>,
+    pub(crate) websockets: std::sync::Arc<Counter>,
     pub(crate) accepted: Counter,
     pub(crate) connections_refused: Counter,
     pub(crate) handshakes_failed: Counter,
@@ -67,6 +68,8 @@ pub struct QuicStats {
     pub viewers: u64,
     /// Sessions that publish.
     pub publishers: u64,
+    /// Sessions over websockets, of both kinds.
+    pub websockets: u64,
     /// QUIC connections, and TCP connections to the same port, that came.
     pub accepted: u64,
     /// Those turned away at once because there were as many as allowed.
@@ -123,6 +126,7 @@ impl Counters {
             connections: self.connections.get(),
             viewers: self.viewers.get(),
             publishers: self.publishers.get(),
+            websockets: self.websockets.get(),
             accepted: self.accepted.get(),
             connections_refused: self.connections_refused.get(),
             handshakes_failed: self.handshakes_failed.get(),

@@ -3,8 +3,13 @@
 //! The time is our wall clock's at capture, in microseconds since 1970: it goes on over a host's absence, and tells a
 //! viewer with a good clock how late a picture is.
 
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
 use haul_media::clock::ntp_from;
-use haul_model::{Codec, Frame, UnixMillis};
+use haul_model::{Codec, Frame, Now, UnixMillis, media::Capture};
 
 /// Where a track's stated time of capture has moved by more than this against its timestamps, it is followed. Less is
 /// what reports scatter by.
@@ -55,6 +60,44 @@ impl Timeline {
     }
 }
 
+/// How long the best of a publisher's arrivals counts at least, and how many such times are remembered.
+const SLICE: Duration = Duration::from_secs(1);
+const SLICES: usize = 16;
+/// A time that is further from what was known than this is another beginning, in NTP's fixed point.
+const RESTART: i64 = 5 << 32;
+
+/// A publisher's clock beside ours, by when its frames arrive: the quickest of the last seconds says how they stand. One for
+/// all its tracks, so that sound that is sent late stays with its pictures.
+#[derive(Debug, Default)]
+pub(crate) struct PublisherClock {
+    /// Our clock less theirs: the least of each second, the latest last.
+    offsets: VecDeque<i64>,
+    began: Option<Instant>,
+}
+
+impl PublisherClock {
+    /// A frame that was captured at `ntp` by the publisher's clock has arrived.
+    pub(crate) fn arrived(&mut self, ntp: u64, now: Now) -> Capture {
+        let offset = ntp_of_us(now.wall.0 * 1_000).wrapping_sub(ntp) as i64;
+        let known = self.offsets.iter().min().copied();
+        if known.is_some_and(|known| offset.saturating_sub(known).saturating_abs() > RESTART) {
+            self.offsets.clear();
+        }
+        let in_slice = self.began.is_some_and(|at| now.instant.saturating_duration_since(at) < SLICE);
+        match self.offsets.back_mut() {
+            Some(least) if in_slice => *least = offset.min(*least),
+            _ => {
+                if self.offsets.len() == SLICES {
+                    self.offsets.pop_front();
+                }
+                self.offsets.push_back(offset);
+                self.began = Some(now.instant);
+            }
+        }
+        Capture { ntp, to_ours: self.offsets.iter().min().copied() }
+    }
+}
+
 /// NTP's 32.32 fixed point as microseconds since 1970.
 fn unix_us(ntp: u64) -> i64 {
     let micros = (u128::from(ntp & u64::from(u32::MAX)) * 1_000_000) >> 32;
@@ -63,14 +106,12 @@ fn unix_us(ntp: u64) -> i64 {
 
 /// Microseconds since 1970 in NTP's 32.32 fixed point.
 pub(crate) fn ntp_of_us(us: u64) -> u64 {
-    ntp_from(std::time::Duration::from_micros(us) + std::time::Duration::from_secs(NTP_TO_UNIX))
+    ntp_from(Duration::from_micros(us) + Duration::from_secs(NTP_TO_UNIX))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
-    use haul_model::{Kind, Layer, Now, media::Capture};
+    use haul_model::{Kind, Layer};
 
     use super::*;
 
@@ -116,5 +157,31 @@ mod tests {
         let mut line = Timeline::default();
         line.at(Codec::Vp8, &frame(0, 5_000, None));
         assert_eq!(line.at(Codec::Vp8, &frame(900_000_000, 5_033, None)), 5_033_000);
+    }
+
+    #[test]
+    fn what_is_sent_late_is_placed_by_what_is_not() {
+        let start = Instant::now();
+        let mut clock = PublisherClock::default();
+        let mut arrive = |captured_ms: u64, arrived_ms: u64| {
+            let now = Now {
+                instant: start + Duration::from_millis(arrived_ms),
+                wall: UnixMillis(1_000_000 + arrived_ms),
+            };
+            let captured = clock.arrived(ntp_of_us(captured_ms * 1_000), now);
+            let us = unix_us(captured.ntp.wrapping_add_signed(captured.to_ours.unwrap()));
+            // NTP's fixed point has no whole milliseconds.
+            (us + 500) / 1_000 - 1_000_000
+        };
+        assert_eq!(arrive(0, 300), 300, "the first is all that is known");
+        assert_eq!(arrive(20, 20), 20);
+        assert_eq!(arrive(40, 340), 40, "sound of then, sent later");
+        for at in 1..20 {
+            assert_eq!(
+                arrive(at * 1_000, at * 1_000 + 100),
+                at as i64 * 1_000 + if at > 16 { 100 } else { 0 }
+            );
+        }
+        assert_eq!(arrive(5, 30_000), 30_000, "another beginning");
     }
 }

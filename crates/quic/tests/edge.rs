@@ -12,7 +12,7 @@ use std::{
 
 use client::{CATALOG, Client, NEWEST, Way, eventually, media_track, picture, sealed, tell};
 use haul_model::Kind;
-use house::{Host, start, start_with};
+use house::{Host, SMALL, start, start_with};
 use moq_net::{Timestamp, origin::Route};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -118,6 +118,119 @@ async fn every_version_over_webtransport_and_raw_quic_is_spoken() {
     let browser = Client::connect(edge.address(), Way::WebTransport(&[]), "/demo?jwt=viewer").await.unwrap();
     let viewer = browser.watch().await;
     eventually("pictures without a version told", async || viewer.pictures() > 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_are_renditions_and_a_viewer_takes_one_and_another() {
+    let (edge, door) = start().await;
+    let _host = Host::start_layered(&door);
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    // Those of `video-h`, since it comes first.
+    let viewer = client.watch().await;
+    eventually("large pictures", async || viewer.pictures() > 20).await;
+    assert!(viewer.video.stamps.lock().unwrap().iter().all(|stamp| *stamp < SMALL));
+    let groups = edge.stats().feed_groups;
+    {
+        let (small, _reading) = viewer.rendition("video-l");
+        eventually("small pictures", async || small.frames.load(SeqCst) > 20).await;
+        let stamps = small.stamps.lock().unwrap().clone();
+        assert!(stamps.windows(2).all(|pair| pair[0] + 2 == pair[1] && pair[0] >= SMALL), "{stamps:?}");
+        assert_eq!(small.groups.load(SeqCst), small.keyframes_first.load(SeqCst));
+    }
+    assert!(edge.stats().feed_groups > groups);
+    // What each takes is measured, and told.
+    let rates = async || {
+        let catalog = client::catalog(&viewer.broadcast).await;
+        let rate = |kind: &str, name: &str| catalog[kind]["renditions"][name]["bitrate"].as_u64();
+        (rate("video", "video-h"), rate("video", "video-l"), rate("audio", "audio"))
+    };
+    eventually("rates", async || rates().await.0.is_some()).await;
+    let (Some(large), Some(small), Some(sound)) = rates().await else { panic!("of some it is not told") };
+    let expected = |pictures: u64| (911 + 1) * 4 * 8 * pictures;
+    assert!(large.abs_diff(expected(50)) < expected(50) / 5, "{large}, not {}", expected(50));
+    assert!(small.abs_diff(expected(25)) < expected(25) / 5, "{small}, not {}", expected(25));
+    assert!((10_000..100_000).contains(&sound), "{sound}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aac_is_for_moq_and_comes_as_it_went() {
+    let (edge, door) = start().await;
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=host").await.unwrap();
+    let aac = r#""codec":"mp4a.40.2","sampleRate":44100,"description":"1210","#;
+    let catalog = CATALOG.replace(r#""codec":"opus","sampleRate":48000,"#, aac);
+    assert_ne!(catalog, CATALOG);
+    let _publisher = client.publish_as(&catalog, 0);
+    let other = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let viewer = other.watch().await;
+    let told = &viewer.catalog["audio"]["renditions"]["audio"];
+    assert_eq!(
+        (&told["codec"], &told["sampleRate"], &told["numberOfChannels"], &told["description"]),
+        (&"mp4a.40.2".into(), &44_100.into(), &2.into(), &"1210".into())
+    );
+    eventually("pictures and sound", async || viewer.pictures() > 20 && viewer.sounds() > 20).await;
+    let stamps = viewer.audio.stamps.lock().unwrap().clone();
+    assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{stamps:?}");
+    assert_eq!(door.relay().broadcast().unwrap().audio.as_ref().unwrap().codec, haul_model::Codec::Aac);
+    assert_eq!(edge.stats().ingest_tracks_refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_quic_watches_and_publishes_over_a_websocket() {
+    let (edge, door) = start().await;
+    let taken = door.listen();
+    let host = Client::connect(edge.address(), Way::Socket(moq_net::ALPNS), "/demo?jwt=host").await.unwrap();
+    let _publisher = host.publish(0);
+    eventually("pictures and sound", async || taken.count(Kind::Video) > 20 && taken.count(Kind::Audio) > 20)
+        .await;
+    for versions in
+        [&[][..], &["moq-lite-03"], &["moq-lite-05"], &["moq-lite-06"], &["moqt-22"], moq_net::ALPNS]
+    {
+        let client = Client::connect(edge.address(), Way::Socket(versions), "/demo?jwt=viewer").await;
+        let client = client.unwrap_or_else(|error| panic!("{versions:?}: {error}"));
+        let viewer = client.watch().await;
+        eventually(&format!("pictures and sound, {versions:?}"), async || {
+            viewer.pictures() > 60 && viewer.sounds() > 60
+        })
+        .await;
+        let stamps = viewer.video.stamps.lock().unwrap().clone();
+        let is_whole = stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        assert!(is_whole, "whole and in order, {versions:?}: {stamps:?}");
+        assert_eq!(edge.stats().websockets, 2, "{versions:?}");
+        drop((viewer, client));
+        eventually("they are gone", async || edge.stats().websockets == 1).await;
+    }
+    for (target, status) in [("/demo", "401"), ("/demo?jwt=elsewhere", "403"), ("/a/b?jwt=viewer", "404")] {
+        let refused =
+            Client::connect(edge.address(), Way::Socket(moq_net::ALPNS), target).await.err().unwrap();
+        assert!(refused.contains(status), "{target}: {refused}");
+    }
+    assert_eq!(edge.stats().sessions_refused, 3);
+    let viewer =
+        Client::connect(edge.address(), Way::Socket(moq_net::ALPNS), "/demo?jwt=brief").await.unwrap();
+    viewer.ended().await;
+    assert_eq!(edge.stats().sessions_expired, 1);
+    let unknown = Client::connect(edge.address(), Way::Socket(&["chat"]), "/demo?jwt=viewer").await;
+    assert!(unknown.is_ok(), "it offers the records alone, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_that_carries_garbage_harms_nobody() {
+    let (edge, door) = start().await;
+    let host = Host::start(&door, 0);
+    let mut deaf = TcpStream::connect(edge.address()).await.unwrap();
+    let request = "GET /demo?jwt=viewer HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+                   sec-websocket-protocol: qmux-02.moq-lite-05\r\n\r\n";
+    deaf.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    deaf.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 101");
+    // Garbage is no record.
+    deaf.write_all(&[0x82, 0x85, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]).await.unwrap();
+    let sent = host.sent();
+    eventually("it is sent away", async || edge.stats().connections == 0).await;
+    eventually("the host goes on", async || host.sent() > sent + 5).await;
+    assert!(edge.stats().handshakes_failed + edge.stats().sessions_refused <= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

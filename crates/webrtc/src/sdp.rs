@@ -659,6 +659,7 @@ fn codec(rtpmap: &str) -> Option<Codec> {
 /// How welcome a publisher's codec is: the more viewers can decode it, the more.
 fn publisher_rank(codec: Codec, fmtp: &str) -> Option<u32> {
     Some(match codec {
+        Codec::Aac => return None,
         Codec::Opus => 0,
         Codec::H264 => profiles::h264_rank(fmtp)?,
         Codec::Vp8 => 2,

@@ -139,9 +139,11 @@ impl Viewer {
         broadcast: &Broadcast,
         ssrcs: Ssrcs,
     ) -> Self {
+        // Of what is not carried here, nothing was declined.
+        let offered = |track: &Option<TrackInfo>| track.as_ref().is_some_and(|it| it.codec.is_of_webrtc());
         let mut declined = Vec::new();
-        declined.extend((offer.video.is_none() && broadcast.video.is_some()).then_some(Kind::Video));
-        declined.extend((offer.audio.is_none() && broadcast.audio.is_some()).then_some(Kind::Audio));
+        declined.extend((offer.video.is_none() && offered(&broadcast.video)).then_some(Kind::Video));
+        declined.extend((offer.audio.is_none() && offered(&broadcast.audio)).then_some(Kind::Audio));
         Self {
             feed,
             sealer: None,
@@ -169,7 +171,7 @@ impl Viewer {
         let fits = |kind, track: &Option<Track>, sent: &Option<TrackInfo>| match (track, sent) {
             (_, None) => true,
             (Some(track), Some(sent)) => track.decodes(sent),
-            (None, Some(_)) => self.declined.contains(&kind),
+            (None, Some(sent)) => !sent.codec.is_of_webrtc() || self.declined.contains(&kind),
         };
         fits(Kind::Video, &self.video, &broadcast.video) && fits(Kind::Audio, &self.audio, &broadcast.audio)
     }

@@ -122,6 +122,8 @@ pub enum Warning {
     /// The encoder sends B-frames, which browsers stutter on: they are to be turned off there.
     #[serde(rename = "b_frames")]
     BFrames,
+    /// The sound comes by MoQ and is AAC, which WebRTC does not carry: viewers by WebRTC see pictures only.
+    Aac,
 }
 
 /// An [`Event`] in its place in the live's order.

@@ -27,7 +27,7 @@ pub use request::{
     read_request,
 };
 pub use view::{
-    DrawView, EarlyView, HoldState, HoldView, HostView, LayerView, LineUnits, LiveState, LiveView,
+    DrawView, EarlyView, HoldState, HoldView, HostView, LayerView, LineUnits, LiveSound, LiveState, LiveView,
     OrderStateView, OrderView, Pictures, Pin, ProductView, QualityReason, QualityView, SaleLineView,
     SaleMode, SaleState, SaleView, StockView, Totals, You,
 };

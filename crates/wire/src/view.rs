@@ -15,6 +15,17 @@ pub struct LiveView {
     pub title: String,
     /// Whether there is a picture.
     pub state: LiveState,
+    /// What viewers should know of the sound; absent where there is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sound: Option<LiveSound>,
+}
+
+/// What viewers should know of the sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LiveSound {
+    /// WebRTC does not carry it (AAC): it is heard by Media over QUIC only.
+    MoqOnly,
 }
 
 /// Whether there is a picture.

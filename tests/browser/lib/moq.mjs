@@ -2,7 +2,7 @@
 
 import { once } from "node:events";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -33,4 +33,27 @@ export async function startHaulWithMoq() {
       return haul.stop();
     },
   };
+}
+
+/** A port whose TCP goes to `port`, and whose UDP goes nowhere: a network that carries no QUIC. `{port, close()}`. */
+export async function carryTcpTo(port) {
+  const sockets = new Set();
+  const server = createServer((near) => {
+    const far = connect(port, "127.0.0.1");
+    for (const [one, other] of [[near, far], [far, near]]) {
+      sockets.add(one);
+      one.on("error", () => other.destroy());
+      one.on("close", () => {
+        sockets.delete(one);
+        other.destroy();
+      });
+      one.pipe(other);
+    }
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const close = () => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  };
+  return { port: server.address().port, close };
 }

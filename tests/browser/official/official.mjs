@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 
 import { buildSync } from "esbuild";
 
-import { startHaulWithMoq } from "../lib/moq.mjs";
+import { carryTcpTo, startHaulWithMoq } from "../lib/moq.mjs";
 import { DESKTOP, Guest, Host, launch } from "../lib/pages.mjs";
 import { exitCode, expect, step, story, until } from "../lib/report.mjs";
 
@@ -92,6 +92,23 @@ await story("The ecosystem's own clients", async () => {
         throw new Error(`${error.message}\n${page.said.join("\n")}`);
       });
       await page.context().close();
+      await host.endLive();
+      await host.page.context().close();
+    });
+    await step(`where UDP is blocked, @moq/watch plays over a websocket`, async () => {
+      host = await Host.open(browser, haul.studioUrl, DESKTOP);
+      await host.click("source-camera");
+      await host.goLive();
+      const tcpOnly = await carryTcpTo(port);
+      const page = await visit(browser, "watch", `http://127.0.0.1:${tcpOnly.port}/demo`);
+      const changes = new Set();
+      await until("ten different pictures are drawn", async () => changes.add(await pixels(page)).size >= 10, 30_000).catch((error) => {
+        throw new Error(`${error.message}\n${page.said.join("\n")}`);
+      });
+      const metrics = await (await fetch(`${haul.url}/metrics`)).text();
+      expect(/^haul_moq_websockets 1$/m.test(metrics), "the server counts a websocket");
+      await page.context().close();
+      tcpOnly.close();
       await host.endLive();
       await host.page.context().close();
     });

@@ -74,6 +74,7 @@ pub(crate) enum Air {
     Off,
     Stalled(bool),
     OutOfOrder,
+    SoundByMoqOnly,
 }
 
 /// Questions of one server to the owner of one term.

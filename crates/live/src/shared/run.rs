@@ -407,6 +407,7 @@ impl Task {
             Input::Broadcasting(on) => Ask::Air(if on { Air::On } else { Air::Off }),
             Input::Stalled(stalled) => Ask::Air(Air::Stalled(stalled)),
             Input::OutOfOrder => Ask::Air(Air::OutOfOrder),
+            Input::SoundByMoqOnly => Ask::Air(Air::SoundByMoqOnly),
             // Answers to questions of a stage that is here no more.
             _ => return,
         };
@@ -704,6 +705,7 @@ impl Task {
             Air::Off => Input::Broadcasting(self.on_air),
             Air::Stalled(stalled) => Input::Stalled(stalled),
             Air::OutOfOrder => Input::OutOfOrder,
+            Air::SoundByMoqOnly => Input::SoundByMoqOnly,
         });
     }
 

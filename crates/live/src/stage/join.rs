@@ -3,7 +3,7 @@
 use haul_commerce::{Order, Standing};
 use haul_model::{Locale, Now, Viewer};
 use haul_room::{Lane, Line};
-use haul_wire::{HostView, Position, Reply, Resumed, SaleView, Snapshot, You};
+use haul_wire::{HostView, Position, Reply, Resumed, SaleView, Snapshot, Warning, You};
 
 use super::{
     Member, MemberId, Output, Stage, To,
@@ -95,8 +95,11 @@ impl Stage {
         for line in missed.flatten().into_iter().flatten() {
             self.deliver(To::Member(member), Lane::Room, None, line);
         }
-        if self.out_of_order && viewer.as_ref().is_some_and(is_staff) {
-            self.warn_of_b_frames(To::Member(member));
+        if viewer.as_ref().is_some_and(is_staff) {
+            let wrong = [(self.out_of_order, Warning::BFrames), (self.sound_by_moq_only, Warning::Aac)];
+            for (_, warning) in wrong.into_iter().filter(|(is_so, _)| *is_so) {
+                self.warn(To::Member(member), warning);
+            }
         }
         self.outputs.push_back(Output::Welcome(member));
     }

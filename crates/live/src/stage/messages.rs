@@ -259,6 +259,8 @@ pub(crate) enum Input {
     Stalled(bool),
     /// The host's encoder sends pictures out of the order they are shown in (B-frames).
     OutOfOrder,
+    /// The host's sound is coded in a way that WebRTC does not carry (AAC).
+    SoundByMoqOnly,
     /// The bag changed.
     Bag(Vec<Listing>),
     /// Title or visibility changed.

@@ -28,8 +28,8 @@ use haul_commerce::{
 use haul_model::{BuyerId, Locale, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Limiter, Line, News, Note, Rate, Room};
 use haul_wire::{
-    Event, Failure, HoldState, HoldView, LiveState, LiveView, Pin, Reply, SaleState, Totals, Warning,
-    encode_failure, encode_reply,
+    Event, Failure, HoldState, HoldView, LiveSound, LiveState, LiveView, Pin, Reply, SaleState, Totals,
+    Warning, encode_failure, encode_reply,
 };
 use rand::rngs::StdRng;
 
@@ -110,6 +110,8 @@ pub(crate) struct Stage {
     stalled: bool,
     /// Its encoder sends B-frames: told to staff who come later, too.
     out_of_order: bool,
+    /// Its sound is AAC: who watches by WebRTC does not hear it.
+    sound_by_moq_only: bool,
     bag: Bag,
     sales: BTreeMap<SaleId, OnSale>,
     coupons: Coupons,
@@ -174,6 +176,7 @@ impl Stage {
             on_air_since: None,
             stalled: false,
             out_of_order: false,
+            sound_by_moq_only: false,
             bag: Bag::new(bag),
             sales,
             coupons,
@@ -238,11 +241,11 @@ impl Stage {
                 self.deliver(To::Member(member), Lane::Ambient, Some(key), line);
             }
             Input::Broadcasting(broadcasting) => {
-                self.out_of_order = false;
-                let before = self.state();
+                let before = self.live_view();
+                (self.out_of_order, self.sound_by_moq_only) = (false, false);
                 (self.broadcasting, self.stalled) = (broadcasting, false);
                 self.on_air_since = broadcasting.then(|| self.clock.now(now));
-                if self.state() != before {
+                if self.live_view() != before {
                     self.announce_live();
                 }
             }
@@ -255,7 +258,12 @@ impl Stage {
             }
             Input::OutOfOrder => {
                 self.out_of_order = true;
-                self.warn_of_b_frames(To::Staff);
+                self.warn(To::Staff, Warning::BFrames);
+            }
+            Input::SoundByMoqOnly => {
+                self.sound_by_moq_only = true;
+                self.announce_live();
+                self.warn(To::Staff, Warning::Aac);
             }
             Input::Bag(bag) => self.bag_changed(bag),
             Input::Record(record) => {
@@ -295,8 +303,8 @@ impl Stage {
         Some(self.clock.now(now).saturating_since(since).as_millis() as u64)
     }
 
-    fn warn_of_b_frames(&mut self, to: To) {
-        let line = self.room.line(&Event::HostWarning { warning: Warning::BFrames });
+    fn warn(&mut self, to: To, warning: Warning) {
+        let line = self.room.line(&Event::HostWarning { warning });
         self.deliver(to, Lane::Room, None, line);
     }
 
@@ -712,7 +720,8 @@ impl Stage {
 
     fn live_view(&self) -> LiveView {
         let state = self.state();
-        LiveView { title: self.record.title.clone(), state }
+        let sound = self.sound_by_moq_only.then_some(LiveSound::MoqOnly);
+        LiveView { title: self.record.title.clone(), state, sound }
     }
 
     fn announce_live(&mut self) {

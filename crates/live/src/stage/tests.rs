@@ -456,6 +456,29 @@ fn a_checkout_that_does_not_say_where_to_goes_nowhere() {
 }
 
 #[test]
+fn all_hear_that_the_sound_is_not_for_webrtc_and_the_host_hears_why() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    play.join(2, viewer("host", Role::Host));
+    play.input(Input::Broadcasting(true));
+    let heard = lines(&play.input(Input::SoundByMoqOnly));
+    let of = |kind: &str| heard.iter().find(|(_, line)| line["type"] == kind).unwrap();
+    assert_eq!(
+        (&of("live.changed").0, &of("live.changed").1["live"]["sound"]),
+        (&To::All, &"moq_only".into())
+    );
+    assert_eq!((&of("host.warning").0, &of("host.warning").1["warning"]), (&To::Staff, &"aac".into()));
+    let hello = lines(&play.join(3, viewer("ben", Role::Viewer)));
+    assert!(hello.iter().any(|(_, line)| line["result"]["live"]["sound"] == "moq_only"), "{hello:?}");
+    assert!(
+        lines(&play.join(4, viewer("other", Role::Host))).iter().any(|(_, line)| line["warning"] == "aac")
+    );
+    let heard = lines(&play.input(Input::Broadcasting(true)));
+    let changed = heard.iter().find(|(_, line)| line["type"] == "live.changed").unwrap();
+    assert_eq!(changed.1["live"].get("sound"), None, "another broadcast");
+}
+
+#[test]
 fn checkout_goes_from_the_gate_to_the_ledger_to_the_buyer() {
     let mut play = Play::new();
     play.join(1, viewer("ann", Role::Viewer));

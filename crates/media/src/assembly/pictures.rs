@@ -84,7 +84,7 @@ impl Pictures {
     /// Something is missing, in the access unit that begins with `torn` if that is there.
     pub(super) fn lose(&mut self, torn: Option<&Bytes>) {
         match self.codec {
-            Codec::Opus => {}
+            Codec::Opus | Codec::Aac => {}
             Codec::Vp8 | Codec::Vp9 => {
                 let torn = torn.and_then(|payload| self.described(payload));
                 self.dependence.lose(torn.filter(|torn| torn.starts_picture).map(|torn| torn.reference));
@@ -99,7 +99,7 @@ impl Pictures {
     pub(super) fn begin(&mut self, packets: &mut Vec<Bytes>) -> Judgement {
         let Some(first) = packets.first() else { return Judgement::Drop };
         match self.codec {
-            Codec::Opus => Judgement::Go { keyframe: true, numbers: None },
+            Codec::Opus | Codec::Aac => Judgement::Go { keyframe: true, numbers: None },
             Codec::Av1 => {
                 let keyframe = av1::starts_keyframe(first);
                 self.go_if(keyframe || !self.broken, keyframe, None)

@@ -7,12 +7,12 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use haul_media::{GopCache, Wish};
-use haul_model::{Codec, Frame, Kind};
+use haul_model::{Codec, Frame, Kind, TrackInfo};
 use moq_net::{Error, Timescale, Timestamp, broadcast, group, track as moq};
 
 use crate::{
-    bitstream::{self, Decoder},
-    catalog,
+    bitstream::{self, Decoder, aac},
+    catalog::{self, hex},
     stats::Counters,
     timeline::Timeline,
 };
@@ -29,8 +29,10 @@ pub(super) struct Track {
     pub(super) name: String,
     pub(super) codec: Codec,
     pub(super) producer: moq::Producer,
-    /// What a decoder must know; `None` until a keyframe has said it.
+    /// What a decoder of pictures must know; `None` until a keyframe has said it.
     pub(super) decoder: Option<Decoder>,
+    /// What one of sound must.
+    pub(super) sound: Option<Sound>,
     /// Nobody reads it.
     pub(super) is_idle: bool,
     /// For who begins to read.
@@ -45,6 +47,41 @@ pub(super) struct Track {
     wished: Option<Instant>,
 }
 
+/// What a decoder of sound must know, as WebCodecs has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sound {
+    pub(super) codec: String,
+    pub(super) sample_rate_hz: u32,
+    pub(super) channels: u32,
+    /// In hexadecimal digits.
+    pub(super) description: Option<String>,
+}
+
+impl Sound {
+    /// `None` for pictures, and for parameters that say too little.
+    fn of(track: &TrackInfo) -> Option<Self> {
+        match track.codec {
+            Codec::Opus => Some(Self {
+                codec: "opus".to_owned(),
+                sample_rate_hz: 48_000,
+                channels: 2,
+                description: None,
+            }),
+            Codec::Aac => {
+                let digits = track.fmtp.strip_prefix("config=")?;
+                let config = aac::Config::parse(&hex(digits)?)?;
+                Some(Self {
+                    codec: config.codec(),
+                    sample_rate_hz: config.sample_rate_hz,
+                    channels: config.channels,
+                    description: Some(digits.to_owned()),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
 struct Group {
     producer: group::Producer,
     frames: u32,
@@ -53,7 +90,12 @@ struct Group {
 }
 
 impl Track {
-    pub(super) fn new(broadcast: &broadcast::Producer, codec: Codec, name: String) -> Result<Self, Error> {
+    pub(super) fn new(
+        broadcast: &broadcast::Producer,
+        what: &TrackInfo,
+        name: String,
+    ) -> Result<Self, Error> {
+        let codec = what.codec;
         let priority = match codec.kind() {
             Kind::Audio => catalog::AUDIO_PRIORITY,
             Kind::Video => catalog::VIDEO_PRIORITY,
@@ -64,7 +106,8 @@ impl Track {
             producer: broadcast.create_track(name.as_str(), info)?,
             name,
             codec,
-            decoder: (codec.kind() == Kind::Audio).then(|| Decoder { codec: "opus".to_owned(), size: None }),
+            decoder: None,
+            sound: Sound::of(what),
             is_idle: true,
             gop: GopCache::default(),
             timeline: Timeline::default(),

@@ -2,16 +2,16 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
-use haul_media::{Broadcast, ClockMap, HostClock, relay::MAX_LAYERS};
+use haul_media::{Broadcast, ClockMap, relay::MAX_LAYERS};
 use haul_model::{Codec, Frame, Kind, Layer, Now, TrackInfo, media::PictureNumbers};
 
 use super::reader::Piece;
 use crate::{
-    bitstream::{self, Configuration, annex_b},
-    catalog::{Catalog, Container},
+    bitstream::{self, Configuration, aac, annex_b},
+    catalog::{Audio, Catalog, Container, hex},
     cmaf::{Init, Sample},
     stats::Counters,
-    timeline::ntp_of_us,
+    timeline::{PublisherClock, ntp_of_us},
 };
 
 /// How often a track says which instant a timestamp belongs to: what reports of RTP are made from.
@@ -24,6 +24,8 @@ pub(super) struct Chosen {
     codec: Codec,
     layer: Layer,
     packing: Packing,
+    /// Of sound: its parameters, as SDP has them.
+    fmtp: String,
 }
 
 /// How a frame of a track is put together.
@@ -47,7 +49,7 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// Chooses: of pictures, those of one codec, the largest [`MAX_LAYERS`]; of sound, the first that is understood.
+    /// Chooses: of pictures, those of one codec, the largest [`MAX_LAYERS`]; of sound, the first in Opus, else the first in AAC.
     pub(super) fn of(catalog: &Catalog, counters: &Counters) -> Self {
         let (mut pictures, mut sounds) = (Vec::new(), Vec::new());
         let named = catalog.video.renditions.len() + catalog.audio.renditions.len();
@@ -55,17 +57,13 @@ impl Choice {
             let codec = video_codec(&video.codec);
             let chosen = codec.and_then(|codec| {
                 let packing = Packing::new(codec, &video.container, video.description.as_deref())?;
-                Some(Chosen { name: name.clone(), codec, layer: Layer(0), packing })
+                Some(Chosen { name: name.clone(), codec, layer: Layer(0), packing, fmtp: String::new() })
             });
             let area = video.coded_width.unwrap_or(0) as u64 * u64::from(video.coded_height.unwrap_or(0));
             pictures.extend(chosen.map(|chosen| (area, chosen)));
         }
         for (name, audio) in &catalog.audio.renditions {
-            let packing =
-                (audio.codec == "opus").then(|| Packing::new(Codec::Opus, &audio.container, None)).flatten();
-            let chosen =
-                |packing| Chosen { name: name.clone(), codec: Codec::Opus, layer: Layer(0), packing };
-            sounds.extend(packing.map(chosen));
+            sounds.extend(sound(name, audio));
         }
         pictures.sort_by_key(|(area, _)| *area);
         // What most decoders know first: the codec of the first in the order of `Codec::ALL`.
@@ -76,6 +74,8 @@ impl Choice {
         for (index, one) in tracks.iter_mut().enumerate() {
             one.layer = Layer(index as u8);
         }
+        // Everybody hears Opus, and not everybody AAC.
+        sounds.sort_by_key(|one: &Chosen| one.codec != Codec::Opus);
         tracks.extend(sounds.into_iter().take(1));
         counters.ingest_tracks_refused.add((named - tracks.len()) as u64);
         Self { tracks }
@@ -112,12 +112,33 @@ impl Choice {
                 broadcast.layer_names = videos.iter().map(|one| one.name.clone()).collect();
             }
         }
-        if self.tracks.iter().any(|one| one.kind() == Kind::Audio) {
-            let fmtp = "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1".to_owned();
-            broadcast.audio = Some(TrackInfo { codec: Codec::Opus, fmtp });
-        }
+        let sound = self.tracks.iter().find(|one| one.kind() == Kind::Audio);
+        broadcast.audio = sound.map(|one| TrackInfo { codec: one.codec, fmtp: one.fmtp.clone() });
         Some(broadcast)
     }
+}
+
+/// A track of sound, if it can be taken.
+fn sound(name: &str, audio: &Audio) -> Option<Chosen> {
+    let chosen =
+        |codec, packing, fmtp| Some(Chosen { name: name.to_owned(), codec, layer: Layer(0), packing, fmtp });
+    if audio.codec == "opus" {
+        let packing = Packing::new(Codec::Opus, &audio.container, None)?;
+        return chosen(Codec::Opus, packing, "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1".to_owned());
+    }
+    if !audio.codec.starts_with("mp4a.40.") {
+        return None;
+    }
+    let packing = Packing::new(Codec::Aac, &audio.container, None)?;
+    let config = match (&audio.description, &packing) {
+        (Some(digits), _) => hex(digits)?,
+        (None, Packing::Cmaf(init, _)) => init.configuration.clone()?,
+        (None, Packing::Legacy(_)) => return None,
+    };
+    aac::Config::parse(&config)?;
+    let digits: String = config.iter().map(|byte| format!("{byte:02x}")).collect();
+    // RFC 3640, 4.1.
+    chosen(Codec::Aac, packing, format!("config={digits}"))
 }
 
 /// The codec of a codec string (RFC 6381).
@@ -148,7 +169,7 @@ fn fmtp(codec: Codec, name: &str) -> String {
         Codec::Av1 => {
             format!("profile={};level-idx={};tier=0", part(1), part(2).trim_end_matches(['M', 'H']))
         }
-        Codec::Vp8 | Codec::Opus => String::new(),
+        Codec::Vp8 | Codec::Opus | Codec::Aac => String::new(),
     }
 }
 
@@ -180,15 +201,9 @@ impl Packing {
     }
 }
 
-fn hex(digits: &str) -> Option<Bytes> {
-    let pairs = digits.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
 /// A track on its way to the relay.
 pub(super) struct Stream {
     track: Chosen,
-    clock: HostClock,
     picture_id: u16,
     /// When the last clock map was made, in the publisher's time.
     mapped: Option<u64>,
@@ -199,14 +214,7 @@ pub(super) struct Stream {
 
 impl Stream {
     fn new(track: Chosen) -> Self {
-        Self {
-            track,
-            clock: HostClock::default(),
-            picture_id: 0,
-            mapped: None,
-            last_us: 0,
-            out_of_order: false,
-        }
+        Self { track, picture_id: 0, mapped: None, last_us: 0, out_of_order: false }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -219,7 +227,12 @@ impl Stream {
     }
 
     /// The frames in a piece; `None` in place of what is none.
-    pub(super) fn frames(&mut self, piece: &Piece, now: Now) -> Vec<Option<Frame>> {
+    pub(super) fn frames(
+        &mut self,
+        piece: &Piece,
+        clock: &mut PublisherClock,
+        now: Now,
+    ) -> Vec<Option<Frame>> {
         let samples = match &self.track.packing {
             Packing::Legacy(_) => legacy(&piece.bytes).map(|sample| vec![sample]),
             Packing::Cmaf(init, _) => init.samples(&piece.bytes),
@@ -227,14 +240,20 @@ impl Stream {
         let Some(samples) = samples else { return vec![None] };
         let mut begins = piece.begins_group;
         let frame = |sample: Sample| {
-            let frame = self.frame(sample, begins, now);
+            let frame = self.frame(sample, begins, clock, now);
             begins = false;
             frame
         };
         samples.into_iter().map(frame).collect()
     }
 
-    fn frame(&mut self, sample: Sample, begins_group: bool, now: Now) -> Option<Frame> {
+    fn frame(
+        &mut self,
+        sample: Sample,
+        begins_group: bool,
+        clock: &mut PublisherClock,
+        now: Now,
+    ) -> Option<Frame> {
         let Sample { us, payload } = sample;
         let codec = self.track.codec;
         let payload = match &self.track.packing {
@@ -249,8 +268,6 @@ impl Stream {
         let is_video = codec.kind() == Kind::Video;
         self.out_of_order |= is_video && us < self.last_us && !begins_group;
         self.last_us = us;
-        let ntp = ntp_of_us(us);
-        self.clock.report(ntp, now.wall);
         Some(Frame {
             kind: codec.kind(),
             layer: self.track.layer,
@@ -259,7 +276,7 @@ impl Stream {
             keyframe: !is_video || packets.keyframe,
             begins: true,
             ends: true,
-            captured: Some(self.clock.capture(ntp, None)),
+            captured: Some(clock.arrived(ntp_of_us(us), now)),
             numbers: matches!(codec, Codec::Vp8 | Codec::Vp9).then_some(numbers),
             packets: packets.payloads,
         })
@@ -325,6 +342,25 @@ mod tests {
     }
 
     #[test]
+    fn of_sound_opus_is_taken_before_aac_and_aac_with_its_configuration_only() {
+        let aac = r#""b":{"codec":"mp4a.40.2","sampleRate":44100,"numberOfChannels":2,"description":"1210"}"#;
+        let opus = r#""z":{"codec":"opus","sampleRate":48000,"numberOfChannels":2}"#;
+        let lacking = r#""a":{"codec":"mp4a.40.2","sampleRate":44100,"numberOfChannels":2}"#;
+        let broken = r#""a":{"codec":"mp4a.40.2","sampleRate":1,"numberOfChannels":1,"description":"1"}"#;
+        let json = |tracks: &[&str]| format!(r#"{{"audio":{{"renditions":{{{}}}}}}}"#, tracks.join(","));
+        let one = |name: &str, codec| vec![(name.to_owned(), codec, 0)];
+        assert_eq!(chosen(&json(&[aac, opus])), (one("z", Codec::Opus), 1));
+        assert_eq!(chosen(&json(&[lacking, aac])), (one("b", Codec::Aac), 1));
+        assert_eq!(chosen(&json(&[broken])), (vec![], 1));
+        let choice = Choice::of(&catalog(&json(&[aac])), &Counters::default());
+        let (mut stream, mut clock) = (choice.streams().remove(0), PublisherClock::default());
+        let frame = stream.frames(&piece(0, true, &[0x21, 0x10]), &mut clock, now(0)).remove(0).unwrap();
+        let sound = choice.broadcast(0, &frame).unwrap().audio.unwrap();
+        assert_eq!((sound.codec, sound.fmtp.as_str()), (Codec::Aac, "config=1210"));
+        assert_eq!(frame.packets, [Bytes::from_static(&[0x21, 0x10])]);
+    }
+
+    #[test]
     fn of_a_thousand_tracks_a_few_are_taken() {
         let many: Vec<_> = (0..1000).map(|i| format!(r#""{i}":{{"codec":"vp8"}}"#)).collect();
         let (taken, refused) = chosen(&format!(r#"{{"video":{{"renditions":{{{}}}}}}}"#, many.join(",")));
@@ -356,22 +392,25 @@ mod tests {
     fn frames_carry_the_publishers_time_and_its_order() {
         let choice =
             Choice::of(&catalog(r#"{"video":{"renditions":{"v":{"codec":"vp8"}}}}"#), &Counters::default());
-        let mut stream = choice.streams().remove(0);
-        let first = stream.frames(&piece(0, true, &[0x10, 0, 0, 0x9D, 1, 0x2A, 64, 0, 48, 0, 9]), now(0));
+        let (mut stream, mut clock) = (choice.streams().remove(0), PublisherClock::default());
+        let first =
+            stream.frames(&piece(0, true, &[0x10, 0, 0, 0x9D, 1, 0x2A, 64, 0, 48, 0, 9]), &mut clock, now(0));
         let first = first.into_iter().next().flatten().unwrap();
         assert!(first.keyframe && stream.clock_map(&first).is_some());
-        let second = stream.frames(&piece(10_000, false, &[0x11, 1]), now(10)).remove(0).unwrap();
+        let second = stream.frames(&piece(10_000, false, &[0x11, 1]), &mut clock, now(10)).remove(0).unwrap();
         assert_eq!(second.timestamp.wrapping_sub(first.timestamp), 900);
         assert!(stream.clock_map(&second).is_none(), "not so soon");
         assert!(!second.keyframe && !stream.is_out_of_order());
         let at = |frame: &Frame| frame.captured.map(|one| one.ntp.wrapping_add_signed(one.to_ours.unwrap()));
         let (one, two) = (at(&first).unwrap(), at(&second).unwrap());
         assert!((two - one).abs_diff((1 << 32) / 100) < 1 << 16, "10 ms apart on our clock");
-        assert!(stream.frames(&piece(5_000, false, &[0x11, 1]), now(20))[0].is_some());
+        assert!(stream.frames(&piece(5_000, false, &[0x11, 1]), &mut clock, now(20))[0].is_some());
         assert!(stream.is_out_of_order());
-        assert_eq!(stream.frames(&piece(9, false, &[]), now(30)).len(), 1);
+        assert_eq!(stream.frames(&piece(9, false, &[]), &mut clock, now(30)).len(), 1);
         assert!(
-            stream.frames(&Piece { track: 0, begins_group: true, bytes: Bytes::new() }, now(0))[0].is_none()
+            stream.frames(&Piece { track: 0, begins_group: true, bytes: Bytes::new() }, &mut clock, now(0))
+                [0]
+            .is_none()
         );
     }
 }

@@ -1,8 +1,13 @@
-//! A MoQ client of the tests: publishes and watches over WebTransport and raw QUIC, in any version of the protocol.
+//! A MoQ client of the tests: publishes and watches over WebTransport, raw QUIC and websockets, in any version of the
+//! protocol.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+#[path = "../../src/polled.rs"]
+mod polled;
+
 use std::{
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
@@ -29,6 +34,8 @@ pub enum Way {
     WebTransport(&'static [&'static str]),
     /// Raw QUIC, in this version.
     Raw(&'static str),
+    /// A websocket, offering these versions on each draft of the records; none: the drafts alone.
+    Socket(&'static [&'static str]),
 }
 
 /// As the newest clients do it.
@@ -56,22 +63,6 @@ impl Client {
         let mut endpoint =
             quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).map_err(|error| said(&error))?;
         let mut client = moq_net::Client::new();
-        let transport = match way {
-            Way::WebTransport(protocols) => {
-                let config = config(&[web_transport_quinn::ALPN]);
-                let connector = web_transport_quinn::Client::new(endpoint.clone(), config);
-                let url = format!("https://127.0.0.1:{}{target}", server.port()).parse::<url::Url>().unwrap();
-                let protocols = protocols.iter().map(|one| (*one).to_owned());
-                let request = ConnectRequest::new(url).with_protocols(protocols);
-                connector.connect(request).await.map_err(|error| said(&error))?
-            }
-            Way::Raw(alpn) => {
-                endpoint.set_default_client_config(config(&[alpn]));
-                let connecting = endpoint.connect(server, "localhost").map_err(|error| said(&error))?;
-                client = client.with_path(target);
-                web_transport_quinn::Session::raw(connecting.await.map_err(|error| said(&error))?)
-            }
-        };
         let mut tasks = JoinSet::new();
         let mut origin = || {
             let (origin, driver) = origin::Producer::new(origin::Config::default());
@@ -79,31 +70,68 @@ impl Client {
             origin
         };
         let (offers, ours) = (origin(), origin());
-        let connected = client.with_subscriber(offers.clone()).with_publisher(&ours);
-        let (session, driver) =
-            connected.connect(Instant::now(), transport).await.map_err(|error| said(&error))?;
-        tasks.spawn(async move { drop(moq_net::time::run(driver).await) });
+        if let Way::Raw(_) = way {
+            client = client.with_path(target);
+        }
+        let client = client.with_subscriber(offers.clone()).with_publisher(&ours);
+        let session = match way {
+            Way::WebTransport(protocols) => {
+                let config = config(&[web_transport_quinn::ALPN]);
+                let connector = web_transport_quinn::Client::new(endpoint.clone(), config);
+                let url = format!("https://127.0.0.1:{}{target}", server.port()).parse::<url::Url>().unwrap();
+                let protocols = protocols.iter().map(|one| (*one).to_owned());
+                let request = ConnectRequest::new(url).with_protocols(protocols);
+                let transport = connector.connect(request).await.map_err(|error| said(&error))?;
+                begin(&client, transport, &mut tasks).await
+            }
+            Way::Raw(alpn) => {
+                endpoint.set_default_client_config(config(&[alpn]));
+                let connecting = endpoint.connect(server, "localhost").map_err(|error| said(&error))?;
+                let connection = connecting.await.map_err(|error| said(&error))?;
+                begin(&client, web_transport_quinn::Session::raw(connection), &mut tasks).await
+            }
+            Way::Socket(versions) => {
+                let versions = versions.iter().map(|version| (*version, &[][..]));
+                let connector = qmux::ws::Client::new().with_protocols(versions);
+                let url = format!("ws://127.0.0.1:{}{target}", server.port());
+                let transport = connector.connect(&url).await.map_err(|error| said(&error))?;
+                begin(&client, polled::Session::new(transport), &mut tasks).await
+            }
+        };
+        let session = session.map_err(|error| said(&error))?;
         Ok(Self { session, offers, ours, _tasks: tasks, _endpoint: endpoint })
     }
 
     /// Watches what the server offers now, or will.
     pub async fn watch(&self) -> Viewer {
+        Viewer::of(timeout(PATIENCE, self.found()).await.expect("an announcement")).await
+    }
+
+    /// The broadcast that the server offers now, or will.
+    pub async fn found(&self) -> broadcast::Consumer {
         let consumer = self.offers.consume();
-        let found = async {
-            let mut announced = consumer.announced();
-            loop {
-                let update = announced.next().await.expect("the session lives");
-                if update.kind.is_active() {
-                    return consumer.request_broadcast(&update.prefix).await.expect("it is announced");
-                }
+        let mut announced = consumer.announced();
+        loop {
+            let update = announced.next().await.expect("the session lives");
+            if update.kind.is_active() {
+                return consumer.request_broadcast(&update.prefix).await.expect("it is announced");
             }
-        };
-        Viewer::of(timeout(PATIENCE, found).await.expect("an announcement")).await
+        }
     }
 
     /// Publishes numbered pictures in VP8 and sound in Opus, as [`Publisher`] says.
     pub fn publish(&self, first: u32) -> Publisher {
-        Publisher::start(&self.ours, first)
+        Publisher::start(&self.ours, CATALOG, first, Duration::ZERO)
+    }
+
+    /// The same with sound that is sent so much later than it was captured.
+    pub fn publish_late(&self, first: u32, sound: Duration) -> Publisher {
+        Publisher::start(&self.ours, CATALOG, first, sound)
+    }
+
+    /// The same with another catalog.
+    pub fn publish_as(&self, catalog: &str, first: u32) -> Publisher {
+        Publisher::start(&self.ours, catalog, first, Duration::ZERO)
     }
 
     /// Announces a broadcast that the test makes itself.
@@ -115,6 +143,21 @@ impl Client {
     pub async fn ended(&self) -> moq_net::Error {
         timeout(PATIENCE, self.session.closed()).await.expect("the session ends")
     }
+}
+
+async fn begin<S>(
+    client: &moq_net::Client,
+    transport: S,
+    tasks: &mut JoinSet<()>,
+) -> Result<moq_net::Session, moq_net::Error>
+where
+    S: moq_net::transport::poll::Boxable + Send,
+    S::SendStream: Sync,
+    S::RecvStream: Sync,
+{
+    let (session, driver) = client.connect(Instant::now(), transport).await?;
+    tasks.spawn(async move { drop(moq_net::time::run(driver).await) });
+    Ok(session)
 }
 
 fn config(alpns: &[&str]) -> quinn::ClientConfig {
@@ -174,7 +217,7 @@ impl rustls::client::danger::ServerCertVerifier for Anybody {
 pub struct Seen {
     pub frames: AtomicU64,
     pub groups: AtomicU64,
-    /// The numbers in pictures, in order of arrival.
+    /// The numbers in pictures and in packets of sound, in order of arrival.
     pub stamps: Mutex<Vec<u32>>,
     /// When each frame is shown, in microseconds.
     pub times: Mutex<Vec<u64>>,
@@ -182,7 +225,7 @@ pub struct Seen {
     pub keyframes_first: AtomicU64,
 }
 
-/// Somebody who watches a broadcast: all its tracks.
+/// Somebody who watches a broadcast: the first of its pictures, and its sound.
 pub struct Viewer {
     pub catalog: serde_json::Value,
     pub video: Arc<Seen>,
@@ -203,6 +246,28 @@ impl Viewer {
             }
         }
         Self { catalog, video, audio, broadcast, _tasks: tasks }
+    }
+
+    /// Reads another rendition of the pictures. Ends when the second is dropped.
+    pub fn rendition(&self, name: &str) -> (Arc<Seen>, JoinSet<()>) {
+        let (seen, mut tasks) = (Arc::<Seen>::default(), JoinSet::new());
+        tasks.spawn(read(self.broadcast.clone(), name.to_owned(), seen.clone(), true));
+        (seen, tasks)
+    }
+
+    /// How far the sounds that mark the last `count` pictures are from these, at the most, in milliseconds. `None` while
+    /// too little has come.
+    pub fn lips_ms(&self, count: usize) -> Option<f64> {
+        let seen = |seen: &Seen| {
+            let (stamps, times) = (seen.stamps.lock().unwrap(), seen.times.lock().unwrap());
+            std::iter::zip(stamps.clone(), times.clone()).collect::<Vec<_>>()
+        };
+        let sounds: HashMap<u32, u64> = seen(&self.audio).into_iter().collect();
+        let pictures = seen(&self.video).into_iter();
+        let apart: Vec<_> =
+            pictures.filter_map(|(stamp, us)| Some(us.abs_diff(*sounds.get(&stamp)?))).collect();
+        let last = apart.len().checked_sub(count)?;
+        apart[last..].iter().max().map(|us| *us as f64 / 1_000.0)
     }
 
     pub fn pictures(&self) -> u64 {
@@ -234,12 +299,11 @@ async fn read(broadcast: broadcast::Consumer, name: String, seen: Arc<Seen>, is_
         while let Ok(Some(frame)) = group.read_frame().await {
             let (us, payload) = open(frame.payload);
             seen.times.lock().unwrap().push(us);
-            if is_video {
-                if std::mem::take(&mut first) && payload[0] & 1 == 0 {
-                    seen.keyframes_first.fetch_add(1, SeqCst);
-                }
-                seen.stamps.lock().unwrap().push(read_stamp(&payload));
+            if is_video && std::mem::take(&mut first) && payload[0] & 1 == 0 {
+                seen.keyframes_first.fetch_add(1, SeqCst);
             }
+            let stamp = if is_video { read_stamp(&payload) } else { read_sound(&payload) };
+            seen.stamps.lock().unwrap().push(stamp);
             seen.frames.fetch_add(1, SeqCst);
         }
     }
@@ -279,6 +343,19 @@ pub fn read_stamp(picture: &[u8]) -> u32 {
     stamp
 }
 
+/// A packet of "sound" that marks the picture of this number.
+pub fn sound(stamp: u32) -> Vec<u8> {
+    let mut packet = vec![0xF8];
+    packet.extend(stamp.to_be_bytes());
+    packet.resize(40, 0xF8);
+    packet
+}
+
+/// The number in a packet of sound; 0 in one that marks nothing.
+pub fn read_sound(packet: &[u8]) -> u32 {
+    packet.get(1..5).map_or(0, |mut stamp| stamp.get_u32())
+}
+
 /// A frame of the container: its time and bytes.
 pub fn sealed(us: u64, payload: &[u8]) -> Bytes {
     let mut bytes = (us | 3 << 62).to_be_bytes().to_vec();
@@ -312,9 +389,9 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    fn start(origin: &origin::Producer, first: u32) -> Self {
+    fn start(origin: &origin::Producer, catalog: &str, first: u32, late: Duration) -> Self {
         let broadcast = origin.create_broadcast("").unwrap();
-        let catalog = tell(&broadcast, CATALOG);
+        let catalog = tell(&broadcast, catalog);
         let (video, audio) = (media_track(&broadcast, "v"), media_track(&broadcast, "a"));
         broadcast.announce(origin::Route::default()).unwrap();
         let mut tasks = JoinSet::new();
@@ -336,9 +413,12 @@ impl Publisher {
                 if let Some(group) = &mut group {
                     let _ = group.write_frame(at, sealed(us, &picture(first + number, keyframe)));
                 }
-                if let Ok(mut sound) = audio.append_group() {
-                    let _ = sound.write_frame(at, sealed(us, &[0xF8; 40]));
-                    let _ = sound.finish();
+                let Some(of) = number.checked_sub((late.as_millis() / 20) as u32) else { continue };
+                if let Ok(mut packet) = audio.append_group() {
+                    let us = 1_000_000 + u64::from(of) * 20_000;
+                    let at = Timestamp::from_micros(us).unwrap();
+                    let _ = packet.write_frame(at, sealed(us, &sound(first + of)));
+                    let _ = packet.finish();
                 }
             }
         });

@@ -25,20 +25,16 @@ pub async fn start() -> (Edge, Arc<Door>) {
 
 /// The same with other limits.
 pub async fn start_with(change: impl FnOnce(&mut Limits)) -> (Edge, Arc<Door>) {
-    let door = Arc::new(Door {
-        relay: Relay::new(),
-        on_air: Arc::default(),
-        is_public: Arc::new(AtomicBool::new(true)),
-    });
+    let door = Door::new();
     let mut limits = Limits::default();
     change(&mut limits);
-    let config = QuicConfig {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        tls: None,
-        congestion: haul_quic::Congestion::default(),
-        limits,
-    };
-    (Edge::start(config, door.clone()).await.unwrap(), door)
+    (open(&door, haul_quic::Congestion::default(), limits).await, door)
+}
+
+/// An edge at this door. There may be several.
+pub async fn open(door: &Arc<Door>, congestion: haul_quic::Congestion, limits: Limits) -> Edge {
+    let config = QuicConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: None, congestion, limits };
+    Edge::start(config, door.clone()).await.unwrap()
 }
 
 /// Who lets in: tokens are words.
@@ -125,6 +121,14 @@ impl Guest for Somebody {
 }
 
 impl Door {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            relay: Relay::new(),
+            on_air: Arc::default(),
+            is_public: Arc::new(AtomicBool::new(true)),
+        })
+    }
+
     pub fn relay(&self) -> &Arc<Relay> {
         &self.relay
     }
@@ -189,6 +193,9 @@ impl Listener {
     }
 }
 
+/// How much higher numbers are in the smaller layer.
+pub const SMALL: u32 = 1_000_000;
+
 /// A host who is on the relay already: 50 pictures a second, each tenth a keyframe, and as many packets of sound.
 pub struct Host {
     sent: Arc<AtomicU32>,
@@ -213,12 +220,22 @@ impl Host {
 
     /// The same with a keyframe every so many pictures.
     pub fn start_with_gop(door: &Door, first: u32, gop: u32) -> Self {
+        Self::begin(door, first, gop, &[])
+    }
+
+    /// Of two layers: `h` as above, and `l` with every second of its pictures, whose numbers are higher by [`SMALL`].
+    pub fn start_layered(door: &Door) -> Self {
+        Self::begin(door, 0, 10, &["h", "l"])
+    }
+
+    fn begin(door: &Door, first: u32, gop: u32, layers: &[&str]) -> Self {
         let (sent, asked) = (Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
         let track = |codec| Some(TrackInfo { codec, fmtp: String::new() });
-        let broadcast =
-            Broadcast { video: track(Codec::Vp8), audio: track(Codec::Opus), layer_names: Vec::new() };
+        let layer_names: Vec<_> = layers.iter().map(|name| (*name).to_owned()).collect();
+        let is_layered = !layers.is_empty();
+        let broadcast = Broadcast { video: track(Codec::Vp8), audio: track(Codec::Opus), layer_names };
         let publication = door.relay.publish(broadcast, Arc::new(Encoder(asked.clone())));
-        let task = tokio::spawn(run(publication, first, gop, sent.clone()));
+        let task = tokio::spawn(run(publication, first, gop, is_layered, sent.clone()));
         Self { sent, asked, task }
     }
 
@@ -238,25 +255,26 @@ impl Drop for Host {
     }
 }
 
-async fn run(publication: Publication, first: u32, gop: u32, sent: Arc<AtomicU32>) {
+async fn run(publication: Publication, first: u32, gop: u32, is_layered: bool, sent: Arc<AtomicU32>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     for number in 0_u32.. {
         ticks.tick().await;
         let keyframe = number.is_multiple_of(gop);
-        let whole = picture(first + number, keyframe);
-        let descriptor = |part: usize| [if part == 0 { 0x10_u8 } else { 0 }];
-        let packet = |(part, bytes): (usize, &[u8])| Bytes::from([&descriptor(part)[..], bytes].concat());
-        let packets: Vec<Bytes> =
-            whole.chunks(whole.len() / usize::from(PARTS)).enumerate().map(packet).collect();
-        let sound = vec![Bytes::from_static(&[0xF8; 40])];
         let captured = began + Duration::from_millis(20) * number;
         let captured =
             Capture { ntp: ntp_from(captured + Duration::from_secs(2_208_988_800)), to_ours: Some(0) };
-        for (kind, packets, hz) in [(Kind::Video, packets, 90_000), (Kind::Audio, sound, 48_000)] {
+        let sound = vec![Bytes::from_static(&[0xF8; 40])];
+        let mut frames =
+            vec![(Kind::Video, Layer(0), packets(first + number, keyframe)), (Kind::Audio, Layer(0), sound)];
+        if is_layered && number.is_multiple_of(2) {
+            frames.push((Kind::Video, Layer(1), packets(SMALL + first + number, keyframe)));
+        }
+        for (kind, layer, packets) in frames {
+            let hz = if kind == Kind::Video { 90_000 } else { 48_000 };
             publication.frame(Arc::new(Frame {
                 kind,
-                layer: Layer(0),
+                layer,
                 timestamp: number * (hz / 50),
                 arrived: Now { instant: Instant::now(), wall: SystemTime::now().into() },
                 keyframe: keyframe || kind == Kind::Audio,
@@ -269,4 +287,12 @@ async fn run(publication: Publication, first: u32, gop: u32, sent: Arc<AtomicU32
         }
         sent.store(number + 1, SeqCst);
     }
+}
+
+/// A picture as RTP carries it.
+fn packets(stamp: u32, keyframe: bool) -> Vec<Bytes> {
+    let whole = picture(stamp, keyframe);
+    let descriptor = |part: usize| [if part == 0 { 0x10_u8 } else { 0 }];
+    let packet = |(part, bytes): (usize, &[u8])| Bytes::from([&descriptor(part)[..], bytes].concat());
+    whole.chunks(whole.len() / usize::from(PARTS)).enumerate().map(packet).collect()
 }

@@ -4,7 +4,7 @@ export const SUBPROTOCOL: "haul.v1";
 
 export interface Money { amount_minor: number; currency: string }
 export type Role = "viewer" | "moderator" | "host";
-export interface LiveView { title: string; state: "waiting" | "live" | "reconnecting" }
+export interface LiveView { title: string; state: "waiting" | "live" | "reconnecting"; sound?: "moq_only" }
 export interface Product { id: string; title: string; subtitle: string; image_url: string; list_price: Money }
 export interface Pin {
   product_id: string;
@@ -274,7 +274,7 @@ export interface ChannelEvents {
   "hold.changed": { hold: Hold };
   "order.changed": { order: Order };
   "host.order": { order: Order; totals: Totals };
-  "host.warning": { warning: "b_frames" };
+  "host.warning": { warning: "b_frames" | "aac" };
   "quality.changed": { quality: QualityView };
   "draining": { retry_after_ms: number };
 }
@@ -379,12 +379,16 @@ export class LivePlayer extends EventTarget {
   rejoin(): void;
   setToken(token: string | null): void;
   stop(): void;
+  /** Takes this way now, and the other where it fails. Returns whether it is tried. */
+  prefer(transport: Transport): boolean;
   /** Takes a rendition by its name, or "auto". False over WebRTC, where the server decides: see `Quality`. */
   choose(choice: string): boolean;
   /** What plays over MoQ; null over WebRTC. */
   facts(): MoqFacts | null;
 }
 export interface MoqFacts {
+  /** What the session travels on; null between sessions. */
+  carrier: "quic" | "websocket" | null;
   codec: string | null;
   width: number;
   height: number;

@@ -22,7 +22,7 @@ export function play(options) {
 
 /** What a browser must have to play by MoQ. */
 function knowsMoq() {
-  return ["WebTransport", "VideoDecoder", "AudioDecoder"].every((name) => name in globalThis);
+  return ["VideoDecoder", "AudioDecoder"].every((name) => name in globalThis);
 }
 
 /**
@@ -91,6 +91,11 @@ export class LivePlayer extends EventTarget {
     if (!this.#player || !this.#player.choose) return false;
     this.#player.choose(choice);
     return true;
+  }
+
+  /** Takes this way now, and the other where it fails. Returns whether it is tried. */
+  prefer(transport) {
+    return transport !== this.transport && this.#other();
   }
 
   /** What plays over MoQ; null over WebRTC, whose `pc` has statistics. */

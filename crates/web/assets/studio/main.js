@@ -32,6 +32,7 @@ const WARNING_MS = 30_000;
 const EXPIRY_NOTICE_MS = 5 * 60_000;
 const WARNINGS = {
   b_frames: phrase("Your encoder sends B-frames, which make browsers stutter. Turn them off (in OBS: set bframes=0, or tune to zerolatency)."),
+  aac: phrase("Your encoder sends AAC, which WebRTC does not carry: many viewers see the picture and hear nothing. Choose Opus there."),
 };
 
 translatePage();

@@ -41,6 +41,7 @@ export const CHINESE = {
   // Watching
   "Joining the live": "正在进入直播间",
   "Tap for sound": "点击开启声音",
+  "The host's sound can't be played over this connection. The picture goes on.": "当前连接无法播放主播的声音，画面不受影响。",
   "Watching now": "正在观看",
   "watching": "人在看",
   "The live picture": "直播画面",

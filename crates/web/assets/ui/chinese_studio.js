@@ -48,6 +48,7 @@ export const STUDIO = {
   "This token is for watching": "此凭证仅可观看",
   "Going live and selling needs a token of the role host.": "开播和销售需要主播（host）凭证。",
   "Your encoder sends B-frames, which make browsers stutter. Turn them off (in OBS: set bframes=0, or tune to zerolatency).": "编码器发送了 B 帧，会使浏览器卡顿。请关闭（OBS：设置 bframes=0 或 zerolatency）。",
+  "Your encoder sends AAC, which WebRTC does not carry: many viewers see the picture and hear nothing. Choose Opus there.": "编码器发送的是 AAC，WebRTC 无法传输：许多观众只能看到画面、听不到声音。请改用 Opus。",
   "Nothing arrives from your camera or encoder. Viewers read that you are reconnecting.": "未收到摄像头或编码器的画面，观众会看到你正在重连。",
   "Your token runs out within five minutes, and with it this studio: open it by a fresh link.": "凭证将在五分钟内过期，请用新链接重新打开工作室。",
   "The server can't be reached. Reconnecting: orders and holds are safe there.": "无法连接服务器，正在重连：订单和预留都安全保存。",

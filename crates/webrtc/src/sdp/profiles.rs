@@ -17,6 +17,7 @@ pub(super) fn viewer_rank(track: &TrackInfo, codec: Codec, fmtp: &str) -> Option
     }
     let number = |fmtp, name| parameter(fmtp, name).and_then(|value| value.parse::<u32>().ok());
     match codec {
+        Codec::Aac => None,
         Codec::Opus | Codec::Vp8 => Some(0),
         Codec::H264 => Some(10 * h264_rank(fmtp)? + h264_profile_rank(fmtp, &track.fmtp)?),
         // Profiles 1 to 3 are other sample formats, and a decoder of one need not know the others (RFC 9628, 6).
@@ -47,7 +48,7 @@ pub(super) fn viewer_rank(track: &TrackInfo, codec: Codec, fmtp: &str) -> Option
 pub(super) fn name(track: &TrackInfo) -> String {
     let name = track.codec.name();
     let parameters: &[(&str, &str)] = match track.codec {
-        Codec::Opus | Codec::Vp8 => &[],
+        Codec::Opus | Codec::Aac | Codec::Vp8 => &[],
         Codec::H264 => &[("profile-level-id", "")],
         Codec::Vp9 => &[("profile-id", "0")],
         Codec::Av1 => &[("profile", "0")],

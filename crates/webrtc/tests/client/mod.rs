@@ -211,7 +211,7 @@ impl Client {
         let ear = Heard::default();
         let registry = register_default_interceptors(Registry::new(), &mut engine)
             .unwrap()
-            .with(Slot::Custom(500), Ear { heard: ear.clone(), ..Ear::default() });
+            .with(Slot::Custom(500), Ear::new(ear.clone()));
         let mut settings = SettingEngineBuilder::new()
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
             // As browsers have it.
@@ -712,14 +712,21 @@ pub fn pump(clients: &mut [&mut Client], what: &str, mut done: impl FnMut(&mut [
     }
 }
 
-type Heard = Shared<Vec<Box<dyn rtcp::Packet>>>;
+pub type Heard = Shared<Vec<Box<dyn rtcp::Packet>>>;
 
 /// Keeps a copy of all RTCP that comes in.
 #[derive(Default)]
-struct Ear {
+pub struct Ear {
     heard: Heard,
     reads: VecDeque<TaggedPacket>,
     writes: VecDeque<TaggedPacket>,
+}
+
+impl Ear {
+    /// One that writes into `heard`.
+    pub fn new(heard: Heard) -> Self {
+        Self { heard, ..Self::default() }
+    }
 }
 
 impl Protocol<TaggedPacket, TaggedPacket, ()> for Ear {

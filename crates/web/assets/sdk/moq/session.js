@@ -1,17 +1,23 @@
-// A MoQ session over WebTransport: tracks are subscribed to, or offered.
+// A MoQ session over WebTransport, or a websocket where that does not come about: tracks are subscribed to, or offered.
 
 import { HaulError } from "../error.js";
 import { rest } from "../rest.js";
+import { SocketTransport } from "./socket.js";
 import { ANNOUNCE, GROUP, Reader, SUBSCRIBE, clientSetup, join, serverSetup, sized, text, varint } from "./wire.js";
 
 /** The status of a broadcast that is there. */
 const ACTIVE = 1;
 /** How long a session may take to come about. Where UDP is blocked, nothing answers at all. */
 const CONNECT_MAX_MS = 5_000;
+/** WebTransport that is not there after so long gets a websocket beside it; whichever is first carries the session. */
+const HEAD_START_MS = 1_200;
+
+/** The network has let a websocket through and no WebTransport: later sessions don't wait for it. */
+let socketFirst = false;
 
 /** Whether this browser has what publishing by MoQ takes. */
 export function canPublish() {
-  return "WebTransport" in globalThis && "VideoEncoder" in globalThis && "AudioEncoder" in globalThis;
+  return "VideoEncoder" in globalThis && "AudioEncoder" in globalThis;
 }
 
 /**
@@ -25,25 +31,63 @@ export async function connect({ base = location.origin, live, token, signal }) {
   const home = door.url || `https://${new URL(base).hostname}:${door.port}`;
   const url = new URL(`/${encodeURIComponent(live)}`, home);
   if (token) url.searchParams.set("jwt", token);
-  const options = { congestionControl: "low-latency" };
-  if (door.certificate_sha256) {
-    options.serverCertificateHashes = [{ algorithm: "sha-256", value: hex(door.certificate_sha256) }];
-  }
-  let transport;
   let timer = 0;
+  const tries = [];
   try {
-    transport = new WebTransport(url, options);
-    transport.closed.catch(() => {});
     const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error("no answer")), CONNECT_MAX_MS)));
-    const setup = await Promise.race([begin(transport), late, aborted(signal)]);
-    return new Session(transport, setup);
+    return await Promise.race([first(ways(url, door, base), tries), late, aborted(signal)]);
   } catch (error) {
-    if (transport) transport.close();
+    for (const one of tries) one.close();
     if (signal && signal.aborted) throw new HaulError("aborted");
-    throw (await refusal({ base, live, token })) || new HaulError("network", `No session by QUIC: ${error.message}`);
+    throw (await refusal({ base, live, token })) || new HaulError("network", `No session by MoQ: ${error.message}`);
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** The ways to the server, in the order in which they are tried: `{carrier, open}`. */
+function ways(url, { url: publicUrl, certificate_sha256: hash }, base) {
+  const found = [];
+  if ("WebTransport" in globalThis) {
+    const options = { congestionControl: "low-latency" };
+    if (hash) options.serverCertificateHashes = [{ algorithm: "sha-256", value: hex(hash) }];
+    found.push({ carrier: "quic", open: () => new WebTransport(url, options) });
+  }
+  // Websockets know authorities only; without one, a page that itself is not secret may do without.
+  const secure = Boolean(publicUrl) || new URL(base).protocol === "https:";
+  if (!secure || !hash) {
+    const address = new URL(url);
+    address.protocol = secure ? "wss:" : "ws:";
+    found.push({ carrier: "websocket", open: () => new SocketTransport(address) });
+  }
+  return socketFirst ? found.reverse() : found;
+}
+
+/** The session of the first way that comes about; each later one begins when those before have failed, or had their time. */
+async function first(found, tries) {
+  const attempts = [];
+  let won = false;
+  for (const { carrier, open } of found) {
+    const attempt = (async () => {
+      const transport = open();
+      tries.push(transport);
+      transport.closed.catch(() => {});
+      const setup = await begin(transport);
+      if (won) throw new Error("another was first");
+      won = true;
+      socketFirst = carrier === "websocket" && "WebTransport" in globalThis;
+      for (const other of tries) if (other !== transport) other.close();
+      return new Session(transport, setup, carrier);
+    })();
+    attempts.push(attempt);
+    const lost = attempt.then(() => false, () => true);
+    const time = new Promise((resolve) => setTimeout(() => resolve(true), HEAD_START_MS));
+    if (!(await Promise.race([lost, time]))) return attempt;
+  }
+  if (attempts.length === 0) throw new Error("no way to the server");
+  return Promise.any(attempts).catch((error) => {
+    throw error.errors ? error.errors.at(-1) : error;
+  });
 }
 
 async function begin(transport) {
@@ -78,7 +122,9 @@ class Session {
   #offer = null;
   #announced = [];
 
-  constructor(transport, setup) {
+  constructor(transport, setup, carrier) {
+    /** `quic` or `websocket`. */
+    this.carrier = carrier;
     this.#transport = transport;
     this.#setup = setup;
     /** Resolves when it is over, with the code that the server ended it with, or null. */

@@ -124,8 +124,8 @@ export class MoqPlayer extends EventTarget {
   }
 
   /**
-   * What plays: `{codec, width, height, shown, dropped, lost, heard, level, delayMs, apartMs}`. `level` is the loudness of
-   * now, 0 in silence; `apartMs` is how far pictures were behind the sound when they were drawn, the median of the latest, null
+   * What plays: `{carrier, codec, width, height, shown, dropped, lost, heard, level, delayMs, apartMs}`. `level` is the loudness of
+   * now, 0 in silence; `carrier` is `quic` or `websocket`, null between sessions; `apartMs` is how far pictures were behind the sound when they were drawn, the median of the latest, null
    * where there are none.
    */
   facts() {
@@ -135,6 +135,7 @@ export class MoqPlayer extends EventTarget {
     const samples = new Float32Array(this.#meter ? this.#meter.fftSize : 0);
     if (this.#meter) this.#meter.getFloatTimeDomainData(samples);
     return {
+      carrier: this.#session ? this.#session.carrier : null,
       codec: rendition ? rendition.codec : null,
       width: this.#canvas.width,
       height: this.#canvas.height,
@@ -280,7 +281,7 @@ export class MoqPlayer extends EventTarget {
 
   async #take(rank) {
     const session = this.#session;
-    const taken = JSON.stringify(this.#renditions()[rank]);
+    const taken = JSON.stringify(asDecoded(this.#renditions()[rank]));
     this.#rank = rank;
     // A catalog tells of everything whenever anything changes.
     if (this.#taken[0] === taken) return;
@@ -310,7 +311,7 @@ export class MoqPlayer extends EventTarget {
   }
 
   #hear(name, rendition) {
-    const taken = JSON.stringify([name, rendition]);
+    const taken = JSON.stringify([name, asDecoded(rendition)]);
     if (this.#taken[1] === taken) return;
     this.#drop(1);
     this.#taken[1] = taken;
@@ -448,4 +449,9 @@ export class MoqPlayer extends EventTarget {
     this.state = state;
     this.dispatchEvent(new CustomEvent("state", { detail: { state, error } }));
   }
+}
+
+/** A rendition without what decides nothing about how it is decoded, and changes all the time. */
+function asDecoded({ bitrate, ...rendition }) {
+  return rendition;
 }

@@ -1,0 +1,160 @@
+//! What the MoQ edge costs, beside the ecosystem's own relay where that is there, and how its congestion controllers do on
+//! a slow line.
+//!
+//! `cargo bench -p haul-quic [-- WORD]`: a word is part of a case's name; none means all. `HAUL_MOQ_RELAY` is the path of a
+//! `moq-relay`, which then is measured by the same client in the same run, in turns with ours. `HAUL_BENCH_ROUNDS` (3) and
+//! `HAUL_BENCH_SECONDS` (4, for each round of each case) make it longer.
+//!
+//! Servers are processes of their own, and their cost is the processor time of all their threads, read from the kernel: a
+//! busy machine makes it dearer for both, and does not add what others use. Who watches is in this process, which counts
+//! what has come. Each case is a line of JSON; the exit code says whether all were within their `max`.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+#[path = "../../tests/client/mod.rs"]
+mod client;
+#[allow(dead_code, reason = "its hosts are the tests'")]
+#[path = "../../tests/house/mod.rs"]
+mod house;
+mod line;
+mod load;
+mod server;
+
+use std::{process::ExitCode, time::Duration};
+
+use self::{
+    load::{Crowd, Host},
+    server::Server,
+};
+
+/// Viewers of a broadcast of [`MEGABITS`].
+const VIEWERS: [usize; 4] = [1, 10, 100, 400];
+const MEGABITS: f64 = 2.0;
+/// Ours costs at most what the ecosystem's own relay does.
+const COST_MAX: f64 = 1.0;
+/// What one viewer's connection keeps in the server at most, in bytes.
+const MEMORY_MAX_BYTES: f64 = 200_000.0;
+/// Viewers of whom that is measured.
+const MEMORY_VIEWERS: usize = 400;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|word| word == server::ROLE) {
+        return server::run(&arguments[1..]);
+    }
+    // `cargo bench -- NAME` runs the cases whose name has it in it.
+    let wanted = arguments.iter().find(|word| !word.starts_with('-')).cloned().unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let all = runtime.block_on(async {
+        let mut all = true;
+        for viewers in VIEWERS {
+            if format!("fanout/{viewers}").contains(&wanted) {
+                all &= fanout(viewers).await;
+            }
+        }
+        if "memory".contains(&wanted) {
+            all &= memory().await;
+        }
+        if "endpoints".contains(&wanted) {
+            endpoints().await;
+        }
+        if "congestion".contains(&wanted) {
+            line::congestion().await;
+        }
+        all
+    });
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn rounds() -> usize {
+    std::env::var("HAUL_BENCH_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap())
+}
+
+fn seconds() -> Duration {
+    Duration::from_secs(std::env::var("HAUL_BENCH_SECONDS").map_or(4, |seconds| seconds.parse().unwrap()))
+}
+
+/// Microseconds of processor time for each megabit that has come, and the megabits.
+async fn cost(server: &Server, ports: &[u16], viewers: usize) -> (f64, f64) {
+    let host = Host::start(server.port(), MEGABITS).await;
+    let crowd = Crowd::join(ports, viewers).await;
+    crowd.all_see().await;
+    let (cpu, before) = (server.cpu(), crowd.bytes());
+    tokio::time::sleep(seconds()).await;
+    let (cpu, bytes) = (server.cpu() - cpu, crowd.bytes() - before);
+    drop((crowd, host));
+    server.deserted().await;
+    let megabits = bytes as f64 * 8.0 / 1e6;
+    (cpu * 1e6 / megabits, megabits)
+}
+
+async fn fanout(viewers: usize) -> bool {
+    let ours = Server::ours(&[]);
+    let theirs = Server::theirs();
+    let (mut costs, mut their_costs, mut share) = (Vec::new(), Vec::new(), Vec::new());
+    let whole = MEGABITS * seconds().as_secs_f64() * viewers as f64;
+    for _ in 0..rounds() {
+        let (cost_us, megabits) = cost(&ours, &[ours.port()], viewers).await;
+        costs.push(cost_us);
+        share.push(megabits / whole);
+        if let Some(theirs) = &theirs {
+            their_costs.push(cost(theirs, &[theirs.port()], viewers).await.0);
+        }
+    }
+    let (cost_us, share) = (median(&mut costs), median(&mut share));
+    let figures = format!(r#""us_a_megabit":{cost_us:.0},"delivered":{share:.2}"#);
+    match theirs {
+        Some(_) => {
+            let their_us = median(&mut their_costs);
+            let ratio = cost_us / their_us;
+            println!(
+                r#"{{"case":"fanout/{viewers}","ratio":{ratio:.3},"max":{COST_MAX},{figures},"relay_us_a_megabit":{their_us:.0}}}"#
+            );
+            ratio <= COST_MAX
+        }
+        None => {
+            println!(r#"{{"case":"fanout/{viewers}",{figures}}}"#);
+            true
+        }
+    }
+}
+
+/// What connections keep in the server, while they watch.
+async fn memory() -> bool {
+    let server = Server::ours(&[]);
+    let host = Host::start(server.port(), MEGABITS).await;
+    let few = Crowd::join(&[server.port()], 10).await;
+    few.all_see().await;
+    let before = server.resident_bytes();
+    let crowd = Crowd::join(&[server.port()], MEMORY_VIEWERS).await;
+    crowd.all_see().await;
+    tokio::time::sleep(seconds()).await;
+    let bytes = (server.resident_bytes() - before) / MEMORY_VIEWERS as f64;
+    drop((crowd, few, host));
+    let ratio = bytes / MEMORY_MAX_BYTES;
+    println!(
+        r#"{{"case":"memory/{MEMORY_VIEWERS}","ratio":{ratio:.3},"max":1.0,"bytes_a_connection":{bytes:.0}}}"#
+    );
+    ratio <= 1.0
+}
+
+/// One endpoint beside two, each with half of the viewers.
+async fn endpoints() {
+    let viewers = VIEWERS[2];
+    let (one, two) = (Server::ours(&["1"]), Server::ours(&["2"]));
+    let (mut ones, mut twos) = (Vec::new(), Vec::new());
+    for _ in 0..rounds() {
+        ones.push(cost(&one, &one.ports, viewers).await.0);
+        twos.push(cost(&two, &two.ports, viewers).await.0);
+    }
+    let (one, two) = (median(&mut ones), median(&mut twos));
+    println!(
+        r#"{{"case":"endpoints/two of them","ratio":{:.3},"one_us_a_megabit":{one:.0},"two_us_a_megabit":{two:.0}}}"#,
+        two / one
+    );
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
