@@ -191,6 +191,7 @@ impl Connection {
             return self.live.like(kind, count);
         }
         if self.staff || !is_talk(&request) {
+            let request = Box::new(request);
             return self.live.send(Command::Request { member: self.member, id, request }).await;
         }
         if matches!(request, Request::Chat(ChatAsk::Send { .. }))
@@ -199,7 +200,7 @@ impl Connection {
             self.live.metrics().talk_refused();
             return self.refuse(Some(id), &too_many_lines(left));
         }
-        if !self.live.talk(Command::Request { member: self.member, id, request }) {
+        if !self.live.talk(Command::Request { member: self.member, id, request: Box::new(request) }) {
             self.live.metrics().talk_refused();
             let failure = Failure::new(Code::RateLimited, "the room is too loud: wait a moment");
             self.refuse(Some(id), &failure.retry_after(TOO_LOUD_FOR.as_millis() as u64));

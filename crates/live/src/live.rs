@@ -34,7 +34,7 @@ const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// What an owner is asked.
 pub(crate) enum Command {
-    Request { member: MemberId, id: u64, request: Request },
+    Request { member: MemberId, id: u64, request: Box<Request> },
     Look(oneshot::Sender<Look>),
 }
 

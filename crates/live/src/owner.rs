@@ -127,7 +127,7 @@ impl Owner {
     fn command(&mut self, command: Command) {
         match command {
             Command::Request { member, id, request } => {
-                self.desk.stage.handle(Input::Request { member, id, request }, now());
+                self.desk.stage.handle(Input::Request { member, id, request: *request }, now());
             }
             Command::Look(answer) => drop(answer.send(self.desk.look())),
         }

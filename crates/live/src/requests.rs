@@ -74,7 +74,7 @@ mod tests {
     use crate::stage::MemberId;
 
     fn command(id: u64) -> Command {
-        Command::Request { member: MemberId(1), id, request: Request::Ping }
+        Command::Request { member: MemberId(1), id, request: Box::new(Request::Ping) }
     }
 
     #[tokio::test]

@@ -428,7 +428,7 @@ impl Task {
         match command {
             Command::Request { member, id, request } => {
                 self.open.insert((member, id), Instant::now());
-                self.request(member, id, request, turn);
+                self.request(member, id, *request, turn);
             }
             Command::Look(answer) => {
                 let asker = self.live.next_member();

@@ -26,6 +26,9 @@ macro_rules! scoped {
     };
 }
 
+/// A line of an order: the order and its currency, what was paid for it and what went back, whether the line is of the product
+/// and its price.
+type PaidLine = (String, Currency, (i64, i64), (bool, i64));
 /// Orders, units and money of one currency.
 type Sums = (Currency, u64, u64, Revenue);
 
@@ -181,7 +184,7 @@ impl SqlLedger {
         .fetch_all(&self.read)
         .await?;
         // Few orders are refunded, or have a coupon: how much of that is of which line is not SQL's to say.
-        let changed: Vec<(String, Currency, (i64, i64), (bool, i64))> = query(
+        let changed: Vec<PaidLine> = query(
             "SELECT bookings.order_id, bookings.currency, bookings.total_minor AS total, line.product_id, line.total_minor,
                     merchant_reversed + platform_reversed + agency_reversed + creator_reversed AS refunded
              FROM bookings JOIN order_lines AS line ON line.order_id = bookings.order_id
