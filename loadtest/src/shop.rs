@@ -86,6 +86,8 @@ struct World {
     tokens: [Vec<String>; 2],
     offer: watch::Sender<Option<Offer>>,
     over: watch::Sender<bool>,
+    /// Nobody says or likes anything more: what was said is counted.
+    hush: watch::Sender<bool>,
     /// What is remembered of the sale.
     records: Mutex<Records>,
     /// Purchases that have begun and are not over.
@@ -322,6 +324,7 @@ impl Shop {
             tokens: [chatters, buyers],
             offer: watch::Sender::new(None),
             over: watch::Sender::new(false),
+            hush: watch::Sender::new(false),
             records: Mutex::default(),
             busy: AtomicU64::new(0),
             available: AtomicU32::new(u32::MAX),
@@ -437,6 +440,7 @@ impl Shop {
 
     /// The run is over: lets buyers finish, compares the books, and closes all channels.
     pub(crate) async fn finish(&mut self, settle: Duration) -> Option<Audit> {
+        self.world.hush.send_replace(true);
         let deadline = Instant::now() + FINISH_WITHIN;
         while self.world.busy.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(50)).await;

@@ -146,7 +146,7 @@ pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watc
     let group = &setting.scenario.chatters[setting.plan.chatters[number as usize].group];
     let token = world.tokens[0][number as usize].clone();
     let mut random = plan::chatter_random(setting.scenario.seed, number);
-    let mut over = world.over.subscribe();
+    let (mut over, mut hush) = (world.over.subscribe(), world.hush.subscribe());
     let mut eyes = Eyes { observes: number.is_multiple_of(OBSERVE_EVERY), ..Eyes::default() };
     let slow = group.read_every_ms.is_some();
     for _ in 0..RECONNECTS {
@@ -174,6 +174,9 @@ pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watc
                 () = raised(&mut over) => {
                     setting.gauges.channels.add(-1);
                     return channel.close().await;
+                }
+                () = raised(&mut hush), if next_line.is_some() || next_like.is_some() => {
+                    (next_line, next_like) = (None, None);
                 }
                 () = sleep_until(next_line.unwrap_or(far)), if next_line.is_some() => {
                     let text = format!("How much is the {} one? {}", ["blue", "small", "second"][number as usize % 3], world.mark());
