@@ -683,8 +683,18 @@ mod tests {
 
     #[test]
     fn the_production_file_is_a_good_one() {
-        let config = load(Some(&file("production.toml")), Vec::new()).unwrap();
+        let with = |names: &[&str]| {
+            let secrets = names.iter().map(|name| (format!("HAUL__PAYMENTS__{name}"), "x".to_owned()));
+            load(Some(&file("production.toml")), secrets.collect())
+        };
+        // Nothing is sold before it is said who collects the money, and with what.
+        for (names, missing) in [(&[][..], "callback_secrets"), (&["CALLBACK_SECRETS"][..], "stripe_key")] {
+            let refused = with(names).unwrap_err().to_string();
+            assert!(refused.contains(missing), "{refused}");
+        }
+        let config = with(&["CALLBACK_SECRETS", "STRIPE_KEY"]).unwrap();
         assert!(!config.demo);
+        assert_eq!(config.payments.provider, Provider::Stripe);
         assert!(matches!(config.store.gate_url, GateUrl::Redis(_)));
     }
 

@@ -35,6 +35,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen()?;
     let secret = secret::secret(&config)?;
     let mut paying = Paying::new(&config, &secret)?;
+    if paying.sandbox.is_some() && !config.demo {
+        tracing::warn!(
+            "payments.provider is \"sandbox\": no money moves, and every buyer can mark their own order as paid; \
+             set it to \"stripe\" or \"merchant\" before anything is sold"
+        );
+    }
 
     let ledger = Arc::new(SqlLedger::open(config.ledger_url().expose()).await?);
     for weakness in ledger.weaknesses() {

@@ -16,6 +16,23 @@ fn example(name: &str) -> PathBuf {
 
 #[tokio::test]
 async fn production_starts_with_its_examples_and_is_warned_of_nothing() {
+    assert_eq!(warned_in_production(&[]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn whoever_sells_by_the_sandbox_is_told_that_nobody_pays() {
+    let warned = warned_in_production(&[("HAUL__PAYMENTS__PROVIDER", "sandbox")]).await;
+    let [warning] = &warned[..] else { panic!("{warned:?}") };
+    assert!(
+        warning.contains("payments.provider") && warning.contains("mark their own order as paid"),
+        "{warning}"
+    );
+    let demo = Server::start();
+    assert!(!demo.log().contains("payments.provider"), "{}", demo.log());
+}
+
+/// Starts with the production file until it is ready, and gives the warnings of its log.
+async fn warned_in_production(more: &[(&str, &str)]) -> Vec<String> {
     let redis = Redis::configured(&example("redis.conf"));
     let dir = Scratch::new();
     let certified = rcgen::generate_simple_self_signed(vec!["live.example".to_owned()]).unwrap();
@@ -38,6 +55,10 @@ async fn production_starts_with_its_examples_and_is_warned_of_nothing() {
         .env("HAUL__MOQ__LISTEN", format!("127.0.0.1:{moq_port}"))
         .env("HAUL__STORE__GATE_URL", redis.url())
         .env("HAUL__STORE__LEDGER_URL", &ledger)
+        // What the file says must be filled in.
+        .env("HAUL__PAYMENTS__STRIPE_KEY", "sk_test_of_this_test")
+        .env("HAUL__PAYMENTS__CALLBACK_SECRETS", "whsec_of_this_test")
+        .envs(more.iter().copied())
         .stdout(Stdio::null())
         .spawn()
         .map(Process)
@@ -55,10 +76,11 @@ async fn production_starts_with_its_examples_and_is_warned_of_nothing() {
     })
     .await;
     let log = log();
-    let warned: Vec<_> = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).collect();
-    assert_eq!(warned, [""; 0]);
+    let warned = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
+    let warned = warned.map(str::to_owned).collect();
     server.signal("INT");
     assert!(server.wait().success());
+    warned
 }
 
 #[tokio::test]

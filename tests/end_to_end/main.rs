@@ -11,6 +11,7 @@ mod clocks;
 mod configured;
 mod contact;
 mod crowd;
+mod developer;
 mod faults;
 #[path = "../../crates/commerce/tests/history/mod.rs"]
 mod history;

@@ -159,9 +159,57 @@ pub struct Order {
 }
 
 impl Order {
+    /// What it is said to be. Its units are the buyer's while it is SOLD, whatever became of the money.
+    pub fn standing(&self) -> Standing {
+        match self.state {
+            OrderState::Paying => Standing::Paying,
+            OrderState::Sold if self.refunded_minor >= self.order.total.amount_minor => Standing::Refunded,
+            OrderState::Sold if self.refunded_minor > 0 => Standing::PartlyRefunded,
+            OrderState::Sold => Standing::Sold,
+            OrderState::Expired => Standing::Expired,
+            OrderState::RefundDue => Standing::RefundDue,
+            OrderState::Refunded => Standing::Refunded,
+        }
+    }
+
     /// Its units of a line that have not come back.
     pub fn kept(&self, line: &OrderLine) -> u32 {
         line.quantity.saturating_sub(self.returned.as_ref().map_or(0, |returned| returned.of(line.line)))
+    }
+}
+
+/// An order's state together with what became of its money, as everybody reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// The buyer is at the payment provider.
+    Paying,
+    /// Paid and confirmed.
+    Sold,
+    /// Nobody paid in time.
+    Expired,
+    /// It was paid, and buys nothing: the money goes back.
+    RefundDue,
+    /// It is sold, and a part of the money went back.
+    PartlyRefunded,
+    /// The money went back.
+    Refunded,
+}
+
+impl Standing {
+    /// All there are.
+    pub const ALL: [Self; 6] =
+        [Self::Paying, Self::Sold, Self::Expired, Self::RefundDue, Self::PartlyRefunded, Self::Refunded];
+
+    /// Its name wherever merchants read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Paying => "paying",
+            Self::Sold => "sold",
+            Self::Expired => "expired",
+            Self::RefundDue => "refund_due",
+            Self::PartlyRefunded => "partly_refunded",
+            Self::Refunded => "refunded",
+        }
     }
 }
 

@@ -65,7 +65,8 @@ pub use payment::{
 };
 pub use price::{PriceError, SaleError, check_price};
 pub use refund::{
-    Checkout, Dispute, NewRefund, Refund, RefundOrigin, RefundState, RefundStep, Refunded, Refunds,
+    Checkout, Dispute, NewRefund, Refund, RefundFilter, RefundOrigin, RefundState, RefundStep, Refunded,
+    Refunds,
 };
 pub use sale::{EarlyAccess, LineTerms, Sale, SaleLine, SaleMode, SaleTerms, TermsError};
 pub use storefront::Storefront;

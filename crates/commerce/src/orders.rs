@@ -2,7 +2,10 @@
 
 use haul_model::{BuyerId, LiveId, MerchantId, OrderId, UnixMillis};
 
-use crate::{Order, OrderState, ledger::Answer};
+use crate::{
+    Order,
+    ledger::{Answer, Standing},
+};
 
 /// Which orders are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -11,8 +14,8 @@ pub struct OrderFilter {
     pub live: Option<LiveId>,
     /// Of this buyer only.
     pub buyer: Option<BuyerId>,
-    /// In this state only.
-    pub state: Option<OrderState>,
+    /// That stand like this only.
+    pub standing: Option<Standing>,
     /// Made at this time or later.
     pub since: Option<UnixMillis>,
     /// Those behind this one in the list.

@@ -182,8 +182,21 @@ pub struct Checkout {
     pub failures: u32,
 }
 
-/// What the ledger keeps of money that goes back. Every query names an order, a payment or a refund, each of which has
-/// one merchant.
+/// Which refunds are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RefundFilter {
+    /// In this state only.
+    pub state: Option<RefundState>,
+    /// Of this order only.
+    pub order: Option<OrderId>,
+    /// Made at this time or later.
+    pub since: Option<UnixMillis>,
+    /// Those behind this one in the list.
+    pub after: Option<(UnixMillis, RefundId)>,
+}
+
+/// What the ledger keeps of money that goes back. Every query names a merchant, or an order, a payment or a
+/// refund, each of which has one merchant.
 pub trait Refunds: Send + Sync + 'static {
     /// Writes a refund down, unless one with its id is. `Conflict` where an order's refunds would be more than what was
     /// paid for it, in another currency, or where the id is another refund's; `NotFound` where there is no such order, or
@@ -193,6 +206,13 @@ pub trait Refunds: Send + Sync + 'static {
     fn refund<'a>(&'a self, refund: &'a RefundId) -> Answer<'a, Option<Refund>>;
     /// An order's refunds, oldest first.
     fn refunds_of_order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Vec<Refund>>;
+    /// A merchant's refunds, newest first, at most `limit`.
+    fn list_refunds<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        filter: &'a RefundFilter,
+        limit: u32,
+    ) -> Answer<'a, Vec<Refund>>;
     /// All refunds of a live's orders, oldest first.
     fn refunds_of_live<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<Refund>>;
     /// Refunds at this provider that may be asked for now, those that wait longest first.

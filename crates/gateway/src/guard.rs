@@ -2,12 +2,14 @@
 //! merchant's own check refuses them, and what of it belongs into the audit log.
 
 use std::{
+    collections::{HashMap, VecDeque},
     hash::Hash,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use haul_commerce::keys::hash;
 use haul_courier::{
     Call, Client, Keyring, Method,
     signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER},
@@ -20,6 +22,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{app::App, v1::Doing};
+
+/// How long a hold that was let through may be asked for again without being counted or looked at again.
+const ADMITTED_FOR: Duration = Duration::from_secs(15 * 60);
+/// So many of them are remembered. When there are more, the oldest are forgotten: a retry of theirs counts as a new hold.
+const MAX_ADMITTED: usize = 100_000;
 
 /// Who may take how many holds.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +63,53 @@ pub(crate) struct Risk {
     devices: Limit<String>,
     addresses: Limit<IpAddr>,
     check: Option<Check>,
+    /// What was let through lately: the same again is a retry, whose first may have been granted.
+    ///
+    /// A lock, since any connection may ask; held for a look-up.
+    admitted: Mutex<Admitted>,
+}
+
+/// Requests that were counted once: asked again, they are not counted again, and once they were let through they are not
+/// looked at again.
+#[derive(Debug, Default)]
+struct Admitted {
+    /// By a digest of who asks for what: when it was counted, and whether it was let through.
+    known: HashMap<String, (Instant, bool)>,
+    /// Oldest first. What was forgotten before its time may still be in it.
+    oldest: VecDeque<(Instant, String)>,
+}
+
+impl Admitted {
+    /// Whether the same was let through lately; `None` where it was not even counted.
+    fn get(&mut self, digest: &str, now: Instant) -> Option<bool> {
+        while let Some((at, digest)) = self.oldest.front()
+            && (now.duration_since(*at) >= ADMITTED_FOR || self.oldest.len() > MAX_ADMITTED)
+        {
+            if self.known.get(digest).is_some_and(|(known, _)| known == at) {
+                self.known.remove(digest);
+            }
+            self.oldest.pop_front();
+        }
+        self.known.get(digest).map(|(_, admitted)| *admitted)
+    }
+
+    fn counted(&mut self, digest: String, now: Instant) {
+        self.known.insert(digest.clone(), (now, false));
+        self.oldest.push_back((now, digest));
+    }
+
+    fn let_through(&mut self, digest: &str) {
+        if let Some((_, admitted)) = self.known.get_mut(digest) {
+            *admitted = true;
+        }
+    }
+
+    /// It was refused: asked again, it is a new question.
+    fn forget(&mut self, digest: &str) {
+        if self.known.get(digest).is_some_and(|(_, admitted)| !admitted) {
+            self.known.remove(digest);
+        }
+    }
 }
 
 /// A limit, if there is one.
@@ -102,28 +156,60 @@ impl Risk {
             devices: Limit::new(settings.per_device),
             addresses: Limit::new(settings.per_address),
             check: settings.check,
+            admitted: Mutex::default(),
         }
     }
 
-    /// Whether a hold may be asked for. `request`: what is asked, as the channel's JSON has it.
+    /// Whether anything is counted or asked at all.
+    fn looks(&self) -> bool {
+        let Self { accounts, devices, addresses, check, admitted: _ } = self;
+        accounts.0.is_some() || devices.0.is_some() || addresses.0.is_some() || check.is_some()
+    }
+
+    fn admitted(&self) -> MutexGuard<'_, Admitted> {
+        // At worst, something is forgotten too early.
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a hold may be asked for. `request`: what is asked, as the channel's JSON has it. The same asked again lately
+    /// by the same buyer under the same key is a retry: it takes nothing of the limits, and once it was let through it is
+    /// let through, since it may have been granted.
     pub(crate) async fn admit(&self, taker: &Taker, request: serde_json::Value) -> Result<(), Failure> {
-        let now = haul_live::now().instant;
-        let counted = self
-            .accounts
-            .take(Some(&taker.buyer), now)
-            .and_then(|()| self.devices.take(taker.device.as_ref(), now))
-            .and_then(|()| self.addresses.take(taker.address.as_ref(), now));
-        if let Err(wait) = counted {
-            return Err(Failure::new(
-                Code::RateLimited,
-                "too many holds from your account, device or address",
-            )
-            .retry_after(wait.as_millis() as u64 + 1));
+        if !self.looks() {
+            return Ok(());
         }
-        match &self.check {
+        let now = haul_live::now().instant;
+        let asked = request.to_string();
+        let digest = hash(&[taker.live.as_str(), taker.buyer.as_str(), &asked].map(str::as_bytes));
+        let known = self.admitted().get(&digest, now);
+        match known {
+            Some(true) => return Ok(()),
+            Some(false) => {}
+            None => {
+                self.count(taker, now)?;
+                self.admitted().counted(digest.clone(), now);
+            }
+        }
+        let answer = match &self.check {
             Some(check) => check.ask(taker, request).await,
             None => Ok(()),
+        };
+        match &answer {
+            Ok(()) => self.admitted().let_through(&digest),
+            Err(_) => self.admitted().forget(&digest),
         }
+        answer
+    }
+
+    fn count(&self, taker: &Taker, now: Instant) -> Result<(), Failure> {
+        self.accounts
+            .take(Some(&taker.buyer), now)
+            .and_then(|()| self.devices.take(taker.device.as_ref(), now))
+            .and_then(|()| self.addresses.take(taker.address.as_ref(), now))
+            .map_err(|wait| {
+                Failure::new(Code::RateLimited, "too many holds from your account, device or address")
+                    .retry_after(wait.as_millis() as u64 + 1)
+            })
     }
 }
 
@@ -272,6 +358,97 @@ const UNNOTED: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn risk(settings: RiskSettings) -> Risk {
+        Risk::new(settings)
+    }
+
+    fn taker(buyer: &str, device: Option<&str>, address: Option<&str>) -> Taker {
+        Taker {
+            live: "demo".parse().unwrap(),
+            buyer: buyer.parse().unwrap(),
+            device: device.map(str::to_owned),
+            address: address.map(|address| address.parse().unwrap()),
+        }
+    }
+
+    fn key(key: &str) -> serde_json::Value {
+        json!({ "sale_id": "s", "key": key })
+    }
+
+    /// Two are let through, a third is not, whoever asks; others are not harmed, nor is who names no device or address.
+    #[tokio::test]
+    async fn a_device_and_an_address_have_limits_of_their_own() {
+        let device = RiskSettings { per_device: 2, ..RiskSettings::default() };
+        let address = RiskSettings { per_address: 2, ..RiskSettings::default() };
+        let by_device = |buyer, device| taker(buyer, device, None);
+        let by_address = |buyer, address| taker(buyer, None, address);
+        let (phone, here) = (Some("phone"), Some("192.0.2.7"));
+        for (risk, one, other, none) in [
+            (
+                risk(device),
+                [by_device("ann", phone), by_device("bob", phone), by_device("cid", phone)],
+                by_device("cid", Some("tablet")),
+                by_device("dan", None),
+            ),
+            (
+                risk(address),
+                [by_address("ann", here), by_address("bob", here), by_address("cid", here)],
+                by_address("cid", Some("192.0.2.8")),
+                by_address("dan", None),
+            ),
+        ] {
+            let [ann, bob, cid] = one;
+            assert!(risk.admit(&ann, key("a")).await.is_ok());
+            assert!(risk.admit(&bob, key("b")).await.is_ok());
+            let refused = risk.admit(&cid, key("c")).await.unwrap_err();
+            assert_eq!(refused.code, Code::RateLimited);
+            assert!(refused.retry_after_ms.is_some());
+            for (taker, name) in [(&other, "d"), (&none, "e"), (&none, "f"), (&none, "g")] {
+                assert!(risk.admit(taker, key(name)).await.is_ok(), "{taker:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_retry_takes_nothing_of_the_limits() {
+        let settings = RiskSettings { per_account: 1, per_device: 1, per_address: 1, check: None };
+        let risk = risk(settings);
+        let ann = taker("ann", Some("phone"), Some("192.0.2.7"));
+        for _ in 0..5 {
+            assert!(risk.admit(&ann, key("a")).await.is_ok());
+        }
+        for (who, what) in [(&ann, key("b")), (&ann, json!({ "sale_id": "s", "key": "a", "quantity": 9 }))] {
+            assert_eq!(risk.admit(who, what).await.unwrap_err().code, Code::RateLimited, "another hold");
+        }
+        let bob = taker("bob", Some("phone"), None);
+        assert!(risk.admit(&bob, key("a")).await.is_err(), "another's key is another's");
+    }
+
+    #[test]
+    fn what_was_let_through_is_remembered_for_a_while_and_memory_is_bounded() {
+        let start = haul_live::now().instant;
+        let mut admitted = Admitted::default();
+        admitted.counted("a".to_owned(), start);
+        assert_eq!(admitted.get("a", start), Some(false));
+        admitted.let_through("a");
+        admitted.forget("a");
+        let last = start + ADMITTED_FOR - Duration::from_millis(1);
+        assert_eq!(admitted.get("a", last), Some(true));
+        assert_eq!(admitted.get("a", start + ADMITTED_FOR), None);
+        // Refused, and asked again: the first time is not the second one's.
+        admitted.counted("b".to_owned(), start);
+        admitted.forget("b");
+        assert_eq!(admitted.get("b", last), None);
+        admitted.counted("b".to_owned(), last);
+        assert_eq!(admitted.get("b", start + ADMITTED_FOR), Some(false));
+        for number in 0..MAX_ADMITTED + 10 {
+            admitted.counted(number.to_string(), last);
+            admitted.get("", last);
+        }
+        assert!(admitted.known.len() <= MAX_ADMITTED && admitted.oldest.len() <= MAX_ADMITTED);
+        assert_eq!((admitted.get("0", last), admitted.get("100", last)), (None, Some(false)));
+    }
 
     #[test]
     fn whoever_waits_in_line_is_looked_at_as_whoever_holds() {

@@ -78,6 +78,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here") })
+        .layer(middleware::from_fn(problem::everywhere))
         .with_state(app)
 }
 
@@ -93,7 +94,7 @@ fn routes() -> Router<App> {
         .merge(pages::routes())
         // Within the layers, so that a browser's OPTIONS is answered by theirs.
         .method_not_allowed_fallback(|| async {
-            let detail = "this can't be asked with that method: see Allow";
+            let detail = problem::METHOD_NOT_ALLOWED;
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
         })
 }

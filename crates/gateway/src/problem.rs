@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use axum::{
+    body::{Bytes, to_bytes},
+    extract::Request,
     http::{
         HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE},
     },
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -60,6 +63,65 @@ impl From<AuthError> for Problem {
     }
 }
 
+/// The longest plain text that becomes a document's detail.
+const MAX_DETAIL_BYTES: usize = 1024;
+
+/// Every refusal under `/v1` is a problem document, also one of those that a framework makes by itself: of a path that is
+/// no text, of a body that is too large, of a method that a path does not have. What else it says, `Allow` for instance,
+/// stays.
+pub(crate) async fn everywhere(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let ours = path == "/v1" || path.starts_with("/v1/");
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_refusal = status.is_client_error() || status.is_server_error();
+    if !ours || !is_refusal || response.headers().get(CONTENT_TYPE).is_some_and(|kind| *kind == DOCUMENT) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let is_text =
+        parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let said = match is_text {
+        true => to_bytes(body, MAX_DETAIL_BYTES).await.unwrap_or_default(),
+        false => Bytes::new(),
+    };
+    let detail = match std::str::from_utf8(&said) {
+        Ok(text) if !text.trim().is_empty() => text.trim(),
+        _ if status == StatusCode::METHOD_NOT_ALLOWED => METHOD_NOT_ALLOWED,
+        _ => status.canonical_reason().unwrap_or("it was refused"),
+    };
+    let (document, body) = Problem::new(status, code(status), detail).into_response().into_parts();
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.remove(TRANSFER_ENCODING);
+    parts.headers.extend(document.headers);
+    Response::from_parts(parts, body)
+}
+
+/// What [`Problem`] says of a method that a path does not have.
+pub(crate) const METHOD_NOT_ALLOWED: &str = "this can't be asked with that method: see Allow";
+
+/// The code of a refusal that has none of its own.
+fn code(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "token_invalid",
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+        StatusCode::CONFLICT => "conflict",
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limited",
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            "unavailable"
+        }
+        status if status.is_server_error() => "internal",
+        _ => "bad_request",
+    }
+}
+
+/// RFC 9457, 3.
+const DOCUMENT: HeaderValue = HeaderValue::from_static("application/problem+json");
+
 /// RFC 6750, 3.
 const INVALID_TOKEN: &str = r#"Bearer error="invalid_token""#;
 
@@ -85,7 +147,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status, body).into_response();
         response.extensions_mut().insert(ProblemCode(self.code));
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, DOCUMENT);
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, seconds.into());
@@ -104,7 +166,7 @@ mod tests {
     use super::*;
 
     async fn document(response: Response) -> serde_json::Value {
-        let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        let body = to_bytes(response.into_body(), 4096).await.unwrap();
         serde_json::from_slice(&body).unwrap()
     }
 

@@ -587,11 +587,19 @@ mod tests {
             id: long(),
             sale_id: long(),
             quantity: u32::MAX,
-            lines: units.clone(),
+            lines: units,
             state: HoldState::Captured,
             deadline: Some(LATE),
             position: Some(u32::MAX),
             coupon: Some(code.clone()),
+        };
+        let order_line = OrderLineView {
+            line: u8::MAX,
+            product_id: long(),
+            variant_id: Some(long()),
+            quantity: u32::MAX,
+            unit_price: money(),
+            total: money(),
         };
         let order = OrderView {
             id: long(),
@@ -601,7 +609,7 @@ mod tests {
             buyer_name: wide(MAX_NAME_CHARS),
             quantity: u32::MAX,
             returned: u32::MAX,
-            lines: units,
+            lines: vec![order_line; haul_live::MAX_HOLD_LINES],
             total: money(),
             coupon: Some(coupon::CouponOff { code, amount: money() }),
             state: OrderStateView::PartlyRefunded,

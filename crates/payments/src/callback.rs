@@ -30,6 +30,7 @@ pub(crate) struct Body {
 pub(crate) struct Data {
     pub(crate) payment: PaymentId,
     pub(crate) amount_minor: i64,
+    #[serde(deserialize_with = "Currency::deserialize_kept")]
     pub(crate) currency: Currency,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refund: Option<RefundId>,

@@ -12,7 +12,7 @@ use crate::{Batch, Line};
 
 /// Bytes one reader may have waiting; more closes the connection. The largest snapshot fits, with room for what comes
 /// while it is sent. Lines to all are shared: 10,000 readers of one room who don't read cost little more than one.
-pub const MAX_BYTES: usize = 832 * 1024;
+pub const MAX_BYTES: usize = 1024 * 1024;
 /// Replies one reader may have waiting; more closes the connection: a client that asks and never reads.
 pub const MAX_REPLIES: usize = 256;
 /// Chat lines one reader may have waiting; more drops the oldest, counted.

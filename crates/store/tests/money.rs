@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use haul_commerce::{
     Callback, Checkout, Dispute, Ledger, LedgerError, LiveRecord, NewOrder, NewRefund, Order, OrderLine,
     OrderState, Paid, PaymentError, PaymentEvent, PaymentEventKind, Product, Refund, RefundAnswer,
-    RefundOrigin, RefundState, RefundStep, Refunds, Sale, SaleTerms,
+    RefundFilter, RefundOrigin, RefundState, RefundStep, Refunds, Sale, SaleTerms,
     audit::{Audit, AuditFilter, Entry},
     keys::{ABANDONED_AFTER, Answered, ApiKey, Area, Asked, Keys, Known, MAX_KEYS, hash, new_key},
+    ledger::Standing,
     order_id,
     orders::{OrderFilter, OrderList},
     outbox::{DeliveryState, Due, Endpoint, MAX_ENDPOINTS, Message, Outbox, Replay, WAITS, judge},
@@ -37,6 +38,8 @@ on_each_database! {
     sessions_are_closed_when_their_order_is_over
     a_payment_is_found_by_the_providers_name_for_it
     orders_are_listed_in_pages
+    orders_are_found_by_what_they_are_shown_to_be
+    refunds_are_listed_in_pages
     keys_are_kept_hashed_and_revoked_for_good
     a_request_asked_again_gets_its_answer
     what_happens_to_an_order_is_told_in_its_order
@@ -428,12 +431,96 @@ async fn orders_are_listed_in_pages(on: On) {
     let fourth = paying(&ledger, 4).await;
     let after = Some((fourth.created_at, fourth.id));
     assert_eq!(list(OrderFilter { after, ..all() }, 10).await, [3, 2, 1]);
-    assert_eq!(list(OrderFilter { state: Some(OrderState::Expired), ..all() }, 10).await, [3]);
+    assert_eq!(list(OrderFilter { standing: Some(Standing::Expired), ..all() }, 10).await, [3]);
     assert_eq!(list(OrderFilter { buyer: "buyer_0".parse().ok(), ..all() }, 10).await, [4, 2]);
     assert_eq!(list(OrderFilter { since: Some(UnixMillis(NOW.0 + 4)), ..all() }, 10).await, [5, 4]);
     assert_eq!(list(OrderFilter { live: "other".parse().ok(), ..all() }, 10).await, [0; 0]);
     let stranger = "stranger".parse().unwrap();
     assert!(ledger.list_orders(&stranger, &all(), 10).await.unwrap().is_empty());
+}
+
+/// What an order is shown to be, it is found by.
+async fn orders_are_found_by_what_they_are_shown_to_be(on: On) {
+    let ledger = on.open().await;
+    let back = async |n: u64, order: &NewOrder, amount: i64| {
+        let new = refund(&format!("r{n}"), order, amount);
+        ledger.put_refund(&new).await.unwrap();
+        ledger.step_refund(&new.id, &RefundStep::Done { reference: None }, NOW).await.unwrap();
+    };
+    paying(&ledger, 1).await;
+    paid(&ledger, 2, OrderState::Sold).await;
+    let expired = paying(&ledger, 3).await;
+    ledger.move_order(&expired.id, OrderState::Expired, NOW).await.unwrap();
+    let mut late = Vec::new();
+    for n in 4..=5 {
+        late.push(paid(&ledger, n, OrderState::RefundDue).await);
+    }
+    back(5, &late[1], 100).await;
+    // Three with a part of their money back, of which one has it all by and by.
+    for n in 6..=8 {
+        let order = paid(&ledger, n, OrderState::Sold).await;
+        back(n, &order, 40).await;
+        if n == 7 {
+            back(70, &order, 60).await;
+        }
+    }
+    let list = async |filter: OrderFilter, limit| -> Vec<Order> {
+        ledger.list_orders(&main(), &filter, limit).await.unwrap()
+    };
+    let numbers =
+        |orders: &[Order]| orders.iter().map(|order| order.order.created_at.0 - NOW.0).collect::<Vec<_>>();
+    let wanted: [(Standing, &[u64]); 6] = [
+        (Standing::Paying, &[1]),
+        (Standing::Sold, &[2]),
+        (Standing::Expired, &[3]),
+        (Standing::RefundDue, &[4]),
+        (Standing::PartlyRefunded, &[8, 6]),
+        (Standing::Refunded, &[7, 5]),
+    ];
+    assert_eq!(wanted.map(|(standing, _)| standing).len(), Standing::ALL.len());
+    for (standing, found) in wanted {
+        let filter = OrderFilter { standing: Some(standing), ..OrderFilter::default() };
+        let orders = list(filter.clone(), 10).await;
+        assert_eq!(numbers(&orders), found, "{standing:?}");
+        assert!(orders.iter().all(|order| order.standing() == standing));
+        // The same, one a page.
+        let mut pages = Vec::new();
+        let mut after = None;
+        while let Some(order) = list(OrderFilter { after, ..filter.clone() }, 1).await.pop() {
+            after = Some((order.order.created_at, order.order.id.clone()));
+            pages.push(order);
+        }
+        assert_eq!(numbers(&pages), found, "{standing:?}");
+    }
+}
+
+async fn refunds_are_listed_in_pages(on: On) {
+    let ledger = on.open().await;
+    let mut orders = Vec::new();
+    for n in 1..=2 {
+        orders.push(paid(&ledger, n, OrderState::Sold).await);
+    }
+    for (n, order) in [(1, 0), (2, 0), (3, 1), (4, 0)] {
+        let at = UnixMillis(NOW.0 + n);
+        let new = NewRefund { at, ..refund(&format!("r{n}"), &orders[order], 10) };
+        ledger.put_refund(&new).await.unwrap();
+    }
+    let fourth = "r4".parse().unwrap();
+    ledger.step_refund(&fourth, &RefundStep::Done { reference: None }, NOW).await.unwrap();
+    let list = async |filter: RefundFilter, limit| -> Vec<u64> {
+        let refunds = ledger.list_refunds(&main(), &filter, limit).await.unwrap();
+        refunds.iter().map(|refund| refund.refund.at.0 - NOW.0).collect()
+    };
+    let all = RefundFilter::default;
+    assert_eq!(list(all(), 2).await, [4, 3]);
+    let after = Some((UnixMillis(NOW.0 + 3), "r3".parse().unwrap()));
+    assert_eq!(list(RefundFilter { after, ..all() }, 10).await, [2, 1]);
+    assert_eq!(list(RefundFilter { state: Some(RefundState::Due), ..all() }, 10).await, [3, 2, 1]);
+    assert_eq!(list(RefundFilter { state: Some(RefundState::Done), ..all() }, 10).await, [4]);
+    assert_eq!(list(RefundFilter { order: Some(orders[1].id.clone()), ..all() }, 10).await, [3]);
+    assert_eq!(list(RefundFilter { since: Some(UnixMillis(NOW.0 + 3)), ..all() }, 10).await, [4, 3]);
+    let stranger = "stranger".parse().unwrap();
+    assert!(ledger.list_refunds(&stranger, &all(), 10).await.unwrap().is_empty());
 }
 
 fn api_key(n: u128, merchant: &str) -> (ApiKey, String) {

@@ -28,8 +28,8 @@ pub use request::{
 };
 pub use view::{
     DrawView, EarlyView, HoldState, HoldView, HostView, LayerView, LineUnits, LiveSound, LiveState, LiveView,
-    OrderStateView, OrderView, Pictures, Pin, ProductView, QualityReason, QualityView, SaleLineView,
-    SaleMode, SaleState, SaleView, StockView, Totals, You,
+    OrderLineView, OrderStateView, OrderView, Pictures, Pin, ProductView, QualityReason, QualityView,
+    SaleLineView, SaleMode, SaleState, SaleView, StockView, Totals, You,
 };
 
 /// The websocket subprotocol; its number rises when a change would break a client.

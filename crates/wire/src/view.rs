@@ -324,9 +324,8 @@ pub struct OrderView {
     /// The coupon that it is paid with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coupon: Option<CouponOff>,
-    /// Units by the sale's lines; absent where they are of line 0 alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub lines: Vec<LineUnits>,
+    /// What was bought, line by line; at least one. Their totals are before the coupon.
+    pub lines: Vec<OrderLineView>,
     /// Where it stands.
     pub state: OrderStateView,
     /// How much of it went back.
@@ -335,6 +334,24 @@ pub struct OrderView {
     pub disputed: bool,
     /// When it was made.
     pub created_at: UnixMillis,
+}
+
+/// One line of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct OrderLineView {
+    /// Which of the sale's lines, from 0.
+    pub line: u8,
+    /// The product.
+    pub product_id: ProductId,
+    /// Which form of it, where the sale was of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant_id: Option<VariantId>,
+    /// Units.
+    pub quantity: u32,
+    /// Price of one.
+    pub unit_price: Money,
+    /// Price of all of them.
+    pub total: Money,
 }
 
 fn is_zero(number: &u32) -> bool {

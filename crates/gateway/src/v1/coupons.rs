@@ -16,7 +16,6 @@ use serde_json::{Map, Value, json};
 use super::sales::{ask, hosted};
 use crate::{
     app::{App, path_id},
-    auth::bearer,
     openapi::{Operation, Who as For, json as body, refused_with},
     problem::Problem,
     rest::Body,
@@ -79,7 +78,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "get",
             "/v1/lives/{live}/sales/{sale}/draw",
             For::Watcher,
-            "The entries of a sale that was drawn, in the order of their tickets, and the seed they follow from",
+            "The entries of a sale that was drawn, in the order of their tickets, and the seed they follow from (with an API key: scope sales:read)",
             None,
             ("200", body::<DrawDocument>(generator)),
         ),
@@ -213,7 +212,7 @@ async fn draw(
     headers: HeaderMap,
 ) -> Result<Json<DrawDocument>, Problem> {
     let sale: SaleId = path_id("sale", &sale)?;
-    let (live, _) = app.as_watcher(bearer(&headers), &path_id("live", &live)?).await?;
+    let (live, _) = app.watched(&headers, &path_id("live", &live)?, Area::Sales.read()).await?;
     let Some(drawn) = app.lives.drawn(&live, &sale).await? else {
         return Err(Problem::new(StatusCode::CONFLICT, "not_drawn", "this sale is not drawn, or not yet"));
     };

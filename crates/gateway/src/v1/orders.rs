@@ -7,8 +7,9 @@ use axum::{
     routing::get,
 };
 use haul_commerce::{
-    Dispute, Order, OrderState,
+    Dispute, Order,
     keys::Area,
+    ledger::Standing,
     orders::{OrderEvent, OrderFilter},
 };
 use haul_model::{BuyerId, LiveId, Money, OrderId, PaymentId, UnixMillis};
@@ -136,7 +137,7 @@ struct Wanted {
     live: Option<String>,
     /// Of this buyer only.
     buyer: Option<String>,
-    /// `paying`, `sold`, `expired`, `refund_due` or `refunded`.
+    /// `paying`, `sold`, `expired`, `refund_due`, `partly_refunded` or `refunded`: as the orders say it.
     state: Option<String>,
     /// Made then or later, in milliseconds since 1970.
     since: Option<u64>,
@@ -153,7 +154,7 @@ async fn list(
     let filter = OrderFilter {
         live: wanted.live.as_deref().map(|live| path_id("live", live)).transpose()?,
         buyer: wanted.buyer.as_deref().map(|buyer| path_id("buyer", buyer)).transpose()?,
-        state: wanted.state.as_deref().map(state).transpose()?,
+        standing: wanted.state.as_deref().map(standing).transpose()?,
         since: wanted.since.map(UnixMillis),
         after: page.place::<OrderId>()?,
     };
@@ -194,13 +195,9 @@ impl App {
     }
 }
 
-fn state(text: &str) -> Result<OrderState, Problem> {
-    Ok(match text {
-        "paying" => OrderState::Paying,
-        "sold" => OrderState::Sold,
-        "expired" => OrderState::Expired,
-        "refund_due" => OrderState::RefundDue,
-        "refunded" => OrderState::Refunded,
-        _ => return Err(bad_request("state: expected paying, sold, expired, refund_due or refunded")),
+fn standing(text: &str) -> Result<Standing, Problem> {
+    let known = Standing::ALL.into_iter().find(|standing| standing.name() == text);
+    known.ok_or_else(|| {
+        bad_request(format!("state: expected one of {}", Standing::ALL.map(Standing::name).join(", ")))
     })
 }

@@ -7,7 +7,7 @@ use axum::{
     routing::{get, post},
 };
 use haul_commerce::{
-    Order, Refund, RefundOrigin, RefundState, Units,
+    Order, Refund, RefundFilter, RefundOrigin, RefundState, Units,
     keys::{Area, Permission},
     refund::MAX_REASON_CHARS,
 };
@@ -18,17 +18,18 @@ use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{IDEMPOTENCY_KEY, Who};
+use super::{IDEMPOTENCY_KEY, Page, Who, next, place};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who as For, json},
     problem::Problem,
-    rest::{Body, bad_request},
+    rest::{Body, Params, bad_request},
 };
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v1/orders/{order}/refunds", post(create).get(list))
+        .route("/v1/refunds", get(all))
         .route("/v1/refunds/{refund}", get(one))
         .route("/v1/refunds/{refund}/retry", post(retry))
 }
@@ -55,6 +56,18 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             refusals: &["400", "401", "403", "404", "503"],
             query: Vec::new(),
         },
+        Operation {
+            path: "/v1/refunds",
+            method: "get",
+            who: For::Merchant,
+            summary: "Refunds of all orders, newest first (scope refunds:read)",
+            body: None,
+            answer: ("200", json::<RefundPage>(generator)),
+            refusals: &["400", "401", "403", "503"],
+            query: Vec::new(),
+        }
+        .query::<Wanted>(generator)
+        .query::<Page>(generator),
         Operation {
             path: "/v1/refunds/{refund}",
             method: "get",
@@ -100,6 +113,24 @@ struct RefundList {
     refunds: Vec<RefundDocument>,
 }
 
+/// A page of refunds.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RefundPage {
+    refunds: Vec<RefundDocument>,
+    /// For `?after=`; absent on the last page.
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Wanted {
+    /// `due`, `asked`, `done` or `failed`.
+    state: Option<RefundStateDocument>,
+    /// Of this order only.
+    order: Option<String>,
+    /// Made then or later, in milliseconds since 1970.
+    since: Option<u64>,
+}
+
 /// A refund.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct RefundDocument {
@@ -123,7 +154,7 @@ pub(super) struct RefundDocument {
     updated_at: UnixMillis,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum RefundStateDocument {
     /// To be asked of the provider.
@@ -229,6 +260,30 @@ async fn list(
     let (order, _) = order_for(&app, &order, &headers, Area::Refunds.read()).await?;
     let refunds = app.backoffice.refunds_of_order(&order.order.id).await?;
     Ok(Json(RefundList { refunds: refunds.into_iter().map(RefundDocument::from).collect() }))
+}
+
+async fn all(
+    State(app): State<App>,
+    Params(wanted): Params<Wanted>,
+    Params(page): Params<Page>,
+    headers: HeaderMap,
+) -> Result<Json<RefundPage>, Problem> {
+    let who = app.backend(&headers, Area::Refunds.read()).await?;
+    let limit = page.limit()?;
+    let filter = RefundFilter {
+        state: wanted.state.map(|state| match state {
+            RefundStateDocument::Due => RefundState::Due,
+            RefundStateDocument::Asked => RefundState::Asked,
+            RefundStateDocument::Done => RefundState::Done,
+            RefundStateDocument::Failed => RefundState::Failed,
+        }),
+        order: wanted.order.as_deref().map(|order| path_id("order", order)).transpose()?,
+        since: wanted.since.map(UnixMillis),
+        after: page.place::<RefundId>()?,
+    };
+    let refunds = app.backoffice.list_refunds(who.merchant(), &filter, limit).await?;
+    let next = next(&refunds, limit, |refund| place(refund.refund.at, &refund.refund.id));
+    Ok(Json(RefundPage { refunds: refunds.into_iter().map(RefundDocument::from).collect(), next }))
 }
 
 /// An order for who may refund it: the merchant's backend, or the host of the live that it was made in.

@@ -1,6 +1,6 @@
 //! Sales and holds over REST: the channel's requests, asked once by a merchant's systems.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
     Json, Router,
@@ -13,7 +13,7 @@ use haul_commerce::{
     keys::{Area, Permission, hash},
 };
 use haul_live::Live;
-use haul_model::{BuyerId, Charge, LiveId, Role, SaleId, UnixMillis, Viewer};
+use haul_model::{BuyerId, Charge, LiveId, Role, SaleId, TierId, UnixMillis, Viewer};
 use haul_wire::{HoldView, MAX_KEY_BYTES, OrderView, Request, SaleSchedule, SaleView, parse};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,9 @@ use crate::{
     rest::{Body, Params, bad_request},
 };
 
+/// The longest name of a device.
+const MAX_DEVICE_BYTES: usize = 128;
+
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v1/lives/{live}/sales", post(create))
@@ -39,6 +42,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/v1/lives/{live}/sales/{sale}/stock", post(add_stock))
         .route("/v1/lives/{live}/sales/{sale}/close", post(close))
         .route("/v1/lives/{live}/holds", post(hold).get(holds))
+        .route("/v1/lives/{live}/line", post(wait))
         .route("/v1/lives/{live}/holds/{hold}", delete(cancel))
         .route("/v1/lives/{live}/holds/{hold}/checkout", post(checkout))
 }
@@ -120,6 +124,14 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             ("201", body::<Hold>(generator)),
         ),
         op(
+            "post",
+            "/v1/lives/{live}/line",
+            For::Merchant,
+            "Set units aside for a buyer, or put them in line for units that are set aside for others (scope holds:write)",
+            body::<NewHold>(generator),
+            ("201", body::<Hold>(generator)),
+        ),
+        op(
             "get",
             "/v1/lives/{live}/holds",
             For::Merchant,
@@ -197,7 +209,13 @@ struct NewHold {
     /// Their name, for the host.
     #[serde(default)]
     buyer_name: String,
-    /// Of which sale, how many, under which key: as the channel's `hold` has it.
+    /// The tier of the shop's that they have: who may come earlier is let in by it.
+    tier: Option<TierId>,
+    /// The device that the shop knows them by, at most 128 bytes; only for the limit.
+    device: Option<String>,
+    /// The address that they ask from; only for the limit.
+    address: Option<IpAddr>,
+    /// Of which sale, how many, under which key: as the channel's `hold` or `wait` has it.
     #[serde(flatten)]
     request: Map<String, Value>,
 }
@@ -355,12 +373,36 @@ async fn hold(
     headers: HeaderMap,
     Body(new): Body<NewHold>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let live = sold_for(&app, &live, &headers, Area::Holds.write()).await?;
-    // Where the buyer is, the merchant's backend knows and we do not.
-    let taker = Taker { live: live.id().clone(), buyer: new.buyer_id.clone(), device: None, address: None };
-    app.risk.admit(&taker, json!(new.request)).await.map_err(|failure| refused(&json!(failure)))?;
-    let buyer = buyer(&live, new.buyer_id, &new.buyer_name);
-    Ok((StatusCode::CREATED, Json(ask(&live, buyer, "hold", new.request).await?)))
+    take(&app, &live, &headers, new, "hold").await
+}
+
+async fn wait(
+    State(app): State<App>,
+    Path(live): Path<String>,
+    headers: HeaderMap,
+    Body(new): Body<NewHold>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    take(&app, &live, &headers, new, "wait").await
+}
+
+/// Where the buyer is, the merchant's backend knows: what it does not say is not looked at.
+async fn take(
+    app: &App,
+    live: &str,
+    headers: &HeaderMap,
+    new: NewHold,
+    kind: &str,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let live = sold_for(app, live, headers, Area::Holds.write()).await?;
+    let NewHold { buyer_id, buyer_name, tier, device, address, request } = new;
+    if device.as_ref().is_some_and(|device| device.len() > MAX_DEVICE_BYTES) {
+        return Err(bad_request(format!("device: expected at most {MAX_DEVICE_BYTES} bytes")));
+    }
+    let taker = Taker { live: live.id().clone(), buyer: buyer_id.clone(), device, address };
+    app.risk.admit(&taker, json!(request)).await.map_err(|failure| refused(&json!(failure)))?;
+    let tier = tier.map(|tier| tier.as_str().into());
+    let buyer = Viewer { tier, ..buyer(&live, buyer_id, &buyer_name) };
+    Ok((StatusCode::CREATED, Json(ask(&live, buyer, kind, request).await?)))
 }
 
 async fn cancel(
@@ -520,6 +562,11 @@ fn refused(answer: &Value) -> Problem {
         ("wrong_state", StatusCode::CONFLICT),
         ("pending", StatusCode::SERVICE_UNAVAILABLE),
         ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+        ("unknown_type", StatusCode::BAD_REQUEST),
+        ("muted", StatusCode::FORBIDDEN),
+        ("banned", StatusCode::FORBIDDEN),
+        ("rejected", StatusCode::FORBIDDEN),
+        ("internal", StatusCode::INTERNAL_SERVER_ERROR),
     ];
     let code = answer["code"].as_str().unwrap_or_default();
     let known = CODES.iter().find(|(known, _)| *known == code);
@@ -528,5 +575,23 @@ fn refused(answer: &Value) -> Problem {
     match answer["retry_after_ms"].as_u64() {
         Some(wait) => problem.retry_after(Duration::from_millis(wait)),
         None => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_of_the_channel_has_a_status() {
+        let schema = json!(schemars::schema_for!(haul_wire::Code));
+        let codes: Vec<&str> =
+            schema["oneOf"].as_array().unwrap().iter().map(|code| code["const"].as_str().unwrap()).collect();
+        assert!(codes.len() > 20, "{schema}");
+        for code in codes {
+            assert_eq!(refused(&json!({ "code": code })).code, code);
+        }
+        let defect = refused(&json!({ "code": "internal", "message": "a defect" }));
+        assert_eq!(defect.status, StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

@@ -13,7 +13,7 @@ const KINDS: [(&str, &str, Shape); 14] = [
     ("order.disputed", "The buyer disputes the payment", Shape::Order),
     ("order.dispute_won", "The dispute was decided for the merchant", Shape::Order),
     ("order.dispute_lost", "The dispute was decided for the buyer: the money is gone", Shape::Order),
-    ("refund.created", "Money of an order is to go back; `refund_id` says which refund", Shape::Order),
+    ("refund.created", "Money of an order is to go back; `refund` says how much", Shape::Order),
     ("refund.failed", "The provider refused a refund, which waits to be asked for again", Shape::Order),
     (
         "buyer.milestone",
@@ -76,12 +76,25 @@ fn data(shape: Shape) -> Value {
     };
     let object = |properties: Value| json!({ "type": "object", "properties": properties });
     match shape {
-        Shape::Order => object(json!({
-            "id": text(), "live_id": text(), "sale_id": text(), "product_id": text(), "hold_id": text(),
-            "payment_id": text(), "buyer_id": text(), "buyer_name": text(), "quantity": number(), "total": money(),
-            "refunded": money(), "state": text(), "dispute": { "type": ["string", "null"] },
-            "created_at": number(), "refund_id": text(),
-        })),
+        Shape::Order => {
+            let line = object(json!({
+                "line": number(), "product_id": text(), "variant_id": text(), "quantity": number(),
+                "unit_price": money(), "total": money(),
+            }));
+            let coupon = object(json!({ "code": text(), "amount": money() }));
+            let refund = object(json!({
+                "id": text(), "order_id": text(), "amount": money(),
+                "state": { "enum": ["due", "asked", "done", "failed"] }, "of_order": { "type": "boolean" },
+            }));
+            object(json!({
+                "id": text(), "live_id": text(), "sale_id": text(), "product_id": text(), "hold_id": text(),
+                "payment_id": text(), "buyer_id": text(), "buyer_name": text(), "quantity": number(),
+                "lines": { "type": "array", "minItems": 1, "items": line }, "total": money(),
+                "coupon": { "anyOf": [coupon, { "type": "null" }] }, "refunded": money(), "state": text(),
+                "dispute": { "type": ["string", "null"] }, "created_at": number(), "refund_id": text(),
+                "refund": refund,
+            }))
+        }
         Shape::Milestone => object(json!({
             "buyer_id": text(), "milestone": text(), "orders": { "type": ["integer", "null"] },
             "spent": { "anyOf": [money(), { "type": "null" }] }, "order_id": text(),

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use haul_commerce::{Dispute, GateError, Order, OrderState, Outcome, Product, Refusal, Units};
+use haul_commerce::{
+    Dispute, GateError, Order, OrderLine, Outcome, Product, Refusal, Units, ledger::Standing,
+};
 use haul_model::{CouponCode, HoldId, Money, SaleId, UnixMillis};
 use haul_wire::{
-    Code, Failure, HoldState, HoldView, LineUnits, OrderStateView, OrderView, ProductView, coupon::CouponOff,
+    Code, Failure, HoldState, HoldView, LineUnits, OrderLineView, OrderStateView, OrderView, ProductView,
+    coupon::CouponOff,
 };
 
 pub(crate) fn hold_view(
@@ -42,7 +45,8 @@ pub(crate) fn line_units(units: &Units) -> Vec<LineUnits> {
 }
 
 /// An order, as its buyer and the host see it.
-pub fn order_view(Order { order, state, returned, refunded_minor, dispute, .. }: &Order) -> OrderView {
+pub fn order_view(found: &Order) -> OrderView {
+    let Order { order, returned, refunded_minor, dispute, .. } = found;
     let total = order.total;
     OrderView {
         id: order.id.clone(),
@@ -52,25 +56,35 @@ pub fn order_view(Order { order, state, returned, refunded_minor, dispute, .. }:
         buyer_name: order.buyer_name.clone(),
         quantity: order.quantity,
         returned: returned.as_ref().map_or(0, Units::quantity),
-        lines: line_units(&order.units()),
+        lines: order.lines.iter().map(order_line_view).collect(),
         total: order.total,
         coupon: order
             .coupon
             .as_ref()
             .map(|coupon| CouponOff { code: coupon.code.clone(), amount: coupon.amount }),
-        state: match state {
-            OrderState::Paying => OrderStateView::Paying,
-            // Its units are the buyer's, whatever became of the money.
-            OrderState::Sold if *refunded_minor >= total.amount_minor => OrderStateView::Refunded,
-            OrderState::Sold if *refunded_minor > 0 => OrderStateView::PartlyRefunded,
-            OrderState::Sold => OrderStateView::Sold,
-            OrderState::Expired => OrderStateView::Expired,
-            OrderState::RefundDue => OrderStateView::RefundDue,
-            OrderState::Refunded => OrderStateView::Refunded,
+        state: match found.standing() {
+            Standing::Paying => OrderStateView::Paying,
+            Standing::Sold => OrderStateView::Sold,
+            Standing::Expired => OrderStateView::Expired,
+            Standing::RefundDue => OrderStateView::RefundDue,
+            Standing::PartlyRefunded => OrderStateView::PartlyRefunded,
+            Standing::Refunded => OrderStateView::Refunded,
         },
         refunded: Money { amount_minor: *refunded_minor, currency: total.currency },
         disputed: *dispute == Some(Dispute::Open),
         created_at: order.created_at,
+    }
+}
+
+fn order_line_view(bought: &OrderLine) -> OrderLineView {
+    let OrderLine { line, product, variant, quantity, unit_price, total } = bought;
+    OrderLineView {
+        line: *line,
+        product_id: product.clone(),
+        variant_id: variant.clone(),
+        quantity: *quantity,
+        unit_price: *unit_price,
+        total: *total,
     }
 }
 

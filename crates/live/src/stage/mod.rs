@@ -626,6 +626,7 @@ impl Stage {
         if self.is_old_news(&order) {
             return;
         }
+        let order = self.with_what_is_known(order);
         let buyer = order.order.buyer.clone();
         if let Some(hold) = hold.and_then(|outcome| {
             let ids = &order.order;
@@ -637,6 +638,23 @@ impl Stage {
         let event = Event::OrderChanged { order: order_view(&order) };
         self.tell_buyer(&buyer, Key::Order(order.order.id.clone()), &event);
         self.remember_order(order);
+    }
+
+    /// An order as it was read, with what is known of it already: words on it may overtake each other, and what went back, money
+    /// or units, only grows.
+    fn with_what_is_known(&self, mut order: Order) -> Order {
+        let Some(known) = self.orders.iter().find(|known| known.order.id == order.order.id) else {
+            return order;
+        };
+        order.refunded_minor = order.refunded_minor.max(known.refunded_minor);
+        order.returned = match (order.returned, &known.returned) {
+            (Some(returned), Some(known)) => Some(returned.most(known)),
+            (returned, known) => returned.or_else(|| known.clone()),
+        };
+        if known.updated_at > order.updated_at {
+            order.dispute = known.dispute;
+        }
+        order
     }
 
     /// Keeps the order for the host's list and sums, and tells the host if it is news.

@@ -12,6 +12,7 @@ impl Stage {
         if self.is_old_news(&order) {
             return;
         }
+        let order = Order { returned: self.with_what_is_known(order.clone()).returned, ..order };
         let known = self.orders.iter().position(|known| known.order.id == order.order.id);
         // What came late and was written down first says more already.
         let is_older = |known: &Order| {

@@ -433,6 +433,35 @@ fn the_host_hears_of_b_frames_whenever_they_come_and_viewers_do_not() {
 }
 
 #[test]
+fn what_went_back_stays_however_words_on_an_order_overtake_each_other() {
+    let mut play = Play::new();
+    play.join(1, viewer("ann", Role::Viewer));
+    let moved = |order: Order| Input::OrderMoved { order, hold: None };
+    let sold = order(OrderState::Sold);
+    play.input(moved(sold.clone()));
+    let refunded = Order { refunded_minor: 3000, updated_at: UnixMillis(9), ..sold.clone() };
+    play.input(Input::OrderChanged { order: refunded, refunded_minor: 3000 });
+    // Read before the refund, told after it.
+    let restocked = Order { returned: Some(2.into()), updated_at: UnixMillis(8), ..sold.clone() };
+    let heard = lines(&play.input(moved(restocked)));
+    let of_ann = &heard.iter().find(|(_, line)| line["type"] == "order.changed").unwrap().1["order"];
+    assert_eq!(
+        (&of_ann["refunded"]["amount_minor"], &of_ann["returned"]),
+        (&3000.into(), &2.into()),
+        "{of_ann}"
+    );
+    // And the other way round.
+    let disputed = Order { refunded_minor: 3000, updated_at: UnixMillis(10), ..sold };
+    let heard = lines(&play.input(Input::OrderChanged { order: disputed, refunded_minor: 0 }));
+    let of_ann = &heard.iter().find(|(_, line)| line["type"] == "order.changed").unwrap().1["order"];
+    assert_eq!(
+        (&of_ann["refunded"]["amount_minor"], &of_ann["returned"]),
+        (&3000.into(), &2.into()),
+        "{of_ann}"
+    );
+}
+
+#[test]
 fn a_checkout_that_does_not_say_where_to_goes_nowhere() {
     let mut play = Play::new();
     play.stage.settings.contact = ContactNeed::Email;

@@ -15,7 +15,8 @@ pub(super) fn to_stripe(Money { amount_minor, currency }: Money) -> Result<i64, 
 
 /// An amount that Stripe says, in the currency's own minor unit; `None` where either makes no sense.
 pub(super) fn from_stripe(amount: i64, currency: &str) -> Option<Money> {
-    let currency: Currency = currency.to_uppercase().parse().ok()?;
+    // Whatever it is: money that arrived is not to be overlooked.
+    let currency = Currency::kept(&currency.to_uppercase()).ok()?;
     let amount_minor = match Unit::of(currency) {
         Unit::Same | Unit::Tens => amount,
         Unit::Hundredfold => (amount % 100 == 0).then_some(amount / 100)?,

@@ -200,7 +200,7 @@ fn coupon(row: &Row) -> Read<Coupon> {
             Some(minor) => Discount::Amount(minor),
             None => Discount::Percent(number(row, "percent")?),
         },
-        currency: parsed(row, "currency")?,
+        currency: row::currency(row)?,
         minimum_minor: row.try_get("minimum_minor")?,
         sale: parsed_if(row, "sale_id")?,
         products: products.map_err(|error| bad("products", error))?,

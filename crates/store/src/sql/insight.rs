@@ -135,7 +135,7 @@ impl SqlLedger {
         .bind(by[2])
         .try_map(|row: Row| {
             let (spent, buyers): (i64, i64) = (row.try_get("spent")?, number(&row, "buyers")?);
-            Ok((row::parsed(&row, "currency")?, spent / buyers.max(1)))
+            Ok((row::currency(&row)?, spent / buyers.max(1)))
         })
         .fetch_all(&self.read)
         .await?;
@@ -161,7 +161,7 @@ impl SqlLedger {
             let revenue =
                 Revenue { gross_minor: row.try_get("gross")?, refunded_minor: row.try_get("refunded")? };
             let (orders, units): (u64, u64) = (number(&row, "orders")?, number(&row, "units")?);
-            Ok((row::parsed(&row, "currency")?, orders, units, revenue))
+            Ok((row::currency(&row)?, orders, units, revenue))
         })
         .fetch_all(&self.read)
         .await
@@ -179,7 +179,7 @@ impl SqlLedger {
         .bind(product)
         .try_map(|row: Row| {
             let revenue = Revenue { gross_minor: row.try_get("gross")?, refunded_minor: 0 };
-            Ok((row::parsed(&row, "currency")?, number(&row, "orders")?, number(&row, "units")?, revenue))
+            Ok((row::currency(&row)?, number(&row, "orders")?, number(&row, "units")?, revenue))
         })
         .fetch_all(&self.read)
         .await?;
@@ -200,7 +200,7 @@ impl SqlLedger {
         .try_map(|row: Row| {
             let line = (row.try_get::<&str>("product_id")? == product, row.try_get("total_minor")?);
             let paid = (row.try_get("total")?, row.try_get("refunded")?);
-            Ok((row.try_get("order_id")?, row::parsed(&row, "currency")?, paid, line))
+            Ok((row.try_get("order_id")?, row::currency(&row)?, paid, line))
         })
         .fetch_all(&self.read)
         .await?;

@@ -2,7 +2,7 @@
 
 use haul_commerce::{
     Order,
-    ledger::Answer,
+    ledger::{Answer, Standing},
     orders::{OrderEvent, OrderFilter, OrderList},
 };
 use haul_model::{MerchantId, OrderId};
@@ -10,8 +10,22 @@ use haul_model::{MerchantId, OrderId};
 use super::{
     SqlLedger,
     db::{Builder, query},
-    row::{self, number, sql, state_text, time},
+    row::{self, number, sql, time},
 };
+
+/// What [`Order::standing`] says, asked of the columns.
+fn stands(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Paying => " AND state = 'paying'",
+        Standing::Sold => " AND state = 'sold' AND refunded_minor <= 0 AND refunded_minor < total_minor",
+        Standing::PartlyRefunded => {
+            " AND state = 'sold' AND refunded_minor > 0 AND refunded_minor < total_minor"
+        }
+        Standing::Refunded => " AND (state = 'refunded' OR state = 'sold' AND refunded_minor >= total_minor)",
+        Standing::Expired => " AND state = 'expired'",
+        Standing::RefundDue => " AND state = 'refund_due'",
+    }
+}
 
 impl OrderList for SqlLedger {
     fn list_orders<'a>(
@@ -20,7 +34,7 @@ impl OrderList for SqlLedger {
         filter: &'a OrderFilter,
         limit: u32,
     ) -> Answer<'a, Vec<Order>> {
-        let OrderFilter { live, buyer, state, since, after } = filter;
+        let OrderFilter { live, buyer, standing, since, after } = filter;
         let mut wanted = Builder::new("SELECT * FROM orders WHERE merchant_id = ");
         wanted.push_bind(merchant.as_str());
         if let Some(live) = live {
@@ -29,8 +43,8 @@ impl OrderList for SqlLedger {
         if let Some(buyer) = buyer {
             wanted.push(" AND buyer_id = ").push_bind(buyer.as_str());
         }
-        if let Some(state) = state {
-            wanted.push(" AND state = ").push_bind(state_text(*state));
+        if let Some(standing) = standing {
+            wanted.push(stands(*standing));
         }
         if let Some(since) = since {
             wanted.push(" AND created_at >= ").push_bind(sql(since.0));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use haul_commerce::{
-    LedgerError, Order, OrderState,
+    LedgerError, Order, OrderLine, OrderState, Refund,
     ledger::Answer,
     outbox::{
         Attempt, Delivery, DeliveryState, Due, Endpoint, MAX_ENDPOINTS, MAX_REPLAY, Message, Outbox, Replay,
@@ -17,7 +17,9 @@ use super::{
     SqlLedger,
     change::Change,
     db::{Builder, On, Row, given, query, query_scalar},
+    lines,
     notices::Notice,
+    refunds,
     row::{bad, number, parsed, sql, state_text, text, time},
 };
 
@@ -103,12 +105,17 @@ pub(super) async fn tell_order(
     if endpoints.is_empty() {
         return Ok(());
     }
-    let found = query("SELECT * FROM orders WHERE id = $1")
+    let mut found = query("SELECT * FROM orders WHERE id = $1")
         .bind(order)
         .try_map(|row| super::row::order(&row))
         .fetch_one(&mut *change)
         .await?;
-    let message = order_message(&found, number, state, detail, at)?;
+    lines::fill(change, &mut found).await?;
+    let refund = match detail {
+        Some(refund) => refunds::find_refund(refund, &mut *change).await?,
+        None => None,
+    };
+    let message = order_message(&found, number, state, refund.as_ref(), at)?;
     put_messages(change, &[(message, number)], &endpoints).await
 }
 
@@ -143,17 +150,18 @@ fn order_message(
     found: &Order,
     number: i64,
     state: &str,
-    detail: Option<&str>,
+    refund: Option<&Refund>,
     at: UnixMillis,
 ) -> Result<Message, LedgerError> {
-    let kind = match (state, detail) {
+    let kind = match (state, refund) {
         ("refund_due", Some(_)) => "refund.created".to_owned(),
         ("refund_failed", _) => "refund.failed".to_owned(),
         (state, _) => format!("order.{state}"),
     };
     let mut data = order_data(found);
-    if let Some(refund) = detail {
-        data["refund_id"] = json!(refund);
+    if let Some(refund) = refund {
+        data["refund_id"] = json!(refund.refund.id);
+        data["refund"] = refund_data(refund);
     }
     let body = json!({ "type": kind, "timestamp": rfc3339(at), "data": data }).to_string();
     let order = found.order.id.as_str();
@@ -214,15 +222,23 @@ pub(super) async fn forget_name(
     Ok(())
 }
 
-/// An order, as merchants read it.
+/// A refund, as merchants read it.
+fn refund_data(Refund { refund, state, .. }: &Refund) -> Value {
+    json!({
+        "id": refund.id,
+        "order_id": refund.order,
+        "amount": refund.amount,
+        "state": refunds::refund_state_text(*state),
+        "of_order": refund.of_order,
+    })
+}
+
+/// An order, as merchants read it. Its lines must be there.
 fn order_data(found: &Order) -> Value {
-    let Order { order, state, refunded_minor, dispute, .. } = found;
-    let state = match state {
-        OrderState::Sold if *refunded_minor >= order.total.amount_minor => "refunded",
-        OrderState::Sold if *refunded_minor > 0 => "partly_refunded",
-        state => state_text(*state),
-    };
+    let Order { order, refunded_minor, dispute, .. } = found;
     let refunded = json!({ "amount_minor": refunded_minor, "currency": order.total.currency });
+    let lines: Vec<_> = order.lines.iter().map(line_data).collect();
+    let coupon = order.coupon.as_ref();
     json!({
         "id": order.id,
         "live_id": order.live,
@@ -233,12 +249,30 @@ fn order_data(found: &Order) -> Value {
         "buyer_id": order.buyer,
         "buyer_name": order.buyer_name,
         "quantity": order.quantity,
+        "lines": lines,
         "total": order.total,
+        "coupon": coupon.map(|coupon| json!({ "code": coupon.code, "amount": coupon.amount })),
         "refunded": refunded,
-        "state": state,
-        "dispute": dispute.map(super::refunds::dispute_text),
+        "state": found.standing().name(),
+        "dispute": dispute.map(refunds::dispute_text),
         "created_at": order.created_at,
     })
+}
+
+/// One line of an order; `variant_id` where the sale was of one form of the product.
+fn line_data(bought: &OrderLine) -> Value {
+    let OrderLine { line, product, variant, quantity, unit_price, total } = bought;
+    let mut data = json!({
+        "line": line,
+        "product_id": product,
+        "quantity": quantity,
+        "unit_price": unit_price,
+        "total": total,
+    });
+    if let Some(variant) = variant {
+        data["variant_id"] = json!(variant);
+    }
+    data
 }
 
 /// Writes a message and its deliveries, unless it is there. Its number is the next one about its subject.

@@ -2,14 +2,14 @@
 
 use haul_commerce::{
     Checkout, Dispute, LedgerError, NewRefund, Order, OrderState, PaymentEvent, PaymentEventKind, Refund,
-    RefundOrigin, RefundState, RefundStep, Refunded, Refunds, ledger::Answer, refund_id,
+    RefundFilter, RefundOrigin, RefundState, RefundStep, Refunded, Refunds, ledger::Answer, refund_id,
 };
-use haul_model::{LiveId, Money, OrderId, PaymentId, RefundId, UnixMillis};
+use haul_model::{LiveId, MerchantId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
 use super::{
     SqlLedger,
     change::Change,
-    db::{On, Row, query, query_scalar},
+    db::{Builder, On, Row, query, query_scalar},
     lines,
     orders::add_event,
     row::{self, bad, number, parsed, sql, text, time},
@@ -45,7 +45,7 @@ pub(super) fn dispute(row: &Row) -> Result<Option<Dispute>, sqlx::Error> {
 const REFUND_STATES: [RefundState; 4] =
     [RefundState::Due, RefundState::Asked, RefundState::Done, RefundState::Failed];
 
-fn refund_state_text(state: RefundState) -> &'static str {
+pub(super) fn refund_state_text(state: RefundState) -> &'static str {
     match state {
         RefundState::Due => "due",
         RefundState::Asked => "asked",
@@ -106,7 +106,10 @@ fn read_checkout(row: &Row) -> Result<Checkout, sqlx::Error> {
     })
 }
 
-async fn find_refund<'a>(refund: &str, on: impl Into<On<'a>>) -> Result<Option<Refund>, LedgerError> {
+pub(super) async fn find_refund<'a>(
+    refund: &str,
+    on: impl Into<On<'a>>,
+) -> Result<Option<Refund>, LedgerError> {
     query(concat_select!("WHERE refunds.id = $1"))
         .bind(refund)
         .try_map(|row| read_refund(&row))
@@ -482,6 +485,36 @@ impl Refunds for SqlLedger {
                 .try_map(|row| read_refund(&row))
                 .fetch_all(&self.read),
         )
+    }
+
+    fn list_refunds<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        filter: &'a RefundFilter,
+        limit: u32,
+    ) -> Answer<'a, Vec<Refund>> {
+        let RefundFilter { state, order, since, after } = filter;
+        let mut wanted = Builder::new(concat_select!("WHERE refunds.merchant_id = "));
+        wanted.push_bind(merchant.as_str());
+        if let Some(state) = state {
+            wanted.push(" AND refunds.state = ").push_bind(refund_state_text(*state));
+        }
+        if let Some(order) = order {
+            wanted.push(" AND refunds.order_id = ").push_bind(order.as_str());
+        }
+        if let Some(since) = since {
+            wanted.push(" AND refunds.created_at >= ").push_bind(sql(since.0));
+        }
+        if let Some((at, refund)) = after {
+            wanted
+                .push(" AND (refunds.created_at, refunds.id) < (")
+                .push_bind(sql(at.0))
+                .push(", ")
+                .push_bind(refund.as_str())
+                .push(")");
+        }
+        wanted.push(" ORDER BY refunds.created_at DESC, refunds.id DESC LIMIT ").push_bind(limit);
+        Box::pin(async move { wanted.build().try_map(|row| read_refund(&row)).fetch_all(&self.read).await })
     }
 
     fn refunds_of_live<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<Refund>> {

@@ -7,7 +7,7 @@ use haul_commerce::{
     PaymentEvent, PaymentEventKind, Product, Sale, SaleMode, SaleTerms, Units,
     book::{HoldRecord, HoldState},
 };
-use haul_model::{Money, ProductId, UnixMillis};
+use haul_model::{Currency, Money, ProductId, UnixMillis};
 
 use super::db::Row;
 
@@ -284,7 +284,12 @@ pub(super) fn time(row: &Row, column: &str) -> Read<UnixMillis> {
 
 /// The amount in `column`, in the row's currency.
 pub(super) fn money(row: &Row, column: &str) -> Read<Money> {
-    Ok(Money { amount_minor: row.try_get(column)?, currency: parsed(row, "currency")? })
+    Ok(Money { amount_minor: row.try_get(column)?, currency: currency(row)? })
+}
+
+/// Of a row; it may be one that is not in use any more.
+pub(super) fn currency(row: &Row) -> Read<Currency> {
+    Currency::kept(row.try_get("currency")?).map_err(|error| bad("currency", error))
 }
 
 pub(super) fn bad(column: &str, source: impl Into<Box<dyn Error + Send + Sync>>) -> sqlx::Error {

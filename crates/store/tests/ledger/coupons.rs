@@ -1,10 +1,18 @@
 //! Coupons.
 
+use haul_commerce::{
+    NewRefund, RefundOrigin, RefundStep, Refunds,
+    orders::{OrderFilter, OrderList},
+    outbox::judge,
+};
+use serde_json::{Value, json};
+
 use super::*;
 
 on_each_database! {
     a_coupon_is_used_no_more_often_than_it_may_be_whatever_the_gate_said
     a_coupon_is_made_once_and_changes_as_it_may
+    an_order_and_its_webhooks_say_what_it_consists_of
 }
 
 fn coupon(code: &str, limit: u32, per_buyer: u32) -> Coupon {
@@ -85,4 +93,96 @@ async fn a_coupon_is_made_once_and_changes_as_it_may(on: On) {
     let all: Vec<Coupon> =
         ledger.coupons(&demo()).await.unwrap().into_iter().map(|known| known.coupon).collect();
     assert_eq!(all, [amount, changed]);
+}
+
+/// Two lamps and three teas of a bundle, one form of each, with a coupon: the list, the order and the messages agree.
+async fn an_order_and_its_webhooks_say_what_it_consists_of(on: On) {
+    let ledger = ledger(&on).await;
+    ledger.put_product(&product("tea")).await.unwrap();
+    let (lamp, tea) = ("lamp".parse().unwrap(), "tea".parse().unwrap());
+    let terms = SaleTerms { more: vec![LineTerms { stock: 9, per_buyer: 9 }], ..sale("sale_1", 5).terms };
+    let further = SaleLine { product: tea, variant: Some("TEA-50".parse().unwrap()), unit_price: money(500) };
+    let bundle = Sale {
+        id: "sale_2".parse().unwrap(),
+        variant: Some("LAMP-S".parse().unwrap()),
+        more: vec![further.clone()],
+        terms,
+        ..sale("sale_2", 5)
+    };
+    ledger.put_sale(&bundle).await.unwrap();
+    let coupon = Coupon { sale: None, ..coupon("TEN", 5, 5) };
+    ledger.put_coupon(&coupon).await.unwrap();
+    let listener = Endpoint {
+        id: "wh_1".parse().unwrap(),
+        merchant: "main".parse().unwrap(),
+        url: "https://shop.example/hook".to_owned(),
+        kinds: vec!["order.*".to_owned(), "refund.*".to_owned()],
+        secret: "whsec_a".to_owned(),
+        old_secret: None,
+        disabled: None,
+        created_at: NOW,
+    };
+    ledger.put_endpoint(&listener).await.unwrap();
+    let first = OrderLine {
+        variant: Some("LAMP-S".parse().unwrap()),
+        ..OrderLine::only(lamp, 2, money(1_999), money(3_998))
+    };
+    let second = OrderLine {
+        line: 1,
+        variant: further.variant,
+        ..OrderLine::only(further.product, 3, money(500), money(1_500))
+    };
+    let plain = order(1, "ann", 5);
+    let lines = vec![first, second];
+    let whole = NewOrder { sale: bundle.id, lines, total: money(5_498), ..plain };
+    let new = with_coupon(whole);
+    ledger.start_order(&new, &Details::default()).await.unwrap();
+    // By itself and as one of a set, and after a refund, whose words are written elsewhere.
+    ledger.move_order(&new.id, OrderState::Sold, NOW).await.unwrap();
+    let paid = callback("evt_1", &new, 10);
+    ledger.record_callback(&paid, None).await.unwrap();
+    ledger.record_paid(&new.id, &Paid { event: "evt_1".to_owned(), amount: new.total }).await.unwrap();
+    let refund = NewRefund {
+        id: "refund_1".parse().unwrap(),
+        order: new.id.clone(),
+        amount: money(99),
+        origin: RefundOrigin::Merchant,
+        of_order: true,
+        payment_reference: None,
+        reason: String::new(),
+        at: UnixMillis(NOW.0 + 20),
+    };
+    ledger.put_refund(&refund).await.unwrap();
+    ledger.step_refund(&refund.id, &RefundStep::Failed { error: "no".to_owned() }, NOW).await.unwrap();
+    ledger.step_refund(&refund.id, &RefundStep::Again, NOW).await.unwrap();
+    ledger.step_refund(&refund.id, &RefundStep::Done { reference: None }, NOW).await.unwrap();
+
+    let filter = OrderFilter::default();
+    let listed = ledger.list_orders(&new.merchant, &filter, 10).await.unwrap();
+    assert_eq!(listed[0].order.lines, new.lines);
+    let eur = |amount: i64| json!({ "amount_minor": amount, "currency": "EUR" });
+    let lines = json!([
+        { "line": 0, "product_id": "lamp", "variant_id": "LAMP-S", "quantity": 2, "unit_price": eur(1_999), "total": eur(3_998) },
+        { "line": 1, "product_id": "tea", "variant_id": "TEA-50", "quantity": 3, "unit_price": eur(500), "total": eur(1_500) },
+    ]);
+    let mut told = Vec::new();
+    while let Some(due) = ledger.take_due(UnixMillis(NOW.0 + 99), NOW, 10, &[]).await.unwrap().pop() {
+        let body: Value = serde_json::from_str(&due.message.body).unwrap();
+        let data = &body["data"];
+        assert_eq!((&data["lines"], &data["total"]), (&lines, &eur(5_299)), "{body}");
+        assert_eq!(data["coupon"], json!({ "code": "TEN", "amount": eur(199) }));
+        let refund = &data["refund"];
+        if refund.is_object() {
+            assert_eq!(
+                (&refund["amount"], &refund["id"], &refund["order_id"]),
+                (&eur(99), &json!("refund_1"), &data["id"])
+            );
+        }
+        told.push((body["type"].as_str().unwrap().to_owned(), refund["state"].clone()));
+        let taken = judge(0, Ok(204), NOW);
+        ledger.attempted(&due.endpoint.id, &due.message.id, &taken).await.unwrap();
+    }
+    let states = [Value::Null, Value::Null, json!("due"), json!("failed"), json!("done")];
+    let kinds = ["order.paying", "order.sold", "refund.created", "refund.failed", "order.partly_refunded"];
+    assert_eq!(told, kinds.map(str::to_owned).into_iter().zip(states).collect::<Vec<_>>());
 }

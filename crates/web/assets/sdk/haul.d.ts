@@ -147,6 +147,19 @@ export interface Hold {
   /** The code of the coupon of which it has a use. */
   coupon?: string;
 }
+/** One line of an order. */
+export interface OrderLine {
+  /** Which of the sale's lines, from 0. */
+  line: number;
+  product_id: string;
+  /** Which form of the product, where the sale was of one. */
+  variant_id?: string;
+  quantity: number;
+  /** Of one unit. */
+  unit_price: Money;
+  /** Of all its units. */
+  total: Money;
+}
 export interface Order {
   id: string;
   hold_id: string;
@@ -156,8 +169,8 @@ export interface Order {
   quantity: number;
   /** Units of it that were sold and are on the shelf again. */
   returned?: number;
-  /** Absent: of line 0. */
-  lines?: LineUnits[];
+  /** What was bought; at least one. Their totals are before the coupon. */
+  lines: OrderLine[];
   /** Without what the coupon takes off. */
   total: Money;
   coupon?: { code: string; amount: Money };
