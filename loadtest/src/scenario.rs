@@ -538,6 +538,7 @@ mod tests {
             "herd",
             "media",
             "restart",
+            "rush",
             "slow-readers",
             "smoke",
         ];
