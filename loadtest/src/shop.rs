@@ -16,6 +16,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
+use haul_model::UnixMillis;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, watch},
@@ -353,7 +355,8 @@ impl Shop {
             world.records().before = totals_of(&ledger(&world.setting).await?);
             let at = world.setting.plan.steps.iter().find(|(_, step)| *step == Step::Sell).map(|(at, _)| *at);
             let at = at.unwrap_or_default();
-            let opens_at = hello["server_time"].as_u64().unwrap_or(0) + at.as_millis() as u64;
+            let server_time = UnixMillis::deserialize(&hello["server_time"]).context("the server's time")?;
+            let opens_at = server_time + at;
             let sale = scenario.sale.as_ref().context("there is a sale")?;
             let mut random = crate::random::Random::new(scenario.seed, 99);
             let fields = json!({

@@ -96,20 +96,20 @@ async fn a_sale_is_changed_over_rest_and_every_change_is_in_the_audit_log() {
     let key = api_key(&server, &[]);
     let ask = async |method: &str, path: &str, body: Value| send(&server, method, path, &key, body).await;
     let soon = json!({ "product_id": "lamp", "price_minor": 100, "stock": 1, "duration_ms": 600_000,
-        "opens_at": 4_000_000_000_000u64 });
+        "opens_at": "2096-10-02T07:06:40Z" });
     let made = ask("POST", "/v1/lives/demo/sales", soon).await;
     assert_eq!((made.status, &made.json()["sale"]["state"]), (201, &json!("scheduled")), "{}", made.text());
     let id = made.json()["sale"]["id"].as_str().unwrap().to_owned();
     let sale = format!("/v1/lives/demo/sales/{id}");
-    let moved = ask("PATCH", &sale, json!({ "opens_at": 4_000_000_100_000u64 })).await.json();
+    let moved = ask("PATCH", &sale, json!({ "opens_at": "2096-10-02T15:08:20.000+08:00" })).await.json();
     assert_eq!(
         (&moved["sale"]["opens_at"], &moved["sale"]["closes_at"]),
-        (&json!(4_000_000_100_000u64), &json!(4_000_000_700_000u64)),
+        (&json!("2096-10-02T07:08:20.000Z"), &json!("2096-10-02T07:18:20.000Z")),
         "{moved}"
     );
     let mut ann = Channel::open(&server, "demo", &viewer_token(&server, "ann").await).await;
     assert_eq!(ask("POST", &format!("{sale}/open"), Value::Null).await.json()["sale"]["state"], "open");
-    let late = ask("PATCH", &sale, json!({ "opens_at": 4_000_000_000_000u64 })).await;
+    let late = ask("PATCH", &sale, json!({ "opens_at": "2096-10-02T07:06:40Z" })).await;
     assert_eq!((late.status, &late.json()["code"]), (409, &json!("wrong_state")), "it has opened");
     assert_eq!(ask("POST", &format!("{sale}/pause"), Value::Null).await.json()["sale"]["state"], "paused");
     let hold = json!({ "buyer_id": "ann", "sale_id": id, "key": "a" });

@@ -1,18 +1,13 @@
 //! Clocks that are wrong: time is the gate's, whoever else is early or late, and the gate's own clock is not believed
 //! blindly.
 
-use std::{
-    path::PathBuf,
-    process::Command,
-    sync::OnceLock,
-    time::{Duration, SystemTime},
-};
+use std::{path::PathBuf, process::Command, sync::OnceLock, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::{
     server::{Redis, Scratch, Server, eventually},
-    talk::{Channel, send, viewer_token},
+    talk::{Channel, moment, send, viewer_token, wall_ms},
 };
 
 /// A wall clock for processes of a test, which the test sets.
@@ -61,10 +56,6 @@ fn library() -> &'static PathBuf {
         (dir, library)
     };
     &BUILT.get_or_init(build).1
-}
-
-fn wall_ms() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
 }
 
 const HOUR_MS: i64 = 3_600_000;
@@ -122,7 +113,7 @@ async fn redis_time_that_steps_back_ends_no_hold_and_sells_on() {
     let mut ann = Channel::open(&server, "demo", &viewer_token(&server, "ann").await).await;
     let sale = ann.hello["result"]["sales"][0]["id"].clone();
     let held = ann.ask("hold", json!({ "sale_id": sale, "key": "k" })).await;
-    let deadline = held["result"]["hold"]["deadline"].as_u64().unwrap();
+    let deadline = moment(&held["result"]["hold"]["deadline"]);
 
     clock.set_off(-10 * HOUR_MS);
     let again = ann.ask("hold", json!({ "sale_id": sale, "key": "k" })).await;
@@ -130,7 +121,7 @@ async fn redis_time_that_steps_back_ends_no_hold_and_sells_on() {
     // The sale opened long after what that clock shows, and is open all the same.
     let mut bob = Channel::open(&server, "demo", &viewer_token(&server, "bob").await).await;
     let second = bob.ask("hold", json!({ "sale_id": sale, "key": "k" })).await;
-    let lasts = second["result"]["hold"]["deadline"].as_u64().unwrap_or_else(|| panic!("{second}"));
+    let lasts = moment(&second["result"]["hold"]["deadline"]);
     assert!(lasts.abs_diff(deadline) < 20_000, "the sale's time stands, and does not go back");
     let hold = held["result"]["hold"]["id"].clone();
     let checkout = ann.ask("checkout", json!({ "sale_id": sale, "hold_id": hold })).await;
@@ -152,7 +143,7 @@ async fn a_sale_opens_by_redis_time_though_the_server_is_five_minutes_off() {
         let server = Server::start_with(&env);
         let mut host = Channel::open(&server, "demo", &server.host_token).await;
         let mut ann = Channel::open(&server, "demo", &viewer_token(&server, "ann").await).await;
-        let told = ann.hello["result"]["server_time"].as_u64().unwrap_or_else(|| panic!("{}", ann.hello));
+        let told = moment(&ann.hello["result"]["server_time"]);
         assert!(told.abs_diff(wall_ms()) < 5_000, "{off_by_s}: server time is Redis' time");
         let opens_at = wall_ms() + 1_500;
         let schedule = json!({ "product_id": "lamp", "price_minor": 100, "stock": 1, "duration_ms": 600_000,

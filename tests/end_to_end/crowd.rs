@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use haul_commerce::{Ledger, OrderState, book::HoldState};
@@ -20,17 +20,13 @@ use crate::{
     history::{Answer, Ask, End, Event, Payment, Record, check},
     postgres::TestPostgres,
     server::{PATIENCE, Redis, Server, eventually},
-    talk::{Channel, get, try_call, viewer_token},
+    talk::{Channel, get, moment, try_call, viewer_token, wall_ms},
 };
 
 const BUYERS: usize = 24;
 const STOCK: u32 = 10;
 /// As long as a hold of these sales lasts.
 const HOLD_MS: u64 = 1_500;
-
-fn wall_ms() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
-}
 
 /// A sale and those who shop in it.
 struct Crowd {
@@ -145,8 +141,8 @@ impl Crowd {
         check(&Record {
             stock: vec![STOCK],
             per_buyer: vec![2],
-            opens_at: self.sale["opens_at"].as_u64().unwrap(),
-            closes_at: self.sale["closes_at"].as_u64().unwrap(),
+            opens_at: moment(&self.sale["opens_at"]),
+            closes_at: moment(&self.sale["closes_at"]),
             events: all.events,
             counts: seen.into_iter().map(|of| vec![of]).collect(),
             ends,
@@ -201,7 +197,7 @@ impl Buyer {
         let answer = self.insist(kind, &fields).await.unwrap_or_else(|| json!({ "code": "pending" }));
         let hold = &answer["result"]["hold"];
         let id = || hold["id"].as_str().unwrap_or_default().to_owned();
-        let deadline = hold["deadline"].as_u64().unwrap_or_default();
+        let deadline = hold.get("deadline").filter(|deadline| deadline.is_string()).map_or(0, moment);
         let told = match (answer["code"].as_str(), hold["state"].as_str()) {
             (Some("pending"), _) => Answer::Unknown,
             (Some("hold_over"), _) => Answer::Released,

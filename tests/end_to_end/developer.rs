@@ -223,7 +223,7 @@ async fn a_backend_says_who_holds_and_from_where() {
 
     // A tier that may come earlier, while nobody else may.
     let early = json!({ "product_id": "lamp", "price_minor": 100, "stock": 3, "duration_ms": 600_000,
-        "opens_at": haul_live::now().wall.0 + 300_000, "early": [{ "tier": "gold", "ms": 600_000 }] });
+        "opens_at": haul_live::now().wall + std::time::Duration::from_secs(300), "early": [{ "tier": "gold", "ms": 600_000 }] });
     let early = schedule(&server, &key, early).await;
     assert_eq!(hold("d1", json!({ "sale_id": early, "tier": "gold" })).await, "held");
     assert_eq!(hold("d2", json!({ "sale_id": early, "tier": "tin" })).await, "sale_not_open");

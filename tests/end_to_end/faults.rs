@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     postgres::TestPostgres,
     server::{Proxy, Redis, Server, eventually},
-    talk::{Channel, call, get, send, viewer_token},
+    talk::{Channel, call, get, moment, send, viewer_token},
 };
 
 /// The demo's sale (100 units, two a buyer) with a hold of one unit for Ann, one that Bob is paying, one that Cid has
@@ -217,7 +217,7 @@ async fn who_loses_a_hold_is_told_whichever_server_rebuilds_the_sale() {
     let mut deadline = 0;
     for buyer in [&mut ann, &mut eve] {
         let held = buyer.insist("hold", json!({ "sale_id": sale, "key": "k" })).await;
-        deadline = held["result"]["hold"]["deadline"].as_u64().unwrap();
+        deadline = moment(&held["result"]["hold"]["deadline"]);
     }
     redis.kill();
     eventually("the holds are due", async || {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     server::{Redis, Server, eventually},
-    talk::{Channel, call, get, send, viewer_token},
+    talk::{Channel, call, get, moment, send, viewer_token},
 };
 
 fn sale_of(channel: &Channel) -> String {
@@ -102,7 +102,7 @@ async fn the_host_pins_opens_a_sale_and_closes_it() {
     assert_eq!(cid.ask("hold", hold("c2")).await["code"], "sale_closed");
 
     let later = json!({ "product_id": "tea", "price_minor": 1, "stock": 1, "duration_ms": 600_000,
-        "opens_at": closed["result"]["sale"]["closes_at"].as_u64().unwrap() + 3_600_000 });
+        "opens_at": moment(&closed["result"]["sale"]["closes_at"]) + 3_600_000 });
     let later = host.ask("sale.schedule", later).await["result"]["sale"].clone();
     assert_eq!(later["state"], "scheduled");
     let early = cid.ask("hold", json!({ "sale_id": later["id"], "key": "d" })).await;

@@ -1,8 +1,9 @@
 //! HTTP and the channel, as a client speaks them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::{SinkExt, StreamExt};
+use haul_model::UnixMillis;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -12,6 +13,18 @@ use tokio_tungstenite::{
 use ureq::http;
 
 use crate::server::{PATIENCE, Server};
+
+/// A time in an answer, in milliseconds since 1970. It is a text on every wire.
+pub fn moment(time: &Value) -> u64 {
+    let said = time.as_str().and_then(|text| text.parse().ok());
+    let UnixMillis(ms) = said.unwrap_or_else(|| panic!("no time: {time}"));
+    ms
+}
+
+/// What the server's clock shows, since both are on one machine.
+pub fn wall_ms() -> u64 {
+    UnixMillis::from(SystemTime::now()).0
+}
 
 pub struct Answer {
     pub status: u16,

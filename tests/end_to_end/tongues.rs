@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    server::{Server, command},
+    server::{Server, command, eventually},
     talk::{Channel, send, viewer_token},
 };
 
@@ -34,6 +34,10 @@ async fn each_reader_is_told_of_products_in_their_language() {
     let server = Server::start();
     let german = json!({ "de": { "title": "Papierlampe" }, "zh-Hans": { "title": "纸灯" } });
     put_lamp(&server, "Paper lamp", german).await;
+    eventually("the room has what the catalogue says", async || {
+        title(&greet(&server, json!({})).await.hello["result"]["products"]) == "Paper lamp"
+    })
+    .await;
     let mut readers = Vec::new();
     for (wish, read) in [
         (Value::Null, "Paper lamp"),

@@ -1,17 +1,11 @@
 //! Who comes first: a line to wait in, and tiers that may come earlier.
 
-use std::time::SystemTime;
-
 use serde_json::{Value, json};
 
 use crate::{
     server::{Redis, Server, eventually},
-    talk::{Channel, send, viewer_token},
+    talk::{Channel, moment, send, viewer_token, wall_ms},
 };
-
-fn wall_ms() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64
-}
 
 async fn come(server: &Server, who: &str) -> Channel {
     Channel::open(server, "demo", &viewer_token(server, who).await).await
@@ -54,7 +48,7 @@ async fn a_line(server: Server) {
 
     ann.insist("hold.cancel", json!({ "sale_id": sale, "hold_id": held["result"]["hold"]["id"] })).await;
     let offer = bob.event("hold.changed", |event| event["hold"]["state"] == "held").await;
-    let deadline = offer["hold"]["deadline"].as_u64().unwrap();
+    let deadline = moment(&offer["hold"]["deadline"]);
     assert!(deadline <= wall_ms() + 1_000, "an offer has a deadline of its own: {offer}");
     let mut dan = come(&server, "dan").await;
     assert_eq!(state(&dan.insist("hold", asks.clone()).await), "not_enough", "nobody overtakes");

@@ -38,7 +38,7 @@ mod step;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use haul_model::{BuyerId, CouponCode, HoldId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, UnixMillis, millis};
 use serde::{Deserialize, Serialize};
 
 pub use crate::hold::{HoldRecord, HoldState};
@@ -82,6 +82,7 @@ pub struct Change {
     /// The book's sequence after the change.
     pub sequence: u64,
     /// The book's clock after the change.
+    #[serde(with = "millis")]
     pub clock: UnixMillis,
     /// The sale's terms, where they are new.
     #[serde(default, skip_serializing_if = "Option::is_none")]

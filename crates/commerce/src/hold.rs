@@ -1,6 +1,6 @@
 //! A hold: units of a sale on their way to one buyer.
 
-use haul_model::{BuyerId, CouponCode, HoldId, OrderId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, OrderId, UnixMillis, millis};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -64,6 +64,7 @@ pub struct HoldRecord {
     pub state: HoldState,
     /// When it ends while it is HELD or PAYING; its last deadline once it is paid; when it ended once it is
     /// RELEASED or LATE; when it came while it is WAITING.
+    #[serde(with = "millis")]
     pub deadline: UnixMillis,
     /// The order that it is paid by, from the first step that names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

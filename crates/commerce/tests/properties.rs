@@ -163,8 +163,10 @@ impl Run {
             Happens::Ticks(ticks) => self.now.0 = self.now.0.saturating_add_signed(ticks * TICK_MS as i64),
             Happens::Asked(ops) => drop(self.ask(ops)),
             Happens::AskedTwice(ops) => {
-                // Each by itself: of two steps on one hold, the later may have gone past the earlier.
+                // Each by itself: of two steps on one hold, the later may have gone past the earlier. What is due is done
+                // before, since the line is served at the end of a call, and who is served has another answer.
                 for op in ops {
+                    self.ask(&[]);
                     let first = self.ask(std::slice::from_ref(op));
                     let (mark, lines) = (self.book.mark(), self.book.lines());
                     let again = self.ask(std::slice::from_ref(op));

@@ -181,8 +181,9 @@ fn openapi() -> Value {
         "info": {
             "title": "Haul",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Live streams that sell. Times are milliseconds since 1970 UTC; money is in the minor \
-                unit of its currency. A POST with an `Idempotency-Key` is carried out once: asked again within a day, it \
+            "description": "Live streams that sell. Times are RFC 3339 in UTC, such as 2026-11-11T12:00:00.250Z, and taken \
+                with any offset; spans are milliseconds or seconds, as their names say; money is in the minor unit of its \
+                currency. A POST with an `Idempotency-Key` is carried out once: asked again within a day, it \
                 is answered as before. The room itself, with chat, pins and buying, is a websocket: see \
                 /v1/asyncapi.json.",
         },

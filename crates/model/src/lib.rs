@@ -22,4 +22,4 @@ pub use id::{
 pub use locale::{Languages, Locale};
 pub use media::{Codec, Frame, Kind, Layer, TrackInfo};
 pub use money::{Currency, Money};
-pub use time::{Now, UnixMillis};
+pub use time::{Now, TimeError, UnixMillis, millis};

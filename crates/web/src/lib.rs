@@ -124,6 +124,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "sdk/error.js",
         "sdk/haul.d.ts",
         "sdk/haul.js",
+        "sdk/json.js",
         "sdk/money.js",
         "sdk/moq/arrivals.js",
         "sdk/moq/capture.js",

@@ -277,7 +277,7 @@ mod tests {
     fn replies_and_failures_name_their_request() {
         assert_eq!(
             encode_reply(4, &Reply::Time { server_time: UnixMillis(5) }),
-            r#"{"type":"reply","id":4,"result":{"server_time":5}}"#
+            r#"{"type":"reply","id":4,"result":{"server_time":"1970-01-01T00:00:00.005Z"}}"#
         );
         assert_eq!(
             encode_failure(Some(4), &Failure::new(Code::RateLimited, "slower").retry_after(900)),

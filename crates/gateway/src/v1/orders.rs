@@ -139,8 +139,8 @@ struct Wanted {
     buyer: Option<String>,
     /// `paying`, `sold`, `expired`, `refund_due`, `partly_refunded` or `refunded`: as the orders say it.
     state: Option<String>,
-    /// Made then or later, in milliseconds since 1970.
-    since: Option<u64>,
+    /// Made then or later.
+    since: Option<UnixMillis>,
 }
 
 async fn list(
@@ -155,7 +155,7 @@ async fn list(
         live: wanted.live.as_deref().map(|live| path_id("live", live)).transpose()?,
         buyer: wanted.buyer.as_deref().map(|buyer| path_id("buyer", buyer)).transpose()?,
         standing: wanted.state.as_deref().map(standing).transpose()?,
-        since: wanted.since.map(UnixMillis),
+        since: wanted.since,
         after: page.place::<OrderId>()?,
     };
     let orders = app.backoffice.list_orders(who.merchant(), &filter, limit).await?;

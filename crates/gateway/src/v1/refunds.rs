@@ -127,8 +127,8 @@ struct Wanted {
     state: Option<RefundStateDocument>,
     /// Of this order only.
     order: Option<String>,
-    /// Made then or later, in milliseconds since 1970.
-    since: Option<u64>,
+    /// Made then or later.
+    since: Option<UnixMillis>,
 }
 
 /// A refund.
@@ -278,7 +278,7 @@ async fn all(
             RefundStateDocument::Failed => RefundState::Failed,
         }),
         order: wanted.order.as_deref().map(|order| path_id("order", order)).transpose()?,
-        since: wanted.since.map(UnixMillis),
+        since: wanted.since,
         after: page.place::<RefundId>()?,
     };
     let refunds = app.backoffice.list_refunds(who.merchant(), &filter, limit).await?;

@@ -66,6 +66,7 @@ pub(crate) fn webhooks() -> Value {
 
 fn data(shape: Shape) -> Value {
     let text = || json!({ "type": "string" });
+    let time = || json!({ "type": "string", "format": "date-time" });
     let number = || json!({ "type": "integer" });
     let money = || {
         json!({
@@ -91,7 +92,7 @@ fn data(shape: Shape) -> Value {
                 "payment_id": text(), "buyer_id": text(), "buyer_name": text(), "quantity": number(),
                 "lines": { "type": "array", "minItems": 1, "items": line }, "total": money(),
                 "coupon": { "anyOf": [coupon, { "type": "null" }] }, "refunded": money(), "state": text(),
-                "dispute": { "type": ["string", "null"] }, "created_at": number(), "refund_id": text(),
+                "dispute": { "type": ["string", "null"] }, "created_at": time(), "refund_id": text(),
                 "refund": refund,
             }))
         }
@@ -100,7 +101,7 @@ fn data(shape: Shape) -> Value {
             "spent": { "anyOf": [money(), { "type": "null" }] }, "order_id": text(),
         })),
         Shape::Followup => object(json!({
-            "name": text(), "order_id": text(), "product_id": text(), "buyer_id": text(), "due_at": number(),
+            "name": text(), "order_id": text(), "product_id": text(), "buyer_id": text(), "due_at": time(),
         })),
         Shape::BackInStock => object(json!({ "product_id": text(), "buyer_id": text() })),
     }

@@ -213,7 +213,7 @@ fn somebody_with_a_name_is_welcomed_when_their_holds_are_found() {
     assert_eq!(you["name"], "ann");
     assert_eq!(
         you["holds"][0],
-        json!({ "id": "hold_1", "sale_id": "sale_1", "quantity": 2, "state": "held", "deadline": 5 })
+        json!({ "id": "hold_1", "sale_id": "sale_1", "quantity": 2, "state": "held", "deadline": UnixMillis(5) })
     );
 }
 
@@ -959,7 +959,10 @@ fn who_waits_in_line_is_told_when_it_is_their_turn() {
     let answer = Ok(Applied { offered: vec![turn], ..applied(play.now, 3, (8, 0, 0), vec![]) });
     let told = lines(&play.input(Input::Applied { sale, answer, then: vec![] }));
     assert_eq!(told[0].0, To::Buyer("ann".parse().unwrap()));
-    assert_eq!((&told[0].1["hold"]["state"], &told[0].1["hold"]["deadline"]), (&json!("held"), &json!(77)));
+    assert_eq!(
+        (&told[0].1["hold"]["state"], &told[0].1["hold"]["deadline"]),
+        (&json!("held"), &json!(UnixMillis(77)))
+    );
 }
 
 #[test]

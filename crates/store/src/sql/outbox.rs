@@ -7,7 +7,6 @@ use haul_commerce::{
     ledger::Answer,
     outbox::{
         Attempt, Delivery, DeliveryState, Due, Endpoint, MAX_ENDPOINTS, MAX_REPLAY, Message, Outbox, Replay,
-        rfc3339,
     },
 };
 use haul_model::{BuyerId, MerchantId, MessageId, UnixMillis, WebhookId};
@@ -163,7 +162,7 @@ fn order_message(
         data["refund_id"] = json!(refund.refund.id);
         data["refund"] = refund_data(refund);
     }
-    let body = json!({ "type": kind, "timestamp": rfc3339(at), "data": data }).to_string();
+    let body = json!({ "type": kind, "timestamp": at, "data": data }).to_string();
     let order = found.order.id.as_str();
     // Named by what it tells, so that it is one message however often that is written.
     let id = format!("msg_{}.{number}", order.trim_start_matches("order_"));
@@ -187,7 +186,7 @@ pub(super) async fn tell_notice(
         return Err(LedgerError::Conflict(format!("{} is no merchant", notice.merchant)));
     };
     let kind = notice.kind.to_owned();
-    let body = json!({ "type": kind, "timestamp": rfc3339(notice.at), "data": notice.body }).to_string();
+    let body = json!({ "type": kind, "timestamp": notice.at, "data": notice.body }).to_string();
     // Numbered apart from the messages about an order, whose numbers are those of its events.
     let subject = format!("{kind}:{}", notice.subject);
     let message = Message { id, merchant, subject, kind, body, at: notice.at };

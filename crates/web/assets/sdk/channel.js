@@ -2,6 +2,7 @@
 
 import { ServerClock } from "./clock.js";
 import { HaulError, backoffMs } from "./error.js";
+import { parse } from "./json.js";
 
 export const SUBPROTOCOL = "haul.v1";
 
@@ -182,7 +183,7 @@ export class Channel extends EventTarget {
   #receive(data) {
     let message;
     try {
-      message = JSON.parse(data);
+      message = parse(data);
     } catch {
       return;
     }

@@ -1,4 +1,5 @@
-// Types of Haul's client module.
+// Types of Haul's client module. Times are milliseconds since 1970, like `Channel.serverNow()`; on the wire they are RFC 3339,
+// and `timeText` says one to the server.
 
 export const SUBPROTOCOL: "haul.v1";
 
@@ -464,6 +465,9 @@ export function rest(
   path: string,
   options?: { method?: string; token?: string | null; body?: unknown; headers?: Record<string, string>; base?: string },
 ): Promise<any>;
+
+/** A time in milliseconds since 1970 as RFC 3339. */
+export function timeText(ms: number): string;
 
 /** Digits of a currency's minor unit. */
 export function exponent(currency: string): number;

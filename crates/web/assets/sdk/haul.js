@@ -6,6 +6,7 @@
 
 export { Channel, SUBPROTOCOL } from "./channel.js";
 export { HaulError } from "./error.js";
+export { timeText } from "./json.js";
 export { formatMoney, parseAmount, plainAmount, exponent } from "./money.js";
 export { LivePlayer, play } from "./play.js";
 export { publish, Publication } from "./publish.js";

@@ -1,6 +1,7 @@
 // Requests to the server's REST interface.
 
 import { HaulError } from "./error.js";
+import { parse } from "./json.js";
 
 /**
  * Asks the server and resolves with the JSON of its answer, or null where it has none. Rejects with a `HaulError`
@@ -23,7 +24,7 @@ export async function rest(path, { method = "GET", token = null, body, headers: 
   }
   if (!response.ok) throw await problem(response);
   if (response.status === 204) return null;
-  return response.json().catch(() => null);
+  return response.text().then(parse).catch(() => null);
 }
 
 /** The error that an HTTP answer stands for. */

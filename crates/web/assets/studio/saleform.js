@@ -1,6 +1,6 @@
 // The form that opens a sale: one product, several forms of it, or several products together; how it is sold, and to whom first.
 
-import { formatMoney, parseAmount, plainAmount } from "/sdk/haul.js";
+import { formatMoney, parseAmount, plainAmount, timeText } from "/sdk/haul.js";
 import { byId, el, icon, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { toast } from "../ui/sheet.js";
@@ -131,7 +131,7 @@ export function wireSaleForm(room) {
     const [first, ...more] = all.map(({ price, ...line }) => ({ ...line, price_minor: price.amount_minor }));
     const request = { ...first, duration_ms: Math.round(Number(field("minutes").value) * 60_000) };
     if (more.length > 0) request.more = more;
-    if (minutes > 0) request.opens_at = Math.round(room.now() + minutes * 60_000);
+    if (minutes > 0) request.opens_at = timeText(room.now() + minutes * 60_000);
     const firstPaid = field("mode").value === "first_paid";
     if (firstPaid) request.mode = "first_paid";
     const hold = Number(field("hold").value);
