@@ -90,8 +90,22 @@ async fn an_order_says_what_it_consists_of_wherever_it_is_told() {
     assert_eq!(single["lines"], json!([line]), "{single}");
 
     let path = format!("/v1/orders/{}/refunds", order["id"].as_str().unwrap());
-    let asked = send(&server, "POST", &path, &key, json!({ "amount_minor": 1000 })).await;
+    // One of the two teas, and a fifth of the lamp.
+    let both = json!([{ "line": 1, "quantity": 1 }, { "line": 0, "amount_minor": 200 }]);
+    let asked = send(&server, "POST", &path, &key, json!({ "lines": both })).await;
     assert_eq!(asked.status, 202, "{}", asked.text());
+    let parts = json!([{ "line": 0, "amount": eur(200) }, { "line": 1, "amount": eur(800) }]);
+    assert_eq!((&asked.json()["amount"], &asked.json()["lines"]), (&eur(1000), &parts));
+    for (ask, status) in [
+        (json!({ "lines": [{ "line": 1, "amount_minor": 801 }] }), 409),
+        (json!({ "lines": [{ "line": 2 }] }), 409),
+        (json!({ "lines": [{ "line": 1, "quantity": 3 }] }), 409),
+        (json!({ "lines": [{ "line": 1, "amount_minor": 5 }], "amount_minor": 6 }), 409),
+        (json!({ "lines": [{ "line": 1, "amount_minor": 0 }] }), 400),
+    ] {
+        let refused = send(&server, "POST", &path, &key, ask.clone()).await;
+        assert_eq!(refused.status, status, "{ask}: {}", refused.text());
+    }
     let told = |kind: &str| {
         let bodies = shop
             .asked()
@@ -112,6 +126,7 @@ async fn an_order_says_what_it_consists_of_wherever_it_is_told() {
         (&eur(1000), &json!("due"), &order["id"]),
         "{refund}"
     );
+    assert_eq!(refund["refund"]["lines"], parts, "{refund}");
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 //! Goes by what an order *is*, not by what happened to it: asked again it finds nothing more to do, and several things
 //! that happened at once are one. A store asks it in the transaction in which it writes the effects down.
 
+use std::collections::BTreeSet;
+
 use haul_model::{AgencyId, ProductId, UnixMillis};
 
 use crate::{
@@ -62,6 +64,8 @@ pub struct Facts {
     pub sold_at: Option<UnixMillis>,
     /// How much of it went back, in minor units.
     pub refunded_minor: i64,
+    /// Its products whose money has all gone back.
+    pub gone: Vec<ProductId>,
     /// Whether it is disputed.
     pub disputed: Disputed,
     /// What its buyer did under somebody's `ref` before.
@@ -100,8 +104,8 @@ pub struct Effects {
     pub milestones: Vec<Milestone>,
     /// Timers to be set.
     pub timers: Vec<Timer>,
-    /// Timers that are set and not due yet are taken back.
-    pub cancel_timers: bool,
+    /// Products of which nothing was kept: their timers that are set and not due yet are taken back.
+    pub cancel_timers: Vec<ProductId>,
 }
 
 /// What follows from an order as it is now.
@@ -133,11 +137,13 @@ pub fn follow(facts: &Facts, rules: &Rules) -> Effects {
     if freeze != booked.frozen {
         effects.freeze = Some(freeze);
     }
-    if back >= total.amount_minor {
-        // Nothing was kept that could be asked after.
-        effects.timers.clear();
-        effects.cancel_timers = true;
-    }
+    // Nothing was kept of these that could be asked after.
+    let all_is_back = back >= total.amount_minor;
+    let mut products: BTreeSet<&ProductId> =
+        facts.order.order.lines.iter().map(|line| &line.product).collect();
+    products.retain(|product| all_is_back || facts.gone.contains(product));
+    effects.timers.retain(|timer| !products.contains(&timer.product));
+    effects.cancel_timers = products.into_iter().cloned().collect();
     debug_assert_eq!(order.total.amount_minor, booked.split.total());
     effects
 }
@@ -211,7 +217,10 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
 
     use super::*;
-    use crate::attribution::{CreatorKind, TouchKind};
+    use crate::{
+        OrderLine,
+        attribution::{CreatorKind, TouchKind},
+    };
 
     const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 
@@ -238,6 +247,11 @@ mod tests {
         }
     }
 
+    /// All products of [`facts`].
+    fn lamps() -> Vec<ProductId> {
+        vec!["lamp".parse().unwrap()]
+    }
+
     /// An order of 99.99 that Mia brought, sold.
     fn facts() -> Facts {
         let total = Money { amount_minor: 9_999, currency: "EUR".parse().unwrap() };
@@ -255,6 +269,7 @@ mod tests {
             order: crate::testing::sold(order),
             sold_at: Some(NOW),
             refunded_minor: 0,
+            gone: Vec::new(),
             disputed: Disputed::No,
             touches: vec![touch],
             creators: vec![creator("mia")],
@@ -313,7 +328,7 @@ mod tests {
         facts.order.state = OrderState::Refunded;
         let effects = follow(&facts, &rules());
         assert_eq!(effects.reverse, Some(Split([8_199, 500, 0, 1_300])));
-        assert!(effects.cancel_timers);
+        assert_eq!(effects.cancel_timers, lamps());
     }
 
     #[test]
@@ -349,7 +364,7 @@ mod tests {
         let effects = follow(&facts, &rules());
         assert_eq!(
             (effects.freeze, effects.reverse, effects.cancel_timers),
-            (Some(false), Some(Split([8_199, 500, 0, 1_300])), true)
+            (Some(false), Some(Split([8_199, 500, 0, 1_300])), lamps())
         );
     }
 
@@ -358,11 +373,28 @@ mod tests {
         let mut facts = facts();
         facts.refunded_minor = 1;
         let effects = follow(&facts, &rules());
-        assert_eq!((effects.timers.len(), effects.cancel_timers), (1, false));
+        assert_eq!((effects.timers.len(), effects.cancel_timers), (1, Vec::new()));
         assert_eq!(effects.reverse.unwrap().total(), 1);
         facts.refunded_minor = 9_999;
         let effects = follow(&facts, &rules());
-        assert_eq!((effects.timers.len(), effects.cancel_timers), (0, true));
+        assert_eq!((effects.timers.len(), effects.cancel_timers), (0, lamps()));
+    }
+
+    #[test]
+    fn a_product_whose_money_is_back_is_not_asked_after_and_the_others_are() {
+        let mut facts = facts();
+        let mug =
+            OrderLine { line: 1, product: "mug".parse().unwrap(), ..facts.order.order.lines[0].clone() };
+        facts.order.order.lines.push(mug);
+        let wanted = Wanted { product: "mug".parse().unwrap(), ..facts.followups[0].clone() };
+        facts.followups.push(wanted);
+        (facts.refunded_minor, facts.gone) = (4_000, lamps());
+        let effects = follow(&facts, &rules());
+        let timers: Vec<_> = effects.timers.iter().map(|timer| timer.product.as_str()).collect();
+        assert_eq!((timers, &effects.cancel_timers), (vec!["mug"], &lamps()));
+        apply(&mut facts, &effects);
+        facts.gone.push("mug".parse().unwrap());
+        assert_eq!(follow(&facts, &rules()).cancel_timers.len(), 2);
     }
 
     #[test]
@@ -392,7 +424,10 @@ mod tests {
                     assert_eq!(*frozen, facts.disputed == Disputed::Open);
                     assert_eq!(
                         follow(&facts, &rules()),
-                        Effects { cancel_timers: facts.refunded_minor == total, ..Effects::default() }
+                        Effects {
+                            cancel_timers: if facts.refunded_minor == total { lamps() } else { Vec::new() },
+                            ..Effects::default()
+                        }
                     );
                 }
             }

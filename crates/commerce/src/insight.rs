@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use haul_model::{BuyerId, CreatorId, Currency, LiveId, MerchantId, ProductId, UnixMillis};
 
-use crate::ledger::Answer;
+use crate::{ledger::Answer, parts::divide};
 
 /// A day, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
@@ -112,6 +112,8 @@ pub struct FactLine {
     pub quantity: u32,
     /// Their price.
     pub total_minor: i64,
+    /// What has gone back of it.
+    pub refunded_minor: i64,
 }
 
 impl Scope {
@@ -127,36 +129,46 @@ impl Scope {
     fn part(&self, fact: &Fact) -> (u64, Revenue) {
         let is_of = |line: &&FactLine| !matches!(self, Scope::Product(product) if line.product != *product);
         let units = fact.lines.iter().filter(is_of).map(|line| u64::from(line.quantity)).sum();
-        let (gross_minor, refunded_minor) = match self {
+        let paid = Revenue { gross_minor: fact.total_minor, refunded_minor: fact.refunded_minor };
+        let revenue = match self {
             Scope::Product(product) => {
-                let lines: Vec<_> =
-                    fact.lines.iter().map(|line| (line.product == *product, line.total_minor)).collect();
-                (part_of(fact.total_minor, &lines), part_of(fact.refunded_minor, &lines))
+                let line = |line: &FactLine| PaidLine {
+                    asked: line.product == *product,
+                    price_minor: line.total_minor,
+                    refunded_minor: line.refunded_minor,
+                };
+                part_of(paid, &fact.lines.iter().map(line).collect::<Vec<_>>())
             }
-            Scope::Live(_) | Scope::Creator(_) => (fact.total_minor, fact.refunded_minor),
+            Scope::Live(_) | Scope::Creator(_) => paid,
         };
-        (units, Revenue { gross_minor, refunded_minor })
+        (units, revenue)
     }
 }
 
-/// How much of a sum that an order was paid with, or of one that went back, is of some of its lines: it is of all lines in
-/// proportion to their prices, so that what a coupon took off is, too; and the parts of all lines sum to it exactly. `lines`:
-/// whether each is asked about, and its price, in their order.
-pub fn part_of(sum_minor: i64, lines: &[(bool, i64)]) -> i64 {
-    let whole: i128 = lines.iter().map(|(_, price)| i128::from(*price)).sum();
-    if whole == 0 {
-        return if lines.first().is_some_and(|(asked, _)| *asked) { sum_minor } else { 0 };
-    }
-    let (mut up_to, mut part) = (0i128, 0i128);
-    for (asked, price) in lines {
-        let before = i128::from(sum_minor) * up_to / whole;
-        up_to += i128::from(*price);
-        if *asked {
-            part += i128::from(sum_minor) * up_to / whole - before;
+/// What of an order's money is of some of its lines, and what of that has gone back.
+pub fn part_of(paid: Revenue, lines: &[PaidLine]) -> Revenue {
+    let prices: Vec<i64> = lines.iter().map(|line| line.price_minor).collect();
+    let mut part = Revenue::default();
+    for (line, share) in lines.iter().zip(divide(paid.gross_minor, &prices)) {
+        if line.asked {
+            part.gross_minor += share;
+            // A bank takes all of it, whatever was sent back before.
+            part.refunded_minor +=
+                if paid.refunded_minor >= paid.gross_minor { share } else { line.refunded_minor };
         }
     }
-    // At most the sum.
-    part as i64
+    part
+}
+
+/// A line of a paid order, as far as [`part_of`] goes by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PaidLine {
+    /// Whether it is asked about.
+    pub asked: bool,
+    /// Its price.
+    pub price_minor: i64,
+    /// What has gone back of it.
+    pub refunded_minor: i64,
 }
 
 /// What all of a merchant's sold orders tell about one live, product or creator at `now`.
@@ -220,7 +232,7 @@ mod tests {
     const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 
     fn line(product: &str, quantity: u32, total_minor: i64) -> FactLine {
-        FactLine { product: product.parse().unwrap(), quantity, total_minor }
+        FactLine { product: product.parse().unwrap(), quantity, total_minor, refunded_minor: 0 }
     }
 
     fn fact(buyer: &str, live: &str, days_ago: u64, total_minor: i64) -> Fact {
@@ -266,6 +278,7 @@ mod tests {
         let mut both = fact("ann", "demo", 1, 1_000);
         both.lines = vec![line("lamp", 1, 333), line("mug", 2, 333), line("bag", 1, 334)];
         both.refunded_minor = 100;
+        (both.lines[0].refunded_minor, both.lines[2].refunded_minor) = (90, 10);
         let facts = [both, fact("bob", "demo", 1, 700)];
         let eur = "EUR".parse().unwrap();
         let of = |product: &str| {
@@ -273,7 +286,7 @@ mod tests {
             (sold.orders, sold.units, sold.revenue[&eur].gross_minor, sold.revenue[&eur].refunded_minor)
         };
         let parts = [of("lamp"), of("mug"), of("bag")];
-        assert_eq!(parts, [(2, 2, 1_033, 33), (1, 2, 333, 33), (1, 1, 334, 34)]);
+        assert_eq!(parts, [(2, 2, 1_033, 90), (1, 2, 333, 0), (1, 1, 334, 10)]);
         assert_eq!(parts.iter().map(|part| part.3).sum::<i64>(), 100, "they sum to it");
         // With a coupon of 1, each product has its part of what was paid.
         let [mut reduced, _] = facts.clone();
@@ -284,7 +297,11 @@ mod tests {
                 .gross_minor
         });
         assert_eq!((paid, paid.iter().sum::<i64>()), ([332, 333, 334], 999));
-        assert_eq!(part_of(5, &[(false, 0), (true, 0)]), 0, "what cost nothing gives nothing back");
+        // What a bank took is all of each.
+        let [mut lost, _] = facts;
+        lost.refunded_minor = 1_000;
+        let mug = recompute(&[lost], &Scope::Product("mug".parse().unwrap()), NOW).revenue[&eur];
+        assert_eq!(mug, Revenue { gross_minor: 333, refunded_minor: 333 });
     }
 
     #[test]

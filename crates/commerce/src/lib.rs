@@ -30,6 +30,7 @@ pub mod notice;
 pub mod orders;
 pub mod outbox;
 pub mod pace;
+pub mod parts;
 pub mod payment;
 pub mod price;
 pub mod quote;
@@ -59,6 +60,7 @@ pub use ledger::{
 };
 pub use notebook::Notebook;
 pub use pace::Pace;
+pub use parts::Parts;
 pub use payment::{
     About, PaymentError, PaymentEvent, PaymentEventKind, PaymentProvider, PaymentRequest, PaymentSession,
     RefundAnswer, RefundRequest, Word,

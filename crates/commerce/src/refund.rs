@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use haul_model::{LiveId, MerchantId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
-use crate::{Order, PaymentError, PaymentEvent, RefundAnswer, ledger::Answer};
+use crate::{Order, Parts, PaymentError, PaymentEvent, RefundAnswer, ledger::Answer};
 
 /// The longest reason for a refund, in characters.
 pub const MAX_REASON_CHARS: usize = 300;
@@ -74,6 +74,8 @@ pub struct NewRefund {
     pub order: OrderId,
     /// How much.
     pub amount: Money,
+    /// Which lines of the order it is of: as it was asked for, then as it went. Of all in proportion, while nothing is said.
+    pub parts: Parts,
     /// Whose wish.
     pub origin: RefundOrigin,
     /// Whether it gives back what was paid for the order. Not, where it is money that came on top of that: it is not the
@@ -199,7 +201,7 @@ pub struct RefundFilter {
 /// refund, each of which has one merchant.
 pub trait Refunds: Send + Sync + 'static {
     /// Writes a refund down, unless one with its id is. `Conflict` where an order's refunds would be more than what was
-    /// paid for it, in another currency, or where the id is another refund's; `NotFound` where there is no such order, or
+    /// paid for it, or those of a line more than what was paid for that, in another currency, or where the id is another refund's; `NotFound` where there is no such order, or
     /// nothing was paid.
     fn put_refund<'a>(&'a self, refund: &'a NewRefund) -> Answer<'a, Refund>;
     /// A refund.

@@ -2,7 +2,7 @@
 
 use haul_model::{HoldId, MerchantId, Money, UnixMillis};
 
-use crate::{NewOrder, Order, OrderState, ledger::OrderLine, order_id, payment_id};
+use crate::{Line, NewOrder, Order, OrderState, Paid, ledger::OrderLine, order_id, payment_id};
 
 /// An order of `quantity` lamps in the live `demo`, for `total` in all.
 pub(crate) fn order(hold: &str, buyer: &str, quantity: u32, total: Money, at: UnixMillis) -> NewOrder {
@@ -38,4 +38,19 @@ pub(crate) fn sold(order: NewOrder) -> Order {
         refunded_minor: 0,
         dispute: None,
     }
+}
+
+/// A sold order of these lines (which, units, price of all), paid with so many cents.
+pub(crate) fn sold_order(lines: &[(Line, u32, i64)], paid: i64) -> Order {
+    let money = |amount_minor| Money { amount_minor, currency: "EUR".parse().unwrap() };
+    let mut order =
+        order("hold_1", "ann", lines.iter().map(|(_, units, _)| units).sum(), money(paid), UnixMillis(1));
+    order.lines = lines
+        .iter()
+        .map(|(line, units, price)| OrderLine {
+            line: *line,
+            ..OrderLine::only("lamp".parse().unwrap(), *units, money(*price), money(*price))
+        })
+        .collect();
+    Order { paid: Some(Paid { event: "evt_1".to_owned(), amount: money(paid) }), ..sold(order) }
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use haul_commerce::{
-    Callback, Counts, Mark, NewOrder, NewRefund, Order, OrderLine, OrderState, Paid, PaymentEvent,
+    Callback, Counts, Mark, NewOrder, NewRefund, Order, OrderLine, OrderState, Paid, Parts, PaymentEvent,
     PaymentEventKind, Recorded, Refund, RefundOrigin, RefundState, Sale, SaleTerms,
     book::{HoldRecord, HoldState},
     reconcile::{self, Difference, GRACE_MS, Held, reconcile},
@@ -211,6 +211,7 @@ fn refund(n: u32, order: &Order, state: RefundState) -> Refund {
             id: format!("refund_{n}").parse().unwrap(),
             order: order.order.id.clone(),
             amount: eur(100),
+            parts: Parts::default(),
             origin: RefundOrigin::Automatic,
             of_order: true,
             payment_reference: None,

@@ -5,8 +5,9 @@
 use std::{sync::Arc, time::Duration};
 
 use haul_commerce::{
-    Checkout, LedgerError, NewRefund, Order, OrderState, PaymentError, Refund, RefundOrigin, RefundRequest,
-    RefundState, RefundStep, Units,
+    Checkout, LedgerError, NewRefund, Order, OrderState, Parts, PaymentError, Refund, RefundOrigin,
+    RefundRequest, RefundState, RefundStep, Units,
+    parts::{self, LineAsk},
     refund::{step_after, wait_after},
     refund_id,
 };
@@ -39,6 +40,8 @@ pub struct RefundAsk {
     pub order: OrderId,
     /// How much; all that is left where absent.
     pub amount: Option<Amount>,
+    /// Of which lines; of all in proportion to what is left of them, where none is named.
+    pub lines: Vec<LineAsk>,
     /// Why.
     pub reason: String,
     /// The same again is the same refund.
@@ -81,11 +84,10 @@ impl Lives {
             // Before any money goes: asked again, they may have come back by this very refund.
             may_come_back(&order, units.as_ref())?;
         }
-        let amount = match (ask.amount, known) {
-            (Some(amount), _) => amount,
-            // "All that is left" was a number when it was asked for first.
-            (None, Some(known)) => known.refund.amount,
-            (None, None) => self.refundable(&order).await?,
+        let (amount, parts) = match (ask.amount, known) {
+            // "All that is left" was a number when it was asked for first, and so was each line's.
+            (amount, Some(known)) => (amount.unwrap_or(known.refund.amount), known.refund.parts),
+            (amount, None) => self.refundable(&order, amount, &ask.lines).await?,
         };
         if amount.amount_minor <= 0 {
             return Err(LedgerError::Conflict(format!(
@@ -97,6 +99,7 @@ impl Lives {
             id,
             order: ask.order,
             amount,
+            parts,
             origin: RefundOrigin::Merchant,
             of_order: true,
             payment_reference: None,
@@ -123,14 +126,29 @@ impl Lives {
         Ok(again.refund)
     }
 
-    async fn refundable(&self, order: &Order) -> Result<Amount, LedgerError> {
+    /// What goes back of an order, in all and of which lines, where it was asked for like this.
+    async fn refundable(
+        &self,
+        order: &Order,
+        amount: Option<Amount>,
+        lines: &[LineAsk],
+    ) -> Result<(Amount, Parts), LedgerError> {
         let Some(paid) = &order.paid else {
             return Err(LedgerError::Conflict(format!("the order {} is not paid", order.order.id)));
         };
         let refunds = self.services().refunds.refunds_of_order(&order.order.id).await?;
-        let counts = |refund: &&Refund| refund.refund.of_order && refund.state != RefundState::Failed;
-        let gone: i64 = refunds.iter().filter(counts).map(|refund| refund.refund.amount.amount_minor).sum();
-        Ok(Amount { amount_minor: paid.amount.amount_minor - gone, ..paid.amount })
+        if lines.is_empty() {
+            let counts = |refund: &&Refund| refund.refund.of_order && refund.state != RefundState::Failed;
+            let gone: i64 =
+                refunds.iter().filter(counts).map(|refund| refund.refund.amount.amount_minor).sum();
+            let left = Amount { amount_minor: paid.amount.amount_minor - gone, ..paid.amount };
+            return Ok((amount.unwrap_or(left), Parts::default()));
+        }
+        let left = parts::left_by_line(order, &refunds);
+        let sum = amount.map(|amount| amount.amount_minor);
+        let parts = parts::asked(order, &left, lines, sum)
+            .map_err(|error| LedgerError::Conflict(format!("the order {}: {error}", order.order.id)))?;
+        Ok((Amount { amount_minor: parts.total(), ..paid.amount }, parts))
     }
 
     /// Tries all that may be tried now, and gives how much that was.

@@ -14,7 +14,7 @@ use std::{
 
 use haul_commerce::{
     About, Callback, CallbackState, Dispute, GateError, LedgerError, NewRefund, Op, Order, OrderState,
-    Outcome, Paid, PaymentError, PaymentEvent, PaymentEventKind, RefundOrigin, RefundState, Refunded,
+    Outcome, Paid, Parts, PaymentError, PaymentEvent, PaymentEventKind, RefundOrigin, RefundState, Refunded,
     Refusal, Word, buyers::Details, refund_id,
 };
 use haul_model::{PaymentId, UnixMillis};
@@ -321,6 +321,7 @@ impl Lives {
             id: refund_id(&order.order.provider, &event.event),
             order: order.order.id.clone(),
             amount: event.amount,
+            parts: Parts::default(),
             origin: RefundOrigin::Automatic,
             of_order,
             payment_reference: event.reference.clone(),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use haul_commerce::{
     Callback, Checkout, Dispute, Ledger, LedgerError, LiveRecord, NewOrder, NewRefund, Order, OrderLine,
-    OrderState, Paid, PaymentError, PaymentEvent, PaymentEventKind, Product, Refund, RefundAnswer,
+    OrderState, Paid, Parts, PaymentError, PaymentEvent, PaymentEventKind, Product, Refund, RefundAnswer,
     RefundFilter, RefundOrigin, RefundState, RefundStep, Refunds, Sale, SaleTerms,
     audit::{Audit, AuditFilter, Entry},
     keys::{ABANDONED_AFTER, Answered, ApiKey, Area, Asked, Keys, Known, MAX_KEYS, hash, new_key},
@@ -152,6 +152,7 @@ fn refund(id: &str, order: &NewOrder, amount: i64) -> NewRefund {
         id: id.parse().unwrap(),
         order: order.id.clone(),
         amount: eur(amount),
+        parts: Parts::default(),
         origin: RefundOrigin::Merchant,
         of_order: true,
         payment_reference: None,

@@ -7,13 +7,14 @@ use axum::{
     routing::{get, post},
 };
 use haul_commerce::{
-    Order, Refund, RefundFilter, RefundOrigin, RefundState, Units,
+    Line, Order, Refund, RefundFilter, RefundOrigin, RefundState, Units,
     keys::{Area, Permission},
+    parts::LineAsk,
     refund::MAX_REASON_CHARS,
+    units::MAX_LINES,
 };
 use haul_live::RefundAsk;
 use haul_model::{Money, OrderId, RefundId, Role, UnixMillis};
-use haul_wire::LineUnits;
 use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -102,9 +103,22 @@ pub(super) struct AskRefund {
     /// Whether units of the order are on the shelf again, too: those of `lines`, or all that have not come back.
     #[serde(default)]
     restock: bool,
-    /// Which units, with `restock`.
+    /// Which lines it is of; all in proportion to what was paid for them, where none is named.
     #[serde(default)]
-    lines: Vec<LineUnits>,
+    #[schemars(length(max = 50))]
+    lines: Vec<AskLine>,
+}
+
+/// A line that money is sent back for.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct AskLine {
+    /// Which line of the order.
+    #[serde(default)]
+    line: Line,
+    /// So many units of it; all where absent.
+    quantity: Option<u32>,
+    /// In the currency's minor unit; absent: what was paid for those units, or their part of `amount_minor`.
+    amount_minor: Option<i64>,
 }
 
 /// An order's refunds.
@@ -137,6 +151,9 @@ pub(super) struct RefundDocument {
     id: RefundId,
     order_id: OrderId,
     amount: Money,
+    /// How much of it is of which line: as it was asked for, and once it is done, as it went. Empty while it is of all in
+    /// proportion.
+    lines: Vec<PartDocument>,
     state: RefundStateDocument,
     origin: RefundOriginDocument,
     /// False where it is money that came on top of what the order was paid with.
@@ -152,6 +169,13 @@ pub(super) struct RefundDocument {
     error: Option<String>,
     created_at: UnixMillis,
     updated_at: UnixMillis,
+}
+
+/// How much of a refund is of a line.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PartDocument {
+    line: Line,
+    amount: Money,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
@@ -183,7 +207,9 @@ impl From<Refund> for RefundDocument {
         let Refund { refund: new, state, attempts, next_attempt_at, reference, error, updated_at, .. } =
             refund;
         let under_way = matches!(state, RefundState::Due | RefundState::Asked);
+        let part = |(line, amount_minor)| PartDocument { line, amount: Money { amount_minor, ..new.amount } };
         Self {
+            lines: new.parts.iter().map(part).collect(),
             id: new.id,
             order_id: new.order,
             amount: new.amount,
@@ -224,16 +250,28 @@ async fn create(
     if reason.chars().count() > MAX_REASON_CHARS {
         return Err(bad_request(format!("reason: expected at most {MAX_REASON_CHARS} characters")));
     }
-    if !ask.restock && !ask.lines.is_empty() {
-        return Err(bad_request("lines: expected with restock only"));
+    if ask.lines.len() > MAX_LINES {
+        return Err(bad_request(format!("lines: expected at most {MAX_LINES}")));
     }
+    if ask.lines.iter().any(|line| line.amount_minor.is_some_and(|amount| amount <= 0)) {
+        return Err(bad_request("lines: expected amounts of 1 or more"));
+    }
+    // What comes back of a line where it is not said: all of it that was not given back before.
+    let kept = |line: Line| {
+        order.order.lines.iter().find(|known| known.line == line).map_or(1, |known| order.kept(known).max(1))
+    };
     let units = match &ask.lines[..] {
         [] => None,
         lines => {
-            let units = Units::new(lines.iter().map(|units| (units.line, units.quantity)));
-            Some(units.map_err(|error| bad_request(format!("lines: {error}")))?)
+            let units = lines.iter().map(|ask| (ask.line, ask.quantity.unwrap_or_else(|| kept(ask.line))));
+            Some(Units::new(units).map_err(|error| bad_request(format!("lines: {error}")))?)
         }
     };
+    let lines = ask.lines.iter().map(|ask| LineAsk {
+        line: ask.line,
+        quantity: ask.quantity,
+        amount_minor: ask.amount_minor,
+    });
     // The same key is the same refund, also where its answer was not kept.
     let key = match headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok()) {
         Some(key) => format!("key {key}"),
@@ -244,6 +282,7 @@ async fn create(
         merchant: who.merchant().clone(),
         order: order.order.id,
         amount: ask.amount_minor.map(|amount_minor| Money { amount_minor, currency }),
+        lines: lines.collect(),
         reason,
         key,
         restock: ask.restock.then_some(units),

@@ -85,6 +85,7 @@ fn data(shape: Shape) -> Value {
             let coupon = object(json!({ "code": text(), "amount": money() }));
             let refund = object(json!({
                 "id": text(), "order_id": text(), "amount": money(),
+                "lines": { "type": "array", "items": object(json!({ "line": number(), "amount": money() })) },
                 "state": { "enum": ["due", "asked", "done", "failed"] }, "of_order": { "type": "boolean" },
             }));
             object(json!({

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use haul_commerce::{
-    LedgerError,
+    LedgerError, Order,
     attribution::{Attributed, MAX_TOUCHES},
     follow::{Booking, Decide, Disputed, Effects, Facts, Follower, Turn, Wanted},
     followup::FollowupRule,
@@ -153,10 +153,15 @@ async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
         .fetch_one(&mut *change)
         .await?
         .map(|at| UnixMillis(at.unsigned_abs()));
+    let gone = match refunded_minor {
+        0 => Vec::new(),
+        _ => gone(&order, &mut *change).await?,
+    };
     let nothing = || Facts {
         order: order.clone(),
         sold_at,
         refunded_minor,
+        gone: gone.clone(),
         disputed,
         touches: Vec::new(),
         creators: Vec::new(),
@@ -221,6 +226,15 @@ async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
         followups.extend(rules.into_iter().map(|rule| Wanted { product: product.clone(), quantity, rule }));
     }
     Ok(Facts { touches, creators, history, followups, ..nothing() })
+}
+
+/// Products of an order whose money has all gone back.
+async fn gone(order: &Order, change: &mut Change) -> Result<Vec<ProductId>, LedgerError> {
+    let mut left: BTreeMap<&ProductId, i64> = BTreeMap::new();
+    for (line, (_, minor)) in order.order.lines.iter().zip(lines::left(change, order).await?) {
+        *left.entry(&line.product).or_default() += minor;
+    }
+    Ok(left.into_iter().filter(|(_, left)| *left <= 0).map(|(product, _)| product.clone()).collect())
 }
 
 async fn apply(
@@ -293,11 +307,14 @@ async fn apply(
         .execute(&mut *change)
         .await?;
     }
-    if effects.cancel_timers {
-        query("UPDATE timers SET state = 'cancelled' WHERE order_id = $1 AND state = 'set'")
-            .bind(order.id.as_str())
-            .execute(&mut *change)
-            .await?;
+    for product in &effects.cancel_timers {
+        query(
+            "UPDATE timers SET state = 'cancelled' WHERE order_id = $1 AND product_id = $2 AND state = 'set'",
+        )
+        .bind(order.id.as_str())
+        .bind(product.as_str())
+        .execute(&mut *change)
+        .await?;
     }
     for milestone in &effects.milestones {
         let new = query(

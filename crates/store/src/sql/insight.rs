@@ -2,7 +2,7 @@
 
 use haul_commerce::{
     LedgerError,
-    insight::{Insight, Metrics, REPEAT_DAYS, Revenue, Scope, Seen, Sold, bps, part_of, since},
+    insight::{Insight, Metrics, PaidLine, REPEAT_DAYS, Revenue, Scope, Seen, Sold, bps, part_of, since},
     ledger::Answer,
 };
 use haul_model::{Currency, MerchantId, UnixMillis};
@@ -26,9 +26,6 @@ macro_rules! scoped {
     };
 }
 
-/// A line of an order: the order and its currency, what was paid for it and what went back, whether the line is of the product
-/// and its price.
-type PaidLine = (String, Currency, (i64, i64), (bool, i64));
 /// Orders, units and money of one currency.
 type Sums = (Currency, u64, u64, Revenue);
 
@@ -184,8 +181,9 @@ impl SqlLedger {
         .fetch_all(&self.read)
         .await?;
         // Few orders are refunded, or have a coupon: how much of that is of which line is not SQL's to say.
-        let changed: Vec<PaidLine> = query(
+        let changed: Vec<(String, Currency, Revenue, PaidLine)> = query(
             "SELECT bookings.order_id, bookings.currency, bookings.total_minor AS total, line.product_id, line.total_minor,
+                    line.refunded_minor AS of_line,
                     merchant_reversed + platform_reversed + agency_reversed + creator_reversed AS refunded
              FROM bookings JOIN order_lines AS line ON line.order_id = bookings.order_id
                  JOIN orders ON orders.id = bookings.order_id
@@ -198,20 +196,25 @@ impl SqlLedger {
         .bind(merchant.as_str())
         .bind(product)
         .try_map(|row: Row| {
-            let line = (row.try_get::<&str>("product_id")? == product, row.try_get("total_minor")?);
-            let paid = (row.try_get("total")?, row.try_get("refunded")?);
+            let line = PaidLine {
+                asked: row.try_get::<&str>("product_id")? == product,
+                price_minor: row.try_get("total_minor")?,
+                refunded_minor: row.try_get("of_line")?,
+            };
+            let paid =
+                Revenue { gross_minor: row.try_get("total")?, refunded_minor: row.try_get("refunded")? };
             Ok((row.try_get("order_id")?, row::currency(&row)?, paid, line))
         })
         .fetch_all(&self.read)
         .await?;
         for order in changed.chunk_by(|one, other| one.0 == other.0) {
-            let (_, currency, (total_minor, refunded_minor), _) = &order[0];
+            let (_, currency, paid, _) = &order[0];
             let lines: Vec<_> = order.iter().map(|(.., line)| *line).collect();
-            let listed: i64 =
-                lines.iter().filter(|(of_product, _)| *of_product).map(|(_, price)| price).sum();
+            let listed: i64 = lines.iter().filter(|line| line.asked).map(|line| line.price_minor).sum();
             if let Some((.., revenue)) = sums.iter_mut().find(|(of, ..)| of == currency) {
-                revenue.gross_minor -= listed - part_of(*total_minor, &lines);
-                revenue.refunded_minor += part_of(*refunded_minor, &lines);
+                let part = part_of(*paid, &lines);
+                revenue.gross_minor -= listed - part.gross_minor;
+                revenue.refunded_minor += part.refunded_minor;
             }
         }
         Ok(sums)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use haul_commerce::{
     LedgerError, Line, LineTerms, NewOrder, Order, OrderLine, OrderState, Sale, SaleLine, Units,
+    parts::paid_by_line,
 };
 use haul_model::{LiveId, OrderId, SaleId, UnixMillis};
 
@@ -376,6 +377,19 @@ pub(super) fn put_lines(orders: &mut [Order], lines: Vec<(OrderId, OrderLine)>) 
         let theirs = lines.iter().filter(|(id, _)| *id == order.order.id).map(|(_, line)| line.clone());
         order.order.lines = theirs.collect();
     }
+}
+
+/// What has not gone back of each line of an order, whose lines must be there, in their order.
+pub(super) async fn left(change: &mut Change, order: &Order) -> Result<Vec<(Line, i64)>, LedgerError> {
+    let back: BTreeMap<Line, i64> = query("SELECT line, refunded_minor FROM order_lines WHERE order_id = $1")
+        .bind(order.order.id.as_str())
+        .try_map(|row| Ok((row::number(&row, "line")?, row.try_get("refunded_minor")?)))
+        .fetch_all(change)
+        .await?
+        .into_iter()
+        .collect();
+    let lines = order.order.lines.iter().map(|line| line.line).zip(paid_by_line(order));
+    Ok(lines.map(|(line, paid)| (line, paid - back.get(&line).copied().unwrap_or(0))).collect())
 }
 
 /// Gives an order without lines its own, in the midst of a change.

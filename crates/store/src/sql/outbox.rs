@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, HashSet};
 
 use haul_commerce::{
-    LedgerError, Order, OrderLine, OrderState, Refund,
+    LedgerError, Line, Order, OrderLine, OrderState, Refund,
     ledger::Answer,
     outbox::{
         Attempt, Delivery, DeliveryState, Due, Endpoint, MAX_ENDPOINTS, MAX_REPLAY, Message, Outbox, Replay,
     },
 };
-use haul_model::{BuyerId, MerchantId, MessageId, UnixMillis, WebhookId};
+use haul_model::{BuyerId, MerchantId, MessageId, Money, UnixMillis, WebhookId};
 use serde_json::{Value, json};
 
 use super::{
@@ -227,9 +227,15 @@ fn refund_data(Refund { refund, state, .. }: &Refund) -> Value {
         "id": refund.id,
         "order_id": refund.order,
         "amount": refund.amount,
+        "lines": refund.parts.iter().map(|(line, part)| part_data(line, part, refund.amount)).collect::<Vec<_>>(),
         "state": refunds::refund_state_text(*state),
         "of_order": refund.of_order,
     })
+}
+
+/// How much of a refund is of a line.
+fn part_data(line: Line, amount_minor: i64, whole: Money) -> Value {
+    json!({ "line": line, "amount": Money { amount_minor, ..whole } })
 }
 
 /// An order, as merchants read it. Its lines must be there.

@@ -1,8 +1,9 @@
 //! Money that goes back, sessions at providers, disputes.
 
 use haul_commerce::{
-    Checkout, Dispute, LedgerError, NewRefund, Order, OrderState, PaymentEvent, PaymentEventKind, Refund,
-    RefundFilter, RefundOrigin, RefundState, RefundStep, Refunded, Refunds, ledger::Answer, refund_id,
+    Checkout, Dispute, LedgerError, NewRefund, Order, OrderState, Parts, PaymentEvent, PaymentEventKind,
+    Refund, RefundFilter, RefundOrigin, RefundState, RefundStep, Refunded, Refunds, ledger::Answer, parts,
+    refund_id,
 };
 use haul_model::{LiveId, MerchantId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
@@ -75,6 +76,7 @@ fn read_refund(row: &Row) -> Result<Refund, sqlx::Error> {
             id: parsed(row, "id")?,
             order: parsed(row, "order_id")?,
             amount: row::money(row, "amount_minor")?,
+            parts: row::parsed_if(row, "parts")?.unwrap_or_default(),
             origin: origin.ok_or_else(|| bad("origin", "no known one"))?,
             of_order: row.try_get("of_order")?,
             payment_reference: row.try_get("payment_reference")?,
@@ -125,6 +127,14 @@ async fn find_order<'a>(order: &str, on: impl Into<On<'a>>) -> Result<Option<Ord
         .await
 }
 
+async fn of_order<'a>(order: &OrderId, on: impl Into<On<'a>>) -> Result<Vec<Refund>, LedgerError> {
+    query(concat_select!("WHERE refunds.order_id = $1 ORDER BY refunds.created_at, refunds.id"))
+        .bind(order.as_str())
+        .try_map(|row| read_refund(&row))
+        .fetch_all(on)
+        .await
+}
+
 /// What of an order's money goes back, or has gone.
 async fn going_back(order: &OrderId, change: &mut Change) -> Result<i64, LedgerError> {
     query_scalar(
@@ -151,7 +161,7 @@ impl SqlLedger {
             Some(order) => order.paid.clone().map(|paid| (order, paid)),
             None => None,
         };
-        let Some((order, paid)) = paid else {
+        let Some((mut order, paid)) = paid else {
             let error = LedgerError::NotFound(format!("money paid for the order {}", new.order));
             return Err(change.refuse(error).await);
         };
@@ -170,6 +180,15 @@ impl SqlLedger {
             if new.amount.currency != paid.amount.currency || new.amount.amount_minor > left {
                 let left = Money { amount_minor: left, ..paid.amount };
                 let error = format!("of what was paid for the order {}, {left} can be refunded", new.order);
+                return Err(change.refuse(LedgerError::Conflict(error)).await);
+            }
+            lines::fill(&mut change, &mut order).await?;
+            let refunds = of_order(&new.order, &mut change).await?;
+            let left = parts::left_by_line(&order, &refunds);
+            let left = |line| left.iter().find(|(known, _)| *known == line).map_or(0, |(_, left)| *left);
+            if let Some((line, _)) = new.parts.iter().find(|(line, part)| *part > left(*line)) {
+                let left = Money { amount_minor: left(line), ..paid.amount };
+                let error = format!("of line {line} of the order {}, {left} can be refunded", new.order);
                 return Err(change.refuse(LedgerError::Conflict(error)).await);
             }
         }
@@ -256,10 +275,10 @@ async fn insert(
 ) -> Result<(), LedgerError> {
     query(
         "INSERT INTO refunds (id, merchant_id, order_id, payment_id, provider, payment_reference, amount_minor, currency,
-                              origin, of_order, reason, state, next_attempt_at, created_at, updated_at)
+                              origin, of_order, reason, state, next_attempt_at, created_at, updated_at, parts)
          VALUES ($1, $2, $3, $4, $5,
                  COALESCE($6, (SELECT reference FROM callbacks WHERE provider = $5 AND event_id = $7)),
-                 $8, $9, $10, $11, $12, $13, $14, $14, $14)",
+                 $8, $9, $10, $11, $12, $13, $14, $14, $14, $15)",
     )
     .bind(new.id.as_str())
     .bind(order.order.merchant.as_str())
@@ -275,6 +294,7 @@ async fn insert(
     .bind(&new.reason)
     .bind(refund_state_text(state))
     .bind(sql(new.at.0))
+    .bind((!new.parts.is_empty()).then(|| new.parts.to_string()))
     .execute(change)
     .await
     .map(|_| ())
@@ -325,11 +345,11 @@ async fn take_step(
     .bind(id.as_str())
     .execute(&mut *change)
     .await?;
-    let refund = find_refund(id.as_str(), &mut *change)
+    let mut refund = find_refund(id.as_str(), &mut *change)
         .await?
         .ok_or_else(|| LedgerError::NotFound(format!("the refund {id}")))?;
     match state {
-        RefundState::Done => gone(change, &refund, at).await?,
+        RefundState::Done => gone(change, &mut refund, at).await?,
         RefundState::Failed => {
             if let Some(order) = find_order(refund.refund.order.as_str(), &mut *change).await? {
                 add_event(change, &order.order, "refund_failed", Some(id.as_str()), at).await?;
@@ -348,17 +368,18 @@ async fn with_order(change: &mut Change, refund: Refund, news: bool) -> Result<R
     Ok(Refunded { refund, order, news })
 }
 
-/// The money of a refund has gone back: its order says so.
-async fn gone(change: &mut Change, refund: &Refund, at: UnixMillis) -> Result<(), LedgerError> {
+/// The money of a refund has gone back: its order says so, and the refund which of its lines it was.
+async fn gone(change: &mut Change, refund: &mut Refund, at: UnixMillis) -> Result<(), LedgerError> {
     let Refund { refund, .. } = refund;
     if !refund.of_order {
         return Ok(());
     }
     let Some(order) = find_order(refund.order.as_str(), &mut *change).await? else { return Ok(()) };
-    let left = paid_minor(&order) - order.refunded_minor;
     // An order gives back what it was paid with, at most. That more has gone is for a person to see: the sums differ.
+    let sum = refund.amount.amount_minor.min(paid_minor(&order) - order.refunded_minor);
+    refund.parts = gone_of_lines(change, order, refund, sum).await?;
     query("UPDATE orders SET refunded_minor = refunded_minor + $1, updated_at = $2 WHERE id = $3")
-        .bind(refund.amount.amount_minor.min(left))
+        .bind(sum)
         .bind(sql(at.0))
         .bind(refund.order.as_str())
         .execute(&mut *change)
@@ -373,6 +394,34 @@ async fn gone(change: &mut Change, refund: &Refund, at: UnixMillis) -> Result<()
     }
     let state = if all { "refunded" } else { "partly_refunded" };
     add_event(change, &order.order, state, Some(refund.id.as_str()), at).await
+}
+
+/// So much of a refund is its order's: each line gives its part.
+async fn gone_of_lines(
+    change: &mut Change,
+    mut order: Order,
+    refund: &NewRefund,
+    sum: i64,
+) -> Result<Parts, LedgerError> {
+    lines::fill(&mut *change, &mut order).await?;
+    let left = lines::left(&mut *change, &order).await?;
+    let gone = parts::settle(sum, &refund.parts, &left);
+    for (line, part) in gone.iter() {
+        query(
+            "UPDATE order_lines SET refunded_minor = refunded_minor + $1 WHERE order_id = $2 AND line = $3",
+        )
+        .bind(part)
+        .bind(refund.order.as_str())
+        .bind(i64::from(line))
+        .execute(&mut *change)
+        .await?;
+    }
+    query("UPDATE refunds SET parts = $1 WHERE id = $2")
+        .bind((!gone.is_empty()).then(|| gone.to_string()))
+        .bind(refund.id.as_str())
+        .execute(&mut *change)
+        .await?;
+    Ok(gone)
 }
 
 fn paid_minor(order: &Order) -> i64 {
@@ -395,7 +444,8 @@ pub(super) async fn adopt(change: &mut Change, order: &OrderId) -> Result<(), Le
             .execute(&mut *change)
             .await?;
         refund.refund.of_order = true;
-        gone(change, &refund, refund.refund.at).await?;
+        let at = refund.refund.at;
+        gone(change, &mut refund, at).await?;
     }
     Ok(())
 }
@@ -455,6 +505,7 @@ async fn heard(
         id: id.clone(),
         order: order.order.id.clone(),
         amount: event.amount,
+        parts: Parts::default(),
         origin: RefundOrigin::Provider,
         of_order: left > 0,
         payment_reference: event.reference.clone(),
@@ -462,10 +513,10 @@ async fn heard(
         at,
     };
     insert(change, &new, &order, RefundState::Done).await?;
-    let refund = find_refund(id.as_str(), &mut *change)
+    let mut refund = find_refund(id.as_str(), &mut *change)
         .await?
         .ok_or_else(|| LedgerError::NotFound(format!("the refund {id}")))?;
-    gone(change, &refund, at).await?;
+    gone(change, &mut refund, at).await?;
     with_order(change, refund, true).await.map(Some)
 }
 
@@ -479,12 +530,7 @@ impl Refunds for SqlLedger {
     }
 
     fn refunds_of_order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Vec<Refund>> {
-        Box::pin(
-            query(concat_select!("WHERE refunds.order_id = $1 ORDER BY refunds.created_at, refunds.id"))
-                .bind(order.as_str())
-                .try_map(|row| read_refund(&row))
-                .fetch_all(&self.read),
-        )
+        Box::pin(of_order(order, &self.read))
     }
 
     fn list_refunds<'a>(

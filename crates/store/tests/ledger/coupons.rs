@@ -1,7 +1,7 @@
 //! Coupons.
 
 use haul_commerce::{
-    NewRefund, RefundOrigin, RefundStep, Refunds,
+    NewRefund, Parts, RefundOrigin, RefundStep, Refunds,
     orders::{OrderFilter, OrderList},
     outbox::judge,
 };
@@ -146,6 +146,7 @@ async fn an_order_and_its_webhooks_say_what_it_consists_of(on: On) {
         id: "refund_1".parse().unwrap(),
         order: new.id.clone(),
         amount: money(99),
+        parts: Parts::default(),
         origin: RefundOrigin::Merchant,
         of_order: true,
         payment_reference: None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use haul_commerce::{
     Coupon, CouponTerms, Ledger, LineTerms, NewOrder, NewRefund, Order, OrderCoupon, OrderLine, OrderState,
-    Paid, RefundOrigin, RefundStep, Refunds, Sale, SaleLine, SaleTerms,
+    Paid, Parts, RefundOrigin, RefundStep, Refunds, Sale, SaleLine, SaleTerms,
     attribution::{Creator, CreatorKind, CreatorPut, Creators, Rule, Touch, TouchKind},
     bookings::Bookings,
     buyers::{Buyers, Details, Known},
@@ -27,6 +27,7 @@ on_each_database! {
     a_sold_order_is_booked_for_who_brought_its_buyer_and_once
     milestones_are_told_once_a_buyer
     a_follow_up_is_told_when_it_is_due_once_and_not_before
+    a_product_that_is_wholly_paid_back_is_not_asked_after
     metrics_are_what_orders_say_when_all_are_added_up_again
     a_code_is_one_creators
     touches_of_what_is_not_there_are_left_out
@@ -213,12 +214,28 @@ fn refund(order: &OrderId, amount_minor: i64, at: UnixMillis) -> NewRefund {
         id: "refund_1".parse().unwrap(),
         order: order.clone(),
         amount: money(amount_minor),
+        parts: Parts::default(),
         origin: RefundOrigin::Merchant,
         of_order: true,
         payment_reference: None,
         reason: String::new(),
         at,
     }
+}
+
+/// Gives so much back, of which so much is of the second line and the rest of all in proportion.
+async fn give_back_of_mugs(
+    store: &SqlLedger,
+    order: &OrderId,
+    amount: i64,
+    mugs: i64,
+    at: UnixMillis,
+) -> Parts {
+    let refund = NewRefund { parts: Parts::new([(1, mugs)]), ..refund(order, amount, at) };
+    let put = store.put_refund(&refund).await.unwrap();
+    assert_eq!(put.refund.parts, refund.parts);
+    let done = RefundStep::Done { reference: None };
+    store.step_refund(&put.refund.id, &done, at).await.unwrap().refund.refund.parts
 }
 
 async fn give_back(store: &SqlLedger, order: &OrderId, amount_minor: i64, at: UnixMillis) {
@@ -279,6 +296,27 @@ async fn a_follow_up_is_told_when_it_is_due_once_and_not_before(on: On) {
     assert_eq!(told(&store).await.last(), Some(&("followup.due".to_owned(), order.to_string())));
 }
 
+async fn a_product_that_is_wholly_paid_back_is_not_asked_after(on: On) {
+    let store = shop(&on).await;
+    let both = sell_both(&store, 1, "ann", NOW).await;
+    for product in ["lamp", "mug"] {
+        let rule = FollowupRule { name: "how".to_owned(), after_seconds: 3_600, per_extra_unit_seconds: 0 };
+        store.put_followups(&main_merchant(), &product.parse().unwrap(), &[rule]).await.unwrap();
+    }
+    store.record_paid(&both, &Paid { event: "evt_1".to_owned(), amount: money(2_499) }).await.unwrap();
+    turn(&store, NOW).await;
+    let too_much = NewRefund { parts: Parts::new([(1, 835)]), ..refund(&both, 835, NOW) };
+    let refused = store.put_refund(&too_much).await.unwrap_err();
+    assert!(refused.to_string().contains("8.34 EUR"), "{refused}");
+    give_back_of_mugs(&store, &both, 834, 834, NOW).await;
+    turn(&store, NOW).await;
+    assert_eq!(turn(&store, UnixMillis(NOW.0 + 4_000_000)).await.timers, 1);
+    let notices = store.notices(&main_merchant(), None, 100).await.unwrap();
+    let due: Vec<_> = notices.iter().filter(|notice| notice.kind == "followup.due").collect();
+    assert_eq!(due.len(), 1);
+    assert!(due[0].body.contains(r#""product_id":"lamp""#), "{}", due[0].body);
+}
+
 async fn metrics_are_what_orders_say_when_all_are_added_up_again(on: On) {
     const DAY: u64 = 86_400_000;
     let store = shop(&on).await;
@@ -305,7 +343,10 @@ async fn metrics_are_what_orders_say_when_all_are_added_up_again(on: On) {
     let paid = Paid { event: "evt_1".to_owned(), amount: money(2_499) };
     store.record_paid(&both, &paid).await.unwrap();
     turn(&store, NOW).await;
-    give_back(&store, &both, 1_001, at).await;
+    // The mugs are 8.34 of what was paid: the coupon's share of their 10.00 is off.
+    let gone_of_mugs = 834;
+    let parts = give_back_of_mugs(&store, &both, 1_001, gone_of_mugs, at).await;
+    assert_eq!(parts, Parts::new([(0, 167), (1, gone_of_mugs)]));
     turn(&store, NOW).await;
     let now = UnixMillis(NOW.0 + 200 * DAY);
     let orders = store.orders(&"demo".parse().unwrap(), &[OrderState::Sold], 1_000).await.unwrap();
@@ -313,9 +354,14 @@ async fn metrics_are_what_orders_say_when_all_are_added_up_again(on: On) {
     for Order { order, updated_at, .. } in orders {
         let booked = store.booking(&main_merchant(), &order.id).await.unwrap().unwrap();
         let line = |line: OrderLine| FactLine {
-            product: line.product,
             quantity: line.quantity,
             total_minor: line.total.amount_minor,
+            refunded_minor: match (order.id == both, line.product.as_str()) {
+                (false, _) => 0,
+                (true, "mug") => gone_of_mugs,
+                (true, _) => 1_001 - gone_of_mugs,
+            },
+            product: line.product,
         };
         facts.push(Fact {
             buyer: order.buyer,
