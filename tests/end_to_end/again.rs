@@ -182,3 +182,33 @@ async fn an_answer_with_a_secret_in_it_is_given_again_and_kept_where_nobody_read
     // Once with the webhook itself, whose messages are signed with it.
     assert!(places(&secret) <= 1, "{}", places(&secret));
 }
+
+/// A crash takes the answer, and what it was about is there: the same request finds it, with a secret that is new.
+#[tokio::test]
+async fn what_was_made_by_a_request_whose_answer_was_lost_is_not_made_twice() {
+    let server = Server::start();
+    let key = api_key(&server, &[]);
+    let hook = json!({ "url": "https://shop.example/hook", "kinds": ["order.*"] });
+    let new_key = json!({ "name": "till", "scopes": ["orders:read"] });
+    let before = list(&server, &key, "/v1/keys", "keys").await.len();
+    let first = with_key(&server, "POST", "/v1/webhooks", &key, "w", &hook).await.json();
+    let first_key = with_key(&server, "POST", "/v1/keys", &key, "k", &new_key).await.json();
+    let ledger = sqlx::SqlitePool::connect(&server.ledger_url()).await.unwrap();
+    assert_eq!(sqlx::query("DELETE FROM requests").execute(&ledger).await.unwrap().rows_affected(), 2);
+    let again = with_key(&server, "POST", "/v1/webhooks", &key, "w", &hook).await.json();
+    let again_key = with_key(&server, "POST", "/v1/keys", &key, "k", &new_key).await.json();
+    assert_eq!((&again["id"], &again_key["id"]), (&first["id"], &first_key["id"]), "{again} {again_key}");
+    assert_ne!((&again["secret"], &again_key["secret"]), (&first["secret"], &first_key["secret"]));
+    assert_eq!(list(&server, &key, "/v1/webhooks", "webhooks").await.len(), 1);
+    assert_eq!(list(&server, &key, "/v1/keys", "keys").await.len(), before + 1);
+    let orders = async |made: &Value| {
+        let key = made["secret"].as_str().unwrap();
+        send(&server, "GET", "/v1/orders", key, Value::Null).await.status
+    };
+    assert_eq!((orders(&again_key).await, orders(&first_key).await), (200, 401));
+    // Another request under the same key was refused before, and makes something else now.
+    sqlx::query("DELETE FROM requests").execute(&ledger).await.unwrap();
+    let other = json!({ "url": "https://shop.example/other", "kinds": ["order.*"] });
+    let other = with_key(&server, "POST", "/v1/webhooks", &key, "w", &other).await.json();
+    assert_ne!(other["id"], first["id"], "{other}");
+}

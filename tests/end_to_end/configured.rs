@@ -5,9 +5,12 @@ use std::{
     process::{Command, Stdio},
 };
 
+use serde_json::json;
+
 use crate::{
     postgres::TestPostgres,
     server::{Process, Redis, Scratch, Server, command, eventually, free_ports},
+    talk::{Channel, viewer_token},
 };
 
 fn example(name: &str) -> PathBuf {
@@ -94,4 +97,30 @@ async fn a_weaker_redis_is_named_at_start_with_what_it_could_cost() {
     let sound = Redis::start();
     let server = Server::start_with(&[("HAUL__STORE__GATE_URL", &sound.url())]);
     assert!(!server.log().contains("configs/redis.conf"), "{}", server.log());
+}
+
+/// Primary and replica as the example has them: no warning while both are there, no hold while the replica is not.
+#[tokio::test]
+async fn a_primary_without_its_replica_sells_nothing() {
+    let dir = Scratch::new();
+    let config = dir.path().join("redis-replicated.conf");
+    let example_text = std::fs::read_to_string(example("redis-replicated.conf")).unwrap();
+    let included = example("redis.conf").display().to_string();
+    std::fs::write(&config, example_text.replace("/etc/haul/redis.conf", &included)).unwrap();
+    let (primary, mut replica) = (Redis::configured(&config), Redis::configured(&config));
+    replica.follow(&primary);
+    eventually("the replica has all", async || primary.ask("WAIT 1 100") == ":1").await;
+    let server = Server::start_with(&[
+        ("HAUL__STORE__GATE_URL", &primary.url()),
+        ("HAUL__STORE__GATE_WAIT_REPLICAS", "1"),
+    ]);
+    assert!(!server.log().contains("configs/redis"), "{}", server.log());
+    let mut ann = Channel::open(&server, "demo", &viewer_token(&server, "ann").await).await;
+    let sale = ann.hello["result"]["sales"][0]["id"].clone();
+    let held = ann.insist("hold", json!({ "sale_id": sale, "key": "a" })).await;
+    assert_eq!(held["result"]["hold"]["state"], "held", "{held}");
+    replica.kill();
+    let mut bob = Channel::open(&server, "demo", &viewer_token(&server, "bob").await).await;
+    let alone = bob.ask("hold", json!({ "sale_id": sale, "key": "b" })).await;
+    assert!(alone["result"].is_null(), "nobody else has it: {alone}");
 }

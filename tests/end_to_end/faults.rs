@@ -242,6 +242,7 @@ async fn two_servers_on_one_redis_rebuild_a_sale_once() {
     let mut eve = Channel::open(&other, "demo", &viewer_token(&other, "eve").await).await;
     let held = eve.insist("hold", json!({ "sale_id": sale.sale, "key": "k" })).await;
     assert_eq!(held["result"]["hold"]["state"], "held", "{held}");
+    eventually("the ledger has read it", async || server.reconcile("demo").1 == Some(0)).await;
     redis.ask("FLUSHALL");
     let (again, answer) = tokio::join!(
         eve.insist("hold", json!({ "sale_id": sale.sale, "key": "k" })),

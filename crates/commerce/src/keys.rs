@@ -166,6 +166,12 @@ impl ApiKey {
 /// A new key's id, and its text, which nobody will see again.
 pub fn new_key(at: UnixMillis, random: u128, secret: &[u8; 32]) -> (KeyId, String) {
     let id = KeyId::generate("key_", at, random);
+    let text = key_text(&id, secret);
+    (id, text)
+}
+
+/// A key's text, of its generated id.
+pub fn key_text(id: &KeyId, secret: &[u8; 32]) -> String {
     let mut text = format!("{KEY_PREFIX}{}_", &id.as_str()["key_".len()..]);
     let mut bits: u32 = 0;
     let mut held: u32 = 0;
@@ -177,7 +183,7 @@ pub fn new_key(at: UnixMillis, random: u128, secret: &[u8; 32]) -> (KeyId, Strin
         }
     }
     text.push(char::from(DIGITS[(bits << (5 - held)) as usize & 31]));
-    (id, text)
+    text
 }
 
 /// Crockford's base 32, as in generated ids.
@@ -242,7 +248,8 @@ pub enum Known {
 
 /// Keys, and answers that are kept for a day.
 pub trait Keys: Send + Sync + 'static {
-    /// Writes a new key down, and its merchant where that is new. `Conflict` where the merchant has [`MAX_KEYS`].
+    /// Writes a new key down, and its merchant where that is new. One with this id that nobody was told of gets its text.
+    /// `Conflict` where the merchant has [`MAX_KEYS`], or the key of this id is revoked.
     fn put_key<'a>(&'a self, key: &'a ApiKey) -> Answer<'a, ()>;
     /// A key, revoked or not.
     fn key<'a>(&'a self, key: &'a KeyId) -> Answer<'a, Option<ApiKey>>;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::{
+    Extension,
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
     http::{
@@ -14,7 +15,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use haul_commerce::keys::{Answered, Asked, Known, MAX_IDEMPOTENCY_KEY_BYTES, hash};
-use haul_model::MerchantId;
+use haul_model::{MerchantId, UnixMillis};
+use rand::RngExt;
 
 use crate::{app::App, auth::bearer, problem::Problem, rest::bad_request};
 
@@ -83,12 +85,43 @@ async fn begin(app: App, request: Request, next: Next) -> Result<Response, Probl
     }
     // By itself, so that who hangs up does not leave it half done.
     let carried_out = tokio::spawn(async move {
-        let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+        let mut request = Request::from_parts(parts, Body::from(body));
+        request.extensions_mut().insert(asked.clone());
+        let response = next.run(request).await;
         keep(&app, &asked, response).await
     });
     carried_out.await.map_err(|_| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server could not do it")
     })
+}
+
+/// How long a key stands for its request.
+const KEY_LASTS: Duration = Duration::from_secs(24 * 3600);
+/// The most days on which one key stood for a request of one kind; beyond that, ids are random.
+const MAX_DAYS: u32 = 64;
+
+/// Ids for what a request makes, of a time and random bits: the first that is free, or that [`stands`]. Where the answer was lost
+/// with a server and it is asked again, it makes the same once more: `asked` says which request it is, if it has a key.
+pub(super) fn new_ids<I>(
+    asked: Option<Extension<Asked>>,
+    make: impl Fn(UnixMillis, u128) -> I,
+) -> impl Iterator<Item = I> {
+    let mut day = 0u32;
+    std::iter::from_fn(move || {
+        let keyed = asked.as_ref().filter(|_| day < MAX_DAYS);
+        let Some(Extension(Asked { merchant, actor, key, request, at: _ })) = keyed else {
+            return Some(make(haul_live::now().wall, rand::rng().random()));
+        };
+        let parts = [merchant.as_str(), actor, key, request, &day.to_string()];
+        let bits = hash(&parts.map(str::as_bytes));
+        day += 1;
+        Some(make(UnixMillis(0), u128::from_str_radix(&bits[..32], 16).expect("a hash is hexadecimal")))
+    })
+}
+
+/// Whether what was made then is still what its request makes: a day later, the key stands for another request.
+pub(super) fn stands(made_at: UnixMillis) -> bool {
+    haul_live::now().wall < made_at + KEY_LASTS
 }
 
 /// Whose request it is, if they have a valid key or token.

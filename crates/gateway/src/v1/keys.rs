@@ -6,13 +6,16 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::{delete, get},
 };
-use haul_commerce::keys::{ApiKey, Area, MAX_KEYS, Permission, hash, new_key};
+use haul_commerce::keys::{ApiKey, Area, Asked, MAX_KEYS, Permission, hash, key_text};
 use haul_model::{KeyId, UnixMillis};
 use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Secret, Who};
+use super::{
+    Secret, Who,
+    idempotency::{new_ids, stands},
+};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who as For, json},
@@ -117,6 +120,7 @@ async fn list(State(app): State<App>, headers: HeaderMap) -> Result<Json<KeyList
 
 async fn create(
     State(app): State<App>,
+    asked: Option<Extension<Asked>>,
     headers: HeaderMap,
     Body(new): Body<NewKey>,
 ) -> Result<(StatusCode, Extension<Secret>, Json<MadeKey>), Problem> {
@@ -138,7 +142,14 @@ async fn create(
         ));
     }
     let now = haul_live::now().wall;
-    let (id, secret) = new_key(now, rand::rng().random(), &rand::rng().random());
+    let mut ids = new_ids(asked, |at, bits| KeyId::generate("key_", at, bits));
+    let id = loop {
+        let id = ids.next().expect("ids don't end");
+        if app.backoffice.key(&id).await?.is_none_or(|known| stands(known.created_at)) {
+            break id;
+        }
+    };
+    let secret = key_text(&id, &rand::rng().random());
     let key = ApiKey {
         id,
         merchant: who.merchant().clone(),
@@ -149,6 +160,7 @@ async fn create(
         revoked_at: None,
     };
     app.backoffice.put_key(&key).await?;
+    app.keys.forget(&key.id);
     Ok((StatusCode::CREATED, Extension(Secret), Json(MadeKey { key: document(&key), secret })))
 }
 

@@ -8,7 +8,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use haul_commerce::{
-    keys::Area,
+    keys::{Area, Asked},
     outbox::{Delivery, DeliveryState, Endpoint, MAX_KINDS, Replay},
 };
 use haul_model::{MerchantId, MessageId, UnixMillis, WebhookId};
@@ -16,7 +16,11 @@ use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{Page, Secret, next, place};
+use super::{
+    Page, Secret,
+    idempotency::{new_ids, stands},
+    next, place,
+};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who as For, json},
@@ -235,13 +239,20 @@ async fn list(State(app): State<App>, headers: HeaderMap) -> Result<Json<Webhook
 
 async fn create(
     State(app): State<App>,
+    asked: Option<Extension<Asked>>,
     headers: HeaderMap,
     Body(new): Body<NewWebhook>,
 ) -> Result<(StatusCode, Extension<Secret>, Json<MadeWebhook>), Problem> {
     let who = app.backend(&headers, Area::Webhooks.write()).await?;
     let now = haul_live::now().wall;
+    let known = app.backoffice.endpoints(who.merchant()).await?;
+    let free = |id: &WebhookId| {
+        known.iter().find(|known| known.id == *id).is_none_or(|known| stands(known.created_at))
+    };
+    let mut ids = new_ids(asked, |at, bits| WebhookId::generate("wh_", at, bits));
+    let id = ids.find(free).expect("ids don't end");
     let endpoint = Endpoint {
-        id: WebhookId::generate("wh_", now, rand::rng().random()),
+        id,
         merchant: who.merchant().clone(),
         url: url(&app, new.url)?,
         kinds: kinds(new.kinds)?,

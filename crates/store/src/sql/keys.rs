@@ -35,18 +35,22 @@ impl SqlLedger {
             .bind(key.merchant.as_str())
             .execute(&mut change)
             .await?;
-        let known: i64 =
-            query_scalar("SELECT COUNT(*) FROM api_keys WHERE merchant_id = $1 AND revoked_at IS NULL")
-                .bind(key.merchant.as_str())
-                .fetch_one(&mut change)
-                .await?;
+        let known: i64 = query_scalar(
+            "SELECT COUNT(*) FROM api_keys WHERE merchant_id = $1 AND revoked_at IS NULL AND id <> $2",
+        )
+        .bind(key.merchant.as_str())
+        .bind(key.id.as_str())
+        .fetch_one(&mut change)
+        .await?;
         if known >= MAX_KEYS as i64 {
             let error = format!("a merchant may have {MAX_KEYS} keys: revoke one");
             return Err(change.refuse(LedgerError::Conflict(error)).await);
         }
         let scopes: Vec<String> = key.scopes.iter().map(ToString::to_string).collect();
-        query(
-            "INSERT INTO api_keys (id, merchant_id, name, scopes, hash, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        let put = query(
+            "INSERT INTO api_keys (id, merchant_id, name, scopes, hash, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (id) DO UPDATE SET hash = excluded.hash
+                 WHERE api_keys.merchant_id = excluded.merchant_id AND api_keys.revoked_at IS NULL",
         )
         .bind(key.id.as_str())
         .bind(key.merchant.as_str())
@@ -56,6 +60,10 @@ impl SqlLedger {
         .bind(sql(key.created_at.0))
         .execute(&mut change)
         .await?;
+        if put == 0 {
+            let error = LedgerError::Conflict(format!("the key {} is another one, or revoked", key.id));
+            return Err(change.refuse(error).await);
+        }
         change.commit().await
     }
 
