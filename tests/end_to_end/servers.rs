@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
 use crate::{
-    server::{Redis, Server, eventually},
+    server::{Redis, Server, command, eventually},
     talk::{Channel, get, send, viewer_token},
 };
+
+const SECRET: &str = "a secret that both of the servers know";
 
 /// What both servers stand on.
 struct Ground {
@@ -41,7 +43,7 @@ impl Ground {
         let mut env = vec![
             ("HAUL__STORE__GATE_URL", &*redis),
             ("HAUL__STORE__SHARE_ROOMS", "true"),
-            ("HAUL__AUTH__SECRET", "a secret that both of the servers know"),
+            ("HAUL__AUTH__SECRET", SECRET),
         ];
         if let Some(ledger) = self.ledger.as_ref().or(self.first.as_ref()) {
             env.push(("HAUL__STORE__LEDGER_URL", ledger));
@@ -229,4 +231,32 @@ async fn who_likes_and_who_watches_on_either_server_is_in_one_sum() {
         assert_eq!(late.hello["result"]["room"]["likes"], 70);
         assert!(late.hello["result"]["room"]["peak"].as_u64().unwrap() >= 2);
     }
+}
+
+#[tokio::test]
+async fn who_is_erased_on_one_server_is_forgotten_by_the_rooms_of_all() {
+    let mut ground = Ground::new().await;
+    let (one, two) = (ground.start(), ground.start());
+    let token = viewer_token(&one, "ann").await;
+    let mut ann = Channel::open(&one, "demo", &token).await;
+    let wrote = ann.ask("thread.send", json!({ "text": "I live at 1 Lamp Street", "client_id": "t1" })).await;
+    assert_eq!(wrote["type"], "reply", "{wrote}");
+    let args = ["token", "--live", "*", "--role", "host", "--sub", "backend"];
+    let output = command(two.data.path()).env("HAUL__AUTH__SECRET", SECRET).args(args).output().unwrap();
+    let key = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    eventually("the thread is written down", async || {
+        let export = send(&two, "GET", "/v1/buyers/ann/export", &key, Value::Null).await.json();
+        !export["threads"][0].is_null()
+    })
+    .await;
+    let thread = async || {
+        let mut again = Channel::open(&one, "demo", &token).await;
+        again.ask("thread.read", json!({})).await["result"].take()
+    };
+    assert!(thread().await.to_string().contains("Lamp Street"));
+    assert_eq!(send(&two, "DELETE", "/v1/buyers/ann", &key, Value::Null).await.status, 204);
+    let left = thread().await;
+    assert!(!left.to_string().contains("Lamp Street"), "{left}");
+    let export = send(&two, "GET", "/v1/buyers/ann/export", &key, Value::Null).await.json();
+    assert_eq!(export["threads"], json!([]), "nor written down again");
 }

@@ -293,8 +293,14 @@ async fn erase(
 ) -> Result<StatusCode, Problem> {
     let merchant = app.merchant(&headers, Area::Buyers.write()).await?;
     let buyer: BuyerId = path_id("buyer", &buyer)?;
-    // First the rooms, which would write it down again.
-    for live in app.lives.of_merchant(&merchant) {
+    // First the rooms, which would write it down again: those that are here, and those of other servers that it is known of.
+    let mut rooms = app.lives.of_merchant(&merchant);
+    for (live, _) in app.storefront.export(&merchant, &buyer).await?.threads {
+        if rooms.iter().all(|known| *known.id() != live) {
+            rooms.push(app.lives.get(&live).await?);
+        }
+    }
+    for live in rooms {
         live.forget_person(&buyer).await;
     }
     app.storefront.erase(&merchant, &buyer, haul_live::now().wall).await?;

@@ -61,6 +61,8 @@ pub(crate) enum Ask {
     Record,
     /// A call to the gate moved a sale's stock, and ended or offered these holds.
     Sale { sale: SaleId, released: Vec<Released>, offered: Vec<Offered> },
+    /// What somebody and the host's team wrote to each other is to be forgotten.
+    Forget(BuyerId),
     /// The host's picture, which comes here.
     Air(Air),
     /// This server is there.

@@ -398,6 +398,7 @@ impl Task {
             }
             Input::Bag(_) => Ask::Bag,
             Input::Record(_) => Ask::Record,
+            Input::Forget { buyer } => Ask::Forget(buyer),
             Input::Applied { sale, answer: Ok(Applied { released, offered, .. }), .. } => {
                 Ask::Sale { sale, released, offered }
             }
@@ -688,6 +689,7 @@ impl Task {
                 Ask::Sale { sale, released, offered } => {
                     self.stage(Input::Elsewhere { sale, released, offered });
                 }
+                Ask::Forget(buyer) => self.stage(Input::Forget { buyer }),
                 Ask::Air(air) => self.air(node, air),
             }
             self.carry_out();
