@@ -1,5 +1,5 @@
-//! The state machine of a sale under any sequence of events: bundles, a line to wait in, first paid, tiers, pauses, added and
-//! returned stock, clocks that step back, crashes and gates that have lost something. What breaks is shown in the shortest
+//! The state machine of a sale under any sequence of events: bundles, a line to wait in, first paid, draws, coupons, tiers,
+//! pauses, added and returned stock, clocks that step back, crashes and gates that have lost something. What breaks is shown in the shortest
 //! sequence that breaks it.
 
 #![allow(clippy::unwrap_used)]
@@ -10,19 +10,22 @@ mod random;
 use std::collections::{BTreeMap, HashMap};
 
 use haul_commerce::{
-    EarlyAccess, Image, LineTerms, Mark, Op, Rebuild, Released, SaleBook, SaleMode, SaleTerms, Units,
+    CouponTerms, Draw, EarlyAccess, Image, LineTerms, Mark, Op, Rebuild, Released, SaleBook, SaleMode,
+    SaleTerms, Units,
     book::{HoldRecord, HoldState},
+    coupon::{Desk, Uses},
 };
-use haul_model::{HoldId, UnixMillis};
+use haul_model::{BuyerId, CouponCode, HoldId, UnixMillis};
 use invariants::{check, same_book};
 use proptest::{
     collection::vec,
+    option,
     prelude::{ProptestConfig, Strategy, any},
     prop_oneof,
     strategy::Just,
     test_runner::TestRunner,
 };
-use random::{BUYERS, KEYS, START, TICK_MS, all_holds, buyer, hold, order};
+use random::{BUYERS, KEYS, START, TICK_MS, all_holds, buyer, coupons, hold, order};
 
 /// Something that happens to a sale.
 #[derive(Debug, Clone)]
@@ -46,8 +49,14 @@ enum Happens {
 fn terms() -> impl Strategy<Value = SaleTerms> {
     let line = || (1..=8u32, 1..=3u32);
     let early = vec(1..8u64, 0..=2);
-    (line(), vec(line(), 0..=2), 4..20u64, 4..36u64, any::<bool>(), proptest::option::of(4..12u64), early)
-        .prop_map(|((stock, per_buyer), more, hold, pay, first_paid, offer, early)| SaleTerms {
+    // One way to sell: from a line, at a draw, to who pays first, or to who comes first.
+    let (offer, draw) = (option::of(4..12u64), option::weighted(0.2, 4..40u64));
+    let mode = (any::<bool>(), offer, draw).prop_map(|(first_paid, offer, draw)| match draw {
+        Some(_) => (false, None, draw),
+        None => (first_paid, offer.filter(|_| !first_paid), None),
+    });
+    (line(), vec(line(), 0..=2), 4..20u64, 4..36u64, mode, early).prop_map(
+        |((stock, per_buyer), more, hold, pay, (first_paid, offer, draw), early)| SaleTerms {
             stock,
             per_buyer,
             more: more.into_iter().map(|(stock, per_buyer)| LineTerms { stock, per_buyer }).collect(),
@@ -56,22 +65,30 @@ fn terms() -> impl Strategy<Value = SaleTerms> {
             opens_at: UnixMillis(START.0 + 4 * TICK_MS),
             closes_at: UnixMillis(START.0 + 200 * TICK_MS),
             mode: if first_paid { SaleMode::FirstPaid } else { SaleMode::HoldInCart },
-            offer_ms: offer.filter(|_| !first_paid).map(|ticks| ticks * TICK_MS),
+            offer_ms: offer.map(|ticks| ticks * TICK_MS),
+            draw: draw.map(|ticks| Draw::new(ticks * TICK_MS, [ticks.into(), 1])),
             early: ["gold", "silver"]
                 .into_iter()
                 .zip(early)
                 .map(|(tier, ticks)| EarlyAccess { tier: tier.parse().unwrap(), ms: ticks * TICK_MS })
                 .collect(),
             ..SaleTerms::default()
-        })
+        },
+    )
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let tier = prop_oneof![4 => Just(None), 1 => Just(Some("gold")), 1 => Just(Some("bronze"))];
     // Who asks for which hold; now and then it is another's, or another order.
     let odd = || prop_oneof![15 => Just(false), 1 => Just(true)];
-    (0..9u8, 0..BUYERS, 0..KEYS, 0..BUYERS, odd(), odd(), 0..3u8, 0..=3u32, tier).prop_map(
-        |(kind, owner, key, other, others_hold, others_order, line, quantity, tier)| {
+    // Half come with a coupon, some with one that is not known.
+    let coupon = prop_oneof![5 => Just(None), 5 => (0..=coupons().len()).prop_map(Some)];
+    (0..9u8, 0..BUYERS, 0..KEYS, 0..BUYERS, odd(), odd(), 0..3u8, 0..=3u32, tier, coupon).prop_map(
+        |(kind, owner, key, other, others_hold, others_order, line, quantity, tier, coupon)| {
+            let coupon = coupon.map(|which| match coupons().into_iter().nth(which) {
+                Some((code, _)) => code,
+                None => "UNKNOWN".parse().unwrap(),
+            });
             let (hold, order) = (hold(owner, key), order(owner, key, others_order));
             let buyer = buyer(if others_hold { other } else { owner });
             // A third of the keys are for bundles.
@@ -81,10 +98,10 @@ fn op() -> impl Strategy<Value = Op> {
             };
             let tier = tier.map(|tier| tier.parse().unwrap());
             match kind {
-                0 | 1 => Op::Hold { hold, buyer, units, tier, coupon: None, ticket: None },
+                0 | 1 => Op::Hold { hold, buyer, units, tier, coupon, ticket: None },
                 2 => Op::Wait { hold, buyer, units, tier },
                 3 => Op::Cancel { hold, buyer },
-                4 => Op::StartPayment { hold, buyer, order, coupon: None },
+                4 => Op::StartPayment { hold, buyer, order, coupon },
                 5 => Op::PaymentFailed { hold, order },
                 6 => Op::Capture { hold, order },
                 7 => Op::Settle { hold, order },
@@ -108,12 +125,26 @@ fn happens() -> impl Strategy<Value = Happens> {
     ]
 }
 
+/// The live's coupons; no other sale uses any.
+struct Coupons(HashMap<CouponCode, CouponTerms>);
+
+impl Desk for Coupons {
+    fn terms(&self, code: &CouponCode) -> Option<&CouponTerms> {
+        self.0.get(code)
+    }
+
+    fn elsewhere(&self, _: &CouponCode, _: &BuyerId) -> Uses {
+        Uses::default()
+    }
+}
+
 /// A sale, all that was written down of it, and all that was told.
 struct Run {
     terms: SaleTerms,
     now: UnixMillis,
     book: SaleBook,
     written: SaleBook,
+    desk: Coupons,
     told: BTreeMap<HoldId, HoldRecord>,
     states: HashMap<HoldId, HoldState>,
     expired: HashMap<HoldId, u32>,
@@ -126,6 +157,7 @@ impl Run {
             now: START,
             book: SaleBook::new(),
             written: SaleBook::new(),
+            desk: Coupons(coupons().into_iter().collect()),
             told: BTreeMap::new(),
             states: HashMap::new(),
             expired: HashMap::new(),
@@ -146,8 +178,18 @@ impl Run {
         }
     }
 
+    /// Asks with the tickets that the server gives to who enters.
     fn ask(&mut self, ops: &[Op]) -> Vec<haul_commerce::Outcome> {
-        let applied = self.book.apply(ops, Mark::default(), self.now).unwrap();
+        let draw = self.terms.draw.as_ref();
+        let ticketed = |op: &Op| match op.clone() {
+            Op::Hold { hold, buyer, units, tier, coupon, .. } => {
+                let ticket = draw.map(|draw| draw.ticket(&hold));
+                Op::Hold { hold, buyer, units, tier, coupon, ticket }
+            }
+            other => other,
+        };
+        let ops: Vec<Op> = ops.iter().map(ticketed).collect();
+        let applied = self.book.apply_with(&ops, &self.desk, Mark::default(), self.now).unwrap();
         self.write();
         for Released { hold, .. } in applied.released {
             let times = self.expired.entry(hold).or_default();

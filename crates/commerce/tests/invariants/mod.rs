@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use haul_commerce::{Counts, Mark, SaleBook, SaleTerms, book::HoldState};
+use haul_commerce::{Counts, Mark, SaleBook, SaleTerms, book::HoldState, coupon::Uses};
 use haul_model::{HoldId, UnixMillis};
 
 use crate::random;
@@ -19,6 +19,7 @@ pub(crate) fn check(
 ) {
     let (mut holding, mut selling) = (HashMap::new(), HashMap::new());
     let mut by_buyer: HashMap<_, u32> = HashMap::new();
+    let mut uses: HashMap<_, HashMap<_, u64>> = HashMap::new();
     for hold in random::all_holds() {
         let Some(record) = book.hold(&hold) else { continue };
         for (line, units) in record.units.iter() {
@@ -35,6 +36,11 @@ pub(crate) fn check(
             if !matches!(record.state, HoldState::Released | HoldState::Late) {
                 *by_buyer.entry((record.buyer.clone(), line)).or_default() += units - back;
             }
+        }
+        if let Some(code) =
+            record.coupon.clone().filter(|_| !matches!(record.state, HoldState::Released | HoldState::Late))
+        {
+            *uses.entry(code).or_default().entry(record.buyer.clone()).or_default() += 1;
         }
         match before.insert(hold, record.state) {
             Some(HoldState::Sold) => assert_eq!(record.state, HoldState::Sold, "{trace}"),
@@ -59,6 +65,17 @@ pub(crate) fn check(
     for ((_, line), units) in by_buyer {
         assert!(units <= terms.line(line).unwrap().per_buyer, "{trace}");
     }
+    for (code, coupon) in random::coupons() {
+        let theirs = uses.remove(&code).unwrap_or_default();
+        let all = theirs.values().sum::<u64>();
+        assert!(all <= u64::from(coupon.limit), "{trace}: {code} is used {all} times");
+        for buyer in random::all_buyers() {
+            let own = theirs.get(&buyer).copied().unwrap_or(0);
+            assert!(own <= u64::from(coupon.per_buyer), "{trace}: {buyer} uses {code} {own} times");
+            assert_eq!(book.coupon_uses(&code, &buyer), Uses { all, by_buyer: own }, "{trace}: {code}");
+        }
+    }
+    assert!(uses.is_empty(), "{trace}: {uses:?}");
 }
 
 /// Two books that say the same of everything.
