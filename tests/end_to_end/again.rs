@@ -123,7 +123,7 @@ async fn money_that_had_gone_back_before_it_was_heard_of_buys_nothing() {
     let (mut bob, id, payment) = paying(&server, "bob").await;
     assert_eq!(tell(&server, "bob_back", "refunded", &payment, sum(600)).await, 204);
     assert_eq!(tell(&server, "bob_paid", "paid", &payment, sum(1600)).await, 204);
-    bob.event("order.changed", |event| event["order"]["refunded"]["amount_minor"] == 600).await;
+    bob.event("order.changed", |event| event["order"]["state"] == "partly_refunded").await;
     let found = order(&id).await;
     assert_eq!(
         (&found["state"], &found["refunded"]["amount_minor"]),
@@ -174,13 +174,17 @@ async fn an_answer_with_a_secret_in_it_is_given_again_and_kept_where_nobody_read
     assert_eq!((again.status, again.json()), (201, made.json()));
     let mut server = server;
     server.stop();
+    // A page may be in the log and in the file behind it: each is read by itself.
     let kept = ["haul.db", "haul.db-wal"]
-        .map(|file| std::fs::read(server.data.path().join("data").join(file)).unwrap_or_default())
-        .concat();
-    let places = |text: &str| kept.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
-    assert!(places("https://shop.example/hook") > 0, "this is the ledger");
+        .map(|file| std::fs::read(server.data.path().join("data").join(file)).unwrap_or_default());
+    let places = |text: &str| {
+        kept.iter()
+            .map(|kept| kept.windows(text.len()).filter(|window| *window == text.as_bytes()).count())
+            .max()
+    };
+    assert!(places("https://shop.example/hook") > Some(0), "this is the ledger");
     // Once with the webhook itself, whose messages are signed with it.
-    assert!(places(&secret) <= 1, "{}", places(&secret));
+    assert!(places(&secret) <= Some(1), "{:?}", places(&secret));
 }
 
 /// A crash takes the answer, and what it was about is there: the same request finds it, with a secret that is new.

@@ -429,7 +429,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// A live's orders with units on the shelf again that the gate may not know of, at most `limit`.
     fn restocks_due<'a>(&'a self, live: &'a LiveId, limit: u32) -> Answer<'a, Vec<Order>>;
 
-    /// Records a provider's callback, before it is answered. With the first delivery of it, `details` fill in what nobody has
+    /// Records a provider's callback, before it is answered. The first that brings money is what its order is paid with
+    /// ([`Ledger::record_paid`]), in the same transaction. With the first delivery of it, `details` fill in what nobody has
     /// said of the order before.
     fn record_callback<'a>(
         &'a self,

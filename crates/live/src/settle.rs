@@ -218,8 +218,14 @@ impl Lives {
     /// sale, whatever comes after it.
     async fn paid(&self, live: &Live, order: Order, event: &PaymentEvent) -> Result<(), Unfinished> {
         let at = now().wall;
-        let paid = Paid { event: event.event.clone(), amount: event.amount };
-        let order = self.services().ledger.record_paid(&order.order.id, &paid).await?;
+        // As a rule it was written down with the callback.
+        let order = match order.paid {
+            Some(_) => order,
+            None => {
+                let paid = Paid { event: event.event.clone(), amount: event.amount };
+                self.services().ledger.record_paid(&order.order.id, &paid).await?
+            }
+        };
         let ids = &order.order;
         if order.paid.as_ref().is_some_and(|first| first.event != event.event) {
             tracing::warn!(order = %ids.id, event = event.event, amount = %event.amount, "paid a second time");

@@ -15,7 +15,7 @@ use haul_model::{LiveId, OrderId, SaleId, UnixMillis};
 use super::{
     SqlLedger,
     change::Change,
-    db::{Builder, On, query, query_scalar},
+    db::{Builder, On, given, query, query_scalar},
     orders,
     row::{self, sql},
 };
@@ -276,25 +276,33 @@ pub(super) async fn put_sale_lines(change: &mut Change, sale: &Sale) -> Result<(
     Ok(())
 }
 
-/// Writes down the lines of a new order.
-pub(super) async fn put_order_lines(change: &mut Change, order: &NewOrder) -> Result<(), LedgerError> {
-    let mut insert = Builder::new(
+/// Writes down the lines of new orders.
+pub(super) async fn put_lines_of(change: &mut Change, orders: &[Order]) -> Result<(), LedgerError> {
+    let row = |(order, line): (&NewOrder, &OrderLine)| {
+        (
+            (order.merchant.clone(), order.id.clone(), line.line, line.product.clone(), line.variant.clone()),
+            line.quantity,
+            line.unit_price.amount_minor,
+            line.total.amount_minor,
+            line.total.currency.code().to_owned(),
+        )
+    };
+    let lines =
+        orders.iter().flat_map(|Order { order, .. }| order.lines.iter().map(move |line| (order, line)));
+    let rows: Vec<_> = lines.map(row).collect();
+    given!(
+        change,
+        &rows,
         "INSERT INTO order_lines (merchant_id, order_id, line, product_id, variant_id, quantity, unit_price_minor,
-                                  total_minor, currency) ",
-    );
-    insert.push_values(&order.lines, |mut row, line| {
-        row.push_bind(order.merchant.as_str())
-            .push_bind(order.id.as_str())
-            .push_bind(i64::from(line.line))
-            .push_bind(line.product.as_str())
-            .push_bind(line.variant.as_ref().map(|variant| variant.as_str()))
-            .push_bind(line.quantity)
-            .push_bind(line.unit_price.amount_minor)
-            .push_bind(line.total.amount_minor)
-            .push_bind(line.total.currency.code());
-    });
-    insert.build().execute(&mut *change).await?;
-    Ok(())
+                                  total_minor, currency)
+         SELECT given.value -> 0 ->> 0, given.value -> 0 ->> 1, CAST(given.value -> 0 ->> 2 AS BIGINT),
+                given.value -> 0 ->> 3, given.value -> 0 ->> 4, CAST(given.value ->> 1 AS BIGINT),
+                CAST(given.value ->> 2 AS BIGINT), CAST(given.value ->> 3 AS BIGINT), given.value ->> 4
+         FROM " ""
+    )
+    .execute(&mut *change)
+    .await
+    .map(|_| ())
 }
 
 /// A line of a sale after the first.

@@ -5,9 +5,11 @@
 //! acknowledged survives a power failure. A few connections read beside the one that writes.
 
 mod audit;
+mod begin;
 mod bookings;
 mod bought;
 mod buyers;
+mod callbacks;
 mod catalogue;
 mod change;
 mod confirm;
@@ -30,6 +32,7 @@ mod orders;
 mod outbox;
 mod refunds;
 mod row;
+mod sets;
 
 use std::time::Duration;
 
@@ -44,9 +47,12 @@ use haul_model::{
 };
 
 use self::{
+    begin::Begin,
+    callbacks::{Finish, Record},
     change::Writer,
-    confirm::Confirmations,
+    confirm::Confirm,
     db::{Readers, query},
+    sets::Sets,
 };
 
 /// How long a statement waits for another process' lock, and a caller for a connection or a turn, before it is
@@ -58,8 +64,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct SqlLedger {
     /// Statements that change something run on this, or in a [`change::Change`] that it begins.
     write: Writer,
-    /// Orders that become SOLD, which go together.
-    confirmations: Confirmations,
+    /// What every order needs, which goes together.
+    beginnings: Sets<Begin>,
+    recorded: Sets<Record>,
+    confirmations: Sets<Confirm>,
+    finished: Sets<Finish>,
     /// Statements that only look.
     read: Readers,
     /// What the database's settings could cost.
@@ -67,6 +76,18 @@ pub struct SqlLedger {
 }
 
 impl SqlLedger {
+    fn new(write: Writer, read: Readers, weaknesses: Vec<String>) -> Self {
+        Self {
+            beginnings: Sets::start(write.clone()),
+            recorded: Sets::start(write.clone()),
+            confirmations: Sets::start(write.clone()),
+            finished: Sets::start(write.clone()),
+            write,
+            read,
+            weaknesses,
+        }
+    }
+
     /// What the settings of this database could cost: for the operator, at start. Empty where there is nothing to say.
     pub fn weaknesses(&self) -> &[String] {
         &self.weaknesses
@@ -199,7 +220,7 @@ impl Ledger for SqlLedger {
     }
 
     fn start_order<'a>(&'a self, order: &'a NewOrder, details: &'a Details) -> Answer<'a, Order> {
-        Box::pin(self.start_order(order, details))
+        Box::pin(self.beginnings.put((order.clone(), details.clone())))
     }
 
     fn order<'a>(&'a self, order: &'a OrderId) -> Answer<'a, Option<Order>> {
@@ -240,11 +261,11 @@ impl Ledger for SqlLedger {
         callback: &'a Callback,
         details: Option<&'a Details>,
     ) -> Answer<'a, CallbackState> {
-        Box::pin(self.record_callback(callback, details))
+        Box::pin(self.recorded.put((callback.clone(), details.cloned())))
     }
 
     fn finish_callback<'a>(&'a self, provider: &'a str, event: &'a str) -> Answer<'a, ()> {
-        Box::pin(self.finish_callback(provider, event))
+        Box::pin(self.finished.put((provider.to_owned(), event.to_owned())))
     }
 
     fn callbacks<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<(Callback, bool)>> {

@@ -19,7 +19,6 @@ use tokio::time::sleep;
 use super::{
     PATIENCE, SqlLedger,
     change::{Connector, Writer},
-    confirm::Confirmations,
     db::{Conn, Readers},
 };
 use crate::{OpenError, error::without_password};
@@ -89,7 +88,7 @@ async fn open_sqlite(options: SqliteConnectOptions, in_memory: bool) -> Result<S
             Readers::Sqlite(readers().idle_timeout(None).max_lifetime(None).connect_with(options).await?)
         }
     };
-    Ok(SqlLedger { confirmations: Confirmations::start(write.clone()), write, read, weaknesses: Vec::new() })
+    Ok(SqlLedger::new(write, read, Vec::new()))
 }
 
 /// A new file is changed to WAL by the first connection, and while that goes on SQLite refuses others at once, whatever
@@ -132,7 +131,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<SqlLedger, Failed> {
     }
     let write = Writer::start(connector, conn);
     let read = Readers::Postgres(readers().connect_with(options).await?);
-    Ok(SqlLedger { confirmations: Confirmations::start(write.clone()), write, read, weaknesses })
+    Ok(SqlLedger::new(write, read, weaknesses))
 }
 
 fn readers<DB: sqlx::Database>() -> PoolOptions<DB> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use haul_commerce::{
-    LedgerError, Line, Order, OrderLine, OrderState, Refund,
+    LedgerError, Line, Order, OrderLine, Refund,
     ledger::Answer,
     outbox::{
         Attempt, Delivery, DeliveryState, Due, Endpoint, MAX_ENDPOINTS, MAX_REPLAY, Message, Outbox, Replay,
@@ -118,12 +118,12 @@ pub(super) async fn tell_order(
     put_messages(change, &[(message, number)], &endpoints).await
 }
 
-/// The same of many orders that have become SOLD, each with the number of its event.
-pub(super) async fn tell_sold<'a>(
+/// The same of many orders that have come to their states, each with the number of its event.
+pub(super) async fn tell_orders<'a>(
     change: &mut Change,
-    sold: impl Iterator<Item = (&'a Order, i64)> + Clone,
+    moved: impl Iterator<Item = (&'a Order, i64)> + Clone,
 ) -> Result<(), LedgerError> {
-    let merchants: BTreeSet<_> = sold.clone().map(|(order, _)| [order.order.merchant.as_str()]).collect();
+    let merchants: BTreeSet<_> = moved.clone().map(|(order, _)| [order.order.merchant.as_str()]).collect();
     let endpoints = given!(
         change,
         &merchants,
@@ -134,10 +134,10 @@ pub(super) async fn tell_sold<'a>(
     .fetch_all(&mut *change)
     .await?;
     let listens = |merchant: &MerchantId| endpoints.iter().any(|endpoint| endpoint.merchant == *merchant);
-    let messages: Vec<_> = sold
+    let messages: Vec<_> = moved
         .filter(|(order, _)| listens(&order.order.merchant))
         .map(|(order, number)| {
-            let state = state_text(OrderState::Sold);
+            let state = state_text(order.state);
             Ok((order_message(order, number, state, None, order.updated_at)?, number))
         })
         .collect::<Result<_, LedgerError>>()?;
