@@ -1,5 +1,7 @@
 //! A run: tokens first, then everything the plan says at its time, then the verdict.
 
+mod networks;
+
 use std::{
     path::Path,
     sync::Arc,
@@ -393,14 +395,11 @@ impl<'o> Run<'o> {
     fn fault(&mut self, index: usize) {
         let fault = self.scenario.faults[index].clone();
         self.note(fault.name.clone());
+        if fault.is_of_networks() {
+            return self.fail_networks(index, &fault);
+        }
         let mut random = crate::random::Random::new(self.scenario.seed, index as u64);
         let time = fault.for_s.draw_seconds(&mut random);
-        if let Some(share) = fault.network_of_viewers {
-            let share = share.draw(&mut random);
-            for pool in &self.pools {
-                pool.order(Order::Deafen { share, time });
-            }
-        }
         if let Some(victim) = fault.kill {
             self.faults.kill(victim, time);
         }
@@ -468,6 +467,7 @@ impl<'o> Run<'o> {
                 + total.get(Count::MoqEnded),
             sale_in: waits.into_iter().flatten().min().filter(|wait| !wait.is_zero()),
             available,
+            away: total.away(),
         });
     }
 

@@ -7,7 +7,7 @@ use std::{fmt, path::Path, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{clip::Codec, level::Level, random::Random, suggest};
+use crate::{clip::Codec, level::Level, plan::Kind, random::Random, suggest};
 
 /// The most actors of one kind; the harness itself is at its end long before.
 const MAX_ACTORS: f64 = 100_000.0;
@@ -335,11 +335,50 @@ pub(crate) struct Fault {
     pub(crate) run: Option<String>,
     /// A process to kill, for local runs: its id and how it is started again are given on the command line.
     pub(crate) kill: Option<Victim>,
-    /// The share of viewers whose network fails, for `for_s`.
+    /// The shares of viewers, chatters and buyers whose network fails, for `for_s`.
     pub(crate) network_of_viewers: Option<Amount>,
-    /// How long it lasts; after a kill, how long until the process is started again.
+    pub(crate) network_of_chatters: Option<Amount>,
+    pub(crate) network_of_buyers: Option<Amount>,
+    /// What returns is another network: with another address, and without any connection of before.
+    #[serde(default)]
+    pub(crate) roam: bool,
+    /// How long it lasts, for each network; after a kill, how long until the process is started again.
     #[serde(default = "zero")]
     pub(crate) for_s: Amount,
+}
+
+impl Fault {
+    /// The share of a kind of actors whose network fails.
+    pub(crate) fn network_of(&self, kind: Kind) -> Option<Amount> {
+        match kind {
+            Kind::Viewer => self.network_of_viewers,
+            Kind::Chatter => self.network_of_chatters,
+            Kind::Buyer => self.network_of_buyers,
+        }
+    }
+
+    /// Whether it is about networks.
+    pub(crate) fn is_of_networks(&self) -> bool {
+        Kind::ALL.into_iter().any(|kind| self.network_of(kind).is_some())
+    }
+
+    fn check(&self, duration_s: f64) -> Result<(), String> {
+        let networks = self.is_of_networks();
+        if [self.run.is_some(), self.kill.is_some(), networks].into_iter().filter(|is| *is).count() != 1 {
+            return Err(format!("faults: {:?} needs one of run, kill and network_of_…", self.name));
+        }
+        if Kind::ALL.into_iter().filter_map(|kind| self.network_of(kind)).any(|share| share.high > 1.0) {
+            return Err(format!("faults: {:?} takes more than a share of 1", self.name));
+        }
+        if self.roam && !networks {
+            return Err(format!("faults: roam in {:?} is about networks that fail", self.name));
+        }
+        let end_s = self.at_s.high + if networks { self.for_s.high } else { 0.0 };
+        if end_s > duration_s {
+            return Err(format!("faults: {:?} may end at {end_s} s, more than {duration_s}", self.name));
+        }
+        Ok(())
+    }
 }
 
 /// What may be killed.
@@ -444,15 +483,7 @@ impl Scenario {
             share("buyers.repeat", group.repeat)?;
         }
         for fault in &self.faults {
-            let kinds = [fault.run.is_some(), fault.kill.is_some(), fault.network_of_viewers.is_some()];
-            if kinds.into_iter().filter(|is| *is).count() != 1 {
-                return Err(format!(
-                    "faults: {:?} needs one of run, kill and network_of_viewers",
-                    fault.name
-                ));
-            }
-            share("faults.network_of_viewers", fault.network_of_viewers.unwrap_or(zero()))?;
-            within("faults.at_s", fault.at_s, self.duration_s)?;
+            fault.check(self.duration_s)?;
         }
         let counts = (self.viewers.iter().map(|g| g.count))
             .chain(self.chatters.iter().map(|g| g.count))
@@ -564,7 +595,13 @@ mod tests {
             ("[[viewers]]\ncount = 1\nreturn_after_s = 2", "needs stay_s"),
             ("[[viewers]]\ncount = 1\njoin_at_s = 20", "more than 10"),
             ("[[buyers]]\ncount = 1\ntap_after_ms = 0", "need a [sale]"),
-            ("[[faults]]\nname = \"x\"\nat_s = 1", "one of run, kill and network_of_viewers"),
+            ("[[faults]]\nname = \"x\"\nat_s = 1", "one of run, kill and network_of_"),
+            ("[[faults]]\nname = \"x\"\nat_s = 1\nnetwork_of_buyers = 2", "more than a share of 1"),
+            (
+                "[[faults]]\nname = \"x\"\nat_s = 8\nfor_s = [1, 3]\nnetwork_of_chatters = 1",
+                "may end at 11 s",
+            ),
+            ("[[faults]]\nname = \"x\"\nat_s = 1\nkill = \"redis\"\nroam = true", "about networks"),
         ] {
             let error = parse(&format!("{LEAST}{text}")).unwrap_err();
             assert!(error.contains(expected), "{text}\n{error}");

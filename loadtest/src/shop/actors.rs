@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -12,11 +12,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Eyes, HostOrder, OBSERVE_EVERY, World};
+use super::{HostOrder, World, eyes::Eyes};
 use crate::{
     audit::Purchase,
     channel::{Channel, ChannelError, kind},
-    http::{self, Call},
+    http::{self, Call, Client},
+    network::Network,
     plan::{self, BuyerTraits, Number},
     tally::{Count, Time},
 };
@@ -55,34 +56,74 @@ async fn raised(flag: &mut watch::Receiver<bool>) {
     let _ = flag.wait_for(|raised| *raised).await;
 }
 
-/// Opens a channel and counts it.
-async fn open(world: &World, token: &str) -> Result<(Channel, Value), ChannelError> {
-    let setting = &world.setting;
-    let begun = Instant::now();
+/// Opens a channel and counts it. `client` is over the actor's own network.
+async fn open(
+    world: &World,
+    client: &Client,
+    token: &str,
+    eyes: &mut Eyes,
+) -> Result<(Channel, Value), ChannelError> {
+    let (setting, network) = (&world.setting, client.network());
+    network.there().await;
+    let (begun, failures) = (Instant::now(), network.failures());
     world.count(Count::ChannelAttempts);
-    let opened = Channel::open(&setting.client, &setting.base, &setting.live, token).await;
-    match &opened {
-        Ok(_) => {
-            world.record(Time::ChannelJoin, begun.elapsed());
+    let mut opened = Channel::open(client, &setting.base, &setting.live, token, eyes.position()).await;
+    let is_own_fault = network.failures() != failures;
+    match &mut opened {
+        Ok((channel, hello)) => {
             setting.gauges.channels.add(1);
+            channel.returns = Some(world.tally.clone());
+            let mut tally = world.tally.lock();
+            if !is_own_fault {
+                tally.record(Time::ChannelJoin, begun.elapsed());
+            }
+            match eyes.greeted(hello) {
+                Some(true) => tally.count(Count::ChannelResumed, 1),
+                Some(false) => tally.count(Count::ChannelNotResumed, 1),
+                None => {}
+            }
+            if let Some(after) = network.back() {
+                tally.record(Time::DropChannel, after);
+                tally.count(Count::DropChannelsAnew, 1);
+            }
         }
         Err(error) => {
-            world.count(Count::ChannelFailed);
+            if !is_own_fault {
+                world.count(Count::ChannelFailed);
+            }
             setting.complaints.add(&format!("channel: {error}"));
         }
     }
     opened
 }
 
-/// A channel has ended by itself.
-fn closed(world: &World, error: &ChannelError, slow: bool) {
+/// A channel has ended by itself, or its network has.
+fn closed(world: &World, error: &ChannelError, slow: bool, network: &Network) {
     world.setting.gauges.channels.add(-1);
     match error {
         ChannelError::Closed(Some(TOO_SLOW)) if slow => world.count(Count::ChannelTooSlow),
+        ChannelError::Network => {}
+        _ if network.is_away() => {
+            world.setting.complaints.add(&format!("a network failed, and then: {error}"));
+        }
         _ => {
             world.count(Count::ChannelClosed);
             world.setting.complaints.add(&format!("channel: {error}"));
         }
+    }
+}
+
+/// Somebody has left for good: whether they were back, and what they were never told.
+fn left(world: &World, network: &Network, eyes: &Eyes) {
+    let kept = world.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let missed = eyes.missed(&kept);
+    drop(kept);
+    let mut tally = world.tally.lock();
+    tally.count(Count::ChannelMissed, missed);
+    match network.leave() {
+        Some(true) => tally.count(Count::DropChannelsLost, 1),
+        Some(false) => tally.count(Count::DropChannelsLeft, 1),
+        None => {}
     }
 }
 
@@ -94,7 +135,7 @@ pub(super) async fn host(
     products: Vec<String>,
 ) {
     let mut over = world.over.subscribe();
-    let (mut next, mut eyes) = (0, Eyes { observes: true, ..Eyes::default() });
+    let (mut next, mut eyes) = (0, Eyes::of_host());
     let mut failures = 0;
     loop {
         tokio::select! {
@@ -121,7 +162,7 @@ pub(super) async fn host(
                         failures += 1;
                         sleep(RECONNECT).await;
                         let opened =
-                            Channel::open(&setting.client, &setting.base, &setting.live, &setting.host_token).await;
+                            Channel::open(&setting.client, &setting.base, &setting.live, &setting.host_token, None).await;
                         match opened {
                             Ok((again, hello)) => {
                                 channel = again;
@@ -141,18 +182,36 @@ pub(super) async fn host(
 }
 
 /// Somebody who reads, and perhaps talks.
-pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watch::Receiver<bool>) {
+pub(super) async fn chatter(
+    world: Arc<World>,
+    number: Number,
+    network: Network,
+    leaving: watch::Receiver<bool>,
+) {
+    let mut eyes = Eyes::of(number, &network);
+    talk(&world, number, &network, &mut eyes, leaving).await;
+    left(&world, &network, &eyes);
+}
+
+async fn talk(
+    world: &World,
+    number: Number,
+    network: &Network,
+    eyes: &mut Eyes,
+    mut leaving: watch::Receiver<bool>,
+) {
     let setting = &world.setting;
+    let client = setting.client.over(network);
     let group = &setting.scenario.chatters[setting.plan.chatters[number as usize].group];
     let token = world.tokens[0][number as usize].clone();
     let mut random = plan::chatter_random(setting.scenario.seed, number);
     let (mut over, mut hush) = (world.over.subscribe(), world.hush.subscribe());
-    let mut eyes = Eyes { observes: number.is_multiple_of(OBSERVE_EVERY), ..Eyes::default() };
     let slow = group.read_every_ms.is_some();
     for _ in 0..RECONNECTS {
         let opened = tokio::select! {
             () = raised(&mut leaving) => return,
-            opened = open(&world, &token) => opened,
+            () = raised(&mut over) => return,
+            opened = open(world, &client, &token, eyes) => opened,
         };
         let Ok((mut channel, hello)) = opened else {
             sleep(RECONNECT).await;
@@ -179,6 +238,8 @@ pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watc
                     (next_line, next_like) = (None, None);
                 }
                 () = sleep_until(next_line.unwrap_or(far)), if next_line.is_some() => {
+                    // It carries the time at which it leaves.
+                    network.there().await;
                     let text = format!("How much is the {} one? {}", ["blue", "small", "second"][number as usize % 3], world.mark());
                     channel.send("chat.send", json!({ "text": text })).await;
                     next_line = group.say_every_s.map(|every| Instant::now() + every.draw_seconds(&mut random));
@@ -203,11 +264,11 @@ pub(super) async fn chatter(world: Arc<World>, number: Number, mut leaving: watc
                             },
                             // What a slow reader reads late is late by its own doing.
                             _ if slow => world.count(Count::ChannelEvents),
-                            _ => world.event(&text, &mut eyes),
+                            _ => world.event(&text, eyes),
                         }
                     }
                     Err(error) => {
-                        closed(&world, &error, slow);
+                        closed(world, &error, slow, network);
                         break;
                     }
                 },
@@ -243,6 +304,8 @@ impl Likes {
 /// A buyer at work.
 struct Buyer {
     world: Arc<World>,
+    /// Over the buyer's own network.
+    client: Client,
     channel: Option<Channel>,
     token: String,
     eyes: Eyes,
@@ -271,41 +334,49 @@ enum Woken {
 }
 
 /// Somebody who waits for the sale, and buys.
-pub(super) async fn buyer(world: Arc<World>, number: Number) {
+pub(super) async fn buyer(world: Arc<World>, number: Number, network: Network) {
     let traits = world.setting.plan.buyers[number as usize];
     let mut buyer = Buyer {
         token: world.tokens[1][number as usize].clone(),
+        client: world.setting.client.over(&network),
         channel: None,
-        eyes: Eyes { observes: number.is_multiple_of(OBSERVE_EVERY), ..Eyes::default() },
+        eyes: Eyes::of(number, &network),
         orders: Vec::new(),
         over: world.over.subscribe(),
         world: world.clone(),
     };
-    if !buyer.connect().await {
-        return;
-    }
-    let offer = world.offer.borrow().clone();
-    let Some(offer) = offer else { return };
-    if let Woken::Over = buyer.wait(Wanted::Nothing, offer.opens + traits.tap_after).await {
-        return buyer.leave().await;
-    }
-    world.busy.fetch_add(1, Ordering::Relaxed);
-    buyer.buy(&offer.sale, number, traits).await;
-    world.busy.fetch_sub(1, Ordering::Relaxed);
-    // They stay to watch.
-    let far = Instant::now() + Duration::from_secs(30 * 86_400);
-    buyer.wait(Wanted::Nothing, far).await;
+    buyer.attend(number, traits).await;
     buyer.leave().await;
 }
 
 impl Buyer {
+    /// From coming to going.
+    async fn attend(&mut self, number: Number, traits: BuyerTraits) {
+        if !self.connect().await {
+            return;
+        }
+        let world = self.world.clone();
+        let offer = world.offer.borrow().clone();
+        let Some(offer) = offer else { return };
+        if let Woken::Over = self.wait(Wanted::Nothing, offer.opens + traits.tap_after).await {
+            return;
+        }
+        world.busy.fetch_add(1, Ordering::Relaxed);
+        self.buy(&offer.sale, number, traits).await;
+        world.busy.fetch_sub(1, Ordering::Relaxed);
+        // They stay to watch.
+        let far = Instant::now() + Duration::from_secs(30 * 86_400);
+        self.wait(Wanted::Nothing, far).await;
+    }
+
     /// Opens the channel, if it is not open.
     async fn connect(&mut self) -> bool {
         for _ in 0..RECONNECTS {
             if self.channel.is_some() {
                 return true;
             }
-            if let Ok((channel, hello)) = open(&self.world, &self.token).await {
+            let opened = open(&self.world, &self.client, &self.token, &mut self.eyes).await;
+            if let Ok((channel, hello)) = opened {
                 let known = hello["you"]["orders"].as_array().into_iter().flatten();
                 self.orders.extend(known.filter_map(|order| {
                     Some((order["id"].as_str()?.to_owned(), order["state"].as_str()?.to_owned()))
@@ -326,6 +397,7 @@ impl Buyer {
             self.world.setting.gauges.channels.add(-1);
             channel.close().await;
         }
+        left(&self.world, self.client.network(), &self.eyes);
     }
 
     /// Reads until what is wanted has come, or the time is there. A channel that is closed is opened again.
@@ -375,7 +447,7 @@ impl Buyer {
                     _ => self.world.event(&text, &mut self.eyes),
                 },
                 Err(error) => {
-                    closed(&self.world, &error, false);
+                    closed(&self.world, &error, false, self.client.network());
                     self.channel = None;
                     // A request that was under way is asked again by whoever waits for it.
                     if let Wanted::Reply(_) = wanted {
@@ -402,6 +474,7 @@ impl Buyer {
         time: Option<Time>,
     ) -> Option<Value> {
         let (mut begun, mut ids) = (Instant::now(), Vec::new());
+        let failures = self.client.network().failures();
         for _ in 0..=retries {
             let connected = self.channel.is_some();
             let id = self.send(kind, fields.clone()).await?;
@@ -415,7 +488,10 @@ impl Buyer {
                 Woken::Over => return None,
                 _ => continue,
             };
-            if let Some(time) = time {
+            // What waited for our own network says nothing about the server.
+            if let Some(time) = time
+                && self.client.network().failures() == failures
+            {
                 self.world.record(time, begun.elapsed());
             }
             let code = answer["code"].as_str().unwrap_or_default();
@@ -517,10 +593,11 @@ impl Buyer {
             body: json!({ "outcome": "paid" }).to_string(),
             ..Call::default()
         };
-        let paying = Instant::now();
+        self.client.network().there().await;
+        let (paying, failures) = (Instant::now(), self.client.network().failures());
         self.world.records().paying.insert(order.clone(), paying);
         for _ in 0..=retries {
-            match setting.client.call(call.clone()).await {
+            match self.client.call(call.clone()).await {
                 Ok(answer) if answer.status.is_success() => {
                     self.world.records().purchases[mine].paid = true;
                     break;
@@ -534,7 +611,9 @@ impl Buyer {
             return self.error("paying", "not taken");
         }
         let until = paying + CONFIRM_WITHIN;
-        if let Woken::Order = self.wait(Wanted::Order(&order, "sold"), until).await {
+        if let Woken::Order = self.wait(Wanted::Order(&order, "sold"), until).await
+            && self.client.network().failures() == failures
+        {
             self.world.record(Time::Confirm, paying.elapsed());
         }
     }
