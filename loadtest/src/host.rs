@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 
 use crate::{
     clip::LAYERS,
-    publisher::{Broadcast, PublishError, Terms},
+    moq_publisher,
+    publisher::{self, PublishError, Terms, Told},
 };
 
 /// How long a host waits before trying again, where the server refuses or is not there.
@@ -39,6 +40,42 @@ impl Sent {
     pub(crate) fn kbps(&self, layer: usize) -> Option<f64> {
         let seconds = self.time.as_secs_f64();
         (seconds > 0.0 && self.bytes[layer] > 0).then(|| self.bytes[layer] as f64 * 8.0 / 1_000.0 / seconds)
+    }
+}
+
+/// A broadcast, by either protocol.
+enum Broadcast {
+    Whip(publisher::Broadcast),
+    Moq(moq_publisher::Broadcast),
+}
+
+impl Broadcast {
+    async fn start(terms: Terms) -> Result<Self, PublishError> {
+        Ok(match terms.moq.clone() {
+            Some(door) => Self::Moq(moq_publisher::Broadcast::start(terms, door).await?),
+            None => Self::Whip(publisher::Broadcast::start(terms).await?),
+        })
+    }
+
+    fn told(&self) -> &Told {
+        match self {
+            Self::Whip(broadcast) => &broadcast.told,
+            Self::Moq(broadcast) => &broadcast.told,
+        }
+    }
+
+    fn vanish(self) {
+        match self {
+            Self::Whip(broadcast) => broadcast.vanish(),
+            Self::Moq(broadcast) => broadcast.vanish(),
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::Whip(broadcast) => broadcast.stop().await,
+            Self::Moq(broadcast) => broadcast.stop().await,
+        }
     }
 }
 
@@ -93,7 +130,7 @@ impl Host {
     /// Now and then: what has happened, if anything has.
     pub(crate) async fn look(&mut self) -> Option<Result<&'static str, String>> {
         match &mut self.state {
-            State::OnAir(broadcast, _) if broadcast.told.ended.load(Ordering::Relaxed) => {
+            State::OnAir(broadcast, _) if broadcast.told().ended.load(Ordering::Relaxed) => {
                 self.vanish();
                 self.come();
                 Some(Err("the server ended the broadcast".to_owned()))
@@ -135,7 +172,7 @@ impl Host {
     }
 
     fn count(&mut self, broadcast: &Broadcast, since: Instant) {
-        let bytes = broadcast.told.layer_bytes.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
+        let bytes = broadcast.told().layer_bytes.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
         self.sent.add(Sent { bytes, time: since.elapsed(), returns: 0 });
     }
 }

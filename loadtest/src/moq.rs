@@ -94,6 +94,29 @@ impl Door {
         Self::at(client, url, door["certificate_sha256"].as_str())
     }
 
+    /// The URL of a live.
+    pub(crate) fn url(&self, live: &str) -> String {
+        format!("{}/{live}", self.url)
+    }
+
+    /// Opens a session for a live.
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &quinn::Endpoint,
+        live: &str,
+        token: Option<&str>,
+    ) -> Result<web_transport_quinn::Session, MoqError> {
+        let failed = |error: &dyn std::fmt::Display| MoqError::Connect(error.to_string());
+        let mut url = url::Url::parse(&self.url(live)).map_err(|error| failed(&error))?;
+        if let Some(token) = token {
+            url.query_pairs_mut().append_pair("jwt", token);
+        }
+        let connector = web_transport_quinn::Client::new(endpoint.clone(), self.tls.clone());
+        let protocols = moq_net::ALPNS.iter().map(|one| (*one).to_owned());
+        let request = ConnectRequest::new(url).with_protocols(protocols);
+        connector.connect(request).await.map_err(|error| failed(&error))
+    }
+
     /// An edge at a URL, whose certificate has this hash, or is signed by an authority that this system trusts.
     pub(crate) fn at(client: &Client, url: String, sha256: Option<&str>) -> Result<Self, MoqError> {
         let roots = client.roots();
@@ -308,19 +331,13 @@ impl<'a> Session<'a> {
     ) -> Result<(), MoqError> {
         let connect = |error: &dyn std::fmt::Display| MoqError::Connect(error.to_string());
         let Audience { door, lives, tokens, source, .. } = self.audience;
-        let mut url = url::Url::parse(&format!("{}/{}", door.url, lives[live])).map_err(|e| connect(&e))?;
-        if let Some(token) = tokens.get(number as usize).or(tokens.first()) {
-            url.query_pairs_mut().append_pair("jwt", token);
-        }
+        let token = tokens.get(number as usize).or(tokens.first()).map(String::as_str);
         let mut tasks = JoinSet::new();
         let opened = timeout(PICTURE_WITHIN, async {
             let network = &self.line.network;
             let endpoint = quic_socket::endpoint(*source, network).map_err(|error| connect(&error))?;
             tasks.spawn(roam(endpoint.clone(), network.clone(), *source, failed));
-            let connector = web_transport_quinn::Client::new(endpoint.clone(), door.tls.clone());
-            let protocols = moq_net::ALPNS.iter().map(|one| (*one).to_owned());
-            let request = ConnectRequest::new(url).with_protocols(protocols);
-            let transport = connector.connect(request).await.map_err(|error| connect(&error))?;
+            let transport = door.connect(&endpoint, &lives[live], token).await?;
             let (offers, driver) = origin::Producer::new(origin::Config::default());
             tasks.spawn(async move { drop(moq_net::time::run(driver).await) });
             let client = moq_net::Client::new().with_subscriber(offers.clone());

@@ -90,15 +90,19 @@ fn check(options: &cli::Run, scenario: &Scenario, plans: &[Plan], places: &Place
         }
     }
     let place = &places.lives[0];
-    if scenario.publisher.is_some() && place.whip.is_none() {
+    let publishes = |by| scenario.publisher.as_ref().is_some_and(|publisher| publisher.transport == by);
+    if publishes(Transport::WebRtc) && place.whip.is_none() {
         bail!("this scenario publishes: give --whip too, or remove its [publisher] if somebody else does");
     }
     let watches = |by| plans.iter().any(|plan| plan.viewers.iter().any(|viewer| viewer.transport == by));
     if watches(Transport::WebRtc) && place.whep.is_none() {
         bail!("this scenario watches: give --whep");
     }
-    if watches(Transport::Moq) && places.base.is_none() && options.moq.is_none() {
-        bail!("this scenario watches by Media over QUIC: give --moq");
+    if (watches(Transport::Moq) || publishes(Transport::Moq))
+        && places.base.is_none()
+        && options.moq.is_none()
+    {
+        bail!("this scenario watches or publishes by Media over QUIC: give --moq");
     }
     Ok(())
 }
@@ -163,6 +167,19 @@ impl<'o> Run<'o> {
             }
             _ => None,
         };
+        let publishes =
+            scenario.publisher.as_ref().is_some_and(|publisher| publisher.transport == Transport::Moq);
+        let watches = |by| plans.iter().any(|plan| plan.viewers.iter().any(|viewer| viewer.transport == by));
+        let (by_webrtc, by_moq) = (watches(Transport::WebRtc), watches(Transport::Moq));
+        let door = match (&options.moq, &places.base) {
+            _ if !publishes && !by_moq => None,
+            (Some(url), _) => {
+                let url = url.trim_end_matches('/').to_owned();
+                Some(moq::Door::at(&client, url, options.moq_certificate.as_deref())?)
+            }
+            (None, Some(base)) => Some(moq::Door::ask(&client, base).await?),
+            (None, None) => bail!("give --moq"),
+        };
         let (mut stages, mut first) = (Vec::new(), 0);
         for (index, plan) in plans.into_iter().enumerate() {
             let place = &places.lives[index];
@@ -190,6 +207,8 @@ impl<'o> Run<'o> {
                     identity: identity.clone(),
                     clip: Arc::new(Clip::bundled(publisher.clip, publisher.simulcast)?),
                     whip: place.whip.clone().unwrap_or_default(),
+                    live: place.live.clone(),
+                    moq: door.clone().filter(|_| publishes),
                     token: Some(options.token.clone()).filter(|token| !token.is_empty()),
                     source,
                     run,
@@ -214,11 +233,8 @@ impl<'o> Run<'o> {
             None if options.token.is_empty() => Arc::default(),
             None => Arc::new(vec![options.token.clone()]),
         };
-        let watches = |by| {
-            stages.iter().any(|stage: &Stage| stage.plan.viewers.iter().any(|viewer| viewer.transport == by))
-        };
         let mut pools = Vec::new();
-        if watches(Transport::WebRtc) {
+        if by_webrtc {
             let audience = Audience {
                 identity,
                 client: client.clone(),
@@ -234,16 +250,8 @@ impl<'o> Run<'o> {
                 pools.push(pool.context("can't start a thread of viewers")?);
             }
         }
-        let moq = if watches(Transport::Moq) {
-            let door = match (&options.moq, &places.base) {
-                (Some(url), _) => {
-                    let url = url.trim_end_matches('/').to_owned();
-                    moq::Door::at(&client, url, options.moq_certificate.as_deref())?
-                }
-                (None, Some(base)) => moq::Door::ask(&client, base).await?,
-                (None, None) => bail!("give --moq"),
-            };
-            Some(moq::Viewers::new(moq::Audience {
+        let moq = door.filter(|_| by_moq).map(|door| {
+            moq::Viewers::new(moq::Audience {
                 door,
                 lives: places.lives.iter().map(|place| place.live.clone()).collect(),
                 tokens,
@@ -252,10 +260,8 @@ impl<'o> Run<'o> {
                 gauges: gauges.clone(),
                 complaints: complaints.clone(),
                 tally: Shared::default(),
-            }))
-        } else {
-            None
-        };
+            })
+        });
         let (told, news) = unbounded_channel();
         Ok(Self {
             faults: Faults::new(options, complaints.clone(), told),

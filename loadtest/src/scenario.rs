@@ -142,6 +142,9 @@ fn one_live() -> u32 {
 pub(crate) struct Publisher {
     /// Which clip.
     pub(crate) clip: Codec,
+    /// By which protocol.
+    #[serde(default)]
+    pub(crate) transport: Transport,
     /// In three sizes at once, from which the server chooses for each viewer.
     #[serde(default)]
     pub(crate) simulcast: bool,

@@ -232,6 +232,39 @@ fn who_was_cut_off_comes_back_and_misses_nothing() {
     assert!(run.page.contains("Who came back") && run.text.contains("networks of viewers"));
 }
 
+const BY_QUIC: &str = "
+about = 'A host by Media over QUIC, whose network fails once'
+duration_s = 24
+levels = [
+    'join.failed == 0', 'moq.failed == 0', 'media.loss_pct == 0', 'media.decrypt_errors == 0', 'publisher.returns == 1',
+    'media.frames >= 300', 'moq.frames >= 300', 'delay.p50_ms <= 3000', 'moq.delay_p50_ms <= 3000',
+]
+[publisher]
+clip = 'h264'
+transport = 'moq'
+simulcast = true
+away = [{ at_s = 9, for_s = 1 }]
+[[viewers]]
+count = 2
+decrypt = 1
+[[viewers]]
+count = 2
+transport = 'moq'
+";
+
+#[test]
+fn a_host_by_media_over_quic_is_seen_by_either_protocol() {
+    let server = Server::start();
+    let run = run(BY_QUIC, &server.base, &server.token, &[]);
+    assert_eq!(run.broken(), [] as [String; 0], "{}", run.text);
+    // The stamps have come through packets and groups alike, and say of which layer each picture is.
+    assert!(
+        run.measure("media.layer_f_kbps") > 500.0 && run.measure("publisher.layer_q_kbps") > 40.0,
+        "{}",
+        run.text
+    );
+}
+
 const RESTART: &str = "
 about = 'The server is killed in the middle of a sale'
 duration_s = 40
