@@ -4,6 +4,7 @@
 //! what has been counted, and the buyers' records, from which the audit is made.
 
 mod actors;
+mod buyer;
 mod eyes;
 
 use std::{
@@ -345,7 +346,7 @@ impl Shop {
             }
             Step::Queue(number) => {
                 let (network, _) = self.comes(Kind::Buyer, number);
-                self.spawn(actors::buyer(self.world.clone(), number, network));
+                self.spawn(buyer::buyer(self.world.clone(), number, network));
             }
             Step::Pin => {
                 if let Some(host) = &*self.host.lock().unwrap_or_else(PoisonError::into_inner) {

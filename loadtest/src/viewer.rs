@@ -1,5 +1,7 @@
 //! One viewer's session: offered, connected, watching. Driven by its thread, which brings datagrams and the time.
 
+mod sums;
+
 use std::{
     io,
     net::SocketAddr,
@@ -26,13 +28,15 @@ use rtc::{
     statistics::StatsSelector,
 };
 
+use self::sums::Jitter;
+pub(crate) use self::sums::Sums;
 use crate::{
     clip::{self, Codec, LAYERS},
     feedback::Feedback,
     keys::Material,
     outage::Outage,
     peer::{self, Agreed, Ear, Identity, PeerError, Picture},
-    reception::{Counts, Reception},
+    reception::Reception,
     rtp::{self, Header},
     srtp::Opener,
     stamp::Stamp,
@@ -64,36 +68,6 @@ pub(crate) enum State {
     Failed,
     /// It had one, and the server ended it or fell silent.
     Ended,
-}
-
-/// What is counted of a session, and what of it stays when it is over.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sums {
-    pub(crate) picture: Counts,
-    pub(crate) sound: Counts,
-    pub(crate) expected: u64,
-    pub(crate) lost: u64,
-    pub(crate) bytes: u64,
-    pub(crate) rtx: u64,
-    pub(crate) plis: u64,
-    pub(crate) decrypted: u64,
-    pub(crate) decrypt_errors: u64,
-    pub(crate) watched: Duration,
-    pub(crate) connected: Duration,
-    pub(crate) other_clock: u64,
-    /// Datagrams that came while the network was gone.
-    pub(crate) discarded: u64,
-    pub(crate) freezes: u64,
-    pub(crate) frozen: Duration,
-    /// Of each of the publisher's layers.
-    pub(crate) layers: [Share; LAYERS.len()],
-}
-
-/// What a viewer has had of a layer: bytes, and for how long.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Share {
-    pub(crate) bytes: u64,
-    pub(crate) time: Duration,
 }
 
 /// Which layer a viewer is sent, as the stamps say.
@@ -157,24 +131,6 @@ pub(crate) struct Viewer {
     interrupted: Option<Instant>,
     /// Nothing is said any more, not even goodbye.
     vanished: bool,
-}
-
-/// Interarrival jitter of the picture, in its clock (RFC 3550, 6.4.1).
-#[derive(Debug, Default)]
-struct Jitter {
-    last: Option<(Instant, u32)>,
-    value: f64,
-}
-
-impl Jitter {
-    fn arrive(&mut self, timestamp: u32, now: Instant) {
-        if let Some((at, before)) = self.last {
-            let passed = (now - at).as_secs_f64() * 90_000.0;
-            let difference = (passed - f64::from(timestamp.wrapping_sub(before) as i32)).abs();
-            self.value += (difference - self.value) / 16.0;
-        }
-        self.last = Some((now, timestamp));
-    }
 }
 
 impl Viewer {
