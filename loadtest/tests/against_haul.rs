@@ -165,7 +165,7 @@ fn layers_and_media_over_quic_are_measured() {
 
 const DROPS: &str = "
 about = 'Networks fail while people watch, talk and buy'
-duration_s = 22
+duration_s = 25
 levels = [
     'drop.viewers_lost == 0', 'drop.channels_lost == 0', 'channel.missed == 0', 'channel.closed == 0', 'join.failed == 0',
     'moq.failed == 0', 'media.ended == 0', 'sale.unanswered == 0', 'sale.errors == 0', 'sale.double_holds == 0',
@@ -194,13 +194,13 @@ stock = 12
 [[faults]]
 name = 'half of all networks fail'
 at_s = 5
-for_s = [1, 2]
+for_s = [2, 4]
 network_of_viewers = 0.5
 network_of_chatters = 0.5
 network_of_buyers = 0.5
 [[faults]]
 name = 'and other ones take the place of half of them'
-at_s = 11
+at_s = 14
 for_s = 1
 network_of_viewers = 0.5
 network_of_chatters = 0.5
