@@ -45,7 +45,8 @@ impl Sent {
 
 /// A broadcast, by either protocol.
 enum Broadcast {
-    Whip(publisher::Broadcast),
+    /// Boxed: it is much larger than the other.
+    Whip(Box<publisher::Broadcast>),
     Moq(moq_publisher::Broadcast),
 }
 
@@ -53,7 +54,7 @@ impl Broadcast {
     async fn start(terms: Terms) -> Result<Self, PublishError> {
         Ok(match terms.moq.clone() {
             Some(door) => Self::Moq(moq_publisher::Broadcast::start(terms, door).await?),
-            None => Self::Whip(publisher::Broadcast::start(terms).await?),
+            None => Self::Whip(Box::new(publisher::Broadcast::start(terms).await?)),
         })
     }
 
@@ -88,8 +89,8 @@ pub(crate) struct Host {
 
 enum State {
     Away,
-    /// Since then. Boxed: it is much larger than the others.
-    OnAir(Box<Broadcast>, Instant),
+    /// Since then.
+    OnAir(Broadcast, Instant),
     Coming(JoinHandle<Result<Broadcast, PublishError>>),
     /// Until then.
     Waiting(Instant),
@@ -104,7 +105,7 @@ impl Host {
     /// Goes on air, or says why not.
     pub(crate) async fn begin(&mut self) -> Result<(), PublishError> {
         let broadcast = Broadcast::start(self.terms.clone()).await?;
-        self.state = State::OnAir(Box::new(broadcast), Instant::now());
+        self.state = State::OnAir(broadcast, Instant::now());
         Ok(())
     }
 
@@ -138,7 +139,7 @@ impl Host {
             State::Coming(task) if task.is_finished() => match task.await {
                 Ok(Ok(broadcast)) => {
                     self.sent.returns += 1;
-                    self.state = State::OnAir(Box::new(broadcast), Instant::now());
+                    self.state = State::OnAir(broadcast, Instant::now());
                     Some(Ok("the host is back"))
                 }
                 Ok(Err(error)) => {

@@ -131,12 +131,15 @@ struct Records {
     before: Option<(u32, u32)>,
 }
 
+/// People on the channel, each with a network, and how they are told to go.
+type Crowd = HashMap<(Kind, Number), (Network, watch::Sender<bool>)>;
+
 /// Everybody on the channel.
 pub(crate) struct Shop {
     world: Arc<World>,
     viewer_tokens: Vec<String>,
-    /// Who is there, over which network, and how they are told to go.
-    crowd: Mutex<HashMap<(Kind, Number), (Network, watch::Sender<bool>)>>,
+    /// Who is there.
+    crowd: Mutex<Crowd>,
     host: Mutex<Option<mpsc::UnboundedSender<HostOrder>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     product: String,
@@ -358,7 +361,7 @@ impl Shop {
         }
     }
 
-    fn crowd(&self) -> MutexGuard<'_, HashMap<(Kind, Number), (Network, watch::Sender<bool>)>> {
+    fn crowd(&self) -> MutexGuard<'_, Crowd> {
         self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
