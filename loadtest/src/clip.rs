@@ -28,11 +28,14 @@ pub(crate) enum Codec {
     Vp8,
 }
 
-/// A picture as RTP payloads.
+/// A picture.
 #[derive(Debug, Clone)]
 pub(crate) struct Picture {
     pub(crate) keyframe: bool,
+    /// As RTP payloads.
     pub(crate) payloads: Vec<Bytes>,
+    /// As decoders take it: H.264 as Annex B without the delimiter.
+    pub(crate) whole: Bytes,
 }
 
 /// A clip, to be sent round and round.
@@ -92,6 +95,7 @@ impl Clip {
 /// Cuts Annex B text at its access unit delimiters and packs each unit (RFC 6184, packetization mode 1).
 fn h264(bytes: &'static [u8]) -> Result<Vec<Picture>, Damaged> {
     const DELIMITER: &[u8] = &[0, 0, 0, 1, 9];
+    const DAMAGED: Damaged = Damaged("an access unit");
     let mut starts: Vec<usize> = Vec::new();
     for at in 0..bytes.len().saturating_sub(DELIMITER.len()) {
         if bytes[at..].starts_with(DELIMITER) {
@@ -103,9 +107,13 @@ fn h264(bytes: &'static [u8]) -> Result<Vec<Picture>, Damaged> {
     let mut pictures = Vec::new();
     for pair in starts.windows(2) {
         let unit = Bytes::from_static(&bytes[pair[0]..pair[1]]);
-        let payloads = payloader.payload(MTU, &unit).map_err(|_| Damaged("an access unit"))?;
+        let payloads = payloader.payload(MTU, &unit).map_err(|_| DAMAGED)?;
         let keyframe = payloads.iter().any(|payload| h264_has(payload, 5));
-        pictures.push(Picture { keyframe, payloads });
+        let behind = &unit[DELIMITER.len()..];
+        let at = behind.windows(3).position(|window| window == [0, 0, 1]).ok_or(DAMAGED)?;
+        // A start code may have another zero before it.
+        let at = DELIMITER.len() + at - usize::from(at > 0 && behind[at - 1] == 0);
+        pictures.push(Picture { keyframe, payloads, whole: unit.slice(at..) });
     }
     Ok(pictures)
 }
@@ -159,7 +167,8 @@ fn vp8(bytes: &'static [u8]) -> Result<Vec<Picture>, Damaged> {
         let frame = rest.get(12..12 + size).ok_or(DAMAGED)?;
         rest = &rest[12 + size..];
         let payloads = frame.chunks(MTU - VP8_DESCRIPTOR).map(Bytes::from_static).collect();
-        pictures.push(Picture { keyframe: frame.first().is_some_and(|head| head & 1 == 0), payloads });
+        let keyframe = frame.first().is_some_and(|head| head & 1 == 0);
+        pictures.push(Picture { keyframe, payloads, whole: Bytes::from_static(frame) });
     }
     Ok(pictures)
 }

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 
 use crate::{
     clip::LAYERS,
-    publisher::{Broadcast, PublishError, Terms},
+    moq_publisher,
+    publisher::{self, PublishError, Terms, Told},
 };
 
 /// How long a host waits before trying again, where the server refuses or is not there.
@@ -42,6 +43,43 @@ impl Sent {
     }
 }
 
+/// A broadcast, by either protocol.
+enum Broadcast {
+    /// Boxed: it is much larger than the other.
+    Whip(Box<publisher::Broadcast>),
+    Moq(moq_publisher::Broadcast),
+}
+
+impl Broadcast {
+    async fn start(terms: Terms) -> Result<Self, PublishError> {
+        Ok(match terms.moq.clone() {
+            Some(door) => Self::Moq(moq_publisher::Broadcast::start(terms, door).await?),
+            None => Self::Whip(Box::new(publisher::Broadcast::start(terms).await?)),
+        })
+    }
+
+    fn told(&self) -> &Told {
+        match self {
+            Self::Whip(broadcast) => &broadcast.told,
+            Self::Moq(broadcast) => &broadcast.told,
+        }
+    }
+
+    fn vanish(self) {
+        match self {
+            Self::Whip(broadcast) => broadcast.vanish(),
+            Self::Moq(broadcast) => broadcast.vanish(),
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::Whip(broadcast) => broadcast.stop().await,
+            Self::Moq(broadcast) => broadcast.stop().await,
+        }
+    }
+}
+
 /// A host.
 pub(crate) struct Host {
     terms: Terms,
@@ -51,8 +89,8 @@ pub(crate) struct Host {
 
 enum State {
     Away,
-    /// Since then. Boxed: it is much larger than the others.
-    OnAir(Box<Broadcast>, Instant),
+    /// Since then.
+    OnAir(Broadcast, Instant),
     Coming(JoinHandle<Result<Broadcast, PublishError>>),
     /// Until then.
     Waiting(Instant),
@@ -67,7 +105,7 @@ impl Host {
     /// Goes on air, or says why not.
     pub(crate) async fn begin(&mut self) -> Result<(), PublishError> {
         let broadcast = Broadcast::start(self.terms.clone()).await?;
-        self.state = State::OnAir(Box::new(broadcast), Instant::now());
+        self.state = State::OnAir(broadcast, Instant::now());
         Ok(())
     }
 
@@ -93,7 +131,7 @@ impl Host {
     /// Now and then: what has happened, if anything has.
     pub(crate) async fn look(&mut self) -> Option<Result<&'static str, String>> {
         match &mut self.state {
-            State::OnAir(broadcast, _) if broadcast.told.ended.load(Ordering::Relaxed) => {
+            State::OnAir(broadcast, _) if broadcast.told().ended.load(Ordering::Relaxed) => {
                 self.vanish();
                 self.come();
                 Some(Err("the server ended the broadcast".to_owned()))
@@ -101,7 +139,7 @@ impl Host {
             State::Coming(task) if task.is_finished() => match task.await {
                 Ok(Ok(broadcast)) => {
                     self.sent.returns += 1;
-                    self.state = State::OnAir(Box::new(broadcast), Instant::now());
+                    self.state = State::OnAir(broadcast, Instant::now());
                     Some(Ok("the host is back"))
                 }
                 Ok(Err(error)) => {
@@ -135,7 +173,7 @@ impl Host {
     }
 
     fn count(&mut self, broadcast: &Broadcast, since: Instant) {
-        let bytes = broadcast.told.layer_bytes.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
+        let bytes = broadcast.told().layer_bytes.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
         self.sent.add(Sent { bytes, time: since.elapsed(), returns: 0 });
     }
 }

@@ -19,10 +19,11 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::network::{Network, Wire};
 
 /// How long any request may take, connecting included.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -115,6 +116,7 @@ pub(crate) struct Client {
     tls: TlsConnector,
     roots: Arc<rustls::RootCertStore>,
     idle: Arc<Mutex<Vec<Idle>>>,
+    network: Network,
 }
 
 impl Client {
@@ -135,7 +137,18 @@ impl Client {
             .expect("the provider has ciphers for the default versions")
             .with_root_certificates(roots.clone())
             .with_no_client_auth();
-        Self { tls: TlsConnector::from(Arc::new(config)), roots, idle: Arc::default() }
+        let (idle, network) = Default::default();
+        Self { tls: TlsConnector::from(Arc::new(config)), roots, idle, network }
+    }
+
+    /// The same, over an actor's own network, which may fail.
+    pub(crate) fn over(&self, network: &Network) -> Self {
+        Self { network: network.clone(), idle: Arc::default(), ..self.clone() }
+    }
+
+    /// The network that it is on.
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The authorities that it trusts.
@@ -209,8 +222,7 @@ impl Client {
         let place = uri.to_string();
         let (host, port, secure) = place_of(uri).ok_or_else(|| HttpError::Address(place.clone()))?;
         let refused = |error: io::Error| HttpError::Connect(place.clone(), error.to_string());
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(refused)?;
-        stream.set_nodelay(true).map_err(refused)?;
+        let stream = self.network.connect((host.as_str(), port)).await.map_err(refused)?;
         if !secure {
             return Ok(Stream::Plain(stream));
         }
@@ -264,11 +276,11 @@ pub(crate) fn authority(url: &str) -> Option<(String, u16)> {
     Some((host, port))
 }
 
-/// A TCP connection, perhaps with TLS over it.
+/// A TCP connection over an actor's network, perhaps with TLS over it.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
 }
 
 impl AsyncRead for Stream {

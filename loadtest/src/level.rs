@@ -72,6 +72,21 @@ pub(crate) const DISTRIBUTIONS: &[Distribution] = &[
         "from that first packet to the beginning of the first second of pictures without a gap",
     ),
     times("moq.delay", "MoQ: end-to-end", "from the publisher's sending of a picture to its arrival by MoQ"),
+    times(
+        "drop.picture",
+        "Back: first picture",
+        "from the return of a viewer's network to the first whole picture",
+    ),
+    times(
+        "drop.steady",
+        "Back: steady picture",
+        "from the return of a viewer's network to the beginning of the first second of pictures without a gap",
+    ),
+    times(
+        "drop.channel",
+        "Back: channel",
+        "from the return of a network to the channel's next answer, or the reply to a new hello",
+    ),
 ];
 
 /// The statistics of a distribution.
@@ -140,12 +155,44 @@ pub(crate) const SCALARS: &[Scalar] = &[
     scalar("moq.freezes_per_viewer_hour", Better::Less, "freezes of MoQ viewers by viewing time"),
     scalar("moq.frozen_pct", Better::Less, "time in freezes of MoQ viewers, per cent of viewing time"),
     scalar("moq.viewer_kbps", Better::More, "mean bit rate of a MoQ viewer, payload alone"),
+    scalar("drop.viewers", Better::Neither, "viewers whose network failed, each time"),
+    scalar(
+        "drop.viewers_same",
+        Better::Neither,
+        "of those, who had steady pictures again on the same session",
+    ),
+    scalar("drop.viewers_anew", Better::Neither, "of those, who had steady pictures again on a new session"),
+    scalar(
+        "drop.viewers_lost",
+        Better::Less,
+        "of those, who had no steady picture any more, two seconds after their network was back or later",
+    ),
+    scalar("drop.discarded", Better::Neither, "datagrams to viewers that the failed network has discarded"),
+    scalar("drop.channels", Better::Neither, "people on the channel whose network failed, each time"),
+    scalar("drop.channels_same", Better::Neither, "of those, whose connection went on"),
+    scalar("drop.channels_anew", Better::Neither, "of those, who had to connect anew"),
+    scalar(
+        "drop.channels_lost",
+        Better::Less,
+        "of those, who were not answered any more, two seconds after their network was back or later",
+    ),
     scalar("channel.attempts", Better::Neither, "channels that were begun"),
     scalar("channel.failed", Better::Less, "channels that were refused or never answered"),
     scalar("channel.closed", Better::Less, "channels that the server ended, slow readers not counted"),
     scalar("channel.too_slow", Better::Neither, "slow readers that the server ended"),
     scalar("channel.most_at_once", Better::Neither, "most channels open at the same time"),
     scalar("channel.events", Better::Neither, "events that arrived"),
+    scalar(
+        "channel.resumed",
+        Better::Neither,
+        "channels opened anew that were told exactly what they had missed",
+    ),
+    scalar("channel.not_resumed", Better::Less, "channels opened anew that got a snapshot alone"),
+    scalar(
+        "channel.missed",
+        Better::Less,
+        "numbered events, chat lines apart, that a reader was not told while others were, slow readers not counted",
+    ),
     scalar("chat.sent", Better::Neither, "chat lines sent and accepted"),
     scalar("chat.refused", Better::Less, "chat lines refused"),
     scalar("chat.delivered", Better::Neither, "chat lines that arrived, at all readers"),

@@ -2,7 +2,7 @@
 //!
 //! Actors are real protocol clients, thousands a process. A scenario (`scenario`) is unrolled into a plan in virtual time
 //! (`plan`), which a run (`run`) carries out: viewers' threads (`pool`, `viewer`, `reception`) and tasks (`moq`), hosts
-//! (`host`, `publisher`), everybody on the channel (`shop`), and what breaks (`faults`). What they count (`tally`) becomes
+//! (`host`, `publisher`, `moq_publisher`), everybody on the channel (`shop`), and what breaks (`faults`, `network`). What they count (`tally`) becomes
 //! measures (`measure`), levels judge them (`level`), and reports tell them (`report`). It measures from outside, and knows
 //! the server only by its protocols.
 
@@ -25,8 +25,11 @@ mod level;
 mod machine;
 mod measure;
 mod moq;
+mod moq_publisher;
 mod moq_tls;
 mod net;
+mod network;
+mod outage;
 mod pace;
 mod peer;
 mod places;
@@ -34,6 +37,7 @@ mod plan;
 mod pool;
 mod progress;
 mod publisher;
+mod quic_socket;
 mod random;
 mod reception;
 mod report;

@@ -86,6 +86,27 @@ pub(crate) fn of_tally(tally: &Tally) -> Measures {
             put("moq.viewer_kbps", get(Count::MoqBytes) * 8_000.0 / get(Count::MoqConnectedUs));
         }
     }
+    if tally.get(Count::DropViewers) > 0 {
+        for (name, count) in [
+            ("drop.viewers", Count::DropViewers),
+            ("drop.viewers_same", Count::DropSame),
+            ("drop.viewers_anew", Count::DropAnew),
+            ("drop.viewers_lost", Count::DropLost),
+            ("drop.discarded", Count::DropDiscarded),
+        ] {
+            put(name, get(count));
+        }
+    }
+    if tally.get(Count::DropChannels) > 0 {
+        for (name, count) in [
+            ("drop.channels", Count::DropChannels),
+            ("drop.channels_same", Count::DropChannelsSame),
+            ("drop.channels_anew", Count::DropChannelsAnew),
+            ("drop.channels_lost", Count::DropChannelsLost),
+        ] {
+            put(name, get(count));
+        }
+    }
     if tally.get(Count::LikesSent) > 0 {
         put("likes.sent", get(Count::LikesSent));
         put("likes.refused", get(Count::LikesRefused));
@@ -97,6 +118,9 @@ pub(crate) fn of_tally(tally: &Tally) -> Measures {
             ("channel.closed", Count::ChannelClosed),
             ("channel.too_slow", Count::ChannelTooSlow),
             ("channel.events", Count::ChannelEvents),
+            ("channel.resumed", Count::ChannelResumed),
+            ("channel.not_resumed", Count::ChannelNotResumed),
+            ("channel.missed", Count::ChannelMissed),
             ("chat.sent", Count::ChatSent),
             ("chat.refused", Count::ChatRefused),
             ("chat.delivered", Count::ChatDelivered),
@@ -146,6 +170,8 @@ mod tests {
             Count::MoqWatchedUs,
             Count::MoqConnectedUs,
             Count::LikesSent,
+            Count::DropViewers,
+            Count::DropChannels,
         ] {
             tally.count(count, 100);
         }

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -22,11 +22,14 @@ use web_transport_quinn::proto::ConnectRequest;
 use crate::{
     http::{Call, Client},
     moq_tls,
+    network::Network,
+    outage::Outage,
     pace::Pace,
     plan::Number,
     pool::Complaints,
+    quic_socket,
     stamp::Stamp,
-    tally::{Count, Gauges, Shared, Time},
+    tally::{Count, Gauges, Shared, Tally, Time},
 };
 
 /// How long a session may take to show a picture.
@@ -91,6 +94,29 @@ impl Door {
         Self::at(client, url, door["certificate_sha256"].as_str())
     }
 
+    /// The URL of a live.
+    pub(crate) fn url(&self, live: &str) -> String {
+        format!("{}/{live}", self.url)
+    }
+
+    /// Opens a session for a live.
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &quinn::Endpoint,
+        live: &str,
+        token: Option<&str>,
+    ) -> Result<web_transport_quinn::Session, MoqError> {
+        let failed = |error: &dyn std::fmt::Display| MoqError::Connect(error.to_string());
+        let mut url = url::Url::parse(&self.url(live)).map_err(|error| failed(&error))?;
+        if let Some(token) = token {
+            url.query_pairs_mut().append_pair("jwt", token);
+        }
+        let connector = web_transport_quinn::Client::new(endpoint.clone(), self.tls.clone());
+        let protocols = moq_net::ALPNS.iter().map(|one| (*one).to_owned());
+        let request = ConnectRequest::new(url).with_protocols(protocols);
+        connector.connect(request).await.map_err(|error| failed(&error))
+    }
+
     /// An edge at a URL, whose certificate has this hash, or is signed by an authority that this system trusts.
     pub(crate) fn at(client: &Client, url: String, sha256: Option<&str>) -> Result<Self, MoqError> {
         let roots = client.roots();
@@ -120,8 +146,29 @@ pub(crate) struct Viewers {
     seats: Mutex<HashMap<Number, Seat>>,
 }
 
-/// How a viewer is told to leave, and what is over when they have.
-type Seat = (watch::Sender<bool>, JoinHandle<()>);
+/// A viewer's place.
+struct Seat {
+    /// How they are told to leave.
+    leave: watch::Sender<bool>,
+    /// Over when they have.
+    task: JoinHandle<()>,
+    line: Line,
+    /// Told of each failure of the network.
+    fails: watch::Sender<u32>,
+}
+
+/// A viewer's network, and a failure of it that they are not back from.
+#[derive(Clone, Default)]
+struct Line {
+    network: Network,
+    outage: Arc<Mutex<Option<Outage>>>,
+}
+
+impl Line {
+    fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Viewers {
     pub(crate) fn new(audience: Audience) -> Self {
@@ -134,23 +181,42 @@ impl Viewers {
 
     /// A viewer comes.
     pub(crate) fn watch(&self, number: Number, live: usize) {
-        let (leave, leaving) = watch::channel(false);
-        let task = tokio::spawn(viewer(self.audience.clone(), number, live, leaving));
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner).insert(number, (leave, task));
+        let ((leave, leaving), (fails, failed)) = (watch::channel(false), watch::channel(0));
+        let line = Line::default();
+        let task = tokio::spawn(viewer(self.audience.clone(), number, live, line.clone(), failed, leaving));
+        self.seats().insert(number, Seat { leave, task, line, fails });
+    }
+
+    /// A viewer's network fails until then; with `roams`, another one returns.
+    pub(crate) fn fail_network(&self, number: Number, until: Instant, roams: bool) {
+        let seats = self.seats();
+        let Some(seat) = seats.get(&number) else { return };
+        seat.line.network.fail(until, roams);
+        let was_away = {
+            let mut outage = seat.line.outage();
+            let was_away = outage.is_some();
+            outage.get_or_insert_with(|| Outage::new(until, false, false)).again(until, roams);
+            was_away
+        };
+        self.audience.tally.lock().count(Count::DropViewers, u64::from(!was_away));
+        seat.fails.send_modify(|failures| *failures += 1);
+    }
+
+    fn seats(&self) -> MutexGuard<'_, HashMap<Number, Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A viewer leaves.
     pub(crate) fn leave(&self, number: Number) {
-        let seat = self.seats.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-        if let Some((leave, _)) = seat {
-            leave.send_replace(true);
+        if let Some(seat) = self.seats().remove(&number) {
+            seat.leave.send_replace(true);
         }
     }
 
     /// Everybody leaves.
     pub(crate) async fn stop(&self) {
-        let seats = std::mem::take(&mut *self.seats.lock().unwrap_or_else(PoisonError::into_inner));
-        for (leave, task) in seats.into_values() {
+        let seats = std::mem::take(&mut *self.seats());
+        for Seat { leave, task, .. } in seats.into_values() {
             leave.send_replace(true);
             let _ = task.await;
         }
@@ -158,18 +224,52 @@ impl Viewers {
 }
 
 /// Somebody who watches, and tries again when there is nothing to see.
-async fn viewer(audience: Audience, number: Number, live: usize, mut leaving: watch::Receiver<bool>) {
+async fn viewer(
+    audience: Audience,
+    number: Number,
+    live: usize,
+    line: Line,
+    failed: watch::Receiver<u32>,
+    mut leaving: watch::Receiver<bool>,
+) {
+    try_to_watch(&audience, number, live, &line, failed, &mut leaving).await;
+    if let Some(outage) = line.outage().take() {
+        outage.leave(Instant::now(), &mut audience.tally.lock());
+    }
+}
+
+async fn try_to_watch(
+    audience: &Audience,
+    number: Number,
+    live: usize,
+    line: &Line,
+    failed: watch::Receiver<u32>,
+    leaving: &mut watch::Receiver<bool>,
+) {
     let (mut wait, last) = RETRY;
     loop {
+        tokio::select! {
+            biased;
+            _ = leaving.wait_for(|leaves| *leaves) => return,
+            () = line.network.there() => {}
+        }
         let count = |count| audience.tally.lock().count(count, 1);
         count(Count::MoqAttempts);
-        let mut session = Session::new(&audience);
+        let mut session = Session::new(audience, line);
         let result = tokio::select! {
             biased;
             _ = leaving.wait_for(|leaves| *leaves) => None,
-            result = session.watch(number, live) => Some(result),
+            result = session.watch(number, live, failed.clone()) => Some(result),
         };
         let had_picture = session.end();
+        if result.is_some()
+            && session.was_interrupted()
+            && let Some(outage) = &mut *line.outage()
+        {
+            // Its end is our own doing: what counts is whether they come back.
+            outage.session_over();
+            continue;
+        }
         match result {
             None => return,
             Some(Err(error)) => {
@@ -195,6 +295,9 @@ async fn viewer(audience: Audience, number: Number, live: usize, mut leaving: wa
 /// One session, and what it has seen.
 struct Session<'a> {
     audience: &'a Audience,
+    line: &'a Line,
+    /// How often the network had failed when it began.
+    failures: u32,
     begun: Instant,
     connected: Option<Instant>,
     /// What was counted already, so that it is counted once.
@@ -205,9 +308,11 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(audience: &'a Audience) -> Self {
+    fn new(audience: &'a Audience, line: &'a Line) -> Self {
         Self {
             audience,
+            line,
+            failures: line.network.failures(),
             begun: Instant::now(),
             connected: None,
             told: Default::default(),
@@ -218,20 +323,21 @@ impl<'a> Session<'a> {
     }
 
     /// Watches until it ends: with an error if it never began.
-    async fn watch(&mut self, number: Number, live: usize) -> Result<(), MoqError> {
+    async fn watch(
+        &mut self,
+        number: Number,
+        live: usize,
+        failed: watch::Receiver<u32>,
+    ) -> Result<(), MoqError> {
         let connect = |error: &dyn std::fmt::Display| MoqError::Connect(error.to_string());
         let Audience { door, lives, tokens, source, .. } = self.audience;
-        let mut url = url::Url::parse(&format!("{}/{}", door.url, lives[live])).map_err(|e| connect(&e))?;
-        if let Some(token) = tokens.get(number as usize).or(tokens.first()) {
-            url.query_pairs_mut().append_pair("jwt", token);
-        }
+        let token = tokens.get(number as usize).or(tokens.first()).map(String::as_str);
         let mut tasks = JoinSet::new();
         let opened = timeout(PICTURE_WITHIN, async {
-            let endpoint = quinn::Endpoint::client(*source).map_err(|error| connect(&error))?;
-            let connector = web_transport_quinn::Client::new(endpoint.clone(), door.tls.clone());
-            let protocols = moq_net::ALPNS.iter().map(|one| (*one).to_owned());
-            let request = ConnectRequest::new(url).with_protocols(protocols);
-            let transport = connector.connect(request).await.map_err(|error| connect(&error))?;
+            let network = &self.line.network;
+            let endpoint = quic_socket::endpoint(*source, network).map_err(|error| connect(&error))?;
+            tasks.spawn(roam(endpoint.clone(), network.clone(), *source, failed));
+            let transport = door.connect(&endpoint, &lives[live], token).await?;
             let (offers, driver) = origin::Producer::new(origin::Config::default());
             tasks.spawn(async move { drop(moq_net::time::run(driver).await) });
             let client = moq_net::Client::new().with_subscriber(offers.clone());
@@ -291,7 +397,19 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         self.connected = Some(now);
         self.audience.gauges.viewers.add(1);
-        self.audience.tally.lock().record(Time::MoqConnected, now - self.begun);
+        self.joining(Time::MoqConnected, now, &mut self.audience.tally.lock());
+    }
+
+    /// Whether the network failed meanwhile.
+    fn was_interrupted(&self) -> bool {
+        self.line.network.failures() != self.failures
+    }
+
+    /// A step of joining is done. What waited for our own network is not measured.
+    fn joining(&self, time: Time, at: Instant, tally: &mut Tally) {
+        if !self.was_interrupted() {
+            tally.record(time, at.saturating_duration_since(self.begun));
+        }
     }
 
     async fn pictures(&mut self, broadcast: &broadcast::Consumer, name: &str) -> Result<(), MoqError> {
@@ -329,19 +447,28 @@ impl<'a> Session<'a> {
         tally.count(Count::MoqFrames, 1);
         tally.count(Count::MoqBytes, frame.len() as u64);
         if !std::mem::replace(&mut self.had_picture, true) {
-            tally.record(Time::MoqFirstPicture, now - self.begun);
+            self.joining(Time::MoqFirstPicture, now, &mut tally);
             tally.count(Count::MoqPictures, 1);
         }
         if let Some(since) = self.pace.steady_since.filter(|_| !self.was_steady) {
             self.was_steady = true;
-            tally.record(Time::MoqSteady, since.saturating_duration_since(self.begun));
+            self.joining(Time::MoqSteady, since, &mut tally);
+        }
+        if self.line.network.has_failed() {
+            let mut outage = self.line.outage();
+            if outage.as_mut().is_some_and(|outage| outage.picture(now, &mut tally)) {
+                *outage = None;
+            }
         }
         if self.pace.watched_from.is_some_and(|from| now > from + SETTLED)
             && let Some(stamp) = find_stamp(frame)
         {
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             tally.count(Count::OtherClock, u64::from(stamp.run != self.audience.run));
-            tally.record(Time::MoqDelay, wall.saturating_sub(Duration::from_micros(stamp.sent_us)));
+            let delay = wall.saturating_sub(Duration::from_micros(stamp.sent_us));
+            if self.line.network.back_for().is_none_or(|back| delay <= back) {
+                tally.record(Time::MoqDelay, delay);
+            }
         }
         drop(tally);
         self.tell(now);
@@ -372,6 +499,26 @@ impl<'a> Session<'a> {
             self.audience.gauges.viewers.add(-1);
         }
         self.had_picture
+    }
+}
+
+/// Takes another address whenever the network is another one.
+async fn roam(
+    endpoint: quinn::Endpoint,
+    network: Network,
+    source: SocketAddr,
+    mut failed: watch::Receiver<u32>,
+) {
+    let mut generation = network.generation();
+    while failed.changed().await.is_ok() {
+        network.there().await;
+        let now = network.generation();
+        if std::mem::replace(&mut generation, now) != now
+            && let Ok(socket) = quic_socket::bind(source, &network)
+        {
+            // Refused, the old one stays: then the viewer is not heard any more, and comes anew.
+            let _ = endpoint.rebind_abstract(socket);
+        }
     }
 }
 

@@ -4,11 +4,23 @@ use std::time::Duration;
 
 use crate::{
     random::Random,
-    scenario::{Coming, Scenario, Transport},
+    scenario::{Amount, Coming, Scenario, Transport},
 };
 
 /// An actor within its kind: viewers, chatters and buyers are each numbered from 0.
 pub(crate) type Number = u32;
+
+/// A kind of actors whose networks may fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Viewer,
+    Chatter,
+    Buyer,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Viewer, Self::Chatter, Self::Buyer];
+}
 
 /// Something to be done at its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +109,25 @@ mod stream {
     pub(super) const CHATTERS: u64 = 2 << 32;
     pub(super) const BUYERS: u64 = 3 << 32;
     pub(super) const CAPACITY: u64 = 5 << 32;
+    pub(super) const NETWORKS: u64 = 6 << 32;
+}
+
+/// Whose networks a fault takes away, and for how long: a share of `count` actors, exact but for one, spread over all of
+/// them.
+pub(crate) fn networks_hit(
+    seed: u64,
+    fault: usize,
+    kind: Kind,
+    share: Amount,
+    for_s: Amount,
+    count: usize,
+) -> Vec<(Number, Duration)> {
+    /// The golden ratio: its multiples spread most evenly, whatever other patterns there are among the actors.
+    const GOLDEN: f64 = 0.618_033_988_749_894_8;
+    let mut random = Random::new(seed, stream::NETWORKS + ((fault as u64) << 2) + kind as u64);
+    let (share, first) = (share.draw(&mut random), random.unit());
+    let hit = |number: &Number| (first + f64::from(*number) * GOLDEN).fract() < share;
+    (0..count as Number).filter(hit).map(|number| (number, for_s.draw_seconds(&mut random))).collect()
 }
 
 /// The seed's sequence for what a chatter says and when.
@@ -105,6 +136,15 @@ pub(crate) fn chatter_random(seed: u64, number: Number) -> Random {
 }
 
 impl Plan {
+    /// How many actors of a kind there are.
+    pub(crate) fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Viewer => self.viewers.len(),
+            Kind::Chatter => self.chatters.len(),
+            Kind::Buyer => self.buyers.len(),
+        }
+    }
+
     /// Unrolls a scenario.
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let end = scenario.duration();
@@ -311,6 +351,22 @@ mod tests {
             let plan = plan(&format!("[[viewers]]\ncount = 100\ndecrypt = {share}"));
             assert_eq!(plan.viewers.iter().filter(|viewer| viewer.decrypt).count(), truth, "{share}");
         }
+    }
+
+    #[test]
+    fn a_share_of_the_networks_fails_as_the_seed_says() {
+        let hit = |seed, fault, share: f64| {
+            networks_hit(seed, fault, Kind::Buyer, Amount::fixed(share), Amount::fixed(2.0), 1_000)
+        };
+        assert_eq!(hit(1, 0, 0.33), hit(1, 0, 0.33));
+        assert_ne!(hit(1, 0, 0.33), hit(2, 0, 0.33));
+        assert_ne!(hit(1, 0, 0.33), hit(1, 1, 0.33));
+        for (share, truth) in [(0.0, 0), (1.0, 1_000), (0.33, 330), (0.01, 10)] {
+            let hit = hit(1, 0, share).len();
+            assert!(hit.abs_diff(truth) <= 1, "{hit} for {share}");
+        }
+        let even = hit(5, 0, 0.5).iter().filter(|(number, _)| number % 2 == 0).count();
+        assert!(even.abs_diff(250) < 10, "no pattern is hit alone: {even}");
     }
 
     #[test]

@@ -19,6 +19,8 @@ use tokio::runtime::Handle;
 use crate::{
     http::{self, Call, Client},
     net::{self, Inbox},
+    network::Network,
+    outage::Outage,
     peer::Identity,
     plan::Number,
     random::Random,
@@ -35,6 +37,8 @@ const PUBLISH: Duration = Duration::from_millis(500);
 const OFFERS_A_TURN: usize = 4;
 /// How long a viewer whose session failed or ended waits before trying again: doubled each time, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
+/// Over how long those come back whose session a failure of their network has ended, once that is over.
+const SPREAD: Duration = Duration::from_millis(200);
 /// How long one waits who is told that there is no host yet, if nothing else is said.
 const NO_HOST: Duration = Duration::from_secs(1);
 
@@ -68,8 +72,8 @@ pub(crate) enum Order {
     Watch { number: Number, live: usize, traits: Traits },
     /// A viewer leaves.
     Leave { number: Number },
-    /// The network of a share of the viewers fails.
-    Deafen { share: f64, time: Duration },
+    /// A viewer's network fails until then; with `roams`, another one returns.
+    Fail { number: Number, until: Instant, roams: bool },
     /// The server has answered an offer.
     Answered(Answered),
     /// Everybody leaves, and the thread ends.
@@ -182,7 +186,10 @@ struct Seat {
     session: Option<Viewer>,
     resource: Option<String>,
     again: Option<Instant>,
-    deaf_until: Option<Instant>,
+    /// What it asks by HTTP goes over it.
+    network: Network,
+    /// A failure of the network that the viewer is not back from, as long as there is no session that knows of it.
+    outage: Option<Outage>,
 }
 
 struct Loop {
@@ -279,33 +286,50 @@ impl Loop {
                     session: None,
                     resource: None,
                     again: None,
-                    deaf_until: None,
+                    network: Network::default(),
+                    outage: None,
                 };
                 self.seats.insert(number, seat);
                 self.waiting.push_back((number, now));
             }
             Order::Leave { number } => {
-                self.empty(number, now);
-                self.seats.remove(&number);
+                self.vacate(number, now);
             }
-            Order::Deafen { share, time } => {
-                for seat in self.seats.values_mut() {
-                    if self.random.chance(share) {
-                        seat.deaf_until = Some(now + time);
-                        if let Some(viewer) = &mut seat.session {
-                            viewer.deaf_until = seat.deaf_until;
-                        }
-                    }
-                }
-            }
+            Order::Fail { number, until, roams } => self.fail_network(number, until, roams),
             Order::Answered(answered) => self.answered(answered, now),
             Order::Stop => {}
+        }
+    }
+
+    fn fail_network(&mut self, number: Number, until: Instant, roams: bool) {
+        let Some(seat) = self.seats.get_mut(&number) else { return };
+        seat.network.fail(until, roams);
+        let known = match &mut seat.session {
+            Some(viewer) => viewer.fail_network(until, roams),
+            None => {
+                let known = seat.outage.is_some();
+                seat.outage.get_or_insert_with(|| Outage::new(until, false, true)).again(until, false);
+                known
+            }
+        };
+        self.tally.count(Count::DropViewers, u64::from(!known));
+    }
+
+    /// A viewer leaves for good.
+    fn vacate(&mut self, number: Number, now: Instant) {
+        self.empty(number, now);
+        if let Some(outage) = self.seats.remove(&number).and_then(|seat| seat.outage) {
+            outage.leave(now, &mut self.tally);
         }
     }
 
     /// Makes an offer and lets it be posted.
     fn offer(&mut self, number: Number, now: Instant) {
         let Some(seat) = self.seats.get_mut(&number) else { return };
+        if let Some(outage) = seat.outage.as_ref().filter(|outage| outage.is_gone(now)) {
+            seat.again = Some(outage.until());
+            return;
+        }
         seat.attempt += 1;
         seat.again = None;
         let (attempt, audience) = (seat.attempt, &self.audience);
@@ -317,14 +341,15 @@ impl Loop {
                 return self.failed(number, &error.to_string(), now);
             }
         };
-        viewer.deaf_until = seat.deaf_until;
+        viewer.outage = seat.outage.take();
         let token = Token(number as usize);
         if let Err(error) = self.poll.registry().register(&mut viewer.socket, token, Interest::READABLE) {
             self.tally.count(Count::JoinAttempts, 1);
             return self.failed(number, &format!("poll: {error}"), now);
         }
         seat.session = Some(viewer);
-        let (client, orders, waker) = (audience.client.clone(), self.orders.clone(), self.waker.clone());
+        let (client, orders, waker) =
+            (audience.client.over(&seat.network), self.orders.clone(), self.waker.clone());
         let call = Call {
             method: "POST",
             url: audience.wheps[seat.live].clone(),
@@ -358,27 +383,35 @@ impl Loop {
         let Some(seat) = seat else {
             // The viewer has left meanwhile.
             if let Ok(Accepted { resource: Some(resource), .. }) = result {
-                self.delete(number, resource);
+                self.delete(number, resource, &Network::default());
             }
             return;
         };
         match result {
             Ok(accepted) => {
                 self.tally.count(Count::JoinAttempts, 1);
-                self.tally.record(crate::tally::Time::JoinAnswer, answered - posted);
                 seat.resource = accepted.resource;
                 let Some(viewer) = &mut seat.session else { return };
+                if !viewer.was_interrupted() {
+                    self.tally.record(crate::tally::Time::JoinAnswer, answered - posted);
+                }
                 match viewer.answer(&accepted.sdp, posted, now) {
                     Ok(()) => viewer.tick(now, &mut self.tally),
                     Err(error) => self.failed(number, &error.to_string(), now),
                 }
             }
             Err(Refused::NoHost(wait)) => {
-                seat.session = None;
+                seat.outage = seat.session.take().and_then(|viewer| viewer.outage);
+                if let Some(outage) = &mut seat.outage {
+                    outage.session_over();
+                }
                 seat.again = Some(now + wait.min(RETRY.1));
             }
             Err(Refused::Other(why)) => {
                 self.tally.count(Count::JoinAttempts, 1);
+                if seat.session.as_ref().is_some_and(Viewer::was_interrupted) {
+                    return self.try_again(number, now);
+                }
                 self.failed(number, &format!("WHEP: {why}"), now);
             }
         }
@@ -392,8 +425,13 @@ impl Loop {
     }
 
     fn try_again(&mut self, number: Number, now: Instant) {
-        self.empty(number, now);
+        let interrupted = self.empty(number, now);
         if let Some(seat) = self.seats.get_mut(&number) {
+            if let Some(outage) = seat.outage.as_ref().filter(|_| interrupted) {
+                let spread = SPREAD.mul_f64(self.random.unit());
+                seat.again = Some(outage.try_at(now, spread));
+                return;
+            }
             let (first, last) = RETRY;
             let wait = (first * 2_u32.pow(seat.failures.min(8))).min(last);
             seat.failures += 1;
@@ -402,9 +440,10 @@ impl Loop {
         }
     }
 
-    /// Ends the session in a seat.
-    fn empty(&mut self, number: Number, now: Instant) {
-        let Some(seat) = self.seats.get_mut(&number) else { return };
+    /// Ends the session in a seat. Returns whether a failure of the viewer's network had come over it.
+    fn empty(&mut self, number: Number, now: Instant) -> bool {
+        let Some(seat) = self.seats.get_mut(&number) else { return false };
+        let mut interrupted = false;
         // What is still under way is not for this seat any more.
         seat.attempt += 1;
         let (session, resource) = (seat.session.take(), seat.resource.take());
@@ -414,22 +453,42 @@ impl Loop {
             }
             self.gone_drops += net::drops(&viewer.socket);
             let _ = self.poll.registry().deregister(&mut viewer.socket);
+            interrupted = viewer.was_interrupted();
+            seat.outage = viewer.outage.take();
+            if let Some(outage) = &mut seat.outage {
+                outage.session_over();
+            }
             add(&mut self.gone, &viewer.leave(now));
         }
         if let Some(resource) = resource {
-            self.delete(number, resource);
+            let network = seat.network.clone();
+            self.delete(number, resource, &network);
         }
+        interrupted
     }
 
-    fn delete(&self, number: Number, resource: String) {
-        let (client, token) = (self.audience.client.clone(), self.audience.token(number));
+    /// A viewer's network is back, and another one: the session is left without a word, and another one asked for, as pages
+    /// do it. So it is with any server; not all know ICE restarts.
+    fn roam(&mut self, number: Number, now: Instant) {
+        let Some(seat) = self.seats.get_mut(&number) else { return };
+        seat.resource = None;
+        if let Some(viewer) = &mut seat.session {
+            viewer.vanish();
+        }
+        self.try_again(number, now);
+    }
+
+    fn delete(&self, number: Number, resource: String, network: &Network) {
+        let client = &self.audience.client;
+        let client = if network.has_failed() { client.over(network) } else { client.clone() };
+        let token = self.audience.token(number);
         let call = Call { method: "DELETE", url: resource, token, ..Call::default() };
         // Whether it helped is the server's affair: a viewer who closes a page does not wait for it.
         self.audience.handle.spawn(async move { client.call_shared(call).await });
     }
 
     fn tick(&mut self, now: Instant) {
-        let mut over = Vec::new();
+        let (mut over, mut roaming) = (Vec::new(), Vec::new());
         for (number, seat) in &mut self.seats {
             if let Some(viewer) = &mut seat.session {
                 let was_connected = viewer.is_connected();
@@ -438,7 +497,12 @@ impl Loop {
                     self.audience.gauges.viewers.add(if was_connected { -1 } else { 1 });
                 }
                 if viewer.state() != State::Going {
-                    over.push((*number, viewer.state(), viewer.was_connected()));
+                    over.push((*number, viewer.state(), viewer.was_connected(), viewer.was_interrupted()));
+                }
+                if viewer.state() == State::Going
+                    && viewer.outage.as_mut().is_some_and(|outage| outage.take_roaming(now))
+                {
+                    roaming.push(*number);
                 }
             }
             if seat.again.is_some_and(|at| at <= now) {
@@ -446,8 +510,11 @@ impl Loop {
                 self.waiting.push_back((*number, now));
             }
         }
-        for (number, state, connected) in over {
+        roaming.into_iter().for_each(|number| self.roam(number, now));
+        for (number, state, connected, interrupted) in over {
             match state {
+                // Its end is our own doing: what counts is whether they come back.
+                _ if interrupted => self.try_again(number, now),
                 State::Failed if connected => self.failed(number, "connected, and no picture in time", now),
                 State::Failed => self.failed(number, "answered, and not connected in time", now),
                 _ => {
@@ -485,6 +552,7 @@ impl Loop {
         tally.set(Count::ConnectedUs, sums.connected.as_micros() as u64);
         tally.set(Count::OtherClock, sums.other_clock);
         tally.set(Count::SocketDrops, drops);
+        tally.set(Count::DropDiscarded, sums.discarded);
         for (layer, share) in sums.layers.iter().enumerate() {
             let (bytes, us) = Count::LAYERS[layer];
             tally.set(bytes, share.bytes);
@@ -496,7 +564,7 @@ impl Loop {
     fn stop(mut self, now: Instant) {
         let numbers: Vec<_> = self.seats.keys().copied().collect();
         for number in numbers {
-            self.empty(number, now);
+            self.vacate(number, now);
         }
         self.publish(now);
     }
@@ -527,4 +595,5 @@ fn add(sums: &mut Sums, more: &Sums) {
     sums.watched += more.watched;
     sums.connected += more.connected;
     sums.other_clock += more.other_clock;
+    sums.discarded += more.discarded;
 }

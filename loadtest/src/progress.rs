@@ -25,6 +25,8 @@ pub(crate) struct Now {
     pub(crate) sale_in: Option<Duration>,
     /// Units available, once it is open.
     pub(crate) available: Option<u32>,
+    /// Whose network has failed, and who are not back yet.
+    pub(crate) away: u64,
 }
 
 impl Now {
@@ -48,6 +50,9 @@ impl Now {
             line += &format!(" · sale in {:.0} s", wait.as_secs_f64().ceil());
         } else if let Some(available) = self.available {
             line += &format!(" · {available} left");
+        }
+        if self.away > 0 {
+            line += &format!(" · {} cut off", self.away);
         }
         if holds >= 0.5 {
             line += &format!(" · {holds:.0} holds/s");
@@ -109,6 +114,7 @@ mod tests {
         now.sale_in = None;
         now.available = Some(4);
         now.rates.holds = 90.0;
-        assert!(now.line().contains("4 left · 90 holds/s"), "{}", now.line());
+        now.away = 7;
+        assert!(now.line().contains("4 left · 7 cut off · 90 holds/s"), "{}", now.line());
     }
 }

@@ -27,19 +27,20 @@ use rtc::{
 use crate::{
     clip::{self, Clip, Codec, LAYERS, Picture, SOUND_SAMPLES, SOUND_TIME},
     http::{self, Call, Client},
+    moq::Door,
     peer::{self, AUDIO, Ear, Identity, LayerNames, PeerError, Senders},
     stamp::Stamp,
     viewer::BROKEN_FOR,
 };
 
 /// How long connecting may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long the thread waits for datagrams at most.
 const NAP: Duration = Duration::from_millis(10);
 /// Keyframes are sent for requests at most this often.
 const KEYFRAME_EVERY: Duration = Duration::from_millis(300);
 /// A thread that has slept too long goes on from now, rather than to send all it has missed at once.
-const MAX_BEHIND: Duration = Duration::from_millis(500);
+pub(crate) const MAX_BEHIND: Duration = Duration::from_millis(500);
 
 /// Why there is no broadcast.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,10 @@ pub(crate) struct Terms {
     pub(crate) identity: Identity,
     pub(crate) clip: Arc<Clip>,
     pub(crate) whip: String,
+    /// What the live is called.
+    pub(crate) live: String,
+    /// Where to publish by Media over QUIC instead.
+    pub(crate) moq: Option<Door>,
     pub(crate) token: Option<String>,
     pub(crate) source: SocketAddr,
     pub(crate) run: u32,
@@ -83,6 +88,16 @@ pub(crate) struct Told {
     stop: AtomicBool,
     /// Stop without a word, as a host does whose network fails.
     vanish: AtomicBool,
+}
+
+impl Told {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 /// A running broadcast.
@@ -150,7 +165,7 @@ impl Broadcast {
 
     /// Ends it in good order.
     pub(crate) async fn stop(mut self) {
-        self.told.stop.store(true, Ordering::Relaxed);
+        self.told.stop();
         self.join();
         let Some(url) = self.resource.clone() else { return };
         let call = Call { method: "DELETE", url, token: self.terms.token.clone(), ..Call::default() };
@@ -172,7 +187,7 @@ impl Broadcast {
 
 impl Drop for Broadcast {
     fn drop(&mut self) {
-        self.told.stop.store(true, Ordering::Relaxed);
+        self.told.stop();
         self.join();
     }
 }
@@ -208,7 +223,7 @@ impl Sending {
             if self.told.vanish.load(Ordering::Relaxed) {
                 return;
             }
-            if self.told.stop.load(Ordering::Relaxed) {
+            if self.told.is_stopped() {
                 let _ = self.connection.close();
                 self.send();
                 return;

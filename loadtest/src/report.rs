@@ -182,6 +182,18 @@ impl Report {
                 number(get("join.most_at_once").unwrap_or(0.0)),
             );
         }
+        for (kind, who) in [("viewers", "viewers"), ("channels", "people on the channel")] {
+            let Some(times) = get(&format!("drop.{kind}")) else { continue };
+            let of = |way: &str| number(get(&format!("drop.{kind}_{way}")).unwrap_or(0.0));
+            let _ = writeln!(
+                text,
+                "  drops    {} networks of {who}: {} went on, {} came anew, {} were lost",
+                number(times),
+                of("same"),
+                of("anew"),
+                of("lost"),
+            );
+        }
         if let Some(audit) = &self.audit {
             let _ = writeln!(
                 text,
@@ -255,6 +267,8 @@ pub(crate) mod tests {
         assert!(summary.starts_with("\nFAILED  smoke"), "{summary}");
         assert!(summary.contains("FAILED  sale.oversold == 0  1"), "{summary}");
         assert!(summary.contains("12,345 packets") && summary.contains("stock 1, 2 units"), "{summary}");
+        report.measures.extend([("drop.channels".to_owned(), 9.0), ("drop.channels_same".to_owned(), 9.0)]);
+        assert!(report.summary().contains("9 networks of people on the channel: 9 went on, 0 came anew"));
         report.passed = true;
         assert!(report.summary().starts_with("\nPASSED"));
         report.invalid.push("too slow".to_owned());

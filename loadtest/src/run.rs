@@ -1,5 +1,8 @@
 //! A run: tokens first, then everything the plan says at its time, then the verdict.
 
+mod check;
+mod networks;
+
 use std::{
     path::Path,
     sync::Arc,
@@ -28,7 +31,7 @@ use crate::{
     progress::{Now, Progress},
     publisher::Terms,
     report::{self, Audit, Note, Report},
-    scenario::{Scenario, Transport, Victim},
+    scenario::{Scenario, Transport},
     shards::Shards,
     shop::{Setting, Shop},
     tally::{Count, Gauges, Shared, Tally},
@@ -64,41 +67,8 @@ pub(crate) async fn of_scenario(options: &cli::Run, mut scenario: Scenario) -> R
     let plans: Vec<Plan> = (0..u64::from(scenario.lives))
         .map(|live| Plan::new(&Scenario { seed: scenario.seed.wrapping_add(live), ..scenario.clone() }))
         .collect();
-    check(options, &scenario, &plans, &places)?;
+    check::check(options, &scenario, &plans, &places)?;
     Run::prepare(options, scenario, plans, places).await?.go().await
-}
-
-/// What the command line does not give, or permit, is found before anything is done.
-fn check(options: &cli::Run, scenario: &Scenario, plans: &[Plan], places: &Places) -> Result<()> {
-    if scenario.needs_channel() && places.base.is_none() {
-        bail!("this scenario chats or sells, which needs a Haul server: use --target");
-    }
-    for fault in &scenario.faults {
-        if (fault.run.is_some() || fault.kill.is_some()) && !options.allow_commands {
-            bail!("this scenario breaks things on this machine: read it, then add --allow-commands");
-        }
-        match fault.kill {
-            Some(Victim::Server) if options.server_pid.is_none() => {
-                bail!("this scenario kills the server: give --server-pid, and --server-start to have it back")
-            }
-            Some(Victim::Redis) if options.redis_pid.is_none() => {
-                bail!("this scenario kills Redis: give --redis-pid, and --redis-start to have it back")
-            }
-            _ => {}
-        }
-    }
-    let place = &places.lives[0];
-    if scenario.publisher.is_some() && place.whip.is_none() {
-        bail!("this scenario publishes: give --whip too, or remove its [publisher] if somebody else does");
-    }
-    let watches = |by| plans.iter().any(|plan| plan.viewers.iter().any(|viewer| viewer.transport == by));
-    if watches(Transport::WebRtc) && place.whep.is_none() {
-        bail!("this scenario watches: give --whep");
-    }
-    if watches(Transport::Moq) && places.base.is_none() && options.moq.is_none() {
-        bail!("this scenario watches by Media over QUIC: give --moq");
-    }
-    Ok(())
 }
 
 /// One of the lives of a run.
@@ -161,6 +131,19 @@ impl<'o> Run<'o> {
             }
             _ => None,
         };
+        let publishes =
+            scenario.publisher.as_ref().is_some_and(|publisher| publisher.transport == Transport::Moq);
+        let watches = |by| plans.iter().any(|plan| plan.viewers.iter().any(|viewer| viewer.transport == by));
+        let (by_webrtc, by_moq) = (watches(Transport::WebRtc), watches(Transport::Moq));
+        let door = match (&options.moq, &places.base) {
+            _ if !publishes && !by_moq => None,
+            (Some(url), _) => {
+                let url = url.trim_end_matches('/').to_owned();
+                Some(moq::Door::at(&client, url, options.moq_certificate.as_deref())?)
+            }
+            (None, Some(base)) => Some(moq::Door::ask(&client, base).await?),
+            (None, None) => bail!("give --moq"),
+        };
         let (mut stages, mut first) = (Vec::new(), 0);
         for (index, plan) in plans.into_iter().enumerate() {
             let place = &places.lives[index];
@@ -188,6 +171,8 @@ impl<'o> Run<'o> {
                     identity: identity.clone(),
                     clip: Arc::new(Clip::bundled(publisher.clip, publisher.simulcast)?),
                     whip: place.whip.clone().unwrap_or_default(),
+                    live: place.live.clone(),
+                    moq: door.clone().filter(|_| publishes),
                     token: Some(options.token.clone()).filter(|token| !token.is_empty()),
                     source,
                     run,
@@ -212,11 +197,8 @@ impl<'o> Run<'o> {
             None if options.token.is_empty() => Arc::default(),
             None => Arc::new(vec![options.token.clone()]),
         };
-        let watches = |by| {
-            stages.iter().any(|stage: &Stage| stage.plan.viewers.iter().any(|viewer| viewer.transport == by))
-        };
         let mut pools = Vec::new();
-        if watches(Transport::WebRtc) {
+        if by_webrtc {
             let audience = Audience {
                 identity,
                 client: client.clone(),
@@ -232,16 +214,8 @@ impl<'o> Run<'o> {
                 pools.push(pool.context("can't start a thread of viewers")?);
             }
         }
-        let moq = if watches(Transport::Moq) {
-            let door = match (&options.moq, &places.base) {
-                (Some(url), _) => {
-                    let url = url.trim_end_matches('/').to_owned();
-                    moq::Door::at(&client, url, options.moq_certificate.as_deref())?
-                }
-                (None, Some(base)) => moq::Door::ask(&client, base).await?,
-                (None, None) => bail!("give --moq"),
-            };
-            Some(moq::Viewers::new(moq::Audience {
+        let moq = door.filter(|_| by_moq).map(|door| {
+            moq::Viewers::new(moq::Audience {
                 door,
                 lives: places.lives.iter().map(|place| place.live.clone()).collect(),
                 tokens,
@@ -250,10 +224,8 @@ impl<'o> Run<'o> {
                 gauges: gauges.clone(),
                 complaints: complaints.clone(),
                 tally: Shared::default(),
-            }))
-        } else {
-            None
-        };
+            })
+        });
         let (told, news) = unbounded_channel();
         Ok(Self {
             faults: Faults::new(options, complaints.clone(), told),
@@ -393,14 +365,11 @@ impl<'o> Run<'o> {
     fn fault(&mut self, index: usize) {
         let fault = self.scenario.faults[index].clone();
         self.note(fault.name.clone());
+        if fault.is_of_networks() {
+            return self.fail_networks(index, &fault);
+        }
         let mut random = crate::random::Random::new(self.scenario.seed, index as u64);
         let time = fault.for_s.draw_seconds(&mut random);
-        if let Some(share) = fault.network_of_viewers {
-            let share = share.draw(&mut random);
-            for pool in &self.pools {
-                pool.order(Order::Deafen { share, time });
-            }
-        }
         if let Some(victim) = fault.kill {
             self.faults.kill(victim, time);
         }
@@ -468,6 +437,7 @@ impl<'o> Run<'o> {
                 + total.get(Count::MoqEnded),
             sale_in: waits.into_iter().flatten().min().filter(|wait| !wait.is_zero()),
             available,
+            away: total.away(),
         });
     }
 

@@ -3,10 +3,13 @@
 //! Every number may be a value or a range `[low, high]`, from which each actor draws by the scenario's seed. What is not
 //! understood is refused with a suggestion: a mistyped key must not make a load test easier.
 
+mod fault;
+
 use std::{fmt, path::Path, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
+pub(crate) use self::fault::{Fault, Victim};
 use crate::{clip::Codec, level::Level, random::Random, suggest};
 
 /// The most actors of one kind; the harness itself is at its end long before.
@@ -142,6 +145,9 @@ fn one_live() -> u32 {
 pub(crate) struct Publisher {
     /// Which clip.
     pub(crate) clip: Codec,
+    /// By which protocol.
+    #[serde(default)]
+    pub(crate) transport: Transport,
     /// In three sizes at once, from which the server chooses for each viewer.
     #[serde(default)]
     pub(crate) simulcast: bool,
@@ -324,32 +330,6 @@ fn minute() -> Amount {
     Amount::fixed(60.0)
 }
 
-/// Something that breaks.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Fault {
-    pub(crate) at_s: Amount,
-    /// What it is, for the report.
-    pub(crate) name: String,
-    /// A shell command to run, for local runs: only with `--allow-commands`.
-    pub(crate) run: Option<String>,
-    /// A process to kill, for local runs: its id and how it is started again are given on the command line.
-    pub(crate) kill: Option<Victim>,
-    /// The share of viewers whose network fails, for `for_s`.
-    pub(crate) network_of_viewers: Option<Amount>,
-    /// How long it lasts; after a kill, how long until the process is started again.
-    #[serde(default = "zero")]
-    pub(crate) for_s: Amount,
-}
-
-/// What may be killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Victim {
-    Server,
-    Redis,
-}
-
 /// A search for the number of viewers that can be served.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -444,15 +424,7 @@ impl Scenario {
             share("buyers.repeat", group.repeat)?;
         }
         for fault in &self.faults {
-            let kinds = [fault.run.is_some(), fault.kill.is_some(), fault.network_of_viewers.is_some()];
-            if kinds.into_iter().filter(|is| *is).count() != 1 {
-                return Err(format!(
-                    "faults: {:?} needs one of run, kill and network_of_viewers",
-                    fault.name
-                ));
-            }
-            share("faults.network_of_viewers", fault.network_of_viewers.unwrap_or(zero()))?;
-            within("faults.at_s", fault.at_s, self.duration_s)?;
+            fault.check(self.duration_s)?;
         }
         let counts = (self.viewers.iter().map(|g| g.count))
             .chain(self.chatters.iter().map(|g| g.count))
@@ -564,7 +536,13 @@ mod tests {
             ("[[viewers]]\ncount = 1\nreturn_after_s = 2", "needs stay_s"),
             ("[[viewers]]\ncount = 1\njoin_at_s = 20", "more than 10"),
             ("[[buyers]]\ncount = 1\ntap_after_ms = 0", "need a [sale]"),
-            ("[[faults]]\nname = \"x\"\nat_s = 1", "one of run, kill and network_of_viewers"),
+            ("[[faults]]\nname = \"x\"\nat_s = 1", "one of run, kill and network_of_"),
+            ("[[faults]]\nname = \"x\"\nat_s = 1\nnetwork_of_buyers = 2", "more than a share of 1"),
+            (
+                "[[faults]]\nname = \"x\"\nat_s = 8\nfor_s = [1, 3]\nnetwork_of_chatters = 1",
+                "may end at 11 s",
+            ),
+            ("[[faults]]\nname = \"x\"\nat_s = 1\nkill = \"redis\"\nroam = true", "about networks"),
         ] {
             let error = parse(&format!("{LEAST}{text}")).unwrap_err();
             assert!(error.contains(expected), "{text}\n{error}");

@@ -4,6 +4,8 @@
 //! what has been counted, and the buyers' records, from which the audit is made.
 
 mod actors;
+mod buyer;
+mod eyes;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,12 +27,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use self::eyes::Kept;
 use crate::{
     audit::{self, Books, Order, Purchase},
-    channel::{Channel, kind},
+    channel::Channel,
     http::{Call, Client},
     measure::Measures,
-    plan::{Number, Plan, Step},
+    network::Network,
+    plan::{Kind, Number, Plan, Step},
     pool::Complaints,
     report::Audit,
     scenario::Scenario,
@@ -50,8 +54,6 @@ const LIKES_WITHIN: Duration = Duration::from_secs(3);
 const WEBHOOKS_WITHIN: Duration = Duration::from_secs(20);
 /// Pages of the ledger's list that are read: 200 orders each.
 const MAX_PAGES: usize = 5_000;
-/// Of how many channels one looks into every stock event: parsing them all would be load on the harness alone.
-const OBSERVE_EVERY: Number = 20;
 
 /// What is needed to begin.
 pub(crate) struct Setting {
@@ -92,6 +94,8 @@ struct World {
     hush: watch::Sender<bool>,
     /// What is remembered of the sale.
     records: Mutex<Records>,
+    /// Which of the room's events are more than chat.
+    kept: Mutex<Kept>,
     /// Purchases that have begun and are not over.
     busy: AtomicU64,
     /// The last known stock; more than there can be: unknown.
@@ -129,11 +133,15 @@ struct Records {
     before: Option<(u32, u32)>,
 }
 
+/// People on the channel, each with a network, and how they are told to go.
+type Crowd = HashMap<(Kind, Number), (Network, watch::Sender<bool>)>;
+
 /// Everybody on the channel.
 pub(crate) struct Shop {
     world: Arc<World>,
     viewer_tokens: Vec<String>,
-    exits: Mutex<HashMap<Number, watch::Sender<bool>>>,
+    /// Who is there.
+    crowd: Mutex<Crowd>,
     host: Mutex<Option<mpsc::UnboundedSender<HostOrder>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     product: String,
@@ -172,82 +180,7 @@ impl World {
     }
 }
 
-/// One reader's view of the events: what it has seen of the stock.
-#[derive(Debug, Default)]
-struct Eyes {
-    /// Whether it looks into every event.
-    observes: bool,
-    held: usize,
-    sold: usize,
-}
-
 impl World {
-    /// An event has come to a reader.
-    fn event(&self, text: &str, eyes: &mut Eyes) {
-        let mut tally = self.tally.lock();
-        tally.count(Count::ChannelEvents, 1);
-        match kind(text) {
-            "chat.message" => {
-                if let Some(age) = self.age(text) {
-                    tally.record(Time::Chat, age);
-                    tally.count(Count::ChatDelivered, 1);
-                }
-            }
-            "likes" if eyes.observes => {
-                drop(tally);
-                let event: Value = serde_json::from_str(text).unwrap_or_default();
-                self.likes_told(event["total"].as_u64());
-            }
-            "stock.changed" if eyes.observes => {
-                drop(tally);
-                self.stock_event(text, eyes);
-            }
-            "pin.changed" => {
-                drop(tally);
-                let event: Value = serde_json::from_str(text).unwrap_or_default();
-                let pinned = self.records().pinned.clone();
-                if let Some((product, at)) = pinned
-                    && event["pin"]["product_id"] == product.as_str()
-                {
-                    self.record(Time::Pin, at.elapsed());
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// How long ago the changes were acknowledged that this event is the first to show to this reader.
-    fn stock_event(&self, text: &str, eyes: &mut Eyes) {
-        let event: Value = serde_json::from_str(text).unwrap_or_default();
-        let ours = self.offer.borrow().as_ref().is_some_and(|offer| event["sale_id"] == offer.sale.as_str());
-        if !ours {
-            return;
-        }
-        let number = |name: &str| event[name].as_u64().unwrap_or(0) as usize;
-        let (sold, taken) = (number("sold"), number("sold") + number("held"));
-        self.available.store(number("available") as u32, Ordering::Relaxed);
-        let now = Instant::now();
-        let mut ages = Vec::new();
-        {
-            let records = self.records();
-            let mut see = |seen: &mut usize, now_seen: usize, at: &[Instant]| {
-                let upto = now_seen.min(at.len());
-                if upto > *seen {
-                    ages.extend(at[*seen..upto].iter().map(|at| now.saturating_duration_since(*at)));
-                    *seen = upto;
-                }
-            };
-            see(&mut eyes.sold, sold, &records.sold_at);
-            if !records.given_back {
-                see(&mut eyes.held, taken, &records.held_at);
-            }
-        }
-        let mut tally = self.tally.lock();
-        for age in ages {
-            tally.record(Time::StockEvent, age);
-        }
-    }
-
     /// The room was told of so many likes in all.
     fn likes_told(&self, total: Option<u64>) {
         let Some(total) = total else { return };
@@ -328,6 +261,7 @@ impl Shop {
             over: watch::Sender::new(false),
             hush: watch::Sender::new(false),
             records: Mutex::default(),
+            kept: Mutex::default(),
             busy: AtomicU64::new(0),
             available: AtomicU32::new(u32::MAX),
             likes: Mutex::default(),
@@ -335,7 +269,7 @@ impl Shop {
         Ok(Self {
             world,
             viewer_tokens: viewers,
-            exits: Mutex::default(),
+            crowd: Mutex::default(),
             host: Mutex::default(),
             tasks: Mutex::default(),
             product,
@@ -350,7 +284,7 @@ impl Shop {
             return Ok(());
         }
         let (mut channel, hello) =
-            Channel::open(client, base, live, host_token).await.context("the host's channel")?;
+            Channel::open(client, base, live, host_token, None).await.context("the host's channel")?;
         if scenario.sale.is_some() {
             world.records().before = totals_of(&ledger(&world.setting).await?);
             let at = world.setting.plan.steps.iter().find(|(_, step)| *step == Step::Sell).map(|(at, _)| *at);
@@ -408,17 +342,18 @@ impl Shop {
     pub(crate) fn step(&self, step: Step) {
         match step {
             Step::Enter(number) => {
-                let (exit, leaving) = watch::channel(false);
-                self.exits.lock().unwrap_or_else(PoisonError::into_inner).insert(number, exit);
-                self.spawn(actors::chatter(self.world.clone(), number, leaving));
+                let (network, leaving) = self.comes(Kind::Chatter, number);
+                self.spawn(actors::chatter(self.world.clone(), number, network, leaving));
             }
             Step::Exit(number) => {
-                let exit = self.exits.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-                if let Some(exit) = exit {
+                if let Some((_, exit)) = self.crowd().remove(&(Kind::Chatter, number)) {
                     exit.send_replace(true);
                 }
             }
-            Step::Queue(number) => self.spawn(actors::buyer(self.world.clone(), number)),
+            Step::Queue(number) => {
+                let (network, _) = self.comes(Kind::Buyer, number);
+                self.spawn(buyer::buyer(self.world.clone(), number, network));
+            }
             Step::Pin => {
                 if let Some(host) = &*self.host.lock().unwrap_or_else(PoisonError::into_inner) {
                     let _ = host.send(HostOrder::Pin);
@@ -426,6 +361,30 @@ impl Shop {
             }
             // The sale opens by the server's clock.
             _ => {}
+        }
+    }
+
+    fn crowd(&self) -> MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn comes(&self, kind: Kind, number: Number) -> (Network, watch::Receiver<bool>) {
+        let (network, (exit, leaving)) = (Network::default(), watch::channel(false));
+        self.crowd().insert((kind, number), (network.clone(), exit));
+        (network, leaving)
+    }
+
+    /// Somebody's network fails until then, if they are there. Slow readers are left alone: they would be slow to say that
+    /// they are back, too.
+    pub(crate) fn fail_network(&self, kind: Kind, number: Number, until: std::time::Instant, roams: bool) {
+        let Setting { scenario, plan, .. } = &self.world.setting;
+        let is_slow = kind == Kind::Chatter
+            && scenario.chatters[plan.chatters[number as usize].group].read_every_ms.is_some();
+        let Some((network, _)) = self.crowd().get(&(kind, number)).filter(|_| !is_slow).cloned() else {
+            return;
+        };
+        if network.fail(until, roams) {
+            self.world.count(Count::DropChannels);
         }
     }
 

@@ -31,6 +31,9 @@ pub(crate) enum Time {
     MoqFirstPicture,
     MoqSteady,
     MoqDelay,
+    DropPicture,
+    DropSteady,
+    DropChannel,
 }
 
 macro_rules! counters {
@@ -94,6 +97,20 @@ counters! {
     MoqFrozenUs,
     MoqWatchedUs,
     MoqConnectedUs,
+    DropViewers,
+    DropSame,
+    DropAnew,
+    DropLost,
+    DropLeft,
+    DropDiscarded,
+    DropChannels,
+    DropChannelsSame,
+    DropChannelsAnew,
+    DropChannelsLost,
+    DropChannelsLeft,
+    ChannelResumed,
+    ChannelNotResumed,
+    ChannelMissed,
 }
 
 impl Count {
@@ -103,6 +120,25 @@ impl Count {
         (Self::LayerBytesH, Self::LayerUsH),
         (Self::LayerBytesQ, Self::LayerUsQ),
     ];
+}
+
+impl Tally {
+    /// Whose network has failed, and who are not back yet.
+    pub(crate) fn away(&self) -> u64 {
+        use Count as C;
+        let back = [
+            C::DropSame,
+            C::DropAnew,
+            C::DropLost,
+            C::DropLeft,
+            C::DropChannelsSame,
+            C::DropChannelsAnew,
+            C::DropChannelsLost,
+            C::DropChannelsLeft,
+        ];
+        let gone = self.get(C::DropViewers) + self.get(C::DropChannels);
+        gone.saturating_sub(back.into_iter().map(|count| self.get(count)).sum())
+    }
 }
 
 /// One thread's distributions and counters.
@@ -224,7 +260,8 @@ mod tests {
     fn distributions_have_their_names() {
         assert_eq!(DISTRIBUTIONS[Time::Webhook as usize].name, "webhook");
         assert_eq!(DISTRIBUTIONS[Time::MoqDelay as usize].name, "moq.delay");
-        assert_eq!(DISTRIBUTIONS.len(), Time::MoqDelay as usize + 1);
+        assert_eq!(DISTRIBUTIONS[Time::DropChannel as usize].name, "drop.channel");
+        assert_eq!(DISTRIBUTIONS.len(), Time::DropChannel as usize + 1);
         assert_eq!(DISTRIBUTIONS[Time::JoinFirstPicture as usize].name, "join.ttff");
         assert_eq!(DISTRIBUTIONS[Time::StockEvent as usize].name, "stock_event");
     }

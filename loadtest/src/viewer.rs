@@ -1,5 +1,7 @@
 //! One viewer's session: offered, connected, watching. Driven by its thread, which brings datagrams and the time.
 
+mod sums;
+
 use std::{
     io,
     net::SocketAddr,
@@ -26,12 +28,15 @@ use rtc::{
     statistics::StatsSelector,
 };
 
+use self::sums::Jitter;
+pub(crate) use self::sums::Sums;
 use crate::{
     clip::{self, Codec, LAYERS},
     feedback::Feedback,
     keys::Material,
+    outage::Outage,
     peer::{self, Agreed, Ear, Identity, PeerError, Picture},
-    reception::{Counts, Reception},
+    reception::Reception,
     rtp::{self, Header},
     srtp::Opener,
     stamp::Stamp,
@@ -63,34 +68,6 @@ pub(crate) enum State {
     Failed,
     /// It had one, and the server ended it or fell silent.
     Ended,
-}
-
-/// What is counted of a session, and what of it stays when it is over.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sums {
-    pub(crate) picture: Counts,
-    pub(crate) sound: Counts,
-    pub(crate) expected: u64,
-    pub(crate) lost: u64,
-    pub(crate) bytes: u64,
-    pub(crate) rtx: u64,
-    pub(crate) plis: u64,
-    pub(crate) decrypted: u64,
-    pub(crate) decrypt_errors: u64,
-    pub(crate) watched: Duration,
-    pub(crate) connected: Duration,
-    pub(crate) other_clock: u64,
-    pub(crate) freezes: u64,
-    pub(crate) frozen: Duration,
-    /// Of each of the publisher's layers.
-    pub(crate) layers: [Share; LAYERS.len()],
-}
-
-/// What a viewer has had of a layer: bytes, and for how long.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Share {
-    pub(crate) bytes: u64,
-    pub(crate) time: Duration,
 }
 
 /// Which layer a viewer is sent, as the stamps say.
@@ -148,26 +125,12 @@ pub(crate) struct Viewer {
     reported: (u64, u64),
     sums: Sums,
     asked: Vec<u16>,
-    /// Datagrams are lost in both directions until then: the viewer's network is down.
-    pub(crate) deaf_until: Option<Instant>,
-}
-
-/// Interarrival jitter of the picture, in its clock (RFC 3550, 6.4.1).
-#[derive(Debug, Default)]
-struct Jitter {
-    last: Option<(Instant, u32)>,
-    value: f64,
-}
-
-impl Jitter {
-    fn arrive(&mut self, timestamp: u32, now: Instant) {
-        if let Some((at, before)) = self.last {
-            let passed = (now - at).as_secs_f64() * 90_000.0;
-            let difference = (passed - f64::from(timestamp.wrapping_sub(before) as i32)).abs();
-            self.value += (difference - self.value) / 16.0;
-        }
-        self.last = Some((now, timestamp));
-    }
+    /// The network is gone, in both directions, or was, and the pictures are not steady again.
+    pub(crate) outage: Option<Outage>,
+    /// The network failed while this session was there, at last until then: its joining is not measured from then on.
+    interrupted: Option<Instant>,
+    /// Nothing is said any more, not even goodbye.
+    vanished: bool,
 }
 
 impl Viewer {
@@ -221,7 +184,9 @@ impl Viewer {
             reported: (0, 0),
             sums: Sums::default(),
             asked: Vec::new(),
-            deaf_until: None,
+            outage: None,
+            interrupted: None,
+            vanished: false,
         };
         Ok((viewer, offered.sdp))
     }
@@ -263,6 +228,43 @@ impl Viewer {
         self.connected_at.is_some()
     }
 
+    /// The network fails until then. Returns whether the viewer was not back from the last time.
+    pub(crate) fn fail_network(&mut self, until: Instant, roams: bool) -> bool {
+        self.interrupted = Some(self.interrupted.map_or(until, |before| before.max(until)));
+        match &mut self.outage {
+            Some(outage) => {
+                outage.again(until, roams);
+                true
+            }
+            None => {
+                self.outage = Some(Outage::new(until, roams, false));
+                false
+            }
+        }
+    }
+
+    /// Falls silent for good: the network that it was on is no more.
+    pub(crate) fn vanish(&mut self) {
+        self.vanished = true;
+    }
+
+    /// Whether the network failed while this session was there, and the viewer is not back from it: so that its end is not
+    /// the server's doing.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.interrupted.is_some() && self.outage.is_some()
+    }
+
+    fn is_cut_off(&self, now: Instant) -> bool {
+        self.outage.as_ref().is_some_and(|outage| outage.is_gone(now))
+    }
+
+    /// A step of joining is done.
+    fn joining(&self, time: Time, at: Instant, tally: &mut Tally) {
+        if self.interrupted.is_none() {
+            tally.record(time, at.saturating_duration_since(self.posted));
+        }
+    }
+
     /// A datagram has come.
     pub(crate) fn datagram(
         &mut self,
@@ -271,7 +273,8 @@ impl Viewer {
         now: Instant,
         tally: &mut Tally,
     ) {
-        if self.deaf_until.is_some_and(|until| now < until) {
+        if self.is_cut_off(now) {
+            self.sums.discarded += 1;
             return;
         }
         if rtp::is_rtp_or_rtcp(datagram) && !rtp::is_rtcp(datagram) {
@@ -296,10 +299,14 @@ impl Viewer {
             let _ = self.connection.handle_timeout(now);
             self.turn(now, tally);
         }
-        if !self.had_picture && self.state == State::Going && now > self.posted + PICTURE_WITHIN {
+        // Nobody gives a session up while there is no network: that would help nothing.
+        let since = |time: Instant| self.interrupted.map_or(time, |until| time.max(until));
+        if !self.had_picture && self.state == State::Going && now > since(self.posted) + PICTURE_WITHIN {
             self.state = State::Failed;
         }
-        if self.state == State::Going && self.broken_since.is_some_and(|since| now >= since + BROKEN_FOR) {
+        if self.state == State::Going
+            && self.broken_since.is_some_and(|broken| now >= since(broken) + BROKEN_FOR)
+        {
             self.state = self.lost();
         }
         if !self.is_connected() {
@@ -378,7 +385,7 @@ impl Viewer {
         let Some(header) = Header::read(datagram) else { return };
         if !self.had_packet {
             self.had_packet = true;
-            tally.record(Time::JoinFirstPacket, now - self.posted);
+            self.joining(Time::JoinFirstPacket, now, tally);
         }
         self.sums.bytes += datagram.len() as u64;
         if let Some(id) = self.agreed.transport_cc
@@ -441,14 +448,17 @@ impl Viewer {
     fn picture(&mut self, tally: &mut Tally, now: Instant) {
         if !self.had_picture {
             self.had_picture = true;
-            tally.record(Time::JoinFirstPicture, now - self.posted);
+            self.joining(Time::JoinFirstPicture, now, tally);
             tally.count(crate::tally::Count::JoinPictures, 1);
         }
         if !self.was_steady
             && let Some(since) = self.video.pace().steady_since
         {
             self.was_steady = true;
-            tally.record(Time::JoinSteady, since.saturating_duration_since(self.posted));
+            self.joining(Time::JoinSteady, since, tally);
+        }
+        if self.outage.as_mut().is_some_and(|outage| outage.picture(now, tally)) {
+            self.outage = None;
         }
     }
 
@@ -564,16 +574,16 @@ impl Viewer {
                 self.opener = Some(opener);
                 self.connected_at = Some(now);
                 self.next_report = now + REPORT_EVERY;
-                tally.record(Time::JoinConnected, now - self.posted);
+                self.joining(Time::JoinConnected, now, tally);
             }
             Err(_) => self.state = State::Failed,
         }
     }
 
     fn send(&mut self, now: Instant) {
-        let deaf = self.deaf_until.is_some_and(|until| now < until);
+        let cut_off = self.vanished || self.is_cut_off(now);
         while let Some(datagram) = self.connection.poll_write() {
-            if !deaf {
+            if !cut_off {
                 // A full socket is a lost datagram, as on any network.
                 let _ = self.socket.send_to(&datagram.message, datagram.transport.peer_addr);
             }

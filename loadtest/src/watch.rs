@@ -108,6 +108,7 @@ impl Watch {
         series.put("lost", Some(per_second(Count::Lost)));
         series.put("freezes", Some((delta.get(Count::Freezes) + delta.get(Count::MoqFreezes)) as f64));
         series.put("joins", Some(joins));
+        series.put("away", Some(total.away() as f64));
         series.put("harness_cpu", Some(busy_pct));
         series.put("harness_waiting", self.waiting.last().copied());
         for (name, time) in [

@@ -163,6 +163,108 @@ fn layers_and_media_over_quic_are_measured() {
     assert_eq!(server.counter("haul_moq_viewers", ""), 0.0, "and all have left");
 }
 
+const DROPS: &str = "
+about = 'Networks fail while people watch, talk and buy'
+duration_s = 25
+levels = [
+    'drop.viewers_lost == 0', 'drop.channels_lost == 0', 'channel.missed == 0', 'channel.closed == 0', 'join.failed == 0',
+    'moq.failed == 0', 'media.ended == 0', 'sale.unanswered == 0', 'sale.errors == 0', 'sale.double_holds == 0',
+    'sale.mismatches == 0', 'drop.steady_p50_ms <= 10000', 'drop.channel_p50_ms <= 10000',
+]
+[publisher]
+clip = 'vp8'
+[[viewers]]
+count = 6
+[[viewers]]
+count = 2
+transport = 'moq'
+[[chatters]]
+count = 12
+say_every_s = [1, 3]
+[host]
+pin_every_s = 1
+[[buyers]]
+count = 20
+tap_after_ms = [0, 4000]
+decide_ms = [0, 2000]
+repeat = 0.3
+[sale]
+at_s = 4
+stock = 12
+[[faults]]
+name = 'half of all networks fail'
+at_s = 5
+for_s = [2, 4]
+network_of_viewers = 0.5
+network_of_chatters = 0.5
+network_of_buyers = 0.5
+[[faults]]
+name = 'and other ones take the place of half of them'
+at_s = 14
+for_s = 1
+network_of_viewers = 0.5
+network_of_chatters = 0.5
+network_of_buyers = 0.5
+roam = true
+";
+
+#[test]
+fn who_was_cut_off_comes_back_and_misses_nothing() {
+    let server = Server::start();
+    let run = run(DROPS, &server.base, &server.token, &[]);
+    assert_eq!(run.broken(), [] as [String; 0], "{}", run.text);
+    let (viewers, channels) = (run.measure("drop.viewers"), run.measure("drop.channels"));
+    assert!((6.0..=10.0).contains(&viewers) && (30.0..=34.0).contains(&channels), "{}", run.text);
+    assert_eq!(run.measure("drop.viewers_same") + run.measure("drop.viewers_anew"), viewers, "{}", run.text);
+    assert_eq!(run.measure("drop.channels_same") + run.measure("drop.channels_anew"), channels);
+    // Where the same network returns, connections go on; over another one they can't.
+    assert!(
+        run.measure("drop.channels_same") >= 14.0 && run.measure("drop.channels_anew") >= 14.0,
+        "{}",
+        run.text
+    );
+    assert!(
+        run.measure("channel.resumed") >= 14.0 && run.measure("channel.not_resumed") == 0.0,
+        "{}",
+        run.text
+    );
+    assert!(run.measure("drop.discarded") > 100.0 && run.measure("drop.picture_p50_ms") > 0.0);
+    assert!(run.page.contains("Who came back") && run.text.contains("networks of viewers"));
+}
+
+const BY_QUIC: &str = "
+about = 'A host by Media over QUIC, whose network fails once'
+duration_s = 24
+levels = [
+    'join.failed == 0', 'moq.failed == 0', 'media.loss_pct == 0', 'media.decrypt_errors == 0', 'publisher.returns == 1',
+    'media.frames >= 300', 'moq.frames >= 300', 'delay.p50_ms <= 3000', 'moq.delay_p50_ms <= 3000',
+]
+[publisher]
+clip = 'h264'
+transport = 'moq'
+simulcast = true
+away = [{ at_s = 9, for_s = 1 }]
+[[viewers]]
+count = 2
+decrypt = 1
+[[viewers]]
+count = 2
+transport = 'moq'
+";
+
+#[test]
+fn a_host_by_media_over_quic_is_seen_by_either_protocol() {
+    let server = Server::start();
+    let run = run(BY_QUIC, &server.base, &server.token, &[]);
+    assert_eq!(run.broken(), [] as [String; 0], "{}", run.text);
+    // The stamps have come through packets and groups alike, and say of which layer each picture is.
+    assert!(
+        run.measure("media.layer_f_kbps") > 500.0 && run.measure("publisher.layer_q_kbps") > 40.0,
+        "{}",
+        run.text
+    );
+}
+
 const RESTART: &str = "
 about = 'The server is killed in the middle of a sale'
 duration_s = 40

@@ -13,14 +13,16 @@ use crate::{
 };
 
 /// How often the outbox is looked at while nothing is due.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long an endpoint may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// How long a delivery is ours: longer than it can take, so that nobody else makes it at the same time.
 const LEASE: Duration = Duration::from_secs(60);
-/// Deliveries at once, and of these to one endpoint; more wait.
-const MAX_AT_ONCE: usize = 64;
-const MAX_TO_ONE: usize = 8;
+/// Deliveries at once, and of these to one endpoint, about different orders; more wait. A flash sale's orders are one
+/// endpoint's, each delivery of theirs takes two commits and the endpoint's own time, and a merchant's systems are to know
+/// of the last one soon after the first.
+const MAX_AT_ONCE: usize = 256;
+const MAX_TO_ONE: usize = 32;
 /// How often old messages are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 
@@ -41,7 +43,7 @@ pub async fn deliver(outbox: Arc<dyn Outbox>, client: Client) {
         }
         let busy: Vec<WebhookId> =
             of_endpoint.iter().filter(|(_, count)| **count >= MAX_TO_ONE).map(|(id, _)| id.clone()).collect();
-        // Few at a time, so that no endpoint gets far beyond its share.
+        // An endpoint below its share may get as many again by one look, and no more then.
         let room = (MAX_AT_ONCE - under_way.len().min(MAX_AT_ONCE)).min(MAX_TO_ONE) as u32;
         let at = now();
         let due = match room {

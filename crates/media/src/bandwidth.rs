@@ -148,6 +148,12 @@ impl Estimator {
         self.unanswered.filter(|_| missed).map(|since| now.saturating_duration_since(since))
     }
 
+    /// The viewer is there, as something else than feedback shows.
+    pub fn heard_of(&mut self, now: Instant) {
+        self.heard = Some(now);
+        self.unanswered = None;
+    }
+
     /// Whether the network's queue is filling now.
     pub fn is_congested(&self) -> bool {
         self.trend.usage() == Usage::Over

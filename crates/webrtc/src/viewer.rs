@@ -107,6 +107,8 @@ pub(crate) struct Viewer {
     steering: Steering,
     /// When a receiver report was last taken, and how many payload bytes had been sent by then (wraps).
     heard: Option<(Instant, u32)>,
+    /// The last packet of sound that a receiver report spoke of.
+    sound_heard: Option<u32>,
     /// Kinds that were on offer and that the viewer did not take: they may come and go.
     declined: Vec<Kind>,
     /// Where its frames come from.
@@ -152,6 +154,7 @@ impl Viewer {
             transport: Transport::new(now, offer.gives_feedback()),
             steering: Steering::new(now),
             heard: None,
+            sound_heard: None,
             declined,
             backlog: VecDeque::new(),
             replayed: now,
@@ -426,8 +429,9 @@ impl Viewer {
 
     /// Round trip: from our report to the viewer's answer, less what the viewer sat on it (RFC 3550, 6.4.1).
     fn receiver_report(&mut self, now: Instant, report: &ReceiverReport) {
-        if !self.transport.has_feedback {
-            self.loss_report(now, report);
+        match self.transport.has_feedback {
+            true => self.listen_for_sound(now, report),
+            false => self.loss_report(now, report),
         }
         for block in &report.reports {
             let Some((_, sent)) = self.reports.iter().find(|(name, _)| *name == block.last_sender_report)
@@ -451,6 +455,17 @@ impl Viewer {
 }
 
 impl Viewer {
+    /// Some clients (Firefox) give feedback on pictures alone. Where these were stopped because nothing was heard of the viewer
+    /// any more, only its reports can show that the sound arrives again, and pictures would, too.
+    fn listen_for_sound(&mut self, now: Instant, report: &ReceiverReport) {
+        let ssrc = self.audio.as_ref().map(|track| track.ssrc);
+        let Some(block) = report.reports.iter().find(|block| Some(block.ssrc) == ssrc) else { return };
+        let before = self.sound_heard.replace(block.last_sequence_number);
+        if before.is_some_and(|before| before != block.last_sequence_number) && self.is_paused() {
+            self.transport.heard_of(now);
+        }
+    }
+
     /// What receiver reports say of loss is all there is from those who give no feedback.
     fn loss_report(&mut self, now: Instant, report: &ReceiverReport) {
         let octets =

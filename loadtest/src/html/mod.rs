@@ -41,6 +41,7 @@ pub(crate) fn page(report: &Report) -> String {
     tiles(&mut page, report);
     levels(&mut page, report);
     distributions(&mut page, report);
+    returns(&mut page, report);
     plot::all(&mut page, report);
     audit(&mut page, report);
     rest(&mut page, report);
@@ -58,6 +59,7 @@ const TILES: &[(&str, &str, &str)] = &[
     ("media.freezes_per_viewer_hour", "freezes an hour watched", ""),
     ("moq.ttff_p95_ms", "first picture by MoQ, p95", "ms"),
     ("moq.delay_p95_ms", "delay by MoQ, p95", "ms"),
+    ("drop.steady_p95_ms", "steady again after a drop, p95", "ms"),
     ("chat.p99_ms", "chat line, p99", "ms"),
     ("sale.confirmed", "orders sold", ""),
     ("sale.oversold", "units oversold", ""),
@@ -178,6 +180,38 @@ fn spans(page: &mut String, report: &Report) {
         number(from),
         number(to)
     );
+}
+
+/// How those came back whose network had failed.
+fn returns(page: &mut String, report: &Report) {
+    let get = |name: &str| report.measures.get(name).copied();
+    let kinds = [("viewers", "viewers"), ("channels", "people on the channel")];
+    let kinds = kinds.map(|(kind, title)| Some((kind, title, get(&format!("drop.{kind}"))?)));
+    if kinds.iter().all(Option::is_none) {
+        return;
+    }
+    page.push_str(
+        "<h2>Who came back</h2><div class=scroll><table><tr><th>networks that failed<th>times<th>went on<th>anew<th>lost",
+    );
+    for (kind, title, times) in kinds.into_iter().flatten() {
+        let _ = write!(page, "<tr><td>{title}<td>{}", number(times));
+        for way in ["same", "anew", "lost"] {
+            let _ = write!(page, "<td>{}", number(get(&format!("drop.{kind}_{way}")).unwrap_or(0.0)));
+        }
+    }
+    page.push_str("</table></div>");
+    if let (Some(resumed), Some(not), Some(missed)) =
+        (get("channel.resumed"), get("channel.not_resumed"), get("channel.missed"))
+    {
+        let _ = write!(
+            page,
+            "<p class=soft>Of the channels that were opened anew, for whatever reason, {} were told exactly what they had \
+             missed, and {} got a snapshot alone. Events missed, chat lines apart: {}.</p>",
+            number(resumed),
+            number(not),
+            number(missed)
+        );
+    }
 }
 
 fn audit(page: &mut String, report: &Report) {
@@ -305,7 +339,9 @@ mod tests {
         report.series.put("viewers", Some(3.0));
         report.series.at(2.0);
         report.series.put("viewers", Some(4.0));
+        report.measures.extend([("drop.viewers".to_owned(), 9.0), ("drop.viewers_anew".to_owned(), 4.0)]);
         let page = page(&report);
+        assert!(page.contains("<tr><td>viewers<td>9<td>0<td>4<td>0"), "{page}");
         assert!(page.contains("FAILED") && page.contains("sale.oversold == 0"));
         assert!(page.contains("<path class=l0 d='M"), "a line is drawn");
         assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");

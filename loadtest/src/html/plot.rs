@@ -43,6 +43,7 @@ const PLOTS: &[Plot] = &[
     plot("MoQ: first picture", "ms", &[("moq_ttff_p50", "p50"), ("moq_ttff_p95", "p95")]),
     plot("MoQ: end-to-end delay", "ms", &[("moq_delay_p50", "p50"), ("moq_delay_p99", "p99")]),
     plot("Trouble with the picture", "a second", &[("lost", "packets lost"), ("freezes", "freezes")]),
+    plot("Networks that failed", "people", &[("away", "not back yet")]),
     plot("Chat lines", "ms", &[("chat_p50", "p50"), ("chat_p99", "p99")]),
     plot("Holds", "ms", &[("hold_p50", "p50"), ("hold_p99", "p99")]),
     plot("Stock", "units left", &[("available", "available")]),

@@ -1,6 +1,6 @@
 //! Endpoints, messages and deliveries.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use haul_commerce::{
     LedgerError, Line, Order, OrderLine, Refund,
@@ -455,28 +455,45 @@ impl SqlLedger {
         }
         let mut change = self.write.begin().await?;
         let found = due().try_map(read).fetch_all(&mut change).await?;
-        let mut taken = Vec::with_capacity(found.len());
-        for (webhook, message, attempts) in found {
-            query("UPDATE deliveries SET next_attempt_at = $1 WHERE webhook_id = $2 AND message_id = $3")
-                .bind(sql(lease.0))
-                .bind(webhook.as_str())
-                .bind(message.as_str())
-                .execute(&mut change)
-                .await?;
-            let endpoint = query("SELECT * FROM webhooks WHERE id = $1")
-                .bind(webhook.as_str())
-                .try_map(|row| read_endpoint(&row))
-                .fetch_one(&mut change)
-                .await?;
-            let message = query("SELECT * FROM outbox WHERE id = $1")
-                .bind(message.as_str())
-                .try_map(|row| read_message(&row))
-                .fetch_one(&mut change)
-                .await?;
-            taken.push(Due { endpoint, message, attempts });
-        }
+        let pairs: Vec<_> = found.iter().map(|(webhook, message, _)| (webhook, message)).collect();
+        given!(
+            change,
+            &pairs,
+            "UPDATE deliveries SET next_attempt_at = $2
+             FROM " " WHERE deliveries.webhook_id = given.value ->> 0 AND deliveries.message_id = given.value ->> 1"
+        )
+        .bind(sql(lease.0))
+        .execute(&mut change)
+        .await?;
+        let webhooks: BTreeSet<_> = found.iter().map(|(webhook, ..)| [webhook.as_str()]).collect();
+        let endpoints = given!(
+            change,
+            &webhooks,
+            "SELECT webhooks.* FROM " " CROSS JOIN webhooks WHERE webhooks.id = given.value ->> 0"
+        )
+        .try_map(|row| read_endpoint(&row))
+        .fetch_all(&mut change)
+        .await?;
+        let ids: BTreeSet<_> = found.iter().map(|(_, message, _)| [message.as_str()]).collect();
+        let messages = given!(
+            change,
+            &ids,
+            "SELECT outbox.* FROM " " CROSS JOIN outbox WHERE outbox.id = given.value ->> 0"
+        )
+        .try_map(|row| read_message(&row))
+        .fetch_all(&mut change)
+        .await?;
         change.commit().await?;
-        Ok(taken)
+        let endpoints: HashMap<_, _> =
+            endpoints.into_iter().map(|endpoint| (endpoint.id.clone(), endpoint)).collect();
+        let messages: HashMap<_, _> =
+            messages.into_iter().map(|message| (message.id.clone(), message)).collect();
+        // Both are there: deliveries refer to them.
+        let taken = found.into_iter().filter_map(|(webhook, message, attempts)| {
+            let (endpoint, message) = (endpoints.get(&webhook)?.clone(), messages.get(&message)?.clone());
+            Some(Due { endpoint, message, attempts })
+        });
+        Ok(taken.collect())
     }
 
     async fn write_attempt(

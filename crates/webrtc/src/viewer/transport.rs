@@ -85,6 +85,11 @@ impl Transport {
         self.reckon();
     }
 
+    /// The viewer is there, and has nothing to give feedback on.
+    pub(super) fn heard_of(&mut self, now: Instant) {
+        self.estimator.heard_of(now);
+    }
+
     /// Takes feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1).
     pub(super) fn feedback(&mut self, now: Instant, round_trip: Duration, feedback: &TransportLayerCc) {
         let mut deltas =

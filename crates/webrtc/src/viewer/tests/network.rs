@@ -76,6 +76,8 @@ struct Net {
     timestamp_base: u32,
     picture_id: u16,
     gives_feedback: bool,
+    /// Also on the sound, and not on pictures alone.
+    on_sound: bool,
     /// Nothing comes back from the player.
     deaf: bool,
     /// How late pictures come to us, in ms, and the host's clock: its start and how much faster it goes.
@@ -105,6 +107,10 @@ impl Net {
     }
 
     fn with(rates_kbps: &[u64], link: Link, gives_feedback: bool, rtx: bool) -> Self {
+        Self::made(rates_kbps, link, gives_feedback, gives_feedback, rtx)
+    }
+
+    fn made(rates_kbps: &[u64], link: Link, gives_feedback: bool, on_sound: bool, rtx: bool) -> Self {
         let broadcast = broadcast(rates_kbps.len());
         let (relay, encoder) = (Relay::new(), Arc::new(Encoder::default()));
         let publication = relay.publish(broadcast.clone(), encoder.clone());
@@ -117,7 +123,7 @@ impl Net {
             fmtp: String::new(),
             rtx,
             extensions: Extensions {
-                transport,
+                transport: transport.filter(|_| on_sound || codec == Codec::Vp8),
                 playout_delay: Some(PLAYOUT_ID).filter(|_| codec == Codec::Vp8),
                 ..Extensions::default()
             },
@@ -154,6 +160,7 @@ impl Net {
             timestamp_base: 1_234_567_890,
             picture_id: 0x7FF0,
             gives_feedback,
+            on_sound,
             deaf: false,
             jitter_ms: 0,
             host_drift: 0.0,
@@ -374,7 +381,7 @@ impl Net {
                 None => player.sound_lost += 1,
             }
         }
-        if self.gives_feedback {
+        if self.gives_feedback && (self.on_sound || ssrc != SSRCS.audio) {
             assert_eq!(word(12), 0xBEDE);
             let transport = u64::from(u16::from_be_bytes([datagram[17], datagram[18]]));
             let sent = self.viewer.transport.next();
@@ -437,6 +444,12 @@ impl Net {
         } else if self.step.is_multiple_of(1_000) {
             let fraction_lost = (self.link.loss * 256.0) as u8;
             let block = ReceptionReport { ssrc: SSRCS.video, fraction_lost, ..ReceptionReport::default() };
+            packets.push(Box::new(ReceiverReport { reports: vec![block], ..ReceiverReport::default() }));
+        }
+        if !self.on_sound && self.gives_feedback && self.step.is_multiple_of(1_000) {
+            let last_sequence_number = self.player.audio.unwrap_or_default().into();
+            let block =
+                ReceptionReport { ssrc: SSRCS.audio, last_sequence_number, ..ReceptionReport::default() };
             packets.push(Box::new(ReceiverReport { reports: vec![block], ..ReceiverReport::default() }));
         }
         if self.deaf {
@@ -606,6 +619,21 @@ fn a_viewer_that_falls_silent_is_sent_less_and_soon_no_pictures() {
     single.run(5.0);
     single.deaf = true;
     assert!(single.until(5, |net| net.viewer.is_paused()) < Duration::from_millis(2_500));
+}
+
+#[test]
+fn who_gives_feedback_on_pictures_alone_gets_them_again_after_a_silence() {
+    let mut net = Net::made(&[1_500], Link::new(10_000_000, 1), true, false, true);
+    net.run(5.0);
+    net.deaf = true;
+    net.until(5, |net| net.viewer.is_paused());
+    net.run(5.0);
+    assert!(net.viewer.is_paused());
+    net.deaf = false;
+    // Two reports, a second apart, show that the sound arrives.
+    let back = net.until(5, |net| !net.viewer.is_paused());
+    net.run(5.0);
+    assert!(!net.viewer.is_paused() && back < Duration::from_millis(2_500), "{back:?}; {}", net.state());
 }
 
 #[test]
