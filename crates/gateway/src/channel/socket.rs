@@ -74,8 +74,9 @@ impl Upgrade {
             .max_frame_size(Some(MAX_REQUEST_BYTES))
             .read_buffer_size(BUFFER)
             .write_buffer_size(BUFFER);
-        let stream =
-            WebSocketStream::from_partially_read(stream, read.into(), Role::Server, Some(config)).await;
+        // A copy: what was read is a few bytes of the HTTP server's buffer, all of which would be kept.
+        let read = read.to_vec();
+        let stream = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
         Ok(Socket { stream, owes_answer: false, sent })
     }
 }
