@@ -1,6 +1,8 @@
 //! The websocket of a live: who is there, what they may send, and what waits for them.
 
+mod frames;
 mod socket;
+mod wire;
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -28,7 +30,7 @@ use tokio_tungstenite::tungstenite::{
 use crate::{
     app::{App, ChannelPlace, Peer, unavailable},
     auth::{AuthError, bearer},
-    channel::socket::{Socket, Written},
+    channel::socket::Socket,
     guard::Guard,
     problem::Problem,
     quality,
@@ -92,7 +94,7 @@ async fn upgrade(
         Err(error) => return Ok(no_websocket(&error)),
     };
     tokio::spawn(async move {
-        match upgrade.socket().await {
+        match upgrade.socket(app.metrics.sent()).await {
             Ok(socket) => {
                 let guard = Guard { live: live.clone(), viewer: viewer.clone(), device, address: client };
                 Channel { app, socket, guard, _place: place }.serve(live, viewer).await;
@@ -251,6 +253,9 @@ impl Channel {
         visit: &Visit,
     ) -> End {
         let inbox = connection.inbox();
+        if let Some(pen) = self.socket.pen() {
+            inbox.write_with(pen);
+        }
         let mut draining = self.app.draining();
         let mut manners = Manners::new(self.guard.clone());
         // It may have begun while this client said hello.
@@ -325,13 +330,10 @@ impl Channel {
         let ended = inbox.ended();
         let mut writes = 0;
         loop {
-            let Ok(Written { messages, all }) = self.socket.write(inbox).await else {
+            let Ok(all) = self.socket.write(inbox).await else {
                 return ControlFlow::Break(None);
             };
             writes += 1;
-            if messages > 0 {
-                self.app.metrics.messages_out(messages);
-            }
             if inbox.overflown() {
                 return ControlFlow::Break(Some((close::TOO_SLOW, "too slow: connect again and resume")));
             }

@@ -26,9 +26,23 @@ pub(crate) struct Metrics {
     registry: Registry,
     offers: Family<OfferLabels, Counter>,
     messages_in: Counter,
-    messages_out: Counter,
     messages_refused: Counter,
+    sent: Sent,
+}
+
+/// Counts what is written to channels. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sent {
+    messages: Counter,
     writes: Counter,
+}
+
+impl Sent {
+    /// So many messages were written together.
+    pub(crate) fn count(&self, messages: u64) {
+        self.messages.inc_by(messages);
+        self.writes.inc();
+    }
 }
 
 impl Metrics {
@@ -65,9 +79,8 @@ impl Metrics {
         Self {
             offers,
             messages_in: direction("in"),
-            messages_out: direction("out"),
             messages_refused,
-            writes,
+            sent: Sent { messages: direction("out"), writes },
             registry,
         }
     }
@@ -100,10 +113,9 @@ impl Metrics {
         self.messages_in.inc();
     }
 
-    /// So many messages were written together.
-    pub(crate) fn messages_out(&self, messages: u64) {
-        self.messages_out.inc_by(messages);
-        self.writes.inc();
+    /// For who writes to channels.
+    pub(crate) fn sent(&self) -> Sent {
+        self.sent.clone()
     }
 
     pub(crate) fn message_refused(&self) {

@@ -18,6 +18,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+pub(crate) use self::connection::Reading;
 pub use self::{
     certificates::CertificateError,
     connection::{Connection, FIRST_ANSWER_WITHIN, SILENT_FOR},

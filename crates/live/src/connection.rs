@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU16, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::{
     live::{Command, Live, Post},
     metrics::Metrics,
+    scribes::Pen,
     stage::{Input, MemberId, is_staff, millis},
 };
 
@@ -32,6 +33,10 @@ const TOO_LOUD_FOR: Duration = Duration::from_secs(1);
 pub(crate) struct Outlet {
     outbox: Mutex<Outbox>,
     news: Notify,
+    /// Where the connection can be written to from outside of its task. It goes with the connection.
+    pen: OnceLock<Weak<dyn Pen>>,
+    /// Waits in a scribe's queue.
+    summoned: AtomicBool,
     /// The code to close the connection with; 0 while it goes on.
     ended: AtomicU16,
     /// Until then the room would refuse a chat line as one too many. A lock as above.
@@ -39,25 +44,58 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
+    /// Adds a line, and wakes the connection.
     pub(crate) fn push(&self, lane: Lane, key: Option<Key>, line: Line, metrics: &Metrics) {
         self.add(metrics, |outbox| outbox.push(lane, key, line));
+        self.news.notify_one();
     }
 
-    pub(crate) fn push_batch(&self, batch: &Arc<Batch>, metrics: &Metrics) {
-        self.add(metrics, |outbox| outbox.push_batch(batch));
+    /// Adds a line that many are told: who has a pen is added to `readers`, whom somebody must then write to.
+    pub(crate) fn tell(
+        self: &Arc<Self>,
+        lane: Lane,
+        key: Option<Key>,
+        line: Line,
+        readers: &mut Vec<Inbox>,
+        metrics: &Metrics,
+    ) {
+        let fits = self.add(metrics, |outbox| outbox.push(lane, key, line));
+        self.summon(fits, readers);
     }
 
-    fn add(&self, metrics: &Metrics, push: impl FnOnce(&mut Outbox) -> Pushed) {
+    /// As [`Outlet::tell`].
+    pub(crate) fn tell_batch(
+        self: &Arc<Self>,
+        batch: &Arc<Batch>,
+        readers: &mut Vec<Inbox>,
+        metrics: &Metrics,
+    ) {
+        let fits = self.add(metrics, |outbox| outbox.push_batch(batch));
+        self.summon(fits, readers);
+    }
+
+    fn summon(self: &Arc<Self>, fits: bool, readers: &mut Vec<Inbox>) {
+        if !fits || self.pen.get().is_none() {
+            self.news.notify_one();
+        } else if !self.summoned.swap(true, Ordering::AcqRel) {
+            readers.push(Inbox(self.clone()));
+        }
+    }
+
+    /// Whether there was room.
+    fn add(&self, metrics: &Metrics, push: impl FnOnce(&mut Outbox) -> Pushed) -> bool {
         let mut outbox = self.lock();
         let was_overflown = outbox.overflown();
         match push(&mut outbox) {
             Pushed::Queued | Pushed::Replaced => {}
             Pushed::ChatDropped(lines) => metrics.chat_dropped(lines),
-            Pushed::Overflow if was_overflown => {}
-            Pushed::Overflow => metrics.reader_too_slow(),
+            Pushed::Overflow if was_overflown => return false,
+            Pushed::Overflow => {
+                metrics.reader_too_slow();
+                return false;
+            }
         }
-        drop(outbox);
-        self.news.notify_one();
+        true
     }
 
     /// The connection is to be closed with this code, when what waits is written.
@@ -102,6 +140,23 @@ impl Inbox {
     /// There is more than was taken: [`Inbox::news`] is so again.
     pub fn look_again(&self) {
         self.0.news.notify_one();
+    }
+
+    /// From now on, what everybody is told is written with this, as long as it is there.
+    pub fn write_with(&self, pen: Weak<dyn Pen>) {
+        // A connection has one pen, and says so once.
+        let _ = self.0.pen.set(pen);
+    }
+
+    /// Writes what goes; for who was summoned.
+    pub(crate) fn write(&self) {
+        // Before what waits is looked at: who adds something later summons again.
+        self.0.summoned.swap(false, Ordering::AcqRel);
+        if let Some(pen) = self.0.pen.get().and_then(Weak::upgrade)
+            && !pen.write(self)
+        {
+            self.0.news.notify_one();
+        }
     }
 
     /// What to send next.

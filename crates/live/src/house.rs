@@ -14,8 +14,9 @@ use haul_room::{Batch, Key, Lane, Line};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    connection::Outlet,
+    connection::{Inbox, Outlet},
     metrics::Metrics,
+    scribes::Scribes,
     stage::{Delivery, MemberId, To, as_text, as_texts, is_staff},
 };
 
@@ -72,6 +73,9 @@ pub(crate) struct House {
     first: u64,
     /// When the room was last told something.
     told_at: Option<Instant>,
+    /// Who is to be written to at the end of the turn, because something to everybody waits for them.
+    readers: Vec<Inbox>,
+    scribes: Scribes,
 }
 
 impl House {
@@ -148,7 +152,7 @@ impl House {
         self.told_at.filter(|_| gathered).map(|at| at + GATHER)
     }
 
-    /// Tells what is gathered, if it is time; for the end of each turn.
+    /// Tells what is gathered, if it is time, and has it written; for the end of each turn.
     pub(crate) fn settle(&mut self, now: Instant, metrics: &Metrics) {
         if self.told_at.is_none_or(|at| at + GATHER <= now)
             && !(self.waiting.is_empty() && self.ambient.is_empty())
@@ -156,6 +160,7 @@ impl House {
             self.told_at = Some(now);
             self.tell_gathered(metrics);
         }
+        self.scribes.write(&mut self.readers);
     }
 
     fn welcome(&mut self, member: MemberId, metrics: &Metrics) {
@@ -227,7 +232,7 @@ impl House {
                 let best = place.locale.clone().and_then(|locale| Languages::one(locale).find(there));
                 versions.iter().find(|(locale, _)| Some(locale) == best).map_or(line, |(_, version)| version)
             });
-            place.outlet.push(Lane::Room, None, told.clone(), metrics);
+            place.outlet.tell(Lane::Room, None, told.clone(), &mut self.readers, metrics);
         }
     }
 
@@ -239,10 +244,11 @@ impl House {
         let batch = Arc::new(Batch::new(std::mem::take(run)));
         for place in self.places.values() {
             match place.welcomed {
-                Some(from) if from <= first => place.outlet.push_batch(&batch, metrics),
+                Some(from) if from <= first => place.outlet.tell_batch(&batch, &mut self.readers, metrics),
                 // Welcomed in between: the snapshot has what was said before.
                 Some(from) if from < next => {
-                    place.outlet.push_batch(&Arc::new(batch.from((from - first) as usize)), metrics);
+                    let rest = Arc::new(batch.from((from - first) as usize));
+                    place.outlet.tell_batch(&rest, &mut self.readers, metrics);
                 }
                 _ => {}
             }
@@ -257,7 +263,7 @@ impl House {
         match to {
             To::All => {
                 for place in self.places.values().filter(|place| hears(place)) {
-                    place.outlet.push(lane, key.clone(), line.clone(), metrics);
+                    place.outlet.tell(lane, key.clone(), line.clone(), &mut self.readers, metrics);
                 }
             }
             To::Staff => {
@@ -288,10 +294,19 @@ impl House {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::pin,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::{Context, Waker},
+    };
+
     use haul_room::Piece;
 
     use super::*;
-    use crate::stage::To;
+    use crate::{scribes::Pen, stage::To};
 
     struct Street {
         house: House,
@@ -446,5 +461,102 @@ mod tests {
         }
         street.pass(30);
         assert_eq!(street.sent(0), ["a", "2 watch"]);
+    }
+
+    /// Where a reader is written to from outside of their task: keeps what was written, if it is willing.
+    #[derive(Debug, Default)]
+    struct Slate {
+        willing: AtomicBool,
+        writes: Mutex<Vec<Vec<String>>>,
+    }
+
+    impl Pen for Slate {
+        fn write(&self, inbox: &Inbox) -> bool {
+            let willing = self.willing.load(Ordering::Relaxed);
+            if willing {
+                let pieces = std::iter::from_fn(|| inbox.pop());
+                let lines = pieces.flat_map(|piece| match piece {
+                    Piece::Line(line) => vec![line],
+                    Piece::Batch(batch) => batch.lines().cloned().collect(),
+                });
+                let lines = lines.map(|line| String::from_utf8(line.to_vec()).unwrap()).collect();
+                self.writes.lock().unwrap().push(lines);
+            }
+            willing
+        }
+    }
+
+    #[tokio::test]
+    async fn what_all_are_told_is_written_in_passing_and_what_one_is_told_is_not() {
+        let mut street = Street::of(200);
+        let slates: Vec<Arc<Slate>> = street
+            .outlets
+            .iter()
+            .map(|outlet| {
+                let slate = Arc::new(Slate { willing: true.into(), ..Slate::default() });
+                let pen: Arc<dyn Pen> = slate.clone();
+                outlet.inbox().write_with(Arc::downgrade(&pen));
+                slate
+            })
+            .collect();
+        let written = |number: usize| std::mem::take(&mut *slates[number].writes.lock().unwrap());
+        let woken = |street: &Street, number: usize| {
+            let inbox = street.outlets[number].inbox();
+            pin!(inbox.news()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        };
+        let turns = async || {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        };
+
+        street.tell(To::All, Lane::Chat, "a");
+        street.pass(0);
+        street.tell(To::All, Lane::Commerce, "2 left");
+        street.pass(0);
+        turns().await;
+        for number in 0..200 {
+            assert_eq!(written(number), [["2 left", "a"]], "once, for nobody was there in between");
+            assert!(!woken(&street, number));
+        }
+        street.tell(To::Member(MemberId(7)), Lane::Reply, "yours");
+        street.pass(0);
+        turns().await;
+        assert_eq!((written(7), woken(&street, 7)), (vec![], true));
+        assert_eq!(street.sent(7), ["yours"]);
+
+        // Whom nothing can be written to without waiting is left to their task, and the others are not.
+        slates[3].willing.store(false, Ordering::Relaxed);
+        street.tell(To::All, Lane::Room, "b");
+        street.pass(30);
+        turns().await;
+        assert_eq!((written(3), woken(&street, 3)), (vec![], true));
+        assert_eq!(written(4), [["b"]]);
+        assert_eq!(street.sent(3), ["b"]);
+        slates[3].willing.store(true, Ordering::Relaxed);
+        street.tell(To::All, Lane::Room, "c");
+        street.pass(30);
+        turns().await;
+        assert_eq!(written(3), [["c"]]);
+
+        // A reader who is too slow is for their task to close; one who is to be put out, too.
+        let far_too_much = "x".repeat(haul_room::outbox::MAX_BYTES + 1);
+        street.tell(To::All, Lane::Room, &far_too_much);
+        street.pass(30);
+        turns().await;
+        assert_eq!(written(5), [["b"], ["c"]], "and nothing of that");
+        assert!(woken(&street, 5));
+        street.house.play(Word::End(MemberId(6), 4003), &street.metrics);
+        assert!(woken(&street, 6));
+
+        // Their connection is gone, and the room has not heard of it yet.
+        let mut street = Street::of(1);
+        let pen: Arc<dyn Pen> = Arc::new(Slate::default());
+        street.outlets[0].inbox().write_with(Arc::downgrade(&pen));
+        drop(pen);
+        street.tell(To::All, Lane::Chat, "a");
+        street.pass(0);
+        turns().await;
+        assert_eq!(street.sent(0), ["a"]);
     }
 }

@@ -26,6 +26,7 @@ mod purchase;
 mod recorder;
 mod requests;
 mod restock;
+mod scribes;
 mod settle;
 mod shared;
 mod stage;
@@ -42,6 +43,7 @@ pub use lives::{LiveError, Lives, Services};
 pub use metrics::Metrics;
 pub use money::RefundAsk;
 pub use restock::RestockError;
+pub use scribes::Pen;
 pub use settle::CallbackError;
 pub use shared::Sharing;
 pub use stage::{

@@ -1,9 +1,15 @@
 //! One websocket: the upgrade, what is read, and what is written.
 //!
-//! Reading, and what the protocol says by itself, is the library's. Lines are made into frames here, for frames of a
-//! server are the same for every reader (RFC 6455, 5.3: it masks nothing), and what goes to all is framed once.
+//! Reading, and what the protocol says by itself, is the library's. Lines are made into frames here (`frames`).
 
-use std::{future::poll_fn, io, pin::Pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -12,13 +18,15 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use haul_live::Inbox;
-use haul_room::{Batch, Piece};
+use haul_live::{Inbox, Pen};
 use haul_wire::{MAX_REQUEST_BYTES, SUBPROTOCOL};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::TokioIo,
+    server::conn::auto::upgrade::{Parts, downcast},
+};
 use tokio::{
-    io::{AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::timeout,
 };
 use tokio_tungstenite::{
@@ -30,10 +38,17 @@ use tokio_tungstenite::{
     },
 };
 
+use crate::{
+    channel::{
+        frames::{Gathered, gather},
+        wire::{Pumped, Wire},
+    },
+    metrics::Sent,
+    tls::{Connection, Reading},
+};
+
 /// How long a reader may take to read anything at all of what waits for them; who takes longer is gone, or as good as.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-/// What is handed to the kernel at once: what comes after may be more urgent.
-const MAX_WRITE: usize = 4 * 1024;
 /// The library's buffers are this large for each connection; its default is 128 KB.
 const BUFFER: usize = 1024;
 
@@ -51,33 +66,106 @@ pub(super) fn upgrade<B>(request: &mut Request<B>) -> Result<(Response, Upgrade)
 pub(super) struct Upgrade(OnUpgrade);
 
 impl Upgrade {
-    pub(super) async fn socket(self) -> Result<Socket, hyper::Error> {
-        let stream = TokioIo::new(self.0.await?);
+    /// `sent` counts what is written to it.
+    pub(super) async fn socket(self, sent: Sent) -> Result<Socket, hyper::Error> {
+        let (stream, read) = Stream::new(self.0.await?, &sent);
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_REQUEST_BYTES))
             .max_frame_size(Some(MAX_REQUEST_BYTES))
             .read_buffer_size(BUFFER)
             .write_buffer_size(BUFFER);
-        let stream = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Ok(Socket { stream, owes_answer: false })
+        // A copy: what was read is a few bytes of the HTTP server's buffer, all of which would be kept.
+        let read = read.to_vec();
+        let stream = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
+        Ok(Socket { stream, owes_answer: false, sent })
     }
 }
 
-/// How the writing of what waited went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Written {
-    pub(super) messages: u64,
-    /// Whether that was all.
-    pub(super) all: bool,
+/// What a websocket travels on.
+enum Stream {
+    /// Plain TCP: written to by whoever has something.
+    Plain(Reading, Arc<Wire>),
+    /// TLS, or a server's that is not ours: written to by its task alone.
+    Alone(Box<dyn Io>),
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl Stream {
+    /// And what was read of it before.
+    fn new(upgraded: Upgraded, sent: &Sent) -> (Self, Bytes) {
+        match downcast::<TokioIo<Connection>>(upgraded) {
+            Ok(Parts { io, read_buf, .. }) => {
+                let stream = match io.into_inner().split() {
+                    Ok((reading, half)) => Self::Plain(reading, Arc::new(Wire::new(half, sent.clone()))),
+                    Err(secret) => Self::Alone(secret),
+                };
+                (stream, read_buf)
+            }
+            Err(other) => (Self::Alone(Box::new(TokioIo::new(other))), Bytes::new()),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(reading, wire) => reading.poll_read(cx, buffer, || wire.written_at()),
+            Stream::Alone(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+/// What the library writes: whole frames at a time, as it has them.
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(_, wire) => wire.poll_write(cx, bytes),
+            Stream::Alone(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(_, wire) => wire.poll_flush(cx),
+            Stream::Alone(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // It is closed when it is dropped.
+            Stream::Plain(_, wire) => wire.poll_flush(cx),
+            Stream::Alone(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
 }
 
 pub(super) struct Socket {
-    stream: WebSocketStream<TokioIo<Upgraded>>,
+    stream: WebSocketStream<Stream>,
     /// The library may have part of an answer to a ping waiting, which must be whole before anything else is written.
     owes_answer: bool,
+    sent: Sent,
 }
 
 impl Socket {
+    /// What everybody is told can be written with, if it may be written from outside of this task.
+    pub(super) fn pen(&self) -> Option<Weak<dyn Pen>> {
+        match self.stream.get_ref() {
+            Stream::Plain(_, wire) => {
+                let wire: Arc<dyn Pen> = wire.clone();
+                Some(Arc::downgrade(&wire))
+            }
+            Stream::Alone(_) => None,
+        }
+    }
+
     pub(super) async fn recv(&mut self) -> Option<Result<Message, tungstenite::Error>> {
         let message = self.stream.next().await;
         self.owes_answer |= matches!(message, Some(Ok(Message::Ping(_))));
@@ -89,38 +177,23 @@ impl Socket {
         matches!(timeout(WRITE_WITHIN, self.stream.send(message)).await, Ok(Ok(())))
     }
 
-    /// Writes of what waits as much as goes at once.
-    pub(super) async fn write(&mut self, inbox: &Inbox) -> io::Result<Written> {
-        let mut written = Written { messages: 0, all: false };
-        let mut first: Option<Bytes> = None;
-        let mut frames = Vec::new();
-        loop {
-            let Some(piece) = inbox.pop() else {
-                written.all = true;
-                break;
-            };
-            let batch;
-            let (messages, ready) = match &piece {
-                Piece::Batch(shared) => {
-                    batch = shared.ready(frames_of).clone();
-                    (shared.lines().len(), Some(batch))
+    /// Writes of what waits as much as goes at once; whether that was all.
+    pub(super) async fn write(&mut self, inbox: &Inbox) -> io::Result<bool> {
+        match self.stream.get_ref() {
+            Stream::Plain(_, wire) => match wire.pump(|| inbox.pop())? {
+                Pumped::All => Ok(true),
+                Pumped::More => Ok(false),
+                Pumped::Blocked => {
+                    wire.drained(WRITE_WITHIN).await?;
+                    Ok(false)
                 }
-                Piece::Line(line) => {
-                    put_frame(&mut frames, line);
-                    (1, None)
-                }
-            };
-            written.messages += messages as u64;
-            match ready {
-                // Nearly always: what all are told, and nothing else.
-                Some(ready) if frames.is_empty() && first.is_none() => first = Some(ready),
-                Some(ready) => frames.extend_from_slice(&ready),
-                None => {}
-            }
-            if first.as_ref().map_or(0, Bytes::len) + frames.len() >= MAX_WRITE {
-                break;
-            }
+            },
+            Stream::Alone(_) => self.write_alone(inbox).await,
         }
+    }
+
+    async fn write_alone(&mut self, inbox: &Inbox) -> io::Result<bool> {
+        let Gathered { messages, frames, all } = gather(|| inbox.pop());
         if self.owes_answer {
             timeout(WRITE_WITHIN, self.stream.flush())
                 .await
@@ -128,12 +201,12 @@ impl Socket {
                 .map_err(io::Error::other)?;
             self.owes_answer = false;
         }
-        if let Some(first) = first {
-            self.write_all(&first).await?;
+        if messages > 0 {
+            self.write_all(&frames).await?;
+            self.flush().await?;
+            self.sent.count(messages);
         }
-        self.write_all(&frames).await?;
-        self.flush().await?;
-        Ok(written)
+        Ok(all)
     }
 
     /// Writes to the end, as long as the reader reads: the time is for each bit that they take.
@@ -163,50 +236,6 @@ impl Socket {
         match poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_flush(cx))).await {
             Poll::Ready(flushed) => flushed,
             Poll::Pending => timeout(WRITE_WITHIN, stream.flush()).await?,
-        }
-    }
-}
-
-fn frames_of(batch: &Batch) -> Bytes {
-    let mut frames = Vec::new();
-    batch.lines().for_each(|line| put_frame(&mut frames, line));
-    frames.into()
-}
-
-/// Adds a line as a text frame (RFC 6455, 5.2). Lines are JSON, so they are UTF-8.
-fn put_frame(frames: &mut Vec<u8>, line: &[u8]) {
-    const FINAL_TEXT: u8 = 0x81;
-    frames.reserve(line.len() + 10);
-    frames.push(FINAL_TEXT);
-    match line.len() {
-        short @ ..=125 => frames.push(short as u8),
-        middle @ ..=0xffff => {
-            frames.push(126);
-            frames.extend_from_slice(&(middle as u16).to_be_bytes());
-        }
-        long => {
-            frames.push(127);
-            frames.extend_from_slice(&(long as u64).to_be_bytes());
-        }
-    }
-    frames.extend_from_slice(line);
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket};
-
-    use super::*;
-
-    #[test]
-    fn lines_of_any_length_are_frames_that_a_client_reads() {
-        let lines: Vec<String> =
-            [0, 1, 125, 126, 65_535, 65_536, 100_000].iter().map(|length| "é".repeat(length / 2)).collect();
-        let mut frames = Vec::new();
-        lines.iter().for_each(|line| put_frame(&mut frames, line.as_bytes()));
-        let mut client = WebSocket::from_raw_socket(io::Cursor::new(frames), Role::Client, None);
-        for line in lines {
-            assert_eq!(client.read().unwrap(), Message::text(line));
         }
     }
 }

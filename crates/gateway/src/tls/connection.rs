@@ -9,7 +9,10 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep, sleep},
 };
@@ -31,8 +34,7 @@ pub struct Connection {
     transport: Transport,
     /// Given back when the connection closes.
     _place: OwnedSemaphorePermit,
-    /// When to look whether it is still of use.
-    look_at: Pin<Box<Sleep>>,
+    silence: Silence,
     /// When we last wrote to it. Kept apart, since moving the timer at every write would cost more than looking once.
     written_at: Option<Instant>,
 }
@@ -44,8 +46,18 @@ pub(super) enum Transport {
 
 impl Connection {
     pub(super) fn new(transport: Transport, place: OwnedSemaphorePermit) -> Self {
-        let look_at = Box::pin(sleep(FIRST_ANSWER_WITHIN));
-        Self { transport, _place: place, look_at, written_at: None }
+        Self { transport, _place: place, silence: Silence::begin(), written_at: None }
+    }
+
+    /// Its two directions where it is plain, so that it can be written to from several places; itself where it is not.
+    pub(crate) fn split(self) -> Result<(Reading, OwnedWriteHalf), Box<Self>> {
+        match self {
+            Self { transport: Transport::Plain(tcp), _place, silence, .. } => {
+                let (half, writing) = tcp.into_split();
+                Ok((Reading { half, _place, silence }, writing))
+            }
+            secret => Err(Box::new(secret)),
+        }
     }
 
     /// The channel's messages are small and must not wait for each other's acknowledgements; nor must what is urgent wait
@@ -63,16 +75,50 @@ impl Connection {
             tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
         }
     }
+}
 
-    /// Ready when it has been silent for too long.
-    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+/// Looks whether a connection is still of use.
+struct Silence {
+    look_at: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn begin() -> Self {
+        Self { look_at: Box::pin(sleep(FIRST_ANSWER_WITHIN)) }
+    }
+
+    /// Ready when nothing was written for too long.
+    fn poll(&mut self, cx: &mut Context<'_>, written_at: Option<Instant>) -> Poll<()> {
         loop {
             ready!(self.look_at.as_mut().poll(cx));
-            match self.written_at.map(|at| at + SILENT_FOR) {
+            match written_at.map(|at| at + SILENT_FOR) {
                 Some(due) if due > Instant::now() => self.look_at.as_mut().reset(due),
                 _ => return Poll::Ready(()),
             }
         }
+    }
+}
+
+/// What a plain client's bytes are read from, where others write to it.
+pub(crate) struct Reading {
+    half: OwnedReadHalf,
+    /// Given back when the connection closes.
+    _place: OwnedSemaphorePermit,
+    silence: Silence,
+}
+
+impl Reading {
+    /// As [`AsyncRead::poll_read`]; `written_at` says when the connection was last written to.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        written_at: impl FnOnce() -> Instant,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(read) = Pin::new(&mut self.half).poll_read(cx, buffer) {
+            return Poll::Ready(read);
+        }
+        self.silence.poll(cx, Some(written_at())).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -96,7 +142,7 @@ impl AsyncRead for Connection {
         if let Poll::Ready(read) = delegate!(this, poll_read(cx, buffer)) {
             return Poll::Ready(read);
         }
-        this.poll_silent(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        this.silence.poll(cx, this.written_at).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
