@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moq_net::{Pattern, Patterns, SessionError, origin, server::Handshake};
+use moq_net::{PathOwned, Pattern, Patterns, SessionError, announce, origin, server::Handshake};
 use tokio::time::{interval, sleep_until, timeout};
 use web_transport_quinn::http::StatusCode;
 
@@ -174,6 +174,8 @@ where
     // Counted as a viewer until they publish.
     let mut watching = Some(shared.counters.viewers.held());
     let mut ingest: Option<Ingest> = None;
+    // What was announced meanwhile, the latest: it is taken when the one before has ended.
+    let mut next: Option<PathOwned> = None;
     let mut closing = shared.closing.clone();
     let mut announcements = announced.consume().announced();
     let mut check = interval(WELCOME_CHECK);
@@ -181,7 +183,13 @@ where
     let expires = guest.expires();
     loop {
         tokio::select! {
-            _ = session.closed() => return Ok(()),
+            _ = session.closed() => {
+                // What came before the end is the live's.
+                if let Some(ingest) = &mut ingest {
+                    let _ = timeout(FAREWELL, ingest.ended()).await;
+                }
+                return Ok(());
+            }
             () = async { drop(closing.wait_for(|closing| *closing).await) } => {
                 session.abort(SessionError::GoawayTimeout.into());
                 break;
@@ -211,10 +219,20 @@ where
                     let _ = timeout(FAREWELL, session.closed()).await;
                     return Err(Failed::Refused(refusal));
                 }
+                if let Some(path) = next.take() {
+                    watching = None;
+                    ingest = Some(Ingest::begin(shared, &*guest, &announced, path));
+                }
             }
             Some(update) = announcements.next() => {
-                if !update.kind.is_active() {
-                    continue;
+                let path = update.prefix.to_owned();
+                match update.kind {
+                    announce::Kind::Announced => {}
+                    announce::Kind::Updated => continue,
+                    announce::Kind::Retracted => {
+                        next = next.filter(|next| *next != path);
+                        continue;
+                    }
                 }
                 if !guest.may_publish() {
                     shared.counters.broadcasts_refused.add(1);
@@ -222,16 +240,19 @@ where
                     let _ = timeout(FAREWELL, session.closed()).await;
                     return Err(Failed::Refused(Refusal::Forbidden));
                 }
-                if ingest.is_some() {
-                    // One broadcast a session: the live has one picture.
-                    shared.counters.broadcasts_refused.add(1);
+                if let Some(ingest) = &ingest {
+                    // One broadcast at a time: the live has one picture. The same one anew has ended before, and is seen off.
+                    if ingest.path() != &path {
+                        shared.counters.broadcasts_refused.add(1);
+                    }
+                    next = Some(path);
                     continue;
                 }
                 if let Some(connection) = &connection {
                     connection.set_max_concurrent_uni_streams(MAX_PUBLISHER_STREAMS.into());
                 }
                 watching = None;
-                ingest = Some(Ingest::begin(shared, &*guest, &announced, update.prefix.to_owned()));
+                ingest = Some(Ingest::begin(shared, &*guest, &announced, path));
             }
         }
     }

@@ -39,6 +39,16 @@ async fn a_live_is_watched_from_the_gop_so_far_on() {
     assert!(stats.groups_out > 0 && stats.bytes_out > 100_000, "{stats:?}");
 }
 
+/// Waits until frames make no groups any more.
+async fn nobody_reads(edge: &haul_quic::Edge, host: &Host) {
+    eventually("nobody reads", async || {
+        let (before, sent) = (edge.stats().feed_groups, host.sent());
+        eventually("more frames", async || host.sent() > sent + 25).await;
+        edge.stats().feed_groups == before
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_are_made_only_while_somebody_reads() {
     let (edge, door) = start().await;
@@ -54,12 +64,7 @@ async fn groups_are_made_only_while_somebody_reads() {
     eventually("pictures", async || viewer.pictures() > 0).await;
     assert!(edge.stats().feed_groups > 0);
     drop(viewer);
-    eventually("nobody reads", async || {
-        let (before, sent) = (edge.stats().feed_groups, host.sent());
-        eventually("more frames", async || host.sent() > sent + 25).await;
-        edge.stats().feed_groups == before
-    })
-    .await;
+    nobody_reads(&edge, &host).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,6 +97,33 @@ async fn a_host_who_returns_is_seen_again() {
     })
     .await;
     assert!(returned.elapsed() < Duration::from_secs(3), "{:?}", returned.elapsed());
+}
+
+/// What came before the end is seen, the last group, too: by who watches, from who ends in order and at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_is_seen_to_its_end() {
+    let (edge, door) = start().await;
+    for alpn in moq_net::ALPNS {
+        let way = Way::WebTransport(std::slice::from_ref(alpn));
+        let taken = door.listen();
+        let host = Client::connect(edge.address(), way, "/demo?jwt=host").await.unwrap();
+        let publisher = host.publish(0);
+        let client = Client::connect(edge.address(), way, "/demo?jwt=viewer").await.unwrap();
+        let viewer = client.watch().await;
+        eventually(&format!("a group and a half, {alpn}"), async || viewer.pictures() % 10 == 5).await;
+        let next = publisher.end().await;
+        let end = |seen: &client::Seen| seen.ended.load(SeqCst);
+        eventually(&format!("the end of both, {alpn}"), async || end(&viewer.video) && end(&viewer.audio))
+            .await;
+        assert_eq!(taken.stamps().last(), Some(&(next - 1)), "{alpn}");
+        for seen in [&viewer.video, &viewer.audio] {
+            assert_eq!(seen.stamps.lock().unwrap().last(), Some(&(next - 1)), "{alpn}");
+            assert_eq!(seen.cut.load(SeqCst), 0, "{alpn}");
+        }
+        let stamps = viewer.video.stamps.lock().unwrap().clone();
+        assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{alpn}: {stamps:?}");
+        eventually("the room knows", async || door.relay().broadcast().is_none()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,9 +285,19 @@ async fn a_publisher_becomes_the_lives_host() {
 
     drop(publisher);
     eventually("the end", async || door.relay().broadcast().is_none()).await;
-    let _publisher = client.publish(5_000);
-    eventually("the same host again", async || taken.stamps().last().is_some_and(|last| *last >= 5_000))
+    let publisher = client.publish(5_000);
+    let again = async |first: u32| {
+        eventually(&format!("the same host again, from {first}"), async || {
+            taken.stamps().last().is_some_and(|last| *last >= first)
+        })
         .await;
+    };
+    again(5_000).await;
+    // At once, too: the end of the one and the beginning of the other arrive together.
+    publisher.end().await;
+    let _publisher = client.publish(10_000);
+    again(10_000).await;
+    assert_eq!(edge.stats().broadcasts_refused, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

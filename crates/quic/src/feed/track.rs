@@ -39,6 +39,9 @@ pub(super) struct Track {
     gop: GopCache,
     timeline: Timeline,
     group: Option<Group>,
+    /// The next group's number. One follows the other: who has seen one knows which is next, and at the end that none is
+    /// missing.
+    pub(super) next_group: u64,
     /// The packets so far of a picture that comes in parts, and its timestamp.
     parts: Option<(u32, Vec<Bytes>)>,
     /// A picture was incomplete, or none has come yet: nothing more up to a keyframe.
@@ -94,6 +97,7 @@ impl Track {
         broadcast: &broadcast::Producer,
         what: &TrackInfo,
         name: String,
+        first_group: u64,
     ) -> Result<Self, Error> {
         let codec = what.codec;
         let priority = match codec.kind() {
@@ -112,6 +116,7 @@ impl Track {
             gop: GopCache::default(),
             timeline: Timeline::default(),
             group: None,
+            next_group: first_group,
             parts: None,
             broken: false,
             wished: None,
@@ -141,12 +146,12 @@ impl Track {
     }
 
     /// Somebody begins to read: what is there of the GOP begins a group.
-    pub(super) fn begin(&mut self, sequence: &mut u64, counters: &Counters) {
+    pub(super) fn begin(&mut self, counters: &Counters) {
         self.is_idle = false;
         self.broken = false;
         let frames: Vec<_> = self.gop.frames().to_vec();
         for frame in &frames {
-            self.write(frame, sequence, counters);
+            self.write(frame, counters);
         }
     }
 
@@ -159,8 +164,14 @@ impl Track {
         }
     }
 
+    /// The host has gone. What has come of the last group is whole, and nothing follows it: readers get all of it.
+    pub(super) fn end(mut self) {
+        self.end_group();
+        let _ = self.producer.finish();
+    }
+
     /// Appends a frame, beginning a group where it can.
-    pub(super) fn write(&mut self, frame: &Arc<Frame>, sequence: &mut u64, counters: &Counters) {
+    pub(super) fn write(&mut self, frame: &Arc<Frame>, counters: &Counters) {
         let us = self.timeline.at(self.codec, frame);
         if frame.keyframe && frame.begins {
             self.broken = false;
@@ -190,8 +201,8 @@ impl Track {
         };
         if begins_group {
             self.end_group();
-            *sequence += 1;
-            if let Ok(producer) = self.producer.create_group((*sequence).into()) {
+            if let Ok(producer) = self.producer.create_group(self.next_group.into()) {
+                self.next_group += 1;
                 counters.feed_groups.add(1);
                 self.group = Some(Group { producer, frames: 0, bytes: 0, began: frame.arrived.instant });
             }
