@@ -67,6 +67,30 @@ async fn groups_are_made_only_while_somebody_reads() {
     nobody_reads(&edge, &host).await;
 }
 
+/// Of what is kept for newcomers nothing is older than a pause in which nothing was made: there would be a hole in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_after_a_pause_gets_nothing_from_before_it() {
+    let (edge, door) = start().await;
+    let host = Host::start(&door, 0);
+    let former = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let viewer = former.watch().await;
+    eventually("groups", async || viewer.video.groups.load(SeqCst) > 3).await;
+    drop(viewer);
+    nobody_reads(&edge, &host).await;
+    for version in moq_net::ALPNS {
+        let way = Way::WebTransport(std::slice::from_ref(version));
+        let client = Client::connect(edge.address(), way, "/demo?jwt=viewer").await.unwrap();
+        let viewer = client.watch().await;
+        eventually("pictures and sound", async || viewer.pictures() > 25 && viewer.sounds() > 25).await;
+        for seen in [&viewer.video, &viewer.audio] {
+            let times = seen.times.lock().unwrap().clone();
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 20_000), "{version}: {times:?}");
+        }
+        drop((viewer, client));
+        eventually("they are gone", async || edge.stats().viewers == 1).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_with_long_gops_is_asked_for_keyframes_while_somebody_reads() {
     let (edge, door) = start().await;

@@ -30,8 +30,8 @@ const LITE = ["01", "02", "03", "04", "05", "06"].map((version) => `moq-lite-${v
 const TRANSPORT = ["14", "15", "16", "17", "18", "19", "20", "21", "22"].map((version) => `moq-transport-${version}`);
 /** Before these, raw QUIC has no place for a path, so that it can't say which live is meant. */
 const RAW = ["moq-lite-05", "moq-lite-06", ...TRANSPORT];
-/** Websockets negotiate a version by its name, or one of those that are negotiated in the session; not moq-lite 06 (docs/moq.md). */
-const SOCKET = ["moq-lite-02", "moq-lite-05", "moq-transport-22"];
+/** Websockets negotiate a version by its name, or one of those that are negotiated in the session. */
+const SOCKET = ["moq-lite-02", "moq-lite-05", "moq-lite-06", "moq-transport-22"];
 
 const watchdog = endsWithin(MOST_MS);
 const directory = await mkdtemp(join(tmpdir(), "haul-moq-cli-"));

@@ -1,6 +1,7 @@
 //! One track of a feed: frames become groups while somebody reads.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,6 +40,8 @@ pub(super) struct Track {
     gop: GopCache,
     timeline: Timeline,
     group: Option<Group>,
+    /// Groups that somebody who begins to read may still be given, with their times, the latest last.
+    recent: VecDeque<(u64, group::Producer)>,
     /// The next group's number. One follows the other: who has seen one knows which is next, and at the end that none is
     /// missing.
     pub(super) next_group: u64,
@@ -116,6 +119,7 @@ impl Track {
             gop: GopCache::default(),
             timeline: Timeline::default(),
             group: None,
+            recent: VecDeque::new(),
             next_group: first_group,
             parts: None,
             broken: false,
@@ -155,12 +159,13 @@ impl Track {
         }
     }
 
-    /// Nobody reads any more. What comes later is not the continuation, so that what was begun is thrown away.
+    /// Nobody reads any more. What comes later is not the continuation, so that all before is thrown away.
     pub(super) fn rest(&mut self) {
         self.is_idle = true;
         self.parts = None;
-        if let Some(group) = self.group.take() {
-            let _ = group.producer.abort(Error::Cancel);
+        self.group = None;
+        for (_, group) in self.recent.drain(..) {
+            let _ = group.abort(Error::Cancel);
         }
     }
 
@@ -204,6 +209,11 @@ impl Track {
             if let Ok(producer) = self.producer.create_group(self.next_group.into()) {
                 self.next_group += 1;
                 counters.feed_groups.add(1);
+                let oldest = us.saturating_sub(KEEP.as_micros() as u64);
+                while self.recent.front().is_some_and(|(us, _)| *us < oldest) {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back((us, producer.clone()));
                 self.group = Some(Group { producer, frames: 0, bytes: 0, began: frame.arrived.instant });
             }
         }
