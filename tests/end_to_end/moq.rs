@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    moq_client::{CATALOG, Client, NEWEST, Viewer, Way},
-    rtc_client::{Peer, Publisher},
+    moq_client::{CATALOG, Client, NEWEST, Viewer, Way, catalog},
+    rtc_client::{LAYER, Peer, Publisher},
     server::{Server, command, eventually, free_ports},
     talk::{Channel, get, viewer_token},
 };
@@ -118,6 +118,46 @@ async fn a_host_by_webrtc_is_watched_by_webrtc_and_moq() {
     for line in ["haul_moq_viewers 1", "haul_moq_publishers 0"] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+}
+
+/// Each layer of a simulcast is a rendition, and each is seen: whole, in order, and no other's pictures with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulcast_by_webrtc_is_seen_by_moq_rendition_by_rendition() {
+    const LAYERS: &[&str] = &["f", "h", "q"];
+    let (server, address) = start();
+    let host = Publisher::start_layered(&server, LAYERS).await;
+    let (client, first) = watch(address).await;
+    let names = async || {
+        let catalog = catalog(&first.broadcast).await;
+        let renditions = catalog["video"]["renditions"].as_object().unwrap().clone();
+        renditions.into_iter().map(|(name, told)| (name, told["label"].clone(), told["codec"].clone()))
+    };
+    let expected = LAYERS.iter().map(|name| (format!("video-{name}"), (*name).into(), "vp8".into()));
+    eventually("three renditions", async || names().await.eq(expected.clone())).await;
+    let readers = ["video-f", "video-h", "video-q"].map(|name| first.rendition(name));
+    eventually("pictures of each", async || {
+        readers.iter().all(|(seen, _)| seen.frames.load(Ordering::SeqCst) > 100)
+    })
+    .await;
+    // Each picture says of which layer it is.
+    let layers = readers.each_ref().map(|(seen, _)| {
+        let stamps = seen.stamps.lock().unwrap().clone();
+        assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "whole and in order: {stamps:?}");
+        assert_eq!(seen.groups.load(Ordering::SeqCst), seen.keyframes_first.load(Ordering::SeqCst));
+        stamps[0] / LAYER
+    });
+    assert_eq!(layers, [0, 1, 2]);
+    assert_eq!(first.video.stamps.lock().unwrap()[0] / LAYER, 0, "who takes the first gets that");
+
+    // The host ends, and everybody has seen all of it.
+    assert_eq!(host.peer.delete(&server).await, 200);
+    eventually("the end", async || readers.iter().all(|(seen, _)| seen.ended.load(Ordering::SeqCst))).await;
+    let last = readers.each_ref().map(|(seen, _)| {
+        assert_eq!(seen.cut.load(Ordering::SeqCst), 0);
+        seen.stamps.lock().unwrap().last().unwrap() % LAYER
+    });
+    assert!(last.iter().all(|number| number.abs_diff(last[0]) <= 1), "they end together: {last:?}");
+    drop(client);
 }
 
 #[tokio::test(flavor = "multi_thread")]
