@@ -23,6 +23,8 @@ use crate::{
     edge::{Shared, now},
 };
 
+/// How old a group may get, in media time, before it is not sent any more.
+pub(crate) const KEEP: Duration = Duration::from_secs(3);
 /// Events that wait for a feed; frames beyond are refused, and their layer goes on with a keyframe. A second of four
 /// layers and sound.
 const MAX_WAITING: usize = 512;

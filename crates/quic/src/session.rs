@@ -13,7 +13,9 @@ use web_transport_quinn::http::StatusCode;
 use crate::{
     Asks, Guest, Refusal,
     edge::{MAX_PUBLISHER_STREAMS, Shared},
+    feed::KEEP,
     ingest::Ingest,
+    patient::Patient,
     request::Target,
     stats::Held,
 };
@@ -72,8 +74,12 @@ pub(crate) async fn quic(shared: &Arc<Shared>, incoming: quinn::Incoming, handsh
 }
 
 /// A guest whose handshake waits for our word.
-pub(crate) struct Ready<S: moq_net::transport::poll::Session> {
-    pub(crate) handshake: Handshake<S>,
+pub(crate) struct Ready<S: moq_net::transport::poll::Boxable>
+where
+    S::SendStream: Sync,
+    S::RecvStream: Sync,
+{
+    pub(crate) handshake: Handshake<Patient<S>>,
     pub(crate) guest: Box<dyn Guest>,
 }
 
@@ -88,7 +94,7 @@ async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) 
     let alpn = data.and_then(|data| data.protocol).unwrap_or_default();
     if alpn != web_transport_quinn::ALPN.as_bytes() {
         let session = web_transport_quinn::Session::raw(connection.clone());
-        let handshake = accept(session).await?;
+        let handshake = accept(shared, session).await?;
         let mut target = Target::parse(handshake.path());
         // IETF drafts have a place for tokens of its own.
         if let (Some(target), Some(token)) = (&mut target, handshake.token()) {
@@ -123,17 +129,18 @@ async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) 
         response = response.with_protocol(chosen);
     }
     let session = request.respond(response).await.map_err(|error| failed(error.to_string()))?;
-    let handshake = accept(session).await?;
+    let handshake = accept(shared, session).await?;
     Ok((Ready { handshake, guest }, connection))
 }
 
 /// Begins MoQ on a session of any transport.
-pub(crate) async fn accept<S>(session: S) -> Result<Handshake<S>, Failed>
+pub(crate) async fn accept<S>(shared: &Shared, session: S) -> Result<Handshake<Patient<S>>, Failed>
 where
     S: moq_net::transport::poll::Boxable,
     S::SendStream: Sync,
     S::RecvStream: Sync,
 {
+    let session = Patient::new(session, KEEP, shared.counters.streams_given_up.clone());
     let server = moq_net::Server::new();
     server.accept_request(Instant::now(), session).await.map_err(|error| Failed::Handshake(error.to_string()))
 }

@@ -70,7 +70,7 @@ pub(crate) async fn serve(
     let ended = match began {
         Ok(Ok((protocol, guest))) => {
             let session = upgraded(shared, stream, rest, &protocol).await;
-            match timeout(shared.limits.handshake, session::accept(session)).await {
+            match timeout(shared.limits.handshake, session::accept(shared, session)).await {
                 Ok(Ok(handshake)) => {
                     let _counted = shared.counters.websockets.held();
                     session::run(shared, Ready { handshake, guest }, None).await

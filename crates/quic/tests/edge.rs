@@ -4,6 +4,7 @@
 
 mod client;
 mod house;
+mod line;
 
 use std::{
     sync::atomic::Ordering::SeqCst,
@@ -13,6 +14,7 @@ use std::{
 use client::{CATALOG, Client, NEWEST, Way, eventually, media_track, picture, sealed, tell};
 use haul_model::Kind;
 use house::{Host, SMALL, start, start_with};
+use line::Line;
 use moq_net::{Timestamp, origin::Route};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -89,6 +91,30 @@ async fn who_comes_after_a_pause_gets_nothing_from_before_it() {
         drop((viewer, client));
         eventually("they are gone", async || edge.stats().viewers == 1).await;
     }
+}
+
+/// Who has a third of the line that they would need sees what is new, in part. What grows old is dropped for them and counted, and
+/// nobody else is the worse for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_slow_gets_what_is_new_and_the_rest_is_dropped() {
+    let (edge, door) = start().await;
+    let host = Host::start_with_gop(&door, 0, 50);
+    let line = Line::start(edge.address().port(), "rate=500k queue=200ms delay=10ms", "delay=10ms");
+    let connect = async |address| Client::connect(address, NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let clients = [connect(([127, 0, 0, 1], line.port).into()).await, connect(edge.address()).await];
+    let [slow, quick] = [clients[0].watch().await, clients[1].watch().await];
+    let last = |viewer: &client::Viewer| viewer.video.stamps.lock().unwrap().last().copied().unwrap_or(0);
+    for given_up in 1..4 {
+        eventually("what is old is given up", async || edge.stats().streams_given_up >= given_up).await;
+        // Two seconds of patience, one of a group, and one for what is on its way.
+        let behind = host.sent() - last(&slow);
+        assert!(behind < 4 * 50, "{behind} pictures behind");
+    }
+    assert!(slow.pictures() > 20, "they have the beginnings of groups");
+    assert!(slow.sounds() > 50, "sound goes first: {}", slow.sounds());
+    let stamps = quick.video.stamps.lock().unwrap().clone();
+    assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{stamps:?}");
+    assert!(host.sent() - last(&quick) < 25);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,8 @@ mod client;
 mod house;
 mod line;
 mod load;
+#[path = "../../tests/line/mod.rs"]
+mod relay;
 mod server;
 
 use std::{process::ExitCode, time::Duration};

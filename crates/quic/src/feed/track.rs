@@ -11,6 +11,7 @@ use haul_media::{GopCache, Wish};
 use haul_model::{Codec, Frame, Kind, TrackInfo};
 use moq_net::{Error, Timescale, Timestamp, broadcast, group, track as moq};
 
+use super::KEEP;
 use crate::{
     bitstream::{self, Decoder, aac},
     catalog::{self, hex},
@@ -18,8 +19,6 @@ use crate::{
     timeline::Timeline,
 };
 
-/// How old a group may get, in media time, before it is not sent any more.
-const KEEP: Duration = Duration::from_secs(3);
 /// Sound makes a group of so many packets: 100 ms. Fewer cost a stream each, more come late all together.
 const AUDIO_GROUP_FRAMES: u32 = 5;
 /// A group of pictures is ended at this size, and goes on with a keyframe: below what MoQ's implementations take.
