@@ -193,6 +193,31 @@ async fn a_host_by_moq_is_watched_by_both_and_returns_by_webrtc() {
     assert_eq!(by_webrtc.seen.jumps.load(Ordering::SeqCst), 0, "and so do the sequence numbers");
 }
 
+/// A publisher who is cut off without a word comes back in a second session: it takes over, and is seen within three seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_by_moq_who_begins_anew_is_seen_again() {
+    let (server, address) = start();
+    let mut room = Channel::open(&server, "demo", "").await;
+    let target = format!("/demo?jwt={}", server.host_token);
+    let former = Client::connect(address, NEWEST, &target).await.unwrap();
+    let _former = former.publish(0);
+    room.event("live.changed", |event| event["live"]["state"] == "live").await;
+    let by_webrtc = Peer::watch(&server, "").await;
+    let (other, by_moq) = watch(address).await;
+    eventually("pictures", async || by_webrtc.pictures() > 5 && by_moq.pictures() > 5).await;
+    let began = Instant::now();
+    let client = Client::connect(address, NEWEST, &target).await.unwrap();
+    let _host = client.publish(100_000);
+    former.ended().await;
+    let by_moq = other.watch().await;
+    let latest = |stamps: &std::sync::Mutex<Vec<u32>>| stamps.lock().unwrap().last().copied().unwrap_or(0);
+    eventually("the new pictures by both", async || {
+        latest(&by_moq.video.stamps) >= 100_000 && latest(&by_webrtc.seen.stamps) >= 100_000
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_by_moq_gives_way_to_the_same_host_by_webrtc() {
     let (server, address) = start();
@@ -234,6 +259,8 @@ async fn tokens_say_who_may_come() {
     let target = format!("/demo?jwt={}", token(&server, "demo", "viewer", "2s"));
     let brief = Client::connect(address, NEWEST, &target).await.unwrap();
     brief.ended().await;
+    let error = Client::connect(address, NEWEST, &target).await.err().unwrap();
+    assert!(error.contains("401"), "it has run out: {error}");
 
     let viewer = token(&server, "demo", "viewer", "60s");
     let client = Client::connect(address, NEWEST, &format!("/demo?jwt={viewer}")).await.unwrap();
