@@ -29,8 +29,8 @@ pub async fn congestion() {
                 for _ in 0..rounds() {
                     let server = Server::ours(&["1", controller]);
                     let line = Line::start(server.port(), down, UP);
-                    let _host = Host::start(server.port(), megabits).await;
-                    let crowd = Crowd::join(&[line.port], 1).await;
+                    let _host = Host::start(&server, megabits).await;
+                    let crowd = Crowd::join(&server, &[line.port], 1).await;
                     crowd.all_see().await;
                     tokio::time::sleep(SETTLE).await;
                     let before = crowd.bytes();
