@@ -211,9 +211,15 @@ const METRICS: &[Metric] = &[
     ("haul_moq_egress_bytes", "Bytes in those", MetricType::Counter, |s| s.bytes_out),
     (
         "haul_moq_groups_dropped",
-        "Groups that a viewer was too slow for, and did not get",
+        "Groups that a viewer was too slow for, and got nothing or a part of",
         MetricType::Counter,
         |s| s.groups_dropped,
+    ),
+    (
+        "haul_moq_streams_given_up",
+        "Streams to viewers ended before all had arrived: of groups that had grown old on their way",
+        MetricType::Counter,
+        |s| s.streams_given_up,
     ),
     ("haul_moq_groups_in", "Groups from publishers", MetricType::Counter, |s| s.groups_in),
     ("haul_moq_in_bytes", "Bytes in those", MetricType::Counter, |s| s.bytes_in),

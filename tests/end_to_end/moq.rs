@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    moq_client::{CATALOG, Client, NEWEST, Viewer, Way},
-    rtc_client::{Peer, Publisher},
+    moq_client::{CATALOG, Client, NEWEST, Viewer, Way, catalog},
+    rtc_client::{LAYER, Peer, Publisher},
     server::{Server, command, eventually, free_ports},
     talk::{Channel, get, viewer_token},
 };
@@ -120,6 +120,46 @@ async fn a_host_by_webrtc_is_watched_by_webrtc_and_moq() {
     }
 }
 
+/// Each layer of a simulcast is a rendition, and each is seen: whole, in order, and no other's pictures with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulcast_by_webrtc_is_seen_by_moq_rendition_by_rendition() {
+    const LAYERS: &[&str] = &["f", "h", "q"];
+    let (server, address) = start();
+    let host = Publisher::start_layered(&server, LAYERS).await;
+    let (client, first) = watch(address).await;
+    let names = async || {
+        let catalog = catalog(&first.broadcast).await;
+        let renditions = catalog["video"]["renditions"].as_object().unwrap().clone();
+        renditions.into_iter().map(|(name, told)| (name, told["label"].clone(), told["codec"].clone()))
+    };
+    let expected = LAYERS.iter().map(|name| (format!("video-{name}"), (*name).into(), "vp8".into()));
+    eventually("three renditions", async || names().await.eq(expected.clone())).await;
+    let readers = ["video-f", "video-h", "video-q"].map(|name| first.rendition(name));
+    eventually("pictures of each", async || {
+        readers.iter().all(|(seen, _)| seen.frames.load(Ordering::SeqCst) > 100)
+    })
+    .await;
+    // Each picture says of which layer it is.
+    let layers = readers.each_ref().map(|(seen, _)| {
+        let stamps = seen.stamps.lock().unwrap().clone();
+        assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "whole and in order: {stamps:?}");
+        assert_eq!(seen.groups.load(Ordering::SeqCst), seen.keyframes_first.load(Ordering::SeqCst));
+        stamps[0] / LAYER
+    });
+    assert_eq!(layers, [0, 1, 2]);
+    assert_eq!(first.video.stamps.lock().unwrap()[0] / LAYER, 0, "who takes the first gets that");
+
+    // The host ends, and everybody has seen all of it.
+    assert_eq!(host.peer.delete(&server).await, 200);
+    eventually("the end", async || readers.iter().all(|(seen, _)| seen.ended.load(Ordering::SeqCst))).await;
+    let last = readers.each_ref().map(|(seen, _)| {
+        assert_eq!(seen.cut.load(Ordering::SeqCst), 0);
+        seen.stamps.lock().unwrap().last().unwrap() % LAYER
+    });
+    assert!(last.iter().all(|number| number.abs_diff(last[0]) <= 1), "they end together: {last:?}");
+    drop(client);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_by_moq_is_watched_by_both_and_returns_by_webrtc() {
     let (server, address) = start();
@@ -151,6 +191,31 @@ async fn a_host_by_moq_is_watched_by_both_and_returns_by_webrtc() {
     let times = by_webrtc.seen.timestamps.lock().unwrap().clone();
     assert!(times.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) as i32 > 0), "time goes on");
     assert_eq!(by_webrtc.seen.jumps.load(Ordering::SeqCst), 0, "and so do the sequence numbers");
+}
+
+/// A publisher who is cut off without a word comes back in a second session: it takes over, and is seen within three seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_by_moq_who_begins_anew_is_seen_again() {
+    let (server, address) = start();
+    let mut room = Channel::open(&server, "demo", "").await;
+    let target = format!("/demo?jwt={}", server.host_token);
+    let former = Client::connect(address, NEWEST, &target).await.unwrap();
+    let _former = former.publish(0);
+    room.event("live.changed", |event| event["live"]["state"] == "live").await;
+    let by_webrtc = Peer::watch(&server, "").await;
+    let (other, by_moq) = watch(address).await;
+    eventually("pictures", async || by_webrtc.pictures() > 5 && by_moq.pictures() > 5).await;
+    let began = Instant::now();
+    let client = Client::connect(address, NEWEST, &target).await.unwrap();
+    let _host = client.publish(100_000);
+    former.ended().await;
+    let by_moq = other.watch().await;
+    let latest = |stamps: &std::sync::Mutex<Vec<u32>>| stamps.lock().unwrap().last().copied().unwrap_or(0);
+    eventually("the new pictures by both", async || {
+        latest(&by_moq.video.stamps) >= 100_000 && latest(&by_webrtc.seen.stamps) >= 100_000
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,6 +259,8 @@ async fn tokens_say_who_may_come() {
     let target = format!("/demo?jwt={}", token(&server, "demo", "viewer", "2s"));
     let brief = Client::connect(address, NEWEST, &target).await.unwrap();
     brief.ended().await;
+    let error = Client::connect(address, NEWEST, &target).await.err().unwrap();
+    assert!(error.contains("401"), "it has run out: {error}");
 
     let viewer = token(&server, "demo", "viewer", "60s");
     let client = Client::connect(address, NEWEST, &format!("/demo?jwt={viewer}")).await.unwrap();

@@ -55,6 +55,8 @@ const VIDEO_PT: u8 = 96;
 const AUDIO_PT: u8 = 111;
 /// Packets of a picture.
 pub const PACKETS: u8 = 4;
+/// How much higher the numbers of a layer are than those of the one before.
+pub const LAYER: u32 = 1_000_000;
 
 fn video_codec() -> RTCRtpCodec {
     let feedback = |typ: &str, parameter: &str| RTCPFeedback { typ: typ.into(), parameter: parameter.into() };
@@ -383,15 +385,7 @@ impl Publisher {
             while !stopped.load(Ordering::SeqCst) {
                 ticks.tick().await;
                 for part in 0..PACKETS {
-                    let header = rtp::Header {
-                        version: 2,
-                        marker: part + 1 == PACKETS,
-                        payload_type: VIDEO_PT,
-                        sequence_number: (number * u32::from(PACKETS)) as u16 + u16::from(part),
-                        timestamp: number * 1800,
-                        ssrc: video_ssrc,
-                        ..Default::default()
-                    };
+                    let header = video_header(video_ssrc, number, part);
                     let payload = payload(first + number, part, number.is_multiple_of(10));
                     let _ = video.write_rtp(rtp::Packet { header, payload }).await;
                 }
@@ -413,6 +407,55 @@ impl Publisher {
         Self { peer, stop }
     }
 
+    /// Publishes a simulcast of these layers, each as [`Self::start`] says, its numbers higher than the former's by [`LAYER`].
+    pub async fn start_layered(server: &Server, layers: &'static [&'static str]) -> Self {
+        let (pc, seen) = Peer::build().await;
+        let ssrcs: Vec<u32> = (0x2000_0000..).take(layers.len()).collect();
+        let coding = |(rid, ssrc): (&&str, &u32)| RTCRtpEncodingParameters {
+            rtp_coding_parameters: RTCRtpCodingParameters {
+                ssrc: Some(*ssrc),
+                rid: (*rid).into(),
+                ..Default::default()
+            },
+            codec: video_codec(),
+            ..Default::default()
+        };
+        let video =
+            track_of(RtpCodecKind::Video, std::iter::zip(layers, &ssrcs).map(coding).collect::<Vec<_>>());
+        pc.add_track(video.clone() as Arc<dyn TrackLocal>).await.unwrap();
+        let peer = Peer::offer(pc.clone(), seen, server.url("/whip/demo"), &server.host_token, None).await;
+        let offer = pc.local_description().await.unwrap().sdp;
+        // By these header extensions layers are told apart (RFC 8852).
+        let extension = |name: &str| {
+            let mut lines = offer.lines().filter_map(|line| line.strip_prefix("a=extmap:"));
+            let line = lines.find(|line| line.ends_with(&format!(":sdes:{name}"))).unwrap();
+            line.split([' ', '/']).next().unwrap().parse::<u8>().unwrap()
+        };
+        let mid = offer.lines().find_map(|line| line.strip_prefix("a=mid:")).unwrap().to_owned();
+        let (mid_id, rid_id) = (extension("mid"), extension("rtp-stream-id"));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            let mut number = 0_u32;
+            while !stopped.load(Ordering::SeqCst) {
+                ticks.tick().await;
+                for (layer, ssrc) in (0_u32..).zip(&ssrcs) {
+                    for part in 0..PACKETS {
+                        let mut header = video_header(*ssrc, number, part);
+                        header.set_extension(mid_id, Bytes::copy_from_slice(mid.as_bytes())).unwrap();
+                        let rid = Bytes::from_static(layers[layer as usize].as_bytes());
+                        header.set_extension(rid_id, rid).unwrap();
+                        let payload = payload(layer * LAYER + number, part, number.is_multiple_of(10));
+                        let _ = video.write_rtp(rtp::Packet { header, payload }).await;
+                    }
+                }
+                number += 1;
+            }
+        });
+        Self { peer, stop }
+    }
+
     /// Vanishes without a word.
     pub fn vanish(&self) {
         self.stop.store(true, Ordering::SeqCst);
@@ -425,15 +468,34 @@ impl Drop for Publisher {
     }
 }
 
+/// The header of a packet of a picture, 50 pictures a second.
+fn video_header(ssrc: u32, number: u32, part: u8) -> rtp::Header {
+    rtp::Header {
+        version: 2,
+        marker: part + 1 == PACKETS,
+        payload_type: VIDEO_PT,
+        sequence_number: (number * u32::from(PACKETS)) as u16 + u16::from(part),
+        timestamp: number * 1800,
+        ssrc,
+        ..Default::default()
+    }
+}
+
 fn track(kind: RtpCodecKind, codec: RTCRtpCodec, ssrc: u32) -> Arc<TrackLocalStaticRTP> {
     let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() };
-    let encoding = RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec, ..Default::default() };
+    track_of(
+        kind,
+        vec![RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec, ..Default::default() }],
+    )
+}
+
+fn track_of(kind: RtpCodecKind, encodings: Vec<RTCRtpEncodingParameters>) -> Arc<TrackLocalStaticRTP> {
     let name = format!("{kind:?}");
     Arc::new(TrackLocalStaticRTP::new(MediaStreamTrack::new(
         "haul-test".into(),
         name.clone(),
         name,
         kind,
-        vec![encoding],
+        encodings,
     )))
 }

@@ -23,6 +23,8 @@ use crate::{
     edge::{Shared, now},
 };
 
+/// How old a group may get, in media time, before it is not sent any more.
+pub(crate) const KEEP: Duration = Duration::from_secs(3);
 /// Events that wait for a feed; frames beyond are refused, and their layer goes on with a keyframe. A second of four
 /// layers and sound.
 const MAX_WAITING: usize = 512;
@@ -83,7 +85,7 @@ impl Feed {
             shared: Arc::downgrade(shared),
             on_air: None,
             idle: FuturesUnordered::new(),
-            sequence: now().wall.0,
+            next_group: 0,
         };
         let task = tokio::spawn(run.run(inbox, snapshot));
         Self { origin, relay: relay.clone(), task, _subscription: subscription }
@@ -155,9 +157,8 @@ struct Run {
     on_air: Option<OnAir>,
     /// One for each track that nobody reads: done when somebody does.
     idle: FuturesUnordered<BoxFuture<'static, Option<(u64, TrackKey)>>>,
-    /// The next group's number, of any track. It begins at the time of day, so that it goes on rising where a feed or a
-    /// host began anew.
-    sequence: u64,
+    /// No group of a broadcast so far has this number or a higher one.
+    next_group: u64,
 }
 
 type TrackKey = (Kind, Layer);
@@ -192,7 +193,7 @@ impl Run {
                 event = inbox.next() => match event {
                     RelayEvent::Started(broadcast) => self.started(&broadcast),
                     RelayEvent::Frame(frame) => self.frame(&frame),
-                    RelayEvent::Ended => self.on_air = None,
+                    RelayEvent::Ended => self.ended(),
                     RelayEvent::ClockMap(_) | RelayEvent::OutOfOrder | RelayEvent::Stalled(_) => {}
                 },
                 Some(read) = self.idle.next(), if !self.idle.is_empty() => {
@@ -206,19 +207,34 @@ impl Run {
 
     fn started(&mut self, broadcast: &Arc<Broadcast>) {
         // The one before must be gone first: what follows is not its continuation.
-        self.on_air = None;
-        self.sequence += 1;
-        match OnAir::new(&self.origin, &self.live, broadcast, self.sequence) {
+        self.ended();
+        // Groups are numbered from the time of day on, so that it goes on rising where a feed or a host begins anew.
+        let now = now();
+        let first_group = self.next_group.max(now.wall.0);
+        self.next_group = first_group + 1;
+        match OnAir::new(&self.origin, &self.live, broadcast, first_group, now.instant) {
             Ok(on_air) => {
                 for (key, track) in &on_air.tracks {
                     self.idle.push(used(on_air.id, *key, &track.producer));
                 }
                 self.on_air = Some(on_air);
-                self.tell(now().instant);
+                self.tell(now.instant);
             }
             // Only while the edge ends: the origin's driver is gone.
             Err(error) => tracing::debug!(live = %self.live, %error, "no MoQ broadcast"),
         }
+    }
+
+    /// What is on air is over.
+    fn ended(&mut self) {
+        let Some(on_air) = self.on_air.take() else { return };
+        for track in on_air.tracks.into_values() {
+            self.next_group = self.next_group.max(track.next_group);
+            track.end();
+        }
+        // Last: with the broadcast's end nobody begins to read it any more, and who reads goes on to its tracks' ends.
+        let _ = on_air.catalog.finish();
+        on_air.broadcast.close();
     }
 
     fn frame(&mut self, frame: &Arc<haul_model::Frame>) {
@@ -235,7 +251,7 @@ impl Run {
             self.idle.push(used(on_air.id, key, &track.producer));
         }
         if !track.is_idle {
-            track.write(frame, &mut self.sequence, &shared.counters);
+            track.write(frame, &shared.counters);
             let wish = track.wish(frame.arrived.instant, KEYFRAME_EVERY);
             if let Some(wish) = wish
                 && relay.request_keyframe(frame.layer, wish, frame.arrived.instant)
@@ -255,7 +271,7 @@ impl Run {
             return;
         }
         let Some(track) = on_air.tracks.get_mut(&key) else { return };
-        track.begin(&mut self.sequence, &shared.counters);
+        track.begin(&shared.counters);
         let relay = self.relay.upgrade();
         // They see the past until the next keyframe, and have it soon.
         if key.0 == Kind::Video
@@ -294,14 +310,15 @@ impl OnAir {
         origin: &origin::Producer,
         live: &LiveId,
         what: &Broadcast,
-        id: u64,
+        first_group: u64,
+        began: Instant,
     ) -> Result<Self, moq_net::Error> {
         let broadcast = origin.create_broadcast(live.as_str())?;
         let info = moq::Info::default().with_priority(catalog::PRIORITY);
         let catalog = broadcast.create_track(catalog::TRACK, info)?;
         let mut tracks = BTreeMap::new();
         let mut add = |what: &TrackInfo, layer: Layer, name: String| {
-            let track = Track::new(&broadcast, what, name)?;
+            let track = Track::new(&broadcast, what, name, first_group)?;
             tracks.insert((what.codec.kind(), layer), track);
             Ok::<_, moq_net::Error>(())
         };
@@ -318,9 +335,8 @@ impl OnAir {
                 }
             }
         }
-        let began = now().instant;
         Ok(Self {
-            id,
+            id: first_group,
             broadcast,
             catalog,
             told: Catalog::default(),

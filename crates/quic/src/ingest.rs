@@ -46,6 +46,8 @@ const STALL: Duration = Duration::from_millis(1_500);
 const SILENT: Duration = Duration::from_secs(30);
 /// So many frames in a row that are not what the catalog says end the session.
 const MAX_NONSENSE: u32 = 100;
+/// A broadcast that has ended is read for so long at most: what came before its end is still on its way.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a changed catalog waits before it counts, so that one that changes all the time does not keep us busy.
 const CATALOG_EVERY: Duration = Duration::from_millis(200);
 
@@ -58,6 +60,7 @@ pub(crate) fn choose(catalog: &Catalog) {
 
 /// A publication in progress.
 pub(crate) struct Ingest {
+    path: PathOwned,
     tasks: JoinSet<Result<(), Refusal>>,
 }
 
@@ -73,17 +76,22 @@ impl Ingest {
         let consumer = announced.consume();
         let right = guest.publish();
         let place = shared.publishers.clone().try_acquire_owned().map_err(|_| Refusal::Busy);
-        let (shared, relay) = (shared.clone(), guest.relay().clone());
+        let (shared, relay, name) = (shared.clone(), guest.relay().clone(), path.clone());
         tasks.spawn(async move {
             let held =
                 Rights { _on_air: right?, _place: place?, _counted: shared.counters.publishers.held() };
-            let found = timeout(BEGIN_WITHIN, consumer.request_broadcast(&path)).await;
+            let found = timeout(BEGIN_WITHIN, consumer.request_broadcast(&name)).await;
             let Ok(Ok(broadcast)) = found else { return Ok(()) };
             let taken = take(&shared, &relay, broadcast).await;
             drop(held);
             taken
         });
-        Self { tasks }
+        Self { path, tasks }
+    }
+
+    /// The broadcast's, as it was announced.
+    pub(crate) fn path(&self) -> &PathOwned {
+        &self.path
     }
 
     /// Waits for its end: the publisher's own, or the reason why they have to go.
@@ -207,12 +215,15 @@ async fn on_air(
         Air { choice, publication: None, host: host.clone(), told_out_of_order: false, stalled: false };
     let began = Instant::now();
     let (mut heard, mut nonsense) = (began, 0);
+    // Nothing of the catalog will change any more, and until when what is left is waited for.
+    let (mut settled, mut over) = (false, None);
     loop {
         let patience = match (&air.publication, air.stalled) {
             (None, _) => began + BEGIN_WITHIN,
             (Some(_), false) => heard + STALL,
             (Some(_), true) => heard + SILENT,
         };
+        let patience = over.map_or(patience, |over| patience.min(over));
         tokio::select! {
             piece = arrived.recv() => {
                 // All its tracks have ended.
@@ -230,8 +241,11 @@ async fn on_air(
                     }
                 }
             }
-            next = catalogs.next(shared) => {
-                let Some(next) = next? else { return Ok(None) };
+            next = catalogs.next(shared), if !settled => {
+                let Some(next) = next? else {
+                    settled = true;
+                    continue;
+                };
                 if air.choice != Choice::of(&next, &shared.counters) {
                     sleep(CATALOG_EVERY).await;
                     return Ok(Some(next));
@@ -242,8 +256,12 @@ async fn on_air(
                     return Err(Refusal::Taken);
                 }
             }
-            () = async { broadcast.closed().await; } => return Ok(None),
+            () = async { broadcast.closed().await; }, if over.is_none() => {
+                over = Some(Instant::now() + LAST_WORDS);
+                settled = true;
+            }
             () = sleep_until(patience.into()) => match (&air.publication, air.stalled) {
+                _ if over.is_some_and(|over| Instant::now() >= over) => return Ok(None),
                 (Some(_), false) => air.stall(true),
                 (None, _) => return Err(Refusal::Forbidden),
                 (Some(_), true) => return Ok(None),

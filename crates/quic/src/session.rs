@@ -6,14 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moq_net::{Pattern, Patterns, SessionError, origin, server::Handshake};
+use moq_net::{PathOwned, Pattern, Patterns, SessionError, announce, origin, server::Handshake};
 use tokio::time::{interval, sleep_until, timeout};
 use web_transport_quinn::http::StatusCode;
 
 use crate::{
     Asks, Guest, Refusal,
     edge::{MAX_PUBLISHER_STREAMS, Shared},
+    feed::KEEP,
     ingest::Ingest,
+    patient::Patient,
     request::Target,
     stats::Held,
 };
@@ -72,8 +74,12 @@ pub(crate) async fn quic(shared: &Arc<Shared>, incoming: quinn::Incoming, handsh
 }
 
 /// A guest whose handshake waits for our word.
-pub(crate) struct Ready<S: moq_net::transport::poll::Session> {
-    pub(crate) handshake: Handshake<S>,
+pub(crate) struct Ready<S: moq_net::transport::poll::Boxable>
+where
+    S::SendStream: Sync,
+    S::RecvStream: Sync,
+{
+    pub(crate) handshake: Handshake<Patient<S>>,
     pub(crate) guest: Box<dyn Guest>,
 }
 
@@ -88,7 +94,7 @@ async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) 
     let alpn = data.and_then(|data| data.protocol).unwrap_or_default();
     if alpn != web_transport_quinn::ALPN.as_bytes() {
         let session = web_transport_quinn::Session::raw(connection.clone());
-        let handshake = accept(session).await?;
+        let handshake = accept(shared, session).await?;
         let mut target = Target::parse(handshake.path());
         // IETF drafts have a place for tokens of its own.
         if let (Some(target), Some(token)) = (&mut target, handshake.token()) {
@@ -123,17 +129,18 @@ async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) 
         response = response.with_protocol(chosen);
     }
     let session = request.respond(response).await.map_err(|error| failed(error.to_string()))?;
-    let handshake = accept(session).await?;
+    let handshake = accept(shared, session).await?;
     Ok((Ready { handshake, guest }, connection))
 }
 
 /// Begins MoQ on a session of any transport.
-pub(crate) async fn accept<S>(session: S) -> Result<Handshake<S>, Failed>
+pub(crate) async fn accept<S>(shared: &Shared, session: S) -> Result<Handshake<Patient<S>>, Failed>
 where
     S: moq_net::transport::poll::Boxable,
     S::SendStream: Sync,
     S::RecvStream: Sync,
 {
+    let session = Patient::new(session, KEEP, shared.counters.streams_given_up.clone());
     let server = moq_net::Server::new();
     server.accept_request(Instant::now(), session).await.map_err(|error| Failed::Handshake(error.to_string()))
 }
@@ -174,6 +181,8 @@ where
     // Counted as a viewer until they publish.
     let mut watching = Some(shared.counters.viewers.held());
     let mut ingest: Option<Ingest> = None;
+    // What was announced meanwhile, the latest: it is taken when the one before has ended.
+    let mut next: Option<PathOwned> = None;
     let mut closing = shared.closing.clone();
     let mut announcements = announced.consume().announced();
     let mut check = interval(WELCOME_CHECK);
@@ -181,7 +190,13 @@ where
     let expires = guest.expires();
     loop {
         tokio::select! {
-            _ = session.closed() => return Ok(()),
+            _ = session.closed() => {
+                // What came before the end is the live's.
+                if let Some(ingest) = &mut ingest {
+                    let _ = timeout(FAREWELL, ingest.ended()).await;
+                }
+                return Ok(());
+            }
             () = async { drop(closing.wait_for(|closing| *closing).await) } => {
                 session.abort(SessionError::GoawayTimeout.into());
                 break;
@@ -211,10 +226,20 @@ where
                     let _ = timeout(FAREWELL, session.closed()).await;
                     return Err(Failed::Refused(refusal));
                 }
+                if let Some(path) = next.take() {
+                    watching = None;
+                    ingest = Some(Ingest::begin(shared, &*guest, &announced, path));
+                }
             }
             Some(update) = announcements.next() => {
-                if !update.kind.is_active() {
-                    continue;
+                let path = update.prefix.to_owned();
+                match update.kind {
+                    announce::Kind::Announced => {}
+                    announce::Kind::Updated => continue,
+                    announce::Kind::Retracted => {
+                        next = next.filter(|next| *next != path);
+                        continue;
+                    }
                 }
                 if !guest.may_publish() {
                     shared.counters.broadcasts_refused.add(1);
@@ -222,16 +247,19 @@ where
                     let _ = timeout(FAREWELL, session.closed()).await;
                     return Err(Failed::Refused(Refusal::Forbidden));
                 }
-                if ingest.is_some() {
-                    // One broadcast a session: the live has one picture.
-                    shared.counters.broadcasts_refused.add(1);
+                if let Some(ingest) = &ingest {
+                    // One broadcast at a time: the live has one picture. The same one anew has ended before, and is seen off.
+                    if ingest.path() != &path {
+                        shared.counters.broadcasts_refused.add(1);
+                    }
+                    next = Some(path);
                     continue;
                 }
                 if let Some(connection) = &connection {
                     connection.set_max_concurrent_uni_streams(MAX_PUBLISHER_STREAMS.into());
                 }
                 watching = None;
-                ingest = Some(Ingest::begin(shared, &*guest, &announced, update.prefix.to_owned()));
+                ingest = Some(Ingest::begin(shared, &*guest, &announced, path));
             }
         }
     }

@@ -57,6 +57,7 @@ pub(crate) struct Counters {
     pub(crate) ingest_malformed: Counter,
     pub(crate) ingest_tracks_refused: Counter,
     pub(crate) broadcasts_refused: Counter,
+    pub(crate) streams_given_up: std::sync::Arc<Counter>,
 }
 
 /// The edge's counters at one moment.
@@ -110,8 +111,10 @@ pub struct QuicStats {
     pub frames_out: u64,
     /// Bytes in those.
     pub bytes_out: u64,
-    /// Groups that a viewer was too slow for, and did not get.
+    /// Groups that a viewer was too slow for, and got nothing or a part of.
     pub groups_dropped: u64,
+    /// Streams to viewers that were ended before all had arrived: of groups that had grown old on their way.
+    pub streams_given_up: u64,
     /// Tracks being sent to viewers.
     pub subscriptions: u64,
     /// Bytes taken from publishers, as MoQ counts them.
@@ -144,6 +147,7 @@ impl Counters {
             ingest_malformed: self.ingest_malformed.get(),
             ingest_tracks_refused: self.ingest_tracks_refused.get(),
             broadcasts_refused: self.broadcasts_refused.get(),
+            streams_given_up: self.streams_given_up.get(),
             ..QuicStats::default()
         };
         for (_, role, traffic) in registry.snapshot().traffic() {

@@ -28,8 +28,6 @@ use crate::{
 /// Drafts of the records, the newest first. What was spoken before the first of them has no flow control: a peer could
 /// have us keep anything.
 const DRAFTS: [Version; 3] = [Version::QMux02, Version::QMux01, Version::QMux00];
-/// A version in which every third group fails to arrive over records, and none over QUIC. Who offers it offers older ones, too.
-const NOT_OVER_SOCKETS: &str = "moq-lite-06";
 /// The largest message, in bytes: a record of the size that we announce, and the largest frame of the first draft.
 const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 /// Bytes that wait for the socket, beside what the kernel keeps. A slower client's groups wait in the live's cache.
@@ -52,10 +50,8 @@ impl Offer {
     /// The subprotocol that is spoken: the newest version of MoQ, on the newest draft of the records. `qmux-02` alone leaves
     /// MoQ's version to the SETUP in the session.
     fn choose(&self) -> Option<String> {
-        let with_version = ALPNS
-            .iter()
-            .filter(|alpn| **alpn != NOT_OVER_SOCKETS)
-            .flat_map(|alpn| DRAFTS.map(|draft| format!("{}{alpn}", draft.prefix())));
+        let with_version =
+            ALPNS.iter().flat_map(|alpn| DRAFTS.map(|draft| format!("{}{alpn}", draft.prefix())));
         let bare = DRAFTS.map(|draft| draft.alpn().to_owned());
         with_version.chain(bare).find(|known| self.protocols.contains(known))
     }
@@ -74,7 +70,7 @@ pub(crate) async fn serve(
     let ended = match began {
         Ok(Ok((protocol, guest))) => {
             let session = upgraded(shared, stream, rest, &protocol).await;
-            match timeout(shared.limits.handshake, session::accept(session)).await {
+            match timeout(shared.limits.handshake, session::accept(shared, session)).await {
                 Ok(Ok(handshake)) => {
                     let _counted = shared.counters.websockets.held();
                     session::run(shared, Ready { handshake, guest }, None).await
@@ -163,7 +159,7 @@ mod tests {
         assert_eq!(choose(&["webtransport", "qmux-00", "qmux-02"]), some("qmux-02"));
         assert_eq!(choose(&["qmux-01.moq-lite-04", "qmux-00.moq-lite-05"]), some("qmux-00.moq-lite-05"));
         assert_eq!(choose(&["qmux-00.moq-lite-04", "qmux-02.moq-lite-04"]), some("qmux-02.moq-lite-04"));
-        assert_eq!(choose(&["qmux-02.moq-lite-06", "qmux-02.moq-lite-05"]), some("qmux-02.moq-lite-05"));
+        assert_eq!(choose(&["qmux-02.moq-lite-05", "qmux-02.moq-lite-06"]), some("qmux-02.moq-lite-06"));
         assert_eq!(choose(&["webtransport"]), None, "it has no flow control");
         assert_eq!(choose(&[]), None);
     }

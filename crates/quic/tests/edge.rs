@@ -4,6 +4,7 @@
 
 mod client;
 mod house;
+mod line;
 
 use std::{
     sync::atomic::Ordering::SeqCst,
@@ -13,6 +14,7 @@ use std::{
 use client::{CATALOG, Client, NEWEST, Way, eventually, media_track, picture, sealed, tell};
 use haul_model::Kind;
 use house::{Host, SMALL, start, start_with};
+use line::Line;
 use moq_net::{Timestamp, origin::Route};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -39,6 +41,16 @@ async fn a_live_is_watched_from_the_gop_so_far_on() {
     assert!(stats.groups_out > 0 && stats.bytes_out > 100_000, "{stats:?}");
 }
 
+/// Waits until frames make no groups any more.
+async fn nobody_reads(edge: &haul_quic::Edge, host: &Host) {
+    eventually("nobody reads", async || {
+        let (before, sent) = (edge.stats().feed_groups, host.sent());
+        eventually("more frames", async || host.sent() > sent + 25).await;
+        edge.stats().feed_groups == before
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_are_made_only_while_somebody_reads() {
     let (edge, door) = start().await;
@@ -54,12 +66,55 @@ async fn groups_are_made_only_while_somebody_reads() {
     eventually("pictures", async || viewer.pictures() > 0).await;
     assert!(edge.stats().feed_groups > 0);
     drop(viewer);
-    eventually("nobody reads", async || {
-        let (before, sent) = (edge.stats().feed_groups, host.sent());
-        eventually("more frames", async || host.sent() > sent + 25).await;
-        edge.stats().feed_groups == before
-    })
-    .await;
+    nobody_reads(&edge, &host).await;
+}
+
+/// Of what is kept for newcomers nothing is older than a pause in which nothing was made: there would be a hole in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_after_a_pause_gets_nothing_from_before_it() {
+    let (edge, door) = start().await;
+    let host = Host::start(&door, 0);
+    let former = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let viewer = former.watch().await;
+    eventually("groups", async || viewer.video.groups.load(SeqCst) > 3).await;
+    drop(viewer);
+    nobody_reads(&edge, &host).await;
+    for version in moq_net::ALPNS {
+        let way = Way::WebTransport(std::slice::from_ref(version));
+        let client = Client::connect(edge.address(), way, "/demo?jwt=viewer").await.unwrap();
+        let viewer = client.watch().await;
+        eventually("pictures and sound", async || viewer.pictures() > 25 && viewer.sounds() > 25).await;
+        for seen in [&viewer.video, &viewer.audio] {
+            let times = seen.times.lock().unwrap().clone();
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] == 20_000), "{version}: {times:?}");
+        }
+        drop((viewer, client));
+        eventually("they are gone", async || edge.stats().viewers == 1).await;
+    }
+}
+
+/// Who has a third of the line that they would need sees what is new, in part. What grows old is dropped for them and counted, and
+/// nobody else is the worse for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_slow_gets_what_is_new_and_the_rest_is_dropped() {
+    let (edge, door) = start().await;
+    let host = Host::start_with_gop(&door, 0, 50);
+    let line = Line::start(edge.address().port(), "rate=500k queue=200ms delay=10ms", "delay=10ms");
+    let connect = async |address| Client::connect(address, NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let clients = [connect(([127, 0, 0, 1], line.port).into()).await, connect(edge.address()).await];
+    let [slow, quick] = [clients[0].watch().await, clients[1].watch().await];
+    let last = |viewer: &client::Viewer| viewer.video.stamps.lock().unwrap().last().copied().unwrap_or(0);
+    for given_up in 1..4 {
+        eventually("what is old is given up", async || edge.stats().streams_given_up >= given_up).await;
+        // Two seconds of patience, one of a group, and one for what is on its way.
+        let behind = host.sent() - last(&slow);
+        assert!(behind < 4 * 50, "{behind} pictures behind");
+    }
+    assert!(slow.pictures() > 20, "they have the beginnings of groups");
+    assert!(slow.sounds() > 50, "sound goes first: {}", slow.sounds());
+    let stamps = quick.video.stamps.lock().unwrap().clone();
+    assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{stamps:?}");
+    assert!(host.sent() - last(&quick) < 25);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,6 +147,33 @@ async fn a_host_who_returns_is_seen_again() {
     })
     .await;
     assert!(returned.elapsed() < Duration::from_secs(3), "{:?}", returned.elapsed());
+}
+
+/// What came before the end is seen, the last group, too: by who watches, from who ends in order and at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_is_seen_to_its_end() {
+    let (edge, door) = start().await;
+    for alpn in moq_net::ALPNS {
+        let way = Way::WebTransport(std::slice::from_ref(alpn));
+        let taken = door.listen();
+        let host = Client::connect(edge.address(), way, "/demo?jwt=host").await.unwrap();
+        let publisher = host.publish(0);
+        let client = Client::connect(edge.address(), way, "/demo?jwt=viewer").await.unwrap();
+        let viewer = client.watch().await;
+        eventually(&format!("a group and a half, {alpn}"), async || viewer.pictures() % 10 == 5).await;
+        let next = publisher.end().await;
+        let end = |seen: &client::Seen| seen.ended.load(SeqCst);
+        eventually(&format!("the end of both, {alpn}"), async || end(&viewer.video) && end(&viewer.audio))
+            .await;
+        assert_eq!(taken.stamps().last(), Some(&(next - 1)), "{alpn}");
+        for seen in [&viewer.video, &viewer.audio] {
+            assert_eq!(seen.stamps.lock().unwrap().last(), Some(&(next - 1)), "{alpn}");
+            assert_eq!(seen.cut.load(SeqCst), 0, "{alpn}");
+        }
+        let stamps = viewer.video.stamps.lock().unwrap().clone();
+        assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{alpn}: {stamps:?}");
+        eventually("the room knows", async || door.relay().broadcast().is_none()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,9 +335,19 @@ async fn a_publisher_becomes_the_lives_host() {
 
     drop(publisher);
     eventually("the end", async || door.relay().broadcast().is_none()).await;
-    let _publisher = client.publish(5_000);
-    eventually("the same host again", async || taken.stamps().last().is_some_and(|last| *last >= 5_000))
+    let publisher = client.publish(5_000);
+    let again = async |first: u32| {
+        eventually(&format!("the same host again, from {first}"), async || {
+            taken.stamps().last().is_some_and(|last| *last >= first)
+        })
         .await;
+    };
+    again(5_000).await;
+    // At once, too: the end of the one and the beginning of the other arrive together.
+    publisher.end().await;
+    let _publisher = client.publish(10_000);
+    again(10_000).await;
+    assert_eq!(edge.stats().broadcasts_refused, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,10 @@ use std::{
 use moq_net::{Timestamp, broadcast, origin::Route, track};
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::client::{Client, NEWEST, PATIENCE, eventually, media_track, sealed, tell};
+use crate::{
+    client::{Client, NEWEST, PATIENCE, eventually, media_track, sealed, tell},
+    server::Server,
+};
 
 const FRAMES_A_SECOND: u32 = 30;
 /// A keyframe is as large as so many other pictures.
@@ -37,8 +40,9 @@ pub struct Host {
 }
 
 impl Host {
-    pub async fn start(port: u16, megabits: f64) -> Self {
-        let connect = async || Client::connect(here(port), NEWEST, "/demo?jwt=host").await;
+    pub async fn start(server: &Server, megabits: f64) -> Self {
+        let target = server.target("host");
+        let connect = async || Client::connect(here(server.port()), NEWEST, &target).await;
         let mut client = None;
         // A server that has just begun may not listen yet.
         eventually("a server", async || {
@@ -102,11 +106,12 @@ pub struct Crowd {
 
 impl Crowd {
     /// So many, spread evenly over the ports.
-    pub async fn join(ports: &[u16], viewers: usize) -> Self {
+    pub async fn join(server: &Server, ports: &[u16], viewers: usize) -> Self {
+        let target = server.target("viewer");
         let mut crowd = Self { seen: Vec::new(), _clients: Vec::new(), _tasks: JoinSet::new() };
         for index in 0..viewers {
             let port = ports[index % ports.len()];
-            let client = Client::connect(here(port), NEWEST, "/demo?jwt=viewer").await.unwrap();
+            let client = Client::connect(here(port), NEWEST, &target).await.unwrap();
             let seen = Arc::<Seen>::default();
             let broadcast = timeout(PATIENCE, client.found()).await.expect("an announcement");
             crowd._tasks.spawn(read(broadcast, seen.clone()));

@@ -18,6 +18,8 @@ mod client;
 mod house;
 mod line;
 mod load;
+#[path = "../../tests/line/mod.rs"]
+mod relay;
 mod server;
 
 use std::{process::ExitCode, time::Duration};
@@ -76,8 +78,8 @@ fn seconds() -> Duration {
 
 /// Microseconds of processor time for each megabit that has come, and the megabits.
 async fn cost(server: &Server, ports: &[u16], viewers: usize) -> (f64, f64) {
-    let host = Host::start(server.port(), MEGABITS).await;
-    let crowd = Crowd::join(ports, viewers).await;
+    let host = Host::start(server, MEGABITS).await;
+    let crowd = Crowd::join(server, ports, viewers).await;
     crowd.all_see().await;
     let (cpu, before) = (server.cpu(), crowd.bytes());
     tokio::time::sleep(seconds()).await;
@@ -122,11 +124,11 @@ async fn fanout(viewers: usize) -> bool {
 /// What connections keep in the server, while they watch.
 async fn memory() -> bool {
     let server = Server::ours(&[]);
-    let host = Host::start(server.port(), MEGABITS).await;
-    let few = Crowd::join(&[server.port()], 10).await;
+    let host = Host::start(&server, MEGABITS).await;
+    let few = Crowd::join(&server, &[server.port()], 10).await;
     few.all_see().await;
     let before = server.resident_bytes();
-    let crowd = Crowd::join(&[server.port()], MEMORY_VIEWERS).await;
+    let crowd = Crowd::join(&server, &[server.port()], MEMORY_VIEWERS).await;
     crowd.all_see().await;
     tokio::time::sleep(seconds()).await;
     let bytes = (server.resident_bytes() - before) / MEMORY_VIEWERS as f64;

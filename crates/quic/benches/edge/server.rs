@@ -18,6 +18,8 @@ pub const ROLE: &str = "as-server";
 pub struct Server {
     child: Child,
     pub ports: Vec<u16>,
+    /// It wants to see tokens. The relay refuses whoever shows one where it lets everybody in.
+    wants_tokens: bool,
 }
 
 impl Server {
@@ -33,7 +35,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let ports = line.split_whitespace().map(|port| port.parse().unwrap()).collect();
-        Self { child, ports }
+        Self { child, ports, wants_tokens: true }
     }
 
     /// The ecosystem's own relay, if it is there.
@@ -49,11 +51,16 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Some(Self { child, ports: vec![port] })
+        Some(Self { child, ports: vec![port], wants_tokens: false })
     }
 
     pub fn port(&self) -> u16 {
         self.ports[0]
+    }
+
+    /// What somebody asks for in this role: path and query.
+    pub fn target(&self, role: &str) -> String {
+        if self.wants_tokens { format!("/demo?jwt={role}") } else { "/demo".to_owned() }
     }
 
     /// Processor time of all its threads so far, in seconds.

@@ -1,6 +1,7 @@
 //! One track of a feed: frames become groups while somebody reads.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,6 +11,7 @@ use haul_media::{GopCache, Wish};
 use haul_model::{Codec, Frame, Kind, TrackInfo};
 use moq_net::{Error, Timescale, Timestamp, broadcast, group, track as moq};
 
+use super::KEEP;
 use crate::{
     bitstream::{self, Decoder, aac},
     catalog::{self, hex},
@@ -17,8 +19,6 @@ use crate::{
     timeline::Timeline,
 };
 
-/// How old a group may get, in media time, before it is not sent any more.
-const KEEP: Duration = Duration::from_secs(3);
 /// Sound makes a group of so many packets: 100 ms. Fewer cost a stream each, more come late all together.
 const AUDIO_GROUP_FRAMES: u32 = 5;
 /// A group of pictures is ended at this size, and goes on with a keyframe: below what MoQ's implementations take.
@@ -39,6 +39,11 @@ pub(super) struct Track {
     gop: GopCache,
     timeline: Timeline,
     group: Option<Group>,
+    /// Groups that somebody who begins to read may still be given, with their times, the latest last.
+    recent: VecDeque<(u64, group::Producer)>,
+    /// The next group's number. One follows the other: who has seen one knows which is next, and at the end that none is
+    /// missing.
+    pub(super) next_group: u64,
     /// The packets so far of a picture that comes in parts, and its timestamp.
     parts: Option<(u32, Vec<Bytes>)>,
     /// A picture was incomplete, or none has come yet: nothing more up to a keyframe.
@@ -94,6 +99,7 @@ impl Track {
         broadcast: &broadcast::Producer,
         what: &TrackInfo,
         name: String,
+        first_group: u64,
     ) -> Result<Self, Error> {
         let codec = what.codec;
         let priority = match codec.kind() {
@@ -112,6 +118,8 @@ impl Track {
             gop: GopCache::default(),
             timeline: Timeline::default(),
             group: None,
+            recent: VecDeque::new(),
+            next_group: first_group,
             parts: None,
             broken: false,
             wished: None,
@@ -141,26 +149,33 @@ impl Track {
     }
 
     /// Somebody begins to read: what is there of the GOP begins a group.
-    pub(super) fn begin(&mut self, sequence: &mut u64, counters: &Counters) {
+    pub(super) fn begin(&mut self, counters: &Counters) {
         self.is_idle = false;
         self.broken = false;
         let frames: Vec<_> = self.gop.frames().to_vec();
         for frame in &frames {
-            self.write(frame, sequence, counters);
+            self.write(frame, counters);
         }
     }
 
-    /// Nobody reads any more. What comes later is not the continuation, so that what was begun is thrown away.
+    /// Nobody reads any more. What comes later is not the continuation, so that all before is thrown away.
     pub(super) fn rest(&mut self) {
         self.is_idle = true;
         self.parts = None;
-        if let Some(group) = self.group.take() {
-            let _ = group.producer.abort(Error::Cancel);
+        self.group = None;
+        for (_, group) in self.recent.drain(..) {
+            let _ = group.abort(Error::Cancel);
         }
     }
 
+    /// The host has gone. What has come of the last group is whole, and nothing follows it: readers get all of it.
+    pub(super) fn end(mut self) {
+        self.end_group();
+        let _ = self.producer.finish();
+    }
+
     /// Appends a frame, beginning a group where it can.
-    pub(super) fn write(&mut self, frame: &Arc<Frame>, sequence: &mut u64, counters: &Counters) {
+    pub(super) fn write(&mut self, frame: &Arc<Frame>, counters: &Counters) {
         let us = self.timeline.at(self.codec, frame);
         if frame.keyframe && frame.begins {
             self.broken = false;
@@ -190,9 +205,14 @@ impl Track {
         };
         if begins_group {
             self.end_group();
-            *sequence += 1;
-            if let Ok(producer) = self.producer.create_group((*sequence).into()) {
+            if let Ok(producer) = self.producer.create_group(self.next_group.into()) {
+                self.next_group += 1;
                 counters.feed_groups.add(1);
+                let oldest = us.saturating_sub(KEEP.as_micros() as u64);
+                while self.recent.front().is_some_and(|(us, _)| *us < oldest) {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back((us, producer.clone()));
                 self.group = Some(Group { producer, frames: 0, bytes: 0, began: frame.arrived.instant });
             }
         }

@@ -11,7 +11,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -223,6 +223,10 @@ pub struct Seen {
     pub times: Mutex<Vec<u64>>,
     /// Whether the first frame of each group was a keyframe.
     pub keyframes_first: AtomicU64,
+    /// Groups that ended before they were whole.
+    pub cut: AtomicU64,
+    /// The track was read to its end.
+    pub ended: AtomicBool,
 }
 
 /// Somebody who watches a broadcast: the first of its pictures, and its sound.
@@ -293,10 +297,23 @@ async fn read(broadcast: broadcast::Consumer, name: String, seen: Arc<Seen>, is_
     let Ok(track) = broadcast.track(&name) else { return };
     let Ok(track) = track.subscribe(subscription).await else { return };
     let mut groups = track.ordered();
-    while let Ok(Some(mut group)) = groups.next_group().await {
+    loop {
+        let mut group = match groups.next_group().await {
+            Ok(Some(group)) => group,
+            Ok(None) => return seen.ended.store(true, SeqCst),
+            Err(_) => return,
+        };
         seen.groups.fetch_add(1, SeqCst);
         let mut first = true;
-        while let Ok(Some(frame)) = group.read_frame().await {
+        loop {
+            let frame = match group.read_frame().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) => {
+                    seen.cut.fetch_add(1, SeqCst);
+                    break;
+                }
+            };
             let (us, payload) = open(frame.payload);
             seen.times.lock().unwrap().push(us);
             if is_video && std::mem::take(&mut first) && payload[0] & 1 == 0 {
@@ -385,7 +402,8 @@ pub fn tell(broadcast: &broadcast::Producer, json: &str) -> track::Producer {
 
 /// A host: 50 pictures a second from the number `first` on, each tenth a keyframe, and as many packets of sound.
 pub struct Publisher {
-    _tasks: JoinSet<()>,
+    over: Arc<AtomicBool>,
+    tasks: JoinSet<u32>,
 }
 
 impl Publisher {
@@ -394,12 +412,13 @@ impl Publisher {
         let catalog = tell(&broadcast, catalog);
         let (video, audio) = (media_track(&broadcast, "v"), media_track(&broadcast, "a"));
         broadcast.announce(origin::Route::default()).unwrap();
-        let mut tasks = JoinSet::new();
+        let over = Arc::<AtomicBool>::default();
+        let (mut tasks, told) = (JoinSet::new(), over.clone());
         tasks.spawn(async move {
-            let _kept = (broadcast, catalog);
             let mut ticks = tokio::time::interval(Duration::from_millis(20));
             let mut group: Option<moq_net::group::Producer> = None;
-            for number in 0_u32.. {
+            let mut number = 0_u32;
+            while !told.load(SeqCst) {
                 ticks.tick().await;
                 let us = 1_000_000 + u64::from(number) * 20_000;
                 let at = Timestamp::from_micros(us).unwrap();
@@ -413,7 +432,8 @@ impl Publisher {
                 if let Some(group) = &mut group {
                     let _ = group.write_frame(at, sealed(us, &picture(first + number, keyframe)));
                 }
-                let Some(of) = number.checked_sub((late.as_millis() / 20) as u32) else { continue };
+                number += 1;
+                let Some(of) = (number - 1).checked_sub((late.as_millis() / 20) as u32) else { continue };
                 if let Ok(mut packet) = audio.append_group() {
                     let us = 1_000_000 + u64::from(of) * 20_000;
                     let at = Timestamp::from_micros(us).unwrap();
@@ -421,8 +441,22 @@ impl Publisher {
                     let _ = packet.finish();
                 }
             }
+            if let Some(group) = group {
+                let _ = group.finish();
+            }
+            for track in [video, audio, catalog] {
+                let _ = track.finish();
+            }
+            drop(broadcast);
+            first + number
         });
-        Self { _tasks: tasks }
+        Self { over, tasks }
+    }
+
+    /// Ends the broadcast in order. Returns the number that the next picture would have had.
+    pub async fn end(mut self) -> u32 {
+        self.over.store(true, SeqCst);
+        self.tasks.join_next().await.unwrap().unwrap()
     }
 }
 

@@ -1,0 +1,67 @@
+//! A slow line in front of a server, made of a link in virtual time that a thread carries datagrams through.
+
+use std::{
+    net::UdpSocket,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use haul_test_link::{Link, Profile};
+
+/// How often it is looked what has come and what is due.
+const TURN: Duration = Duration::from_micros(500);
+
+/// A line in front of a server, for one client.
+pub struct Line {
+    pub port: u16,
+    over: Arc<AtomicBool>,
+}
+
+impl Line {
+    /// A line to this port, each way as the words say (`haul_test_link::Profile`).
+    pub fn start(to: u16, down: &str, up: &str) -> Self {
+        let here = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let there = UdpSocket::bind("127.0.0.1:0").unwrap();
+        there.connect(("127.0.0.1", to)).unwrap();
+        for socket in [&here, &there] {
+            socket.set_nonblocking(true).unwrap();
+        }
+        let port = here.local_addr().unwrap().port();
+        let over = Arc::new(AtomicBool::new(false));
+        let profile = |words: &str| Profile::default().with(words).unwrap();
+        let (mut down, mut up) = (Link::new(profile(down), 1), Link::new(profile(up), 2));
+        let ended = over.clone();
+        std::thread::spawn(move || {
+            let (mut buffer, mut client) = (vec![0; 65_536], None);
+            while !ended.load(Relaxed) {
+                let now = Instant::now();
+                while let Ok((size, from)) = here.recv_from(&mut buffer) {
+                    client = Some(from);
+                    up.push(now, buffer[..size].to_vec());
+                }
+                while let Ok(size) = there.recv(&mut buffer) {
+                    down.push(now, buffer[..size].to_vec());
+                }
+                while let Some(datagram) = up.poll(now) {
+                    let _ = there.send(&datagram);
+                }
+                while let Some(datagram) = down.poll(now) {
+                    if let Some(client) = client {
+                        let _ = here.send_to(&datagram, client);
+                    }
+                }
+                std::thread::sleep(TURN);
+            }
+        });
+        Self { port, over }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+    }
+}
