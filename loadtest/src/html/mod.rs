@@ -4,6 +4,8 @@ mod plot;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use haul_model::UnixMillis;
+
 use crate::{
     level::{DISTRIBUTIONS, SCALARS, STATISTICS, Verdict, statistic},
     report::{Report, number},
@@ -313,19 +315,10 @@ fn escape(text: &str) -> String {
         .replace('\'', "&#39;")
 }
 
-/// Milliseconds since 1970 as a date (H. Hinnant's civil_from_days).
+/// Milliseconds since 1970 as a date that people read.
 fn date(ms: u64) -> String {
-    let (days, seconds) = ((ms / 86_400_000) as i64, ms / 1_000 % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", seconds / 3_600, seconds / 60 % 60)
+    let text = UnixMillis(ms).to_string();
+    format!("{} {} UTC", &text[..10], &text[11..16])
 }
 
 #[cfg(test)]
