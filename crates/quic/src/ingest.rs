@@ -65,12 +65,13 @@ pub(crate) struct Ingest {
 }
 
 impl Ingest {
-    /// Begins to take the broadcast at `path`, for a guest who announced it.
+    /// Begins to take the broadcast at `path`, for a guest who announced it. Where that is not sure, there may be nothing to take.
     pub(crate) fn begin(
         shared: &Arc<Shared>,
         guest: &dyn Guest,
         announced: &origin::Producer,
         path: PathOwned,
+        is_sure: bool,
     ) -> Self {
         let mut tasks = JoinSet::new();
         let consumer = announced.consume();
@@ -84,7 +85,10 @@ impl Ingest {
             let Ok(Ok(broadcast)) = found else { return Ok(()) };
             let taken = take(&shared, &relay, broadcast).await;
             drop(held);
-            taken
+            match taken {
+                Err(Refusal::Forbidden) if !is_sure => Ok(()),
+                taken => taken,
+            }
         });
         Self { path, tasks }
     }

@@ -111,7 +111,7 @@ async fn who_is_slow_gets_what_is_new_and_the_rest_is_dropped() {
         assert!(behind < 4 * 50, "{behind} pictures behind");
     }
     assert!(slow.pictures() > 20, "they have the beginnings of groups");
-    assert!(slow.sounds() > 50, "sound goes first: {}", slow.sounds());
+    assert!(slow.sounds() > 5, "some of the sound is between them: {}", slow.sounds());
     let stamps = quick.video.stamps.lock().unwrap().clone();
     assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{stamps:?}");
     assert!(host.sent() - last(&quick) < 25);
@@ -277,7 +277,7 @@ async fn who_has_no_quic_watches_and_publishes_over_a_websocket() {
         let stamps = viewer.video.stamps.lock().unwrap().clone();
         let is_whole = stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]);
         assert!(is_whole, "whole and in order, {versions:?}: {stamps:?}");
-        assert_eq!(edge.stats().websockets, 2, "{versions:?}");
+        eventually("one of each", async || edge.stats().websockets == 2).await;
         drop((viewer, client));
         eventually("they are gone", async || edge.stats().websockets == 1).await;
     }
