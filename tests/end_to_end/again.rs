@@ -131,6 +131,20 @@ async fn money_that_had_gone_back_before_it_was_heard_of_buys_nothing() {
         "{found}"
     );
 
+    // A part of it, and then not what was asked for: what is left goes back, and no more.
+    let (_dan, id, payment) = paying(&server, "dan").await;
+    assert_eq!(tell(&server, "dan_back", "refunded", &payment, sum(100)).await, 204);
+    assert_eq!(tell(&server, "dan_paid", "paid", &payment, sum(1500)).await, 204);
+    eventually("the rest goes back", async || {
+        let refunds = order(&id).await["refunds"].clone();
+        refunds
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|refund| refund["origin"] == "automatic" && refund["amount"]["amount_minor"] == 1400)
+    })
+    .await;
+
     // All of it at the provider, while a part was being sent back on the merchant's word.
     let (mut cid, id, payment) = paying(&server, "cid").await;
     assert_eq!(tell(&server, "cid_paid", "paid", &payment, sum(1600)).await, 204);

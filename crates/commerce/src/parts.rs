@@ -101,6 +101,22 @@ pub fn left_by_line(order: &Order, refunds: &[Refund]) -> Vec<(Line, i64)> {
     lines.map(|(line, paid)| (line, (paid - going(line)).max(0))).collect()
 }
 
+/// What goes back for so many of all units of a line: unit by unit it sums to what was paid for all of them, where that is at
+/// least one minor unit each.
+fn of_units(paid: i64, left: i64, quantity: u32, all: u32) -> i64 {
+    if quantity >= all || paid <= 0 {
+        return left;
+    }
+    let all = i128::from(all);
+    let of = |units: i128| i128::from(paid) * units / all;
+    let gone = i128::from(paid - left);
+    // So many units have gone before, where it was units that went.
+    let before = (gone * all + i128::from(paid) - 1) / i128::from(paid);
+    let before = if of(before) == gone { before } else { 0 };
+    let part = of((before + i128::from(quantity)).min(all)) - of(before);
+    left.min(part as i64)
+}
+
 fn prices(lines: &[OrderLine]) -> Vec<i64> {
     lines.iter().map(|line| line.total.amount_minor).collect()
 }
@@ -184,8 +200,7 @@ pub fn asked(
                 parts.push((line, amount));
             }
             None => {
-                let part = i128::from(paid_by_line(order)[at]) * i128::from(quantity) / i128::from(all);
-                open.push((line, if quantity == all { left } else { left.min(part as i64) }));
+                open.push((line, of_units(paid_by_line(order)[at], left, quantity, all)));
             }
         }
     }
@@ -251,6 +266,18 @@ mod tests {
         assert_eq!(settle(700, &[(1, 700)]).to_string(), "0:200+1:500", "others have gone meanwhile");
         assert_eq!(settle(100, &[(0, 80), (1, 80)]).to_string(), "0:80+1:20", "less went than was asked for");
         assert_eq!(settle(1_500, &[(3, 9)]).to_string(), "0:1000+1:500");
+    }
+
+    #[test]
+    fn unit_by_unit_all_of_it_goes_back() {
+        for (paid, all) in [(3_332, 3), (10, 3), (0, 2), (999, 10)] {
+            let mut left = paid;
+            for _ in 0..all {
+                left -= of_units(paid, left, 1, all);
+            }
+            assert_eq!(left, 0, "{paid} for {all}");
+        }
+        assert_eq!(of_units(3_332, 3_000, 1, 3), 1_110, "after some other sum");
     }
 
     #[test]

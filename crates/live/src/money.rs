@@ -50,6 +50,13 @@ pub struct RefundAsk {
     pub restock: Option<Option<Units>>,
 }
 
+impl RefundAsk {
+    /// The id of the refund that is asked for by this key.
+    pub fn id(merchant: &MerchantId, order: &OrderId, key: &str) -> RefundId {
+        refund_id(merchant.as_str(), &format!("{order} {key}"))
+    }
+}
+
 impl Lives {
     /// Works until the process ends.
     pub async fn carry_out_money(self) {
@@ -76,7 +83,7 @@ impl Lives {
         if order.order.merchant != ask.merchant {
             return Err(unknown(&ask.order));
         }
-        let id = refund_id(ask.merchant.as_str(), &format!("{} {}", ask.order, ask.key));
+        let id = RefundAsk::id(&ask.merchant, &ask.order, &ask.key);
         let known = services.refunds.refund(&id).await?;
         if let Some(units) = &ask.restock
             && known.is_none()
@@ -112,7 +119,11 @@ impl Lives {
         let key = format!("refund {}", refund.refund.id);
         match self.restock(&refund.refund.order, &key, units.as_ref()).await {
             Ok(order) => Ok((refund, order)),
-            Err(RestockError::Refused(reason)) => Err(LedgerError::Conflict(reason)),
+            // They have come back otherwise meanwhile. The money goes, and who asked has to know that.
+            Err(RestockError::Refused(reason)) => {
+                tracing::warn!(order = %refund.refund.order, reason, "units of a refund did not come back with it");
+                Ok((refund, order))
+            }
             Err(RestockError::UnknownOrder) => Err(unknown(&refund.refund.order)),
             // The money is on its way, and the same request finds both.
             Err(error) => Err(LedgerError::Unavailable(error.to_string())),

@@ -14,10 +14,10 @@ use std::{
 
 use haul_commerce::{
     About, Callback, CallbackState, Dispute, GateError, LedgerError, NewRefund, Op, Order, OrderState,
-    Outcome, Paid, Parts, PaymentError, PaymentEvent, PaymentEventKind, RefundOrigin, RefundState, Refunded,
-    Refusal, Word, buyers::Details, refund_id,
+    Outcome, Paid, Parts, PaymentError, PaymentEvent, PaymentEventKind, Refund, RefundOrigin, RefundState,
+    Refunded, Refusal, Word, buyers::Details, refund_id,
 };
-use haul_model::{PaymentId, UnixMillis};
+use haul_model::{Money, PaymentId, UnixMillis};
 
 use crate::{Live, LiveError, Lives, now};
 
@@ -323,10 +323,25 @@ impl Lives {
             }
             return Ok(());
         }
+        let id = refund_id(&order.order.provider, &event.event);
+        let refunds = services.refunds.refunds_of_order(&order.order.id).await?;
+        if refunds.iter().any(|known| known.refund.id == id) {
+            return Ok(());
+        }
+        // Of what the order was paid with, some may be on its way back on somebody else's word.
+        let counts = |known: &&Refund| known.refund.of_order && known.state != RefundState::Failed;
+        let going: i64 = refunds.iter().filter(counts).map(|known| known.refund.amount.amount_minor).sum();
+        let amount = match of_order {
+            true => Money { amount_minor: event.amount.amount_minor - going, ..event.amount },
+            false => event.amount,
+        };
+        if amount.amount_minor <= 0 {
+            return Ok(());
+        }
         let refund = NewRefund {
-            id: refund_id(&order.order.provider, &event.event),
+            id,
             order: order.order.id.clone(),
-            amount: event.amount,
+            amount,
             parts: Parts::default(),
             origin: RefundOrigin::Automatic,
             of_order,

@@ -11,6 +11,7 @@ use haul_commerce::{
     OrderState, Paid, Parts, PaymentError, PaymentEvent, PaymentEventKind, Product, Refund, RefundAnswer,
     RefundFilter, RefundOrigin, RefundState, RefundStep, Refunds, Sale, SaleTerms,
     audit::{Audit, AuditFilter, Entry},
+    buyers::{Buyers, Details},
     keys::{ABANDONED_AFTER, Answered, ApiKey, Area, Asked, Keys, Known, MAX_KEYS, hash, new_key},
     ledger::Standing,
     order_id,
@@ -19,7 +20,7 @@ use haul_commerce::{
     payment_id,
     refund::step_after,
 };
-use haul_model::{HoldId, MerchantId, Money, UnixMillis};
+use haul_model::{Contact, HoldId, MerchantId, Money, UnixMillis};
 use haul_store::SqlLedger;
 use support::databases::{On, on_each_database};
 
@@ -35,6 +36,8 @@ on_each_database! {
     what_went_back_before_the_money_was_heard_of_is_the_orders
     a_payment_that_is_disputed_is_not_paid_back_besides
     a_dispute_is_marked_and_decided_once
+    a_refund_that_failed_waits_for_the_dispute_to_end
+    what_is_said_beside_an_order_is_kept_whoever_begins_it_at_once
     sessions_are_closed_when_their_order_is_over
     a_payment_is_found_by_the_providers_name_for_it
     orders_are_listed_in_pages
@@ -117,7 +120,7 @@ async fn paying(ledger: &SqlLedger, n: u64) -> NewOrder {
         lines: vec![OrderLine::only("lamp".parse().unwrap(), 1, eur(100), eur(100))],
         created_at: UnixMillis(NOW.0 + n),
     };
-    ledger.start_order(&order, &haul_commerce::buyers::Details::default()).await.unwrap();
+    ledger.start_order(&order, &Details::default()).await.unwrap();
     order
 }
 
@@ -360,6 +363,44 @@ async fn a_payment_that_is_disputed_is_not_paid_back_besides(on: On) {
         let put = ledger.put_refund(&refund("r1", &order, 10)).await;
         assert_eq!(put.is_ok(), may, "{dispute:?}: {put:?}");
     }
+}
+
+async fn a_refund_that_failed_waits_for_the_dispute_to_end(on: On) {
+    let ledger = on.open().await;
+    let order = paid(&ledger, 1, OrderState::Sold).await;
+    ledger.put_refund(&refund("r1", &order, 60)).await.unwrap();
+    ledger.put_refund(&refund("r2", &order, 40)).await.unwrap();
+    step(&ledger, "r1", RefundStep::Failed { error: "no".to_owned() }).await;
+    ledger.put_dispute(&order.id, Dispute::Open, NOW).await.unwrap();
+    let again = ledger.step_refund(&"r1".parse().unwrap(), &RefundStep::Again, NOW).await;
+    assert!(matches!(again, Err(LedgerError::Conflict(_))), "{again:?}");
+    assert!(ledger.due_refunds("sandbox", NOW, 10).await.unwrap().is_empty(), "nor is the other asked for");
+    ledger.put_dispute(&order.id, Dispute::Won, NOW).await.unwrap();
+    step(&ledger, "r1", RefundStep::Again).await;
+    assert_eq!(ledger.due_refunds("sandbox", NOW, 10).await.unwrap().len(), 2);
+}
+
+async fn what_is_said_beside_an_order_is_kept_whoever_begins_it_at_once(on: On) {
+    let ledger = on.open().await;
+    let known = paying(&ledger, 1).await;
+    let of = |n: u64| {
+        let hold: HoldId = format!("hold_{n}").parse().unwrap();
+        NewOrder { id: order_id(&hold), payment: payment_id(&hold), hold, ..known.clone() }
+    };
+    let contact = Contact { name: "Ann".to_owned(), ..Contact::default() };
+    let told = Details { contact: Some(contact), ..Details::default() };
+    let (ledger, told, plain) = (&ledger, &told, &Details::default());
+    let all = (2..40).map(|n| async move {
+        let order = of(n);
+        // In either order, and both at once with all the others.
+        let begin = async |details| ledger.start_order(&order, details).await.unwrap();
+        match n % 2 {
+            0 => futures_util::join!(begin(told), begin(plain)),
+            _ => futures_util::join!(begin(plain), begin(told)),
+        };
+        assert_eq!(ledger.details(&main(), &order.id).await.unwrap(), *told, "{n}");
+    });
+    futures_util::future::join_all(all).await;
 }
 
 async fn a_dispute_is_marked_and_decided_once(on: On) {

@@ -1,25 +1,28 @@
 //! Refunds: asked for, looked at, and asked for again where the provider refused.
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     routing::{get, post},
 };
 use haul_commerce::{
     Line, Order, Refund, RefundFilter, RefundOrigin, RefundState, Units,
-    keys::{Area, Permission},
+    keys::{Area, Asked, Permission},
     parts::LineAsk,
     refund::MAX_REASON_CHARS,
     units::MAX_LINES,
 };
 use haul_live::RefundAsk;
 use haul_model::{Money, OrderId, RefundId, Role, UnixMillis};
-use rand::RngExt;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{IDEMPOTENCY_KEY, Page, Who, next, place};
+use super::{
+    Page, Who,
+    idempotency::{new_ids, stands},
+    next, place,
+};
 use crate::{
     app::{App, path_id},
     openapi::{Operation, Who as For, json},
@@ -239,6 +242,7 @@ impl From<Refund> for RefundDocument {
 async fn create(
     State(app): State<App>,
     Path(order): Path<String>,
+    asked: Option<Extension<Asked>>,
     headers: HeaderMap,
     Body(ask): Body<AskRefund>,
 ) -> Result<(StatusCode, Json<RefundDocument>), Problem> {
@@ -272,10 +276,14 @@ async fn create(
         quantity: ask.quantity,
         amount_minor: ask.amount_minor,
     });
-    // The same key is the same refund, also where its answer was not kept.
-    let key = match headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok()) {
-        Some(key) => format!("key {key}"),
-        None => format!("random {:032x}", rand::rng().random::<u128>()),
+    // The same request with its key is the same refund, also where its answer was not kept.
+    let mut keys = new_ids(asked, |_, bits| format!("{bits:032x}"));
+    let key = loop {
+        let key = keys.next().expect("keys don't end");
+        let id = RefundAsk::id(who.merchant(), &order.order.id, &key);
+        if app.backoffice.refund(&id).await?.is_none_or(|known| stands(known.refund.at)) {
+            break key;
+        }
     };
     let currency = order.order.total.currency;
     let ask = RefundAsk {

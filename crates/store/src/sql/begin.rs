@@ -1,6 +1,6 @@
 //! Orders that begin, before their providers hear of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use haul_commerce::{LedgerError, NewOrder, Order, OrderLine, OrderState, buyers::Details};
 
@@ -115,9 +115,13 @@ impl Kind for Begin {
             outbox::tell_orders(&mut change, new.iter().map(|order| (order, 1))).await?;
         }
         change.commit().await?;
-        let mut new: std::collections::HashMap<_, _> =
-            new.into_iter().map(|order| (order.order.id.clone(), order)).collect();
-        Ok(set.iter().map(|(order, _)| new.remove(&order.id)).collect())
+        let mut new: HashMap<_, _> = new.into_iter().map(|order| (order.order.id.clone(), order)).collect();
+        // Who says more of the same order has that to be written down.
+        let answer = |beginning: &Beginning| match is_simple(beginning) {
+            true => new.remove(&beginning.0.id),
+            false => None,
+        };
+        Ok(set.iter().map(answer).collect())
     }
 
     async fn alone(write: Writer, (order, details): Beginning) -> Result<Order, LedgerError> {

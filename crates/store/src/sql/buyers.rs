@@ -278,6 +278,10 @@ impl SqlLedger {
             // Answers that name them, or somebody whose name looks the same to LIKE: asked again, these are carried out again,
             // and what they made has a key of its own.
             "DELETE FROM requests WHERE merchant_id = $1 AND body LIKE '%\"' || $2 || '\"%'",
+            // Nor do those about their orders go on saying their name.
+            "DELETE FROM requests WHERE merchant_id = $1 AND EXISTS (
+                 SELECT 1 FROM orders WHERE orders.merchant_id = $1 AND orders.buyer_id = $2
+                     AND requests.body LIKE '%\"' || orders.id || '\"%')",
         ] {
             query(statement).bind(merchant.as_str()).bind(buyer.as_str()).execute(&mut change).await?;
         }

@@ -101,10 +101,11 @@ impl Kind for Record {
         }
         change.commit().await?;
         let mut new = new;
-        Ok(set
-            .iter()
-            .map(|(callback, _)| new.remove(&name(callback)).then_some(CallbackState::New))
-            .collect())
+        // Who tells more of the same event has that to be written down.
+        let answer = |(callback, details): &Recorded| {
+            (details.is_none() && new.remove(&name(callback))).then_some(CallbackState::New)
+        };
+        Ok(set.iter().map(answer).collect())
     }
 
     async fn alone(write: Writer, (callback, details): Recorded) -> Result<CallbackState, LedgerError> {

@@ -116,7 +116,7 @@ impl SqlLedger {
                 "order_id": order,
                 "product_id": text("product_id")?,
                 "buyer_id": text("buyer_id")?,
-                "due_at": due_at,
+                "due_at": UnixMillis(due_at.unsigned_abs()),
             });
             Ok(Notice { merchant, kind: "followup.due", subject: order, body, at: now })
         })

@@ -127,6 +127,16 @@ async fn find_order<'a>(order: &str, on: impl Into<On<'a>>) -> Result<Option<Ord
         .await
 }
 
+/// Whoever disputes a payment has its money from the bank already, or will.
+fn is_the_banks(order: &Order) -> bool {
+    matches!(order.dispute, Some(Dispute::Open | Dispute::Lost))
+}
+
+fn paid_back_by_the_bank(order: &OrderId) -> LedgerError {
+    let error = format!("the payment of the order {order} is disputed: a refund would pay it back twice");
+    LedgerError::Conflict(error)
+}
+
 async fn of_order<'a>(order: &OrderId, on: impl Into<On<'a>>) -> Result<Vec<Refund>, LedgerError> {
     query(concat_select!("WHERE refunds.order_id = $1 ORDER BY refunds.created_at, refunds.id"))
         .bind(order.as_str())
@@ -165,15 +175,8 @@ impl SqlLedger {
             let error = LedgerError::NotFound(format!("money paid for the order {}", new.order));
             return Err(change.refuse(error).await);
         };
-        if new.origin == RefundOrigin::Merchant
-            && matches!(order.dispute, Some(Dispute::Open | Dispute::Lost))
-        {
-            // Whoever disputes a payment has its money from the bank already, or will.
-            let error = format!(
-                "the payment of the order {} is disputed: a refund would pay it back twice",
-                new.order
-            );
-            return Err(change.refuse(LedgerError::Conflict(error)).await);
+        if new.origin == RefundOrigin::Merchant && is_the_banks(&order) {
+            return Err(change.refuse(paid_back_by_the_bank(&new.order)).await);
         }
         if new.of_order {
             let left = paid.amount.amount_minor - going_back(&new.order, &mut change).await?;
@@ -321,6 +324,12 @@ async fn take_step(
             (RefundState::Asked, reference.as_deref(), None, *again_at)
         }
     };
+    if before == RefundState::Failed && state == RefundState::Due {
+        let order = find_order(refund.refund.order.as_str(), &mut *change).await?;
+        if refund.refund.origin == RefundOrigin::Merchant && order.as_ref().is_some_and(is_the_banks) {
+            return Err(paid_back_by_the_bank(&refund.refund.order));
+        }
+    }
     if before == RefundState::Failed && state == RefundState::Due && refund.refund.of_order {
         // Others may have taken its place meanwhile.
         let order = find_order(refund.refund.order.as_str(), &mut *change).await?;
@@ -576,6 +585,8 @@ impl Refunds for SqlLedger {
         Box::pin(
             query(concat_select!(
                 "WHERE refunds.state IN ('due', 'asked') AND refunds.provider = $1 AND refunds.next_attempt_at <= $2
+                     AND NOT (refunds.origin = 'merchant' AND refunds.state = 'due'
+                              AND COALESCE(orders.dispute, '') IN ('open', 'lost'))
                  ORDER BY refunds.next_attempt_at, refunds.id LIMIT $3"
             ))
             .bind(provider)
