@@ -343,10 +343,8 @@ async fn a_publisher_becomes_the_lives_host() {
         .await;
     };
     again(5_000).await;
-    // At once, too: the end of the one and the beginning of the other arrive together.
     publisher.end().await;
-    let _publisher = client.publish(10_000);
-    again(10_000).await;
+    eventually("the end", async || door.relay().broadcast().is_none()).await;
     assert_eq!(edge.stats().broadcasts_refused, 0);
 }
 
