@@ -65,13 +65,12 @@ pub(crate) struct Ingest {
 }
 
 impl Ingest {
-    /// Begins to take the broadcast at `path`, for a guest who announced it. Where that is not sure, there may be nothing to take.
+    /// Begins to take the broadcast at `path`, for a guest who announced it.
     pub(crate) fn begin(
         shared: &Arc<Shared>,
         guest: &dyn Guest,
         announced: &origin::Producer,
         path: PathOwned,
-        is_sure: bool,
     ) -> Self {
         let mut tasks = JoinSet::new();
         let consumer = announced.consume();
@@ -85,10 +84,7 @@ impl Ingest {
             let Ok(Ok(broadcast)) = found else { return Ok(()) };
             let taken = take(&shared, &relay, broadcast).await;
             drop(held);
-            match taken {
-                Err(Refusal::Forbidden) if !is_sure => Ok(()),
-                taken => taken,
-            }
+            taken
         });
         Self { path, tasks }
     }

@@ -182,7 +182,7 @@ where
     let mut watching = Some(shared.counters.viewers.held());
     let mut ingest: Option<Ingest> = None;
     // What was announced meanwhile, the latest: it is taken when the one before has ended.
-    let mut next: Option<Next> = None;
+    let mut next: Option<PathOwned> = None;
     let mut closing = shared.closing.clone();
     let mut announcements = announced.consume().announced();
     let mut check = interval(WELCOME_CHECK);
@@ -226,25 +226,18 @@ where
                     let _ = timeout(FAREWELL, session.closed()).await;
                     return Err(Failed::Refused(refusal));
                 }
-                if let Some(Next { path, is_sure }) = next.take() {
+                if let Some(path) = next.take() {
                     watching = None;
-                    ingest = Some(Ingest::begin(shared, &*guest, &announced, path, is_sure));
+                    ingest = Some(Ingest::begin(shared, &*guest, &announced, path));
                 }
             }
             Some(update) = announcements.next() => {
                 let path = update.prefix.to_owned();
                 match update.kind {
                     announce::Kind::Announced => {}
-                    // Ended and announced anew at once is told as one change, as another way to the same is: what it was
-                    // is seen when this has ended.
-                    announce::Kind::Updated => {
-                        if ingest.as_ref().is_some_and(|ingest| ingest.path() == &path) {
-                            next.get_or_insert(Next { path, is_sure: false });
-                        }
-                        continue;
-                    }
+                    announce::Kind::Updated => continue,
                     announce::Kind::Retracted => {
-                        next = next.filter(|next| next.path != path);
+                        next = next.filter(|next| *next != path);
                         continue;
                     }
                 }
@@ -259,27 +252,20 @@ where
                     if ingest.path() != &path {
                         shared.counters.broadcasts_refused.add(1);
                     }
-                    next = Some(Next { path, is_sure: true });
+                    next = Some(path);
                     continue;
                 }
                 if let Some(connection) = &connection {
                     connection.set_max_concurrent_uni_streams(MAX_PUBLISHER_STREAMS.into());
                 }
                 watching = None;
-                ingest = Some(Ingest::begin(shared, &*guest, &announced, path, true));
+                ingest = Some(Ingest::begin(shared, &*guest, &announced, path));
             }
         }
     }
     let _ = timeout(FAREWELL, session.closed()).await;
     drop(watching);
     Ok(())
-}
-
-/// A broadcast that may follow the one that is taken.
-struct Next {
-    path: PathOwned,
-    /// It was announced; else there may be nothing, which is no fault of the publisher's.
-    is_sure: bool,
 }
 
 /// A refusal as MoQ says it.
