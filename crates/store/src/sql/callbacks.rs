@@ -53,7 +53,7 @@ impl Kind for Record {
         };
         let rows: Vec<_> = plain.iter().map(row).collect();
         // Money of which some went back before it was heard of is for a change of its own.
-        let new: HashSet<(String, String)> = given!(
+        let mut new: HashSet<(String, String)> = given!(
             change,
             &rows,
             "INSERT INTO callbacks (provider, event_id, merchant_id, payment_id, kind, amount_minor, currency, received_at,
@@ -100,7 +100,6 @@ impl Kind for Record {
             .await?;
         }
         change.commit().await?;
-        let mut new = new;
         // Who tells more of the same event has that to be written down.
         let answer = |(callback, details): &Recorded| {
             (details.is_none() && new.remove(&name(callback))).then_some(CallbackState::New)

@@ -325,16 +325,14 @@ async fn take_step(
         }
     };
     if before == RefundState::Failed && state == RefundState::Due {
-        let order = find_order(refund.refund.order.as_str(), &mut *change).await?;
-        if refund.refund.origin == RefundOrigin::Merchant && order.as_ref().is_some_and(is_the_banks) {
-            return Err(paid_back_by_the_bank(&refund.refund.order));
+        let NewRefund { order, amount, origin, of_order, .. } = &refund.refund;
+        let found = find_order(order.as_str(), &mut *change).await?;
+        if *origin == RefundOrigin::Merchant && found.as_ref().is_some_and(is_the_banks) {
+            return Err(paid_back_by_the_bank(order));
         }
-    }
-    if before == RefundState::Failed && state == RefundState::Due && refund.refund.of_order {
         // Others may have taken its place meanwhile.
-        let order = find_order(refund.refund.order.as_str(), &mut *change).await?;
-        let paid = order.and_then(|order| order.paid).map_or(0, |paid| paid.amount.amount_minor);
-        if going_back(&refund.refund.order, change).await? + refund.refund.amount.amount_minor > paid {
+        let paid = found.as_ref().map_or(0, paid_minor);
+        if *of_order && going_back(order, change).await? + amount.amount_minor > paid {
             return Err(LedgerError::Conflict(format!("the refund {id} would be more than what is left")));
         }
     }
