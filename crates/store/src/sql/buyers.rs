@@ -5,7 +5,7 @@ use haul_commerce::{
     buyers::{Buyers, Details, Export, Known, MAX_EXPORTED, MAX_SAVED, Profile, Retention},
     ledger::Answer,
 };
-use haul_model::{BuyerId, MerchantId, OrderId, ProductId, UnixMillis};
+use haul_model::{BuyerId, LiveId, MerchantId, OrderId, ProductId, UnixMillis};
 use serde_json::json;
 
 use super::{
@@ -251,15 +251,23 @@ impl SqlLedger {
                 .try_map(|row: Row| touch(&row))
                 .fetch_all(&self.read)
                 .await?;
-        let threads = query(
+        let threads = self.threads(merchant, buyer).await?;
+        Ok(Export { profile, orders, touches, threads })
+    }
+
+    async fn threads(
+        &self,
+        merchant: &MerchantId,
+        buyer: &BuyerId,
+    ) -> Result<Vec<(LiveId, String)>, LedgerError> {
+        query(
             "SELECT live_id, text FROM room_notes WHERE merchant_id = $1 AND name = 'thread/' || $2 ORDER BY live_id",
         )
         .bind(merchant.as_str())
         .bind(buyer.as_str())
         .try_map(|row: Row| Ok((row::parsed(&row, "live_id")?, row.try_get("text")?)))
         .fetch_all(&self.read)
-        .await?;
-        Ok(Export { profile, orders, touches, threads })
+        .await
     }
 
     async fn erase(&self, merchant: &MerchantId, buyer: &BuyerId, at: UnixMillis) -> Result<(), LedgerError> {
@@ -356,6 +364,14 @@ impl Buyers for SqlLedger {
 
     fn export<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Export> {
         Box::pin(self.export(merchant, buyer))
+    }
+
+    fn threads<'a>(
+        &'a self,
+        merchant: &'a MerchantId,
+        buyer: &'a BuyerId,
+    ) -> Answer<'a, Vec<(LiveId, String)>> {
+        Box::pin(self.threads(merchant, buyer))
     }
 
     fn erase<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId, at: UnixMillis) -> Answer<'a, ()> {
