@@ -228,7 +228,7 @@ pub trait Refunds: Send + Sync + 'static {
         at: UnixMillis,
     ) -> Answer<'a, Refunded>;
     /// What a provider says of a refund: of the one it names, else of one of ours for this amount that it has been asked
-    /// for, else of one that somebody made at the provider, which is written down here. `event.kind` is `Refunded` or
+    /// for, whatever became of its answer, else of one that somebody made at the provider, which is written down here. `event.kind` is `Refunded` or
     /// `RefundFailed`; `None` for a failure of a refund that is none of ours.
     fn provider_refund<'a>(&'a self, event: &'a PaymentEvent, at: UnixMillis)
     -> Answer<'a, Option<Refunded>>;

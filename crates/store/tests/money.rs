@@ -33,6 +33,7 @@ on_each_database! {
     an_order_that_buys_nothing_is_refunded_when_all_has_gone_back
     money_that_came_on_top_goes_back_beside_the_order
     what_a_provider_says_of_refunds_is_matched
+    a_refund_whose_answer_was_lost_is_the_one_that_is_told_of
     what_went_back_before_the_money_was_heard_of_is_the_orders
     a_payment_that_is_disputed_is_not_paid_back_besides
     a_dispute_is_marked_and_decided_once
@@ -363,6 +364,18 @@ async fn a_payment_that_is_disputed_is_not_paid_back_besides(on: On) {
         let put = ledger.put_refund(&refund("r1", &order, 10)).await;
         assert_eq!(put.is_ok(), may, "{dispute:?}: {put:?}");
     }
+}
+
+async fn a_refund_whose_answer_was_lost_is_the_one_that_is_told_of(on: On) {
+    let ledger = on.open().await;
+    let order = paid(&ledger, 1, OrderState::Sold).await;
+    ledger.put_refund(&refund("r1", &order, 60)).await.unwrap();
+    step(&ledger, "r1", RefundStep::Later { at: UnixMillis(NOW.0 + 9), error: "timed out".to_owned() }).await;
+    let told = said(&order, "event_back", PaymentEventKind::Refunded, 60);
+    let done = ledger.provider_refund(&told, NOW).await.unwrap().unwrap();
+    assert_eq!((done.refund.refund.id.as_str(), done.refund.state), ("r1", RefundState::Done));
+    assert_eq!(done.order.refunded_minor, 60);
+    assert!(ledger.due_refunds("sandbox", UnixMillis(NOW.0 + 99), 10).await.unwrap().is_empty(), "once");
 }
 
 async fn a_refund_that_failed_waits_for_the_dispute_to_end(on: On) {

@@ -466,7 +466,8 @@ async fn heard(
         Some(refund) => find_refund(refund.as_str(), &mut *change).await?,
         None => {
             query(concat_select!(
-                "WHERE refunds.payment_id = $1 AND refunds.amount_minor = $2 AND refunds.state = 'asked'
+                "WHERE refunds.payment_id = $1 AND refunds.amount_minor = $2
+                     AND (refunds.state = 'asked' OR refunds.state = 'due' AND refunds.attempts > 0)
              ORDER BY refunds.created_at, refunds.id LIMIT 1"
             ))
             .bind(event.payment.as_str())
