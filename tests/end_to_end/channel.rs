@@ -68,6 +68,7 @@ async fn garbage_gets_an_error_and_harms_nobody() {
     }
     assert_eq!(vandal.ask("explode", json!({})).await["code"], "unknown_type");
     assert_eq!(vandal.ask("hold", json!({ "sale_id": "a b", "key": "k" })).await["code"], "bad_request");
+    assert_eq!(vandal.ask("hold", json!({ "sale_id": "s", "key": "\0" })).await["code"], "bad_request");
     vandal.raw(Message::binary(vec![0, 159, 146, 150])).await;
     assert_eq!(vandal.read().await.unwrap()["code"], "bad_request");
     vandal.raw(Message::text("x".repeat(1 << 20))).await;

@@ -146,6 +146,8 @@ async fn every_refusal_under_v1_is_a_problem_document() {
         ("POST", "/v1/webhooks", &large, 413, "too_large"),
         ("POST", "/v1/webhooks", "{", 400, "bad_request"),
         ("GET", "/v1/orders?limit=many", "", 400, "bad_request"),
+        ("GET", "/v1/orders?after=%00", "", 400, "bad_request"),
+        ("POST", "/v1/keys", r#"{"name":"a\u0000b","scopes":["orders:read"]}"#, 400, "bad_request"),
     ] {
         let refused = call(method, &server.url(path), &headers, body).await;
         assert_eq!(refused.status, status, "{method} {path}: {}", refused.text());

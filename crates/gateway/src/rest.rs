@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Mutex, time::Duration};
 
 use axum::{
     Extension, Json, Router,
+    body::Bytes,
     extract::{
         DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State,
         rejection::JsonRejection,
@@ -18,7 +19,10 @@ use haul_commerce::{
 use haul_live::{Live, LiveError, Look, MAX_BAG, MAX_ORDERS_SHOWN};
 use haul_model::{BuyerId, Currency, LiveId, Money, ProductId, Role, UnixMillis};
 use haul_room::{Limiter, Rate};
-use haul_wire::{LiveState, OrderView, ProductView, SaleView, Totals};
+use haul_wire::{
+    LiveState, OrderView, ProductView, SaleView, Totals,
+    text::{NO_NUL, has_nul},
+};
 use rand::RngExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -59,12 +63,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match Json::<T>::from_request(request, state).await {
+        let (parts, body) = request.into_parts();
+        let read = Bytes::from_request(Request::from_parts(parts.clone(), body), state).await;
+        let json =
+            read.map_err(|rejection| Problem::new(rejection.status(), "too_large", rejection.body_text()))?;
+        if has_nul(&json) {
+            return Err(bad_request(NO_NUL));
+        }
+        match Json::<T>::from_request(Request::from_parts(parts, json.into()), state).await {
             Ok(Json(body)) => Ok(Self(body)),
             Err(rejection) => {
                 let code = match &rejection {
                     JsonRejection::MissingJsonContentType(_) => "unsupported_media_type",
-                    JsonRejection::BytesRejection(_) => "too_large",
                     _ => "bad_request",
                 };
                 Err(Problem::new(rejection.status(), code, rejection.body_text()))
@@ -80,6 +90,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(bad_request(NO_NUL));
+        }
         let Query(params) = Query::<T>::from_request_parts(parts, state)
             .await
             .map_err(|rejection| bad_request(rejection.body_text()))?;
@@ -328,7 +341,7 @@ async fn guest(
     }
     let name = clean_name(&guest.name).ok_or_else(|| bad_request("name: expected a name"))?;
     if let Some(peer) = peer {
-        app.guests.admit(app.client(peer, &headers))?;
+        app.guests.admit(haul_webrtc::network(app.client(peer, &headers)))?;
     }
     let sub = BuyerId::generate("guest-", haul_live::now().wall, rand::rng().random());
     Ok(token(&app, sub, &live, Role::Viewer, (name, Shop::default()), Duration::from_secs(TOKEN_SECONDS)))

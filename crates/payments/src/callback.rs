@@ -18,6 +18,11 @@ use serde::{Deserialize, Serialize};
 /// The longest name that a provider may give a payment, in bytes.
 pub const MAX_REFERENCE_BYTES: usize = 255;
 
+/// Whether a provider's name of something can be kept, and told to it again.
+pub(crate) fn is_reference(text: &str) -> bool {
+    text.len() <= MAX_REFERENCE_BYTES && !text.chars().any(char::is_control)
+}
+
 /// A callback's body.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Body {
@@ -56,9 +61,9 @@ pub(crate) fn read(
     if amount_minor < 0 {
         return Err(PaymentError::Malformed("amount_minor: expected 0 or more".to_owned()));
     }
-    if reference.as_ref().is_some_and(|reference| reference.len() > MAX_REFERENCE_BYTES) {
+    if reference.as_ref().is_some_and(|reference| !is_reference(reference)) {
         return Err(PaymentError::Malformed(format!(
-            "reference: expected at most {MAX_REFERENCE_BYTES} bytes"
+            "reference: expected at most {MAX_REFERENCE_BYTES} bytes and no control characters"
         )));
     }
     let amount = Money { amount_minor, currency };

@@ -185,7 +185,7 @@ impl PaymentProvider for MerchantPage {
                     "the answer's url is none that can be opened".to_owned(),
                 ));
             }
-            let session = session.filter(|session| session.len() <= crate::MAX_REFERENCE_BYTES);
+            let session = session.filter(|session| callback::is_reference(session));
             Ok(PaymentSession { url, session })
         })
     }
@@ -216,7 +216,7 @@ impl PaymentProvider for MerchantPage {
             let reply = self.ask(endpoint, request.refund.to_string(), "refund", data).await?;
             // An empty body, or one that says nothing of this, is good enough: it was taken.
             let Refunding { done, reference } = serde_json::from_slice(&reply.body).unwrap_or_default();
-            let reference = reference.filter(|reference| reference.len() <= crate::MAX_REFERENCE_BYTES);
+            let reference = reference.filter(|reference| callback::is_reference(reference));
             Ok(RefundAnswer { done, reference })
         })
     }

@@ -273,7 +273,13 @@ mod tests {
     #[test]
     fn signed_nonsense_is_malformed() {
         let sandbox = Sandbox::new(b"secret");
-        for body in ["", "{}", "[1]", "{\"type\":\"paid\"}", "{\"type\":\"stolen\",\"data\":{}}"] {
+        let named = |reference: &str| {
+            let data = r#"{"payment":"pay_1","amount_minor":1,"currency":"EUR","reference":"R"}"#;
+            format!(r#"{{"type":"paid","data":{}}}"#, data.replace('R', reference))
+        };
+        let (nul, line, long) = (named("a\\u0000b"), named("a\\nb"), named(&"x".repeat(256)));
+        let nonsense = ["", "{}", "[1]", "{\"type\":\"paid\"}", "{\"type\":\"stolen\",\"data\":{}}"];
+        for body in nonsense.into_iter().chain([nul.as_str(), &line, &long]) {
             let mut callback = sandbox.callback(&payment(), PaymentEventKind::Paid, price(), NOW);
             callback.headers[3].1 = SigningKey::new(b"secret").sign(
                 &callback.header(ID_HEADER).unwrap(),

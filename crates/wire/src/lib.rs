@@ -14,6 +14,7 @@ pub mod questions;
 pub mod reply;
 pub mod request;
 pub mod show;
+pub mod text;
 pub mod view;
 
 pub use chat::{

@@ -13,6 +13,7 @@ use crate::{
     crowd::CrowdAsk,
     questions::QuestionAsk,
     show::ShowAsk,
+    text,
     view::{LineUnits, SaleMode},
 };
 
@@ -376,6 +377,9 @@ pub fn read_request(text: &str) -> Result<(u64, Request), ParseError> {
     let envelope: Envelope =
         serde_json::from_str(text).map_err(|error| ParseError::NotAMessage(error.to_string()))?;
     let Envelope { id, kind } = envelope;
+    if text::has_nul(text.as_bytes()) {
+        return Err(ParseError::Fields { id, message: text::NO_NUL.to_owned() });
+    }
     let request = match kind.as_str() {
         kind if TYPES.contains(&kind) => serde_json::from_str(text),
         kind if ChatAsk::TYPES.contains(&kind) => serde_json::from_str(text).map(Request::Chat),
