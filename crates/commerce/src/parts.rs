@@ -93,12 +93,21 @@ pub fn paid_by_line(order: &Order) -> Vec<i64> {
     divide(paid, &prices(&order.order.lines))
 }
 
-/// What of each of an order's lines has not gone back, and is not about to: `refunds` are all of the order's.
+/// What of each of an order's lines has not gone back, and is not about to: `refunds` are all of the order's. One that names no
+/// lines takes its share of what those that do leave, as it will when it is done.
 pub fn left_by_line(order: &Order, refunds: &[Refund]) -> Vec<(Line, i64)> {
     let counts = |refund: &&Refund| refund.refund.of_order && refund.state != RefundState::Failed;
-    let going = |line| refunds.iter().filter(counts).map(|refund| refund.refund.parts.of(line)).sum::<i64>();
-    let lines = order.order.lines.iter().map(|line| line.line).zip(paid_by_line(order));
-    lines.map(|(line, paid)| (line, (paid - going(line)).max(0))).collect()
+    let mut going: Vec<_> = refunds.iter().filter(counts).map(|refund| &refund.refund).collect();
+    going.sort_by_key(|refund| refund.parts.is_empty());
+    let lines = order.order.lines.iter().map(|line| line.line);
+    let mut left: Vec<_> = lines.zip(paid_by_line(order)).collect();
+    for refund in going {
+        let gone = settle(refund.amount.amount_minor, &refund.parts, &left);
+        for (line, left) in &mut left {
+            *left -= gone.of(*line);
+        }
+    }
+    left
 }
 
 /// What goes back for so many of all units of a line: unit by unit it sums to what was paid for all of them, where that is at
@@ -226,7 +235,7 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
 
     use super::*;
-    use crate::testing::sold_order;
+    use crate::testing::{self, sold_order};
 
     #[test]
     fn parts_are_read_as_they_are_written() {
@@ -266,6 +275,22 @@ mod tests {
         assert_eq!(settle(700, &[(1, 700)]).to_string(), "0:200+1:500", "others have gone meanwhile");
         assert_eq!(settle(100, &[(0, 80), (1, 80)]).to_string(), "0:80+1:20", "less went than was asked for");
         assert_eq!(settle(1_500, &[(3, 9)]).to_string(), "0:1000+1:500");
+    }
+
+    #[test]
+    fn money_under_way_is_left_of_no_line_whether_it_names_lines_or_not() {
+        let order = sold_order(&[(0, 2, 1_000), (2, 3, 500)], 1_200);
+        let refund = |amount, parts: &[(Line, i64)], state| {
+            testing::refund(&order, amount, Parts::new(parts.iter().copied()), state)
+        };
+        let left = |refunds: &[Refund]| left_by_line(&order, refunds);
+        assert_eq!(left(&[]), [(0, 800), (2, 400)]);
+        assert_eq!(left(&[refund(300, &[], RefundState::Due)]), [(0, 600), (2, 300)]);
+        // What names lines takes its own first, whichever was asked for first.
+        let both = [refund(300, &[], RefundState::Asked), refund(600, &[(0, 600)], RefundState::Due)];
+        assert_eq!(left(&both), [(0, 100), (2, 200)]);
+        assert_eq!(left(&[refund(1_200, &[], RefundState::Done)]), [(0, 0), (2, 0)]);
+        assert_eq!(left(&[refund(300, &[], RefundState::Failed)]), [(0, 800), (2, 400)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! the next step explains it. Sums and limits must be right at any time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
 };
 
@@ -324,6 +324,8 @@ pub fn coupons(uses: &[CouponUse]) -> Vec<Difference> {
 }
 
 /// Everything about money that goes back which does not agree, for some orders with all their callbacks and refunds.
+///
+/// A refund that failed is one, for somebody must try it again, unless all that was paid for its order has gone back otherwise.
 pub fn refunds(
     orders: &[Order],
     callbacks: &[(Callback, bool)],
@@ -331,9 +333,14 @@ pub fn refunds(
     now: UnixMillis,
 ) -> Vec<Difference> {
     let mut found = Vec::new();
+    let all_back = |order: &&Order| {
+        order.paid.as_ref().is_some_and(|paid| order.refunded_minor >= paid.amount.amount_minor)
+    };
+    let settled: HashSet<_> = orders.iter().filter(all_back).map(|order| &order.order.id).collect();
     for Refund { refund, state, updated_at, .. } in refunds {
         let under_way = matches!(state, RefundState::Due | RefundState::Asked);
-        if *state == RefundState::Failed || under_way && is_old(*updated_at, now) {
+        let failed = *state == RefundState::Failed && !(refund.of_order && settled.contains(&refund.order));
+        if failed || under_way && is_old(*updated_at, now) {
             found.push(Difference::Refund { refund: refund.id.clone(), state: *state });
         }
     }

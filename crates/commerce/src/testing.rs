@@ -2,7 +2,10 @@
 
 use haul_model::{HoldId, MerchantId, Money, UnixMillis};
 
-use crate::{Line, NewOrder, Order, OrderState, Paid, ledger::OrderLine, order_id, payment_id};
+use crate::{
+    Line, NewOrder, NewRefund, Order, OrderState, Paid, Parts, Refund, RefundOrigin, RefundState,
+    ledger::OrderLine, order_id, payment_id,
+};
 
 /// An order of `quantity` lamps in the live `demo`, for `total` in all.
 pub(crate) fn order(hold: &str, buyer: &str, quantity: u32, total: Money, at: UnixMillis) -> NewOrder {
@@ -53,4 +56,32 @@ pub(crate) fn sold_order(lines: &[(Line, u32, i64)], paid: i64) -> Order {
         })
         .collect();
     Order { paid: Some(Paid { event: "evt_1".to_owned(), amount: money(paid) }), ..sold(order) }
+}
+
+/// Money of an order's that goes back.
+pub(crate) fn refund(order: &Order, amount_minor: i64, parts: Parts, state: RefundState) -> Refund {
+    let at = order.updated_at;
+    Refund {
+        refund: NewRefund {
+            id: "refund_1".parse().unwrap(),
+            order: order.order.id.clone(),
+            amount: Money { amount_minor, currency: order.order.total.currency },
+            parts,
+            origin: RefundOrigin::Merchant,
+            of_order: true,
+            payment_reference: None,
+            reason: String::new(),
+            at,
+        },
+        merchant: order.order.merchant.clone(),
+        live: order.order.live.clone(),
+        payment: order.order.payment.clone(),
+        provider: order.order.provider.clone(),
+        state,
+        attempts: 0,
+        next_attempt_at: at,
+        reference: None,
+        error: None,
+        updated_at: at,
+    }
 }

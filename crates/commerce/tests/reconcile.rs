@@ -235,7 +235,7 @@ fn refund(n: u32, order: &Order, state: RefundState) -> Refund {
 fn money_that_goes_back_is_accounted_for() {
     let later = UnixMillis(NOW.0 + GRACE_MS);
     let sold = order(1, OrderState::Sold);
-    let gone = Order { refunded_minor: 100, ..order(2, OrderState::Refunded) };
+    let gone = Order { refunded_minor: 100, paid: sold.paid.clone(), ..order(2, OrderState::Refunded) };
     let due = order(3, OrderState::RefundDue);
     let orders = vec![sold.clone(), gone.clone(), due.clone()];
     let callbacks = [paid(1, true), paid(2, true), paid(3, true)];
@@ -249,6 +249,13 @@ fn money_that_goes_back_is_accounted_for() {
     assert!(found.len() == 1 && found[0].contains("refund_3") && found[0].contains("Due"), "{found:?}");
     let failed = [good[0].clone(), refund(3, &due, RefundState::Failed)];
     assert!(check(&orders, &failed, NOW)[0].contains("Failed"));
+    // Another has brought all of it back instead.
+    let instead = [
+        good[0].clone(),
+        good[1].clone(),
+        Refund { state: RefundState::Failed, ..refund(4, &gone, RefundState::Due) },
+    ];
+    assert_eq!(check(&orders, &instead, NOW), [""; 0]);
     // Money came for order 3, and nobody sends it back.
     let found = check(&orders, &good[..1], later);
     assert!(found.len() == 1 && found[0].contains("event_3"), "{found:?}");
