@@ -96,7 +96,7 @@ pub struct Wanted {
 pub struct Effects {
     /// The order's money, divided.
     pub book: Option<Booking>,
-    /// What is taken back of it now.
+    /// What is taken back of it now; less than nothing where what was taken is given back.
     pub reverse: Option<Split>,
     /// Whether it may be paid out has changed.
     pub freeze: Option<bool>,
@@ -132,6 +132,9 @@ pub fn follow(facts: &Facts, rules: &Rules) -> Effects {
     let missing = back - booked.reversed.total();
     if missing > 0 {
         effects.reverse = Some(booked.split.minus(&booked.reversed).reversal(missing));
+    } else if missing < 0 {
+        // Money that had gone came back.
+        effects.reverse = Some(Split::default().minus(&booked.reversed.reversal(-missing)));
     }
     let freeze = facts.disputed == Disputed::Open;
     if freeze != booked.frozen {
@@ -407,7 +410,7 @@ mod tests {
             let mut booked = 0;
             for _ in 0..rng.random_range(1..12) {
                 match rng.random_range(0..4) {
-                    0 => facts.refunded_minor = rng.random_range(facts.refunded_minor..=total),
+                    0 => facts.refunded_minor = rng.random_range(0..=total),
                     1 => facts.disputed = Disputed::Open,
                     2 => facts.disputed = Disputed::No,
                     _ => {}

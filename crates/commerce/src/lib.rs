@@ -68,7 +68,7 @@ pub use payment::{
 pub use price::{PriceError, SaleError, check_price};
 pub use refund::{
     Checkout, Dispute, NewRefund, Refund, RefundFilter, RefundOrigin, RefundState, RefundStep, Refunded,
-    Refunds,
+    Refunds, TRIES_A_ROUND,
 };
 pub use sale::{EarlyAccess, LineTerms, Sale, SaleLine, SaleMode, SaleTerms, TermsError};
 pub use storefront::Storefront;

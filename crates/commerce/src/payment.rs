@@ -149,6 +149,12 @@ pub trait PaymentProvider: Send + Sync + 'static {
     /// Its name in URLs and records, such as `sandbox`.
     fn name(&self) -> &'static str;
 
+    /// Whether it can collect so much at all: `Refused` where it can't, as in a currency that it counts otherwise.
+    fn collects(&self, amount: Money) -> Result<(), PaymentError> {
+        let _ = amount;
+        Ok(())
+    }
+
     /// Starts a payment. Idempotent by `request.payment` and `request.attempt`.
     fn start<'a>(
         &'a self,
@@ -163,6 +169,15 @@ pub trait PaymentProvider: Send + Sync + 'static {
         body: &[u8],
         now: UnixMillis,
     ) -> Result<Option<Word>, PaymentError>;
+
+    /// The payment of ours that it calls so, where we have not been told that name yet; `None` where it is none of ours.
+    fn payment_of<'a>(
+        &'a self,
+        reference: &'a str,
+    ) -> BoxFuture<'a, Result<Option<PaymentId>, PaymentError>> {
+        let _ = reference;
+        Box::pin(async { Ok(None) })
+    }
 
     /// Sends money back. Idempotent by `request.refund`.
     fn refund<'a>(&'a self, request: &'a RefundRequest) -> BoxFuture<'a, Result<RefundAnswer, PaymentError>>;

@@ -8,16 +8,20 @@
 //! DUE ─asked of the provider→ ASKED ─the provider says so→ DONE
 //!  └──────────────── done at once ──────────────────────────┘
 //! DUE/ASKED ─the provider refuses→ FAILED ─asked for again by a person→ DUE
+//! DONE ─the provider says that it failed after all→ FAILED
 //! ```
 
 use std::time::Duration;
 
 use haul_model::{LiveId, MerchantId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
-use crate::{Order, Parts, PaymentError, PaymentEvent, RefundAnswer, ledger::Answer};
+use crate::{Order, Parts, PaymentError, PaymentEvent, PaymentEventKind, RefundAnswer, ledger::Answer};
 
 /// The longest reason for a refund, in characters.
 pub const MAX_REASON_CHARS: usize = 300;
+/// A person who has it tried again begins another round of so many tries: [`RefundRequest::attempt`](crate::RefundRequest)
+/// goes on from its next multiple, so that what a provider remembers of a round before is not taken for its answer.
+pub const TRIES_A_ROUND: u32 = 8;
 /// How long to wait after the first failure; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// The longest wait between two tries. A provider that is down for an hour is asked some ten times in it.
@@ -143,8 +147,27 @@ pub enum RefundStep {
         /// Why.
         error: String,
     },
+    /// The money came back to the provider, however long after it had gone.
+    CameBack {
+        /// Why.
+        error: String,
+    },
     /// A person wants it to be tried again.
     Again,
+}
+
+/// Whether an event says of a refund that is done that it has failed after all. Events overtake each other, and a try that
+/// failed before the one that arrived must not undo it: only an event counts that is named after the very refund at the
+/// provider, `refund_failed.` and the provider's own name of it.
+pub fn has_come_back(event: &PaymentEvent, reference: Option<&str>) -> bool {
+    let name = failed_refund(event);
+    name.is_some() && reference.is_none_or(|reference| name == Some(reference))
+}
+
+/// The provider's own name of the refund that an event says has failed, where the event is named after it.
+pub fn failed_refund(event: &PaymentEvent) -> Option<&str> {
+    let failed = event.kind == PaymentEventKind::RefundFailed;
+    event.event.strip_prefix("refund_failed.").filter(|name| failed && !name.is_empty())
 }
 
 /// What an event about a refund changed.
@@ -156,6 +179,8 @@ pub struct Refunded {
     pub order: Order,
     /// Whether anything is new.
     pub news: bool,
+    /// Whether the news is that money which had gone came back.
+    pub came_back: bool,
 }
 
 /// Where a dispute stands.

@@ -18,7 +18,7 @@ use haul_payments::{
     stripe::{Secrets, Settings},
 };
 use serde_json::{Value, json};
-use support::{Answer, Asked, Fake};
+use support::{Answer, Asked, Fake, Said};
 
 const KEY: &str = "sk_test_123";
 
@@ -32,6 +32,8 @@ struct Account {
     refunds: Vec<Value>,
     /// Faults to come, one a request: a status, 0 for none at all; "after" carries the request out first.
     faults: Vec<(u16, bool)>,
+    /// Instead of the answer to the request under way.
+    lost: Option<u16>,
 }
 
 fn error(status: u16, kind: &str, code: &str, message: &str) -> Answer {
@@ -39,39 +41,51 @@ fn error(status: u16, kind: &str, code: &str, message: &str) -> Answer {
 }
 
 impl Account {
-    fn answer(&mut self, asked: &Asked) -> Answer {
+    fn answer(&mut self, asked: &Asked) -> Said {
         if asked.header("authorization") != Some(format!("Bearer {KEY}")) {
-            return error(401, "invalid_request_error", "", "Invalid API Key provided");
+            return error(401, "invalid_request_error", "", "Invalid API Key provided").into();
         }
-        let fault = (!self.faults.is_empty()).then(|| self.faults.remove(0));
-        if let Some((status, false)) = fault {
-            return error(status, "api_error", "", "not now");
-        }
-        let answer = self.idempotent(asked);
-        match fault {
-            Some((status, _)) => (status, String::new()),
-            None => answer,
+        let said = self.idempotent(asked);
+        match self.lost.take() {
+            Some(status) => (status, String::new()).into(),
+            None => said,
         }
     }
 
-    /// The same key gives the same answer; with other parameters, an error.
-    fn idempotent(&mut self, asked: &Asked) -> Answer {
-        let Some(key) = asked.header("idempotency-key") else { return self.carry_out(asked) };
+    /// The same key gives the same answer, be it an error; with other parameters, an error.
+    fn idempotent(&mut self, asked: &Asked) -> Said {
+        let Some(key) = asked.header("idempotency-key") else { return self.begin(asked).into() };
         let parameters = format!("{} {}", asked.path, asked.body);
         if let Some((known, answer)) = self.answers.get(&key) {
             return match *known == parameters {
-                true => answer.clone(),
+                true => Said { answer: answer.clone(), replayed: true },
                 false => error(
                     400,
                     "idempotency_error",
                     "",
                     "Keys for idempotent requests can only be used with the same parameters",
-                ),
+                )
+                .into(),
             };
         }
-        let answer = self.carry_out(asked);
-        self.answers.insert(key, (parameters, answer.clone()));
-        answer
+        let answer = self.begin(asked);
+        // What was not begun for want of time is not remembered.
+        if answer.0 != 429 {
+            self.answers.insert(key, (parameters, answer.clone()));
+        }
+        answer.into()
+    }
+
+    fn begin(&mut self, asked: &Asked) -> Answer {
+        let fault = (!self.faults.is_empty()).then(|| self.faults.remove(0));
+        match fault {
+            Some((status, false)) => error(status, "api_error", "", "not now"),
+            Some((status, true)) => {
+                self.lost = Some(status);
+                self.carry_out(asked)
+            }
+            None => self.carry_out(asked),
+        }
     }
 
     fn carry_out(&mut self, asked: &Asked) -> Answer {
@@ -116,7 +130,9 @@ impl Account {
             },
             ("POST", ["v1", "refunds"]) => {
                 let amount: i64 = form["amount"].parse().unwrap();
-                let gone: i64 = self.refunds.iter().map(|refund| refund["amount"].as_i64().unwrap()).sum();
+                let went = |refund: &&Value| refund["status"] != "failed";
+                let gone: i64 =
+                    self.refunds.iter().filter(went).map(|refund| refund["amount"].as_i64().unwrap()).sum();
                 if gone == 1_999 {
                     return error(
                         400,
@@ -139,6 +155,15 @@ impl Account {
                 });
                 self.refunds.push(refund.clone());
                 (200, refund.to_string())
+            }
+            ("GET", ["v1", "payment_intents", "pi_1"]) => {
+                (200, json!({ "id": "pi_1", "metadata": { "haul_payment": "pay_1" } }).to_string())
+            }
+            ("GET", ["v1", "payment_intents", "pi_2"]) => {
+                (200, json!({ "id": "pi_2", "metadata": null }).to_string())
+            }
+            ("GET", ["v1", "payment_intents", _]) => {
+                error(404, "invalid_request_error", "resource_missing", "No such payment_intent")
             }
             ("GET", ["v1", "refunds"]) => {
                 let of = |refund: &&Value| refund["payment_intent"] == form["payment_intent"];
@@ -241,11 +266,50 @@ async fn a_refund_happens_once_whatever_is_lost_on_the_way() {
         let answer = stripe.refund(&refund(500, attempt)).await;
         assert!(matches!(answer, Err(PaymentError::Unavailable(_))), "{attempt}: {answer:?}");
     }
-    // Stripe has forgotten the key meanwhile.
-    account.lock().unwrap().answers.clear();
-    let answer = stripe.refund(&refund(500, 20)).await.unwrap();
-    assert!(answer.done);
+    // Stripe has forgotten the key meanwhile, and so have we how often it was asked.
+    for attempt in [20, 0] {
+        account.lock().unwrap().answers.clear();
+        let answer = stripe.refund(&refund(500, attempt)).await.unwrap();
+        assert!(answer.done);
+    }
     assert_eq!(account.lock().unwrap().refunds.len(), 1, "found again, not made again");
+}
+
+#[tokio::test]
+async fn an_error_that_stripe_remembers_is_no_answer_to_who_asks_again() {
+    let (stripe, _, account) = stripe().await;
+    account.lock().unwrap().faults.extend([(500, false), (503, false)]);
+    for _ in 0..2 {
+        assert!(matches!(stripe.start(&payment()).await, Err(PaymentError::Unavailable(_))));
+    }
+    let opened = stripe.start(&payment()).await.unwrap();
+    assert_eq!(stripe.start(&payment()).await.unwrap(), opened, "and it is one session");
+    account.lock().unwrap().faults.push((402, false));
+    assert!(matches!(stripe.refund(&refund(500, 0)).await, Err(PaymentError::Refused(_))));
+    assert!(stripe.refund(&refund(500, 1)).await.unwrap().done, "the account was filled up meanwhile");
+    assert_eq!(account.lock().unwrap().refunds.len(), 1);
+}
+
+#[tokio::test]
+async fn a_refund_that_failed_after_all_is_made_again_when_somebody_says_so() {
+    let (stripe, _, account) = stripe().await;
+    assert!(stripe.refund(&refund(500, 0)).await.unwrap().done);
+    account.lock().unwrap().refunds[0]["status"] = json!("failed");
+    // The next round's first try.
+    let again = stripe.refund(&refund(500, haul_commerce::TRIES_A_ROUND)).await.unwrap();
+    assert_eq!((again.done, again.reference.as_deref()), (true, Some("re_2")));
+}
+
+#[tokio::test]
+async fn a_payment_is_known_by_stripes_name_before_it_is_told_of() {
+    let (stripe, fake, _) = stripe().await;
+    assert_eq!(stripe.payment_of("pi_1").await, Ok(Some("pay_1".parse().unwrap())));
+    for others in ["pi_2", "pi_3", "pi_1/../..", "pi_1?x"] {
+        assert_eq!(stripe.payment_of(others).await, Ok(None), "{others}");
+    }
+    let down = adapter("http://127.0.0.1:1", KEY).payment_of("pi_1").await;
+    assert!(matches!(down, Err(PaymentError::Unavailable(_))), "it is to be told again");
+    assert_eq!(fake.asked().len(), 3);
 }
 
 #[tokio::test]
@@ -260,6 +324,8 @@ async fn what_stripe_refuses_is_refused_and_what_an_operator_can_mend_is_not() {
         ..payment()
     };
     assert!(matches!(stripe.start(&dinars).await, Err(PaymentError::Refused(_))));
+    assert!(matches!(stripe.collects(dinars.amount), Err(PaymentError::Refused(_))));
+    assert_eq!(stripe.collects(eur(1)), Ok(()));
     let wrong_key = adapter(&fake.url, "sk_wrong").refund(&refund(1, 0)).await;
     assert!(matches!(wrong_key, Err(PaymentError::Unavailable(_))), "{wrong_key:?}");
     let down = adapter("http://127.0.0.1:1", KEY).start(&payment()).await;

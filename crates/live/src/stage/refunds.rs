@@ -9,7 +9,9 @@ use super::{Stage, To, answers::order_view};
 impl Stage {
     /// The buyer and the host hear of an order that is where it was, but for money or a dispute; the sums follow.
     pub(super) fn order_changed(&mut self, order: Order, refunded_minor: i64) {
-        if self.is_old_news(&order) {
+        // Otherwise what went back only grows.
+        let came_back = refunded_minor < 0;
+        if !came_back && self.is_old_news(&order) {
             return;
         }
         let order = Order { returned: self.with_what_is_known(order.clone()).returned, ..order };
@@ -24,7 +26,7 @@ impl Stage {
                 sum.amount_minor = sum.amount_minor.saturating_sub(refunded_minor);
             }
         }
-        if known.is_some_and(|index| is_older(&self.orders[index])) {
+        if !came_back && known.is_some_and(|index| is_older(&self.orders[index])) {
             return;
         }
         let view = order_view(&order);

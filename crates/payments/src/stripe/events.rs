@@ -104,8 +104,7 @@ struct Session {
     payment_status: String,
     amount_total: Option<i64>,
     currency: Option<String>,
-    #[serde(default)]
-    metadata: Metadata,
+    metadata: Option<Metadata>,
     customer_details: Option<Party>,
     /// Until API version 2025-03-31; later in `collected_information`.
     shipping_details: Option<Party>,
@@ -193,8 +192,8 @@ fn session(event: &str, mut session: Session) -> Result<Option<Word>, PaymentErr
     // The account may have other shops: sessions that we did not make are none of ours.
     let ours = session
         .metadata
-        .haul_payment
         .take()
+        .and_then(|metadata| metadata.haul_payment)
         .filter(|ours| session.client_reference_id.as_ref() == Some(ours));
     let Some(payment) = ours.and_then(|payment| payment.parse::<PaymentId>().ok()) else { return Ok(None) };
     let paid = event != "checkout.session.async_payment_failed" && event != "checkout.session.expired";

@@ -15,10 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use haul_commerce::{
     BoxFuture, PaymentError, PaymentProvider, PaymentRequest, PaymentSession, RefundAnswer, RefundRequest,
-    Word,
+    TRIES_A_ROUND, Word,
 };
 use haul_courier::{Call, CallError, Client, Method};
-use haul_model::UnixMillis;
+use haul_model::{Money, PaymentId, UnixMillis};
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use events::Secrets;
@@ -40,8 +40,11 @@ const SESSION_LIVES: Duration = Duration::from_secs(31 * 60);
 const SESSION_LIVES_AT_MOST: Duration = Duration::from_secs(86_400 - 600);
 /// A session's end is rounded up to this, so that a checkout which is tried again a moment later is the same one.
 const SESSION_ENDS_EVERY_S: u64 = 600;
-/// Tries of a refund under one idempotency key.
-const TRIES_A_KEY: u32 = 8;
+/// Says that an answer is the one that was given before under the same idempotency key
+/// (<https://docs.stripe.com/api/idempotent_requests>): errors are remembered for a day, Stripe's own included.
+const REPLAYED: &str = "idempotent-replayed";
+/// Keys tried until one has no error remembered; each try of a whole request spoils one at most.
+const MAX_KEYS: u32 = 32;
 /// Metadata of ours at Stripe: the payment, on all that belongs to it, and the refund.
 const PAYMENT_KEY: &str = "haul_payment";
 const REFUND_KEY: &str = "haul_refund";
@@ -80,6 +83,8 @@ enum Failure {
     Later(String),
     /// The idempotency key was used with other parameters.
     OtherParameters(String),
+    /// What was answered then under the same idempotency key.
+    Replayed(Box<Failure>),
     /// No.
     Refused { code: String, message: String },
 }
@@ -89,6 +94,7 @@ impl From<Failure> for PaymentError {
         match failure {
             Failure::Later(why) | Failure::OtherParameters(why) => PaymentError::Unavailable(why),
             Failure::Refused { code, message } => PaymentError::Refused(format!("{code}: {message}")),
+            Failure::Replayed(failure) => (*failure).into(),
         }
     }
 }
@@ -105,6 +111,13 @@ struct Refund {
     status: Option<String>,
     #[serde(default)]
     metadata: std::collections::HashMap<String, String>,
+}
+
+/// A PaymentIntent: its metadata are those that its session was made with.
+#[derive(Debug, Deserialize)]
+struct Intent {
+    #[serde(default)]
+    metadata: Option<std::collections::HashMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,8 +176,10 @@ impl Stripe {
         let query = form(&[("payment_intent", intent), ("limit", "100")]);
         let path = format!("/v1/refunds?{query}");
         let refunds: List<Refund> = self.send(Method::GET, &path, None, String::new()).await?;
+        // One that came to nothing is not what is wanted now.
         let ours = |refund: &Refund| {
             refund.metadata.get(REFUND_KEY).map(String::as_str) == Some(request.refund.as_str())
+                && !matches!(refund.status.as_deref(), Some("failed" | "canceled"))
         };
         Ok(refunds.data.into_iter().find(ours))
     }
@@ -173,9 +188,8 @@ impl Stripe {
         let Some(intent) = request.reference.as_deref() else {
             return Err(PaymentError::Refused("Stripe has not told which PaymentIntent was paid".to_owned()));
         };
-        if request.attempt > 0
-            && let Some(known) = self.look_up(request, intent).await?
-        {
+        // Also the first time, as far as we know: the server may have ended before it could write down that it had asked.
+        if let Some(known) = self.look_up(request, intent).await? {
             return Ok(known);
         }
         let amount = units::to_stripe(request.amount).map_err(PaymentError::Refused)?;
@@ -187,12 +201,23 @@ impl Stripe {
             (&format!("metadata[{PAYMENT_KEY}]"), request.payment.as_str()),
             ("metadata[haul_order]", request.order.as_str()),
         ]);
-        let key = format!("{}.{}", request.refund, request.attempt / TRIES_A_KEY);
+        // A person who has it tried again wants another one, and not that one's answer.
+        let key = format!("{}.{}", request.refund, request.attempt / TRIES_A_ROUND);
         Ok(self.post("/v1/refunds", &key, form).await?)
     }
 
+    /// Under a key with which the same request is carried out once. An error that Stripe remembers under it is no answer to
+    /// who asks now: the next key is tried.
     async fn post<T: DeserializeOwned>(&self, path: &str, key: &str, form: String) -> Result<T, Failure> {
-        self.send(Method::POST, path, Some(key), form).await
+        let mut failure = None;
+        for number in 0..MAX_KEYS {
+            let key = if number == 0 { key.to_owned() } else { format!("{key}.again{number}") };
+            match self.send(Method::POST, path, Some(&key), form.clone()).await {
+                Err(Failure::Replayed(before)) => failure = Some(*before),
+                answer => return answer,
+            }
+        }
+        Err(failure.unwrap_or_else(|| Failure::Later("every key has an error remembered".to_owned())))
     }
 
     async fn send<T: DeserializeOwned>(
@@ -219,7 +244,8 @@ impl Stripe {
         let ApiError { r#type, code, message } =
             serde_json::from_slice(&reply.body).map(|Errors { error }| error).unwrap_or_default();
         let message = message.unwrap_or_default();
-        Err(match (reply.status, r#type.as_str()) {
+        let replayed = reply.headers.get(REPLAYED).is_some_and(|value| value == "true");
+        let failure = match (reply.status, r#type.as_str()) {
             (_, "idempotency_error") => Failure::OtherParameters(message),
             // A key that is wrong or lacks a right is mended by the operator, and then it goes on.
             (401 | 403 | 409 | 429 | 500.., _) => {
@@ -227,7 +253,8 @@ impl Stripe {
             }
             (400 | 402 | 404, _) => Failure::Refused { code: code.unwrap_or(r#type), message },
             (status, _) => Failure::Later(format!("answered {status}: {message}")),
-        })
+        };
+        Err(if replayed { Failure::Replayed(Box::new(failure)) } else { failure })
     }
 }
 
@@ -245,6 +272,10 @@ fn form(pairs: &[(&str, &str)]) -> String {
 impl PaymentProvider for Stripe {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn collects(&self, amount: Money) -> Result<(), PaymentError> {
+        units::to_stripe(amount).map(drop).map_err(PaymentError::Refused)
     }
 
     fn start<'a>(
@@ -267,6 +298,27 @@ impl PaymentProvider for Stripe {
     ) -> Result<Option<Word>, PaymentError> {
         self.settings.secrets.verify(header, body, now)?;
         events::read(body)
+    }
+
+    /// Events overtake each other: one about a refund or a dispute may come before the one that the money is there.
+    fn payment_of<'a>(
+        &'a self,
+        reference: &'a str,
+    ) -> BoxFuture<'a, Result<Option<PaymentId>, PaymentError>> {
+        Box::pin(async move {
+            if !reference.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                return Ok(None);
+            }
+            let path = format!("/v1/payment_intents/{reference}");
+            match self.send::<Intent>(Method::GET, &path, None, String::new()).await {
+                Ok(Intent { metadata }) => {
+                    let ours = metadata.unwrap_or_default().remove(PAYMENT_KEY);
+                    Ok(ours.and_then(|payment| payment.parse().ok()))
+                }
+                Err(Failure::Refused { .. }) => Ok(None),
+                Err(failure) => Err(failure.into()),
+            }
+        })
     }
 
     fn refund<'a>(&'a self, request: &'a RefundRequest) -> BoxFuture<'a, Result<RefundAnswer, PaymentError>> {

@@ -40,6 +40,18 @@ impl Asked {
 /// What to answer: a status and JSON; status 0 hangs up without a word, after the request was taken.
 pub(crate) type Answer = (u16, String);
 
+/// An answer, and whether it was given before.
+pub(crate) struct Said {
+    pub(crate) answer: Answer,
+    pub(crate) replayed: bool,
+}
+
+impl From<Answer> for Said {
+    fn from(answer: Answer) -> Self {
+        Self { answer, replayed: false }
+    }
+}
+
 /// A server that answers with `answer`, and remembers what it was asked.
 #[derive(Clone)]
 pub(crate) struct Fake {
@@ -48,7 +60,7 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    pub(crate) async fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start<S: Into<Said>>(answer: impl Fn(&Asked) -> S + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -59,10 +71,10 @@ impl Fake {
                 tokio::spawn(async move {
                     let mut stream = BufReader::new(stream);
                     let asked = read(&mut stream).await;
-                    let (status, body) = answer(&asked);
+                    let Said { answer: (status, body), replayed } = answer(&asked).into();
                     heard.lock().unwrap().push(asked);
                     if status > 0 {
-                        write(stream.get_mut(), status, &body).await;
+                        write(stream.get_mut(), status, replayed, &body).await;
                     }
                 });
             }
@@ -94,9 +106,10 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Asked {
     Asked { method, path, headers, body: String::from_utf8(body).unwrap() }
 }
 
-async fn write(stream: &mut TcpStream, status: u16, body: &str) {
+async fn write(stream: &mut TcpStream, status: u16, replayed: bool, body: &str) {
     let head = format!(
-        "HTTP/1.1 {status} .\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "HTTP/1.1 {status} .\r\ncontent-type: application/json\r\n{}content-length: {}\r\n\r\n",
+        if replayed { "idempotent-replayed: true\r\n" } else { "" },
         body.len()
     );
     let _ = stream.write_all((head + body).as_bytes()).await;

@@ -2,8 +2,8 @@
 
 use haul_commerce::{
     Checkout, Dispute, LedgerError, NewRefund, Order, OrderState, Parts, PaymentEvent, PaymentEventKind,
-    Refund, RefundFilter, RefundOrigin, RefundState, RefundStep, Refunded, Refunds, ledger::Answer, parts,
-    refund_id,
+    Refund, RefundFilter, RefundOrigin, RefundState, RefundStep, Refunded, Refunds, TRIES_A_ROUND,
+    ledger::Answer, parts, refund, refund_id,
 };
 use haul_model::{LiveId, MerchantId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
@@ -312,7 +312,8 @@ async fn take_step(
     let id = refund.refund.id.clone();
     let before = refund.state;
     let (state, reference, error, next_attempt_at) = match step {
-        // What has arrived has arrived, and what is refused waits for a person.
+        RefundStep::CameBack { error } => (RefundState::Failed, None, Some(error.as_str()), at),
+        // Else what has arrived has arrived, and what is refused waits for a person.
         _ if before == RefundState::Done => return with_order(change, refund, false).await,
         RefundStep::Done { reference } => (RefundState::Done, reference.as_deref(), None, at),
         RefundStep::Failed { error } => (RefundState::Failed, None, Some(error.as_str()), at),
@@ -336,18 +337,24 @@ async fn take_step(
             return Err(LedgerError::Conflict(format!("the refund {id} would be more than what is left")));
         }
     }
-    let tried = u32::from(!matches!(step, RefundStep::Again));
+    let attempts = match step {
+        RefundStep::Again if state != before => {
+            refund.attempts.next_multiple_of(TRIES_A_ROUND).max(TRIES_A_ROUND)
+        }
+        RefundStep::Again | RefundStep::CameBack { .. } => refund.attempts,
+        _ => refund.attempts.saturating_add(1),
+    };
     // Only a new state is news; a refund that waits is as old as it was.
     let updated_at = if state == before { refund.updated_at } else { at };
     query(
         "UPDATE refunds SET state = $1, reference = COALESCE($2, reference), error = $3, next_attempt_at = $4,
-                            attempts = attempts + $5, updated_at = $6 WHERE id = $7",
+                            attempts = $5, updated_at = $6 WHERE id = $7",
     )
     .bind(refund_state_text(state))
     .bind(reference)
     .bind(error)
     .bind(sql(next_attempt_at.0))
-    .bind(tried)
+    .bind(attempts)
     .bind(sql(updated_at.0))
     .bind(id.as_str())
     .execute(&mut *change)
@@ -358,13 +365,18 @@ async fn take_step(
     match state {
         RefundState::Done => gone(change, &mut refund, at).await?,
         RefundState::Failed => {
+            if before == RefundState::Done {
+                came_back(change, &refund.refund, at).await?;
+            }
             if let Some(order) = find_order(refund.refund.order.as_str(), &mut *change).await? {
                 add_event(change, &order.order, "refund_failed", Some(id.as_str()), at).await?;
             }
         }
         RefundState::Due | RefundState::Asked => {}
     }
-    with_order(change, refund, state != before).await
+    let came_back = before == RefundState::Done && state == RefundState::Failed;
+    let refunded = with_order(change, refund, state != before).await?;
+    Ok(Refunded { came_back, ..refunded })
 }
 
 async fn with_order(change: &mut Change, refund: Refund, news: bool) -> Result<Refunded, LedgerError> {
@@ -372,7 +384,7 @@ async fn with_order(change: &mut Change, refund: Refund, news: bool) -> Result<R
     let order = find_order(id.as_str(), &mut *change).await?;
     let mut order = order.ok_or_else(|| LedgerError::NotFound(format!("the order {id}")))?;
     lines::fill(change, &mut order).await?;
-    Ok(Refunded { refund, order, news })
+    Ok(Refunded { refund, order, news, came_back: false })
 }
 
 /// The money of a refund has gone back: its order says so, and the refund which of its lines it was.
@@ -403,6 +415,36 @@ async fn gone(change: &mut Change, refund: &mut Refund, at: UnixMillis) -> Resul
     add_event(change, &order.order, state, Some(refund.id.as_str()), at).await
 }
 
+/// The money of a refund is there again: its order and its lines have it back, and owe it as before.
+async fn came_back(change: &mut Change, refund: &NewRefund, at: UnixMillis) -> Result<(), LedgerError> {
+    if !refund.of_order {
+        return Ok(());
+    }
+    for (line, part) in refund.parts.iter() {
+        query(
+            "UPDATE order_lines SET refunded_minor = refunded_minor - $1 WHERE order_id = $2 AND line = $3",
+        )
+        .bind(part)
+        .bind(refund.order.as_str())
+        .bind(i64::from(line))
+        .execute(&mut *change)
+        .await?;
+    }
+    // What had gone is of lines, wherever orders know theirs.
+    let sum = if refund.parts.is_empty() { refund.amount.amount_minor } else { refund.parts.total() };
+    query(
+        "UPDATE orders SET refunded_minor = CASE WHEN refunded_minor < $1 THEN 0 ELSE refunded_minor - $1 END,
+                           state = CASE state WHEN 'refunded' THEN 'refund_due' ELSE state END, updated_at = $2
+         WHERE id = $3",
+    )
+    .bind(sum)
+    .bind(sql(at.0))
+    .bind(refund.order.as_str())
+    .execute(change)
+    .await
+    .map(|_| ())
+}
+
 /// So much of a refund is its order's: each line gives its part.
 async fn gone_of_lines(
     change: &mut Change,
@@ -411,7 +453,16 @@ async fn gone_of_lines(
     sum: i64,
 ) -> Result<Parts, LedgerError> {
     lines::fill(&mut *change, &mut order).await?;
-    let left = lines::left(&mut *change, &order).await?;
+    let named: Vec<Refund> = of_order(&refund.order, &mut *change).await?;
+    let named: Vec<Refund> = named
+        .into_iter()
+        .filter(|other| other.refund.id != refund.id && !other.refund.parts.is_empty())
+        .collect();
+    // What others have named is theirs, unless more goes back than they leave.
+    let mut left = parts::left_by_line(&order, &named);
+    if left.iter().map(|(_, left)| left).sum::<i64>() < sum {
+        left = lines::left(&mut *change, &order).await?;
+    }
     let gone = parts::settle(sum, &refund.parts, &left);
     for (line, part) in gone.iter() {
         query(
@@ -457,32 +508,77 @@ pub(super) async fn adopt(change: &mut Change, order: &OrderId) -> Result<(), Le
     Ok(())
 }
 
+/// Whether it was told before that the refund of which an event says that it arrived failed after that.
+async fn has_failed_since(change: &mut Change, event: &PaymentEvent) -> Result<bool, LedgerError> {
+    let Some(name) = event.event.strip_prefix("refunded.") else { return Ok(false) };
+    query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM callbacks WHERE payment_id = $1 AND kind = 'refund_failed' AND event_id = $2)",
+    )
+    .bind(event.payment.as_str())
+    .bind(format!("refund_failed.{name}"))
+    .fetch_one(change)
+    .await
+}
+
+/// The refund of ours that a word may be about which names none.
+async fn asked_for(change: &mut Change, event: &PaymentEvent) -> Result<Option<Refund>, LedgerError> {
+    query(concat_select!(
+        "WHERE refunds.payment_id = $1 AND refunds.amount_minor = $2
+             AND (refunds.state = 'asked' OR refunds.state = 'due' AND refunds.attempts > 0)
+         ORDER BY refunds.created_at, refunds.id LIMIT 1"
+    ))
+    .bind(event.payment.as_str())
+    .bind(event.amount.amount_minor)
+    .try_map(|row| read_refund(&row))
+    .fetch_optional(change)
+    .await
+}
+
+/// The refund that somebody made at the provider, which calls it so; it was told of under this name.
+async fn made_at_provider(
+    change: &mut Change,
+    event: &PaymentEvent,
+    name: &str,
+) -> Result<Option<Refund>, LedgerError> {
+    let provider = query_scalar("SELECT provider FROM orders WHERE payment_id = $1")
+        .bind(event.payment.as_str())
+        .fetch_optional(&mut *change)
+        .await?;
+    let Some(provider): Option<String> = provider else { return Ok(None) };
+    let id = refund_id(&provider, &format!("refunded.{name}"));
+    find_refund(id.as_str(), change).await
+}
+
 async fn heard(
     change: &mut Change,
     event: &PaymentEvent,
     at: UnixMillis,
 ) -> Result<Option<Refunded>, LedgerError> {
-    let named = match &event.refund {
-        Some(refund) => find_refund(refund.as_str(), &mut *change).await?,
-        None => {
-            query(concat_select!(
-                "WHERE refunds.payment_id = $1 AND refunds.amount_minor = $2
-                     AND (refunds.state = 'asked' OR refunds.state = 'due' AND refunds.attempts > 0)
-             ORDER BY refunds.created_at, refunds.id LIMIT 1"
-            ))
-            .bind(event.payment.as_str())
-            .bind(event.amount.amount_minor)
-            .try_map(|row| read_refund(&row))
-            .fetch_optional(&mut *change)
-            .await?
-        }
+    let mut named = match (&event.refund, refund::failed_refund(event)) {
+        (Some(refund), _) => find_refund(refund.as_str(), &mut *change).await?,
+        (None, Some(name)) => made_at_provider(change, event, name).await?,
+        (None, None) => None,
     };
+    if named.is_none() && event.refund.is_none() {
+        named = asked_for(change, event).await?;
+    }
+    if event.kind == PaymentEventKind::Refunded && has_failed_since(change, event).await? {
+        // The word that it arrived was overtaken by the word that it came back.
+        return match named {
+            Some(refund) => with_order(change, refund, false).await.map(Some),
+            None => Ok(None),
+        };
+    }
     let fits = |refund: &Refund| refund.payment == event.payment && refund.refund.amount == event.amount;
     let named = named.filter(fits);
     let step = match (event.kind, &named) {
         (PaymentEventKind::RefundFailed, None) => return Ok(None),
-        (PaymentEventKind::RefundFailed, Some(_)) => {
-            RefundStep::Failed { error: "the provider says that the refund failed".to_owned() }
+        (PaymentEventKind::RefundFailed, Some(known)) => {
+            let error = "the provider says that the refund failed".to_owned();
+            match refund::has_come_back(event, known.reference.as_deref()) {
+                true => RefundStep::CameBack { error },
+                false => RefundStep::Failed { error },
+            }
         }
         _ => RefundStep::Done { reference: None },
     };
