@@ -201,8 +201,10 @@ async fn facts(order: &str, change: &mut Change) -> Result<Facts, LedgerError> {
     .await?;
     let history = query(
         "SELECT COUNT(*) AS orders,
-                CAST(COALESCE(SUM(CASE WHEN currency = $3 THEN total_minor ELSE 0 END), 0) AS BIGINT) AS spent
-         FROM bookings WHERE merchant_id = $1 AND buyer_id = $2",
+                CAST(COALESCE(SUM(CASE WHEN currency = $3 THEN kept ELSE 0 END), 0) AS BIGINT) AS spent
+         FROM (SELECT currency, total_minor - merchant_reversed - platform_reversed - agency_reversed - creator_reversed AS kept
+               FROM bookings WHERE merchant_id = $1 AND buyer_id = $2) AS known
+         WHERE kept > 0",
     )
     .bind(ids.merchant.as_str())
     .bind(ids.buyer.as_str())

@@ -26,7 +26,9 @@ use super::*;
 on_each_database! {
     a_sold_order_is_booked_for_who_brought_its_buyer_and_once
     milestones_are_told_once_a_buyer
+    what_went_back_is_no_step_to_a_milestone
     a_follow_up_is_told_when_it_is_due_once_and_not_before
+    what_a_refund_has_named_no_other_takes
     a_product_that_is_wholly_paid_back_is_not_asked_after
     metrics_are_what_orders_say_when_all_are_added_up_again
     a_code_is_one_creators
@@ -280,6 +282,25 @@ async fn milestones_are_told_once_a_buyer(on: On) {
     assert_eq!(told, [milestone(), milestone(), milestone()], "the first, the second, and 150.00 EUR");
 }
 
+async fn what_went_back_is_no_step_to_a_milestone(on: On) {
+    let store = shop(&on).await;
+    let milestones = async || {
+        let told = told(&store).await;
+        told.iter().filter(|(kind, _)| kind == "buyer.milestone").count()
+    };
+    let first = sell(&store, 1, "ann").await;
+    store.record_paid(&first, &Paid { event: "evt_1".to_owned(), amount: money(9_999) }).await.unwrap();
+    turn(&store, NOW).await;
+    give_back(&store, &first, 9_999, NOW).await;
+    turn(&store, NOW).await;
+    sell(&store, 2, "ann").await;
+    turn(&store, NOW).await;
+    assert_eq!(milestones().await, 1, "one order is kept");
+    sell(&store, 3, "ann").await;
+    turn(&store, NOW).await;
+    assert_eq!(milestones().await, 3, "two are, for 199.98 EUR");
+}
+
 async fn a_follow_up_is_told_when_it_is_due_once_and_not_before(on: On) {
     let store = shop(&on).await;
     let lamp = "lamp".parse().unwrap();
@@ -482,6 +503,27 @@ async fn who_has_bought_is_listed_and_counted_over_all_lives(on: On) {
     };
     assert_eq!((kept(&main, "ann").await, kept(&main, "bob").await, kept(&main, "dot").await), (2, 0, 0));
     assert_eq!(kept(&"other".parse().unwrap(), "ann").await, 0);
+}
+
+async fn what_a_refund_has_named_no_other_takes(on: On) {
+    let store = shop(&on).await;
+    let both = sell_both(&store, 1, "dot", NOW).await;
+    store.record_paid(&both, &Paid { event: "evt_1".to_owned(), amount: money(2_499) }).await.unwrap();
+    let named = NewRefund {
+        id: "refund_named".parse().unwrap(),
+        parts: Parts::new([(1, 834)]),
+        ..refund(&both, 834, NOW)
+    };
+    store.put_refund(&named).await.unwrap();
+    // One that names nothing is done before it.
+    let done = async |new: &NewRefund| {
+        let done = RefundStep::Done { reference: None };
+        store.step_refund(&new.id, &done, NOW).await.unwrap().refund.refund.parts
+    };
+    let rest = refund(&both, 500, NOW);
+    store.put_refund(&rest).await.unwrap();
+    assert_eq!(done(&rest).await, Parts::new([(0, 500)]));
+    assert_eq!(done(&named).await, named.parts);
 }
 
 async fn touches_of_what_is_not_there_are_left_out(on: On) {
