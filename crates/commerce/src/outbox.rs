@@ -194,6 +194,9 @@ pub fn judge(attempts: u32, answer: Result<u16, String>, at: UnixMillis) -> Atte
 pub trait Outbox: Send + Sync + 'static {
     /// Makes an endpoint, or changes it. `Conflict` where a merchant has [`MAX_ENDPOINTS`].
     fn put_endpoint<'a>(&'a self, endpoint: &'a Endpoint) -> Answer<'a, ()>;
+    /// Changes an endpoint that is as it was `before`; false where it is not any more. One that goes on again tries first what
+    /// it was given up with.
+    fn change_endpoint<'a>(&'a self, before: &'a Endpoint, after: &'a Endpoint) -> Answer<'a, bool>;
     /// A merchant's endpoint.
     fn endpoint<'a>(&'a self, merchant: &'a MerchantId, id: &'a WebhookId) -> Answer<'a, Option<Endpoint>>;
     /// A merchant's endpoints, oldest first.

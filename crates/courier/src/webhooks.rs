@@ -1,6 +1,10 @@
 //! Delivers what merchants are told: takes what is due from the outbox, posts it, and writes down what came of it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use haul_commerce::outbox::{Due, KEEP_MESSAGES, Outbox, judge};
@@ -23,17 +27,22 @@ const LEASE: Duration = Duration::from_secs(60);
 /// of the last one soon after the first.
 const MAX_AT_ONCE: usize = 256;
 const MAX_TO_ONE: usize = 32;
+/// And of these to endpoints that gave no answer last time, each of which takes a place for [`ANSWER_WITHIN`]: the rest is
+/// for those that do.
+const MAX_TO_SILENT: usize = 64;
+/// Silent endpoints remembered.
+const MAX_SILENT: usize = 1_000;
 /// How often old messages are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 
 /// Delivers until the process ends.
 pub async fn deliver(outbox: Arc<dyn Outbox>, client: Client) {
     let mut under_way = JoinSet::new();
-    let mut of_endpoint: HashMap<WebhookId, usize> = HashMap::new();
+    let mut places = Places::default();
     let mut forget_at = now();
     loop {
         while let Some(done) = under_way.try_join_next() {
-            release(&mut of_endpoint, done);
+            places.release(done);
         }
         if now() >= forget_at {
             forget_at = now() + FORGET_EVERY;
@@ -41,8 +50,7 @@ pub async fn deliver(outbox: Arc<dyn Outbox>, client: Client) {
                 tracing::warn!(%error, "old webhook messages were not forgotten");
             }
         }
-        let busy: Vec<WebhookId> =
-            of_endpoint.iter().filter(|(_, count)| **count >= MAX_TO_ONE).map(|(id, _)| id.clone()).collect();
+        let busy = places.full();
         // An endpoint below its share may get as many again by one look, and no more then.
         let room = (MAX_AT_ONCE - under_way.len().min(MAX_AT_ONCE)).min(MAX_TO_ONE) as u32;
         let at = now();
@@ -55,39 +63,70 @@ pub async fn deliver(outbox: Arc<dyn Outbox>, client: Client) {
         };
         let idle = due.is_empty();
         for due in due {
-            *of_endpoint.entry(due.endpoint.id.clone()).or_default() += 1;
+            places.take(&due.endpoint.id);
             let (outbox, client) = (outbox.clone(), client.clone());
             under_way.spawn(async move {
                 let endpoint = due.endpoint.id.clone();
-                attempt(&*outbox, &client, due).await;
-                endpoint
+                let answered = attempt(&*outbox, &client, due).await;
+                (endpoint, answered)
             });
         }
         if idle {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 // What waits behind it for the same order goes at once.
-                Some(done) = under_way.join_next() => release(&mut of_endpoint, done),
+                Some(done) = under_way.join_next() => places.release(done),
             }
         }
     }
 }
 
-fn release(of_endpoint: &mut HashMap<WebhookId, usize>, done: Result<WebhookId, tokio::task::JoinError>) {
-    match done {
-        Ok(endpoint) => {
-            if let Some(count) = of_endpoint.get_mut(&endpoint) {
-                *count = count.saturating_sub(1);
+/// Who has how many of the places.
+#[derive(Debug, Default)]
+struct Places {
+    of_endpoint: HashMap<WebhookId, usize>,
+    /// Gave no answer last time.
+    silent: HashSet<WebhookId>,
+}
+
+impl Places {
+    /// Endpoints that may have no more now.
+    fn full(&self) -> Vec<WebhookId> {
+        let taken = |id: &WebhookId| self.of_endpoint.get(id).copied().unwrap_or_default();
+        let by_silent: usize = self.silent.iter().map(taken).sum();
+        let silent = self.silent.iter().filter(|_| by_silent >= MAX_TO_SILENT);
+        let own = self.of_endpoint.iter().filter(|(_, count)| **count >= MAX_TO_ONE).map(|(id, _)| id);
+        silent.chain(own).cloned().collect()
+    }
+
+    fn take(&mut self, endpoint: &WebhookId) {
+        *self.of_endpoint.entry(endpoint.clone()).or_default() += 1;
+    }
+
+    /// A delivery is over: to whom it was, and whether they answered anything.
+    fn release(&mut self, done: Result<(WebhookId, bool), tokio::task::JoinError>) {
+        match done {
+            Ok((endpoint, answered)) => {
+                if let Some(count) = self.of_endpoint.get_mut(&endpoint) {
+                    *count = count.saturating_sub(1);
+                }
+                self.of_endpoint.retain(|_, count| *count > 0);
+                if answered {
+                    self.silent.remove(&endpoint);
+                } else if self.silent.len() < MAX_SILENT {
+                    self.silent.insert(endpoint);
+                }
             }
-            of_endpoint.retain(|_, count| *count > 0);
+            Err(error) => tracing::error!(%error, "a delivery ended badly"),
         }
-        Err(error) => tracing::error!(%error, "a delivery ended badly"),
     }
 }
 
-async fn attempt(outbox: &dyn Outbox, client: &Client, due: Due) {
+/// Makes a delivery, and gives whether anything was answered.
+async fn attempt(outbox: &dyn Outbox, client: &Client, due: Due) -> bool {
     let Due { endpoint, message, attempts } = &due;
     let answer = post(client, &due, now()).await;
+    let answered = answer.is_ok();
     let attempt = judge(*attempts, answer, now());
     if let Some(error) = &attempt.error {
         tracing::info!(webhook = %endpoint.id, message = %message.id, attempts, error, "a webhook was not taken");
@@ -99,6 +138,7 @@ async fn attempt(outbox: &dyn Outbox, client: &Client, due: Due) {
     if let Err(error) = outbox.attempted(&endpoint.id, &message.id, &attempt).await {
         tracing::warn!(webhook = %endpoint.id, %error, "a webhook's attempt was not written down");
     }
+    answered
 }
 
 /// Posts a message, and gives the status.
@@ -123,4 +163,36 @@ async fn post(client: &Client, due: &Due, at: UnixMillis) -> Result<u16, String>
 
 fn now() -> UnixMillis {
     std::time::SystemTime::now().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_leaves_places_to_others() {
+        let id = |number: usize| -> WebhookId { format!("wh_{number}").parse().unwrap() };
+        let mut places = Places::default();
+        for _ in 0..MAX_TO_ONE {
+            places.take(&id(0));
+        }
+        assert_eq!(places.full(), [id(0)]);
+        for number in 1..=3 {
+            places.take(&id(number));
+            places.release(Ok((id(number), false)));
+            assert_eq!(places.full(), [id(0)], "one try says little");
+        }
+        for _ in 0..MAX_TO_SILENT / 2 {
+            places.take(&id(1));
+            places.take(&id(2));
+        }
+        let mut full = places.full();
+        full.sort();
+        full.dedup();
+        assert_eq!(full, [id(0), id(1), id(2), id(3)], "all who are silent, and nobody else");
+        for number in 1..=3 {
+            places.release(Ok((id(number), true)));
+        }
+        assert_eq!(places.full(), [id(0)]);
+    }
 }

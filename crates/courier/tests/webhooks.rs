@@ -85,6 +85,10 @@ impl Outbox for Sale {
         nothing()
     }
 
+    fn change_endpoint<'a>(&'a self, _: &'a Endpoint, _: &'a Endpoint) -> Answer<'a, bool> {
+        unreachable!("nobody changes it here")
+    }
+
     fn endpoint<'a>(&'a self, _: &'a MerchantId, _: &'a WebhookId) -> Answer<'a, Option<Endpoint>> {
         nothing()
     }

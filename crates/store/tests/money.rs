@@ -33,6 +33,7 @@ on_each_database! {
     an_order_that_buys_nothing_is_refunded_when_all_has_gone_back
     money_that_came_on_top_goes_back_beside_the_order
     what_a_provider_says_of_refunds_is_matched
+    money_that_had_gone_and_came_back_is_owed_again
     a_refund_whose_answer_was_lost_is_the_one_that_is_told_of
     what_went_back_before_the_money_was_heard_of_is_the_orders
     a_payment_that_is_disputed_is_not_paid_back_besides
@@ -364,6 +365,46 @@ async fn a_payment_that_is_disputed_is_not_paid_back_besides(on: On) {
         let put = ledger.put_refund(&refund("r1", &order, 10)).await;
         assert_eq!(put.is_ok(), may, "{dispute:?}: {put:?}");
     }
+}
+
+async fn money_that_had_gone_and_came_back_is_owed_again(on: On) {
+    let ledger = on.open().await;
+    let order = paid(&ledger, 1, OrderState::RefundDue).await;
+    ledger.put_refund(&refund("r1", &order, 100)).await.unwrap();
+    step(&ledger, "r1", done()).await;
+    assert_eq!(find(&ledger, &order).await.state, OrderState::Refunded);
+    let failed = |event: &str| {
+        let said = said(&order, event, PaymentEventKind::RefundFailed, 100);
+        PaymentEvent { refund: Some("r1".parse().unwrap()), ..said }
+    };
+    // A try before the one that arrived, whose word was overtaken.
+    let overtaken = ledger.provider_refund(&failed("refund_failed.re_0"), NOW).await.unwrap().unwrap();
+    assert!(!overtaken.news && overtaken.refund.state == RefundState::Done);
+    let back = ledger.provider_refund(&failed("refund_failed.re_1"), NOW).await.unwrap().unwrap();
+    assert!(back.news && back.came_back && back.refund.state == RefundState::Failed);
+    assert_eq!((back.order.state, back.order.refunded_minor), (OrderState::RefundDue, 0));
+    assert!(!ledger.provider_refund(&failed("refund_failed.re_1"), NOW).await.unwrap().unwrap().news);
+    let again = step(&ledger, "r1", RefundStep::Again).await.refund;
+    assert_eq!((again.state, again.attempts % haul_commerce::TRIES_A_ROUND), (RefundState::Due, 0));
+    assert!(again.attempts > 0);
+    let after = step(&ledger, "r1", done()).await;
+    assert_eq!((after.order.state, after.order.refunded_minor), (OrderState::Refunded, 100));
+
+    // One that somebody made at the provider, which is known by the word on it.
+    let order = paid(&ledger, 2, OrderState::Sold).await;
+    let word = |event: &str, kind| said(&order, event, kind, 40);
+    let gone = word("refunded.re_9", PaymentEventKind::Refunded);
+    assert_eq!(ledger.provider_refund(&gone, NOW).await.unwrap().unwrap().order.refunded_minor, 40);
+    let failed = word("refund_failed.re_9", PaymentEventKind::RefundFailed);
+    let back = ledger.provider_refund(&failed, NOW).await.unwrap().unwrap();
+    assert_eq!((back.came_back, back.order.refunded_minor), (true, 0));
+    let nobodys = word("refund_failed.re_7", PaymentEventKind::RefundFailed);
+    record(&ledger, &nobodys).await;
+    assert_eq!(ledger.provider_refund(&nobodys, NOW).await.unwrap(), None);
+    // Overtaken by the word that it came back.
+    let late = word("refunded.re_7", PaymentEventKind::Refunded);
+    assert_eq!(ledger.provider_refund(&late, NOW).await.unwrap(), None);
+    assert_eq!(find(&ledger, &order).await.refunded_minor, 0);
 }
 
 async fn a_refund_whose_answer_was_lost_is_the_one_that_is_told_of(on: On) {
@@ -702,9 +743,23 @@ async fn what_happens_to_an_order_is_told_in_its_order(on: On) {
     let last = judge(WAITS.len() as u32 - 1, Err("down".to_owned()), at);
     ledger.attempted(&refunded.endpoint.id, &refunded.message.id, &last).await.unwrap();
     let off = ledger.endpoint(&main(), &refunded.endpoint.id).await.unwrap().unwrap();
-    assert!(off.disabled.unwrap().1.contains("8 attempts"));
+    assert!(off.disabled.as_ref().unwrap().1.contains("8 attempts"));
     let list = ledger.deliveries(&main(), &off.id, Some(DeliveryState::Failed), None, 10).await.unwrap();
     assert_eq!((list.len(), list[0].error.as_deref(), list[0].attempts), (1, Some("down"), 1));
+    // Let go on, it is told first what it was given up with.
+    let behind = NewRefund { id: "r1".parse().unwrap(), ..refund("r1", &order, 60) };
+    step(&ledger, behind.id.as_str(), done()).await;
+    assert!(
+        !kinds(&due(&ledger, 100_000, 200_000).await).contains(&"refund.created"),
+        "nothing while it is off"
+    );
+    let on = Endpoint { disabled: None, ..off.clone() };
+    assert!(ledger.change_endpoint(&off, &on).await.unwrap());
+    let late = Endpoint { url: "https://late.example".to_owned(), ..off.clone() };
+    assert!(!ledger.change_endpoint(&off, &late).await.unwrap(), "it is not any more what was changed");
+    let first = due(&ledger, 300_000, 400_000).await;
+    let its = first.iter().filter(|due| due.endpoint.id == off.id);
+    assert_eq!(its.map(|due| due.message.kind.as_str()).collect::<Vec<_>>(), ["refund.created"]);
     let stranger = "stranger".parse().unwrap();
     assert!(ledger.deliveries(&stranger, &off.id, None, None, 10).await.unwrap().is_empty());
     assert_eq!(ledger.endpoint(&stranger, &off.id).await.unwrap(), None);

@@ -30,6 +30,8 @@ use crate::{
 
 /// The longest name of a kind of messages.
 const MAX_KIND_BYTES: usize = 64;
+/// Tries to change a webhook that others change at the same time.
+const MAX_CHANGES: usize = 8;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -136,7 +138,7 @@ struct NewWebhook {
 struct ChangeWebhook {
     url: Option<String>,
     kinds: Option<Vec<String>>,
-    /// True lets one go on that was disabled; what it missed is asked for with replay.
+    /// True lets one go on that was disabled: what failed is tried again; what it missed is asked for with replay, before.
     enabled: Option<bool>,
 }
 
@@ -282,22 +284,39 @@ async fn change(
     Body(change): Body<ChangeWebhook>,
 ) -> Result<Json<WebhookDocument>, Problem> {
     let who = app.backend(&headers, Area::Webhooks.write()).await?;
-    let mut endpoint = own(&app, &webhook, who.merchant()).await?;
-    if let Some(changed) = change.url {
-        endpoint.url = url(&app, changed)?;
-    }
-    if let Some(changed) = change.kinds {
-        endpoint.kinds = kinds(changed)?;
-    }
-    match change.enabled {
-        Some(true) => endpoint.disabled = None,
-        Some(false) if endpoint.disabled.is_none() => {
-            endpoint.disabled = Some((haul_live::now().wall, "disabled by the merchant".to_owned()));
+    let ChangeWebhook { url: to, kinds: wanted, enabled } = change;
+    let to = to.map(|to| url(&app, to)).transpose()?;
+    let wanted = wanted.map(kinds).transpose()?;
+    let changed = changed(&app, &webhook, who.merchant(), |endpoint| {
+        endpoint.url = to.clone().unwrap_or_else(|| endpoint.url.clone());
+        endpoint.kinds = wanted.clone().unwrap_or_else(|| endpoint.kinds.clone());
+        match enabled {
+            Some(true) => endpoint.disabled = None,
+            Some(false) if endpoint.disabled.is_none() => {
+                endpoint.disabled = Some((haul_live::now().wall, "disabled by the merchant".to_owned()));
+            }
+            _ => {}
         }
-        _ => {}
+    });
+    Ok(Json(document(&changed.await?)))
+}
+
+/// Changes a webhook as it is now: others may be changing it, and so is its delivery when it gives up.
+async fn changed(
+    app: &App,
+    webhook: &str,
+    merchant: &MerchantId,
+    mut change: impl FnMut(&mut Endpoint),
+) -> Result<Endpoint, Problem> {
+    for _ in 0..MAX_CHANGES {
+        let before = own(app, webhook, merchant).await?;
+        let mut after = before.clone();
+        change(&mut after);
+        if app.backoffice.change_endpoint(&before, &after).await? {
+            return Ok(after);
+        }
     }
-    app.backoffice.put_endpoint(&endpoint).await?;
-    Ok(Json(document(&endpoint)))
+    Err(Problem::new(StatusCode::CONFLICT, "conflict", "others are changing this webhook: try again"))
 }
 
 async fn remove(
@@ -319,8 +338,11 @@ async fn rotate(
     headers: HeaderMap,
 ) -> Result<(Extension<Secret>, Json<MadeWebhook>), Problem> {
     let who = app.backend(&headers, Area::Webhooks.write()).await?;
-    let endpoint = own(&app, &webhook, who.merchant()).await?.rotate(secret(), haul_live::now().wall);
-    app.backoffice.put_endpoint(&endpoint).await?;
+    let secret = secret();
+    let endpoint = changed(&app, &webhook, who.merchant(), |endpoint| {
+        *endpoint = endpoint.clone().rotate(secret.clone(), haul_live::now().wall);
+    })
+    .await?;
     Ok((Extension(Secret), Json(MadeWebhook { webhook: document(&endpoint), secret: endpoint.secret })))
 }
 

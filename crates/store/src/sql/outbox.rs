@@ -391,6 +391,42 @@ impl SqlLedger {
         change.commit().await
     }
 
+    async fn rewrite_endpoint(&self, before: &Endpoint, after: &Endpoint) -> Result<bool, LedgerError> {
+        let mut change = self.write.begin().await?;
+        let (old_secret, until) = after.old_secret.clone().unzip();
+        let (disabled_at, reason) = after.disabled.clone().unzip();
+        let changed = query(
+            "UPDATE webhooks SET url = $3, kinds = $4, secret = $5, old_secret = $6, old_secret_until = $7, disabled_at = $8,
+                                 disabled_reason = $9
+             WHERE id = $1 AND merchant_id = $2 AND url = $10 AND kinds = $11 AND secret = $12
+                   AND COALESCE(disabled_at, 0) = $13",
+        )
+        .bind(after.id.as_str())
+        .bind(after.merchant.as_str())
+        .bind(&after.url)
+        .bind(after.kinds.join(" "))
+        .bind(&after.secret)
+        .bind(old_secret)
+        .bind(until.map(|until| sql(until.0)))
+        .bind(disabled_at.map(|at| sql(at.0)))
+        .bind(reason)
+        .bind(&before.url)
+        .bind(before.kinds.join(" "))
+        .bind(&before.secret)
+        .bind(before.disabled.as_ref().map_or(0, |(at, _)| sql(at.0)))
+        .execute(&mut change)
+        .await?;
+        if changed > 0 && before.disabled.is_some() && after.disabled.is_none() {
+            // What it was given up with comes before what waits behind it.
+            query("UPDATE deliveries SET state = 'pending', attempts = 0 WHERE webhook_id = $1 AND state = 'failed'")
+                .bind(after.id.as_str())
+                .execute(&mut change)
+                .await?;
+        }
+        change.commit().await?;
+        Ok(changed > 0)
+    }
+
     async fn drop_endpoint(&self, merchant: &MerchantId, id: &WebhookId) -> Result<bool, LedgerError> {
         let mut change = self.write.begin().await?;
         query(
@@ -614,6 +650,10 @@ impl SqlLedger {
 impl Outbox for SqlLedger {
     fn put_endpoint<'a>(&'a self, endpoint: &'a Endpoint) -> Answer<'a, ()> {
         Box::pin(self.write_endpoint(endpoint))
+    }
+
+    fn change_endpoint<'a>(&'a self, before: &'a Endpoint, after: &'a Endpoint) -> Answer<'a, bool> {
+        Box::pin(self.rewrite_endpoint(before, after))
     }
 
     fn endpoint<'a>(&'a self, merchant: &'a MerchantId, id: &'a WebhookId) -> Answer<'a, Option<Endpoint>> {
