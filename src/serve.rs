@@ -63,6 +63,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let lives = Lives::new(services);
     lives.resume().await.context("cannot take up the lives of the last run")?;
+    tokio::spawn(lives.clone().take_up());
     tokio::spawn(lives.clone().settle_unfinished());
     tokio::spawn(haul_live::follow_orders(ledger.clone(), config.rules()));
     tokio::spawn(haul_live::look_after_buyers(ledger.clone(), config.buyers.keep()));

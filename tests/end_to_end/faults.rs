@@ -536,6 +536,8 @@ async fn postgres_restarted_in_the_middle_of_confirmations_loses_and_doubles_non
         buyers.push((buyer, sale, server.url(checkout["result"]["pay_url"].as_str().unwrap())));
     }
     let sale = buyers[0].1.clone();
+    let mut zoe = Channel::open(&server, "demo", &viewer_token(&server, "zoe").await).await;
+    let zoes = check_out(&mut zoe, &sale, "k").await["result"]["order"].clone();
     let paid = json!({ "outcome": "paid" }).to_string();
     let json = [("content-type", "application/json")];
     let words = buyers.iter().map(|(_, _, url)| call("POST", url, &json, paid.clone()));
@@ -553,6 +555,10 @@ async fn postgres_restarted_in_the_middle_of_confirmations_loses_and_doubles_non
         503,
         "nothing can be written down"
     );
+    // Somebody gives up what they were paying for.
+    let cancel =
+        json!({ "sale_id": sale, "hold_id": zoes["id"].as_str().unwrap().replace("order_", "hold_") });
+    zoe.insist("hold.cancel", cancel).await;
     tokio::task::block_in_place(|| postgres.start_again());
     for (buyer, _, url) in &mut buyers {
         eventually("the provider is heard", async || {
@@ -566,6 +572,8 @@ async fn postgres_restarted_in_the_middle_of_confirmations_loses_and_doubles_non
     assert_eq!(checkout["result"]["order"]["state"], "paying", "{checkout}");
     eventually("the gate has settled", async || stock(&server, &sale).await == (91, 1, 8)).await;
     eventually("all agree", async || server.reconcile("demo").1 == Some(0)).await;
+    let is_over = |event: &Value| event["order"]["id"] == zoes["id"] && event["order"]["state"] == "expired";
+    zoe.event("order.changed", is_over).await;
     let orders = send(&server, "GET", "/v1/lives/demo/orders", &server.host_token, Value::Null).await.json();
     assert_eq!((&orders["totals"]["units"], &orders["totals"]["orders"]), (&json!(8), &json!(8)), "{orders}");
 }

@@ -260,3 +260,25 @@ async fn who_is_erased_on_one_server_is_forgotten_by_the_rooms_of_all() {
     let export = send(&two, "GET", "/v1/buyers/ann/export", &key, Value::Null).await.json();
     assert_eq!(export["threads"], json!([]), "nor written down again");
 }
+
+#[tokio::test]
+async fn money_that_a_server_was_told_of_before_it_died_is_carried_out_by_the_other() {
+    let mut ground = Ground::new().await;
+    let one = ground.start();
+    let two = ground.start();
+    let mut host = Channel::open(&two, "demo", &two.host_token).await;
+    let mut ann = Channel::open(&two, "demo", &viewer_token(&two, "ann").await).await;
+    let schedule = json!({ "product_id": "tea", "price_minor": 100, "stock": 5, "duration_ms": 600_000 });
+    let sale = host.insist("sale.schedule", schedule).await["result"]["sale"]["id"].clone();
+    let held = ann.insist("hold", json!({ "sale_id": sale, "key": "k" })).await;
+    let ask = json!({ "sale_id": sale, "hold_id": held["result"]["hold"]["id"] });
+    let checkout = ann.insist("checkout", ask).await;
+    let url = checkout["result"]["pay_url"].as_str().unwrap();
+    // The word is written down, and the stock store takes nothing until its server is gone.
+    ground.redis.ask("CLIENT PAUSE 60000 WRITE");
+    assert_eq!(send(&one, "POST", url, "", json!({ "outcome": "paid" })).await.status, 204);
+    drop(one);
+    ground.redis.ask("CLIENT UNPAUSE");
+    ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
+    eventually("the books agree", async || two.reconcile("demo").1 == Some(0)).await;
+}

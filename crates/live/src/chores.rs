@@ -162,7 +162,7 @@ async fn tidy_orders(services: &Services, live: &Live) -> Result<(), String> {
         // A hold that is paid stands until the ledger has said SOLD: what does not stand has been released.
         let standing = live.gate().standing(&ids.sale, &ids.buyer).await.map_err(text)?;
         if !standing.iter().any(|standing| standing.hold == ids.hold) {
-            purchase::expire_order(services, live, &ids.id, now().wall).await;
+            purchase::expire_order(services, live, &ids.id, now().wall).await.map_err(text)?;
         }
     }
     for order in ledger.restocks_due(live.id(), MAX_ORDERS).await.map_err(text)? {

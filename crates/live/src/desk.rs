@@ -138,7 +138,12 @@ impl Desk {
                     let (live, services) = (self.live.clone(), self.services.clone());
                     let server_time = self.stage.server_time(now());
                     tokio::spawn(async move {
-                        purchase::expire_order(&services, &live, &order, server_time).await;
+                        if let Err(error) =
+                            purchase::expire_order(&services, &live, &order, server_time).await
+                        {
+                            tracing::warn!(live = %live.id(), %order, %error, "an order that is over stays open for now");
+                            live.chore(Chore::Orders);
+                        }
                     });
                 }
             }

@@ -22,6 +22,8 @@ use crate::{
 const MAX_LIVES: usize = 10_000;
 /// How long the end of the process waits for a ledger that does not take a room's notes.
 const NOTES_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+/// How often it is looked for lives that another server has left in the midst of something.
+const TAKE_UP_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 /// Lives whose owners begin with the process because something in them is unfinished.
 const MAX_RESUMED: u32 = 5_000;
 
@@ -145,6 +147,17 @@ impl Lives {
             self.get(&record.id).await?;
         }
         Ok(())
+    }
+
+    /// The same now and then: another server may have ended in the midst of something, in a live that nobody comes to here.
+    /// Runs until the process ends.
+    pub async fn take_up(self) {
+        loop {
+            tokio::time::sleep(TAKE_UP_EVERY).await;
+            if let Err(error) = self.resume().await {
+                tracing::warn!(%error, "lives that are under way could not be looked for");
+            }
+        }
     }
 
     /// Tells everybody in every live that the server is going away. Each live's readers are asked to come back at

@@ -20,8 +20,18 @@ pub(crate) async fn put_sale(
     live: &Live,
     sale: Sale,
 ) -> Result<(Sale, Applied), Failure> {
+    can_be_paid(services, &sale)?;
     services.ledger.put_sale(&sale).await.map_err(|error| ledger_failed(live, &error))?;
     tell_of_sale(live, sale).await
+}
+
+/// Nothing is sold at a price that nobody could pay.
+fn can_be_paid(services: &Services, sale: &Sale) -> Result<(), Failure> {
+    let prices = std::iter::once(sale.unit_price).chain(sale.more.iter().map(|line| line.unit_price));
+    prices.into_iter().try_for_each(|price| {
+        let told = services.provider.collects(price);
+        told.map_err(|error| Failure::new(Code::BadRequest, format!("price_minor: {error}")))
+    })
 }
 
 /// The same for a sale that is made under a key: if it was made before, nothing is changed, and it is told as it is.
@@ -30,6 +40,7 @@ pub(crate) async fn make_sale(
     live: &Live,
     sale: Sale,
 ) -> Result<(Sale, Applied), Failure> {
+    can_be_paid(services, &sale)?;
     let made = services.ledger.make_sale(&sale).await.map_err(|error| ledger_failed(live, &error))?;
     if !made.is_offer_of(&sale) {
         return Err(stage::other_sale());
@@ -49,7 +60,8 @@ pub(crate) async fn tell_of_sale(live: &Live, sale: Sale) -> Result<(Sale, Appli
             live.chore(Chore::Sale(Box::new(sale)));
             Err(Failure::new(
                 Code::Pending,
-                "this is written down and happens as soon as the stock store answers: do not repeat it",
+                "this is written down and happens as soon as the stock store answers: it need not be asked for again, \
+                 and under the same key it may be",
             ))
         }
     }
@@ -147,6 +159,10 @@ pub(crate) async fn check_out(
     };
     let session = services.provider.start(&request).await.map_err(|error: PaymentError| {
         tracing::warn!(live = %live.id(), order = %request.order, %error, "no payment could be started");
+        if let PaymentError::Refused(_) = error {
+            let message = "the payment provider does not take this order: only the shop can mend that";
+            return Failure::new(Code::WrongState, message);
+        }
         Failure::new(
             Code::Unavailable,
             "the payment provider cannot be reached: your units stay reserved, try again",
@@ -203,9 +219,14 @@ pub(crate) async fn units_of_hold(
         .ok_or_else(|| Failure::new(Code::HoldOver, "this hold is over and its units went back"))
 }
 
-/// A hold ended, perhaps while it was being paid: its order is closed. Where the ledger can't be reached now,
-/// the order stays open until the owner begins anew and finds it.
-pub(crate) async fn expire_order(services: &Services, live: &Live, order: &OrderId, server_time: UnixMillis) {
+/// A hold ended, perhaps while it was being paid: its order is closed. An error where the ledger can't be reached now: it is
+/// to be tried again.
+pub(crate) async fn expire_order(
+    services: &Services,
+    live: &Live,
+    order: &OrderId,
+    server_time: UnixMillis,
+) -> Result<(), LedgerError> {
     match services.ledger.move_order(order, OrderState::Expired, server_time).await {
         Ok(order) => live.order_moved(order, None),
         // The hold was given up before it was paid for.
@@ -214,8 +235,9 @@ pub(crate) async fn expire_order(services: &Services, live: &Live, order: &Order
         Err(LedgerError::Conflict(reason)) => {
             tracing::info!(live = %live.id(), %order, reason, "an order did not expire");
         }
-        Err(error) => tracing::warn!(live = %live.id(), %order, %error, "an order could not be expired"),
+        Err(error) => return Err(error),
     }
+    Ok(())
 }
 
 fn gate_failed(live: &Live, error: &GateError) -> Failure {

@@ -1,7 +1,8 @@
 //! From a provider's word to an order that is sold.
 //!
 //! The callback is recorded first and answered then; after that nothing may lose it. Every step can be repeated: what
-//! fails or is interrupted stays unfinished in the ledger and is taken up again, in this process or the next.
+//! fails or is interrupted stays unfinished in the ledger and is taken up again: in this process, in the next, or in another
+//! server on the same ledger.
 
 use std::{
     collections::HashSet,
@@ -18,11 +19,16 @@ use haul_commerce::{
     Refunded, Refusal, Word, buyers::Details, refund_id,
 };
 use haul_model::{Money, PaymentId, UnixMillis};
+use tokio::time::Instant;
 
 use crate::{Live, LiveError, Lives, now};
 
 /// How often callbacks that could not be carried out are tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for callbacks that another server has left: it may have ended in the midst of them.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// So long after it came, a callback that nobody has finished is taken for one of those. It may be carried out twice at once.
+const LEFT_AFTER: Duration = Duration::from_secs(10);
 /// Unfinished callbacks read at a time.
 const RETRY_BATCH: u32 = 256;
 
@@ -137,7 +143,12 @@ impl Lives {
             About::Payment(payment) => payment,
             About::Reference(name) => {
                 let found = self.services().refunds.payment_of_reference(provider, &name).await;
-                let Some(payment) = found.map_err(CallbackError::NotRecorded)? else {
+                let found = match found.map_err(CallbackError::NotRecorded)? {
+                    // The word that it is paid may come later, and it must not be sold then as if nothing had been.
+                    None => self.services().provider.payment_of(&name).await?,
+                    found => found,
+                };
+                let Some(payment) = found else {
                     // The merchant's account may have other shops.
                     tracing::info!(provider, event, name, "a payment that is none of ours");
                     return Ok(None);
@@ -148,22 +159,29 @@ impl Lives {
         Ok(Some(PaymentEvent { event, payment, kind, amount, refund, reference }))
     }
 
-    /// Takes unfinished callbacks up again, at start and after every failure. Runs until the process ends.
+    /// Takes unfinished callbacks up again: all at start and after every failure here, and now and then those that have
+    /// waited for so long that whoever took them must be gone. Runs until the process ends.
     pub async fn settle_unfinished(self) {
         let mut ticks = tokio::time::interval(RETRY_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.unsettled().0.store(true, Ordering::Release);
+        let mut look_at = Instant::now() + LOOK_EVERY;
         loop {
             ticks.tick().await;
-            if !self.unsettled().0.swap(false, Ordering::AcqRel) {
+            let all = self.unsettled().0.swap(false, Ordering::AcqRel);
+            if !all && Instant::now() < look_at {
                 continue;
             }
+            look_at = Instant::now() + LOOK_EVERY;
             match self.services().ledger.unfinished_callbacks(RETRY_BATCH).await {
                 Ok(callbacks) => {
                     if callbacks.len() as u32 == RETRY_BATCH {
                         self.unsettled().0.store(true, Ordering::Release);
                     }
-                    for callback in &callbacks {
+                    let at = now().wall;
+                    for callback in
+                        callbacks.iter().filter(|known| all || known.received_at + LEFT_AFTER <= at)
+                    {
                         self.services().metrics.callback_resumed();
                         self.settle_or_leave(callback).await;
                     }
@@ -402,14 +420,19 @@ fn good_details(word: &Word) -> Option<Details> {
 
 /// The buyer and the host hear of money that went back.
 pub(crate) fn tell_refund(live: &Live, refunded: Refunded) {
-    let Refunded { refund, order, news } = refunded;
+    let Refunded { refund, order, news, came_back } = refunded;
     if !news {
         return;
     }
     let (id, amount, state) = (&refund.refund.id, refund.refund.amount, refund.state);
     tracing::info!(live = %live.id(), order = %order.order.id, refund = %id, %amount, ?state, "refund");
-    let gone = state == RefundState::Done && refund.refund.of_order;
-    live.order_changed(order, if gone { amount.amount_minor } else { 0 });
+    let gone_minor = match state {
+        _ if !refund.refund.of_order => 0,
+        RefundState::Done => amount.amount_minor,
+        RefundState::Failed if came_back => -amount.amount_minor,
+        _ => 0,
+    };
+    live.order_changed(order, gone_minor);
 }
 
 /// The buyer may try again while the hold stands.
