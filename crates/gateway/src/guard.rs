@@ -205,7 +205,7 @@ impl Risk {
         self.accounts
             .take(Some(&taker.buyer), now)
             .and_then(|()| self.devices.take(taker.device.as_ref(), now))
-            .and_then(|()| self.addresses.take(taker.address.as_ref(), now))
+            .and_then(|()| self.addresses.take(taker.address.map(haul_webrtc::network).as_ref(), now))
             .map_err(|wait| {
                 Failure::new(Code::RateLimited, "too many holds from your account, device or address")
                     .retry_after(wait.as_millis() as u64 + 1)
@@ -384,6 +384,8 @@ mod tests {
         let by_device = |buyer, device| taker(buyer, device, None);
         let by_address = |buyer, address| taker(buyer, None, address);
         let (phone, here) = (Some("phone"), Some("192.0.2.7"));
+        // A network of 64 bits is one's own.
+        let at_home = |last| Some(["2001:db8:0:7::1", "2001:db8:0:7::2", "2001:db8:0:7:ffff::3"][last]);
         for (risk, one, other, none) in [
             (
                 risk(device),
@@ -392,9 +394,15 @@ mod tests {
                 by_device("dan", None),
             ),
             (
-                risk(address),
+                risk(address.clone()),
                 [by_address("ann", here), by_address("bob", here), by_address("cid", here)],
                 by_address("cid", Some("192.0.2.8")),
+                by_address("dan", None),
+            ),
+            (
+                risk(address.clone()),
+                [by_address("ann", at_home(0)), by_address("bob", at_home(1)), by_address("cid", at_home(2))],
+                by_address("cid", Some("2001:db8:0:8::1")),
                 by_address("dan", None),
             ),
         ] {

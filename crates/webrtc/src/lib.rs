@@ -52,5 +52,5 @@ pub use edge::{Answer, Edge, Load, Node, Observer};
 pub use error::{IceError, OfferError, PreferError, StartError};
 pub use ice::{Condition, IceUpdate};
 pub use notice::{EndReason, Notice, NoticeKind, Quality, QualityLayer, QualityReason, Role};
-pub use quota::{NoSeat, Quota, Seat};
+pub use quota::{NoSeat, Quota, Seat, network};
 pub use stats::{EdgeStats, ShardStats};

@@ -113,7 +113,8 @@ impl Drop for Seat {
     }
 }
 
-fn network(client: IpAddr) -> IpAddr {
+/// What of an address is one client's own: all of IPv4, the network of 64 bits of IPv6.
+pub fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,
