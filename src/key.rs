@@ -1,6 +1,10 @@
 //! `haul key`: a merchant's API key, for the first one and for when all are lost.
 
-use haul_commerce::keys::{ApiKey, Keys, hash, new_key};
+use haul_commerce::{
+    audit::{Audit, Entry},
+    keys::{ApiKey, Keys, hash, new_key},
+};
+use haul_model::MessageId;
 use haul_store::SqlLedger;
 
 use crate::{cli::Key, config::Config};
@@ -23,5 +27,17 @@ pub(crate) async fn make(asked: Key, config: &Config) -> anyhow::Result<String> 
         revoked_at: None,
     };
     ledger.put_key(&key).await?;
+    let entry = Entry {
+        id: MessageId::generate("audit_", now, u128::from_be_bytes(name)).to_string(),
+        merchant: key.merchant,
+        at: now,
+        role: "operator".to_owned(),
+        actor: "haul key".to_owned(),
+        action: "make a key".to_owned(),
+        target: key.id.to_string(),
+        live: None,
+        address: None,
+    };
+    ledger.record(&[entry]).await?;
     Ok(text)
 }

@@ -16,9 +16,9 @@ pub struct Entry {
     pub merchant: MerchantId,
     /// When.
     pub at: UnixMillis,
-    /// As what they did it: `key`, `host`, `moderator`.
+    /// As what they did it: `key`, `host`, `moderator`, or `operator` for who does it on the server's own machine.
     pub role: String,
-    /// Who: a key's id, or a token's subject.
+    /// Who: a key's id, a token's subject, or the command.
     pub actor: String,
     /// What: a method and route, or the channel's request.
     pub action: String,

@@ -72,7 +72,7 @@ pub fn router(app: App) -> Router {
         .layer(cors)
         .merge(pages::sdk())
         .merge(payments::routes())
-        .merge(whip::routes(app.clone()))
+        .merge(whip::routes(app.clone()).layer(middleware::from_fn_with_state(app.clone(), v1::audited)))
         .merge(channel::routes())
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))

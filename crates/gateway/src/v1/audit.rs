@@ -60,7 +60,7 @@ struct AuditPage {
 struct EntryDocument {
     id: String,
     at: UnixMillis,
-    /// As what: `key`, `host`, `moderator`.
+    /// As what: `key`, `host`, `moderator`, `operator`.
     role: String,
     /// A key's id, or a token's subject.
     actor: String,
@@ -105,7 +105,7 @@ async fn list(
     Ok(Json(AuditPage { entries: entries.into_iter().map(document).collect(), next }))
 }
 
-/// Middleware for all of `/v1`: what was changed is written down before it is answered. So is what is pending, since it may
+/// Middleware for all of `/v1` and `/whip`: what was changed is written down before it is answered. So is what is pending, since it may
 /// have happened. A change and its entry go on when whoever asked hangs up.
 pub(crate) async fn audited(
     State(app): State<App>,
@@ -116,7 +116,9 @@ pub(crate) async fn audited(
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&method);
-    if reads || !path.starts_with("/v1/") {
+    // A broadcast begins and ends; the ways that its packets take are nobody's doing.
+    let changes = path.starts_with("/v1/") || path.starts_with("/whip/") && method != Method::PATCH;
+    if reads || !changes {
         return then.run(request).await;
     }
     let headers = request.headers().clone();
@@ -127,7 +129,8 @@ pub(crate) async fn audited(
             && let Some((merchant, role, actor)) = actor(&app, &headers).await
         {
             let route = route.as_ref().map_or(path.as_str(), |route| route.as_str());
-            let live = path.strip_prefix("/v1/lives/").and_then(|rest| rest.split('/').next()?.parse().ok());
+            let rest = path.strip_prefix("/v1/lives/").or_else(|| path.strip_prefix("/whip/"));
+            let live = rest.and_then(|rest| rest.split('/').next()?.parse().ok());
             let address = app.sender(&peer, &headers).map(|address| address.to_string());
             let action = format!("{method} {route}{}", if pending { " (pending)" } else { "" });
             app.note(merchant, role, actor, Doing { action, target: path.clone(), live, address }).await;
