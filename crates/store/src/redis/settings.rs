@@ -3,8 +3,14 @@
 use std::collections::HashMap;
 
 /// What is asked for.
-pub(super) const NAMES: [&str; 5] =
-    ["appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "min-replicas-to-write"];
+pub(super) const NAMES: [&str; 6] = [
+    "appendonly",
+    "appendfsync",
+    "maxmemory",
+    "maxmemory-policy",
+    "min-replicas-to-write",
+    "min-replicas-max-lag",
+];
 
 /// Each setting that is weaker than `configs/redis.conf`, and what could be lost by it. `replicas`: how many follow;
 /// `waits`: for how many of them every answer waits.
@@ -37,12 +43,22 @@ pub(super) fn weaknesses(settings: &HashMap<String, String>, replicas: u64, wait
              holds are lost there, and each sale stands still until it is rebuilt from the ledger"
         ));
     }
-    if waits > 0 && is("min-replicas-to-write", "0") && settings.contains_key("min-replicas-to-write") {
-        found.push(
-            "min-replicas-to-write is 0: a primary that was cut off from its replicas goes on taking holds, each of \
-             which is answered \"pending\" and lost when it comes back as a replica"
-                .to_owned(),
-        );
+    let number = |name: &str| settings.get(name).and_then(|value| value.parse::<u64>().ok());
+    let goes_on = |name: &str, value: u64| {
+        format!(
+            "{name} is {value}: a primary that was cut off from its replicas goes on taking holds, each of which is \
+             answered \"pending\" and lost when it comes back as a replica"
+        )
+    };
+    if waits > 0 {
+        match (number("min-replicas-to-write"), number("min-replicas-max-lag")) {
+            (Some(least), _) if least < u64::from(waits) => {
+                found.push(goes_on("min-replicas-to-write", least))
+            }
+            // Which turns the other one off.
+            (_, Some(0)) => found.push(goes_on("min-replicas-max-lag", 0)),
+            _ => {}
+        }
     }
     if u64::from(waits) > replicas {
         found.push(format!(
@@ -62,12 +78,13 @@ mod tests {
         weaknesses(&settings, replicas, waits)
     }
 
-    const SOUND: [(&str, &str); 5] = [
+    const SOUND: [(&str, &str); 6] = [
         ("appendonly", "yes"),
         ("appendfsync", "always"),
         ("maxmemory", "0"),
         ("maxmemory-policy", "noeviction"),
         ("min-replicas-to-write", "1"),
+        ("min-replicas-max-lag", "10"),
     ];
 
     #[test]
@@ -84,7 +101,10 @@ mod tests {
         let full = [("maxmemory", "1000000"), ("maxmemory-policy", "allkeys-lru")];
         assert!(told(&full, 0, 0)[0].starts_with("maxmemory-policy"));
         assert!(told(&SOUND, 1, 0)[0].starts_with("it has 1 replicas"));
-        assert!(told(&[("min-replicas-to-write", "0")], 1, 1)[0].starts_with("min-replicas"));
-        assert!(told(&SOUND, 1, 2)[0].starts_with("store.gate_wait_replicas is 2"));
+        assert!(told(&[("min-replicas-to-write", "0")], 1, 1)[0].starts_with("min-replicas-to-write is 0"));
+        assert!(told(&SOUND, 2, 2)[0].starts_with("min-replicas-to-write is 1"));
+        let lax = [("min-replicas-to-write", "1"), ("min-replicas-max-lag", "0")];
+        assert!(told(&lax, 1, 1)[0].starts_with("min-replicas-max-lag is 0"));
+        assert!(told(&SOUND, 1, 2)[1].starts_with("store.gate_wait_replicas is 2"));
     }
 }
