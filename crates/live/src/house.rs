@@ -22,6 +22,10 @@ use crate::{
 
 /// What the room says is told at once after so long a silence; what it says in between waits for that long to have passed.
 const GATHER: Duration = Duration::from_millis(30);
+/// The same where more than [`LARGE_ROOM`] read: there, a write costs far more than another line in it.
+const GATHER_IN_LARGE_ROOM: Duration = Duration::from_millis(50);
+/// Readers in this process.
+const LARGE_ROOM: usize = 1_000;
 /// Lines gathered at most; more are told at once.
 const MAX_GATHERED: usize = 256;
 
@@ -149,12 +153,16 @@ impl House {
     /// When what is gathered is to be told.
     pub(crate) fn due(&self) -> Option<Instant> {
         let gathered = !self.waiting.is_empty() || !self.ambient.is_empty();
-        self.told_at.filter(|_| gathered).map(|at| at + GATHER)
+        self.told_at.filter(|_| gathered).map(|at| at + self.gathers_for())
+    }
+
+    fn gathers_for(&self) -> Duration {
+        if self.places.len() > LARGE_ROOM { GATHER_IN_LARGE_ROOM } else { GATHER }
     }
 
     /// Tells what is gathered, if it is time, and has it written; for the end of each turn.
     pub(crate) fn settle(&mut self, now: Instant, metrics: &Metrics) {
-        if self.told_at.is_none_or(|at| at + GATHER <= now)
+        if self.told_at.is_none_or(|at| at + self.gathers_for() <= now)
             && !(self.waiting.is_empty() && self.ambient.is_empty())
         {
             self.told_at = Some(now);
@@ -376,6 +384,16 @@ mod tests {
         assert_eq!(street.house.due(), None);
         assert_eq!(street.sent(0), ["b+c"]);
         assert_eq!(street.sent(1), ["2 left", "a", "b+c"]);
+    }
+
+    #[test]
+    fn a_large_room_is_told_more_at_once() {
+        let mut street = Street::of(LARGE_ROOM as u64 + 1);
+        for text in ["a", "b", "c", "d"] {
+            street.tell(To::All, Lane::Chat, text);
+            street.pass(20);
+        }
+        assert_eq!(street.sent(LARGE_ROOM), ["a", "b+c+d"]);
     }
 
     #[test]
