@@ -12,6 +12,7 @@ use crate::{
     App,
     problem::Problem,
     session::{Entry, Offered, Way},
+    v1::Doing,
     whip::{deadline, seat, taken},
 };
 
@@ -24,10 +25,35 @@ pub struct Guest {
     /// When their token ends, on the clock of this process.
     expires: Option<Instant>,
     seat: Option<Arc<Seat>>,
+    address: Option<String>,
 }
 
-/// The right to publish, which keeps others from it. Dropped when they stop.
-pub struct OnAir(#[expect(dead_code, reason = "its drop is what it is for")] Offered);
+/// The right to publish, which keeps others from it. Dropped when they stop; both are in the audit log.
+pub struct OnAir {
+    _offered: Offered,
+    app: App,
+    host: Viewer,
+    live: LiveId,
+    address: Option<String>,
+}
+
+impl OnAir {
+    fn note(&self, action: &str) {
+        let (action, target) = (action.to_owned(), self.live.to_string());
+        let doing = Doing { action, target, live: Some(self.live.clone()), address: self.address.clone() };
+        let (app, host) = (self.app.clone(), self.host.clone());
+        // The process ends: then there is nobody to write it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { app.note_viewer(&host, doing).await });
+        }
+    }
+}
+
+impl Drop for OnAir {
+    fn drop(&mut self) {
+        self.note("publish.end");
+    }
+}
 
 impl App {
     /// Lets somebody into a live: a host into any of theirs, which is created if it is new; others into those that are
@@ -51,7 +77,7 @@ impl App {
         }
         let expires = viewer.as_ref().and_then(|viewer| deadline(now, viewer));
         let seat = seat(self, Some(client))?;
-        Ok(Guest { app: self.clone(), live, viewer, expires, seat })
+        Ok(Guest { app: self.clone(), live, viewer, expires, seat, address: Some(client.to_string()) })
     }
 }
 
@@ -104,6 +130,9 @@ impl Guest {
                 }
             });
         }
-        Ok(OnAir(offered))
+        let (app, host, live) = (self.app.clone(), viewer.clone(), self.live.id().clone());
+        let on_air = OnAir { _offered: offered, app, host, live, address: self.address.clone() };
+        on_air.note("publish");
+        Ok(on_air)
     }
 }
