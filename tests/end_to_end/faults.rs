@@ -538,6 +538,8 @@ async fn postgres_restarted_in_the_middle_of_confirmations_loses_and_doubles_non
     let sale = buyers[0].1.clone();
     let mut zoe = Channel::open(&server, "demo", &viewer_token(&server, "zoe").await).await;
     let zoes = check_out(&mut zoe, &sale, "k").await["result"]["order"].clone();
+    let given_up =
+        zoe.insist("hold", json!({ "sale_id": sale, "key": "k" })).await["result"]["hold"]["id"].clone();
     let paid = json!({ "outcome": "paid" }).to_string();
     let json = [("content-type", "application/json")];
     let words = buyers.iter().map(|(_, _, url)| call("POST", url, &json, paid.clone()));
@@ -556,9 +558,8 @@ async fn postgres_restarted_in_the_middle_of_confirmations_loses_and_doubles_non
         "nothing can be written down"
     );
     // Somebody gives up what they were paying for.
-    let cancel =
-        json!({ "sale_id": sale, "hold_id": zoes["id"].as_str().unwrap().replace("order_", "hold_") });
-    zoe.insist("hold.cancel", cancel).await;
+    let cancelled = zoe.insist("hold.cancel", json!({ "sale_id": sale, "hold_id": given_up })).await;
+    assert_eq!(cancelled["type"], "reply", "{cancelled}");
     tokio::task::block_in_place(|| postgres.start_again());
     for (buyer, _, url) in &mut buyers {
         eventually("the provider is heard", async || {

@@ -170,6 +170,12 @@ impl Server {
         log(self.data.path())
     }
 
+    /// Ends it at once; what it has written stays.
+    pub fn kill(&mut self) {
+        self.process.signal("KILL");
+        self.process.wait();
+    }
+
     /// Ends it at once, as a power cut would, and starts it again with the same data.
     pub fn crash_and_restart(mut self) -> Self {
         self.process.signal("KILL");

@@ -264,7 +264,7 @@ async fn who_is_erased_on_one_server_is_forgotten_by_the_rooms_of_all() {
 #[tokio::test]
 async fn money_that_a_server_was_told_of_before_it_died_is_carried_out_by_the_other() {
     let mut ground = Ground::new().await;
-    let one = ground.start();
+    let mut one = ground.start();
     let two = ground.start();
     let mut host = Channel::open(&two, "demo", &two.host_token).await;
     let mut ann = Channel::open(&two, "demo", &viewer_token(&two, "ann").await).await;
@@ -277,7 +277,7 @@ async fn money_that_a_server_was_told_of_before_it_died_is_carried_out_by_the_ot
     // The word is written down, and the stock store takes nothing until its server is gone.
     ground.redis.ask("CLIENT PAUSE 60000 WRITE");
     assert_eq!(send(&one, "POST", url, "", json!({ "outcome": "paid" })).await.status, 204);
-    drop(one);
+    one.kill();
     ground.redis.ask("CLIENT UNPAUSE");
     ann.event("order.changed", |event| event["order"]["state"] == "sold").await;
     eventually("the books agree", async || two.reconcile("demo").1 == Some(0)).await;
