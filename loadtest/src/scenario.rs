@@ -14,10 +14,18 @@ use crate::{clip::Codec, level::Level, random::Random, suggest};
 
 /// The most actors of one kind; the harness itself is at its end long before.
 const MAX_ACTORS: f64 = 100_000.0;
+/// The most actors of all kinds in all lives.
+const MAX_ACTORS_IN_ALL: f64 = 1_000_000.0;
 /// The most lives of a run.
 const MAX_LIVES: u32 = 1_000;
 /// The longest run.
-const MAX_SECONDS: f64 = 7.0 * 86_400.0;
+pub(crate) const MAX_SECONDS: f64 = 7.0 * 86_400.0;
+/// The largest number of any kind: as milliseconds, more than a week; as seconds, thirty years.
+const MAX_AMOUNT: f64 = 1e9;
+/// The shortest time that anybody waits between what they do again and again.
+const LEAST_WAIT_S: f64 = 0.01;
+/// The most that is planned: comings, goings and pins, in all lives.
+const MAX_STEPS: f64 = 5_000_000.0;
 
 /// A value, or a range that each draw takes one from.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +38,18 @@ impl Amount {
     /// Always this value.
     pub(crate) const fn fixed(value: f64) -> Self {
         Self { low: value, high: value }
+    }
+
+    /// Nothing, whatever is drawn.
+    pub(crate) fn is_zero(self) -> bool {
+        self.high == 0.0
+    }
+
+    /// So many times as much.
+    pub(crate) fn times(self, factor: f64) -> Self {
+        // Rounded, so that a share of 0.07 is 7 per cent and not a little more.
+        let scale = |value: f64| (value * factor * 1e6).round() / 1e6;
+        Self { low: scale(self.low), high: scale(self.high) }
     }
 
     /// Draws a value.
@@ -51,6 +71,16 @@ impl Amount {
     /// Draws a time, the value being milliseconds.
     pub(crate) fn draw_millis(self, random: &mut Random) -> Duration {
         Duration::from_secs_f64(self.draw(random) / 1000.0)
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.low == self.high {
+            write!(f, "{}", self.low)
+        } else {
+            write!(f, "{} to {}", self.low, self.high)
+        }
     }
 }
 
@@ -83,6 +113,11 @@ impl<'de> Deserialize<'de> for Amount {
         fn check<E: de::Error>(low: f64, high: f64) -> Result<Amount, E> {
             if !(low.is_finite() && high.is_finite() && low >= 0.0) {
                 return Err(E::custom("a number must not be negative"));
+            }
+            if high > MAX_AMOUNT {
+                return Err(E::custom(format!(
+                    "{high} is more than {MAX_AMOUNT}, the most that a number may be"
+                )));
             }
             if low > high {
                 return Err(E::custom(format!("the range [{low}, {high}] begins after its end")));
@@ -402,7 +437,8 @@ impl Scenario {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether it makes sense; why not, if it does not.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if !(self.duration_s > 0.0 && self.duration_s <= MAX_SECONDS) {
             return Err(format!("duration_s: {} is not between 0 and a week", self.duration_s));
         }
@@ -432,6 +468,20 @@ impl Scenario {
         for count in counts {
             within("count", count, MAX_ACTORS)?;
         }
+        let waits = (self.chatters.iter().flat_map(|group| {
+            let read_every_s = group.read_every_ms.map(|every| every.times(0.001));
+            [
+                ("chatters.say_every_s", group.say_every_s),
+                ("chatters.like_every_s", group.like_every_s),
+                ("chatters.read_every_ms", read_every_s),
+            ]
+        }))
+        .chain(self.host.iter().map(|host| ("host.pin_every_s", Some(host.pin_every_s))));
+        for (name, wait) in waits {
+            if wait.is_some_and(|wait| wait.low < LEAST_WAIT_S) {
+                return Err(format!("{name}: at least {} ms", LEAST_WAIT_S * 1_000.0));
+            }
+        }
         let comings = (self.viewers.iter().map(|g| ("viewers", g.coming())))
             .chain(self.chatters.iter().map(|g| ("chatters", g.coming())))
             .chain(self.buyers.iter().map(|g| ("buyers", g.coming())));
@@ -453,6 +503,12 @@ impl Scenario {
                 return Err("sale.stock: at least 1".to_owned());
             }
         }
+        if let Some(capacity) = &self.capacity {
+            for (name, amount) in [("start", capacity.start), ("step", capacity.step), ("max", capacity.max)]
+            {
+                within(&format!("capacity.{name}"), amount, MAX_ACTORS)?;
+            }
+        }
         if let Some(capacity) = &self.capacity
             && [capacity.start, capacity.step, capacity.every_s].iter().any(|amount| amount.low < 1.0)
         {
@@ -472,6 +528,7 @@ impl Scenario {
         if self.lives > 1 && self.capacity.is_some() {
             return Err("lives: a search for capacity is in one live".to_owned());
         }
+        self.check_size()?;
         if self.levels.is_empty() {
             return Err("levels: a scenario without any proves nothing".to_owned());
         }
@@ -479,9 +536,42 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// Whether it can be planned in memory: what is mistyped must not take the machine with it.
+    fn check_size(&self) -> Result<(), String> {
+        let groups = (self.viewers.iter().map(|g| (g.count, g.coming())))
+            .chain(self.chatters.iter().map(|g| (g.count, g.coming())))
+            .chain(self.buyers.iter().map(|g| (g.count, g.coming())));
+        let capacity = self.capacity.iter().map(|capacity| capacity.max.high.max(capacity.start.high));
+        let (mut actors, mut steps) = (capacity.sum::<f64>(), 0.0);
+        for (count, coming) in groups {
+            actors += count.high;
+            let round_s = coming.stay_s.map_or(0.0, |stay| stay.low)
+                + coming.return_after_s.map_or(0.0, |away| away.low);
+            let rounds = if coming.return_after_s.is_some() { self.duration_s / round_s } else { 1.0 };
+            steps += count.high * 2.0 * rounds.max(1.0);
+        }
+        steps += self.host.as_ref().map_or(0.0, |host| self.duration_s / host.pin_every_s.low);
+        let lives = f64::from(self.lives);
+        if actors * lives > MAX_ACTORS_IN_ALL {
+            return Err(format!("{} actors in all are more than {MAX_ACTORS_IN_ALL}", actors * lives));
+        }
+        if steps * lives > MAX_STEPS {
+            let steps = (steps * lives).round();
+            return Err(format!(
+                "up to {steps} comings, goings and pins are more than {MAX_STEPS}: a shorter run, or longer stays"
+            ));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::plan::Plan;
 
     fn parse(text: &str) -> Result<Scenario, String> {
         Scenario::parse(text, "test.toml").map_err(|error| error.to_string())
@@ -529,6 +619,19 @@ mod tests {
             ("[[viewers]]\ncount = [5, 6, 7]", "a number, or a range"),
             ("[[viewers]]\ncount = -1", "negative"),
             ("[[viewers]]\ncount = 1e9", "more than 100000"),
+            ("[[viewers]]\ncount = 1\njoin_over_s = 1e300", "the most that a number may be"),
+            ("[[viewers]]\ncount = inf", "must not be negative"),
+            ("[[chatters]]\ncount = 1\nsay_every_s = 0", "chatters.say_every_s: at least 10 ms"),
+            ("[[chatters]]\ncount = 1\nread_every_ms = [0, 9]", "chatters.read_every_ms: at least 10 ms"),
+            ("[host]\npin_every_s = 0", "host.pin_every_s: at least 10 ms"),
+            (
+                "[capacity]\nstart = 1\nstep = 1\nevery_s = 1\nmax = 1e8",
+                "capacity.max: 100000000 is more than",
+            ),
+            (
+                "[[viewers]]\ncount = 100000\nstay_s = 0.1\nreturn_after_s = 0",
+                "comings, goings and pins are more than 5000000",
+            ),
             ("[[viewers]]\ncount = 1\ndecrypt = 2", "no share of 1"),
             ("[[viewers]]\ncount = 1\ntransport = \"mog\"", "did you mean `moq`?"),
             ("[publisher]\nclip = \"vp8\"\nsimulcast = true", "only the clip h264"),
@@ -563,5 +666,173 @@ mod tests {
         assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&10), Some(&20)));
         assert!((1.5..2.0).contains(&stay.draw_seconds(&mut random).as_secs_f64()));
         assert_eq!(Amount::fixed(7.0).draw_count(&mut random), 7);
+    }
+
+    #[test]
+    fn all_actors_of_all_lives_are_limited() {
+        let groups = "[[viewers]]\ncount = 90000\n".repeat(6);
+        let text = |lives: u32| format!("lives = {lives}\n{LEAST}{groups}");
+        assert!(parse(&text(1)).is_ok());
+        let error = parse(&text(2)).unwrap_err();
+        assert!(error.contains("1080000 actors in all are more than 1000000"), "{error}");
+    }
+
+    /// A number as somebody may write it.
+    fn anything() -> impl Strategy<Value = String> {
+        let float = any::<f64>().prop_map(|value| match value {
+            value if value.is_nan() => "nan".to_owned(),
+            value if value.is_infinite() => "-inf".to_owned(),
+            value => format!("{value:?}"),
+        });
+        let plain = prop_oneof![
+            float,
+            any::<i64>().prop_map(|value| value.to_string()),
+            (0.0..120.0).prop_map(|value: f64| format!("{value:.2}")),
+            (0_u32..200).prop_map(|value| value.to_string()),
+            Just("0".to_owned()),
+            Just("inf".to_owned()),
+        ];
+        let range = (plain.clone(), plain.clone()).prop_map(|(low, high)| format!("[{low}, {high}]"));
+        prop_oneof![3 => plain, 1 => range]
+    }
+
+    /// Every number of a scenario, and one that makes sense.
+    const NUMBERS: &[(&str, &str)] = &[
+        ("seed", "1"),
+        ("duration", "20"),
+        ("lives", "1"),
+        ("stamp_every", "5"),
+        ("away_at", "3"),
+        ("away_for", "1"),
+        ("viewers", "9"),
+        ("join_at", "1"),
+        ("join_over", "2"),
+        ("join_steps", "2"),
+        ("stay", "5"),
+        ("return", "1"),
+        ("decrypt", "0.5"),
+        ("say", "2"),
+        ("like", "2"),
+        ("read", "100"),
+        ("tap", "[0, 900]"),
+        ("quantity", "1"),
+        ("decide", "10"),
+        ("pay", "0.5"),
+        ("repeat", "0.5"),
+        ("retries", "3"),
+        ("pin", "3"),
+        ("sale_at", "4"),
+        ("stock", "5"),
+        ("per_buyer", "1"),
+        ("price", "100"),
+        ("hold", "60"),
+        ("fault_at", "5"),
+        ("fault_for", "2"),
+        ("fault_share", "0.5"),
+        ("start", "10"),
+        ("step", "5"),
+        ("every", "5"),
+        ("max", "30"),
+        ("bound", "3"),
+    ];
+
+    const ALL_KEYS: &str = r#"about = "x"
+seed = {seed}
+duration_s = {duration}
+lives = {lives}
+levels = ["join.failed <= {bound}"]
+[publisher]
+clip = "h264"
+stamp_every = {stamp_every}
+away = [{ at_s = {away_at}, for_s = {away_for} }]
+[[viewers]]
+count = {viewers}
+join_at_s = {join_at}
+join_over_s = {join_over}
+join_steps = {join_steps}
+stay_s = {stay}
+return_after_s = {return}
+decrypt = {decrypt}
+[[chatters]]
+count = {viewers}
+say_every_s = {say}
+like_every_s = {like}
+read_every_ms = {read}
+[[buyers]]
+count = {viewers}
+tap_after_ms = {tap}
+quantity = {quantity}
+decide_ms = {decide}
+pay = {pay}
+repeat = {repeat}
+retries = {retries}
+[host]
+pin_every_s = {pin}
+[sale]
+at_s = {sale_at}
+stock = {stock}
+per_buyer = {per_buyer}
+price_minor = {price}
+hold_s = {hold}
+[[faults]]
+name = "x"
+at_s = {fault_at}
+for_s = {fault_for}
+network_of_viewers = {fault_share}
+"#;
+    const CAPACITY: &str = "[capacity]\nstart = {start}\nstep = {step}\nevery_s = {every}\nmax = {max}\n";
+
+    /// The scenario with some numbers replaced.
+    fn with(changed: &[(usize, String)]) -> String {
+        let mut text = ALL_KEYS.to_owned();
+        if changed.iter().any(|(at, _)| ["start", "step", "every", "max"].contains(&NUMBERS[*at].0)) {
+            text += CAPACITY;
+        }
+        for (at, (name, good)) in NUMBERS.iter().enumerate() {
+            let value = changed.iter().find(|(changed, _)| *changed == at).map_or(*good, |(_, value)| value);
+            text = text.replace(&format!("{{{name}}}"), value);
+        }
+        text
+    }
+
+    #[test]
+    fn a_scenario_of_all_keys_is_good() {
+        if let Err(error) = parse(&with(&[])) {
+            panic!("{error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+        /// Whatever stands for a number is refused with words, or can be planned, drawn and told.
+        #[test]
+        fn no_number_of_a_scenario_does_harm(
+            changed in prop::collection::vec((0..NUMBERS.len(), anything()), 1..3),
+            count in any::<u32>(),
+            seconds in any::<f64>(),
+        ) {
+            match parse(&with(&changed)) {
+                Err(error) => prop_assert!(error.len() > 10),
+                Ok(mut scenario) => {
+                    // What the command line changes is checked in the same way.
+                    scenario.set_count("viewers", count).unwrap();
+                    if scenario.check().is_err() {
+                        scenario.set_count("viewers", 3).unwrap();
+                    }
+                    let known = scenario.duration_s;
+                    scenario.duration_s = seconds;
+                    if scenario.check().is_err() {
+                        scenario.duration_s = known;
+                    }
+                    if scenario.check().is_ok() {
+                        let plan = Plan::new(&scenario);
+                        let text = crate::outline::text(&scenario, &plan);
+                        prop_assert!(text.contains("What must hold"));
+                        prop_assert!(plan.steps.len() as f64 <= MAX_STEPS + 100.0);
+                    }
+                }
+            }
+        }
     }
 }
