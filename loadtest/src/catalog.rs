@@ -454,6 +454,11 @@ pub(crate) const GROUPS: &[Group] = &[
                 "the server's processor time, per cent of one core (with --server-pid)",
             ),
             told(
+                "server.waiting_pct",
+                Neither,
+                "how long one of the server's threads waited for a core, which something else had, per cent of the time (with --server-pid)",
+            ),
+            told(
                 "server.shard_cpu_pct",
                 Less,
                 "mean processor time of the busiest media thread, per cent of a core (from /metrics)",

@@ -326,7 +326,12 @@ impl Report {
         }
         if let Some(cpu) = get("server.cpu_pct") {
             let memory = get("server.rss_mb").unwrap_or(0.0);
-            let _ = writeln!(text, "  server   {} % of a core, {} MB", number(cpu), number(memory));
+            let waited = number(get("server.waiting_pct").unwrap_or(0.0));
+            let (cpu, memory) = (number(cpu), number(memory));
+            let _ = writeln!(
+                text,
+                "  server   {cpu} % of a core, {memory} MB; its threads waited for a core {waited} % of the time"
+            );
         }
         for (what, times) in self.complaints.iter().take(6) {
             let _ = writeln!(text, "  {times:>7} × {what}");

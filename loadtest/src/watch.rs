@@ -40,6 +40,8 @@ pub(crate) struct Watch {
     time_at_start: Duration,
     harness_memory: u64,
     server_cpu: Vec<f64>,
+    /// The longest that one of its threads waited for a core, per cent of each second.
+    server_waiting: Vec<f64>,
     /// At its first look.
     server_memory_at_start: Option<u64>,
     /// Viewers' sessions begun, and bytes.
@@ -202,7 +204,10 @@ impl Watch {
         self.server = server;
         let cpu: f64 = shares.iter().map(|share| share.busy_pct).sum();
         let memory = machine::memory_bytes(pid);
+        let waiting = shares.iter().map(|share| share.waiting_pct).fold(0.0, f64::max);
         self.series.put("server_cpu", Some(cpu));
+        self.series.put("server_waiting", Some(waiting));
+        self.server_waiting.push(waiting);
         self.series.put("server_mb", memory.map(|bytes| bytes as f64 / 1e6));
         self.server_cpu.push(cpu);
         self.server_memory.extend(
@@ -267,7 +272,9 @@ impl Watch {
             put("server.shard_cpu_pct", busiest);
         }
         if !self.server_cpu.is_empty() {
-            put("server.cpu_pct", self.server_cpu.iter().sum::<f64>() / self.server_cpu.len() as f64);
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+            put("server.cpu_pct", mean(&self.server_cpu));
+            put("server.waiting_pct", mean(&self.server_waiting));
         }
         let memory = &self.server_memory;
         if let (Some(most), Some((joins, last))) =

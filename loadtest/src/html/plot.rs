@@ -50,7 +50,11 @@ const PLOTS: &[Plot] = &[
     plot("Holds", "ms", &[("hold_p50", "p50"), ("hold_p99", "p99")]),
     plot("Stock", "units left", &[("available", "available")]),
     plot("Stock events", "ms", &[("stock_event_p50", "p50"), ("stock_event_p99", "p99")]),
-    plot("Server's processor", "% of a core", &[("server_cpu", "all threads")]),
+    plot(
+        "Server's processor",
+        "% of a core",
+        &[("server_cpu", "all threads"), ("server_waiting", "one waiting for a core")],
+    ),
     plot(
         "Server's media threads",
         "% of a core",
