@@ -116,7 +116,16 @@ impl Bottleneck {
         }
         let mut before = std::mem::take(&mut self.going_on);
         for (reason, id, name, most) in over {
-            let now = Spell { from_s: second.from_s, to_s: second.to_s, most };
+            // The kernel tells of a wait when it is over: one of more than all the time began before.
+            let before_s = (most / 100.0 - 1.0).max(0.0) * (second.to_s - second.from_s);
+            let now = match reason {
+                Reason::Waiting => Spell {
+                    from_s: (second.from_s - before_s).max(0.0),
+                    to_s: second.to_s,
+                    most: most.min(100.0),
+                },
+                _ => Spell { from_s: second.from_s, to_s: second.to_s, most },
+            };
             let spell = match before.remove(&(reason, id)) {
                 Some((_, mut spell)) => {
                     spell.and(now);
@@ -192,11 +201,19 @@ fn tell(reason: Reason, name: &str, spells: &[Spell]) -> String {
     let most = spells.iter().map(|spell| spell.most).fold(0.0, f64::max);
     let mut spells: Vec<_> = spells.to_vec();
     spells.sort_by(|one, other| one.from_s.total_cmp(&other.from_s));
+    // Threads of one name are one: where their times meet, they are told as one.
+    spells.dedup_by(|next, one| {
+        let meet = next.from_s <= one.to_s;
+        if meet {
+            one.to_s = one.to_s.max(next.to_s);
+        }
+        meet
+    });
     let mut when: Vec<_> = (spells.iter().take(MAX_TOLD))
         .map(|spell| format!("{:.0} to {:.0} s", spell.from_s.max(0.0), spell.to_s))
         .collect();
     if spells.len() > MAX_TOLD {
-        when.push(format!("{} times more", spells.len() - MAX_TOLD));
+        when.push(format!("and {} more", spells.len() - MAX_TOLD));
     }
     let what = match reason {
         Reason::Busy => format!("its thread {name} used up to {most:.0} % of a core"),
@@ -265,7 +282,22 @@ mod tests {
             ..Second::default()
         });
         let why = run(seconds).join("");
-        assert!(why.contains("(1 to 5 s, 6 to 10 s, 11 to 15 s, 16 to 20 s, 3 times more)"), "{why}");
+        assert!(why.contains("(1 to 5 s, 6 to 10 s, 11 to 15 s, 16 to 20 s, and 3 more)"), "{why}");
+    }
+
+    #[test]
+    fn a_wait_that_is_told_when_it_is_over_began_before_and_threads_of_one_name_are_one() {
+        let named = |id, waiting_pct| Share { id, name: "worker".to_owned(), busy_pct: 1.0, waiting_pct };
+        let waits = (0..20).map(|at| Second {
+            threads: vec![
+                named(1, if at == 9 { 410.0 } else { 0.0 }),
+                named(2, if at < 7 { 60.0 } else { 0.0 }),
+            ],
+            ..Second::default()
+        });
+        let why = run(waits);
+        assert_eq!(why.len(), 1, "{why:?}");
+        assert!(why[0].contains("up to 100 % of the time (0 to 10 s)"), "{why:?}");
     }
 
     #[test]

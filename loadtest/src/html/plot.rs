@@ -93,7 +93,7 @@ fn draw(
     notes: &[Note],
 ) {
     let _ = write!(page, "<figure><figcaption>{}", plot.title);
-    if lines.len() > 1 {
+    if plot.lines.len() > 1 {
         for (index, (_, label)) in lines.iter().enumerate() {
             let _ = write!(page, "<span class='key k{index}'>{label}</span>");
         }
