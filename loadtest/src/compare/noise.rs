@@ -68,8 +68,8 @@ pub(super) fn within(measure: &str, before: &Report, after: &Report) -> f64 {
         {
             (Some(one), Some(other)) if new > old => (one[1] - old).hypot(new - other[0]),
             (Some(one), Some(other)) => (old - one[0]).hypot(other[1] - new),
-            // The mean has no rank; the second-by-second errors speak for it.
-            _ if label == "mean" => 0.0,
+            // The mean has no rank: where its seconds are known, their errors speak for it.
+            _ if label == "mean" && seconds(before).is_some() && seconds(after).is_some() => 0.0,
             _ => ANECDOTE * largest,
         };
         return least.max(by_rank).max(errors(seconds(before), seconds(after)));
