@@ -187,6 +187,7 @@ fn count(text: &str) -> Result<(String, u32), String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -230,6 +231,32 @@ mod tests {
         assert_eq!(sides("haul-loadtest compare --all a -- c d e"), Ok((1, 3)));
         for wrong in ["haul-loadtest compare a", "haul-loadtest compare a b c"] {
             assert!(sides(wrong).unwrap_err().contains("each side of a --"), "{wrong}");
+        }
+    }
+
+    proptest! {
+        /// Whatever stands for a number is refused with words, or is one that a run can be made with.
+        #[test]
+        fn no_number_of_the_command_line_does_harm(
+            option in prop::sample::select(vec!["--duration", "--threads", "--seed", "--server-pid", "--count"]),
+            value in prop_oneof![
+                any::<f64>().prop_map(|value| value.to_string()),
+                any::<f64>().prop_map(|value| format!("{value:e}")),
+                any::<i128>().prop_map(|value| value.to_string()),
+                "(viewers|buyers|fans)=-?[0-9]{0,12}",
+                "[-+.0-9a-z=]{0,12}",
+            ],
+        ) {
+            let line = ["haul-loadtest", "run", "a.toml", "--target", "http://h", &format!("{option}={value}")];
+            match Cli::try_parse_from(line) {
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+                Ok(Cli { command: Command::Run(run) }) => {
+                    let seconds = run.duration.unwrap_or(1.0);
+                    prop_assert!(seconds > 0.0 && seconds <= MAX_SECONDS);
+                    prop_assert!((1..=MAX_THREADS as usize).contains(&run.threads.unwrap_or(1)));
+                }
+                Ok(_) => prop_assert!(false, "another command"),
+            }
         }
     }
 }

@@ -357,3 +357,40 @@ fn what_can_not_be_run_says_why() {
     refuse(&with(&["--threads", "0"]), "from 1 to 256");
     refuse(&["calibrate", "--only", "viewers"], "--only viewers needs a server");
 }
+
+const SHORT: &str = "
+about = 'The place of the report is taken while the run goes on'
+duration_s = 4
+levels = ['join.attempts >= 1']
+[publisher]
+clip = 'vp8'
+[[viewers]]
+count = 1
+[[faults]]
+name = 'a file stands where the directory was'
+at_s = 1
+run = 'rm -r \"$PLACE\" && touch \"$PLACE\"'
+";
+
+#[test]
+fn a_report_that_can_not_be_written_at_the_end_is_kept_elsewhere_and_told() {
+    let (server, dir) = (Server::start(), support::Scratch::new());
+    let (scenario, place) = (dir.path().join("short.toml"), dir.path().join("place"));
+    std::fs::write(&scenario, SHORT).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_haul-loadtest"))
+        .arg("run")
+        .arg(&scenario)
+        .args(["--target", &server.base, "--token", &server.token, "--allow-commands", "--report"])
+        .arg(&place)
+        .env("PLACE", &place)
+        .env("TMPDIR", dir.path())
+        .output()
+        .unwrap();
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("join.attempts >= 1"), "the summary is printed all the same: {said}{complained}");
+    assert!([2, 3].contains(&output.status.code().unwrap()), "{said}{complained}");
+    let kept = complained.split("the report is in ").nth(1).and_then(|rest| rest.split(" instead").next());
+    let kept = std::path::PathBuf::from(kept.unwrap_or_else(|| panic!("{complained}")));
+    assert!(kept.starts_with(dir.path()) && kept.join("report.html").exists(), "{complained}");
+}
