@@ -63,7 +63,7 @@ fn change(measure: &str, before: Side, after: Side) -> Option<Change> {
         // One unit too many in one of ten runs is one unit too many.
         (most(&old), most(&new), 0.0)
     } else if old.len() + new.len() > 2 {
-        (mean(&old), mean(&new), noise::between(measure, &old, &new))
+        (mean(&old), mean(&new), noise::between(measure, before, after))
     } else {
         (old[0], new[0], noise::within(measure, &before[0], &after[0]))
     };
@@ -93,7 +93,10 @@ fn most(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{histogram::Histogram, random::Random};
+    use crate::{
+        histogram::{Histogram, Summary},
+        random::Random,
+    };
 
     pub(super) fn report(values: &[(&str, f64)]) -> Report {
         let mut report = crate::report::tests::example();
@@ -147,13 +150,16 @@ mod tests {
     fn percentiles_of_one_run_know_how_far_they_may_be_off() {
         let (many, few) = (10_000, 60);
         for (count, before, after, measure, truth) in [
-            (many, 300.0, 310.0, "join.ttff_p95_ms", Judged::Same),
-            (many, 300.0, 200.0, "join.ttff_p95_ms", Judged::Better),
-            (many, 200.0, 300.0, "join.ttff_p99_ms", Judged::Worse),
+            (many, 300.0, 370.0, "join.ttff_p95_ms", Judged::Same),
+            (many, 500.0, 300.0, "join.ttff_p95_ms", Judged::Better),
+            (many, 200.0, 340.0, "join.ttff_p99_ms", Judged::Worse),
+            (many, 200.0, 340.0, "join.ttff_mean_ms", Judged::Worse),
             // The p99 of sixty joins is one join.
-            (few, 200.0, 300.0, "join.ttff_p99_ms", Judged::Same),
-            (few, 200.0, 900.0, "join.ttff_p99_ms", Judged::Worse),
-            (many, 1.0, 1.6, "join.ttff_p50_ms", Judged::Same),
+            (few, 200.0, 800.0, "join.ttff_p99_ms", Judged::Same),
+            (few, 200.0, 800.0, "join.ttff_mean_ms", Judged::Same),
+            (few, 200.0, 800.0, "join.ttff_p50_ms", Judged::Worse),
+            (few, 20.0, 2_000.0, "join.ttff_p99_ms", Judged::Worse),
+            (many, 1.0, 4.0, "join.ttff_p50_ms", Judged::Same),
         ] {
             let (one, other) = ([joins(count, before, 1)], [joins(count, after, 2)]);
             assert_eq!(judged(&one, &other, measure), truth, "{count} joins, {before} to {after}, {measure}");
@@ -186,15 +192,19 @@ mod tests {
 
     #[test]
     fn between_runs_their_own_spread_decides() {
-        let side = |values: &[f64]| -> Vec<Report> {
-            values.iter().map(|value| report(&[("hold.p99_ms", *value)])).collect()
+        let run = |value: f64| {
+            let mut report = report(&[("hold.p99_ms", value)]);
+            let summary = Summary { count: 10_000, ranges: [Some([value, value]); 5], ..Summary::default() };
+            report.distributions.insert("hold".to_owned(), summary);
+            report
         };
+        let side = |values: &[f64]| -> Vec<Report> { values.iter().map(|value| run(*value)).collect() };
         let calm = side(&[100.0, 101.0, 99.0]);
         assert_eq!(judged(&calm, &side(&[115.0, 116.0, 114.0]), "hold.p99_ms"), Judged::Worse);
         assert_eq!(
             judged(&calm, &side(&[103.0, 104.0, 102.0]), "hold.p99_ms"),
             Judged::Same,
-            "3 % is nothing"
+            "3 % is little"
         );
         let wild = side(&[60.0, 100.0, 140.0]);
         assert_eq!(judged(&wild, &side(&[80.0, 120.0, 160.0]), "hold.p99_ms"), Judged::Same);

@@ -1,24 +1,30 @@
 //! By how much a measure may differ for no reason.
 
-use super::mean;
+use super::{Side, mean};
 use crate::{
     catalog::{self, STATISTICS},
     report::Report,
 };
 
 /// One run against one: a change smaller than this share of the larger value is noise, for what runs differ by among
-/// themselves is unknown.
+/// themselves is unknown. Times differ by more: ten runs of the same on a shared machine did by a third.
 pub(super) const SHARE_OF_ONE: f64 = 0.20;
+pub(super) const TIME_OF_ONE: f64 = 0.35;
 /// The same where it is known: smaller changes are not worth a word.
-pub(super) const SHARE_OF_MANY: f64 = 0.05;
-/// Times that differ by less, in milliseconds, are the same.
+pub(super) const SHARE_OF_MANY: f64 = 0.10;
+/// Times that differ by less, in milliseconds, are the same: of one run against one, and of several.
+pub(super) const SMALL_MS_OF_ONE: f64 = 5.0;
 pub(super) const SMALL_MS: f64 = 2.0;
 /// Shares that differ by less, in per cent of the whole, are the same.
 pub(super) const SMALL_PCT: f64 = 0.05;
 /// Memory that differs by less, in MB, is the same.
 const SMALL_MB: f64 = 4.0;
-/// A percentile with too few values beyond it must differ by this share of the larger value.
-const ANECDOTE: f64 = 0.6;
+/// Memory of one that differs by less, in KB, is the same.
+const SMALL_KB: f64 = 32.0;
+/// A percentile with too few values beyond it, and a mean of too few, must be ten times as large.
+const ANECDOTE: f64 = 0.9;
+/// Fewer values than these make no mean: a single slow one decides it.
+const FEW: u64 = 100;
 /// Of a run's own seconds, and of counts, so many standard errors are noise.
 const ERRORS: f64 = 3.0;
 /// A line of seconds says something from so many on.
@@ -35,18 +41,36 @@ fn small(measure: &str) -> f64 {
         "ms" => SMALL_MS,
         "%" => SMALL_PCT,
         "MB" => SMALL_MB,
+        "KB each" | "KB a join" => SMALL_KB,
         _ => 0.0,
     }
 }
 
-/// Among several runs: what their own spread makes likely, with 99 % confidence.
-pub(super) fn between(measure: &str, before: &[f64], after: &[f64]) -> f64 {
+/// Among several runs: what their own spread makes likely, with 99 % confidence. What is an anecdote in each of them is no
+/// more in all.
+pub(super) fn between(measure: &str, before: Side, after: Side) -> f64 {
+    let values = |side: Side| -> Vec<f64> { side.iter().map(|run| run.measures[measure]).collect() };
+    let (old, new) = (values(before), values(after));
     let squares = |values: &[f64]| values.iter().map(|value| (value - mean(values)).powi(2)).sum::<f64>();
-    let freedom = before.len() + after.len() - 2;
-    let deviation = ((squares(before) + squares(after)) / freedom as f64).sqrt();
-    let error = deviation * (1.0 / before.len() as f64 + 1.0 / after.len() as f64).sqrt();
-    let largest = mean(before).abs().max(mean(after).abs());
-    (student(freedom) * error).max(SHARE_OF_MANY * largest).max(small(measure))
+    let freedom = old.len() + new.len() - 2;
+    let deviation = ((squares(&old) + squares(&new)) / freedom as f64).sqrt();
+    let error = deviation * (1.0 / old.len() as f64 + 1.0 / new.len() as f64).sqrt();
+    let largest = mean(&old).abs().max(mean(&new).abs());
+    let noise = (student(freedom) * error).max(SHARE_OF_MANY * largest).max(small(measure));
+    let anecdote = before.iter().chain(after).any(|run| is_anecdote(measure, run));
+    if anecdote { noise.max(ANECDOTE * largest) } else { noise }
+}
+
+/// Whether a run has too few values for this statistic of theirs.
+fn is_anecdote(measure: &str, report: &Report) -> bool {
+    let Some((distribution, label)) = catalog::of_distribution(measure) else { return false };
+    let count = report.distributions.get(distribution.name).map_or(0, |summary| summary.count);
+    match label {
+        "mean" => count < FEW,
+        // The longest of many is still the longest of some.
+        "max" => true,
+        _ => range(report, distribution.name, label).is_none(),
+    }
 }
 
 pub(super) fn student(freedom: usize) -> f64 {
@@ -57,24 +81,26 @@ pub(super) fn student(freedom: usize) -> f64 {
 pub(super) fn within(measure: &str, before: &Report, after: &Report) -> f64 {
     let (old, new) = (before.measures[measure], after.measures[measure]);
     let largest = old.abs().max(new.abs());
-    let least = (SHARE_OF_ONE * largest).max(small(measure));
     let errors = |one: Option<f64>, other: Option<f64>| match (one, other) {
         (Some(one), Some(other)) => ERRORS * one.hypot(other),
         _ => 0.0,
     };
-    if let Some((distribution, label)) = catalog::of_distribution(measure) {
-        let seconds = |report| second_by_second(report, distribution.name, label);
-        let by_rank = match (range(before, distribution.name, label), range(after, distribution.name, label))
-        {
-            (Some(one), Some(other)) if new > old => (one[1] - old).hypot(new - other[0]),
-            (Some(one), Some(other)) => (old - one[0]).hypot(other[1] - new),
-            // The mean has no rank: where its seconds are known, their errors speak for it.
-            _ if label == "mean" && seconds(before).is_some() && seconds(after).is_some() => 0.0,
-            _ => ANECDOTE * largest,
-        };
-        return least.max(by_rank).max(errors(seconds(before), seconds(after)));
+    let Some((distribution, label)) = catalog::of_distribution(measure) else {
+        let least = (SHARE_OF_ONE * largest).max(small(measure));
+        return least.max(errors(of_number(measure, before), of_number(measure, after)));
+    };
+    let least = (TIME_OF_ONE * largest).max(SMALL_MS_OF_ONE);
+    if is_anecdote(measure, before) || is_anecdote(measure, after) {
+        return least.max(ANECDOTE * largest);
     }
-    least.max(errors(of_number(measure, before), of_number(measure, after)))
+    let by_rank = match (range(before, distribution.name, label), range(after, distribution.name, label)) {
+        (Some(one), Some(other)) if new > old => (one[1] - old).hypot(new - other[0]),
+        (Some(one), Some(other)) => (old - one[0]).hypot(other[1] - new),
+        // A mean has no rank.
+        _ => 0.0,
+    };
+    let seconds = |report| second_by_second(report, distribution.name, label);
+    least.max(by_rank).max(errors(seconds(before), seconds(after)))
 }
 
 /// Between which values a percentile lies with 99 % confidence; none where there are too few.
@@ -146,13 +172,20 @@ mod tests {
 
     #[test]
     fn few_runs_must_differ_by_more_than_many() {
+        let runs = |values: &[f64]| -> Vec<Report> {
+            values
+                .iter()
+                .map(|value| report(&[("capacity.viewers", *value), ("hold.p50_ms", *value)]))
+                .collect()
+        };
         let error = |count: usize| {
             let values: Vec<f64> = (0..count).map(|at| if at % 2 == 0 { 90.0 } else { 110.0 }).collect();
-            between("capacity.viewers", &values, &values)
+            between("capacity.viewers", &runs(&values), &runs(&values))
         };
         assert!(error(2) > 100.0 && error(4) < 40.0 && error(10) < 20.0);
-        assert_eq!(between("capacity.viewers", &[100.0; 3], &[100.0; 3]), 5.0, "a share at least");
-        assert_eq!(between("hold.p50_ms", &[1.0; 3], &[1.0; 3]), SMALL_MS);
+        let same = runs(&[100.0; 3]);
+        assert_eq!(between("capacity.viewers", &same, &same), 10.0, "a share at least");
+        assert_eq!(between("hold.p50_ms", &same, &same), 90.0, "nobody knows of how many holds");
         assert_eq!(student(500), student(20));
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Change, Judged, Side, compare,
-    noise::{SHARE_OF_MANY, SHARE_OF_ONE, SMALL_MS, student},
+    noise::{SHARE_OF_MANY, SHARE_OF_ONE, SMALL_MS, SMALL_MS_OF_ONE, TIME_OF_ONE, student},
 };
 use crate::{
     catalog,
@@ -74,9 +74,10 @@ fn how(before: usize, after: usize) -> String {
         );
     }
     format!(
-        "what each run knows of itself, and {:.0} %, {SMALL_MS:.0} ms at least\n          \
+        "what each run knows of itself; at least {:.0} %, of times {:.0} % and {SMALL_MS_OF_ONE:.0} ms\n          \
          (several runs a side know more: compare A1 A2 A3 -- B1 B2 B3)",
-        percent(SHARE_OF_ONE)
+        percent(SHARE_OF_ONE),
+        percent(TIME_OF_ONE)
     )
 }
 
@@ -147,10 +148,13 @@ mod tests {
     #[test]
     fn the_first_line_has_the_verdict_and_each_line_fits() {
         let before = report(&[("hold.p99_ms", 100.0), ("chat.p99_ms", 900_000.0), ("pin.p50_ms", 5.0)]);
-        let after = report(&[("hold.p99_ms", 300.0), ("chat.p99_ms", 20_000.0), ("pin.p50_ms", 5.5)]);
+        let after = report(&[("hold.p99_ms", 3_000.0), ("chat.p99_ms", 20_000.0), ("pin.p50_ms", 5.5)]);
         let (said, worse) = text(&[before], &[after], true);
         assert!(worse && said.starts_with("1 worse, 1 better, 1 without"), "{said}");
-        assert!(said.contains("what each run knows of itself, and 20 %, 2 ms"), "{said}");
+        assert!(
+            said.contains("what each run knows of itself; at least 20 %, of times 35 % and 5 ms"),
+            "{said}"
+        );
         assert!(said.contains("no difference beyond noise:\n  pin.p50_ms"), "{said}");
         for line in said.lines() {
             assert!(line.chars().count() <= 80, "{line}");
@@ -158,7 +162,7 @@ mod tests {
         let side = |value: f64| vec![report(&[("hold.p99_ms", value)]); 3];
         let (said, worse) = text(&side(5.0), &side(5.0), false);
         assert!(
-            !worse && said.contains("3 runs of smoke") && said.contains("(t 4.6, 99 %), and 5 %"),
+            !worse && said.contains("3 runs of smoke") && said.contains("(t 4.6, 99 %), and 10 %"),
             "{said}"
         );
     }
