@@ -3,14 +3,18 @@
 //! Every number may be a value or a range `[low, high]`, from which each actor draws by the scenario's seed. What is not
 //! understood is refused with a suggestion: a mistyped key must not make a load test easier.
 
+mod amount;
 mod fault;
 
-use std::{fmt, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
-pub(crate) use self::fault::{Fault, Victim};
-use crate::{clip::Codec, level::Level, random::Random, suggest};
+pub(crate) use self::{
+    amount::Amount,
+    fault::{Fault, Victim},
+};
+use crate::{clip::Codec, level::Level, suggest};
 
 /// The most actors of one kind; the harness itself is at its end long before.
 const MAX_ACTORS: f64 = 100_000.0;
@@ -20,113 +24,10 @@ const MAX_ACTORS_IN_ALL: f64 = 1_000_000.0;
 const MAX_LIVES: u32 = 1_000;
 /// The longest run.
 pub(crate) const MAX_SECONDS: f64 = 7.0 * 86_400.0;
-/// The largest number of any kind: as milliseconds, more than a week; as seconds, thirty years.
-const MAX_AMOUNT: f64 = 1e9;
 /// The shortest time that anybody waits between what they do again and again.
 const LEAST_WAIT_S: f64 = 0.01;
 /// The most that is planned: comings, goings and pins, in all lives.
 const MAX_STEPS: f64 = 5_000_000.0;
-
-/// A value, or a range that each draw takes one from.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Amount {
-    low: f64,
-    high: f64,
-}
-
-impl Amount {
-    /// Always this value.
-    pub(crate) const fn fixed(value: f64) -> Self {
-        Self { low: value, high: value }
-    }
-
-    /// Nothing, whatever is drawn.
-    pub(crate) fn is_zero(self) -> bool {
-        self.high == 0.0
-    }
-
-    /// So many times as much.
-    pub(crate) fn times(self, factor: f64) -> Self {
-        // Rounded, so that a share of 0.07 is 7 per cent and not a little more.
-        let scale = |value: f64| (value * factor * 1e6).round() / 1e6;
-        Self { low: scale(self.low), high: scale(self.high) }
-    }
-
-    /// Draws a value.
-    pub(crate) fn draw(self, random: &mut Random) -> f64 {
-        random.between(self.low, self.high)
-    }
-
-    /// Draws a whole number, both ends included.
-    pub(crate) fn draw_count(self, random: &mut Random) -> u32 {
-        random.between(self.low, self.high + if self.high > self.low { 1.0 } else { 0.0 }).min(self.high)
-            as u32
-    }
-
-    /// Draws a time, the value being seconds.
-    pub(crate) fn draw_seconds(self, random: &mut Random) -> Duration {
-        Duration::from_secs_f64(self.draw(random))
-    }
-
-    /// Draws a time, the value being milliseconds.
-    pub(crate) fn draw_millis(self, random: &mut Random) -> Duration {
-        Duration::from_secs_f64(self.draw(random) / 1000.0)
-    }
-}
-
-impl fmt::Display for Amount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.low == self.high {
-            write!(f, "{}", self.low)
-        } else {
-            write!(f, "{} to {}", self.low, self.high)
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Amount {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Amount;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, or a range [low, high]")
-            }
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Amount, E> {
-                self.visit_f64(value as f64)
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Amount, E> {
-                self.visit_f64(value as f64)
-            }
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Amount, E> {
-                check(value, value)
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Amount, A::Error> {
-                let low = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
-                let high = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(1, &self))?;
-                match seq.next_element::<f64>()? {
-                    None => check(low, high),
-                    Some(_) => Err(de::Error::invalid_length(3, &self)),
-                }
-            }
-        }
-        fn check<E: de::Error>(low: f64, high: f64) -> Result<Amount, E> {
-            if !(low.is_finite() && high.is_finite() && low >= 0.0) {
-                return Err(E::custom("a number must not be negative"));
-            }
-            if high > MAX_AMOUNT {
-                return Err(E::custom(format!(
-                    "{high} is more than {MAX_AMOUNT}, the most that a number may be"
-                )));
-            }
-            if low > high {
-                return Err(E::custom(format!("the range [{low}, {high}] begins after its end")));
-            }
-            Ok(Amount { low, high })
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
 
 /// All of a scenario.
 #[derive(Debug, Clone, Deserialize)]
@@ -567,11 +468,12 @@ impl Scenario {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+mod numbers;
 
+#[cfg(test)]
+mod tests {
     use super::*;
-    use crate::plan::Plan;
+    use crate::random::Random;
 
     fn parse(text: &str) -> Result<Scenario, String> {
         Scenario::parse(text, "test.toml").map_err(|error| error.to_string())
@@ -666,173 +568,5 @@ mod tests {
         assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&10), Some(&20)));
         assert!((1.5..2.0).contains(&stay.draw_seconds(&mut random).as_secs_f64()));
         assert_eq!(Amount::fixed(7.0).draw_count(&mut random), 7);
-    }
-
-    #[test]
-    fn all_actors_of_all_lives_are_limited() {
-        let groups = "[[viewers]]\ncount = 90000\n".repeat(6);
-        let text = |lives: u32| format!("lives = {lives}\n{LEAST}{groups}");
-        assert!(parse(&text(1)).is_ok());
-        let error = parse(&text(2)).unwrap_err();
-        assert!(error.contains("1080000 actors in all are more than 1000000"), "{error}");
-    }
-
-    /// A number as somebody may write it.
-    fn anything() -> impl Strategy<Value = String> {
-        let float = any::<f64>().prop_map(|value| match value {
-            value if value.is_nan() => "nan".to_owned(),
-            value if value.is_infinite() => "-inf".to_owned(),
-            value => format!("{value:?}"),
-        });
-        let plain = prop_oneof![
-            float,
-            any::<i64>().prop_map(|value| value.to_string()),
-            (0.0..120.0).prop_map(|value: f64| format!("{value:.2}")),
-            (0_u32..200).prop_map(|value| value.to_string()),
-            Just("0".to_owned()),
-            Just("inf".to_owned()),
-        ];
-        let range = (plain.clone(), plain.clone()).prop_map(|(low, high)| format!("[{low}, {high}]"));
-        prop_oneof![3 => plain, 1 => range]
-    }
-
-    /// Every number of a scenario, and one that makes sense.
-    const NUMBERS: &[(&str, &str)] = &[
-        ("seed", "1"),
-        ("duration", "20"),
-        ("lives", "1"),
-        ("stamp_every", "5"),
-        ("away_at", "3"),
-        ("away_for", "1"),
-        ("viewers", "9"),
-        ("join_at", "1"),
-        ("join_over", "2"),
-        ("join_steps", "2"),
-        ("stay", "5"),
-        ("return", "1"),
-        ("decrypt", "0.5"),
-        ("say", "2"),
-        ("like", "2"),
-        ("read", "100"),
-        ("tap", "[0, 900]"),
-        ("quantity", "1"),
-        ("decide", "10"),
-        ("pay", "0.5"),
-        ("repeat", "0.5"),
-        ("retries", "3"),
-        ("pin", "3"),
-        ("sale_at", "4"),
-        ("stock", "5"),
-        ("per_buyer", "1"),
-        ("price", "100"),
-        ("hold", "60"),
-        ("fault_at", "5"),
-        ("fault_for", "2"),
-        ("fault_share", "0.5"),
-        ("start", "10"),
-        ("step", "5"),
-        ("every", "5"),
-        ("max", "30"),
-        ("bound", "3"),
-    ];
-
-    const ALL_KEYS: &str = r#"about = "x"
-seed = {seed}
-duration_s = {duration}
-lives = {lives}
-levels = ["join.failed <= {bound}"]
-[publisher]
-clip = "h264"
-stamp_every = {stamp_every}
-away = [{ at_s = {away_at}, for_s = {away_for} }]
-[[viewers]]
-count = {viewers}
-join_at_s = {join_at}
-join_over_s = {join_over}
-join_steps = {join_steps}
-stay_s = {stay}
-return_after_s = {return}
-decrypt = {decrypt}
-[[chatters]]
-count = {viewers}
-say_every_s = {say}
-like_every_s = {like}
-read_every_ms = {read}
-[[buyers]]
-count = {viewers}
-tap_after_ms = {tap}
-quantity = {quantity}
-decide_ms = {decide}
-pay = {pay}
-repeat = {repeat}
-retries = {retries}
-[host]
-pin_every_s = {pin}
-[sale]
-at_s = {sale_at}
-stock = {stock}
-per_buyer = {per_buyer}
-price_minor = {price}
-hold_s = {hold}
-[[faults]]
-name = "x"
-at_s = {fault_at}
-for_s = {fault_for}
-network_of_viewers = {fault_share}
-"#;
-    const CAPACITY: &str = "[capacity]\nstart = {start}\nstep = {step}\nevery_s = {every}\nmax = {max}\n";
-
-    /// The scenario with some numbers replaced.
-    fn with(changed: &[(usize, String)]) -> String {
-        let mut text = ALL_KEYS.to_owned();
-        if changed.iter().any(|(at, _)| ["start", "step", "every", "max"].contains(&NUMBERS[*at].0)) {
-            text += CAPACITY;
-        }
-        for (at, (name, good)) in NUMBERS.iter().enumerate() {
-            let value = changed.iter().find(|(changed, _)| *changed == at).map_or(*good, |(_, value)| value);
-            text = text.replace(&format!("{{{name}}}"), value);
-        }
-        text
-    }
-
-    #[test]
-    fn a_scenario_of_all_keys_is_good() {
-        if let Err(error) = parse(&with(&[])) {
-            panic!("{error}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(3_000))]
-
-        /// Whatever stands for a number is refused with words, or can be planned, drawn and told.
-        #[test]
-        fn no_number_of_a_scenario_does_harm(
-            changed in prop::collection::vec((0..NUMBERS.len(), anything()), 1..3),
-            count in any::<u32>(),
-            seconds in any::<f64>(),
-        ) {
-            match parse(&with(&changed)) {
-                Err(error) => prop_assert!(error.len() > 10),
-                Ok(mut scenario) => {
-                    // What the command line changes is checked in the same way.
-                    scenario.set_count("viewers", count).unwrap();
-                    if scenario.check().is_err() {
-                        scenario.set_count("viewers", 3).unwrap();
-                    }
-                    let known = scenario.duration_s;
-                    scenario.duration_s = seconds;
-                    if scenario.check().is_err() {
-                        scenario.duration_s = known;
-                    }
-                    if scenario.check().is_ok() {
-                        let plan = Plan::new(&scenario);
-                        let text = crate::outline::text(&scenario, &plan);
-                        prop_assert!(text.contains("What must hold"));
-                        prop_assert!(plan.steps.len() as f64 <= MAX_STEPS + 100.0);
-                    }
-                }
-            }
-        }
     }
 }
