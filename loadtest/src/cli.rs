@@ -1,8 +1,14 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+
+use crate::scenario::MAX_SECONDS;
+
+/// The most threads of viewers.
+const MAX_THREADS: u64 = 256;
 
 /// Puts a live-stream commerce server under load: publishers, viewers, chatters and buyers, all real protocol clients.
 /// Says how it felt for them, and whether that is good enough.
@@ -15,10 +21,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a scenario. The exit code is 0 if every service level held, 1 if one did not, 2 if the run could not be made,
-    /// 3 if the harness itself was the bottleneck.
+    /// Run a scenario. The exit code is 0 if every service level held, 1 if one did not, 2 if the run could not be made or
+    /// its report not be written, 3 if the harness itself was the bottleneck, 4 if it was and something was wrong besides that
+    /// this can't explain, such as units sold twice.
     Run(Box<Run>),
-    /// Say what got better and what got worse between two runs, noise taken into account.
+    /// Say what got better and what got worse between runs, noise taken into account: compare A.json B.json, or, to know how
+    /// much runs differ among themselves, compare A1.json A2.json A3.json -- B1.json B2.json B3.json. The exit code is 1 if
+    /// something got worse.
     Compare(Compare),
     /// Read a scenario, and say what would happen when.
     Check(Check),
@@ -73,13 +82,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
     /// Threads of viewers; without it, one a core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
     /// Another seed than the scenario's.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Another duration than the scenario's, in seconds.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) duration: Option<f64>,
     /// How the server is started again that a scenario has killed.
     #[arg(long, value_name = "COMMAND", requires = "server_pid")]
@@ -100,10 +109,15 @@ pub(crate) struct Run {
 
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
-    /// The report.json of a run before.
-    pub(crate) before: PathBuf,
-    /// The report.json of a run after.
-    pub(crate) after: PathBuf,
+    /// The report.json of a run before, and of one after; or of several before, then -- and those after.
+    #[arg(required = true, value_name = "REPORT")]
+    pub(crate) before: Vec<PathBuf>,
+    /// Reports of runs after.
+    #[arg(last = true, value_name = "AFTER")]
+    pub(crate) after: Vec<PathBuf>,
+    /// List also what is the same.
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -125,11 +139,41 @@ pub(crate) struct Check {
     pub(crate) scenario: PathBuf,
 }
 
+impl Compare {
+    /// The reports before, and those after.
+    pub(crate) fn sides(&self) -> Result<(Vec<&Path>, Vec<&Path>)> {
+        match (&self.before[..], &self.after[..]) {
+            ([before, after], []) => Ok((vec![before], vec![after])),
+            (_, []) => bail!(
+                "compare needs two reports, A.json B.json, or several on each side of a --: A1.json A2.json -- B1.json B2.json"
+            ),
+            (before, after) => Ok((
+                before.iter().map(PathBuf::as_path).collect(),
+                after.iter().map(PathBuf::as_path).collect(),
+            )),
+        }
+    }
+}
+
 impl Run {
     /// A run of our own, against a Haul server.
     pub(crate) fn against(target: &str, scenario: PathBuf) -> Self {
         Self { scenario, target: Some(target.to_owned()), threads: Some(1), ..Self::default() }
     }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
+    if seconds > 0.0 && seconds <= MAX_SECONDS {
+        Ok(seconds)
+    } else {
+        Err("a run lasts more than 0 seconds, and a week at most".to_owned())
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    let threads = text.parse().ok().filter(|threads| (1..=MAX_THREADS).contains(threads));
+    threads.map(|threads| threads as usize).ok_or_else(|| format!("give a number from 1 to {MAX_THREADS}"))
 }
 
 fn count(text: &str) -> Result<(String, u32), String> {
@@ -143,6 +187,7 @@ fn count(text: &str) -> Result<(String, u32), String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -157,11 +202,61 @@ mod tests {
             ("haul-loadtest run a.toml", "--target"),
             ("haul-loadtest run a.toml --target http://h --whep http://h", "cannot be used with"),
             ("haul-loadtest run a.toml --target http://h --count fans=3", "none of viewers"),
-            ("haul-loadtest compare a.json", "<AFTER>"),
+            ("haul-loadtest compare", "<REPORT>"),
+            ("haul-loadtest run a.toml --target http://h --duration nan", "and a week at most"),
+            ("haul-loadtest run a.toml --target http://h --duration inf", "and a week at most"),
+            ("haul-loadtest run a.toml --target http://h --duration -1", "and a week at most"),
+            ("haul-loadtest run a.toml --target http://h --duration=-1", "and a week at most"),
+            ("haul-loadtest run a.toml --target http://h --duration soon", "no number of seconds"),
+            ("haul-loadtest run a.toml --target http://h --threads 0", "from 1 to 256"),
+            ("haul-loadtest run a.toml --target http://h --count viewers=-3", "no count"),
             ("haul-loadtest rum", "run"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
             assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn reports_are_one_against_one_or_on_two_sides() {
+        let sides = |line: &str| {
+            let Command::Compare(compare) = Cli::parse_from(line.split(' ')).command else { unreachable!() };
+            compare
+                .sides()
+                .map(|(before, after)| (before.len(), after.len()))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(sides("haul-loadtest compare a b"), Ok((1, 1)));
+        assert_eq!(sides("haul-loadtest compare a b -- c"), Ok((2, 1)));
+        assert_eq!(sides("haul-loadtest compare --all a -- c d e"), Ok((1, 3)));
+        for wrong in ["haul-loadtest compare a", "haul-loadtest compare a b c"] {
+            assert!(sides(wrong).unwrap_err().contains("each side of a --"), "{wrong}");
+        }
+    }
+
+    proptest! {
+        /// Whatever stands for a number is refused with words, or is one that a run can be made with.
+        #[test]
+        fn no_number_of_the_command_line_does_harm(
+            option in prop::sample::select(vec!["--duration", "--threads", "--seed", "--server-pid", "--count"]),
+            value in prop_oneof![
+                any::<f64>().prop_map(|value| value.to_string()),
+                any::<f64>().prop_map(|value| format!("{value:e}")),
+                any::<i128>().prop_map(|value| value.to_string()),
+                "(viewers|buyers|fans)=-?[0-9]{0,12}",
+                "[-+.0-9a-z=]{0,12}",
+            ],
+        ) {
+            let line = ["haul-loadtest", "run", "a.toml", "--target", "http://h", &format!("{option}={value}")];
+            match Cli::try_parse_from(line) {
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+                Ok(Cli { command: Command::Run(run) }) => {
+                    let seconds = run.duration.unwrap_or(1.0);
+                    prop_assert!(seconds > 0.0 && seconds <= MAX_SECONDS);
+                    prop_assert!((1..=MAX_THREADS as usize).contains(&run.threads.unwrap_or(1)));
+                }
+                Ok(_) => prop_assert!(false, "another command"),
+            }
         }
     }
 }

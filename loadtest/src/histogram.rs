@@ -13,6 +13,8 @@ const STEPS: u64 = 64;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
 /// The largest value told apart, 2^36 µs or about 19 hours; anything longer counts as that.
 const MAX_BITS: u32 = 36;
+/// How many standard deviations of a rank leave out one case in a hundred.
+const CONFIDENT: f64 = 2.576;
 const BUCKETS: usize = ((MAX_BITS - STEP_BITS + 1) as usize + 1) * STEPS as usize;
 
 /// A distribution of times in microseconds.
@@ -54,15 +56,29 @@ impl Histogram {
         if self.total == 0 {
             return None;
         }
-        let wanted = ((share * self.total as f64).ceil() as u64).clamp(1, self.total);
+        Some(self.of_rank((share * self.total as f64).ceil() as u64))
+    }
+
+    /// Between which values that quantile of what these are a sample of lies, with 99 % confidence: a rank is binomial,
+    /// whatever the distribution. `None` if there are too few values above or below it to say so.
+    pub(crate) fn interval_us(&self, share: f64) -> Option<(u64, u64)> {
+        let (total, middle) = (self.total as f64, share * self.total as f64);
+        let off = CONFIDENT * (middle * (1.0 - share)).sqrt();
+        let (low, high) = ((middle - off).floor(), (middle + off).ceil() + 1.0);
+        (low >= 1.0 && high <= total).then(|| (self.of_rank(low as u64), self.of_rank(high as u64)))
+    }
+
+    /// The value with so many values up to it, itself included, rounded up to its bucket's end.
+    fn of_rank(&self, rank: u64) -> u64 {
+        let wanted = rank.clamp(1, self.total.max(1));
         let mut seen = 0;
         for (index, count) in self.counts.iter().enumerate() {
             seen += u64::from(*count);
             if seen >= wanted {
-                return Some(last_of(index).min(self.max));
+                return last_of(index).min(self.max);
             }
         }
-        Some(self.max)
+        self.max
     }
 
     /// The largest value; `None` if there is none.
@@ -113,6 +129,9 @@ impl Histogram {
             p99: ms(self.quantile_us(0.99)),
             p999: ms(self.quantile_us(0.999)),
             max: ms(self.max_us()),
+            ranges: [0.5, 0.9, 0.95, 0.99, 0.999].map(|share| {
+                self.interval_us(share).map(|(low, high)| [low as f64 / 1000.0, high as f64 / 1000.0])
+            }),
         }
     }
 }
@@ -128,6 +147,9 @@ pub(crate) struct Summary {
     pub(crate) p99: Option<f64>,
     pub(crate) p999: Option<f64>,
     pub(crate) max: Option<f64>,
+    /// Between which values p50, p90, p95, p99 and p99.9 lie with 99 % confidence, where there are values enough.
+    #[serde(default)]
+    pub(crate) ranges: [Option<[f64; 2]>; 5],
 }
 
 /// The bucket of a value: itself below [`STEPS`], then the leading bits behind the first.
@@ -178,6 +200,20 @@ mod tests {
         assert_eq!(histogram.max_us(), Some(1_000_000), "the largest is exact");
         assert_eq!(histogram.quantile_us(1.0), Some(1_000_000));
         assert_eq!(histogram.mean_us(), Some(500_500.0));
+    }
+
+    #[test]
+    fn a_percentile_lies_where_its_rank_may_be() {
+        let mut histogram = Histogram::default();
+        (1..=10_000).for_each(|ms| histogram.record_us(ms * 1_000));
+        let (low, high) = histogram.interval_us(0.5).unwrap();
+        // The standard deviation of the middle rank of 10,000 is 50.
+        assert!((4_860_000..=4_960_000).contains(&low), "{low}");
+        assert!((5_120_000..=5_220_000).contains(&high), "{high}");
+        let mut few = Histogram::default();
+        (1..=60).for_each(|ms| few.record_us(ms * 1_000));
+        assert!(few.interval_us(0.99).is_none() && few.interval_us(0.5).is_some(), "one value is no p99");
+        assert_eq!(Histogram::default().interval_us(0.5), None);
     }
 
     #[test]

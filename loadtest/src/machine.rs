@@ -66,18 +66,32 @@ pub(crate) fn describe() -> String {
     format!("{model}, {cores} cores for the harness, Linux {}", kernel.trim())
 }
 
-/// The parts of busyness since an earlier look, per thread: name, per cent of a core, per cent of the time waiting for
-/// one.
+/// How busy a thread was between two looks.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Share {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    /// Per cent of a core.
+    pub(crate) busy_pct: f64,
+    /// Ready to run without a core, per cent of the time.
+    pub(crate) waiting_pct: f64,
+}
+
+/// What each thread has done since an earlier look.
 pub(crate) fn shares(
     before: &BTreeMap<u32, Thread>,
     after: &BTreeMap<u32, Thread>,
     passed: Duration,
-) -> Vec<(String, f64, f64)> {
+) -> Vec<Share> {
     let percent = |time: Duration| 100.0 * time.as_secs_f64() / passed.as_secs_f64().max(1e-9);
     let share = |(id, now): (&u32, &Thread)| {
         let (busy, waiting) = before.get(id).map_or_else(Default::default, |then| (then.busy, then.waiting));
-        let busy = now.busy.saturating_sub(busy);
-        (now.name.clone(), percent(busy), percent(now.waiting.saturating_sub(waiting)))
+        Share {
+            id: *id,
+            name: now.name.clone(),
+            busy_pct: percent(now.busy.saturating_sub(busy)),
+            waiting_pct: percent(now.waiting.saturating_sub(waiting)),
+        }
     };
     after.iter().map(share).collect()
 }
@@ -98,7 +112,7 @@ mod tests {
         }
         assert!(memory_bytes(pid).unwrap() > 1 << 20, "{sum}");
         let shares = shares(&before, &threads(pid), Duration::from_millis(10));
-        assert!(shares.iter().any(|(_, busy, _)| *busy > 1.0), "{shares:?}");
+        assert!(shares.iter().any(|share| share.busy_pct > 1.0), "{shares:?}");
         assert!(process_time(pid).unwrap() >= Duration::from_millis(10) && process_time(u32::MAX).is_none());
         assert!(threads(u32::MAX).is_empty() && memory_bytes(u32::MAX).is_none());
         assert!(describe().contains("Linux"));

@@ -8,8 +8,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod archive;
 mod audit;
+mod bottleneck;
 mod calibrate;
+mod catalog;
 mod channel;
 mod cli;
 mod clip;
@@ -30,6 +33,7 @@ mod moq_tls;
 mod net;
 mod network;
 mod outage;
+mod outline;
 mod pace;
 mod peer;
 mod places;
@@ -54,17 +58,23 @@ mod viewer;
 mod watch;
 mod webhooks;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::{
+    archive::Archive,
+    cli::{Cli, Command},
+    report::Report,
+};
 
-/// The exit codes beside 0.
-const FAILED: u8 = 1;
-const NOT_RUN: u8 = 2;
-const INVALID: u8 = 3;
+/// The exit codes beside those of a run's [`Outcome`](report::Outcome).
+const NOT_ENOUGH: u8 = 1;
+const NOT_DONE: u8 = 2;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -81,69 +91,67 @@ fn main() -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             eprintln!("haul-loadtest: {error:#}");
-            NOT_RUN.into()
+            NOT_DONE.into()
         }
     }
 }
 
 fn run(options: &cli::Run) -> Result<u8> {
+    let archive = options.report.as_deref().map(Archive::open).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(run::run(options))?;
-    if let Some(directory) = &options.report {
-        let write = |name: &str, text: String| {
-            let path = directory.join(name);
-            std::fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
-        };
-        std::fs::create_dir_all(directory).with_context(|| format!("can't make {}", directory.display()))?;
-        write("report.json", serde_json::to_string_pretty(&report)?)?;
-        write("report.html", html::page(&report))?;
+    let kept = archive.map_or(Ok(()), |archive| archive.keep(&report));
+    say(&report.summary());
+    let code = report.outcome().code();
+    match kept {
+        Ok(()) => Ok(code),
+        // What failed is the more important news.
+        Err(error) if code != 0 => {
+            eprintln!("haul-loadtest: {error:#}");
+            Ok(code)
+        }
+        Err(error) => Err(error),
     }
-    print!("{}", report.summary());
-    Ok(match (report.invalid.is_empty(), report.passed) {
-        (false, _) => INVALID,
-        (true, true) => 0,
-        (true, false) => FAILED,
-    })
 }
 
 fn calibrate(options: &cli::Calibrate) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let enough = runtime.block_on(calibrate::run(options))?;
-    Ok(if enough { 0 } else { FAILED })
+    Ok(if enough { 0 } else { NOT_ENOUGH })
 }
 
 fn compare(options: &cli::Compare) -> Result<u8> {
-    let (before, after) = (report::Report::read(&options.before)?, report::Report::read(&options.after)?);
-    print!("{}", compare::text(&before, &after));
-    Ok(0)
+    let (before, after) = options.sides()?;
+    let read = |paths: Vec<_>| paths.into_iter().map(Report::read).collect::<Result<Vec<_>>>();
+    let (text, worse) = compare::text(&read(before)?, &read(after)?, options.all);
+    say(&text);
+    Ok(if worse { NOT_ENOUGH } else { 0 })
 }
 
 /// Says what a scenario would do.
 fn check(options: &cli::Check) -> Result<u8> {
     let scenario = scenario::Scenario::read(&options.scenario)?;
-    let plan = plan::Plan::new(&scenario);
-    println!("{}", scenario.about);
-    if scenario.lives > 1 {
-        println!("in each of {} lives:", scenario.lives);
-    }
-    println!(
-        "{} s: {} viewers, {} on the channel, {} buyers, {} steps",
-        scenario.duration_s,
-        plan.viewers.len(),
-        plan.chatters.len(),
-        plan.buyers.len(),
-        plan.steps.len()
-    );
+    say(&outline::text(&scenario, &plan::Plan::new(&scenario)));
     Ok(0)
 }
 
+/// Says it to whoever listens: a reader that is gone, such as `head`, is no reason to panic.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
 fn measures() {
-    println!("Times, each with {} (in ms):", level::STATISTICS.join(", "));
-    for distribution in level::DISTRIBUTIONS {
-        println!("  {:<36} {}", level::statistic(distribution.name, "p95"), distribution.about);
+    use std::fmt::Write as _;
+    let mut text = format!("Times, each with {} (in ms):\n", catalog::STATISTICS.join(", "));
+    for distribution in catalog::DISTRIBUTIONS {
+        let name = catalog::statistic(distribution.name, "p95");
+        let _ = writeln!(text, "  {name:<36} {}", distribution.about);
     }
-    println!("\nNumbers:");
-    for scalar in level::SCALARS {
-        println!("  {:<36} {}", scalar.name, scalar.about);
+    text += "\nNumbers:\n";
+    let mut scalars: Vec<_> = catalog::scalars().collect();
+    scalars.sort_by_key(|scalar| scalar.name);
+    for scalar in scalars {
+        let _ = writeln!(text, "  {:<36} {}", scalar.name, scalar.about);
     }
+    say(&text);
 }

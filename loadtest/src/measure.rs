@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    clip::LAYERS,
+    catalog::{DISTRIBUTIONS, GROUPS, STATISTICS, Source, statistic},
     histogram::Histogram,
-    level::{DISTRIBUTIONS, STATISTICS, statistic},
-    tally::{Count, Tally},
+    tally::Tally,
 };
 
 /// Measures by name.
@@ -19,119 +18,29 @@ pub(crate) fn of_tally(tally: &Tally) -> Measures {
     for (distribution, histogram) in DISTRIBUTIONS.iter().zip(tally.times()) {
         statistics(&mut measures, distribution.name, histogram);
     }
-    let mut put = |name: &str, value: f64| {
-        measures.insert(name.to_owned(), value);
-    };
-    let get = |count| tally.get(count) as f64;
-    let percent = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { 0.0 };
-    if tally.get(Count::JoinAttempts) > 0 {
-        put("join.attempts", get(Count::JoinAttempts));
-        put("join.failed", get(Count::JoinFailed));
-        put("join.failed_pct", percent(get(Count::JoinFailed), get(Count::JoinAttempts)));
-        put("media.ended", get(Count::ViewersEnded));
-    }
-    if tally.get(Count::Packets) > 0 {
-        for (name, count) in [
-            ("media.packets", Count::Packets),
-            ("media.bytes", Count::Bytes),
-            ("media.lost", Count::Lost),
-            ("media.repaired", Count::Repaired),
-            ("media.duplicates", Count::Duplicates),
-            ("media.nacks", Count::Nacks),
-            ("media.plis", Count::Plis),
-            ("media.decrypted", Count::Decrypted),
-            ("media.decrypt_errors", Count::DecryptErrors),
-            ("media.frames", Count::Frames),
-            ("media.freezes", Count::Freezes),
-        ] {
-            put(name, get(count));
-        }
-        put("media.loss_pct", percent(get(Count::Lost), get(Count::Expected)));
-        put("media.first_loss_pct", percent(get(Count::FirstLost), get(Count::Expected)));
-        let watched_s = get(Count::WatchedUs) / 1e6;
-        if watched_s > 0.0 {
-            put("media.freezes_per_viewer_hour", get(Count::Freezes) * 3_600.0 / watched_s);
-            put("media.frozen_pct", percent(get(Count::FrozenUs), get(Count::WatchedUs)));
-        }
-        let connected_s = get(Count::ConnectedUs) / 1e6;
-        if connected_s > 0.0 {
-            put("media.viewer_kbps", get(Count::Bytes) * 8.0 / 1_000.0 / connected_s);
-        }
-    }
-    let layers_us: u64 = Count::LAYERS.iter().map(|(_, us)| tally.get(*us)).sum();
-    for (name, (bytes, us)) in LAYERS.iter().zip(Count::LAYERS) {
-        if tally.get(us) > 0 {
-            put(&format!("media.layer_{name}_kbps"), get(bytes) * 8_000.0 / get(us));
-            put(&format!("media.layer_{name}_pct"), percent(get(us), layers_us as f64));
-        }
-    }
-    if tally.get(Count::MoqAttempts) > 0 {
-        for (name, count) in [
-            ("moq.attempts", Count::MoqAttempts),
-            ("moq.failed", Count::MoqFailed),
-            ("moq.ended", Count::MoqEnded),
-            ("moq.frames", Count::MoqFrames),
-            ("moq.broken", Count::MoqBroken),
-            ("moq.freezes", Count::MoqFreezes),
-        ] {
-            put(name, get(count));
-        }
-        put("moq.failed_pct", percent(get(Count::MoqFailed), get(Count::MoqAttempts)));
-        let watched_s = get(Count::MoqWatchedUs) / 1e6;
-        if watched_s > 0.0 {
-            put("moq.freezes_per_viewer_hour", get(Count::MoqFreezes) * 3_600.0 / watched_s);
-            put("moq.frozen_pct", percent(get(Count::MoqFrozenUs), get(Count::MoqWatchedUs)));
-        }
-        if tally.get(Count::MoqConnectedUs) > 0 {
-            put("moq.viewer_kbps", get(Count::MoqBytes) * 8_000.0 / get(Count::MoqConnectedUs));
-        }
-    }
-    if tally.get(Count::DropViewers) > 0 {
-        for (name, count) in [
-            ("drop.viewers", Count::DropViewers),
-            ("drop.viewers_same", Count::DropSame),
-            ("drop.viewers_anew", Count::DropAnew),
-            ("drop.viewers_lost", Count::DropLost),
-            ("drop.discarded", Count::DropDiscarded),
-        ] {
-            put(name, get(count));
-        }
-    }
-    if tally.get(Count::DropChannels) > 0 {
-        for (name, count) in [
-            ("drop.channels", Count::DropChannels),
-            ("drop.channels_same", Count::DropChannelsSame),
-            ("drop.channels_anew", Count::DropChannelsAnew),
-            ("drop.channels_lost", Count::DropChannelsLost),
-        ] {
-            put(name, get(count));
-        }
-    }
-    if tally.get(Count::LikesSent) > 0 {
-        put("likes.sent", get(Count::LikesSent));
-        put("likes.refused", get(Count::LikesRefused));
-    }
-    if tally.get(Count::ChannelAttempts) > 0 {
-        for (name, count) in [
-            ("channel.attempts", Count::ChannelAttempts),
-            ("channel.failed", Count::ChannelFailed),
-            ("channel.closed", Count::ChannelClosed),
-            ("channel.too_slow", Count::ChannelTooSlow),
-            ("channel.events", Count::ChannelEvents),
-            ("channel.resumed", Count::ChannelResumed),
-            ("channel.not_resumed", Count::ChannelNotResumed),
-            ("channel.missed", Count::ChannelMissed),
-            ("chat.sent", Count::ChatSent),
-            ("chat.refused", Count::ChatRefused),
-            ("chat.delivered", Count::ChatDelivered),
-        ] {
-            put(name, get(count));
+    for group in GROUPS.iter().filter(|group| group.when.is_none_or(|count| tally.get(count) > 0)) {
+        for scalar in group.scalars {
+            measures.extend(value(tally, scalar.source).map(|value| (scalar.name.to_owned(), value)));
         }
     }
     measures
 }
 
-fn statistics(measures: &mut Measures, name: &str, histogram: &Histogram) {
+/// A number by what was counted; none where it would be a share of nothing.
+fn value(tally: &Tally, source: Source) -> Option<f64> {
+    let get = |count| tally.get(count) as f64;
+    let of = |part: f64, whole: f64| (whole > 0.0).then(|| part / whole);
+    match source {
+        Source::Count(count) => Some(get(count)),
+        Source::Percent(part, whole) => of(100.0 * get(part), whole.iter().map(|count| get(*count)).sum()),
+        Source::PerHour(count, us) => of(3_600.0 * 1e6 * get(count), get(us)),
+        Source::Kbps(bytes, us) => of(8_000.0 * get(bytes), get(us)),
+        Source::Told => None,
+    }
+}
+
+/// The statistics of a distribution.
+pub(crate) fn statistics(measures: &mut Measures, name: &str, histogram: &Histogram) {
     let values = [
         histogram.quantile_us(0.5).map(|us| us as f64),
         histogram.quantile_us(0.9).map(|us| us as f64),
@@ -153,7 +62,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{level::SCALARS, tally::Time};
+    use crate::{
+        catalog,
+        tally::{Count, Time},
+    };
 
     #[test]
     fn every_measure_has_a_name_that_levels_know() {
@@ -184,9 +96,7 @@ mod tests {
         assert_eq!((measures["media.layer_f_kbps"], measures["media.layer_f_pct"]), (8_000.0, 100.0));
         assert!(!measures.contains_key("media.layer_q_kbps"), "nobody had that one");
         for name in measures.keys() {
-            let known = SCALARS.iter().any(|scalar| scalar.name == name)
-                || DISTRIBUTIONS.iter().any(|d| STATISTICS.iter().any(|s| statistic(d.name, s) == *name));
-            assert!(known, "{name}");
+            assert!(catalog::names().contains(name), "{name}");
         }
         assert!(of_tally(&Tally::default()).is_empty(), "nothing happened, so nothing is said");
     }

@@ -1,4 +1,5 @@
-//! Viewers' UDP sockets: many datagrams a system call, and what the kernel had no room for.
+//! Viewers' UDP sockets: many datagrams a system call, and what the kernel had no room for; and what else only the kernel
+//! knows, such as how wide a terminal is.
 //!
 //! The harness' only module with `unsafe`. Each block is one call into the kernel, or reading what the kernel has
 //! written; every pointer handed over points into a buffer that lives on this screen until the call returns.
@@ -138,6 +139,14 @@ pub(crate) fn drops(socket: &UdpSocket) -> u64 {
     if result == 0 { u64::from(values[DROPS]) } else { 0 }
 }
 
+/// How many columns the terminal has that this leads to; `None` if it leads to none, or to one that doesn't know.
+pub(crate) fn columns(terminal: &impl AsRawFd) -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: `size` is alive until the call returns, and of the type that TIOCGWINSZ writes.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
 fn set_option(
     socket: &impl AsRawFd,
     level: libc::c_int,
@@ -186,6 +195,11 @@ mod tests {
         }
         assert_eq!(got, sent);
         assert_eq!(receive(&socket, &mut inbox).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn what_is_no_terminal_has_no_columns() {
+        assert_eq!(columns(&std::fs::File::open("/dev/null").unwrap()), None);
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl Loop {
             }
             let now = Instant::now();
             if now >= next_tick {
-                self.audience.gauges.late(now - next_tick);
+                self.audience.gauges.timer_late(now - next_tick);
                 self.tick(now);
                 next_tick = now + TICK;
             }

@@ -1,10 +1,10 @@
 //! A run's report: what `report.json` says, from which the page, the summary and comparisons are made.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{histogram::Summary, level::Verdict, measure::Measures};
+use crate::{catalog::unit, histogram::Summary, level::Verdict, measure::Measures, plan::Plan};
 
 /// The version of the file's form.
 pub(crate) const FORMAT: u32 = 1;
@@ -29,9 +29,15 @@ pub(crate) struct Report {
     pub(crate) machine: String,
     /// Every level held.
     pub(crate) passed: bool,
+    /// Who was to be there.
+    #[serde(default)]
+    pub(crate) who: Who,
     /// Why the numbers are not to be trusted: the harness itself was the bottleneck. Empty for a valid run.
     pub(crate) invalid: Vec<String>,
     pub(crate) levels: Vec<Verdict>,
+    /// Levels about the server that could not be judged, since nobody had said which process it is.
+    #[serde(default)]
+    pub(crate) not_judged: Vec<String>,
     pub(crate) measures: Measures,
     /// Distributions by name, in milliseconds.
     pub(crate) distributions: BTreeMap<String, Summary>,
@@ -45,6 +51,74 @@ pub(crate) struct Report {
     pub(crate) threads: Vec<(String, String, f64)>,
     /// What the ledger and the buyers' own records say of the sale.
     pub(crate) audit: Option<Audit>,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Every level held.
+    Passed,
+    /// One did not.
+    Failed,
+    /// The harness itself was the bottleneck: what is slow may be that.
+    Invalid,
+    /// So it was; and beside that, a level that tells right from wrong did not hold, which it can't have been.
+    Wrong,
+}
+
+impl Outcome {
+    /// In a word or two.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "PASSED",
+            Self::Failed => "FAILED",
+            Self::Invalid => "INVALID",
+            Self::Wrong => "FAILED, AND INVALID",
+        }
+    }
+
+    /// The exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::Invalid => 3,
+            Self::Wrong => 4,
+        }
+    }
+}
+
+/// How many there are of each kind, in all lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Who {
+    pub(crate) lives: usize,
+    pub(crate) viewers: usize,
+    pub(crate) chatters: usize,
+    pub(crate) buyers: usize,
+}
+
+impl Who {
+    /// Of the plans of all lives.
+    pub(crate) fn of<'p>(plans: impl IntoIterator<Item = &'p Plan>) -> Self {
+        plans.into_iter().fold(Self::default(), |who, plan| Self {
+            lives: who.lives + 1,
+            viewers: who.viewers + plan.viewers.len(),
+            chatters: who.chatters + plan.chatters.len(),
+            buyers: who.buyers + plan.buyers.len(),
+        })
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [(self.viewers, "viewers"), (self.chatters, "on the channel"), (self.buyers, "buyers")];
+        let told = kinds.into_iter().filter(|(count, _)| *count > 0);
+        let mut told: Vec<_> = told.map(|(count, kind)| format!("{} {kind}", number(count as f64))).collect();
+        if self.lives > 1 {
+            told.push(format!("in {} lives", self.lives));
+        }
+        f.write_str(if told.is_empty() { "nobody".to_owned() } else { told.join(", ") }.as_str())
+    }
 }
 
 /// Something that happened during a run.
@@ -117,6 +191,14 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+impl Verdict {
+    /// With its unit.
+    pub(crate) fn measured_in_words(&self) -> String {
+        let Some(measured) = self.measured else { return "not measured".to_owned() };
+        format!("{} {}", number(measured), unit(self.measure())).trim_end().to_owned()
+    }
+}
+
 impl Report {
     /// Reads a report.json.
     pub(crate) fn read(path: &std::path::Path) -> anyhow::Result<Self> {
@@ -132,33 +214,60 @@ impl Report {
         Ok(report)
     }
 
+    /// What came of it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let wrong = self.levels.iter().any(Verdict::is_wrong);
+        match (self.invalid.is_empty(), self.passed) {
+            (false, _) if wrong => Outcome::Wrong,
+            (false, _) => Outcome::Invalid,
+            (true, true) => Outcome::Passed,
+            (true, false) => Outcome::Failed,
+        }
+    }
+
+    /// What is wrong first, then what else did not hold.
+    pub(crate) fn levels_in_order(&self) -> Vec<&Verdict> {
+        let mut levels: Vec<_> = self.levels.iter().collect();
+        levels.sort_by_key(|verdict| (!verdict.is_wrong(), verdict.holds));
+        levels
+    }
+
     /// One screen: the verdict, what did not hold, and how it was for whom.
     pub(crate) fn summary(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
-        let verdict = match (self.passed, self.invalid.is_empty()) {
-            (true, true) => "PASSED",
-            (false, true) => "FAILED",
-            (_, false) => "INVALID",
-        };
-        let _ = writeln!(text, "\n{verdict}  {} · {:.0} s · {}", self.scenario, self.duration_s, self.target);
+        let outcome = self.outcome();
+        let _ = writeln!(
+            text,
+            "\n{}  {} · {:.0} s · {}",
+            outcome.word(),
+            self.scenario,
+            self.duration_s,
+            self.target
+        );
+        if outcome == Outcome::Wrong {
+            let _ = writeln!(text, "  what is wrong below is wrong, however slow the harness was; besides,");
+        }
         for why in &self.invalid {
             let _ = writeln!(text, "  the harness itself was the bottleneck: {why}");
         }
-        let width = self.levels.iter().map(|verdict| verdict.level.len()).max().unwrap_or(0);
-        let mut levels: Vec<_> = self.levels.iter().collect();
-        levels.sort_by_key(|verdict| verdict.holds);
+        let levels = self.levels_in_order();
+        let width = levels.iter().map(|verdict| verdict.level.len()).max().unwrap_or(0);
         for verdict in levels {
-            let measured = verdict.measured.map_or("not measured".to_owned(), number);
+            let measured = verdict.measured_in_words();
             let mark = if verdict.holds { "ok    " } else { "FAILED" };
             let _ = writeln!(text, "  {mark}  {:width$}  {measured}", verdict.level);
+        }
+        if !self.not_judged.is_empty() {
+            let levels = self.not_judged.join(", ");
+            let _ = writeln!(text, "  not judged, as --server-pid was not given: {levels}");
         }
         let _ = writeln!(
             text,
             "\n  {:<18} {:>8} {:>9} {:>9} {:>9} {:>9}",
             "ms", "count", "p50", "p90", "p99", "max"
         );
-        for distribution in crate::level::DISTRIBUTIONS {
+        for distribution in crate::catalog::DISTRIBUTIONS {
             let Some(summary) = self.distributions.get(distribution.name).filter(|s| s.count > 0) else {
                 continue;
             };
@@ -217,7 +326,12 @@ impl Report {
         }
         if let Some(cpu) = get("server.cpu_pct") {
             let memory = get("server.rss_mb").unwrap_or(0.0);
-            let _ = writeln!(text, "  server   {} % of a core, {} MB", number(cpu), number(memory));
+            let waited = number(get("server.waiting_pct").unwrap_or(0.0));
+            let (cpu, memory) = (number(cpu), number(memory));
+            let _ = writeln!(
+                text,
+                "  server   {cpu} % of a core, {memory} MB; its threads waited for a core {waited} % of the time"
+            );
         }
         for (what, times) in self.complaints.iter().take(6) {
             let _ = writeln!(text, "  {times:>7} × {what}");
@@ -244,12 +358,14 @@ pub(crate) mod tests {
             duration_s: 30.0,
             machine: "a machine".to_owned(),
             passed: false,
+            who: Who { lives: 1, viewers: 25, chatters: 20, buyers: 30 },
             invalid: Vec::new(),
             levels: vec![Verdict {
                 level: "sale.oversold == 0".to_owned(),
                 measured: Some(1.0),
                 holds: false,
             }],
+            not_judged: Vec::new(),
             measures: [("media.packets".to_owned(), 12_345.0)].into(),
             distributions: BTreeMap::new(),
             notes: vec![Note { at_s: 10.0, text: "the sale opens".to_owned() }],
@@ -269,10 +385,44 @@ pub(crate) mod tests {
         assert!(summary.contains("12,345 packets") && summary.contains("stock 1, 2 units"), "{summary}");
         report.measures.extend([("drop.channels".to_owned(), 9.0), ("drop.channels_same".to_owned(), 9.0)]);
         assert!(report.summary().contains("9 networks of people on the channel: 9 went on, 0 came anew"));
+        report.levels[0].holds = true;
         report.passed = true;
         assert!(report.summary().starts_with("\nPASSED"));
+        report.not_judged.push("server.rss_mb <= 1".to_owned());
+        assert!(report.summary().contains("--server-pid was not given: server.rss_mb <= 1"));
         report.invalid.push("too slow".to_owned());
         assert!(report.summary().starts_with("\nINVALID"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_outranked_by_a_harness_that_was_slow() {
+        let mut report = example();
+        assert_eq!((report.outcome(), report.outcome().code()), (Outcome::Failed, 1));
+        let slow = |holds| Verdict { level: "hold.p99_ms <= 5".to_owned(), measured: Some(9.0), holds };
+        report.levels.insert(0, slow(false));
+        report.invalid.push("its thread viewers-0 used up to 99 % of a core".to_owned());
+        assert_eq!((report.outcome(), report.outcome().code()), (Outcome::Wrong, 4));
+        let summary = report.summary();
+        assert!(summary.starts_with("\nFAILED, AND INVALID  smoke"), "{summary}");
+        let (wrong, late) =
+            (summary.find("sale.oversold == 0").unwrap(), summary.find("hold.p99_ms").unwrap());
+        assert!(wrong < late, "what is wrong comes first: {summary}");
+        assert!(summary.contains("hold.p99_ms <= 5    9 ms"), "with its unit: {summary}");
+        report.levels.retain(|verdict| !verdict.is_wrong());
+        assert_eq!(
+            (report.outcome(), report.outcome().code()),
+            (Outcome::Invalid, 3),
+            "slow may be the harness"
+        );
+    }
+
+    #[test]
+    fn who_was_there_is_told_in_words() {
+        assert_eq!(example().who.to_string(), "25 viewers, 20 on the channel, 30 buyers");
+        assert_eq!(
+            Who { lives: 3, viewers: 1_000, ..Who::default() }.to_string(),
+            "1,000 viewers, in 3 lives"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use futures_util::future::join_all;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -17,20 +17,20 @@ use tokio::{
 };
 
 use crate::{
+    catalog::DISTRIBUTIONS,
     cli,
     clip::{Clip, LAYERS},
     faults::Faults,
     host::{Host, Sent},
     http::Client,
-    level::{DISTRIBUTIONS, Verdict},
-    machine, measure, moq,
+    level, machine, measure, moq,
     peer::Identity,
     places::{Places, live_of, source_towards},
     plan::{Number, Plan, Stairs, Step},
     pool::{Audience, Complaints, Order, Pool},
     progress::{Now, Progress},
     publisher::Terms,
-    report::{self, Audit, Note, Report},
+    report::{self, Audit, Note, Report, Who},
     scenario::{Scenario, Transport},
     shards::Shards,
     shop::{Setting, Shop},
@@ -62,6 +62,7 @@ pub(crate) async fn of_scenario(options: &cli::Run, mut scenario: Scenario) -> R
     for (group, count) in &options.count {
         scenario.set_count(group, *count).map_err(anyhow::Error::msg)?;
     }
+    scenario.check().map_err(|why| anyhow!("with what the command line has changed: {why}"))?;
     let places = Places::new(options, scenario.lives)?;
     // Each live's actors draw from a seed of their own: else all would do the same at the same time.
     let plans: Vec<Plan> = (0..u64::from(scenario.lives))
@@ -518,8 +519,9 @@ impl<'o> Run<'o> {
             sum.add(audit);
             sum
         });
-        let invalid = self.watch.invalid(&total, &self.gauges);
-        let levels: Vec<Verdict> = self.scenario.levels.iter().map(|level| level.judge(&measures)).collect();
+        let invalid = self.watch.invalid();
+        let (levels, not_judged) =
+            level::judge_all(&self.scenario.levels, &measures, self.options.server_pid.is_some());
         let distributions = DISTRIBUTIONS.iter().zip(total.times());
         let distributions = distributions.filter(|(_, histogram)| histogram.count() > 0);
         if total.get(Count::OtherClock) > 0 {
@@ -536,9 +538,11 @@ impl<'o> Run<'o> {
             started_at_ms: self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
             duration_s,
             machine: machine::describe(),
-            passed: levels.iter().all(|verdict| verdict.holds),
+            passed: !levels.is_empty() && levels.iter().all(|verdict| verdict.holds),
+            who: Who::of(self.stages.iter().map(|stage| &stage.plan)),
             invalid,
             levels,
+            not_judged,
             measures,
             distributions: distributions.map(|(d, h)| (d.name.to_owned(), h.summary())).collect(),
             notes: self.notes,

@@ -3,95 +3,31 @@
 //! Every number may be a value or a range `[low, high]`, from which each actor draws by the scenario's seed. What is not
 //! understood is refused with a suggestion: a mistyped key must not make a load test easier.
 
+mod amount;
 mod fault;
 
-use std::{fmt, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
-pub(crate) use self::fault::{Fault, Victim};
-use crate::{clip::Codec, level::Level, random::Random, suggest};
+pub(crate) use self::{
+    amount::Amount,
+    fault::{Fault, Victim},
+};
+use crate::{clip::Codec, level::Level, suggest};
 
 /// The most actors of one kind; the harness itself is at its end long before.
 const MAX_ACTORS: f64 = 100_000.0;
+/// The most actors of all kinds in all lives.
+const MAX_ACTORS_IN_ALL: f64 = 1_000_000.0;
 /// The most lives of a run.
 const MAX_LIVES: u32 = 1_000;
 /// The longest run.
-const MAX_SECONDS: f64 = 7.0 * 86_400.0;
-
-/// A value, or a range that each draw takes one from.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Amount {
-    low: f64,
-    high: f64,
-}
-
-impl Amount {
-    /// Always this value.
-    pub(crate) const fn fixed(value: f64) -> Self {
-        Self { low: value, high: value }
-    }
-
-    /// Draws a value.
-    pub(crate) fn draw(self, random: &mut Random) -> f64 {
-        random.between(self.low, self.high)
-    }
-
-    /// Draws a whole number, both ends included.
-    pub(crate) fn draw_count(self, random: &mut Random) -> u32 {
-        random.between(self.low, self.high + if self.high > self.low { 1.0 } else { 0.0 }).min(self.high)
-            as u32
-    }
-
-    /// Draws a time, the value being seconds.
-    pub(crate) fn draw_seconds(self, random: &mut Random) -> Duration {
-        Duration::from_secs_f64(self.draw(random))
-    }
-
-    /// Draws a time, the value being milliseconds.
-    pub(crate) fn draw_millis(self, random: &mut Random) -> Duration {
-        Duration::from_secs_f64(self.draw(random) / 1000.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Amount {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Amount;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, or a range [low, high]")
-            }
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Amount, E> {
-                self.visit_f64(value as f64)
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Amount, E> {
-                self.visit_f64(value as f64)
-            }
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Amount, E> {
-                check(value, value)
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Amount, A::Error> {
-                let low = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
-                let high = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(1, &self))?;
-                match seq.next_element::<f64>()? {
-                    None => check(low, high),
-                    Some(_) => Err(de::Error::invalid_length(3, &self)),
-                }
-            }
-        }
-        fn check<E: de::Error>(low: f64, high: f64) -> Result<Amount, E> {
-            if !(low.is_finite() && high.is_finite() && low >= 0.0) {
-                return Err(E::custom("a number must not be negative"));
-            }
-            if low > high {
-                return Err(E::custom(format!("the range [{low}, {high}] begins after its end")));
-            }
-            Ok(Amount { low, high })
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
+pub(crate) const MAX_SECONDS: f64 = 7.0 * 86_400.0;
+/// The shortest time that anybody waits between what they do again and again.
+const LEAST_WAIT_S: f64 = 0.01;
+/// The most that is planned: comings, goings and pins, in all lives.
+const MAX_STEPS: f64 = 5_000_000.0;
 
 /// All of a scenario.
 #[derive(Debug, Clone, Deserialize)]
@@ -402,7 +338,8 @@ impl Scenario {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether it makes sense; why not, if it does not.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if !(self.duration_s > 0.0 && self.duration_s <= MAX_SECONDS) {
             return Err(format!("duration_s: {} is not between 0 and a week", self.duration_s));
         }
@@ -432,6 +369,20 @@ impl Scenario {
         for count in counts {
             within("count", count, MAX_ACTORS)?;
         }
+        let waits = (self.chatters.iter().flat_map(|group| {
+            let read_every_s = group.read_every_ms.map(|every| every.times(0.001));
+            [
+                ("chatters.say_every_s", group.say_every_s),
+                ("chatters.like_every_s", group.like_every_s),
+                ("chatters.read_every_ms", read_every_s),
+            ]
+        }))
+        .chain(self.host.iter().map(|host| ("host.pin_every_s", Some(host.pin_every_s))));
+        for (name, wait) in waits {
+            if wait.is_some_and(|wait| wait.low < LEAST_WAIT_S) {
+                return Err(format!("{name}: at least {} ms", LEAST_WAIT_S * 1_000.0));
+            }
+        }
         let comings = (self.viewers.iter().map(|g| ("viewers", g.coming())))
             .chain(self.chatters.iter().map(|g| ("chatters", g.coming())))
             .chain(self.buyers.iter().map(|g| ("buyers", g.coming())));
@@ -453,6 +404,12 @@ impl Scenario {
                 return Err("sale.stock: at least 1".to_owned());
             }
         }
+        if let Some(capacity) = &self.capacity {
+            for (name, amount) in [("start", capacity.start), ("step", capacity.step), ("max", capacity.max)]
+            {
+                within(&format!("capacity.{name}"), amount, MAX_ACTORS)?;
+            }
+        }
         if let Some(capacity) = &self.capacity
             && [capacity.start, capacity.step, capacity.every_s].iter().any(|amount| amount.low < 1.0)
         {
@@ -472,6 +429,7 @@ impl Scenario {
         if self.lives > 1 && self.capacity.is_some() {
             return Err("lives: a search for capacity is in one live".to_owned());
         }
+        self.check_size()?;
         if self.levels.is_empty() {
             return Err("levels: a scenario without any proves nothing".to_owned());
         }
@@ -479,9 +437,43 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// Whether it can be planned in memory: what is mistyped must not take the machine with it.
+    fn check_size(&self) -> Result<(), String> {
+        let groups = (self.viewers.iter().map(|g| (g.count, g.coming())))
+            .chain(self.chatters.iter().map(|g| (g.count, g.coming())))
+            .chain(self.buyers.iter().map(|g| (g.count, g.coming())));
+        let capacity = self.capacity.iter().map(|capacity| capacity.max.high.max(capacity.start.high));
+        let (mut actors, mut steps) = (capacity.sum::<f64>(), 0.0);
+        for (count, coming) in groups {
+            actors += count.high;
+            let round_s = coming.stay_s.map_or(0.0, |stay| stay.low)
+                + coming.return_after_s.map_or(0.0, |away| away.low);
+            let rounds = if coming.return_after_s.is_some() { self.duration_s / round_s } else { 1.0 };
+            steps += count.high * 2.0 * rounds.max(1.0);
+        }
+        steps += self.host.as_ref().map_or(0.0, |host| self.duration_s / host.pin_every_s.low);
+        let lives = f64::from(self.lives);
+        if actors * lives > MAX_ACTORS_IN_ALL {
+            return Err(format!("{} actors in all are more than {MAX_ACTORS_IN_ALL}", actors * lives));
+        }
+        if steps * lives > MAX_STEPS {
+            let steps = (steps * lives).round();
+            return Err(format!(
+                "up to {steps} comings, goings and pins are more than {MAX_STEPS}: a shorter run, or longer stays"
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod numbers;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     fn parse(text: &str) -> Result<Scenario, String> {
         Scenario::parse(text, "test.toml").map_err(|error| error.to_string())
@@ -529,6 +521,19 @@ mod tests {
             ("[[viewers]]\ncount = [5, 6, 7]", "a number, or a range"),
             ("[[viewers]]\ncount = -1", "negative"),
             ("[[viewers]]\ncount = 1e9", "more than 100000"),
+            ("[[viewers]]\ncount = 1\njoin_over_s = 1e300", "the most that a number may be"),
+            ("[[viewers]]\ncount = inf", "must not be negative"),
+            ("[[chatters]]\ncount = 1\nsay_every_s = 0", "chatters.say_every_s: at least 10 ms"),
+            ("[[chatters]]\ncount = 1\nread_every_ms = [0, 9]", "chatters.read_every_ms: at least 10 ms"),
+            ("[host]\npin_every_s = 0", "host.pin_every_s: at least 10 ms"),
+            (
+                "[capacity]\nstart = 1\nstep = 1\nevery_s = 1\nmax = 1e8",
+                "capacity.max: 100000000 is more than",
+            ),
+            (
+                "[[viewers]]\ncount = 100000\nstay_s = 0.1\nreturn_after_s = 0",
+                "comings, goings and pins are more than 5000000",
+            ),
             ("[[viewers]]\ncount = 1\ndecrypt = 2", "no share of 1"),
             ("[[viewers]]\ncount = 1\ntransport = \"mog\"", "did you mean `moq`?"),
             ("[publisher]\nclip = \"vp8\"\nsimulcast = true", "only the clip h264"),

@@ -8,33 +8,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{clip::LAYERS, histogram::Histogram, level::DISTRIBUTIONS};
-
-/// The distributions, in the order of [`DISTRIBUTIONS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Time {
-    JoinAnswer,
-    JoinConnected,
-    JoinFirstPacket,
-    JoinFirstPicture,
-    JoinSteady,
-    Delay,
-    ChannelJoin,
-    Chat,
-    StockEvent,
-    Pin,
-    Hold,
-    Checkout,
-    Confirm,
-    Webhook,
-    MoqConnected,
-    MoqFirstPicture,
-    MoqSteady,
-    MoqDelay,
-    DropPicture,
-    DropSteady,
-    DropChannel,
-}
+pub(crate) use crate::catalog::Time;
+use crate::{catalog::DISTRIBUTIONS, clip::LAYERS, histogram::Histogram};
 
 macro_rules! counters {
     ($($name:ident,)*) => {
@@ -242,29 +217,44 @@ pub(crate) struct Gauges {
     pub(crate) viewers: Gauge,
     /// Channels open.
     pub(crate) channels: Gauge,
-    /// How late the harness was at most with what it had planned, in microseconds.
-    pub(crate) late_us: AtomicU64,
+    late: Latest,
+    timer: Latest,
+}
+
+/// The longest of some times since it was last asked for.
+#[derive(Debug, Default)]
+struct Latest(AtomicU64);
+
+impl Latest {
+    fn note(&self, time: Duration) {
+        self.0.fetch_max(time.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Duration {
+        Duration::from_micros(self.0.swap(0, Ordering::Relaxed))
+    }
 }
 
 impl Gauges {
+    /// The harness was late with what it had planned.
     pub(crate) fn late(&self, by: Duration) {
-        self.late_us.fetch_max(by.as_micros() as u64, Ordering::Relaxed);
+        self.late.note(by);
+    }
+
+    /// A timer of the harness came late.
+    pub(crate) fn timer_late(&self, by: Duration) {
+        self.timer.note(by);
+    }
+
+    /// How late a timer, and something planned, has been at most since this was last asked.
+    pub(crate) fn take_late(&self) -> (Duration, Duration) {
+        (self.timer.take(), self.late.take())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distributions_have_their_names() {
-        assert_eq!(DISTRIBUTIONS[Time::Webhook as usize].name, "webhook");
-        assert_eq!(DISTRIBUTIONS[Time::MoqDelay as usize].name, "moq.delay");
-        assert_eq!(DISTRIBUTIONS[Time::DropChannel as usize].name, "drop.channel");
-        assert_eq!(DISTRIBUTIONS.len(), Time::DropChannel as usize + 1);
-        assert_eq!(DISTRIBUTIONS[Time::JoinFirstPicture as usize].name, "join.ttff");
-        assert_eq!(DISTRIBUTIONS[Time::StockEvent as usize].name, "stock_event");
-    }
 
     #[test]
     fn tallies_add_up_and_gauges_keep_their_most() {
@@ -278,5 +268,10 @@ mod tests {
         gauge.add(3);
         gauge.add(-2);
         assert_eq!((gauge.now(), gauge.most()), (1, 3));
+        let gauges = Gauges::default();
+        [3, 5, 4].into_iter().for_each(|ms| gauges.late(Duration::from_millis(ms)));
+        gauges.timer_late(Duration::from_millis(1));
+        assert_eq!(gauges.take_late(), (Duration::from_millis(1), Duration::from_millis(5)));
+        assert_eq!(gauges.take_late(), (Duration::ZERO, Duration::ZERO), "each second begins anew");
     }
 }

@@ -3,31 +3,27 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use tokio::task::JoinHandle;
+
 use crate::{
-    machine,
+    bottleneck::{Bottleneck, Second},
+    machine::{self, Share},
     measure::Measures,
     report::Series,
     shards::MOST,
     tally::{Count, Gauges, Tally, Time},
 };
 
-/// A thread of the harness that was busier than this was a bottleneck, if it was so for longer than that.
-const BUSY_PCT: f64 = 90.0;
-const BUSY_SECONDS: usize = 3;
-/// The harness was a bottleneck if it was later than this with what it had planned.
-const MAX_LATE: Duration = Duration::from_millis(500);
-/// The same if one of its threads waited for a core for more than this, per cent of the time: others had it, and what was
-/// slow may have been the harness.
-const MAX_WAITING_PCT: f64 = 40.0;
-/// The same if its sockets dropped a larger share of packets than this.
-const MAX_DROPS: f64 = 0.000_1;
 /// Looks that come sooner after the last one than this are left out.
 const LEAST: Duration = Duration::from_millis(200);
 /// Threads told in the report.
 const MAX_THREADS: usize = 16;
+/// How often the runtime, on which everybody's tasks run, is asked whether its timers come in time.
+const PROBE_EVERY: Duration = Duration::from_millis(10);
 
 /// All that was seen.
 #[derive(Default)]
@@ -37,20 +33,43 @@ pub(crate) struct Watch {
     harness: BTreeMap<u32, machine::Thread>,
     server: BTreeMap<u32, machine::Thread>,
     at: Option<Instant>,
-    /// Seconds in which the busiest thread of the harness was over the limit.
-    busy_seconds: usize,
-    busiest: f64,
-    busiest_name: String,
-    /// The longest that one of its threads waited for a core, in per cent of each second.
-    waiting: Vec<f64>,
+    bottleneck: Bottleneck,
+    /// What tells of the runtime's timers, as long as the run goes on.
+    probe: Option<Probe>,
     memory_at_start: u64,
     time_at_start: Duration,
     harness_memory: u64,
     server_cpu: Vec<f64>,
+    /// The longest that one of its threads waited for a core, per cent of each second.
+    server_waiting: Vec<f64>,
+    /// At its first look.
+    server_memory_at_start: Option<u64>,
+    /// Viewers' sessions begun, and bytes.
     server_memory: Vec<(u64, u64)>,
     /// Sums of each media thread's processor time, and how many.
     shards: Vec<(f64, u32)>,
     thread_sums: BTreeMap<(String, String), (f64, u32)>,
+}
+
+/// A task that does nothing but wait, and tells by how much it has waited too long.
+struct Probe(JoinHandle<()>);
+
+impl Probe {
+    fn start(gauges: Arc<Gauges>) -> Self {
+        Self(tokio::spawn(async move {
+            loop {
+                let due = Instant::now() + PROBE_EVERY;
+                tokio::time::sleep_until(due.into()).await;
+                gauges.timer_late(due.elapsed());
+            }
+        }))
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What has come since the last look, for the progress line.
@@ -77,13 +96,17 @@ impl Watch {
         &mut self,
         since: Duration,
         total: &Tally,
-        gauges: &Gauges,
+        gauges: &Arc<Gauges>,
         server_pid: Option<u32>,
         shards: &[f64],
     ) -> Option<Rates> {
         let now = Instant::now();
         let Some(before) = self.at else {
             self.at = Some(now);
+            self.server_memory_at_start = server_pid.and_then(machine::memory_bytes);
+            // What was late before the run is nobody's load.
+            gauges.take_late();
+            self.probe = Some(Probe::start(gauges.clone()));
             self.harness = machine::threads(std::process::id());
             self.server = server_pid.map(machine::threads).unwrap_or_default();
             return None;
@@ -95,7 +118,19 @@ impl Watch {
         self.at = Some(now);
         let delta = total.since(&self.before);
         let seconds = passed.as_secs_f64();
-        let busy_pct = self.look_at_harness(passed);
+        let (timer, late) = gauges.take_late();
+        let harness = Second {
+            from_s: (since.as_secs_f64() - seconds).max(0.0),
+            to_s: since.as_secs_f64(),
+            threads: self.look_at_harness(passed),
+            timer,
+            late,
+            packets: delta.get(Count::Packets),
+            drops: delta.get(Count::SocketDrops),
+        };
+        self.bottleneck.look(&harness);
+        let most = |value: fn(&Share) -> f64| harness.threads.iter().map(value).fold(0.0, f64::max);
+        let (busy_pct, waiting_pct) = (most(|share| share.busy_pct), most(|share| share.waiting_pct));
         let series = &mut self.series;
         series.at(since.as_secs_f64());
         series.put("viewers", Some(gauges.viewers.now() as f64));
@@ -110,7 +145,8 @@ impl Watch {
         series.put("joins", Some(joins));
         series.put("away", Some(total.away() as f64));
         series.put("harness_cpu", Some(busy_pct));
-        series.put("harness_waiting", self.waiting.last().copied());
+        series.put("harness_waiting", Some(waiting_pct));
+        series.put("harness_late", Some(timer.max(late).as_secs_f64() * 1_000.0));
         for (name, time) in [
             ("ttff", Time::JoinFirstPicture),
             ("delay", Time::Delay),
@@ -147,22 +183,15 @@ impl Watch {
         Some(Rates { mbps, packets: per_second(Count::Packets), joins, holds, busy_pct })
     }
 
-    /// Returns how busy its busiest thread was.
-    fn look_at_harness(&mut self, passed: Duration) -> f64 {
+    /// Returns what each of its threads has done.
+    fn look_at_harness(&mut self, passed: Duration) -> Vec<Share> {
         let harness = machine::threads(std::process::id());
         let shares = machine::shares(&self.harness, &harness, passed);
         self.harness = harness;
-        let busiest = shares.iter().max_by(|one, other| one.1.total_cmp(&other.1)).cloned();
-        let (name, busy, _) = busiest.unwrap_or_default();
-        self.busy_seconds += usize::from(busy > BUSY_PCT);
-        if busy > self.busiest {
-            (self.busiest, self.busiest_name) = (busy, name);
-        }
-        self.waiting.push(shares.iter().map(|share| share.2).fold(0.0, f64::max));
         let memory = machine::memory_bytes(std::process::id()).unwrap_or(0);
         self.harness_memory = self.harness_memory.max(memory);
-        self.sum_threads("harness", shares);
-        busy
+        self.sum_threads("harness", &shares);
+        shares
     }
 
     fn look_at_server(&mut self, pid: u32, passed: Duration, total: &Tally) {
@@ -173,20 +202,25 @@ impl Watch {
         }
         let shares = machine::shares(&self.server, &server, passed);
         self.server = server;
-        let cpu: f64 = shares.iter().map(|share| share.1).sum();
+        let cpu: f64 = shares.iter().map(|share| share.busy_pct).sum();
         let memory = machine::memory_bytes(pid);
+        let waiting = shares.iter().map(|share| share.waiting_pct).fold(0.0, f64::max);
         self.series.put("server_cpu", Some(cpu));
+        self.series.put("server_waiting", Some(waiting));
+        self.server_waiting.push(waiting);
         self.series.put("server_mb", memory.map(|bytes| bytes as f64 / 1e6));
         self.server_cpu.push(cpu);
-        self.server_memory.extend(memory.map(|bytes| (total.get(Count::JoinAttempts), bytes)));
-        self.sum_threads("server", shares);
+        self.server_memory.extend(
+            memory.map(|bytes| (total.get(Count::JoinAttempts) + total.get(Count::MoqAttempts), bytes)),
+        );
+        self.sum_threads("server", &shares);
     }
 
     /// Threads of one name count together.
-    fn sum_threads(&mut self, whose: &str, shares: Vec<(String, f64, f64)>) {
+    fn sum_threads(&mut self, whose: &str, shares: &[Share]) {
         let mut by_name: BTreeMap<String, f64> = BTreeMap::new();
-        for (name, busy, _) in shares {
-            *by_name.entry(name).or_default() += busy;
+        for share in shares {
+            *by_name.entry(share.name.clone()).or_default() += share.busy_pct;
         }
         for (name, busy) in by_name {
             let sum = self.thread_sums.entry((whose.to_owned(), name)).or_default();
@@ -220,15 +254,16 @@ impl Watch {
             let most = gauges.viewers.most();
             put("join.most_at_once", most as f64);
             put("harness.drops", total.get(Count::SocketDrops) as f64);
+        }
+        let people = (gauges.viewers.most() + gauges.channels.most()) as f64;
+        if people > 0.0 {
             let grown = self.harness_memory.saturating_sub(self.memory_at_start) as f64;
-            if most > 0 {
-                put("harness.kb_per_viewer", grown / 1_000.0 / most as f64);
-            }
+            put("harness.kb_per_person", grown / 1_000.0 / people);
         }
         put("channel.most_at_once", gauges.channels.most() as f64);
-        put("harness.cpu_pct", self.busiest);
-        put("harness.waiting_pct", self.waiting_pct());
-        put("harness.late_ms", late(gauges).as_secs_f64() * 1_000.0);
+        put("harness.cpu_pct", self.bottleneck.busiest_pct());
+        put("harness.waiting_pct", self.bottleneck.waiting_pct());
+        put("harness.late_ms", self.bottleneck.late().as_secs_f64() * 1_000.0);
         let time = machine::process_time(std::process::id()).unwrap_or_default();
         put("harness.cpu_s", time.saturating_sub(self.time_at_start).as_secs_f64());
         let busiest = self.shards.iter().filter(|(_, count)| *count > 0);
@@ -237,7 +272,9 @@ impl Watch {
             put("server.shard_cpu_pct", busiest);
         }
         if !self.server_cpu.is_empty() {
-            put("server.cpu_pct", self.server_cpu.iter().sum::<f64>() / self.server_cpu.len() as f64);
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+            put("server.cpu_pct", mean(&self.server_cpu));
+            put("server.waiting_pct", mean(&self.server_waiting));
         }
         let memory = &self.server_memory;
         if let (Some(most), Some((joins, last))) =
@@ -245,77 +282,75 @@ impl Watch {
         {
             put("server.rss_mb", most as f64 / 1e6);
             let (joins_then, then) = memory[memory.len() / 2];
-            let grown = last.saturating_sub(then) as f64 / 1_000.0;
-            put("server.rss_growth_kb_per_join", grown / (joins - joins_then).max(1) as f64);
+            let grown = *last as f64 - then as f64;
+            put("server.rss_growth_mb", grown / 1e6);
+            // Where nobody has come meanwhile, there is no growth by comers.
+            if *joins > joins_then {
+                put("server.rss_growth_kb_per_join", grown.max(0.0) / 1_000.0 / (joins - joins_then) as f64);
+            }
+            if let Some(at_start) = self.server_memory_at_start.filter(|_| people > 0.0) {
+                put("server.kb_per_person", most.saturating_sub(at_start) as f64 / 1_000.0 / people);
+            }
         }
     }
 
-    /// How long a thread of the harness waited for a core, in per cent of the time: others had it.
-    fn waiting_pct(&self) -> f64 {
-        self.waiting.iter().sum::<f64>() / self.waiting.len().max(1) as f64
+    /// Why the run says more about the harness than about the server, and when it does.
+    pub(crate) fn invalid(&self) -> Vec<String> {
+        self.bottleneck.reasons()
     }
-
-    /// Why the run says more about the harness than about the server.
-    pub(crate) fn invalid(&self, total: &Tally, gauges: &Gauges) -> Vec<String> {
-        let mut why = Vec::new();
-        let (packets, drops) = (total.get(Count::Packets), total.get(Count::SocketDrops));
-        if drops as f64 > packets as f64 * MAX_DROPS {
-            why.push(format!("its sockets had no room for {drops} datagrams of {}", packets + drops));
-        }
-        if self.busy_seconds > BUSY_SECONDS {
-            why.push(format!(
-                "its thread {} used more than {BUSY_PCT} % of a core for {} s",
-                self.busiest_name, self.busy_seconds
-            ));
-        }
-        if self.waiting_pct() > MAX_WAITING_PCT {
-            why.push(format!(
-                "one of its threads waited for a core {:.0} % of the time: something else had it",
-                self.waiting_pct()
-            ));
-        }
-        if late(gauges) > MAX_LATE {
-            why.push(format!("it was up to {:.1} s late with what was planned", late(gauges).as_secs_f64()));
-        }
-        why
-    }
-}
-
-fn late(gauges: &Gauges) -> Duration {
-    Duration::from_micros(gauges.late_us.load(std::sync::atomic::Ordering::Relaxed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_run_says_why_the_harness_was_the_bottleneck() {
-        let (mut watch, mut total, gauges) = (Watch::new(), Tally::default(), Gauges::default());
-        total.count(Count::Packets, 1_000_000);
-        total.count(Count::SocketDrops, 100);
-        watch.waiting = vec![30.0, 50.0];
-        watch.busy_seconds = BUSY_SECONDS;
-        gauges.late(MAX_LATE);
-        assert_eq!(watch.invalid(&total, &gauges), [] as [String; 0], "all at their limits");
+    #[tokio::test]
+    async fn seconds_are_judged_one_by_one() {
+        let (mut watch, gauges) = (Watch::new(), Arc::new(Gauges::default()));
+        let mut total = Tally::default();
+        gauges.late(Duration::from_secs(9));
+        assert_eq!(watch.look(Duration::ZERO, &total, &gauges, None, &[]), None);
+        assert!(watch.probe.is_some());
+        let mut look = |watch: &mut Watch, at_s: u64, drops| {
+            watch.at = watch.at.map(|at| at - Duration::from_secs(1));
+            total.count(Count::Packets, 10_000_000);
+            total.count(Count::SocketDrops, drops);
+            watch.look(Duration::from_secs(at_s), &total, &gauges, None, &[]).unwrap();
+        };
+        look(&mut watch, 1, 0);
+        gauges.late(Duration::from_millis(700));
+        look(&mut watch, 2, 0);
+        look(&mut watch, 3, 5_000);
+        let why = watch.invalid();
+        assert_eq!(why[0], "it was up to 0.7 s late with what was planned (1 to 2 s)", "{why:?}");
+        assert!(why[1].contains("5000 datagrams of 30005000"), "in all, not at once: {why:?}");
+        let late = &watch.series.lines["harness_late"];
+        assert!(late[1].unwrap() >= 700.0 && late.len() == 3, "{late:?}");
+    }
 
-        total.count(Count::SocketDrops, 1);
-        watch.waiting.push(41.0);
-        watch.busy_seconds += 1;
-        watch.busiest_name = "viewers-0".to_owned();
-        gauges.late(MAX_LATE + Duration::from_millis(1));
-        let why = watch.invalid(&total, &gauges).join("; ");
-        for reason in ["no room for 101 datagrams", "viewers-0 used more", "waited for a core", "0.5 s late"]
-        {
-            assert!(why.contains(reason), "{reason}: {why}");
-        }
+    #[test]
+    fn the_servers_memory_is_told_by_time_by_comers_and_by_people() {
+        let server_memory = vec![(0, 50_000_000), (10, 60_000_000), (10, 61_000_000), (30, 65_000_000)];
+        let mut watch = Watch { server_memory, server_memory_at_start: Some(40_000_000), ..Watch::new() };
+        let (gauges, mut measures) = (Gauges::default(), Measures::new());
+        gauges.viewers.add(200);
+        gauges.channels.add(50);
+        watch.add_measures(&mut measures, &Tally::default(), &gauges, true);
+        assert_eq!(measures["server.rss_growth_mb"], 4.0);
+        assert_eq!(measures["server.rss_growth_kb_per_join"], 200.0);
+        assert_eq!(measures["server.kb_per_person"], 100.0);
+        assert!(measures.contains_key("harness.kb_per_person"));
+        watch.server_memory.truncate(3);
+        let mut measures = Measures::new();
+        watch.add_measures(&mut measures, &Tally::default(), &gauges, true);
+        assert!(!measures.contains_key("server.rss_growth_kb_per_join"), "nobody came");
     }
 
     #[test]
     fn the_busiest_media_thread_is_told() {
         let mut watch = Watch { shards: vec![(30.0, 3), (80.0, 2), (0.0, 0)], ..Watch::new() };
-        watch
-            .sum_threads("server", vec![("shard-0".to_owned(), 20.0, 0.0), ("shard-0".to_owned(), 5.0, 0.0)]);
+        let share = |busy_pct| Share { name: "shard-0".to_owned(), busy_pct, ..Share::default() };
+        watch.sum_threads("server", &[share(20.0), share(5.0)]);
         let mut measures = Measures::new();
         watch.add_measures(&mut measures, &Tally::default(), &Gauges::default(), false);
         assert_eq!(measures["server.shard_cpu_pct"], 40.0);

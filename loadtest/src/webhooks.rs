@@ -191,7 +191,7 @@ impl Webhook {
         let made = answer.json();
         let (Some(id), Some(secret)) = (made["id"].as_str(), made["secret"].as_str()) else {
             task.abort();
-            bail!("the webhook {url} was refused: {}", answer.complaint());
+            bail!("the webhook {url} was refused: {}{}", answer.complaint(), advice(&url, answer.status));
         };
         let secret = secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
         let secret = secret.context("the webhook's secret is not whsec_ and base64")?;
@@ -228,6 +228,18 @@ impl Webhook {
         // A server that is gone has forgotten it, or will find nobody there and disable it.
         let _ = self.client.call_shared(call).await;
         self.task.abort();
+    }
+}
+
+/// What to do about a refusal, where it is about the address: servers call nobody in private networks, if not told to.
+fn advice(url: &str, status: StatusCode) -> &'static str {
+    let of_the_address = [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY].contains(&status);
+    if of_the_address && url.starts_with("http://") {
+        ". Servers call https addresses in public alone, and this is none: set webhooks.allow_private = true in the \
+         server's configuration if it is one for tests, or give --webhook-listen and a --webhook-url that it may call, or \
+         leave --api-key out and webhooks uncompared"
+    } else {
+        ""
     }
 }
 
@@ -272,6 +284,15 @@ mod tests {
             headers.insert(axum::http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
         }
         headers
+    }
+
+    #[test]
+    fn a_refused_address_comes_with_what_to_do_and_a_refused_key_does_not() {
+        assert!(
+            advice("http://127.0.0.1:9/", StatusCode::BAD_REQUEST).contains("webhooks.allow_private = true")
+        );
+        assert_eq!(advice("http://127.0.0.1:9/", StatusCode::FORBIDDEN), "");
+        assert_eq!(advice("https://shop.example/hook", StatusCode::BAD_REQUEST), "");
     }
 
     #[test]

@@ -35,8 +35,9 @@ fn smoke_agrees_with_the_servers_own_counters() {
     let server = Server::start();
     let (pid, key) = (server.pid().to_string(), server.says(&["key", "--name", "loadtest"]));
     let run = run("smoke", &server.base, &server.token, &["--server-pid", &pid, "--api-key", &key]);
-    let slow: Vec<_> = run.broken().into_iter().filter(|level| !level.contains("_ms ")).collect();
-    assert_eq!(slow, [] as [String; 0], "{}", run.text);
+    let slow = |level: &String| level.contains("_ms ") || level.contains("frozen");
+    let wrong: Vec<_> = run.broken().into_iter().filter(|level| !slow(level)).collect();
+    assert_eq!(wrong, [] as [String; 0], "{}", run.text);
     assert!(run.page.contains("smoke") && run.page.contains("<svg"));
 
     // Every packet the server has sent was received, lost, or under way to somebody who was leaving.
@@ -52,6 +53,8 @@ fn smoke_agrees_with_the_servers_own_counters() {
     assert!(run.measure("media.packets") > 20_000.0 && run.measure("media.frames") > 5_000.0, "{}", run.text);
     assert_eq!(server.counter("haul_sessions_connected_total", ""), sessions + 1.0, "and the publisher's");
     assert!(run.measure("media.decrypted") > 3_000.0 && run.measure("delay.p50_ms") > 0.0);
+    assert!(run.measure("server.kb_per_person") > 0.0 && run.report["not_judged"] == serde_json::json!([]));
+    assert_eq!(run.report["who"]["viewers"], 25);
     assert!(run.measure("server.rss_mb") > 5.0 && run.measure("server.cpu_pct") > 0.0);
     assert!(run.measure("server.shard_cpu_pct") > 0.0, "and the media thread alone");
 
@@ -139,7 +142,7 @@ fn several_lives_are_loaded_at_once_by_one_token_for_all() {
 fn layers_and_media_over_quic_are_measured() {
     let server = Server::start();
     let run = run("media", &server.base, &server.token, &[]);
-    let slow = |level: &String| level.contains("_ms ") || level.contains("layer_f_pct");
+    let slow = |level: &String| ["_ms ", "frozen", "layer_f_pct"].iter().any(|about| level.contains(about));
     let wrong: Vec<_> = run.broken().into_iter().filter(|level| !slow(level)).collect();
     assert_eq!(wrong, [] as [String; 0], "{}", run.text);
     // Whatever layer the server has chosen, a viewer gets about what is published of it, with headers and sound.
@@ -341,4 +344,53 @@ fn what_can_not_be_run_says_why() {
     refuse(&chaos, "--allow-commands");
     refuse(&[&chaos[..], &["--allow-commands"]].concat(), "--redis-pid");
     refuse(&["compare", smoke, smoke], "is no report");
+    refuse(&["compare", smoke], "several on each side of a --");
+    // What would have been learnt after the run is found before it.
+    let target = ["run", smoke, "--target", "http://127.0.0.1:1", "--token", token];
+    let with = |more: &[&'static str]| [&target[..], more].concat();
+    refuse(&with(&["--report", "/proc/nowhere"]), "give another directory");
+    for number in ["nan", "inf", "-1", "0", "1e300"] {
+        refuse(&with(&["--duration", number]), "and a week at most");
+    }
+    refuse(&with(&["--duration", "5"]), "sale.at_s: 10 is more than 5");
+    refuse(&with(&["--count", "viewers=4000000000"]), "count: 4000000000 is more than 100000");
+    refuse(&with(&["--threads", "0"]), "from 1 to 256");
+    refuse(&["calibrate", "--only", "viewers"], "--only viewers needs a server");
+}
+
+const SHORT: &str = "
+about = 'The place of the report is taken while the run goes on'
+duration_s = 4
+levels = ['join.attempts >= 1']
+[publisher]
+clip = 'vp8'
+[[viewers]]
+count = 1
+[[faults]]
+name = 'a file stands where the directory was'
+at_s = 1
+run = 'rm -r \"$PLACE\" && touch \"$PLACE\"'
+";
+
+#[test]
+fn a_report_that_can_not_be_written_at_the_end_is_kept_elsewhere_and_told() {
+    let (server, dir) = (Server::start(), support::Scratch::new());
+    let (scenario, place) = (dir.path().join("short.toml"), dir.path().join("place"));
+    std::fs::write(&scenario, SHORT).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_haul-loadtest"))
+        .arg("run")
+        .arg(&scenario)
+        .args(["--target", &server.base, "--token", &server.token, "--allow-commands", "--report"])
+        .arg(&place)
+        .env("PLACE", &place)
+        .env("TMPDIR", dir.path())
+        .output()
+        .unwrap();
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("join.attempts >= 1"), "the summary is printed all the same: {said}{complained}");
+    assert!([2, 3].contains(&output.status.code().unwrap()), "{said}{complained}");
+    let kept = complained.split("the report is in ").nth(1).and_then(|rest| rest.split(" instead").next());
+    let kept = std::path::PathBuf::from(kept.unwrap_or_else(|| panic!("{complained}")));
+    assert!(kept.starts_with(dir.path()) && kept.join("report.html").exists(), "{complained}");
 }

@@ -7,7 +7,7 @@ mod receive;
 
 use std::{fs, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::{cli, report::Report, run::of_scenario, scenario::Scenario};
@@ -115,6 +115,11 @@ impl Case {
 
 /// Measures, and prints each case. Returns whether all were enough.
 pub(crate) async fn run(options: &cli::Calibrate) -> Result<bool> {
+    if options.target.is_none()
+        && let Some(part) = options.only.iter().find(|part| *part != "receive")
+    {
+        bail!("--only {part} needs a server: give --target URL and --token HOST_TOKEN");
+    }
     let wanted = |part: &str| options.only.is_empty() || options.only.iter().any(|only| only == part);
     let mut cases = Vec::new();
     if wanted("receive") {
@@ -175,7 +180,8 @@ fn viewers(report: &Report) -> Vec<Case> {
             0.0,
         ),
         Case::at_most("viewers.cores", "cores that the harness used, joins included", cores, 1.0),
-        Case::at_most("memory", "KB a viewer", get("harness.kb_per_viewer"), 120.0),
+        // There is nobody else in this run: by person is by viewer.
+        Case::at_most("memory", "KB a viewer", get("harness.kb_per_person"), 120.0),
     ]
     .map(|case| case.in_run(report))
     .into()
@@ -225,6 +231,19 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_needs_a_server_is_refused_without_one() {
+        for part in ["viewers", "joins", "sale"] {
+            let options = cli::Calibrate {
+                target: None,
+                token: None,
+                only: vec!["receive".to_owned(), part.to_owned()],
+            };
+            let error = run(&options).await.unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--only {part} needs a server")), "{error}");
+        }
+    }
+
     #[test]
     fn cases_are_judged_by_their_bounds() {
         assert!(
@@ -246,7 +265,7 @@ mod tests {
             ("join.attempts", 6_000.0),
             ("harness.cpu_s", 8.0),
             ("join.most_at_once", 1_500.0),
-            ("harness.kb_per_viewer", 130.0),
+            ("harness.kb_per_person", 130.0),
         ] {
             report.measures.insert(name.to_owned(), value);
         }

@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use haul_model::UnixMillis;
 
 use crate::{
-    level::{DISTRIBUTIONS, SCALARS, STATISTICS, Verdict, statistic},
-    report::{Report, number},
+    catalog::{self, DISTRIBUTIONS, unit},
+    level::Verdict,
+    report::{Outcome, Report, number},
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -16,29 +17,36 @@ const STYLE: &str = include_str!("style.css");
 /// The page.
 pub(crate) fn page(report: &Report) -> String {
     let mut page = String::with_capacity(64 * 1024);
-    let (class, word) = match (report.invalid.is_empty(), report.passed) {
-        (false, _) => ("invalid", "INVALID"),
-        (true, true) => ("passed", "PASSED"),
-        (true, false) => ("failed", "FAILED"),
+    let outcome = report.outcome();
+    let class = match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Failed | Outcome::Wrong => "failed",
+        Outcome::Invalid => "invalid",
     };
-    let name = escape(&report.scenario);
+    let (word, name) = (outcome.word(), escape(&report.scenario));
     let _ = write!(
         page,
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>\
-         <title>{word}: {name}</title><style>{STYLE}</style><main><span class='verdict {class}'>{word}</span><h1>{name}</h1>\
-         <p>{}</p><p class=soft>{:.0} s against {} · seed {} · {}</p>",
+         <title>{word}: {name}</title><style>{STYLE}</style><main><header class='verdict {class}'><b>{word}</b>\
+         <span>{}</span></header><h1>{name}</h1><p>{}</p><p class=soft>{} · {:.0} s · seed {} · {} · {}</p>",
+        escape(&sentence(report)),
         escape(&report.about),
+        escape(&report.who.to_string()),
         report.duration_s,
-        escape(&report.target),
         report.seed,
+        escape(&report.target),
         date(report.started_at_ms),
     );
-    for why in &report.invalid {
-        let _ = write!(
-            page,
-            "<p class=alarm>Not to be trusted: the harness itself was the bottleneck: {}.</p>",
-            escape(why)
-        );
+    if !report.invalid.is_empty() {
+        page.push_str(match outcome {
+            Outcome::Wrong => {
+                "<div class=alarm><b>What is wrong below is wrong, however slow the harness was.</b> Its times and losses are \
+                 not to be trusted, for the harness itself was the bottleneck:"
+            }
+            _ => "<div class=alarm><b>Not to be trusted: the harness itself was the bottleneck.</b>",
+        });
+        list(&mut page, report.invalid.iter().map(|why| escape(why)), "");
+        page.push_str("</div>");
     }
     tiles(&mut page, report);
     levels(&mut page, report);
@@ -49,6 +57,22 @@ pub(crate) fn page(report: &Report) -> String {
     rest(&mut page, report);
     page.push_str("</main></html>\n");
     page
+}
+
+/// What came of it, in a sentence.
+fn sentence(report: &Report) -> String {
+    let broken: Vec<_> = report.levels_in_order().into_iter().filter(|verdict| !verdict.holds).collect();
+    match broken.first() {
+        None => format!("all {} service levels held", report.levels.len()),
+        Some(first) => {
+            let (count, all) = (broken.len(), report.levels.len());
+            format!(
+                "{count} of {all} service levels did not hold: {} was {}",
+                first.level,
+                first.measured_in_words()
+            )
+        }
+    }
 }
 
 /// What one wants to know first: a measure, what it is called, and its unit.
@@ -92,17 +116,15 @@ fn tiles(page: &mut String, report: &Report) {
 fn levels(page: &mut String, report: &Report) {
     let held = report.levels.iter().filter(|verdict| verdict.holds).count();
     let _ = write!(page, "<h2>Service levels: {held} of {} held</h2><div class=levels>", report.levels.len());
-    let mut levels: Vec<_> = report.levels.iter().collect();
-    levels.sort_by_key(|verdict| verdict.holds);
-    for verdict in levels {
-        let measured = verdict.measured.map_or("not measured".to_owned(), number);
+    for verdict in report.levels_in_order() {
+        let measured = verdict.measured_in_words();
         let (class, word) = if verdict.holds { ("level", "ok") } else { ("level broken", "no") };
         let _ = write!(
             page,
             "<div class='{class}'><div><code>{}</code><b class={word}>{} {measured}</b></div><p>{}</p>",
             escape(&verdict.level),
             if verdict.holds { "✓" } else { "✗" },
-            escape(&about(&verdict.level)),
+            escape(&catalog::about(verdict.measure())),
         );
         if let Some(part) = used(verdict) {
             let _ = write!(page, "<div class=gauge><i style='width:{:.0}%'></i></div>", part * 100.0);
@@ -110,19 +132,12 @@ fn levels(page: &mut String, report: &Report) {
         page.push_str("</div>");
     }
     page.push_str("</div>");
-}
-
-/// What the measure of a level is.
-fn about(level: &str) -> String {
-    let name = level.split(' ').next().unwrap_or_default();
-    if let Some(scalar) = SCALARS.iter().find(|scalar| scalar.name == name) {
-        return scalar.about.to_owned();
+    if !report.not_judged.is_empty() {
+        let levels = report.not_judged.iter().map(|level| format!("<code>{}</code>", escape(level)));
+        let levels = levels.collect::<Vec<_>>().join(", ");
+        let _ =
+            write!(page, "<p class='soft small'>Not judged, as --server-pid was not given: {levels}.</p>");
     }
-    let of = DISTRIBUTIONS.iter().find_map(|distribution| {
-        let label = STATISTICS.iter().find(|label| statistic(distribution.name, label) == name)?;
-        Some(format!("{label} of the time {}", distribution.about))
-    });
-    of.unwrap_or_default()
 }
 
 /// How much of what a level permits was used, where it permits a number at most.
@@ -138,16 +153,20 @@ fn distributions(page: &mut String, report: &Report) {
     }
     page.push_str("<h2>How long things took</h2>");
     spans(page, report);
-    page.push_str(
-        "<div class=scroll><table><tr><th>milliseconds<th>p50<th>p90<th>p99<th>p99.9<th>max<th>count",
-    );
+    // On a phone each row is a block of its own, whose numbers carry their columns' names.
+    page.push_str("<div class=scroll><table class=times><tr><th>milliseconds");
+    let columns = ["p50", "p90", "p99", "p99.9", "max"];
+    page.extend(columns.iter().map(|column| format!("<th>{column}")));
+    page.push_str("<th>count");
     for distribution in DISTRIBUTIONS {
         let Some(summary) = report.distributions.get(distribution.name) else { continue };
         let _ = write!(page, "<tr><td title='{}'>{}", escape(distribution.about), distribution.title);
-        for value in [summary.p50, summary.p90, summary.p99, summary.p999, summary.max] {
-            let _ = write!(page, "<td>{}", value.map_or("–".to_owned(), number));
+        let values = [summary.p50, summary.p90, summary.p99, summary.p999, summary.max];
+        for (column, value) in columns.iter().zip(values) {
+            let value = value.map_or("–".to_owned(), number);
+            let _ = write!(page, "<td data-is='{column}'>{value}<small> ms</small>");
         }
-        let _ = write!(page, "<td>{}", number(summary.count as f64));
+        let _ = write!(page, "<td class=count>{}<small> times</small>", number(summary.count as f64));
     }
     page.push_str("</table></div>");
 }
@@ -158,7 +177,7 @@ fn spans(page: &mut String, report: &Report) {
     let least = all().filter_map(|summary| summary.p50).fold(f64::MAX, f64::min).max(0.1).log10().floor();
     let most = all().filter_map(|summary| summary.max).fold(0.1, f64::max).log10().ceil().max(least + 1.0);
     let place = |ms: f64| 100.0 * (ms.max(0.001).log10() - least).clamp(0.0, most - least) / (most - least);
-    page.push_str("<div class=spans>");
+    let _ = write!(page, "<div class=spans style='--decades:{:.0}'>", most - least);
     for distribution in DISTRIBUTIONS {
         let Some(summary) = report.distributions.get(distribution.name) else { continue };
         let (Some(p50), Some(p99), Some(max)) = (summary.p50, summary.p99, summary.max) else { continue };
@@ -167,7 +186,7 @@ fn spans(page: &mut String, report: &Report) {
             page,
             "<div class=span title='{}'><span>{}</span><span class=track><i class=tail style='left:0;width:{tail:.1}%'></i>\
              <i class=body style='left:0;width:{body:.1}%'></i><i class=dot style='left:{middle:.1}%'></i></span>\
-             <b>{} · {} ms</b></div>",
+             <b>{} · {} <small>ms</small></b></div>",
             escape(distribution.about),
             distribution.title,
             number(p50),
@@ -221,7 +240,7 @@ fn audit(page: &mut String, report: &Report) {
     let told = |units: Option<u32>| units.map_or("unknown".to_owned(), |units| units.to_string());
     let _ = write!(
         page,
-        "<h2>The sale's books</h2><div class=scroll><table><tr><th>units<th>\
+        "<h2>The sale's books</h2><div class=scroll><table><tr><th>what<th>how many\
          <tr><td>stock<td>{}<tr><td>held, by the buyers' own records<td>{}<tr><td>given back<td>{}\
          <tr><td>confirmed to buyers<td>{}<tr><td>sold, by the ledger<td>{}<tr><td>sold, by the sale<td>{}\
          <tr><td>orders confirmed to buyers<td>{}<tr><td>orders sold, by the webhook<td>{}</table></div>",
@@ -245,11 +264,11 @@ fn audit(page: &mut String, report: &Report) {
 
 fn rest(page: &mut String, report: &Report) {
     if !report.notes.is_empty() {
-        page.push_str("<h2>What happened when</h2><ul class=when>");
+        page.push_str("<h2>What happened when</h2><p class='soft small'>Dotted lines in the plots, by their numbers.</p><ol class=when>");
         for note in &report.notes {
             let _ = write!(page, "<li><b>{:.0} s</b> {}", note.at_s, escape(&note.text));
         }
-        page.push_str("</ul>");
+        page.push_str("</ol>");
     }
     if !report.complaints.is_empty() {
         page.push_str("<h2>What went wrong</h2><div class=scroll><table><tr><th>what<th>times");
@@ -259,9 +278,9 @@ fn rest(page: &mut String, report: &Report) {
         page.push_str("</table></div>");
     }
     if !report.threads.is_empty() {
-        page.push_str("<h2>Busiest threads</h2><div class=scroll><table><tr><th>thread<th>of<th>% of a core");
+        page.push_str("<h2>Busiest threads</h2><div class=scroll><table><tr><th>thread<th>of<th>of a core");
         for (whose, name, busy) in &report.threads {
-            let _ = write!(page, "<tr><td>{}<td>{}<td>{}", escape(name), escape(whose), number(*busy));
+            let _ = write!(page, "<tr><td>{}<td>{}<td>{} %", escape(name), escape(whose), number(*busy));
         }
         page.push_str("</table></div>");
     }
@@ -281,7 +300,13 @@ fn rest(page: &mut String, report: &Report) {
             values.len()
         );
         for (name, value) in values {
-            let _ = write!(page, "<tr><td><code>{}</code><td>{}", escape(name), number(value));
+            let value = number(value);
+            let _ = write!(
+                page,
+                "<tr><td><code>{}</code><td>{value} <small>{}</small>",
+                escape(name),
+                unit(name)
+            );
         }
         page.push_str("</table></div></details>");
     }
@@ -336,6 +361,8 @@ mod tests {
         let page = page(&report);
         assert!(page.contains("<tr><td>viewers<td>9<td>0<td>4<td>0"), "{page}");
         assert!(page.contains("FAILED") && page.contains("sale.oversold == 0"));
+        assert!(page.contains("1 of 1 service levels did not hold: sale.oversold == 0 was 1"), "{page}");
+        assert!(page.contains("25 viewers, 20 on the channel, 30 buyers"), "{page}");
         assert!(page.contains("<path class=l0 d='M"), "a line is drawn");
         assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
         for outside in ["src=", "@import", "url(", "href="] {
@@ -350,16 +377,37 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_told_with_what_they_are_about_and_how_much_room_is_left() {
-        assert_eq!(
-            about("join.ttff_p95_ms <= 800"),
-            "p95 of the time from the POST to the first complete keyframe"
-        );
-        assert!(about("sale.oversold == 0").contains("beyond the stock"));
+    fn levels_are_told_with_how_much_room_is_left() {
         let verdict = |level: &str, measured| Verdict { level: level.to_owned(), measured, holds: true };
         assert_eq!(used(&verdict("hold.p99_ms <= 200", Some(50.0))), Some(0.25));
         assert_eq!(used(&verdict("hold.p99_ms <= 200", Some(900.0))), Some(1.0));
         assert_eq!(used(&verdict("sale.oversold == 0", Some(0.0))), None);
         assert_eq!(used(&verdict("hold.p99_ms <= 200", None)), None);
+    }
+
+    #[test]
+    fn what_is_wrong_stands_above_what_is_not_to_be_trusted() {
+        let mut report = crate::report::tests::example();
+        report.invalid.push("its timers came up to 300 ms late (3 to 4 s)".to_owned());
+        let wrong = page(&report);
+        assert!(
+            wrong.contains("FAILED, AND INVALID") && wrong.contains("header class='verdict failed'"),
+            "{wrong}"
+        );
+        assert!(wrong.contains("wrong, however slow") && wrong.contains("300 ms late (3 to 4 s)"), "{wrong}");
+        report.levels[0].holds = true;
+        let slow = page(&report);
+        assert!(slow.contains("verdict invalid") && slow.contains("Not to be trusted"), "{slow}");
+    }
+
+    #[test]
+    fn every_time_carries_its_column_and_its_unit() {
+        let mut report = crate::report::tests::example();
+        let mut times = crate::histogram::Histogram::default();
+        times.record_us(12_000);
+        report.distributions.insert("hold".to_owned(), times.summary());
+        let page = page(&report);
+        assert!(page.contains("<td data-is='p99'>12<small> ms</small>"), "{page}");
+        assert!(page.contains("12.0 · 12.0") || page.contains("12 · 12 <small>ms"), "{page}");
     }
 }

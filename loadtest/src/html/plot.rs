@@ -3,14 +3,16 @@
 use std::fmt::Write as _;
 
 use super::escape;
-use crate::report::{Note, Report, Series};
+use crate::report::{Note, Report, Series, number};
 
 /// The drawing's own units; it is as wide as the page.
 const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 190.0;
+const HEIGHT: f64 = 200.0;
 const LEFT: f64 = 50.0;
 const RIGHT: f64 = 10.0;
-const TOP: f64 = 10.0;
+const TOP: f64 = 20.0;
+/// Room for the number of something that happened.
+const NUMBER: f64 = 26.0;
 const BOTTOM: f64 = 24.0;
 
 /// A plot.
@@ -30,7 +32,7 @@ const fn plot(
 }
 
 const PLOTS: &[Plot] = &[
-    plot("Who was there", "", &[("viewers", "viewers"), ("channels", "channels")]),
+    plot("Who was there", "people", &[("viewers", "viewers"), ("channels", "channels")]),
     plot("Joins", "first pictures a second", &[("joins", "joins")]),
     plot("First picture", "ms", &[("ttff_p50", "p50"), ("ttff_p95", "p95")]),
     plot("End-to-end delay", "ms", &[("delay_p50", "p50"), ("delay_p99", "p99")]),
@@ -48,7 +50,11 @@ const PLOTS: &[Plot] = &[
     plot("Holds", "ms", &[("hold_p50", "p50"), ("hold_p99", "p99")]),
     plot("Stock", "units left", &[("available", "available")]),
     plot("Stock events", "ms", &[("stock_event_p50", "p50"), ("stock_event_p99", "p99")]),
-    plot("Server's processor", "% of a core", &[("server_cpu", "all threads")]),
+    plot(
+        "Server's processor",
+        "% of a core",
+        &[("server_cpu", "all threads"), ("server_waiting", "one waiting for a core")],
+    ),
     plot(
         "Server's media threads",
         "% of a core",
@@ -60,6 +66,7 @@ const PLOTS: &[Plot] = &[
         "% of a core",
         &[("harness_cpu", "busiest thread"), ("harness_waiting", "waiting for a core")],
     ),
+    plot("The harness' timers", "ms", &[("harness_late", "late at most")]),
 ];
 
 /// All plots that have something to show.
@@ -85,15 +92,17 @@ fn draw(
     series: &Series,
     notes: &[Note],
 ) {
-    let _ = write!(page, "<figure><figcaption>{}<span>{}</span>", plot.title, plot.unit);
-    if lines.len() > 1 {
+    let _ = write!(page, "<figure><figcaption>{}", plot.title);
+    if plot.lines.len() > 1 {
         for (index, (_, label)) in lines.iter().enumerate() {
             let _ = write!(page, "<span class='key k{index}'>{label}</span>");
         }
     }
     let end = series.at_s.last().copied().unwrap_or(1.0).max(1.0);
     let values = lines.iter().filter_map(|(line, _)| series.lines.get(*line)).flatten().flatten();
-    let top = nice(values.fold(0.0, |most: f64, value| most.max(*value)));
+    let most = values.fold(0.0, |most: f64, value| most.max(*value));
+    let top = nice(most);
+    let _ = write!(page, "<span class=most>at most {} {}</span>", number(most), plot.unit);
     let x = |at: f64| LEFT + (WIDTH - LEFT - RIGHT) * at / end;
     let y = |value: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / top;
     let _ = write!(
@@ -116,8 +125,19 @@ fn draw(
         let (at, text) = (x(end * part), (end * part).round());
         let _ = write!(page, "<text x={at:.1} y={:.0} text-anchor={anchor}>{text} s</text>", HEIGHT - 4.0);
     }
-    for note in notes {
+    let mut free_from = LEFT;
+    for (index, note) in notes.iter().enumerate() {
         let at = x(note.at_s.clamp(0.0, end));
+        // Where several happen at once, the first has the number.
+        if at >= free_from {
+            let _ = write!(
+                page,
+                "<text class=number x={at:.1} y={} text-anchor=middle>{}</text>",
+                TOP - 3.0,
+                index + 1
+            );
+            free_from = at + NUMBER;
+        }
         let bottom = HEIGHT - BOTTOM;
         let _ = write!(
             page,
