@@ -10,6 +10,7 @@
 
 mod audit;
 mod calibrate;
+mod capacity;
 mod channel;
 mod cli;
 mod clip;
@@ -21,6 +22,8 @@ mod host;
 mod html;
 mod http;
 mod keys;
+mod late;
+mod leftovers;
 mod level;
 mod machine;
 mod measure;
