@@ -45,8 +45,10 @@ distributions! {
     Chat, "chat", "Chat line", "from sending a chat line to its arrival at each reader";
     StockEvent, "stock_event", "Stock event", "from the answer that moved stock to the event that shows it";
     Pin, "pin", "Pin", "from sending a pin to the event at each reader";
-    Hold, "hold", "Hold", "from sending a hold to its answer, whatever it is";
-    Checkout, "checkout", "Checkout", "from sending a checkout to its answer";
+    Hold, "hold", "Hold",
+        "from a buyer's tap to what became of it: held, refused for good, or given up; however often it had to be asked";
+    Checkout, "checkout", "Checkout",
+        "from a buyer's tap on paying to the payment's being taken, or failing for good";
     Confirm, "confirm", "Confirmation", "from paying to the event that says sold";
     Webhook, "webhook", "Webhook", "from paying to the webhook's order.sold";
     MoqConnected, "moq.connected", "MoQ: connected",
@@ -213,8 +215,23 @@ pub(crate) const GROUPS: &[Group] = &[
                 Percent(C::FrozenUs, &[C::WatchedUs]),
                 "time in freezes, per cent of viewing time",
             ),
+            count(
+                "media.arrived",
+                Neither,
+                C::Arrived,
+                "RTP datagrams that arrived, also before there were keys and after leaving",
+            ),
             from("media.viewer_kbps", More, Kbps(C::Bytes, C::ConnectedUs), "mean bit rate of a viewer"),
         ],
+    },
+    Group {
+        when: Some(C::StampedUs),
+        scalars: &[from(
+            "media.late_pct",
+            Less,
+            Percent(C::LateUs, &[C::StampedUs]),
+            "time in which what came was later than due by its stamp, per cent of what is decrypted",
+        )],
     },
     Group {
         when: Some(C::LayerUsF),
@@ -316,6 +333,15 @@ pub(crate) const GROUPS: &[Group] = &[
                 "mean bit rate of a MoQ viewer, payload alone",
             ),
         ],
+    },
+    Group {
+        when: Some(C::MoqStampedUs),
+        scalars: &[from(
+            "moq.late_pct",
+            Less,
+            Percent(C::MoqLateUs, &[C::MoqStampedUs]),
+            "time of MoQ viewers in which pictures were late, by the rule of media.late_pct",
+        )],
     },
     Group {
         when: Some(C::DropViewers),
@@ -424,12 +450,33 @@ pub(crate) const GROUPS: &[Group] = &[
             told("channel.most_at_once", Neither, "most channels open at the same time"),
             told("likes.told", Neither, "by how much the total that the room is told has grown"),
             told("sale.offered", Neither, "holds asked for by buyers, repetitions not counted"),
-            told("sale.offered_within_s", Neither, "time from the first hold asked for to the last"),
+            told(
+                "sale.offered_within_s",
+                Neither,
+                "time from the first hold asked for to the last, of the group of buyers that took longest",
+            ),
+            told("sale.not_now", Less, "answers to buyers that were none yet, so that they had to ask again"),
+            told("sale.abandoned", Neither, "holds that buyers walked away from"),
+            told(
+                "sale.returned",
+                Neither,
+                "of those, that ran out in time, so that others could have the units",
+            ),
+            told(
+                "sale.not_returned",
+                Less,
+                "of those, that had not run out five seconds after their deadline",
+            ),
+            told(
+                "sale.held_after_return",
+                Neither,
+                "holds that were granted after an abandoned one had run out",
+            ),
             told("sale.held", Neither, "holds that were granted"),
             told("sale.refused", Neither, "holds that were refused for want of stock"),
             told("sale.errors", Less, "requests of buyers that failed for another reason"),
             told("sale.unanswered", Less, "holds whose outcome a buyer never learnt"),
-            told("sale.double_holds", Less, "repetitions with the same key that gave another hold")
+            told("sale.double_holds", Less, "requests with the same key that were answered otherwise")
                 .correctness(),
             told("sale.released", Neither, "holds given back by buyers"),
             told("sale.confirmed", More, "orders that buyers were told are sold"),

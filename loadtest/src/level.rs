@@ -61,10 +61,10 @@ const OF_THE_SERVER: &str = "server.";
 /// seen is no fault of its own.
 pub(crate) fn judge_all(
     levels: &[Level],
-    measures: &BTreeMap<String, f64>,
+    judge: impl Fn(&Level) -> Verdict,
     server_is_seen: bool,
 ) -> (Vec<Verdict>, Vec<String>) {
-    let verdicts = levels.iter().map(|level| level.judge(measures));
+    let verdicts = levels.iter().map(judge);
     let (hidden, judged): (Vec<_>, Vec<_>) = verdicts.partition(|verdict| {
         !server_is_seen && verdict.measured.is_none() && verdict.level.starts_with(OF_THE_SERVER)
     });
@@ -167,12 +167,15 @@ mod tests {
         let levels: Vec<Level> =
             ["server.rss_growth_mb <= 10", "join.failed == 0"].map(|text| text.parse().unwrap()).into();
         let mut measures: BTreeMap<String, f64> = [("join.failed".to_owned(), 0.0)].into();
-        let (judged, hidden) = judge_all(&levels, &measures, false);
+        let (judged, hidden) = judge_all(&levels, |level| level.judge(&measures), false);
         assert_eq!((judged.len(), &hidden[..]), (1, &["server.rss_growth_mb <= 10".to_owned()][..]));
-        let (judged, hidden) = judge_all(&levels, &measures, true);
+        let (judged, hidden) = judge_all(&levels, |level| level.judge(&measures), true);
         assert!(!judged[0].holds && hidden.is_empty(), "who was shown it and saw nothing is told so");
         measures.insert("server.rss_growth_mb".to_owned(), 11.0);
-        assert!(!judge_all(&levels, &measures, false).0[0].holds, "what is measured is judged");
+        assert!(
+            !judge_all(&levels, |level| level.judge(&measures), false).0[0].holds,
+            "what is measured is judged"
+        );
     }
 
     #[test]

@@ -21,6 +21,7 @@ use web_transport_quinn::proto::ConnectRequest;
 
 use crate::{
     http::{Call, Client},
+    late::Lateness,
     moq_tls,
     network::Network,
     outage::Outage,
@@ -303,6 +304,7 @@ struct Session<'a> {
     /// What was counted already, so that it is counted once.
     told: (u64, Duration, Duration, Duration),
     pace: Pace,
+    lateness: Lateness,
     had_picture: bool,
     was_steady: bool,
 }
@@ -317,6 +319,7 @@ impl<'a> Session<'a> {
             connected: None,
             told: Default::default(),
             pace: Pace::default(),
+            lateness: Lateness::default(),
             had_picture: false,
             was_steady: false,
         }
@@ -468,6 +471,16 @@ impl<'a> Session<'a> {
             let delay = wall.saturating_sub(Duration::from_micros(stamp.sent_us));
             if self.line.network.back_for().is_none_or(|back| delay <= back) {
                 tally.record(Time::MoqDelay, delay);
+                if let Some(gap) = self.pace.average() {
+                    let before = (self.lateness.watched, self.lateness.late);
+                    self.lateness.picture(Duration::from_micros(stamp.sent_us), delay, gap, now);
+                    for (count, now, then) in [
+                        (Count::MoqStampedUs, self.lateness.watched, before.0),
+                        (Count::MoqLateUs, self.lateness.late, before.1),
+                    ] {
+                        tally.count(count, (now - then).as_micros() as u64);
+                    }
+                }
             }
         }
         drop(tally);

@@ -13,6 +13,8 @@ const CALM_FOR: Duration = Duration::from_secs(1);
 /// The average that a freeze is measured by is over so many pictures (as in libwebrtc).
 const AVERAGED: usize = 30;
 const FREEZE_MORE: Duration = Duration::from_millis(150);
+/// A picture that has stood still for so long does not move.
+const LATELY: Duration = Duration::from_secs(2);
 
 /// The times between pictures.
 #[derive(Debug, Default)]
@@ -55,9 +57,19 @@ impl Pace {
         }
     }
 
+    /// The average between the last pictures, once they are steady.
+    pub(crate) fn average(&self) -> Option<Duration> {
+        (!self.intervals.is_empty()).then(|| self.sum / self.intervals.len() as u32)
+    }
+
+    /// Whether there was a picture lately.
+    pub(crate) fn is_moving(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.saturating_duration_since(last) < LATELY)
+    }
+
     fn judge(&mut self, now: Instant) {
-        let Some(last) = self.last.filter(|_| !self.intervals.is_empty()) else { return };
-        let (interval, average) = (now - last, self.sum / self.intervals.len() as u32);
+        let (Some(last), Some(average)) = (self.last, self.average()) else { return };
+        let interval = now - last;
         if interval > (3 * average).max(average + FREEZE_MORE) {
             self.freezes += 1;
             self.frozen += interval;
@@ -98,6 +110,7 @@ mod tests {
         assert_eq!(pace.freezes, 0);
         let last = show(&mut pace, 250);
         assert_eq!((pace.freezes, pace.frozen), (1, Duration::from_millis(250)));
+        assert!(pace.is_moving(last + Duration::from_millis(1_999)) && !pace.is_moving(last + LATELY));
         pace.end(last + Duration::from_secs(1));
         assert_eq!(pace.freezes, 2, "it ended standing still");
     }

@@ -62,6 +62,8 @@ pub(crate) struct Stairs {
     pub(crate) step: u32,
     pub(crate) every_s: f64,
     pub(crate) max: u32,
+    /// The number of the first viewer who is added.
+    pub(crate) first: Number,
 }
 
 impl Stairs {
@@ -78,13 +80,24 @@ pub(crate) struct ChatterTraits {
     pub(crate) group: usize,
 }
 
+/// What becomes of a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Pay,
+    GiveBack,
+    /// Walk away without a word: it runs out.
+    Abandon,
+}
+
 /// How a buyer behaves. Drawn beforehand, so that the server's answers don't change what is drawn next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BuyerTraits {
+    /// Which group of the scenario.
+    pub(crate) group: usize,
     pub(crate) tap_after: Duration,
     pub(crate) decide: Duration,
     pub(crate) quantity: u32,
-    pub(crate) pays: bool,
+    pub(crate) then: Decision,
     pub(crate) repeats: bool,
     pub(crate) retries: u32,
 }
@@ -194,15 +207,15 @@ impl Plan {
         }
         if let Some(capacity) = &scenario.capacity {
             let mut random = Random::new(scenario.seed, stream::CAPACITY);
+            let first = plan.viewers.len() as Number;
             let stairs = Stairs {
+                first,
                 start: capacity.start.draw_count(&mut random),
                 step: capacity.step.draw_count(&mut random),
                 every_s: capacity.every_s.draw(&mut random),
                 max: capacity.max.draw_count(&mut random),
             };
-            let most = stairs.max.max(stairs.start);
-            let first = plan.viewers.len() as Number;
-            for at in 0..most {
+            for at in 0..stairs.max {
                 plan.viewers.push(ViewerTraits { decrypt: at % 20 == 0, transport: Transport::WebRtc });
                 let step = if at < stairs.start { 0 } else { 1 + (at - stairs.start) / stairs.step };
                 let (from, of) = match step {
@@ -230,12 +243,18 @@ impl Plan {
             let first = plan.buyers.len();
             let count = group.count.draw_count(&mut random);
             let (pay, repeat) = (group.pay.draw(&mut random), group.repeat.draw(&mut random));
+            let abandon = group.abandon.draw(&mut random);
             for _ in 0..count {
                 plan.buyers.push(BuyerTraits {
+                    group: index,
                     tap_after: group.tap_after_ms.draw_millis(&mut random),
                     decide: group.decide_ms.draw_millis(&mut random),
                     quantity: group.quantity.draw_count(&mut random).max(1),
-                    pays: random.chance(pay),
+                    then: match random.unit() {
+                        drawn if drawn < pay => Decision::Pay,
+                        drawn if drawn < pay + abandon => Decision::Abandon,
+                        _ => Decision::GiveBack,
+                    },
                     repeats: random.chance(repeat),
                     retries: group.retries.draw_count(&mut random),
                 });
@@ -367,6 +386,17 @@ mod tests {
         }
         let even = hit(5, 0, 0.5).iter().filter(|(number, _)| number % 2 == 0).count();
         assert!(even.abs_diff(250) < 10, "no pattern is hit alone: {even}");
+    }
+
+    #[test]
+    fn holds_are_paid_given_back_or_abandoned_by_their_shares() {
+        let sale = "[sale]\nat_s = 1\nstock = 5\n";
+        let plan =
+            plan(&format!("{sale}[[buyers]]\ncount = 5000\ntap_after_ms = 0\npay = 0.7\nabandon = 0.2"));
+        for (then, truth) in [(Decision::Pay, 3_500), (Decision::Abandon, 1_000), (Decision::GiveBack, 500)] {
+            let count = plan.buyers.iter().filter(|buyer| buyer.then == then).count();
+            assert!(count.abs_diff(truth) < 150, "{then:?}: {count}");
+        }
     }
 
     #[test]

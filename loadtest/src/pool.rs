@@ -1,21 +1,25 @@
 //! A thread of viewers: one event loop over all their sockets. It waits for nothing but them and its orders; HTTP is
 //! done by the runtime's tasks, which send what was answered back as an order.
 
+mod leaving;
+
 use std::{
     collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token, Waker, net::UdpSocket};
 use tokio::runtime::Handle;
 
+use self::leaving::{After, Leaving};
 use crate::{
     http::{self, Call, Client},
     net::{self, Inbox},
@@ -39,6 +43,8 @@ const OFFERS_A_TURN: usize = 4;
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// Over how long those come back whose session a failure of their network has ended, once that is over.
 const SPREAD: Duration = Duration::from_millis(200);
+/// How long at the end the server may take to end everybody's session.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// How long one waits who is told that there is no host yet, if nothing else is said.
 const NO_HOST: Duration = Duration::from_secs(1);
 
@@ -56,6 +62,8 @@ pub(crate) struct Audience {
     pub(crate) source: SocketAddr,
     /// Marks stamps as our own.
     pub(crate) run: u32,
+    /// From this number on, viewers are counted who have moving pictures.
+    pub(crate) counted_from: Number,
     pub(crate) gauges: Arc<Gauges>,
 }
 
@@ -76,6 +84,8 @@ pub(crate) enum Order {
     Fail { number: Number, until: Instant, roams: bool },
     /// The server has answered an offer.
     Answered(Answered),
+    /// The server has answered to the end of a session: by which number it is known.
+    Over(u64),
     /// Everybody leaves, and the thread ends.
     Stop,
 }
@@ -109,6 +119,8 @@ pub(crate) struct Pool {
     orders: Sender<Order>,
     waker: Arc<Waker>,
     pub(crate) tally: Shared,
+    /// Viewers who are counted, and have moving pictures now.
+    served: Arc<AtomicU64>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -141,7 +153,7 @@ impl Pool {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (orders, receiver) = channel();
-        let tally = Shared::default();
+        let (tally, served) = (Shared::default(), Arc::new(AtomicU64::new(0)));
         let run = Loop {
             poll,
             receiver,
@@ -153,12 +165,14 @@ impl Pool {
             tally: Tally::default(),
             gone: Sums::default(),
             gone_drops: 0,
+            leaving: Leaving::default(),
+            served: served.clone(),
             shared: tally.clone(),
             complaints,
             random: Random::new(index as u64, 0),
         };
         let thread = thread::Builder::new().name(format!("viewers-{index}")).spawn(move || run.run())?;
-        Ok(Self { orders, waker, tally, thread: Some(thread) })
+        Ok(Self { orders, waker, tally, served, thread: Some(thread) })
     }
 
     /// Tells it something.
@@ -166,6 +180,11 @@ impl Pool {
         // A thread that has ended has nobody to tell it to.
         let _ = self.orders.send(order);
         let _ = self.waker.wake();
+    }
+
+    /// How many of the viewers that are counted have moving pictures, as of half a second ago.
+    pub(crate) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// Ends it, with all its viewers gone.
@@ -205,6 +224,8 @@ struct Loop {
     /// Counted of sessions that are over.
     gone: Sums,
     gone_drops: u64,
+    leaving: Leaving,
+    served: Arc<AtomicU64>,
     shared: Shared,
     complaints: Arc<Complaints>,
     random: Random,
@@ -233,11 +254,14 @@ impl Loop {
             }
             let now = Instant::now();
             while let Ok(order) = self.receiver.try_recv() {
-                if matches!(order, Order::Stop) {
-                    self.stop(now);
-                    return;
+                match order {
+                    Order::Stop => return self.stop(now, &mut inbox),
+                    Order::Over(number) => {
+                        let after = self.leaving.over(number, &mut inbox);
+                        self.also(after);
+                    }
+                    order => self.obey(order, now),
                 }
-                self.obey(order, now);
             }
             for _ in 0..OFFERS_A_TURN {
                 let Some((number, since)) = self.waiting.pop_front() else { break };
@@ -297,7 +321,7 @@ impl Loop {
             }
             Order::Fail { number, until, roams } => self.fail_network(number, until, roams),
             Order::Answered(answered) => self.answered(answered, now),
-            Order::Stop => {}
+            Order::Over(_) | Order::Stop => {}
         }
     }
 
@@ -383,7 +407,7 @@ impl Loop {
         let Some(seat) = seat else {
             // The viewer has left meanwhile.
             if let Ok(Accepted { resource: Some(resource), .. }) = result {
-                self.delete(number, resource, &Network::default());
+                self.delete(number, resource, &Network::default(), None);
             }
             return;
         };
@@ -447,6 +471,7 @@ impl Loop {
         // What is still under way is not for this seat any more.
         seat.attempt += 1;
         let (session, resource) = (seat.session.take(), seat.resource.take());
+        let mut socket = None;
         if let Some(mut viewer) = session {
             if viewer.is_connected() {
                 self.audience.gauges.viewers.add(-1);
@@ -458,11 +483,13 @@ impl Loop {
             if let Some(outage) = &mut seat.outage {
                 outage.session_over();
             }
-            add(&mut self.gone, &viewer.leave(now));
+            let (sums, left) = viewer.leave(now);
+            add(&mut self.gone, &sums);
+            socket = Some(left);
         }
         if let Some(resource) = resource {
             let network = seat.network.clone();
-            self.delete(number, resource, &network);
+            self.delete(number, resource, &network, socket);
         }
         interrupted
     }
@@ -478,13 +505,20 @@ impl Loop {
         self.try_again(number, now);
     }
 
-    fn delete(&self, number: Number, resource: String, network: &Network) {
+    /// Has the server end a session. What it sends until it has is still counted.
+    fn delete(&mut self, number: Number, resource: String, network: &Network, socket: Option<UdpSocket>) {
+        let over = self.leaving.keep(socket);
         let client = &self.audience.client;
         let client = if network.has_failed() { client.over(network) } else { client.clone() };
         let token = self.audience.token(number);
         let call = Call { method: "DELETE", url: resource, token, ..Call::default() };
-        // Whether it helped is the server's affair: a viewer who closes a page does not wait for it.
-        self.audience.handle.spawn(async move { client.call_shared(call).await });
+        let (orders, waker) = (self.orders.clone(), self.waker.clone());
+        self.audience.handle.spawn(async move {
+            // Whether it helped is the server's affair: a viewer who closes a page does not wait for it.
+            let _ = client.call_shared(call).await;
+            let _ = orders.send(Order::Over(over));
+            let _ = waker.wake();
+        });
     }
 
     fn tick(&mut self, now: Instant) {
@@ -528,11 +562,14 @@ impl Loop {
 
     /// Publishes what was counted.
     fn publish(&mut self, now: Instant) {
-        let (mut sums, mut drops) = (self.gone, self.gone_drops);
-        for viewer in self.seats.values().filter_map(|seat| seat.session.as_ref()) {
+        let (mut sums, mut drops, mut served) = (self.gone, self.gone_drops, 0);
+        for (number, seat) in &self.seats {
+            let Some(viewer) = &seat.session else { continue };
             add(&mut sums, &viewer.sums(now));
             drops += net::drops(&viewer.socket);
+            served += u64::from(*number >= self.audience.counted_from && viewer.is_served(now));
         }
+        self.served.store(served, Ordering::Relaxed);
         let tally = &mut self.tally;
         tally.set(Count::Packets, sums.picture.received + sums.sound.received);
         tally.set(Count::Bytes, sums.bytes);
@@ -549,6 +586,9 @@ impl Loop {
         tally.set(Count::Freezes, sums.freezes);
         tally.set(Count::FrozenUs, sums.frozen.as_micros() as u64);
         tally.set(Count::WatchedUs, sums.watched.as_micros() as u64);
+        tally.set(Count::StampedUs, sums.stamped.as_micros() as u64);
+        tally.set(Count::LateUs, sums.late.as_micros() as u64);
+        tally.set(Count::Arrived, sums.arrived);
         tally.set(Count::ConnectedUs, sums.connected.as_micros() as u64);
         tally.set(Count::OtherClock, sums.other_clock);
         tally.set(Count::SocketDrops, drops);
@@ -561,11 +601,27 @@ impl Loop {
         *self.shared.lock() = tally.clone();
     }
 
-    fn stop(mut self, now: Instant) {
+    fn also(&mut self, after: After) {
+        self.gone.arrived += after.arrived;
+        self.gone_drops += after.drops;
+    }
+
+    fn stop(mut self, now: Instant, inbox: &mut Inbox) {
         let numbers: Vec<_> = self.seats.keys().copied().collect();
         for number in numbers {
             self.vacate(number, now);
         }
+        let deadline = now + LEAVE_WITHIN;
+        while !self.leaving.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(order) = self.receiver.recv_timeout(left) else { break };
+            if let Order::Over(number) = order {
+                let after = self.leaving.over(number, inbox);
+                self.also(after);
+            }
+        }
+        let after = self.leaving.all_over(inbox);
+        self.also(after);
         self.publish(now);
     }
 }
@@ -596,4 +652,7 @@ fn add(sums: &mut Sums, more: &Sums) {
     sums.connected += more.connected;
     sums.other_clock += more.other_clock;
     sums.discarded += more.discarded;
+    sums.stamped += more.stamped;
+    sums.late += more.late;
+    sums.arrived += more.arrived;
 }

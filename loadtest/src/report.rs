@@ -162,6 +162,9 @@ pub(crate) struct Audit {
     pub(crate) ledger_units: Option<u32>,
     pub(crate) ledger_orders: Option<u32>,
     pub(crate) sale_sold: Option<u32>,
+    /// Holds that were compared with the server's one by one; absent where they could not be.
+    #[serde(default)]
+    pub(crate) holds_compared: Option<u32>,
     /// Orders that the webhook was told are sold; absent where there was none.
     #[serde(default)]
     pub(crate) webhook_orders: Option<u32>,
@@ -315,6 +318,9 @@ impl Report {
             for difference in audit.differences.iter().take(5) {
                 let _ = writeln!(text, "           {difference}");
             }
+            for what in &audit.not_compared {
+                let _ = writeln!(text, "           not compared: {what}");
+            }
         }
         if let (Some(busy), Some(drops)) = (get("harness.cpu_pct"), get("harness.drops")) {
             let _ = writeln!(
@@ -383,6 +389,9 @@ pub(crate) mod tests {
         assert!(summary.starts_with("\nFAILED  smoke"), "{summary}");
         assert!(summary.contains("FAILED  sale.oversold == 0  1"), "{summary}");
         assert!(summary.contains("12,345 packets") && summary.contains("stock 1, 2 units"), "{summary}");
+        let audit = report.audit.as_mut().unwrap();
+        audit.not_compared.push("webhooks: there is no key".to_owned());
+        assert!(report.summary().contains("not compared: webhooks: there is no key"));
         report.measures.extend([("drop.channels".to_owned(), 9.0), ("drop.channels_same".to_owned(), 9.0)]);
         assert!(report.summary().contains("9 networks of people on the channel: 9 went on, 0 came anew"));
         report.levels[0].holds = true;

@@ -12,14 +12,9 @@ pub(crate) struct Header {
     pub(crate) bytes: usize,
 }
 
-/// Whether a datagram is RTP or RTCP (RFC 7983).
-pub(crate) fn is_rtp_or_rtcp(datagram: &[u8]) -> bool {
-    matches!(datagram, [128..=191, _, ..]) && datagram.len() >= 12
-}
-
-/// Of those two, whether it is RTCP (RFC 5761, 4).
-pub(crate) fn is_rtcp(datagram: &[u8]) -> bool {
-    matches!(datagram, [_, 192..=223, ..])
+/// Whether a datagram is RTP: neither of another protocol (RFC 7983), nor RTCP (RFC 5761, 4).
+pub(crate) fn is_rtp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, second, ..] if !(192..=223).contains(second)) && datagram.len() >= 12
 }
 
 impl Header {
@@ -97,8 +92,8 @@ mod tests {
             assert_eq!(Header::read(&packet[..length]), None, "{length}");
             assert_eq!(extension(&packet[..length], 3), None, "{length}");
         }
-        assert!(is_rtp_or_rtcp(&packet) && !is_rtcp(&packet));
-        assert!(is_rtcp(&[0x80, 200]));
+        assert!(is_rtp(&packet) && !is_rtp(&packet[..11]));
+        assert!(!is_rtp(&[&[0x80, 200][..], &[0; 20]].concat()) && !is_rtp(&[0; 20]));
     }
 
     #[test]

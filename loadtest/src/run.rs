@@ -4,6 +4,7 @@ mod check;
 mod networks;
 
 use std::{
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -17,31 +18,31 @@ use tokio::{
 };
 
 use crate::{
+    capacity::Search,
     catalog::DISTRIBUTIONS,
     cli,
     clip::{Clip, LAYERS},
     faults::Faults,
     host::{Host, Sent},
     http::Client,
+    leftovers::{Leftovers, Signals},
     level, machine, measure, moq,
     peer::Identity,
     places::{Places, live_of, source_towards},
-    plan::{Number, Plan, Stairs, Step},
+    plan::{Number, Plan, Step},
     pool::{Audience, Complaints, Order, Pool},
     progress::{Now, Progress},
     publisher::Terms,
     report::{self, Audit, Note, Report, Who},
     scenario::{Scenario, Transport},
     shards::Shards,
-    shop::{Setting, Shop},
+    shop::{Patience, Setting, Shop},
     tally::{Count, Gauges, Shared, Tally},
     viewer::Traits,
     watch::Watch,
     webhooks::{Place, Webhook},
 };
 
-/// How long after the end the last answers are waited for.
-const SETTLE: Duration = Duration::from_secs(2);
 /// Actors whose tokens are worth a word before the run begins.
 const MANY: usize = 1_000;
 
@@ -69,7 +70,58 @@ pub(crate) async fn of_scenario(options: &cli::Run, mut scenario: Scenario) -> R
         .map(|live| Plan::new(&Scenario { seed: scenario.seed.wrapping_add(live), ..scenario.clone() }))
         .collect();
     check::check(options, &scenario, &plans, &places)?;
-    Run::prepare(options, scenario, plans, places).await?.go().await
+    let (client, leftovers) = (Client::new(), Leftovers::default());
+    let result = whole(options, scenario, plans, places, &client, &leftovers).await;
+    // Whichever way it has ended, what it has made is taken away.
+    let left = leftovers.take_back(&client).await;
+    match result {
+        Ok(mut report) => {
+            let at_s = report.duration_s;
+            report.notes.extend(left.into_iter().map(|text| Note { at_s, text }));
+            Ok(report)
+        }
+        Err(error) if left.is_empty() => Err(error),
+        Err(error) => Err(anyhow!("{error:#}; and {}", left.join("; "))),
+    }
+}
+
+async fn whole(
+    options: &cli::Run,
+    scenario: Scenario,
+    plans: Vec<Plan>,
+    places: Places,
+    client: &Client,
+    leftovers: &Leftovers,
+) -> Result<Report> {
+    let mut signals = Signals::listen()?;
+    let source = source_towards(places.some().or(options.moq.as_ref()).context("nothing to do")?).await?;
+    // Not to be given up half way: whether it is registered would not be known.
+    let webhook = webhook(options, &scenario, &places, source, client, leftovers).await?;
+    let prepared = tokio::select! {
+        prepared = Run::prepare(options, scenario, plans, places, source, client, webhook, leftovers) => prepared?,
+        signal = signals.next() => bail!("{signal} before the run had begun"),
+    };
+    prepared.go(&mut signals).await
+}
+
+/// Plays the merchant's systems, if a sale is to be and there is a key for it; else says why not.
+async fn webhook(
+    options: &cli::Run,
+    scenario: &Scenario,
+    places: &Places,
+    source: SocketAddr,
+    client: &Client,
+    leftovers: &Leftovers,
+) -> Result<Result<Arc<Webhook>, String>> {
+    let (Some(base), true) = (&places.base, scenario.sale.is_some()) else {
+        return Ok(Err("there is no sale".to_owned()));
+    };
+    let Some(key) = backend_key(options) else {
+        return Ok(Err("they need --api-key, or a token for all lives".to_owned()));
+    };
+    let listen = options.webhook_listen.unwrap_or(source);
+    let place = Place { listen, url: options.webhook_url.clone() };
+    Ok(Ok(Arc::new(Webhook::open(client, base, key, &place, leftovers).await?)))
 }
 
 /// One of the lives of a run.
@@ -88,7 +140,7 @@ struct Run<'o> {
     stages: Vec<Stage>,
     pools: Vec<Pool>,
     moq: Option<moq::Viewers>,
-    webhook: Option<Arc<Webhook>>,
+    webhook: Result<Arc<Webhook>, String>,
     shards: Option<Shards>,
     faults: Faults,
     news: UnboundedReceiver<String>,
@@ -99,22 +151,24 @@ struct Run<'o> {
     notes: Vec<Note>,
     progress: Progress,
     watch: Watch,
-    /// Most viewers for whom every level held, and where the step that is going on began.
-    capacity: Option<u32>,
-    step_began: Option<(u32, Tally)>,
+    /// How many viewers can be served, if that is looked for.
+    search: Option<Search>,
 }
 
 impl<'o> Run<'o> {
+    #[allow(clippy::too_many_arguments)]
     async fn prepare(
         options: &'o cli::Run,
         scenario: Scenario,
         plans: Vec<Plan>,
         places: Places,
+        source: SocketAddr,
+        client: &Client,
+        webhook: Result<Arc<Webhook>, String>,
+        leftovers: &Leftovers,
     ) -> Result<Self> {
         let mut progress = Progress::new();
-        let client = Client::new();
         let identity = Identity::generate()?;
-        let source = source_towards(places.some().or(options.moq.as_ref()).context("nothing to do")?).await?;
         let started_at = SystemTime::now();
         let run =
             started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u32 ^ std::process::id();
@@ -124,14 +178,6 @@ impl<'o> Run<'o> {
         if actors > MANY && places.base.is_some() {
             progress.note(&format!("minting {actors} tokens"));
         }
-        let webhook = match (&places.base, backend_key(options)) {
-            (Some(base), Some(key)) if scenario.sale.is_some() => {
-                let listen = options.webhook_listen.unwrap_or(source);
-                let place = Place { listen, url: options.webhook_url.clone() };
-                Some(Arc::new(Webhook::open(&client, base, key, &place).await?))
-            }
-            _ => None,
-        };
         let publishes =
             scenario.publisher.as_ref().is_some_and(|publisher| publisher.transport == Transport::Moq);
         let watches = |by| plans.iter().any(|plan| plan.viewers.iter().any(|viewer| viewer.transport == by));
@@ -140,9 +186,9 @@ impl<'o> Run<'o> {
             _ if !publishes && !by_moq => None,
             (Some(url), _) => {
                 let url = url.trim_end_matches('/').to_owned();
-                Some(moq::Door::at(&client, url, options.moq_certificate.as_deref())?)
+                Some(moq::Door::at(client, url, options.moq_certificate.as_deref())?)
             }
-            (None, Some(base)) => Some(moq::Door::ask(&client, base).await?),
+            (None, Some(base)) => Some(moq::Door::ask(client, base).await?),
             (None, None) => bail!("give --moq"),
         };
         let (mut stages, mut first) = (Vec::new(), 0);
@@ -161,6 +207,7 @@ impl<'o> Run<'o> {
                 complaints: complaints.clone(),
                 backend_key: backend_key(options).map(str::to_owned),
                 webhook: webhook.clone(),
+                leftovers: leftovers.clone(),
             };
             let shop = match &places.base {
                 Some(base) => Some(Shop::prepare(setting(base)).await?),
@@ -185,7 +232,7 @@ impl<'o> Run<'o> {
             stages.push(Stage { plan, shop, host, first });
             first += viewers;
         }
-        if let Some(webhook) = &webhook {
+        if let Ok(webhook) = &webhook {
             let listeners: Vec<_> =
                 stages.iter().filter_map(|stage| Some(stage.shop.as_ref()?.webhook_listener())).collect();
             webhook.listen(move |order| listeners.iter().for_each(|listener| listener(order)));
@@ -208,6 +255,7 @@ impl<'o> Run<'o> {
                 tokens: tokens.clone(),
                 source,
                 run,
+                counted_from: stages[0].plan.stairs.map_or(Number::MAX, |stairs| stairs.first),
                 gauges: gauges.clone(),
             };
             for index in 0..threads(options) {
@@ -230,7 +278,8 @@ impl<'o> Run<'o> {
         let (told, news) = unbounded_channel();
         Ok(Self {
             faults: Faults::new(options, complaints.clone(), told),
-            shards: places.base.as_ref().map(|base| Shards::of(client, base)),
+            shards: places.base.as_ref().map(|base| Shards::of(client.clone(), base)),
+            search: stages[0].plan.stairs.map(|stairs| Search::new(stairs, &scenario.levels)),
             options,
             scenario,
             places,
@@ -246,12 +295,10 @@ impl<'o> Run<'o> {
             notes: Vec::new(),
             progress,
             watch: Watch::new(),
-            capacity: None,
-            step_began: None,
         })
     }
 
-    async fn go(mut self) -> Result<Report> {
+    async fn go(mut self, signals: &mut Signals) -> Result<Report> {
         // Hosts are there before the clock starts: what is measured is joining a live, not waiting for one.
         for stage in &mut self.stages {
             if stage.plan.steps.first().is_some_and(|(at, step)| at.is_zero() && *step == Step::Publish)
@@ -270,6 +317,7 @@ impl<'o> Run<'o> {
         let end = self.start + self.scenario.duration();
         let steps = self.all_steps();
         let mut next = 0;
+        let mut patience = Patience::USUAL;
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -291,14 +339,18 @@ impl<'o> Run<'o> {
                         break;
                     }
                 }
-                _ = tokio::signal::ctrl_c() => {
-                    self.note("interrupted".to_owned());
+                signal = signals.next() => {
+                    self.note(format!("ended by {signal}"));
+                    patience = Patience::LITTLE;
                     break;
                 }
             }
         }
         self.look().await;
-        self.finish().await
+        tokio::select! {
+            report = self.finish(patience) => report,
+            signal = signals.next() => bail!("{signal} before the books were compared"),
+        }
     }
 
     /// The steps of all lives in order of time. What breaks is planned once.
@@ -442,41 +494,20 @@ impl<'o> Run<'o> {
         });
     }
 
-    /// At the end of each step of a search for capacity: do the levels hold for this step alone?
+    /// Whether a search for capacity is at its end: at the end of each step, do the levels hold for this step alone?
     fn capacity_is_reached(&mut self) -> bool {
-        let Some(stairs): Option<Stairs> = self.stages[0].plan.stairs else { return false };
-        let step = (self.start.elapsed().as_secs_f64() / stairs.every_s) as u32;
-        let total = self.total();
-        let Some((before, tally)) = self.step_began.take() else {
-            self.step_began = Some((step, total));
-            return false;
-        };
-        if step == before {
-            self.step_began = Some((before, tally));
-            return false;
-        }
-        let measures = measure::of_tally(&total.since(&tally));
-        let judged = self.scenario.levels.iter().filter(|level| !level.measure.starts_with("capacity."));
-        // A measure that has no values within one step, such as a delay with nobody to measure it, says nothing.
-        let judged = judged.filter(|level| measures.contains_key(&level.measure));
-        let broken: Vec<_> =
-            judged.map(|level| level.judge(&measures)).filter(|verdict| !verdict.holds).collect();
-        let viewers = stairs.viewers(before);
-        if let Some(verdict) = broken.first() {
-            let measured = verdict.measured.map(report::number).unwrap_or_default();
-            self.note(format!("{viewers} viewers: {} does not hold ({measured})", verdict.level));
-            return true;
-        }
-        self.capacity = Some(viewers);
-        self.note(format!("{viewers} viewers: every level holds"));
-        self.step_began = Some((step, total));
-        viewers >= stairs.max
+        let (since, total) = (self.start.elapsed(), self.total());
+        let Some(search) = &mut self.search else { return false };
+        let served = self.pools.iter().map(Pool::served).sum();
+        let Some(outcome) = search.look(since, &total, served) else { return false };
+        self.note(outcome.text);
+        outcome.is_over
     }
 
-    async fn finish(mut self) -> Result<Report> {
+    async fn finish(mut self, patience: Patience) -> Result<Report> {
         let duration_s = self.start.elapsed().as_secs_f64();
         let finish = async |stage: &mut Stage| match &mut stage.shop {
-            Some(shop) => shop.finish(SETTLE).await,
+            Some(shop) => shop.finish(patience).await,
             None => None,
         };
         let audits: Vec<Option<Audit>> = join_all(self.stages.iter_mut().map(finish)).await;
@@ -491,23 +522,20 @@ impl<'o> Run<'o> {
                 sent.add(host.stop().await);
             }
         }
-        if let Some(webhook) = &self.webhook {
-            webhook.close().await;
-        }
         self.progress.end();
         let total = self.total();
         let mut measures = measure::of_tally(&total);
         let watched = !self.pools.is_empty() || self.moq.is_some();
         self.watch.add_measures(&mut measures, &total, &self.gauges, watched);
-        if self.stages[0].plan.stairs.is_some() {
-            measures.insert("capacity.viewers".to_owned(), f64::from(self.capacity.unwrap_or(0)));
+        if let Some(search) = &self.search {
+            measures.insert("capacity.viewers".to_owned(), search.viewers() as f64);
         }
         if self.scenario.publisher.is_some() {
             measures.insert("publisher.returns".to_owned(), sent.returns as f64);
             let rates = LAYERS.iter().enumerate().filter_map(|(at, name)| Some((name, sent.kbps(at)?)));
             measures.extend(rates.map(|(name, kbps)| (format!("publisher.layer_{name}_kbps"), kbps)));
         }
-        if let Some(webhook) = &self.webhook {
+        if let Ok(webhook) = &self.webhook {
             measures.insert("sale.webhooks_forged".to_owned(), webhook.heard().forged as f64);
         }
         for (stage, audit) in self.stages.iter().zip(&audits) {
@@ -520,8 +548,19 @@ impl<'o> Run<'o> {
             sum
         });
         let invalid = self.watch.invalid();
-        let (levels, not_judged) =
-            level::judge_all(&self.scenario.levels, &measures, self.options.server_pid.is_some());
+        let judge = |level: &level::Level| match &self.search {
+            Some(search) => search.verdict(level, &measures),
+            None => level.judge(&measures),
+        };
+        let seen = self.options.server_pid.is_some();
+        let (levels, not_judged) = level::judge_all(&self.scenario.levels, judge, seen);
+        if let Some(search) = &self.search {
+            let text = match search.viewers() {
+                0 => "no step held".to_owned(),
+                viewers => format!("the levels are judged by the step with {viewers} viewers"),
+            };
+            self.note(text);
+        }
         let distributions = DISTRIBUTIONS.iter().zip(total.times());
         let distributions = distributions.filter(|(_, histogram)| histogram.count() > 0);
         if total.get(Count::OtherClock) > 0 {

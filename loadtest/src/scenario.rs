@@ -210,9 +210,12 @@ group! {
         /// How long each looks at the hold before paying, or walking away.
         #[serde(default = "zero")]
         decide_ms: Amount,
-        /// The share that pays; the others give their hold back.
+        /// The share that pays; the others give their hold back,
         #[serde(default = "all")]
         pay: Amount,
+        /// but for the share that walks away without a word: their holds run out.
+        #[serde(default = "zero")]
+        abandon: Amount,
         /// The share that sends every request twice, with the same key, as an impatient app does.
         #[serde(default = "zero")]
         repeat: Amount,
@@ -359,6 +362,17 @@ impl Scenario {
         for group in &self.buyers {
             share("buyers.pay", group.pay)?;
             share("buyers.repeat", group.repeat)?;
+            share("buyers.abandon", group.abandon)?;
+            if group.pay.high + group.abandon.high > 1.0 {
+                return Err("buyers: pay and abandon together are more than all of them".to_owned());
+            }
+            if group.stay_s.is_some() || group.return_after_s.is_some() {
+                return Err(
+                    "buyers: stay_s and return_after_s are for viewers and chatters; a buyer stays until \
+                            the end, so leave them out"
+                        .to_owned(),
+                );
+            }
         }
         for fault in &self.faults {
             fault.check(self.duration_s)?;
@@ -399,6 +413,15 @@ impl Scenario {
             return Err("buyers need a [sale]".to_owned());
         }
         if let Some(sale) = &self.sale {
+            for group in self.buyers.iter().filter(|group| group.abandon.high > 0.0) {
+                let end = sale.at_s.high + group.tap_after_ms.high / 1_000.0 + sale.hold_s.high;
+                if end > self.duration_s {
+                    return Err(format!(
+                        "buyers.abandon: such a hold may run out at {end} s only (at_s, tap_after_ms and hold_s), \
+                         after the end"
+                    ));
+                }
+            }
             within("sale.at_s", sale.at_s, self.duration_s)?;
             if sale.stock.low < 1.0 {
                 return Err("sale.stock: at least 1".to_owned());
@@ -409,6 +432,14 @@ impl Scenario {
             {
                 within(&format!("capacity.{name}"), amount, MAX_ACTORS)?;
             }
+        }
+        if let Some(capacity) = &self.capacity
+            && capacity.start.high > capacity.max.low
+        {
+            return Err(format!(
+                "capacity: it starts with {} and its max is {}",
+                capacity.start.high, capacity.max.low
+            ));
         }
         if let Some(capacity) = &self.capacity
             && [capacity.start, capacity.step, capacity.every_s].iter().any(|amount| amount.low < 1.0)
@@ -541,6 +572,13 @@ mod tests {
             ("[[viewers]]\ncount = 1\nreturn_after_s = 2", "needs stay_s"),
             ("[[viewers]]\ncount = 1\njoin_at_s = 20", "more than 10"),
             ("[[buyers]]\ncount = 1\ntap_after_ms = 0", "need a [sale]"),
+            ("[[buyers]]\ncount = 1\ntap_after_ms = 0\nabandon = 0.5", "more than all of them"),
+            ("[[buyers]]\ncount = 1\ntap_after_ms = 0\nstay_s = 5", "a buyer stays until the end"),
+            (
+                "[[buyers]]\ncount = 1\ntap_after_ms = 4000\npay = 0.5\nabandon = 0.5\n[sale]\nat_s = 3\nstock = 1\nhold_s = 4",
+                "may run out at 11 s",
+            ),
+            ("[capacity]\nstart = 50\nstep = 1\nevery_s = 5\nmax = 20", "starts with 50 and its max is 20"),
             ("[[faults]]\nname = \"x\"\nat_s = 1", "one of run, kill and network_of_"),
             ("[[faults]]\nname = \"x\"\nat_s = 1\nnetwork_of_buyers = 2", "more than a share of 1"),
             (

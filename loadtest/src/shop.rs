@@ -4,11 +4,13 @@
 //! what has been counted, and the buyers' records, from which the audit is made.
 
 mod actors;
+mod books;
 mod buyer;
 mod eyes;
+mod records;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -27,11 +29,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use self::eyes::Kept;
+use self::{books::order_of, eyes::Kept, records::Records};
 use crate::{
-    audit::{self, Books, Order, Purchase},
     channel::Channel,
     http::{Call, Client},
+    leftovers::Leftovers,
     measure::Measures,
     network::Network,
     plan::{Kind, Number, Plan, Step},
@@ -39,21 +41,19 @@ use crate::{
     report::Audit,
     scenario::Scenario,
     tally::{Count, Gauges, Shared, Time},
-    webhooks::{Told, Webhook},
+    webhooks::Webhook,
 };
 
 /// Tokens asked for at once.
 const MINTING: usize = 16;
 /// How long buyers may take at the end to finish what they have begun.
 const FINISH_WITHIN: Duration = Duration::from_secs(15);
+/// How much longer than the run a sale is open at most: it is closed at the end, unless the harness is killed.
+const SALE_LASTS: Duration = Duration::from_secs(60);
 /// How long tokens are valid, beyond the run.
 const TOKEN_SECONDS: u64 = 3_600;
 /// How long after the end the last likes may be told.
 const LIKES_WITHIN: Duration = Duration::from_secs(3);
-/// How much longer than everything else a webhook's last messages may take: they are delivered one by one.
-const WEBHOOKS_WITHIN: Duration = Duration::from_secs(20);
-/// Pages of the ledger's list that are read: 200 orders each.
-const MAX_PAGES: usize = 5_000;
 
 /// What is needed to begin.
 pub(crate) struct Setting {
@@ -70,8 +70,10 @@ pub(crate) struct Setting {
     pub(crate) complaints: Arc<Complaints>,
     /// What permits to read all of the ledger's orders, if anything does.
     pub(crate) backend_key: Option<String>,
-    /// What is told to the merchant's systems, if the harness may play them.
-    pub(crate) webhook: Option<Arc<Webhook>>,
+    /// What is told to the merchant's systems, if the harness may play them; else why not.
+    pub(crate) webhook: Result<Arc<Webhook>, String>,
+    /// What is to be taken back at the end.
+    pub(crate) leftovers: Leftovers,
 }
 
 /// The sale as all buyers know it.
@@ -104,37 +106,30 @@ struct World {
     likes: Mutex<Option<(u64, u64)>>,
 }
 
-/// What buyers and the host have been told.
-#[derive(Debug, Default)]
-struct Records {
-    purchases: Vec<Purchase>,
-    orders: BTreeMap<String, Order>,
-    /// When each unit was acknowledged as held, in that order, as long as none was given back; and as sold.
-    held_at: Vec<Instant>,
-    sold_at: Vec<Instant>,
-    /// Units given back, or about to be: from then on, the number held says nothing about which acknowledgements are
-    /// contained in an event.
-    given_back: bool,
-    /// Units standing by what buyers know, and the most of them; not known any more once a hold has run out.
-    standing: i64,
-    most_standing: i64,
-    ran_out: bool,
-    offered: u64,
-    first_offer: Option<Instant>,
-    last_offer: Option<Instant>,
-    refused: u64,
-    unanswered: u64,
-    double_holds: u64,
-    /// When each order was being paid.
-    paying: HashMap<String, Instant>,
-    /// Which product the host has pinned, and when the request was sent.
-    pinned: Option<(String, Instant)>,
-    /// Orders and units in the live before the run.
-    before: Option<(u32, u32)>,
-}
-
 /// People on the channel, each with a network, and how they are told to go.
 type Crowd = HashMap<(Kind, Number), (Network, watch::Sender<bool>)>;
+
+/// How long is waited at the end for what is under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For buyers to finish what they have begun.
+    buyers: Duration,
+    /// For the last events, and how much longer for webhooks, which are delivered one by one.
+    events: Duration,
+    webhooks: Duration,
+}
+
+impl Patience {
+    /// At the end of a run.
+    pub(crate) const USUAL: Self =
+        Self { buyers: FINISH_WITHIN, events: Duration::from_secs(2), webhooks: Duration::from_secs(20) };
+    /// When the process was asked to end.
+    pub(crate) const LITTLE: Self = Self {
+        buyers: Duration::from_secs(1),
+        events: Duration::from_secs(1),
+        webhooks: Duration::from_secs(2),
+    };
+}
 
 /// Everybody on the channel.
 pub(crate) struct Shop {
@@ -205,13 +200,7 @@ impl World {
 
     /// A buyer was told that an order is sold, however late.
     fn confirmed(&self, order: &str) {
-        let mut records = self.records();
-        let known = records.purchases.iter_mut().find(|purchase| purchase.order.as_deref() == Some(order));
-        if let Some(purchase) = known.filter(|purchase| !purchase.confirmed) {
-            purchase.confirmed = true;
-            let units = purchase.units;
-            records.sold_at.extend((0..units).map(|_| Instant::now()));
-        }
+        self.records().confirmed(order, Instant::now());
     }
 
     /// Tells the host's record of an order.
@@ -225,12 +214,6 @@ impl World {
             self.records().orders.insert(id, order);
         }
     }
-}
-
-fn order_of(order: &Value) -> Option<(String, Order)> {
-    let text = |name: &str| Some(order[name].as_str()?.to_owned());
-    let units = order["quantity"].as_u64()? as u32;
-    Some((text("id")?, Order { hold: text("hold_id")?, units, state: text("state")? }))
 }
 
 impl Shop {
@@ -286,7 +269,8 @@ impl Shop {
         let (mut channel, hello) =
             Channel::open(client, base, live, host_token, None).await.context("the host's channel")?;
         if scenario.sale.is_some() {
-            world.records().before = totals_of(&ledger(&world.setting).await?);
+            let before = books::totals(&world.setting).await?;
+            world.records().before = before;
             let at = world.setting.plan.steps.iter().find(|(_, step)| *step == Step::Sell).map(|(at, _)| *at);
             let at = at.unwrap_or_default();
             let server_time = UnixMillis::deserialize(&hello["server_time"]).context("the server's time")?;
@@ -300,7 +284,7 @@ impl Shop {
                 "per_buyer": sale.per_buyer.draw_count(&mut random),
                 "hold_ms": sale.hold_s.draw_seconds(&mut random).as_millis() as u64,
                 "opens_at": opens_at,
-                "duration_ms": scenario.duration().as_millis() as u64 + 3_600_000,
+                "duration_ms": (scenario.duration() + SALE_LASTS).as_millis() as u64,
             });
             let asked = Instant::now();
             let id = channel.send("sale.schedule", fields).await;
@@ -308,6 +292,13 @@ impl Shop {
             let Some(sale) = answer["result"]["sale"]["id"].as_str() else {
                 bail!("the sale was refused: {answer}");
             };
+            let close = Call {
+                method: "POST",
+                url: format!("{base}/v1/lives/{live}/sales/{sale}/close"),
+                token: Some(host_token.clone()),
+                ..Call::default()
+            };
+            world.setting.leftovers.add(format!("the sale {sale} in {live}, which is open"), close);
             let offer = Offer { sale: sale.to_owned(), opens: asked + at };
             world.offer.send_replace(Some(offer));
         }
@@ -401,14 +392,14 @@ impl Shop {
     }
 
     /// The run is over: lets buyers finish, compares the books, and closes all channels.
-    pub(crate) async fn finish(&mut self, settle: Duration) -> Option<Audit> {
+    pub(crate) async fn finish(&mut self, patience: Patience) -> Option<Audit> {
         self.world.hush.send_replace(true);
-        let deadline = Instant::now() + FINISH_WITHIN;
+        let deadline = Instant::now() + patience.buyers;
         while self.world.busy.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
             sleep(Duration::from_millis(50)).await;
         }
         self.wait_for_likes().await;
-        let audit = self.audit(settle).await;
+        let audit = self.audit(patience).await;
         self.world.over.send_replace(true);
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let ended = timeout(FINISH_WITHIN, futures_util::future::join_all(tasks)).await;
@@ -433,145 +424,16 @@ impl Shop {
         }
     }
 
-    /// Compares the books, again and again until they agree or `patience` is over: the last events may be under way.
-    async fn audit(&self, patience: Duration) -> Option<Audit> {
-        let stock = self.stock()?;
-        let webhook = self.world.setting.webhook.is_some();
-        let deadline = Instant::now() + patience + if webhook { WEBHOOKS_WITHIN } else { Duration::ZERO };
-        loop {
-            let fetched = self.books().await;
-            let over = Instant::now() >= deadline;
-            let (audit, agrees) = {
-                let records = self.world.records();
-                match fetched {
-                    Ok(mut books) => {
-                        books.host = records.orders.clone();
-                        let audit = audit::audit(stock, &records.purchases, &books);
-                        let agrees = audit.differences.is_empty();
-                        (audit, agrees)
-                    }
-                    Err(error) => {
-                        let mut audit = audit::audit(stock, &records.purchases, &Books::default());
-                        audit.ledger_units = None;
-                        audit.ledger_orders = None;
-                        audit.differences = vec![format!("the ledger could not be read: {error}")];
-                        (audit, false)
-                    }
-                }
-            };
-            if agrees || over {
-                return Some(audit);
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    fn stock(&self) -> Option<u32> {
-        let scenario = &self.world.setting.scenario;
-        let sale = scenario.sale.as_ref()?;
-        self.world.offer.borrow().as_ref()?;
-        // The same draws as at the beginning.
-        let mut random = crate::random::Random::new(scenario.seed, 99);
-        let _ = sale.price_minor.draw(&mut random);
-        Some(sale.stock.draw_count(&mut random))
-    }
-
-    async fn books(&self) -> Result<Books> {
-        let setting = &self.world.setting;
-        let offer = self.world.offer.borrow().clone().context("there is no sale")?;
-        let answer = ledger(setting).await?;
-        let all = match &setting.backend_key {
-            Some(key) => Some(all_orders(setting, key).await?),
-            None => None,
-        };
-        let complete = all.is_some();
-        let listed = all.unwrap_or_else(|| answer["orders"].as_array().cloned().unwrap_or_default());
-        let ours = listed.iter().filter(|order| order["sale_id"] == offer.sale.as_str());
-        let listed = ours.filter_map(order_of).collect();
-        let before = self.world.records().before;
-        let totals = totals_of(&answer).zip(before);
-        let totals =
-            totals.map(|(now, before)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1)));
-        let sales = get(setting, "sales").await?;
-        let mut sales = sales["sales"].as_array().into_iter().flatten();
-        let sale = sales.find(|sale| sale["id"] == offer.sale.as_str()).map(|sale| {
-            let number = |name: &str| sale[name].as_u64().unwrap_or(0) as u32;
-            (number("available"), number("held"), number("sold"))
-        });
-        let ours = |(_, told): &(&String, &Told)| told.sale == offer.sale;
-        let webhook = setting.webhook.as_ref().map(|webhook| {
-            let heard = webhook.heard();
-            heard.orders.iter().filter(ours).map(|(id, told)| (id.clone(), told.clone())).collect()
-        });
-        let standing = self.standing();
-        Ok(Books { host: BTreeMap::new(), listed, complete, totals, sale, standing, webhook })
-    }
-
-    /// Units held by the buyers' own records, if these are whole.
-    fn standing(&self) -> Option<u32> {
-        let errors = self.world.tally.lock().get(Count::BuyerErrors);
-        let records = self.world.records();
-        let whole = !records.ran_out && records.unanswered == 0 && errors == 0;
-        let held = records.purchases.iter().filter(|purchase| !purchase.released && !purchase.confirmed);
-        whole.then(|| held.map(|purchase| purchase.units).sum())
-    }
-
     /// The measures of the sale, added to those of other lives' sales.
     pub(crate) fn add_measures(&self, measures: &mut Measures, audit: Option<&Audit>) {
-        let mut add = |name: &str, value: f64| *measures.entry(name.to_owned()).or_default() += value;
         if let Some(grown) = self.world.likes_grown() {
-            add("likes.told", grown as f64);
+            *measures.entry("likes.told".to_owned()).or_default() += grown as f64;
         }
-        let Some(audit) = audit else { return };
-        let errors = self.world.tally.lock().get(Count::BuyerErrors);
-        let records = self.world.records();
-        let unconfirmed = records.purchases.iter().filter(|purchase| purchase.paid && !purchase.confirmed);
-        add("sale.offered", records.offered as f64);
-        add("sale.held", records.purchases.len() as f64);
-        add("sale.refused", records.refused as f64);
-        add("sale.errors", errors as f64);
-        add("sale.unanswered", records.unanswered as f64);
-        add("sale.double_holds", records.double_holds as f64);
-        add("sale.released", records.purchases.iter().filter(|purchase| purchase.released).count() as f64);
-        add("sale.confirmed", f64::from(audit.confirmed_orders));
-        add("sale.unconfirmed", unconfirmed.count() as f64);
-        let standing = if records.ran_out { 0 } else { records.most_standing.max(0) as u32 };
-        add("sale.oversold", f64::from(audit::oversold(audit, standing)));
-        add("sale.mismatches", audit.differences.len() as f64);
-        if let Some(orders) = audit.webhook_orders {
-            add("sale.webhooks", f64::from(orders));
-        }
-        if let (Some(first), Some(last)) = (records.first_offer, records.last_offer) {
-            let within = measures.entry("sale.offered_within_s".to_owned()).or_default();
-            *within = within.max((last - first).as_secs_f64());
+        if let Some(audit) = audit {
+            let errors = self.world.tally.lock().get(Count::BuyerErrors);
+            self.world.records().add_measures(measures, audit, errors);
         }
     }
-}
-
-fn totals_of(ledger: &Value) -> Option<(u32, u32)> {
-    let number = |name: &str| ledger["totals"][name].as_u64().map(|number| number as u32);
-    Some((number("orders")?, number("units")?))
-}
-
-async fn ledger(setting: &Setting) -> Result<Value> {
-    get(setting, "orders").await
-}
-
-/// All orders of the live, page by page.
-async fn all_orders(setting: &Setting, key: &str) -> Result<Vec<Value>> {
-    let (mut orders, mut after) = (Vec::new(), String::new());
-    for _ in 0..MAX_PAGES {
-        let url = format!("{}/v1/orders?live={}&limit=200{after}", setting.base, setting.live);
-        let mut page = get_by(setting, url, key).await?;
-        if let Value::Array(of_page) = page["orders"].take() {
-            orders.extend(of_page);
-        }
-        match page["next"].as_str() {
-            Some(next) => after = format!("&after={next}"),
-            None => return Ok(orders),
-        }
-    }
-    bail!("the ledger lists more than {MAX_PAGES} pages of orders")
 }
 
 async fn get(setting: &Setting, what: &str) -> Result<Value> {

@@ -40,6 +40,9 @@ counters! {
     Freezes,
     FrozenUs,
     WatchedUs,
+    LateUs,
+    StampedUs,
+    Arrived,
     ConnectedUs,
     ViewersEnded,
     SocketDrops,
@@ -71,6 +74,8 @@ counters! {
     MoqFreezes,
     MoqFrozenUs,
     MoqWatchedUs,
+    MoqLateUs,
+    MoqStampedUs,
     MoqConnectedUs,
     DropViewers,
     DropSame,
@@ -167,6 +172,13 @@ impl Tally {
 }
 
 impl Tally {
+    /// One in which everything was counted once: for whoever asks what can be said by tallies at all.
+    pub(crate) fn full() -> Self {
+        let mut full = Self { counts: [1; COUNTS], ..Self::default() };
+        full.times.iter_mut().for_each(|time| time.record(Duration::from_millis(1)));
+        full
+    }
+
     /// What has come since `earlier`, a former state of this one.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let times = self.times.iter().zip(&earlier.times).map(|(now, then)| now.since(then)).collect();

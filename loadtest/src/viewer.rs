@@ -34,6 +34,7 @@ use crate::{
     clip::{self, Codec, LAYERS},
     feedback::Feedback,
     keys::Material,
+    late::Lateness,
     outage::Outage,
     peer::{self, Agreed, Ear, Identity, PeerError, Picture},
     reception::Reception,
@@ -118,6 +119,7 @@ pub(crate) struct Viewer {
     audio_ssrc: u32,
     rtx_highest: Option<u64>,
     jitter: Jitter,
+    lateness: Lateness,
     feedback: Feedback,
     next_report: Instant,
     next_feedback: Instant,
@@ -177,6 +179,7 @@ impl Viewer {
             audio_ssrc: 0,
             rtx_highest: None,
             jitter: Jitter::default(),
+            lateness: Lateness::default(),
             feedback: Feedback::default(),
             next_report: now,
             next_feedback: now,
@@ -221,6 +224,11 @@ impl Viewer {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.connected_at.is_some() && self.state == State::Going
+    }
+
+    /// Whether whole pictures come.
+    pub(crate) fn is_served(&self, now: Instant) -> bool {
+        self.is_connected() && self.video.pace().is_moving(now)
     }
 
     /// Whether it was ever connected.
@@ -273,11 +281,13 @@ impl Viewer {
         now: Instant,
         tally: &mut Tally,
     ) {
+        let is_rtp = rtp::is_rtp(datagram);
+        self.sums.arrived += u64::from(is_rtp);
         if self.is_cut_off(now) {
             self.sums.discarded += 1;
             return;
         }
-        if rtp::is_rtp_or_rtcp(datagram) && !rtp::is_rtcp(datagram) {
+        if is_rtp {
             self.rtp(datagram, now, tally);
             return;
         }
@@ -358,6 +368,7 @@ impl Viewer {
         sums.sound = self.audio.counts;
         sums.expected = self.video.expected() + self.audio.expected();
         sums.lost = self.video.lost() + self.audio.lost();
+        (sums.stamped, sums.late) = (self.lateness.watched, self.lateness.late);
         let pace = self.video.pace();
         (sums.watched, sums.freezes, sums.frozen) = (pace.watched(now), pace.freezes, pace.frozen);
         if let Some(seen) = &self.layer {
@@ -369,13 +380,13 @@ impl Viewer {
         sums
     }
 
-    /// Says goodbye. Returns what was counted.
-    pub(crate) fn leave(mut self, now: Instant) -> Sums {
+    /// Says goodbye. Returns what was counted, and the socket, to which the server may still send.
+    pub(crate) fn leave(mut self, now: Instant) -> (Sums, UdpSocket) {
         self.video.end(now);
         let sums = self.sums(now);
         let _ = self.connection.close();
         self.send(now);
-        sums
+        (sums, self.socket)
     }
 
     fn rtp(&mut self, datagram: &mut [u8], now: Instant, tally: &mut Tally) {
@@ -488,7 +499,12 @@ impl Viewer {
         if self.video.pace().watched_from.is_some_and(|from| now > from + SETTLED) {
             self.sums.other_clock += u64::from(stamp.run != self.run);
             let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            tally.record(Time::Delay, wall.saturating_sub(Duration::from_micros(stamp.sent_us)));
+            let sent = Duration::from_micros(stamp.sent_us);
+            let delay = wall.saturating_sub(sent);
+            tally.record(Time::Delay, delay);
+            if let Some(gap) = self.video.pace().average() {
+                self.lateness.picture(sent, delay, gap, now);
+            }
         }
     }
 

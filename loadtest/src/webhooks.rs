@@ -2,7 +2,7 @@
 //!
 //! It is registered with an API key, checks signatures after the Standard Webhooks specification, version 1
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>), and remembers each
-//! message once. After the run it is removed again.
+//! message once. It is removed again at the end, whichever way the run ends (`leftovers`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +27,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use crate::{
     audit::Order,
     http::{Call, Client},
+    leftovers::Leftovers,
 };
 
 /// How far a message's time may be from ours, in seconds.
@@ -147,10 +148,6 @@ fn is_genuine(key: &hmac::Key, headers: &HeaderMap, body: &[u8], now_s: u64) -> 
 pub(crate) struct Webhook {
     desk: Arc<Desk>,
     task: JoinHandle<()>,
-    client: Client,
-    base: String,
-    api_key: String,
-    id: String,
 }
 
 /// Where messages are to come.
@@ -162,8 +159,14 @@ pub(crate) struct Place {
 }
 
 impl Webhook {
-    /// Listens, and has the server at `base` told of it.
-    pub(crate) async fn open(client: &Client, base: &str, api_key: &str, place: &Place) -> Result<Self> {
+    /// Listens, and has the server at `base` told of it until `leftovers` are taken back.
+    pub(crate) async fn open(
+        client: &Client,
+        base: &str,
+        api_key: &str,
+        place: &Place,
+        leftovers: &Leftovers,
+    ) -> Result<Self> {
         let listener = TcpListener::bind(place.listen).await;
         let listener = listener.with_context(|| format!("can't listen for webhooks on {}", place.listen))?;
         let url = match &place.url {
@@ -193,18 +196,18 @@ impl Webhook {
             task.abort();
             bail!("the webhook {url} was refused: {}{}", answer.complaint(), advice(&url, answer.status));
         };
+        let remove = Call {
+            method: "DELETE",
+            url: format!("{base}/v1/webhooks/{id}"),
+            token: Some(api_key.to_owned()),
+            ..Call::default()
+        };
+        leftovers.add(format!("the webhook {id} to {url}, which is registered"), remove);
         let secret = secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
         let secret = secret.context("the webhook's secret is not whsec_ and base64")?;
         // Nobody else sets it; what comes before is refused, and comes again.
         let _ = desk.key.set(hmac::Key::new(hmac::HMAC_SHA256, &secret));
-        Ok(Self {
-            desk,
-            task,
-            client: client.clone(),
-            base: base.to_owned(),
-            api_key: api_key.to_owned(),
-            id: id.to_owned(),
-        })
+        Ok(Self { desk, task })
     }
 
     /// Who is to be told of each order that is sold. Only the first counts.
@@ -216,17 +219,10 @@ impl Webhook {
     pub(crate) fn heard(&self) -> MutexGuard<'_, Heard> {
         self.desk.heard()
     }
+}
 
-    /// Takes it back.
-    pub(crate) async fn close(&self) {
-        let call = Call {
-            method: "DELETE",
-            url: format!("{}/v1/webhooks/{}", self.base, self.id),
-            token: Some(self.api_key.clone()),
-            ..Call::default()
-        };
-        // A server that is gone has forgotten it, or will find nobody there and disable it.
-        let _ = self.client.call_shared(call).await;
+impl Drop for Webhook {
+    fn drop(&mut self) {
         self.task.abort();
     }
 }

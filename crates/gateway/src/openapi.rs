@@ -16,6 +16,7 @@ use crate::{
     node::NodeDocument,
     payments::{Pay, SandboxOrder},
     rest::{Guest, LiveDocument, Mint, Orders, PutLive, PutProduct, Sales, Token},
+    v1::Page,
 };
 
 pub(crate) fn routes() -> Router<App> {
@@ -362,11 +363,12 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "get",
             "/v1/lives/{live}/orders",
             Who::Moderator,
-            "The latest orders and the sums (with an API key: scope orders:read)",
+            "A live's orders, newest first, and the sums (with an API key: scope orders:read)",
             None,
             ("200", schema!(Orders)),
-            &["401", "403", "404"],
-        ),
+            &["400", "401", "403", "404"],
+        )
+        .query::<Page>(generator),
         op(
             "post",
             "/v1/lives/{live}/tokens",

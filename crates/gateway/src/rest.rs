@@ -15,9 +15,10 @@ use axum::{
 use haul_commerce::{
     LiveRecord, Product, check_price,
     keys::{Area, Permission},
+    orders::OrderFilter,
 };
-use haul_live::{Live, LiveError, Look, MAX_BAG, MAX_ORDERS_SHOWN};
-use haul_model::{BuyerId, Currency, LiveId, Money, ProductId, Role, UnixMillis};
+use haul_live::{Live, LiveError, Look, MAX_BAG};
+use haul_model::{BuyerId, Currency, LiveId, Money, OrderId, ProductId, Role, UnixMillis};
 use haul_room::{Limiter, Rate};
 use haul_wire::{
     LiveState, OrderView, ProductView, SaleView, Totals,
@@ -31,7 +32,7 @@ use crate::{
     app::{App, Peer, path_id, unavailable},
     auth::{AuthError, Claims, Shop, bearer, clean_name},
     problem::Problem,
-    v1::Secret,
+    v1::{Page, Secret, next, place},
 };
 
 /// The largest JSON body read.
@@ -142,10 +143,13 @@ pub(crate) struct Sales {
     sales: Vec<SaleView>,
 }
 
+/// Orders of a live, for its host.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Orders {
-    /// Newest first, at most 50.
+    /// Newest first.
     orders: Vec<OrderView>,
+    /// For `?after=`; null on the last page.
+    next: Option<String>,
     totals: Totals,
 }
 
@@ -269,14 +273,18 @@ async fn sales(
 async fn orders(
     State(app): State<App>,
     Path(live): Path<String>,
+    Params(page): Params<Page>,
     headers: HeaderMap,
 ) -> Result<Json<Orders>, Problem> {
     let live = path_id("live", &live)?;
     let (live, _) = app.in_live(&headers, &live, Role::Moderator, Area::Orders.read()).await?;
-    let ledger = &app.lives.services().ledger;
-    let orders = ledger.orders(live.id(), &[], MAX_ORDERS_SHOWN as u32).await?;
-    let totals = ledger.totals(live.id()).await?;
+    let limit = page.limit()?;
+    let of_live =
+        OrderFilter { live: Some(live.id().clone()), after: page.place::<OrderId>()?, ..Default::default() };
+    let orders = app.backoffice.list_orders(live.merchant(), &of_live, limit).await?;
+    let totals = app.lives.services().ledger.totals(live.id()).await?;
     Ok(Json(Orders {
+        next: next(&orders, limit, |order| place(order.order.created_at, &order.order.id)),
         orders: orders.iter().map(haul_live::order_view).collect(),
         totals: Totals { orders: totals.orders, units: totals.units, revenue: totals.revenue },
     }))
@@ -665,7 +673,7 @@ mod tests {
             room,
             host: Some(HostView {
                 totals,
-                orders: vec![order; MAX_ORDERS_SHOWN],
+                orders: vec![order; haul_live::MAX_ORDERS_SHOWN],
                 threads: vec![thread; haul_room::crowd::MAX_THREADS_SHOWN],
                 winners: vec![winner; winners],
             }),

@@ -23,6 +23,11 @@ pub(crate) struct Sums {
     pub(crate) discarded: u64,
     pub(crate) freezes: u64,
     pub(crate) frozen: Duration,
+    /// For how long stamped pictures were looked at, and came late.
+    pub(crate) stamped: Duration,
+    pub(crate) late: Duration,
+    /// RTP datagrams that came, whatever became of them.
+    pub(crate) arrived: u64,
     /// Of each of the publisher's layers.
     pub(crate) layers: [Share; LAYERS.len()],
 }

@@ -153,6 +153,72 @@ impl Server {
     }
 }
 
+impl Server {
+    fn list(&self, path: &str, token: &str) -> Value {
+        let answer = ureq::get(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {token}"))
+            .call();
+        serde_json::from_str(&answer.unwrap().body_mut().read_to_string().unwrap()).unwrap()
+    }
+
+    /// How many of the demo live's sales are not over: it has one of its own.
+    pub fn sales_that_go_on(&self) -> usize {
+        let sales = self.list("/v1/lives/demo/sales", &self.token);
+        sales["sales"].as_array().unwrap().iter().filter(|sale| sale["state"] != "closed").count()
+    }
+
+    /// How many webhooks are registered.
+    pub fn webhooks(&self, key: &str) -> usize {
+        self.list("/v1/webhooks", key)["webhooks"].as_array().unwrap().len()
+    }
+}
+
+/// A run that goes on.
+pub struct Running {
+    process: Process,
+    log: PathBuf,
+    _dir: Scratch,
+}
+
+impl Running {
+    pub fn text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.0.try_wait().unwrap().is_none()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end. Returns all that it has said.
+    pub fn end(mut self) -> String {
+        self.process.0.wait().unwrap();
+        self.text()
+    }
+}
+
+/// Begins a run of a scenario that is given as text.
+pub fn begin(scenario: &str, target: &str, token: &str, more: &[&str]) -> Running {
+    let dir = Scratch::new();
+    let (path, log) = (dir.path().join("scenario.toml"), dir.path().join("said"));
+    fs::write(&path, scenario).unwrap();
+    let file = fs::File::create(&log).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_haul-loadtest"))
+        .arg("run")
+        .arg(path)
+        .args(["--target", target, "--token", token, "--threads", "1"])
+        .args(more)
+        .stdout(file.try_clone().unwrap())
+        .stderr(file)
+        .spawn()
+        .unwrap();
+    Running { process: Process(child), log, _dir: dir }
+}
+
 /// What a run has said.
 pub struct Outcome {
     pub code: i32,

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)]
 
 use std::{
+    collections::HashSet,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     process::{Command, Stdio},
@@ -44,16 +45,32 @@ pub enum Fault {
     Oversell,
     /// Stock events come a second late.
     LateStock,
-    /// Each viewer's session leaves two megabytes behind.
+    /// Of two taps with one key, the first is told another hold than the second.
+    DoubleHold,
+    /// Each viewer's session leaves a quarter of a megabyte behind.
     Leak,
 }
 
-/// A running proxy.
+impl Fault {
+    const ALL: [Self; 6] =
+        [Self::None, Self::Loss, Self::Oversell, Self::LateStock, Self::DoubleHold, Self::Leak];
+
+    fn name(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// Bytes that a session leaves behind by [`Fault::Leak`].
+const LEAKED: usize = 256 << 10;
+/// By which a test is told that it is to be the proxy, and before which server with which fault.
+const ROLE: &str = "HAUL_TEST_PROXY";
+
+/// A running proxy: a process of its own, whose memory is, from outside, the server's.
 pub struct Proxy {
     pub base: String,
-    /// Both end with it.
+    process: Process,
+    /// Ends with it.
     _relay: Option<Process>,
-    _runtime: tokio::runtime::Runtime,
 }
 
 struct Shared {
@@ -63,6 +80,8 @@ struct Shared {
     ports: Option<(u16, u16)>,
     /// The unit too many has been sold.
     oversold: AtomicBool,
+    /// Keys of holds that were asked for.
+    first_taps: Mutex<HashSet<String>>,
     leaked: Mutex<Vec<Vec<u8>>>,
     client: ureq::Agent,
 }
@@ -92,20 +111,48 @@ impl Proxy {
             ports = Some((server.udp_port, address.port()));
             relay = Some(Process(child));
         }
+        let (before, after) = ports.unwrap_or_default();
+        let role = format!("{} {} {before} {after}", fault.name(), server.base);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "is_the_proxy_where_a_test_asks_for_one", "--nocapture"])
+            .env(ROLE, role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
+        let base = lines.filter_map(|line| Some(line.split_once("proxy at ")?.1.to_owned())).next();
+        let base = base.expect("the proxy says where it is");
+        Self { base, process: Process(child), _relay: relay }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// In the process that was started to be the proxy: is one, until it is killed. Else does nothing.
+    pub fn be_one_if_asked() {
+        let Ok(role) = std::env::var(ROLE) else { return };
+        let words: Vec<&str> = role.split(' ').collect();
+        let [fault, server, before, after] = words[..] else { panic!("{role}") };
+        let fault = Fault::ALL.into_iter().find(|known| known.name() == fault).unwrap();
+        let (before, after): (u16, u16) = (before.parse().unwrap(), after.parse().unwrap());
+        let ports = (before != 0).then_some((before, after));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        println!("\nproxy at http://{}", listener.local_addr().unwrap());
         let client = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
             .build()
             .into();
         let shared = Arc::new(Shared {
-            base: server.base.clone(),
+            base: server.to_owned(),
             fault,
             ports,
             oversold: AtomicBool::new(false),
+            first_taps: Mutex::default(),
             leaked: Mutex::default(),
             client,
         });
@@ -114,8 +161,10 @@ impl Proxy {
             .route("/too-much/pay", any(async || "paid"))
             .fallback(forward)
             .with_state(shared);
+        // Until whoever has started it is gone.
         runtime.spawn(async move { axum::serve(listener, router).await });
-        Self { base, _relay: relay, _runtime: runtime }
+        let _ = std::io::stdin().read_line(&mut String::new());
+        std::process::exit(0);
     }
 }
 
@@ -126,7 +175,7 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let path = parts.uri.path_and_query().unwrap().as_str().to_owned();
     let watches = parts.method == "POST" && path.starts_with("/whep/");
     if watches && shared.fault == Fault::Leak {
-        shared.leaked.lock().unwrap().push(vec![1; 2 << 20]);
+        shared.leaked.lock().unwrap().push(vec![1; LEAKED]);
     }
     let mut onward =
         ureq::http::Request::builder().method(parts.method.as_str()).uri(format!("{}{path}", shared.base));
@@ -177,7 +226,7 @@ async fn pass(shared: Arc<Shared>, socket: WebSocket, url: String) {
             }
         }
     });
-    let mut holds: Vec<Value> = Vec::new();
+    let (mut holds, mut firsts): (Vec<Value>, Vec<Value>) = Default::default();
     loop {
         tokio::select! {
             message = from_client.next() => {
@@ -186,6 +235,10 @@ async fn pass(shared: Arc<Shared>, socket: WebSocket, url: String) {
                 let request: Value = serde_json::from_str(&text).unwrap();
                 if request["type"] == "hold" {
                     holds.push(request["id"].clone());
+                    let key = request["key"].as_str().unwrap_or_default().to_owned();
+                    if shared.first_taps.lock().unwrap().insert(key) {
+                        firsts.push(request["id"].clone());
+                    }
                 }
                 if request["hold_id"] == "too-much" {
                     let order = order("paying", &request);
@@ -214,6 +267,14 @@ async fn pass(shared: Arc<Shared>, socket: WebSocket, url: String) {
                         let _ = queue.send(text);
                     });
                     continue;
+                }
+                if shared.fault == Fault::DoubleHold && text.starts_with(r#"{"type":"reply""#) {
+                    let mut reply: Value = serde_json::from_str(&text).unwrap();
+                    if firsts.contains(&reply["id"]) && reply["result"]["hold"]["id"].is_string() {
+                        reply["result"]["hold"]["id"] = json!("another-hold");
+                        let _ = queue.send(reply.to_string());
+                        continue;
+                    }
                 }
                 if shared.fault == Fault::Oversell && text.starts_with(r#"{"type":"error""#) {
                     let error: Value = serde_json::from_str(&text).unwrap();

@@ -77,7 +77,7 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
 
 /// Which page of a list: `?after=` the `next` of the page before, `?limit=`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-struct Page {
+pub(crate) struct Page {
     /// The `next` of the page before.
     after: Option<String>,
     /// Entries at most: 1 to 200; 50 where absent.
@@ -85,7 +85,7 @@ struct Page {
 }
 
 impl Page {
-    fn limit(&self) -> Result<u32, Problem> {
+    pub(crate) fn limit(&self) -> Result<u32, Problem> {
         match self.limit.unwrap_or(PAGE) {
             limit @ 1..=MAX_PAGE => Ok(limit),
             _ => Err(bad_request(format!("limit: expected 1 to {MAX_PAGE}"))),
@@ -99,7 +99,9 @@ impl Page {
     }
 
     /// The time and id that the page before ended with, of a list by time.
-    fn place<T: std::str::FromStr<Err = IdError>>(&self) -> Result<Option<(UnixMillis, T)>, Problem> {
+    pub(crate) fn place<T: std::str::FromStr<Err = IdError>>(
+        &self,
+    ) -> Result<Option<(UnixMillis, T)>, Problem> {
         let Some(after) = &self.after else { return Ok(None) };
         let read = || {
             let (at, id) = after.split_once('.')?;
@@ -110,12 +112,12 @@ impl Page {
 }
 
 /// Where the next page begins: behind the last entry, if the page is full.
-fn next<T, P>(page: &[T], limit: u32, place: impl Fn(&T) -> P) -> Option<P> {
+pub(crate) fn next<T, P>(page: &[T], limit: u32, place: impl Fn(&T) -> P) -> Option<P> {
     page.last().filter(|_| page.len() as u32 >= limit).map(place)
 }
 
 /// The place of an entry in a list by time.
-fn place(UnixMillis(at): UnixMillis, id: &impl std::fmt::Display) -> String {
+pub(crate) fn place(UnixMillis(at): UnixMillis, id: &impl std::fmt::Display) -> String {
     format!("{at}.{id}")
 }
 
