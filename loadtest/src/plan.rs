@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn holds_are_paid_given_back_or_abandoned_by_their_shares() {
-        let sale = "[sale]\nat_s = 1\nstock = 5\n";
+        let sale = "[sale]\nat_s = 1\nstock = 5\nhold_s = 9\n";
         let plan =
             plan(&format!("{sale}[[buyers]]\ncount = 5000\ntap_after_ms = 0\npay = 0.7\nabandon = 0.2"));
         for (then, truth) in [(Decision::Pay, 3_500), (Decision::Abandon, 1_000), (Decision::GiveBack, 500)] {
