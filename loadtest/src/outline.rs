@@ -138,7 +138,7 @@ fn when(scenario: &Scenario, plan: &Plan) -> Vec<String> {
         };
         events.push((*at, None, what));
     }
-    events.sort_by(|one, other| one.0.cmp(&other.0));
+    events.sort_by_key(|event| event.0);
     let seconds = |time: Duration| amount((time.as_secs_f64() * 10.0).round() / 10.0);
     let line = |(from, to, what): &(Duration, Option<Duration>, String)| {
         let from_s = seconds(*from);

@@ -141,11 +141,8 @@ fn of_number(measure: &str, report: &Report) -> Option<f64> {
         return Some(deviation(&values) / (values.len() as f64).sqrt());
     }
     let whole = |value: f64| value.fract() == 0.0;
-    let Some(counted) =
-        report.measures.get(count).copied().or((count.is_empty() && whole(value)).then_some(value))
-    else {
-        return None;
-    };
+    let counted =
+        report.measures.get(count).copied().or((count.is_empty() && whole(value)).then_some(value))?;
     // Chance alone, as of things that have nothing to do with each other; and, as they come in bunches, the seconds' own.
     let chance = counted.abs().max(1.0).sqrt();
     let bunches =
