@@ -14,7 +14,7 @@ use crate::{
     Asks, Guest, Refusal,
     edge::{MAX_PUBLISHER_STREAMS, Shared},
     feed::KEEP,
-    ingest::Ingest,
+    ingest::{Announced, Ingest},
     patient::Patient,
     request::Target,
     stats::Held,
@@ -184,7 +184,8 @@ where
     // What was announced meanwhile, the latest: it is taken when the one before has ended.
     let mut next: Option<PathOwned> = None;
     let mut closing = shared.closing.clone();
-    let mut announcements = announced.consume().announced();
+    let announced = Announced::new(announced);
+    let mut announcements = announced.updates();
     let mut check = interval(WELCOME_CHECK);
     // A show is not cut because it runs longer than somebody thought: a host's token has to be valid when they begin.
     let expires = guest.expires();
@@ -238,6 +239,9 @@ where
                     announce::Kind::Updated => continue,
                     announce::Kind::Retracted => {
                         next = next.filter(|next| *next != path);
+                        if let Some(ingest) = ingest.as_ref().filter(|ingest| ingest.path() == &path) {
+                            ingest.retract();
+                        }
                         continue;
                     }
                 }
