@@ -1,6 +1,7 @@
 //! A house for the edge under test: a few tokens, one relay for everybody, hosts and listeners on it.
 
 use std::{
+    io::ErrorKind,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
@@ -13,7 +14,7 @@ use haul_media::{
     Broadcast, Delivery, Publication, Relay, RelayEvent, Sink, Source, Subscription, clock::ntp_from,
 };
 use haul_model::{Codec, Frame, Kind, Layer, LiveId, Now, TrackInfo, media::Capture};
-use haul_quic::{Answer, Asks, Edge, Guest, House, Limits, OnAir, QuicConfig, Refusal};
+use haul_quic::{Answer, Asks, Edge, Guest, House, Limits, OnAir, QuicConfig, Refusal, StartError};
 use tokio::task::JoinHandle;
 
 use crate::client::{PARTS, picture, read_stamp};
@@ -34,7 +35,14 @@ pub async fn start_with(change: impl FnOnce(&mut Limits)) -> (Edge, Arc<Door>) {
 /// An edge at this door. There may be several.
 pub async fn open(door: &Arc<Door>, congestion: haul_quic::Congestion, limits: Limits) -> Edge {
     let config = QuicConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: None, congestion, limits };
-    Edge::start(config, door.clone()).await.unwrap()
+    loop {
+        match Edge::start(config.clone(), door.clone()).await {
+            Ok(edge) => return edge,
+            // The number that was free for TCP belongs to somebody else's UDP: another one, then.
+            Err(StartError::Bind { protocol: "UDP", error, .. }) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Who lets in: tokens are words.
