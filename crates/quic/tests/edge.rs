@@ -14,7 +14,7 @@ use std::{
 use client::{CATALOG, Client, NEWEST, Way, eventually, media_track, picture, sealed, tell};
 use haul_model::Kind;
 use house::{Host, SMALL, start, start_with};
-use line::Line;
+use line::{Line, narrow};
 use moq_net::{Timestamp, origin::Route};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -115,6 +115,34 @@ async fn who_is_slow_gets_what_is_new_and_the_rest_is_dropped() {
     let stamps = quick.video.stamps.lock().unwrap().clone();
     assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{stamps:?}");
     assert!(host.sent() - last(&quick) < 25);
+}
+
+/// The same over a websocket, where all that is on its way waits for the slowest: what has grown old before it was taken is
+/// reset, and room for what is new.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_slow_over_a_websocket_gets_what_is_new_too() {
+    let (edge, door) = start().await;
+    let host = Host::start_with_gop(&door, 0, 50);
+    let way = Way::Socket(moq_net::ALPNS);
+    let connect = async |address| Client::connect(address, way, "/demo?jwt=viewer").await.unwrap();
+    // A quarter of what they would need.
+    let slow_line = narrow(edge.address(), 50_000).await;
+    let clients = [connect(slow_line).await, connect(edge.address()).await];
+    let [slow, quick] = [clients[0].watch().await, clients[1].watch().await];
+    eventually("what is old is given up", async || edge.stats().streams_given_up >= 3).await;
+    let (given_up, pictures, cut) = (host.sent(), slow.pictures(), slow.video.cut.load(SeqCst));
+    eventually("it is told that it was", async || slow.video.cut.load(SeqCst) > cut).await;
+    eventually("pictures that came later", async || {
+        slow.video.stamps.lock().unwrap().last().is_some_and(|last| *last > given_up)
+    })
+    .await;
+    assert!(slow.pictures() > pictures);
+    let stamps = slow.video.stamps.lock().unwrap().clone();
+    assert!(stamps.windows(2).all(|pair| pair[0] < pair[1]), "{stamps:?}");
+    assert_eq!(slow.video.groups.load(SeqCst), slow.video.keyframes_first.load(SeqCst));
+    let stamps = quick.video.stamps.lock().unwrap().clone();
+    assert!(stamps.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{stamps:?}");
+    assert!(host.sent() - stamps.last().unwrap() < 25);
 }
 
 #[tokio::test(flavor = "multi_thread")]
