@@ -1,7 +1,6 @@
 //! A house for the edge under test: a few tokens, one relay for everybody, hosts and listeners on it.
 
 use std::{
-    io::ErrorKind,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
@@ -14,7 +13,7 @@ use haul_media::{
     Broadcast, Delivery, Publication, Relay, RelayEvent, Sink, Source, Subscription, clock::ntp_from,
 };
 use haul_model::{Codec, Frame, Kind, Layer, LiveId, Now, TrackInfo, media::Capture};
-use haul_quic::{Answer, Asks, Edge, Guest, House, Limits, OnAir, QuicConfig, Refusal, StartError};
+use haul_quic::{Answer, Asks, Edge, Guest, House, Limits, OnAir, QuicConfig, Refusal};
 use tokio::task::JoinHandle;
 
 use crate::client::{PARTS, picture, read_stamp};
@@ -35,14 +34,7 @@ pub async fn start_with(change: impl FnOnce(&mut Limits)) -> (Edge, Arc<Door>) {
 /// An edge at this door. There may be several.
 pub async fn open(door: &Arc<Door>, congestion: haul_quic::Congestion, limits: Limits) -> Edge {
     let config = QuicConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: None, congestion, limits };
-    loop {
-        match Edge::start(config.clone(), door.clone()).await {
-            Ok(edge) => return edge,
-            // The number that was free for TCP belongs to somebody else's UDP: another one, then.
-            Err(StartError::Bind { protocol: "UDP", error, .. }) if error.kind() == ErrorKind::AddrInUse => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
+    Edge::start(config, door.clone()).await.unwrap()
 }
 
 /// Who lets in: tokens are words.
