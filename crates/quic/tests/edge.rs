@@ -388,8 +388,6 @@ enum Passing {
     InOrder,
     /// It is gone at once.
     Abrupt,
-    /// The next is there already when it ends in order.
-    Overlapping,
 }
 
 /// Who ends a broadcast and begins another at once, without connecting anew, is seen again within three seconds: in every
@@ -413,19 +411,18 @@ async fn a_broadcast_begins_anew_in_the_same_session() {
             again.elapsed()
         };
         seen(0).await;
-        let passings = [Passing::InOrder, Passing::Abrupt, Passing::Overlapping].repeat(2);
+        let passings = [Passing::InOrder, Passing::Abrupt].repeat(2);
         for (number, passing) in (1..).zip(passings) {
             let first = number * 10_000;
             match passing {
                 Passing::InOrder => drop(publisher.end().await),
-                Passing::Abrupt => drop(publisher),
-                Passing::Overlapping => {
-                    let next = client.publish(first);
-                    publisher.end().await;
-                    publisher = next;
-                    let late = seen(first).await;
-                    assert!(late < Duration::from_secs(3), "{late:?}, {passing:?}, {way:?}");
-                    continue;
+                Passing::Abrupt => {
+                    publisher.break_off().await;
+                    // In IETF's versions, the beginning of the next may overtake the end of this one.
+                    let is_ietf = matches!(way, Way::WebTransport([alpn]) if !alpn.starts_with("moq-lite"));
+                    if is_ietf {
+                        eventually("the end", async || door.relay().broadcast().is_none()).await;
+                    }
                 }
             }
             publisher = client.publish(first);

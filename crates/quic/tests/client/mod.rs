@@ -465,6 +465,11 @@ impl Publisher {
         self.over.store(true, SeqCst);
         self.tasks.join_next().await.unwrap().unwrap()
     }
+
+    /// Ends it at once, in no order.
+    pub async fn break_off(mut self) {
+        self.tasks.shutdown().await;
+    }
 }
 
 /// Asks `what` again until it is true.
