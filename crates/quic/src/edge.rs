@@ -1,6 +1,7 @@
 //! The edge: its sockets, and who is taken from them.
 
 use std::{
+    io::ErrorKind,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -49,6 +50,8 @@ const HANDSHAKES_UNPROVED: usize = 256;
 const CACHE_BYTES: u64 = 256 << 20;
 /// How long a group is kept that nobody reads.
 const CACHE_EXPIRY: Duration = Duration::from_secs(10);
+/// Ports that are tried where any will do, until one is free for both.
+const PORT_TRIES: u32 = 16;
 /// How long nobody is accepted after the system refused to (no file descriptors left).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(500);
 
@@ -98,15 +101,7 @@ impl Edge {
         let limits = config.limits;
         let names = names(config.listen.ip());
         let certificates = Arc::new(Certificates::new(config.tls.clone(), names, OffsetDateTime::now_utc())?);
-        let tcp = listen_tcp(config.listen).map_err(|error| StartError::Bind {
-            protocol: "TCP",
-            address: config.listen,
-            error,
-        })?;
-        let failed = |error| StartError::Bind { protocol: "UDP", address: config.listen, error };
-        let address = tcp.local_addr().map_err(failed)?;
-        let endpoint =
-            quinn::Endpoint::server(server_config(&config, &certificates)?, address).map_err(failed)?;
+        let (tcp, endpoint, address) = bind(config.listen, server_config(&config, &certificates)?)?;
 
         let mut origin = origin::Config::default();
         origin.pool = moq_net::cache::Pool::new(
@@ -173,6 +168,25 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.closing.send_replace(true);
         self.endpoint.close(0_u32.into(), b"the server is going away");
+    }
+}
+
+/// Both ports, of one number. One that is to be any is another where UDP's belongs to somebody else.
+fn bind(
+    listen: SocketAddr,
+    config: quinn::ServerConfig,
+) -> Result<(TcpListener, quinn::Endpoint, SocketAddr), StartError> {
+    let failed = |protocol| move |error| StartError::Bind { protocol, address: listen, error };
+    let mut tries = if listen.port() == 0 { PORT_TRIES } else { 1 };
+    loop {
+        let tcp = listen_tcp(listen).map_err(failed("TCP"))?;
+        let address = tcp.local_addr().map_err(failed("TCP"))?;
+        tries -= 1;
+        match quinn::Endpoint::server(config.clone(), address) {
+            Ok(endpoint) => return Ok((tcp, endpoint, address)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(failed("UDP")(error)),
+        }
     }
 }
 

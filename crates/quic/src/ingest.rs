@@ -4,6 +4,8 @@
 //! Everything that comes is untrusted: a catalog that lies, a group without end, a thousand tracks. Each has a bound
 //! here, and costs the publisher its session at most.
 
+mod announced;
+mod past;
 mod reader;
 mod source;
 
@@ -17,14 +19,16 @@ use std::{
 
 use haul_media::{Publication, Relay, Source};
 use haul_model::{Kind, Layer};
-use moq_net::{PathOwned, broadcast, origin, track as moq};
+use moq_net::{PathOwned, broadcast, track as moq};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, mpsc, watch},
     task::JoinSet,
     time::{sleep, sleep_until, timeout, timeout_at},
 };
 
+pub(crate) use self::announced::Announced;
 use self::{
+    past::Past,
     reader::{Piece, read},
     source::{Choice, Stream},
 };
@@ -48,6 +52,9 @@ const SILENT: Duration = Duration::from_secs(30);
 const MAX_NONSENSE: u32 = 100;
 /// A broadcast that has ended is read for so long at most: what came before its end is still on its way.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What is announced after a broadcast has ended, or still is, may be what is left of that one for a while, at the publisher's, too:
+/// it is looked again after each of these.
+const SUCCESSORS_MS: [u64; 6] = [250, 250, 500, 1_000, 2_000, 4_000];
 /// How long a changed catalog waits before it counts, so that one that changes all the time does not keep us busy.
 const CATALOG_EVERY: Duration = Duration::from_millis(200);
 
@@ -61,6 +68,8 @@ pub(crate) fn choose(catalog: &Catalog) {
 /// A publication in progress.
 pub(crate) struct Ingest {
     path: PathOwned,
+    /// The publisher announces it no more.
+    retracted: watch::Sender<bool>,
     tasks: JoinSet<Result<(), Refusal>>,
 }
 
@@ -69,24 +78,30 @@ impl Ingest {
     pub(crate) fn begin(
         shared: &Arc<Shared>,
         guest: &dyn Guest,
-        announced: &origin::Producer,
+        announced: &Announced,
         path: PathOwned,
     ) -> Self {
         let mut tasks = JoinSet::new();
-        let consumer = announced.consume();
         let right = guest.publish();
         let place = shared.publishers.clone().try_acquire_owned().map_err(|_| Refusal::Busy);
         let (shared, relay, name) = (shared.clone(), guest.relay().clone(), path.clone());
+        let (announced, (retracted, is_retracted)) = (announced.clone(), watch::channel(false));
         tasks.spawn(async move {
             let held =
                 Rights { _on_air: right?, _place: place?, _counted: shared.counters.publishers.held() };
-            let found = timeout(BEGIN_WITHIN, consumer.request_broadcast(&name)).await;
-            let Ok(Ok(broadcast)) = found else { return Ok(()) };
-            let taken = take(&shared, &relay, broadcast).await;
+            let mut past = announced.past();
+            let taken = take_all(&shared, &relay, &announced, &name, is_retracted, &mut past).await;
+            announced.remember(past);
             drop(held);
             taken
         });
-        Self { path, tasks }
+        Self { path, retracted, tasks }
+    }
+
+    /// The publisher has ended it. What came before its end may still be on its way; then it is over, whatever follows at its
+    /// path.
+    pub(crate) fn retract(&self) {
+        self.retracted.send_replace(true);
     }
 
     /// The broadcast's, as it was announced.
@@ -128,13 +143,59 @@ impl Source for Host {
     }
 }
 
+/// Done when it is told; never, where nobody is left to tell it.
+async fn told(what: &mut watch::Receiver<bool>) {
+    if what.wait_for(|told| *told).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Takes the broadcast at a path and those that follow it there, until none does.
+async fn take_all(
+    shared: &Arc<Shared>,
+    relay: &Arc<Relay>,
+    announced: &Announced,
+    path: &PathOwned,
+    mut retracted: watch::Receiver<bool>,
+    past: &mut Past,
+) -> Result<(), Refusal> {
+    let mut pauses = SUCCESSORS_MS.iter();
+    loop {
+        let Ok(found) = timeout(BEGIN_WITHIN, announced.broadcast(path)).await else { return Ok(()) };
+        let Some(broadcast) = found? else { return Ok(()) };
+        past.begin();
+        let taken = tokio::select! {
+            taken = take(shared, relay, &broadcast, past) => taken,
+            () = async {
+                told(&mut retracted).await;
+                sleep(LAST_WORDS).await;
+            } => return Ok(()),
+        };
+        match taken {
+            // It may be what is left of the one before: no reason to send anybody away.
+            Err(Refusal::Forbidden) if past.is_any() && !past.is_new() => {}
+            taken => taken?,
+        }
+        if past.is_new() {
+            pauses = SUCCESSORS_MS.iter();
+        }
+        let Some(pause) = pauses.next().filter(|_| past.is_any()) else { return Ok(()) };
+        tokio::select! {
+            () = sleep(Duration::from_millis(*pause)) => {}
+            () = told(&mut retracted) => return Ok(()),
+            _ = broadcast.closed() => return Ok(()),
+        }
+    }
+}
+
 /// Takes a broadcast until it ends.
 async fn take(
     shared: &Arc<Shared>,
     relay: &Arc<Relay>,
-    broadcast: broadcast::Consumer,
+    broadcast: &broadcast::Consumer,
+    past: &mut Past,
 ) -> Result<(), Refusal> {
-    let mut catalogs = Catalogs::subscribe(&broadcast).await?;
+    let mut catalogs = Catalogs::subscribe(broadcast).await?;
     let mut next = catalogs.next(shared).await?;
     // Until when a catalog has to name something.
     let mut deadline = Instant::now() + BEGIN_WITHIN;
@@ -154,7 +215,7 @@ async fn take(
             next = followed?;
             continue;
         }
-        next = on_air(shared, relay, &broadcast, &mut catalogs, choice).await?;
+        next = on_air(shared, relay, broadcast, &mut catalogs, choice, past).await?;
         deadline = Instant::now() + BEGIN_WITHIN;
     }
     Ok(())
@@ -202,6 +263,7 @@ async fn on_air(
     broadcast: &broadcast::Consumer,
     catalogs: &mut Catalogs,
     choice: Choice,
+    past: &mut Past,
 ) -> Result<Option<Catalog>, Refusal> {
     let (pieces, mut arrived) = mpsc::channel(MAX_WAITING);
     let mut readers = JoinSet::new();
@@ -209,6 +271,7 @@ async fn on_air(
         readers.spawn(read(broadcast.clone(), track.name.clone(), track.kind(), index, pieces.clone()));
     }
     drop(pieces);
+    let names: Vec<_> = choice.tracks().map(|track| track.name.clone()).collect();
     let (mut streams, mut clock) = (choice.streams(), PublisherClock::default());
     let host = Arc::new(Host::default());
     let mut air =
@@ -228,6 +291,9 @@ async fn on_air(
             piece = arrived.recv() => {
                 // All its tracks have ended.
                 let Some(piece) = piece else { return Ok(None) };
+                if past.has(&names[piece.track], &piece) {
+                    continue;
+                }
                 heard = Instant::now();
                 air.stall(false);
                 match air.take(&mut streams, &mut clock, piece, relay, shared) {

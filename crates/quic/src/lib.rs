@@ -22,6 +22,7 @@ mod feed;
 pub mod fuzzing;
 mod house;
 mod ingest;
+mod lean;
 mod patient;
 mod polled;
 mod request;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use moq_net::{
     StreamError,
     web_transport_trait::{self as transport, Stats, poll, poll::BiStreams},
@@ -178,13 +178,14 @@ impl<S: poll::SendStream> SendStream<S> {
         self.stream.reset(StreamError::Old.to_code());
         true
     }
-}
 
-impl<S: poll::SendStream> poll::SendStream for SendStream<S> {
-    type Error = Error<S::Error>;
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<Result<usize, Self::Error>> {
-        match self.stream.poll_write(cx, buffer) {
+    /// What comes of a write, after what the stream says to it.
+    fn wrote(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<Result<usize, S::Error>>,
+    ) -> Poll<Result<usize, Error<S::Error>>> {
+        match written {
             Poll::Ready(written) => {
                 if std::mem::replace(&mut self.taken, true) {
                     self.waiting = Patience::default();
@@ -196,6 +197,24 @@ impl<S: poll::SendStream> poll::SendStream for SendStream<S> {
                 if self.is_given_up(cx) { Poll::Ready(Err(Error::TooOld)) } else { Poll::Pending }
             }
         }
+    }
+}
+
+impl<S: poll::SendStream> poll::SendStream for SendStream<S> {
+    type Error = Error<S::Error>;
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<Result<usize, Self::Error>> {
+        let written = self.stream.poll_write(cx, buffer);
+        self.wrote(cx, written)
+    }
+
+    fn poll_write_buf<B: Buf>(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut B,
+    ) -> Poll<Result<usize, Self::Error>> {
+        let written = self.stream.poll_write_buf(cx, buffer);
+        self.wrote(cx, written)
     }
 
     fn set_priority(&mut self, order: u8) {

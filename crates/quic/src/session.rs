@@ -14,7 +14,8 @@ use crate::{
     Asks, Guest, Refusal,
     edge::{MAX_PUBLISHER_STREAMS, Shared},
     feed::KEEP,
-    ingest::Ingest,
+    ingest::{Announced, Ingest},
+    lean,
     patient::Patient,
     request::Target,
     stats::Held,
@@ -83,7 +84,7 @@ where
     pub(crate) guest: Box<dyn Guest>,
 }
 
-type QuicReady = (Ready<web_transport_quinn::Session>, quinn::Connection);
+type QuicReady = (Ready<lean::Session>, quinn::Connection);
 
 async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) -> Result<QuicReady, Failed> {
     let failed = |error: String| Failed::Handshake(error);
@@ -94,7 +95,7 @@ async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) 
     let alpn = data.and_then(|data| data.protocol).unwrap_or_default();
     if alpn != web_transport_quinn::ALPN.as_bytes() {
         let session = web_transport_quinn::Session::raw(connection.clone());
-        let handshake = accept(shared, session).await?;
+        let handshake = accept(shared, lean::Session::new(session)).await?;
         let mut target = Target::parse(handshake.path());
         // IETF drafts have a place for tokens of its own.
         if let (Some(target), Some(token)) = (&mut target, handshake.token()) {
@@ -129,7 +130,7 @@ async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) 
         response = response.with_protocol(chosen);
     }
     let session = request.respond(response).await.map_err(|error| failed(error.to_string()))?;
-    let handshake = accept(shared, session).await?;
+    let handshake = accept(shared, lean::Session::new(session)).await?;
     Ok((Ready { handshake, guest }, connection))
 }
 
@@ -184,7 +185,8 @@ where
     // What was announced meanwhile, the latest: it is taken when the one before has ended.
     let mut next: Option<PathOwned> = None;
     let mut closing = shared.closing.clone();
-    let mut announcements = announced.consume().announced();
+    let announced = Announced::new(announced);
+    let mut announcements = announced.updates();
     let mut check = interval(WELCOME_CHECK);
     // A show is not cut because it runs longer than somebody thought: a host's token has to be valid when they begin.
     let expires = guest.expires();
@@ -238,6 +240,9 @@ where
                     announce::Kind::Updated => continue,
                     announce::Kind::Retracted => {
                         next = next.filter(|next| *next != path);
+                        if let Some(ingest) = ingest.as_ref().filter(|ingest| ingest.path() == &path) {
+                            ingest.retract();
+                        }
                         continue;
                     }
                 }

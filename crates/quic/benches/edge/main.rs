@@ -18,6 +18,7 @@ mod client;
 mod house;
 mod line;
 mod load;
+#[allow(dead_code, reason = "its TCP is the tests'")]
 #[path = "../../tests/line/mod.rs"]
 mod relay;
 mod server;

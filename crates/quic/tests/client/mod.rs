@@ -27,6 +27,10 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The parts of a picture: each becomes one packet of RTP.
 pub const PARTS: u8 = 4;
 
+/// As players ask: sound is little, and more is lost with it.
+const AUDIO_PRIORITY: u8 = 80;
+const VIDEO_PRIORITY: u8 = 60;
+
 /// How a client connects.
 #[derive(Debug, Clone, Copy)]
 pub enum Way {
@@ -293,7 +297,10 @@ pub async fn catalog(broadcast: &broadcast::Consumer) -> serde_json::Value {
 }
 
 async fn read(broadcast: broadcast::Consumer, name: String, seen: Arc<Seen>, is_video: bool) {
-    let subscription = track::Subscription::default().with_max_age(Duration::from_secs(2));
+    // Of two tracks that are wanted alike, the one that was asked for first would always go first.
+    let priority = if is_video { VIDEO_PRIORITY } else { AUDIO_PRIORITY };
+    let subscription =
+        track::Subscription::default().with_max_age(Duration::from_secs(2)).with_priority(priority);
     let Ok(track) = broadcast.track(&name) else { return };
     let Ok(track) = track.subscribe(subscription).await else { return };
     let mut groups = track.ordered();
@@ -457,6 +464,11 @@ impl Publisher {
     pub async fn end(mut self) -> u32 {
         self.over.store(true, SeqCst);
         self.tasks.join_next().await.unwrap().unwrap()
+    }
+
+    /// Ends it at once, in no order.
+    pub async fn break_off(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 

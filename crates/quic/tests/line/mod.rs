@@ -1,7 +1,8 @@
 //! A slow line in front of a server, made of a link in virtual time that a thread carries datagrams through.
 
 use std::{
-    net::UdpSocket,
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use haul_test_link::{Link, Profile};
+use tokio::net::TcpSocket;
 
 /// How often it is looked what has come and what is due.
 const TURN: Duration = Duration::from_micros(500);
@@ -64,4 +66,37 @@ impl Drop for Line {
     fn drop(&mut self) {
         self.over.store(true, Relaxed);
     }
+}
+
+/// How much a narrow line carries at once, and about the most that the kernel keeps in front of it.
+const SIP_BYTES: usize = 4096;
+
+/// A line of TCP in front of a server, for one client: what the server sends passes at this rate. Ends with the connection.
+pub async fn narrow(server: SocketAddr, bytes_a_second: u32) -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(SIP_BYTES as u32).unwrap();
+    let server = socket.connect(server).await.unwrap().into_std().unwrap();
+    server.set_nonblocking(false).unwrap();
+    let here = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = here.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut client, _) = here.accept().unwrap();
+        let (mut from, mut there) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut there);
+            let _ = there.shutdown(Shutdown::Both);
+        });
+        let (mut from, began, mut passed) = (server, Instant::now(), 0);
+        let mut sip = [0; SIP_BYTES];
+        while let Ok(size) = from.read(&mut sip) {
+            if size == 0 || client.write_all(&sip[..size]).is_err() {
+                break;
+            }
+            passed += size as u64;
+            let due = began + Duration::from_micros(passed * 1_000_000 / u64::from(bytes_a_second));
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        let _ = client.shutdown(Shutdown::Both);
+    });
+    address
 }
