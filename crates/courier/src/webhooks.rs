@@ -20,8 +20,9 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long an endpoint may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-/// How long a delivery is ours: longer than it can take, so that nobody else makes it at the same time.
-const LEASE: Duration = Duration::from_secs(60);
+/// How long a delivery is ours: twice as long as it can take, so that nobody else makes it at the same time. One that was under
+/// way when its server was killed waits for that long.
+const LEASE: Duration = Duration::from_secs(30);
 /// Deliveries at once, and of these to one endpoint, about different orders; more wait. A flash sale's orders are one
 /// endpoint's, each delivery of theirs takes two commits and the endpoint's own time, and a merchant's systems are to know
 /// of the last one soon after the first.
