@@ -34,7 +34,7 @@ use crate::{
     progress::{Now, Progress},
     publisher::Terms,
     report::{self, Audit, Note, Report, Who},
-    scenario::{Scenario, Transport},
+    scenario::{Fault, Scenario, Transport, Victim},
     shards::Shards,
     shop::{Patience, Setting, Shop},
     tally::{Count, Gauges, Shared, Tally},
@@ -317,7 +317,9 @@ impl<'o> Run<'o> {
         let end = self.start + self.scenario.duration();
         let steps = self.all_steps();
         let mut next = 0;
-        let mut patience = Patience::USUAL;
+        let kills = |fault: &Fault| fault.kill == Some(Victim::Server);
+        let killed = self.scenario.faults.iter().any(kills);
+        let mut patience = if killed { Patience::AFTER_A_KILL } else { Patience::USUAL };
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

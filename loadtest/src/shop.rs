@@ -123,6 +123,9 @@ impl Patience {
     /// At the end of a run.
     pub(crate) const USUAL: Self =
         Self { buyers: FINISH_WITHIN, events: Duration::from_secs(2), webhooks: Duration::from_secs(20) };
+    /// After a server was killed: what it was telling a webhook just then it holds to be under way for a while, in ours a
+    /// minute, before it tells it again.
+    pub(crate) const AFTER_A_KILL: Self = Self { webhooks: Duration::from_secs(90), ..Self::USUAL };
     /// When the process was asked to end.
     pub(crate) const LITTLE: Self = Self {
         buyers: Duration::from_secs(1),
