@@ -330,6 +330,16 @@ impl Live {
         let _ = self.0.keep.send(Keep::Note(note));
     }
 
+    /// Has something written down, and the owner told when that is done.
+    pub(crate) fn write(&self, number: u64, note: Note) {
+        let _ = self.0.keep.send(Keep::Write { number, note });
+    }
+
+    /// What waits to be written down is void: somebody else owns the room.
+    pub(crate) fn discard_notes(&self) {
+        let _ = self.0.keep.send(Keep::Discard);
+    }
+
     /// Waits until all that the room has noted is written down.
     pub(crate) async fn kept(&self) {
         let (done, written) = oneshot::channel();

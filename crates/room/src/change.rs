@@ -7,7 +7,7 @@ use haul_wire::{
     ChatLine, ChatRules, LogEntry, Pin, Restricted,
     crowd::ThreadMessage,
     questions::Question,
-    show::{Announcement, Giveaway, Poll},
+    show::{Announcement, Giveaway, Poll, Winner},
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,10 @@ pub enum Change {
         id: GiveawayId,
         /// When.
         at: UnixMillis,
+        /// Who had entered by then.
+        entries: u32,
+        /// Who has won.
+        winners: Vec<Winner>,
     },
     /// A winner has claimed.
     Claimed {

@@ -40,6 +40,8 @@ pub enum Refused {
     NoSuch(&'static str),
     /// A field is wrong: which, and what was expected.
     Field(&'static str),
+    /// It can't be written down now, and so is not done.
+    Unwritten,
     /// It makes no sense now: why.
     NotNow(&'static str),
 }

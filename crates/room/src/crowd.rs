@@ -59,7 +59,7 @@ pub(crate) struct Thread {
     name: String,
     messages: VecDeque<ThreadMessage>,
     /// The last client ids and what became of them.
-    #[serde(skip)]
+    #[serde(default)]
     sent: VecDeque<(BuyerId, String, MessageId)>,
 }
 
@@ -178,6 +178,17 @@ impl Room {
                 return Ok(id.clone());
             }
         }
+        // As with the retry of what is written already.
+        let waits = self.intents.again(|change| match change {
+            Change::Wrote { of: other, by, client_id: sent, message, .. } => {
+                (client_id.is_some() && *other == of && *by == who.id && *sent == client_id)
+                    .then(|| message.id.clone())
+            }
+            _ => None,
+        });
+        if let Some(id) = waits {
+            return Ok(id);
+        }
         // Who may not write in public may still ask why: only a ban closes this way, too.
         if !from_team {
             self.guard.may_write_privately(who, at.now)?;
@@ -195,7 +206,7 @@ impl Room {
         let id = MessageId::generate("msg_", at.now.wall, at.random);
         let message =
             ThreadMessage { id: id.clone(), name: who.name.clone(), from_team, text, at: at.now.wall };
-        self.apply(Change::Wrote { of, name, by: who.id.clone(), client_id, message }, at.now);
+        self.propose(Change::Wrote { of, name, by: who.id.clone(), client_id, message }, at.now)?;
         Ok(id)
     }
 
@@ -233,6 +244,7 @@ impl Room {
     /// Forgets what somebody and the host's team wrote to each other, here and in the notes.
     pub fn forget_thread(&mut self, of: &BuyerId) {
         self.threads.remove(of);
+        self.forget_intents_of(of);
         self.forget(format!("thread/{of}"));
     }
 

@@ -36,6 +36,8 @@ pub const CLAIM_FOR: std::ops::RangeInclusive<u64> = 10_000..=7 * 86_400_000;
 const MAX_TITLE_CHARS: usize = 120;
 const MAX_WORD_CHARS: usize = 30;
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// A draw that can't be written down is tried again so often.
+const DRAW_AGAIN: Duration = Duration::from_secs(1);
 /// Entries are kept for the next start so often: what a crash costs at most.
 const KEEP_EVERY: Duration = Duration::from_secs(3);
 
@@ -93,9 +95,6 @@ impl Room {
         at: At,
     ) -> Result<GiveawayId, Refused> {
         who.need(Role::Host)?;
-        if self.giveaway().is_some_and(|giveaway| giveaway.open) {
-            return Err(Refused::NotNow("a giveaway is open already"));
-        }
         if !WINNERS.contains(&winners) {
             return Err(Refused::Field("winners: expected 1 to 100"));
         }
@@ -110,6 +109,21 @@ impl Room {
             Some(word) => Some(clean_to(&word, MAX_WORD_CHARS)?),
             None => None,
         };
+        // The answer to the same may have been lost, or wait still.
+        let same = |giveaway: &Giveaway| {
+            giveaway.open
+                && (&giveaway.title, &giveaway.word, giveaway.winners_wanted) == (&title, &word, winners)
+        };
+        let waits = self.intents.again(|change| match change {
+            Change::GiveawayStarted { giveaway, .. } => Some(same(giveaway).then(|| giveaway.id.clone())),
+            _ => None,
+        });
+        let open = self.giveaway().filter(|giveaway| giveaway.open);
+        match waits.or_else(|| open.map(|open| same(open).then(|| open.id.clone()))) {
+            Some(Some(id)) => return Ok(id),
+            Some(None) => return Err(Refused::NotNow("a giveaway is open already")),
+            None => {}
+        }
         let id = GiveawayId::generate("give_", at.now.wall, at.random);
         // From bits of its own: the id shows most of the others.
         let seed = hex(&Sha256::digest(at.secret.to_be_bytes()));
@@ -126,7 +140,7 @@ impl Room {
             winners: Vec::new(),
             claim_until: None,
         };
-        self.apply(Change::GiveawayStarted { giveaway, seed, claim_ms }, at.now);
+        self.propose(Change::GiveawayStarted { giveaway, seed, claim_ms }, at.now)?;
         Ok(id)
     }
 
@@ -137,7 +151,7 @@ impl Room {
         if drawing.entered.contains_key(&who.id) {
             return Ok(ticket);
         }
-        if !drawing.giveaway.open {
+        if !drawing.giveaway.open || self.is_being_drawn(id) {
             return Err(Refused::NotNow("it is drawn already"));
         }
         if who.is_staff() {
@@ -146,7 +160,7 @@ impl Room {
         if drawing.entered.len() >= MAX_ENTRIES {
             return Err(Refused::NotNow("all places are taken"));
         }
-        if self.guard.may_be_seen(&who.id, at.now.wall)? {
+        if self.guard.may_be_seen(who, at.now.wall)? {
             let (id, by, name) = (id.clone(), who.id.clone(), who.name.clone());
             self.apply(Change::Entered { id, by, name }, at.now);
         }
@@ -162,11 +176,11 @@ impl Room {
 
     pub(crate) fn draw(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
         who.need(Role::Host)?;
+        // That it is drawn already is what was asked for: the answer to it may have been lost.
         if !self.this_giveaway(id)?.giveaway.open {
-            return Err(Refused::NotNow("it is drawn already"));
+            return Ok(());
         }
-        self.apply(Change::Drawn { id: id.clone(), at: at.now.wall }, at.now);
-        Ok(())
+        self.draw_lots(at.now)
     }
 
     pub(crate) fn claim(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
@@ -179,15 +193,13 @@ impl Room {
         if drawing.giveaway.claim_until.is_some_and(|until| until <= at.now.wall) {
             return Err(Refused::NotNow("the time to claim is over"));
         }
-        self.apply(Change::Claimed { id: id.clone(), by: who.id.clone() }, at.now);
-        Ok(())
+        self.propose(Change::Claimed { id: id.clone(), by: who.id.clone() }, at.now)
     }
 
     pub(crate) fn end_giveaway(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
         who.need(Role::Host)?;
         self.this_giveaway(id)?;
-        self.apply(Change::GiveawayEnded { id: id.clone() }, at.now);
-        Ok(())
+        self.propose(Change::GiveawayEnded { id: id.clone() }, at.now)
     }
 
     pub(crate) fn giveaway_started(&mut self, giveaway: Giveaway, seed: String, claim_ms: u64, now: Now) {
@@ -218,15 +230,33 @@ impl Room {
         self.giveaway_due.keep_at.get_or_insert(now.instant + KEEP_EVERY);
     }
 
-    pub(crate) fn drawn(&mut self, id: &GiveawayId, at: UnixMillis) {
+    /// Decides who has won, of those who have entered by now: nobody enters while that is written down.
+    fn draw_lots(&mut self, now: Now) -> Result<(), Refused> {
+        let Some(drawing) = &self.drawing else { return Ok(()) };
+        let id = drawing.giveaway.id.clone();
+        let drawn =
+            |change: &Change| matches!(change, Change::Drawn { id: drawn, .. } if *drawn == id).then_some(());
+        if self.intents.again(drawn).is_some() {
+            return Ok(());
+        }
+        let winners = lots(&drawing.giveaway, &drawing.seed, &drawing.entered);
+        let entries = drawing.entered.len() as u32;
+        self.propose(Change::Drawn { id, at: now.wall, entries, winners }, now)
+    }
+
+    fn is_being_drawn(&self, id: &GiveawayId) -> bool {
+        self.intents.pending().any(|change| matches!(change, Change::Drawn { id: drawn, .. } if drawn == id))
+    }
+
+    pub(crate) fn drawn(&mut self, id: &GiveawayId, at: UnixMillis, entries: u32, winners: Vec<Winner>) {
         let Some(drawing) =
             self.drawing.as_mut().filter(|drawing| drawing.giveaway.id == *id && drawing.giveaway.open)
         else {
             return;
         };
-        drawing.winners = lots(&drawing.giveaway, &drawing.seed, &drawing.entered);
+        drawing.winners = winners;
         let giveaway = &mut drawing.giveaway;
-        giveaway.open = false;
+        (giveaway.open, giveaway.entries) = (false, entries);
         giveaway.seed = Some(drawing.seed.clone());
         giveaway.claim_until = Some(UnixMillis(at.0 + drawing.claim_ms));
         giveaway.winners = drawing
@@ -278,12 +308,11 @@ impl Room {
             let key = Some(Key::GiveawayEntries);
             self.effects.push_back(Effect::Tell { to: Audience::All, lane: Lane::Ambient, key, line });
         }
-        if due(&mut self.giveaway_due.closes)
-            && let Some(giveaway) = self.giveaway()
-        {
-            let id = giveaway.id.clone();
-            self.apply(Change::Drawn { id, at: now.wall }, now);
+        // Too much waits to be written: nothing is drawn before there is room.
+        if due(&mut self.giveaway_due.closes) && self.draw_lots(now).is_err() {
+            self.giveaway_due.closes = Some(now.instant + DRAW_AGAIN);
         }
+        self.intents.waits_for_nobody();
     }
 
     /// Takes up the giveaway of an earlier room.

@@ -80,10 +80,11 @@ impl Guard {
         }
     }
 
-    /// What is in force against somebody now.
-    pub(crate) fn standing(&self, who: &BuyerId, now: UnixMillis) -> Option<&Standing> {
-        let standing = &self.restricted.get(who)?.standing;
-        standing.until.is_none_or(|until| until > now).then_some(standing)
+    /// What is in force now against somebody who is here as this. One id may have tokens of several roles, and a measure
+    /// may be put against an id of which nobody knows who it is: it holds against those only whom its author is above.
+    pub(crate) fn standing(&self, who: &BuyerId, role: Role, now: UnixMillis) -> Option<&Standing> {
+        let Restricted { standing, by_role, .. } = self.restricted.get(who)?;
+        (role < *by_role && standing.until.is_none_or(|until| until > now)).then_some(standing)
     }
 
     /// Everybody against whom something is in force.
@@ -91,7 +92,7 @@ impl Guard {
         let mut restricted: Vec<_> = self
             .restricted
             .values()
-            .filter(|restricted| self.standing(&restricted.user_id, now).is_some())
+            .filter(|restricted| self.standing(&restricted.user_id, Role::Viewer, now).is_some())
             .cloned()
             .collect();
         restricted.sort_by(|a, b| a.user_id.cmp(&b.user_id));
@@ -99,8 +100,8 @@ impl Guard {
     }
 
     /// Whether what somebody does may count for others; false for who is hidden. Who is put out may do nothing.
-    pub(crate) fn may_be_seen(&self, who: &BuyerId, now: UnixMillis) -> Result<bool, Refused> {
-        match self.standing(who, now) {
+    pub(crate) fn may_be_seen(&self, who: &Writer, now: UnixMillis) -> Result<bool, Refused> {
+        match self.standing(&who.id, who.role, now) {
             Some(standing) if standing.measure == Measure::Ban => Err(Refused::Banned(standing.clone())),
             Some(standing) => Ok(standing.measure != Measure::ShadowBan),
             None => Ok(true),
@@ -109,20 +110,20 @@ impl Guard {
 
     /// Whether somebody may write to the host's team.
     pub(crate) fn may_write_privately(&mut self, who: &Writer, now: Now) -> Result<(), Refused> {
-        self.may_be_seen(&who.id, now.wall)?;
+        self.may_be_seen(who, now.wall)?;
         self.private.take(who.id.clone(), now.instant).map_err(|retry_after| Refused::TooFast { retry_after })
     }
 
     /// Whether this may be asked; true if only the asker sees it.
     pub(crate) fn may_ask(&self, who: &Writer, text: &str, now: Now) -> Result<bool, Refused> {
-        if who.is_staff() {
-            return Ok(false);
-        }
         if let Some(standing) =
-            self.standing(&who.id, now.wall).filter(|standing| standing.measure == Measure::Mute)
+            self.standing(&who.id, who.role, now.wall).filter(|standing| standing.measure == Measure::Mute)
         {
             let retry_after = left(standing.until, now.wall);
             return Err(Refused::Muted { standing: standing.clone(), retry_after });
+        }
+        if who.is_staff() {
+            return self.may_be_seen(who, now.wall).map(|seen| !seen);
         }
         if self.words.finds(text) {
             return Err(Refused::Word);
@@ -130,15 +131,12 @@ impl Guard {
         if !self.rules.links && has_link(text) {
             return Err(Refused::Link);
         }
-        self.may_be_seen(&who.id, now.wall).map(|seen| !seen)
+        self.may_be_seen(who, now.wall).map(|seen| !seen)
     }
 
     /// Whether this text may be said; true if only to the sender's own eyes.
     pub(crate) fn may_write(&mut self, who: &Writer, text: &str, now: Now) -> Result<bool, Refused> {
-        if who.is_staff() {
-            return Ok(false);
-        }
-        let hidden = match self.standing(&who.id, now.wall) {
+        let hidden = match self.standing(&who.id, who.role, now.wall) {
             None => false,
             Some(standing) => match standing.measure {
                 Measure::ShadowBan => true,
@@ -149,6 +147,9 @@ impl Guard {
                 }
             },
         };
+        if who.is_staff() {
+            return Ok(hidden);
+        }
         let among = match self.rules.who {
             Writers::Everyone => true,
             Writers::Followers => who.badges.contains(&Badge::Follower),

@@ -16,6 +16,7 @@ pub mod fuzzing;
 pub mod giveaway;
 pub mod guard;
 pub mod heir;
+pub mod intents;
 pub mod limiter;
 pub mod order;
 pub mod outbox;

@@ -17,12 +17,14 @@ use crate::{
     crowd::{Crowd, Threads},
     giveaway::{Drawing, Due},
     guard::{Guard, MAX_LOG, MAX_SLOW, Writer},
+    intents::{Intents, is_intent},
     limiter::Rate,
     order::Order,
     poll::Polling,
     questions::Questions,
     said::Said,
     sampler::Sampler,
+    words::{MAX_WORDS, changed},
 };
 
 /// An event or reply as it goes on the wire: encoded once, shared by all who get it.
@@ -65,9 +67,21 @@ pub enum Effect {
         line: Line,
     },
     /// End somebody's connections: they may not be here.
-    End(BuyerId),
+    End {
+        /// Whose.
+        who: BuyerId,
+        /// Those only that have a lower role than this.
+        below: Role,
+    },
     /// Keep something for the next start.
     Keep(Note),
+    /// Write this down, and then say so: [`Room::written`].
+    Write {
+        /// With this number.
+        number: u64,
+        /// What.
+        note: Note,
+    },
 }
 
 /// What a request about chat came to.
@@ -116,6 +130,7 @@ pub struct Room {
     pub(crate) giveaway_due: Due,
     pub(crate) crowd: Crowd,
     pub(crate) threads: Threads,
+    pub(crate) intents: Intents,
     chat_pin: Option<ChatLine>,
     /// Where the event that pinned it stands in the order.
     chat_pinned_at: u64,
@@ -142,6 +157,7 @@ impl Room {
             giveaway_due: Due::default(),
             crowd: Crowd::default(),
             threads: Threads::default(),
+            intents: Intents::default(),
             chat_pin: None,
             chat_pinned_at: 0,
             pin: None,
@@ -154,6 +170,7 @@ impl Room {
     /// Takes up what was kept of an earlier room of the same live. What can't be read is left out.
     pub fn restore(&mut self, notes: Vec<Note>, now: Now) {
         let mut log = Vec::new();
+        let (intents, notes): (Vec<_>, Vec<_>) = notes.into_iter().partition(|note| is_intent(&note.name));
         for Note { name, text } in notes {
             let Some(text) = text else { continue };
             match name.split_once('/') {
@@ -189,6 +206,7 @@ impl Room {
             self.forget(name);
         }
         self.guard.log = log.into_iter().map(|(_, entry)| entry).collect();
+        self.make_up_for(intents, now);
     }
 
     /// What to do next, until there is nothing more.
@@ -217,13 +235,13 @@ impl Room {
     }
 
     /// What is in force against somebody, as they may know it.
-    pub fn standing(&self, who: &BuyerId, now: UnixMillis) -> Option<Standing> {
-        self.guard.standing(who, now).filter(|standing| standing.measure != Measure::ShadowBan).cloned()
+    pub fn standing(&self, who: &BuyerId, role: Role, now: UnixMillis) -> Option<Standing> {
+        self.guard.standing(who, role, now).filter(|standing| standing.measure != Measure::ShadowBan).cloned()
     }
 
     /// Whether somebody may not be here.
-    pub fn is_banned(&self, who: &BuyerId, now: UnixMillis) -> bool {
-        self.guard.standing(who, now).is_some_and(|standing| standing.measure == Measure::Ban)
+    pub fn is_banned(&self, who: &BuyerId, role: Role, now: UnixMillis) -> bool {
+        self.guard.standing(who, role, now).is_some_and(|standing| standing.measure == Measure::Ban)
     }
 
     /// What is pinned.
@@ -255,7 +273,11 @@ impl Room {
                 if slow_ms.is_some_and(|slow| u128::from(slow) > MAX_SLOW.as_millis()) {
                     return Err(Refused::Field("slow_ms: expected at most 600000"));
                 }
-                let before = self.guard.rules;
+                let decided = self.intents.pending().rev().find_map(|change| match change {
+                    Change::Rules { rules, .. } => Some(*rules),
+                    _ => None,
+                });
+                let before = decided.unwrap_or(self.guard.rules);
                 let rules = ChatRules {
                     slow_ms: slow_ms.unwrap_or(before.slow_ms),
                     who: writers.unwrap_or(before.who),
@@ -264,7 +286,10 @@ impl Room {
                 };
                 if rules != before {
                     let entry = entry(who, LogAction::Rules, at);
-                    self.apply(Change::Rules { rules, entry }, at.now);
+                    self.propose(Change::Rules { rules, entry }, at.now)?;
+                } else {
+                    // What is so already may be so only when it is written.
+                    self.intents.again(|change| matches!(change, Change::Rules { .. }).then_some(()));
                 }
                 Ok(Answer::Rules(rules))
             }
@@ -273,20 +298,23 @@ impl Room {
                 if add.len() + remove.len() > haul_wire::chat::MAX_WORDS_A_REQUEST {
                     return Err(Refused::Field("add, remove: expected at most 200 words"));
                 }
-                if !add.is_empty() || !remove.is_empty() {
-                    let left = self
-                        .guard
-                        .words
-                        .words()
-                        .filter(|word| !remove.iter().any(|gone| gone == word))
-                        .count();
-                    if left + add.len() > crate::words::MAX_WORDS {
-                        return Err(Refused::NotNow("a live may have 10000 words"));
+                let mut before = self.guard.words.words().map(str::to_owned).collect();
+                for change in self.intents.pending() {
+                    if let Change::Words { add, remove, .. } = change {
+                        before = changed(before, add, remove);
                     }
-                    let entry = entry(who, LogAction::Words, at);
-                    self.apply(Change::Words { add, remove, entry }, at.now);
                 }
-                Ok(Answer::Words(self.guard.words.words().map(str::to_owned).collect()))
+                let words = changed(before.clone(), &add, &remove);
+                if words.len() > MAX_WORDS {
+                    return Err(Refused::NotNow("a live may have 10000 words"));
+                }
+                if words != before {
+                    let entry = entry(who, LogAction::Words, at);
+                    self.propose(Change::Words { add, remove, entry }, at.now)?;
+                } else {
+                    self.intents.again(|change| matches!(change, Change::Words { .. }).then_some(()));
+                }
+                Ok(Answer::Words(words.into_iter().collect()))
             }
             ChatAsk::Moderate { action, message_id, user_id, duration_ms, reason } => {
                 self.moderate(who, action, (message_id, user_id), duration_ms, reason, at, find)
@@ -408,8 +436,18 @@ impl Room {
             text: said.map(|said| said.line.text.clone()),
             ..entry(who, measure.into(), at)
         };
-        let restricted = Restricted { user_id, name, standing: Standing { measure, until, reason } };
-        self.apply(Change::Measure { restricted, entry }, at.now);
+        let restricted =
+            Restricted { user_id, name, standing: Standing { measure, until, reason }, by_role: who.role };
+        let latest = self.intents.again(|change| match change {
+            Change::Measure { restricted: other, entry } if other.user_id == restricted.user_id => {
+                let (a, b) = (&other.standing, &restricted.standing);
+                Some((a.measure, &a.reason) == (b.measure, &b.reason) && entry.by == who.id)
+            }
+            _ => None,
+        });
+        if latest != Some(true) {
+            self.propose(Change::Measure { restricted, entry }, at.now)?;
+        }
         Ok(Answer::Done)
     }
 
@@ -504,7 +542,7 @@ impl Room {
                 self.giveaway_started(giveaway, seed, claim_ms, now);
             }
             Change::Entered { id, by, name } => self.entered(&id, by, name, now),
-            Change::Drawn { id, at } => self.drawn(&id, at),
+            Change::Drawn { id, at, entries, winners } => self.drawn(&id, at, entries, winners),
             Change::Claimed { id, by } => self.claimed(&id, &by),
             Change::GiveawayEnded { id } => self.giveaway_ended(&id),
             Change::Wrote { of, name, by, client_id, message } => {
@@ -543,24 +581,24 @@ impl Room {
     fn measure(&mut self, restricted: Restricted, entry: LogEntry, now: Now) {
         let who = restricted.user_id.clone();
         let name = format!("standing/{who}");
-        let measure = restricted.standing.measure;
+        let (measure, below) = (restricted.standing.measure, restricted.by_role);
         if measure == Measure::Restore {
             self.forget(name);
         } else {
             self.keep(name, &restricted);
         }
-        let was_told = self.standing(&who, now.wall).is_some();
+        let was_told = self.standing(&who, Role::Viewer, now.wall).is_some();
         if let Some(gone) = self.guard.put(restricted, now.wall) {
             self.forget(format!("standing/{gone}"));
         }
-        let standing = self.standing(&who, now.wall);
+        let standing = self.standing(&who, Role::Viewer, now.wall);
         if standing.is_some() || was_told {
             let line = self.order.line(&Event::Chat(ChatNews::Standing { standing }));
             self.tell(Audience::Person(who.clone()), Lane::Room, line);
         }
         if measure == Measure::Ban {
             self.take_away(self.said.of(&who), now);
-            self.effects.push_back(Effect::End(who));
+            self.effects.push_back(Effect::End { who, below });
         }
         self.log(entry);
     }

@@ -37,16 +37,7 @@ impl WordList {
     /// Adds and removes words. What is longer than allowed, or has no letter or digit, is left out; false where the
     /// list would get too long, and nothing is changed.
     pub fn change(&mut self, add: &[String], remove: &[String]) -> bool {
-        let mut words = self.words.clone();
-        for word in remove {
-            words.remove(word.trim());
-        }
-        words.extend(
-            add.iter()
-                .map(|word| word.trim())
-                .filter(|word| word.chars().count() <= MAX_WORD_CHARS && !dense(word).is_empty())
-                .map(str::to_owned),
-        );
+        let words = changed(self.words.clone(), add, remove);
         if words.len() > MAX_WORDS {
             return false;
         }
@@ -73,6 +64,20 @@ impl WordList {
         self.spaced = automaton(with_spaces.into_iter().map(|word| spaced(word)).collect());
         self.dense = automaton(without_spaces.into_iter().map(|word| dense(word)).collect());
     }
+}
+
+/// What the words are when some are added and removed.
+pub(crate) fn changed(mut words: BTreeSet<String>, add: &[String], remove: &[String]) -> BTreeSet<String> {
+    for word in remove {
+        words.remove(word.trim());
+    }
+    words.extend(
+        add.iter()
+            .map(|word| word.trim())
+            .filter(|word| word.chars().count() <= MAX_WORD_CHARS && !dense(word).is_empty())
+            .map(str::to_owned),
+    );
+    words
 }
 
 /// The text as it is compared: letters and digits in their plainest form, and everything else as it is.

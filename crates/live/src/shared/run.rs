@@ -543,6 +543,7 @@ impl Task {
     }
 
     fn act(&mut self, acts: Vec<Act>) {
+        let given_back = acts.contains(&Act::Released);
         for act in acts {
             match act {
                 Act::Play(word) => self.play(word),
@@ -567,6 +568,10 @@ impl Task {
                 Act::Demoted => {
                     if self.desk.take().is_some() {
                         tracing::info!(live = %self.live.id(), "this server owns the room no more");
+                        // Who took it over has read the notes, and writes its own: none of these may come after those.
+                        if !given_back {
+                            self.live.discard_notes();
+                        }
                     }
                     self.elsewhere.clear();
                     self.given_up.clear();

@@ -132,7 +132,7 @@ impl Stage {
                     })
                     .collect(),
                 orders: personal.orders.iter().map(order_view).collect(),
-                standing: self.room.standing(&viewer.id, now.wall),
+                standing: self.room.standing(&viewer.id, viewer.role, now.wall),
             }),
             live: self.live_view(),
             products: self.bag.views(locale),

@@ -1,3 +1,5 @@
+mod written;
+
 use std::time::{Duration, Instant};
 
 use haul_wire::{Badge, Writers};
@@ -18,18 +20,36 @@ struct Play {
     room: Room,
     now: Now,
     random: u128,
+    /// A ledger that writes down at once what it is given.
+    ledger: bool,
+    done: VecDeque<Effect>,
 }
 
 impl Play {
     fn new() -> Self {
         let room = Room::new("e1".into(), Rate { burst: 3, every: 2 * SECOND });
-        Self { room, now: start(), random: 0 }
+        Self { room, now: start(), random: 0, ledger: true, done: VecDeque::new() }
     }
 
     fn ask(&mut self, who: &Writer, ask: ChatAsk) -> Result<Answer, Refused> {
         self.random += 1;
         let at = self.at();
-        self.room.ask(who, ask, at, &|_| None)
+        let answer = self.room.ask(who, ask, at, &|_| None);
+        self.settle();
+        answer
+    }
+
+    /// The ledger does its work.
+    fn settle(&mut self) {
+        while let Some(effect) = self.room.poll_effect() {
+            if let Effect::Write { number, .. } = effect
+                && self.ledger
+            {
+                self.room.written(number, self.now);
+            } else {
+                self.done.push_back(effect);
+            }
+        }
     }
 
     fn at(&self) -> At {
@@ -44,7 +64,8 @@ impl Play {
     }
 
     fn told(&mut self) -> Vec<(Audience, Value)> {
-        std::iter::from_fn(|| self.room.poll_effect())
+        self.effects()
+            .into_iter()
             .filter_map(|effect| match effect {
                 Effect::Tell { to, line, .. } => Some((to, serde_json::from_slice(&line).unwrap())),
                 _ => None,
@@ -53,12 +74,14 @@ impl Play {
     }
 
     fn effects(&mut self) -> Vec<Effect> {
-        std::iter::from_fn(|| self.room.poll_effect()).collect()
+        self.settle();
+        self.done.drain(..).collect()
     }
 
     fn wait(&mut self, by: Duration) {
         self.now = self.now.after(by);
         self.room.timeout(self.now);
+        self.settle();
     }
 }
 
@@ -260,8 +283,8 @@ fn a_ban_ends_connections_and_takes_words_away() {
         reason: None,
     };
     play.ask(&moderator(), ban).unwrap();
-    assert!(play.effects().contains(&Effect::End("ann".parse().unwrap())));
-    assert!(play.room.is_banned(&ann().id, play.now.wall));
+    assert!(play.effects().contains(&Effect::End { who: ann().id, below: Role::Moderator }));
+    assert!(play.room.is_banned(&ann().id, Role::Viewer, play.now.wall));
     assert!(matches!(play.say(&ann(), "hi"), Err(Refused::Banned(_))));
     assert_eq!(play.room.chat(None, true), []);
     let Answer::Moderation(moderation) = play.ask(&moderator(), ChatAsk::Log).unwrap() else { panic!() };
@@ -280,7 +303,7 @@ fn who_is_shadow_banned_sees_no_difference() {
     let audiences: Vec<_> = play.told().into_iter().map(|(to, _)| to).collect();
     assert_eq!(audiences, [Audience::Person("ann".parse().unwrap()), Audience::Staff]);
     assert_eq!(play.room.position().1, before, "nothing in the room's order");
-    assert_eq!(play.room.standing(&ann().id, play.now.wall), None);
+    assert_eq!(play.room.standing(&ann().id, Role::Viewer, play.now.wall), None);
     assert_eq!(play.room.chat(Some(&ann().id), false).len(), 1);
     assert_eq!(play.room.chat(Some(&bob().id), false).len(), 0);
     assert_eq!(play.room.chat(None, true).len(), 1);
@@ -306,6 +329,29 @@ fn nobody_moderates_those_who_moderate() {
     );
     assert_eq!(play.ask(&moderator(), mute(&by_host)), Err(Refused::Role(Role::Host)));
     play.ask(&host, mute(&by_moderator)).unwrap();
+}
+
+#[test]
+fn a_measure_against_an_id_that_turns_out_to_be_the_hosts_does_not_hold() {
+    let mut play = Play::new();
+    let others = [host(), writer("mia", Role::Moderator)];
+    for (who, measure) in others
+        .iter()
+        .flat_map(|who| [Measure::Ban, Measure::Mute, Measure::ShadowBan].map(|measure| (who, measure)))
+    {
+        // Neither is here, nor has said anything: nobody knows who that is.
+        play.ask(&moderator(), against(measure, who.id.as_str(), None)).unwrap();
+        assert!(!play.room.is_banned(&who.id, who.role, play.now.wall), "{measure:?} of {}", who.id);
+        assert_eq!(play.room.standing(&who.id, who.role, play.now.wall), None);
+        play.told();
+        play.say(who, "welcome").unwrap();
+        assert_eq!(play.told()[0].0, Audience::All, "{measure:?} of {}", who.id);
+        // The words that made them known are forgotten again.
+        play.room.said = Said::default();
+    }
+    play.ask(&host(), against(Measure::Ban, "mia", None)).unwrap();
+    assert!(play.room.is_banned(&"mia".parse().unwrap(), Role::Moderator, play.now.wall), "the host may");
+    assert!(!play.room.is_banned(&"mia".parse().unwrap(), Role::Host, play.now.wall));
 }
 
 #[test]
@@ -336,7 +382,7 @@ fn a_room_that_begins_anew_remembers_whom_it_put_out() {
         [Effect::Keep(Note { name: "standing/bob".into(), text: None })],
         "what is over goes"
     );
-    assert!(later.room.is_banned(&ann().id, later.now.wall));
+    assert!(later.room.is_banned(&ann().id, Role::Viewer, later.now.wall));
     assert_eq!(later.room.rules().slow_ms, 5);
     assert_eq!(later.say(&bob(), "spam"), Err(Refused::Word));
     let Answer::Moderation(moderation) = later.ask(&moderator(), ChatAsk::Log).unwrap() else { panic!() };
@@ -412,7 +458,9 @@ impl Play {
     fn show(&mut self, who: &Writer, ask: ShowAsk) -> Result<Shown, Refused> {
         self.random += 1;
         let at = self.at();
-        self.room.show(who, ask, at)
+        let shown = self.room.show(who, ask, at);
+        self.settle();
+        shown
     }
 }
 
@@ -633,6 +681,7 @@ fn a_private_thread_is_for_two() {
     let before = play.room.position().1;
     let id =
         play.room.write_thread(&ann(), None, "where is my parcel?", Some("c".into()), at, &people).unwrap();
+    play.settle();
     assert_eq!(
         play.room.write_thread(&ann(), None, "where is my parcel?", Some("c".into()), at, &people),
         Ok(id)
@@ -649,6 +698,7 @@ fn a_private_thread_is_for_two() {
     let at = play.at();
     play.room.write_thread(&moderator(), Some(ann().id), "on its way", None, at, &people).unwrap();
     play.room.write_thread(&moderator(), Some(bob().id), "hello Bob", None, at, &people).unwrap();
+    play.settle();
     let nobody =
         play.room.write_thread(&moderator(), Some("zed".parse().unwrap()), "hello?", None, at, &people);
     assert_eq!(nobody, Err(Refused::NoSuch("user_id")));

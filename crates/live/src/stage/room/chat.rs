@@ -26,10 +26,7 @@ impl Stage {
         let writer = self.writer(member)?;
         let at = self.at(now);
         let members = &self.members;
-        let find = |who: &BuyerId| {
-            let viewer = members.values().find(|member| member.is(who))?.viewer.as_ref()?;
-            Some((viewer.name.clone(), viewer.role))
-        };
+        let find = |who: &BuyerId| Self::find(members, who);
         let sending = matches!(ask, ChatAsk::Send { .. });
         let answer = self.room.ask(&writer, ask, at, &find).map_err(|refused| {
             if let Refused::TooFast { retry_after } = refused
@@ -46,7 +43,7 @@ impl Stage {
             Answer::Words(words) => Reply::Words { words },
             Answer::Moderation(moderation) => Reply::Moderation(moderation),
         };
-        self.reply(member, id, &reply);
+        self.answer_when_written(member, id, reply, now);
         self.carry_room();
         Ok(())
     }

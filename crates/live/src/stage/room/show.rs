@@ -45,12 +45,13 @@ impl Stage {
     ) -> Result<(), Failure> {
         let writer = self.writer(member)?;
         let at = self.at(now);
-        match self.room.show(&writer, ask, at).map_err(unsaid)? {
-            Shown::Done => self.reply_time(member, id, now),
-            Shown::Poll(poll_id) => self.reply(member, id, &Reply::Poll { poll_id }),
-            Shown::Giveaway(giveaway_id) => self.reply(member, id, &Reply::Giveaway { giveaway_id }),
-            Shown::Ticket(ticket) => self.reply(member, id, &Reply::Ticket { ticket }),
-        }
+        let reply = match self.room.show(&writer, ask, at).map_err(unsaid)? {
+            Shown::Done => Reply::Time { server_time: self.clock.now(now) },
+            Shown::Poll(poll_id) => Reply::Poll { poll_id },
+            Shown::Giveaway(giveaway_id) => Reply::Giveaway { giveaway_id },
+            Shown::Ticket(ticket) => Reply::Ticket { ticket },
+        };
+        self.answer_when_written(member, id, reply, now);
         self.carry_room();
         Ok(())
     }
@@ -68,13 +69,10 @@ impl Stage {
             CrowdAsk::ThreadSend { text, user_id, client_id } => {
                 let at = self.at(now);
                 let members = &self.members;
-                let find = |who: &BuyerId| {
-                    let viewer = members.values().find(|member| member.is(who))?.viewer.as_ref()?;
-                    Some((viewer.name.clone(), viewer.role))
-                };
+                let find = |who: &BuyerId| Self::find(members, who);
                 let sent = self.room.write_thread(&writer, user_id, &text, client_id, at, &find);
                 let message_id = sent.map_err(unsaid)?;
-                self.reply(member, id, &Reply::Chat { message_id });
+                self.answer_when_written(member, id, Reply::Chat { message_id }, now);
             }
             CrowdAsk::ThreadRead { user_id } => {
                 let of = self.room.may_read_thread(&writer, user_id).map_err(unsaid)?;
@@ -109,6 +107,8 @@ impl Stage {
     }
 
     pub(super) fn at(&mut self, now: Now) -> At {
+        // What a refused request would have waited for is nothing to the next.
+        let _ = self.room.proposed();
         At { now, random: self.rng.random(), secret: self.rng.random() }
     }
 }
