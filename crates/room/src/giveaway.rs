@@ -24,7 +24,7 @@ use crate::{
     guard::Writer,
     poll::OPEN_FOR,
     room::{At, Audience, Effect, Room},
-    words::fold,
+    words::compared,
 };
 
 /// People who may enter one giveaway; more are refused, and told so.
@@ -170,8 +170,7 @@ impl Room {
     /// Whether what was said enters the one who said it.
     pub(crate) fn enters(&self, text: &str) -> Option<GiveawayId> {
         let giveaway = self.giveaway().filter(|giveaway| giveaway.open)?;
-        let plain = |text: &str| fold(text).filter(|c| c.is_alphanumeric()).collect::<String>();
-        (plain(giveaway.word.as_ref()?) == plain(text)).then(|| giveaway.id.clone())
+        (compared(giveaway.word.as_ref()?) == compared(text)).then(|| giveaway.id.clone())
     }
 
     pub(crate) fn draw(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {

@@ -11,9 +11,10 @@ use haul_model::{BuyerId, Now, Role, UnixMillis};
 use haul_wire::{Badge, ChatRules, LogEntry, Measure, Restricted, Standing, Writers};
 
 use crate::{
-    chat::{Refused, has_link, left},
+    chat::{Refused, left},
     limiter::{Limiter, MAX_SENDERS, Rate},
-    words::{WordList, fold},
+    links::has_link,
+    words::{WordList, compared},
 };
 
 /// Log entries kept; the oldest go first.
@@ -22,6 +23,10 @@ pub const MAX_LOG: usize = 500;
 pub const MAX_RESTRICTED: usize = 10_000;
 /// The longest pause that slow mode may ask for.
 pub const MAX_SLOW: Duration = Duration::from_secs(600);
+/// The longest a measure may last that is not in force until it is lifted: a year.
+pub const MAX_MEASURE_MS: u64 = 365 * 86_400_000;
+/// As many of somebody's last lines are compared with the next.
+pub const MAX_REMEMBERED: usize = 3;
 /// Within this time, the same words of the same sender are a repetition.
 const REPEATED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -62,8 +67,8 @@ pub(crate) struct Guard {
     pace: Limiter<BuyerId>,
     slow: Limiter<BuyerId>,
     private: Limiter<BuyerId>,
-    /// A hash of the last words of each sender, and when.
-    last: HashMap<BuyerId, (u64, Instant)>,
+    /// Hashes of the last lines of each sender, and when, newest last.
+    last: HashMap<BuyerId, VecDeque<(u64, Instant)>>,
 }
 
 impl Guard {
@@ -220,8 +225,10 @@ impl Guard {
     }
 
     fn is_repetition(&self, who: &BuyerId, text: &str, now: Instant) -> bool {
-        self.last.get(who).is_some_and(|(hash, at)| {
-            *hash == hash_of(text) && now.saturating_duration_since(*at) < REPEATED_WITHIN
+        let hash = hash_of(text);
+        self.last.get(who).is_some_and(|last| {
+            last.iter()
+                .any(|(said, at)| *said == hash && now.saturating_duration_since(*at) < REPEATED_WITHIN)
         })
     }
 
@@ -230,18 +237,24 @@ impl Guard {
             return;
         }
         if self.last.len() >= MAX_SENDERS {
-            self.last.retain(|_, (_, at)| now.saturating_duration_since(*at) < REPEATED_WITHIN);
+            let is_late = |at: &Instant| now.saturating_duration_since(*at) >= REPEATED_WITHIN;
+            self.last.retain(|_, last| last.back().is_some_and(|(_, at)| !is_late(at)));
             if self.last.len() >= MAX_SENDERS {
                 self.last.clear();
             }
         }
-        self.last.insert(who.clone(), (hash_of(text), now));
+        let last = self.last.entry(who.clone()).or_default();
+        if last.len() == MAX_REMEMBERED {
+            last.pop_front();
+        }
+        last.push_back((hash_of(text), now));
     }
 }
 
-/// Of what is said, whatever its case and spaces (FNV-1a): a collision costs one line that must be said in other words.
+/// Of what is said, whatever its case, spaces and punctuation (FNV-1a): a collision costs one line that must be said in other
+/// words.
 fn hash_of(text: &str) -> u64 {
-    fold(text)
-        .filter(|c| !c.is_whitespace())
+    compared(text)
+        .chars()
         .fold(0xcbf2_9ce4_8422_2325, |hash, c| (hash ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -18,6 +18,7 @@ pub mod guard;
 pub mod heir;
 pub mod intents;
 pub mod limiter;
+pub mod links;
 pub mod order;
 pub mod outbox;
 pub mod poll;

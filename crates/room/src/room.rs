@@ -16,7 +16,7 @@ use crate::{
     chat::{Refused, clean, clean_to},
     crowd::{Crowd, Threads},
     giveaway::{Drawing, Due},
-    guard::{Guard, MAX_LOG, MAX_SLOW, Writer},
+    guard::{Guard, MAX_LOG, MAX_MEASURE_MS, MAX_SLOW, Writer},
     intents::{Intents, is_intent},
     limiter::Rate,
     order::Order,
@@ -411,6 +411,11 @@ impl Room {
             Some(reason) => Some(clean_to(&reason, haul_wire::chat::MAX_REASON_CHARS)?),
             None => None,
         };
+        if duration_ms.is_some_and(|duration| !(1..=MAX_MEASURE_MS).contains(&duration)) {
+            return Err(Refused::Field(
+                "duration_ms: expected 1 to 31536000000 (a year), or none: until it is lifted",
+            ));
+        }
         let said = match &message {
             Some(message) => Some(self.said.get(message).ok_or(Refused::NoSuch("message_id"))?),
             None => None,

@@ -245,8 +245,12 @@ fn words_links_and_repetitions() {
     play.say(&ann(), "first!").unwrap();
     assert_eq!(play.say(&ann(), "FIRST !"), Err(Refused::Repeated));
     play.say(&bob(), "first!").unwrap();
+    play.say(&ann(), "second").unwrap();
+    assert_eq!(play.say(&ann(), "first"), Err(Refused::Repeated), "nor by turns, nor with other marks");
+    play.say(&ann(), "👍").unwrap();
     play.wait(60 * SECOND);
     play.say(&ann(), "first!").unwrap();
+    play.say(&ann(), "👏").unwrap();
 }
 
 #[test]
@@ -629,6 +633,30 @@ fn a_giveaway_can_be_checked_by_everybody() {
     assert!(matches!(play.show(&winner(1), claim.clone()), Err(Refused::NotNow(_))), "too late");
     play.show(&winner(0), claim).unwrap();
     assert!(matches!(play.show(&ann(), enter), Err(Refused::NotNow(_)) | Ok(Shown::Ticket(_))));
+}
+
+#[test]
+fn a_word_of_nothing_but_an_emoji_is_entered_by_that_emoji_alone() {
+    let mut play = Play::new();
+    let ShowAsk::GiveawayStart { title, winners, duration_ms, claim_ms, .. } = giveaway(1) else { panic!() };
+    let start = ShowAsk::GiveawayStart { title, word: Some("🎁".into()), winners, duration_ms, claim_ms };
+    play.show(&host(), start).unwrap();
+    play.say(&ann(), "👏").unwrap();
+    play.say(&ann(), "!!!").unwrap();
+    assert_eq!(play.room.ticket(&ann().id), None);
+    play.say(&ann(), " 🎁").unwrap();
+    assert!(play.room.ticket(&ann().id).is_some());
+}
+
+#[test]
+fn a_measure_lasts_a_year_at_most_or_until_it_is_lifted() {
+    let mut play = Play::new();
+    let year = Duration::from_millis(crate::guard::MAX_MEASURE_MS);
+    for wrong in [Duration::ZERO, year + Duration::from_millis(1), Duration::from_millis(u64::MAX)] {
+        let refused = play.ask(&moderator(), against(Measure::Mute, "ann", Some(wrong)));
+        assert!(matches!(refused, Err(Refused::Field(_))), "{wrong:?}");
+    }
+    play.ask(&moderator(), against(Measure::Mute, "ann", Some(year))).unwrap();
 }
 
 #[test]
