@@ -62,6 +62,9 @@ pub enum Change {
         by: BuyerId,
         /// The id that the asker's client gave it.
         client_id: Option<String>,
+        /// Only the asker and the host's team see it.
+        #[serde(default)]
+        hidden: bool,
     },
     /// Somebody wants the answer too.
     Wanted {

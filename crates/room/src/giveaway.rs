@@ -5,14 +5,14 @@
 //! order in which people entered, and who else did, changes nothing about it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
 use haul_model::{BuyerId, GiveawayId, Now, Role, UnixMillis};
 use haul_wire::{
-    Event,
-    show::{Giveaway, ShowNews, Winner, WinnerView},
+    Event, Measure,
+    show::{Drawn, Giveaway, ShowNews, Winner, WinnerView, Won},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -27,6 +27,8 @@ use crate::{
     words::compared,
 };
 
+/// Drawn giveaways that are out of sight and whose winners may still claim; with more, none is begun.
+pub const MAX_DRAWN_BEFORE: usize = 30;
 /// People who may enter one giveaway; more are refused, and told so.
 pub const MAX_ENTRIES: usize = 50_000;
 /// How many may win.
@@ -58,11 +60,13 @@ pub(crate) struct Due {
     tell_at: Option<Instant>,
     keep_at: Option<Instant>,
     closes: Option<Instant>,
+    /// When a giveaway that is out of sight can't be claimed any more.
+    forget_at: Option<Instant>,
 }
 
 impl Due {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        [self.tell_at, self.keep_at, self.closes].into_iter().flatten().min()
+        [self.tell_at, self.keep_at, self.closes, self.forget_at].into_iter().flatten().min()
     }
 }
 
@@ -124,6 +128,7 @@ impl Room {
             Some(None) => return Err(Refused::NotNow("a giveaway is open already")),
             None => {}
         }
+        self.may_set_aside(at.now)?;
         let id = GiveawayId::generate("give_", at.now.wall, at.random);
         // From bits of its own: the id shows most of the others.
         let seed = hex(&Sha256::digest(at.secret.to_be_bytes()));
@@ -160,16 +165,17 @@ impl Room {
         if drawing.entered.len() >= MAX_ENTRIES {
             return Err(Refused::NotNow("all places are taken"));
         }
-        if self.guard.may_be_seen(who, at.now.wall)? {
-            let (id, by, name) = (id.clone(), who.id.clone(), who.name.clone());
-            self.apply(Change::Entered { id, by, name }, at.now);
-        }
+        // Whom nobody sees enters as others do, and is not drawn.
+        self.guard.may_be_seen(who, at.now.wall)?;
+        let (id, by, name) = (id.clone(), who.id.clone(), who.name.clone());
+        self.apply(Change::Entered { id, by, name }, at.now);
         Ok(ticket)
     }
 
     /// Whether what was said enters the one who said it.
     pub(crate) fn enters(&self, text: &str) -> Option<GiveawayId> {
-        let giveaway = self.giveaway().filter(|giveaway| giveaway.open)?;
+        let giveaway =
+            self.giveaway().filter(|giveaway| giveaway.open && !self.is_being_drawn(&giveaway.id))?;
         (compared(giveaway.word.as_ref()?) == compared(text)).then(|| giveaway.id.clone())
     }
 
@@ -183,7 +189,7 @@ impl Room {
     }
 
     pub(crate) fn claim(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
-        let drawing = self.this_giveaway(id)?;
+        let drawing = self.drawn_giveaway(id).ok_or(Refused::NoSuch("giveaway_id"))?;
         let winner = drawing.winners.iter().find(|winner| winner.user_id == who.id);
         let winner = winner.ok_or(Refused::NotNow("you are not among the winners"))?;
         if winner.claimed {
@@ -197,13 +203,29 @@ impl Room {
 
     pub(crate) fn end_giveaway(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
         who.need(Role::Host)?;
+        // That it is out of sight already is what was asked for: the answer to it may have been lost.
+        if self.drawn_before.iter().any(|drawing| drawing.giveaway.id == *id) {
+            return Ok(());
+        }
         self.this_giveaway(id)?;
+        if self
+            .intents
+            .again(|change| {
+                matches!(change, Change::GiveawayEnded { id: ended } if ended == id).then_some(())
+            })
+            .is_some()
+        {
+            return Ok(());
+        }
+        self.may_set_aside(at.now)?;
         self.propose(Change::GiveawayEnded { id: id.clone() }, at.now)
     }
 
     pub(crate) fn giveaway_started(&mut self, giveaway: Giveaway, seed: String, claim_ms: u64, now: Now) {
+        self.set_aside(now);
         self.giveaway_due = Due {
             closes: Some(now.instant + giveaway.closes_at.saturating_since(now.wall)),
+            forget_at: self.giveaway_due.forget_at,
             ..Due::default()
         };
         let told = Some(giveaway.clone());
@@ -238,9 +260,18 @@ impl Room {
         if self.intents.again(drawn).is_some() {
             return Ok(());
         }
-        let winners = lots(&drawing.giveaway, &drawing.seed, &drawing.entered);
+        // Those whom nobody sees are not drawn, and not told so before.
+        let seen = drawing.entered.iter().filter(|(who, _)| {
+            let standing = self.guard.standing(who, Role::Viewer, now.wall);
+            !standing.is_some_and(|standing| matches!(standing.measure, Measure::Ban | Measure::ShadowBan))
+        });
+        let winners = lots(&drawing.giveaway, &drawing.seed, seen);
         let entries = drawing.entered.len() as u32;
         self.propose(Change::Drawn { id, at: now.wall, entries, winners }, now)
+    }
+
+    pub(crate) fn knows_giveaway(&self, id: &GiveawayId) -> bool {
+        self.drawn_giveaway(id).is_some()
     }
 
     fn is_being_drawn(&self, id: &GiveawayId) -> bool {
@@ -264,31 +295,47 @@ impl Room {
             .map(|Winner { name, ticket, .. }| WinnerView { name: name.clone(), ticket: ticket.clone() })
             .collect();
         let (told, winners) = (giveaway.clone(), drawing.winners.clone());
-        self.giveaway_due = Due::default();
+        self.giveaway_due = Due { forget_at: self.giveaway_due.forget_at, ..Due::default() };
         self.keep_giveaway();
         self.tell_all(&Event::Show(ShowNews::Giveaway { giveaway: Some(told.clone()) }));
         for winner in winners {
             let line = self.order.line(&Event::Show(ShowNews::GiveawayWon { giveaway: told.clone() }));
             self.tell(Audience::Person(winner.user_id), Lane::Room, line);
         }
-        self.tell_winners();
+        if let Some(drawing) = self.drawing.clone() {
+            self.tell_winners(&drawing);
+        }
     }
 
     pub(crate) fn claimed(&mut self, id: &GiveawayId, by: &BuyerId) {
-        let Some(drawing) = self.drawing.as_mut().filter(|drawing| drawing.giveaway.id == *id) else {
+        let all = self.drawing.iter_mut().map(|drawing| ("giveaway".to_owned(), drawing));
+        let before = self.drawn_before.iter_mut().map(|drawing| (note_of(&drawing.giveaway.id), drawing));
+        let Some((note, drawing)) = all.chain(before).find(|(_, drawing)| drawing.giveaway.id == *id) else {
             return;
         };
         if let Some(winner) = drawing.winners.iter_mut().find(|winner| winner.user_id == *by) {
             winner.claimed = true;
         }
-        self.keep_giveaway();
-        self.tell_winners();
+        let drawing = drawing.clone();
+        self.keep(note, &drawing);
+        self.tell_winners(&drawing);
     }
 
-    pub(crate) fn giveaway_ended(&mut self, id: &GiveawayId) {
+    /// Who is put out is not drawn.
+    pub(crate) fn put_out_of_giveaway(&mut self, who: &BuyerId, now: Now) {
+        let Some(drawing) = self.drawing.as_mut().filter(|drawing| drawing.giveaway.open) else { return };
+        if drawing.entered.remove(who).is_some() {
+            drawing.giveaway.entries = drawing.entered.len() as u32;
+            self.giveaway_due.tell_at.get_or_insert(now.instant + TELL_EVERY);
+            self.giveaway_due.keep_at.get_or_insert(now.instant + KEEP_EVERY);
+        }
+    }
+
+    pub(crate) fn giveaway_ended(&mut self, id: &GiveawayId, now: Now) {
         if self.giveaway().is_some_and(|giveaway| giveaway.id == *id) {
+            self.set_aside(now);
             self.drawing = None;
-            self.giveaway_due = Due::default();
+            self.giveaway_due = Due { forget_at: self.giveaway_due.forget_at, ..Due::default() };
             self.forget("giveaway".to_owned());
             self.tell_all(&Event::Show(ShowNews::Giveaway { giveaway: None }));
         }
@@ -296,6 +343,9 @@ impl Room {
 
     pub(crate) fn giveaway_timeout(&mut self, now: Now) {
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now.instant).is_some();
+        if due(&mut self.giveaway_due.forget_at) {
+            self.forget_unclaimed(now);
+        }
         if due(&mut self.giveaway_due.keep_at) {
             self.keep_giveaway();
         }
@@ -318,7 +368,9 @@ impl Room {
     pub(crate) fn restore_giveaway(&mut self, text: &str, now: Now) {
         let Ok(drawing) = serde_json::from_str::<Drawing>(text) else { return };
         let closes = now.instant + drawing.giveaway.closes_at.saturating_since(now.wall);
-        self.giveaway_due = Due { closes: drawing.giveaway.open.then_some(closes), ..Due::default() };
+        let forget_at = self.giveaway_due.forget_at;
+        self.giveaway_due =
+            Due { closes: drawing.giveaway.open.then_some(closes), forget_at, ..Due::default() };
         self.drawing = Some(drawing);
     }
 
@@ -329,8 +381,74 @@ impl Room {
             .ok_or(Refused::NoSuch("giveaway_id"))
     }
 
-    fn tell_winners(&mut self) {
-        let Some(drawing) = &self.drawing else { return };
+    /// One that is drawn, in sight or out of it.
+    fn drawn_giveaway(&self, id: &GiveawayId) -> Option<&Drawing> {
+        self.drawing.iter().chain(&self.drawn_before).find(|drawing| drawing.giveaway.id == *id)
+    }
+
+    /// What somebody has won and may claim still, or has claimed.
+    pub fn won(&self, who: &BuyerId) -> Vec<Won> {
+        let all = self.drawn_before.iter().chain(&self.drawing);
+        all.filter_map(|drawing| {
+            let winner = drawing.winners.iter().find(|winner| winner.user_id == *who)?;
+            Some(Won { giveaway: drawing.giveaway.clone(), claimed: winner.claimed })
+        })
+        .collect()
+    }
+
+    /// Giveaways that are out of sight and may still be claimed, for the host's team.
+    pub fn drawn_before(&self) -> Vec<Drawn> {
+        let all = self.drawn_before.iter();
+        all.map(|Drawing { giveaway, winners, .. }| Drawn {
+            giveaway: giveaway.clone(),
+            winners: winners.clone(),
+        })
+        .collect()
+    }
+
+    /// Whether the one in sight may make room for another, or for none.
+    fn may_set_aside(&self, now: Now) -> Result<(), Refused> {
+        let stays = self.drawing.as_ref().is_some_and(|drawing| may_be_claimed(drawing, now));
+        if stays && self.drawn_before.len() >= MAX_DRAWN_BEFORE {
+            return Err(Refused::NotNow(
+                "30 giveaways wait for their winners: try again when one may not be claimed any more",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The one in sight makes room. Its winners may claim as before.
+    fn set_aside(&mut self, now: Now) {
+        if let Some(mut drawing) = self.drawing.take_if(|drawing| may_be_claimed(drawing, now)) {
+            drawing.entered.clear();
+            self.keep(note_of(&drawing.giveaway.id), &drawing);
+            self.drawn_before.push_back(drawing);
+            self.forget_unclaimed(now);
+        }
+    }
+
+    /// Lets go of what can't be claimed any more.
+    fn forget_unclaimed(&mut self, now: Now) {
+        let (left, over): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.drawn_before)
+            .into_iter()
+            .partition(|drawing| may_be_claimed(drawing, now));
+        for drawing in over {
+            self.forget(note_of(&drawing.giveaway.id));
+        }
+        let next = left.iter().filter_map(|drawing| drawing.giveaway.claim_until).min();
+        self.giveaway_due.forget_at = next.map(|until| now.instant + until.saturating_since(now.wall));
+        self.drawn_before = left;
+    }
+
+    pub(crate) fn restore_drawn(&mut self, name: String, text: &str, now: Now) {
+        match serde_json::from_str::<Drawing>(text) {
+            Ok(drawing) if self.drawn_before.len() < MAX_DRAWN_BEFORE => self.drawn_before.push_back(drawing),
+            _ => self.forget(name),
+        }
+        self.forget_unclaimed(now);
+    }
+
+    fn tell_winners(&mut self, drawing: &Drawing) {
         let (giveaway_id, winners) = (drawing.giveaway.id.clone(), drawing.winners.clone());
         let line = self.order.line(&Event::Show(ShowNews::GiveawayWinners { giveaway_id, winners }));
         self.tell(Audience::Staff, Lane::Room, line);
@@ -345,10 +463,21 @@ impl Room {
     }
 }
 
+fn note_of(id: &GiveawayId) -> String {
+    format!("giveaway/{id}")
+}
+
+fn may_be_claimed(drawing: &Drawing, now: Now) -> bool {
+    drawing.giveaway.claim_until.is_some_and(|until| until > now.wall)
+}
+
 /// Who wins: those whose hash of seed and ticket is the smallest.
-fn lots(giveaway: &Giveaway, seed: &str, entered: &BTreeMap<BuyerId, String>) -> Vec<Winner> {
+fn lots<'a>(
+    giveaway: &Giveaway,
+    seed: &str,
+    entered: impl Iterator<Item = (&'a BuyerId, &'a String)>,
+) -> Vec<Winner> {
     let mut lots: Vec<_> = entered
-        .iter()
         .map(|(who, name)| {
             let ticket = ticket(&giveaway.id, who);
             let lot: [u8; 32] = Sha256::digest(format!("{seed}:{ticket}")).into();

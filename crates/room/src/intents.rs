@@ -118,9 +118,7 @@ impl Room {
             Change::Rules { rules, entry } => self.guard.rules == *rules && self.guard.log.contains(entry),
             Change::Words { entry, .. } | Change::Measure { entry, .. } => self.guard.log.contains(entry),
             Change::Wrote { of, message, .. } => self.thread(of).iter().any(|known| known.id == message.id),
-            Change::GiveawayStarted { giveaway, .. } => {
-                self.giveaway().is_some_and(|known| known.id == giveaway.id)
-            }
+            Change::GiveawayStarted { giveaway, .. } => self.knows_giveaway(&giveaway.id),
             // These are the same twice.
             _ => false,
         }

@@ -91,6 +91,13 @@ pub enum Answer {
     Done,
     /// It is said.
     Said(MessageId),
+    /// It has entered its writer in the giveaway.
+    Entered {
+        /// It is said too, or waits for its turn.
+        message_id: Option<MessageId>,
+        /// The entry's ticket.
+        ticket: String,
+    },
     /// The rules now.
     Rules(ChatRules),
     /// The list of words.
@@ -127,6 +134,8 @@ pub struct Room {
     pub(crate) announcement: Option<Announcement>,
     pub(crate) polling: Option<Polling>,
     pub(crate) drawing: Option<Drawing>,
+    /// Drawn giveaways that are out of sight and may still be claimed, oldest first.
+    pub(crate) drawn_before: VecDeque<Drawing>,
     pub(crate) giveaway_due: Due,
     pub(crate) crowd: Crowd,
     pub(crate) threads: Threads,
@@ -154,6 +163,7 @@ impl Room {
             announcement: None,
             polling: None,
             drawing: None,
+            drawn_before: VecDeque::new(),
             giveaway_due: Due::default(),
             crowd: Crowd::default(),
             threads: Threads::default(),
@@ -186,6 +196,7 @@ impl Room {
                     log.extend(serde_json::from_str::<LogEntry>(&text).ok().map(|entry| (name, entry)))
                 }
                 Some(("thread", of)) => self.restore_thread(of, &text),
+                Some(("giveaway", _)) => self.restore_drawn(name, &text, now),
                 _ if name == "giveaway" => self.restore_giveaway(&text, now),
                 _ if name == "rules" => {
                     if let Ok(rules) = serde_json::from_str(&text) {
@@ -353,7 +364,19 @@ impl Room {
                 Some(quote(&said.ok_or(Refused::NoSuch("reply_to"))?.line))
             }
         };
-        let hidden = self.guard.may_write(who, &text, at.now)?;
+        // Where everybody writes the giveaway's word at once, most are not heard: they are in all the same.
+        let enters = self.enters(&text).filter(|_| who.role == Role::Viewer);
+        let hidden = match (self.guard.may_write(who, &text, at.now), &enters) {
+            (Ok(hidden), _) => hidden,
+            (Err(Refused::TooFast { .. } | Refused::Repeated), Some(id))
+                if self.ticket(&who.id).is_none() =>
+            {
+                let ticket = self.enter(who, id, at)?;
+                return Ok(Answer::Entered { message_id: None, ticket });
+            }
+            (Err(refused), _) => return Err(refused),
+        };
+        let ticket = enters.and_then(|id| self.enter(who, &id, at).ok());
         let line = ChatLine {
             id: MessageId::generate("msg_", at.now.wall, at.random),
             name: who.name.clone(),
@@ -376,10 +399,25 @@ impl Room {
         if let Some(change) = now {
             self.apply(change, at.now);
         }
-        Ok(Answer::Said(id))
+        Ok(match ticket {
+            Some(ticket) => Answer::Entered { message_id: Some(id), ticket },
+            None => Answer::Said(id),
+        })
     }
 
     fn delete(&mut self, who: &Writer, id: MessageId, at: At) -> Result<Answer, Refused> {
+        // A line that waits for its turn in a loud room has not been told: its writer takes it back, or staff does.
+        let waits = self.loud.all_waiting().find_map(|(by, change)| match change {
+            Change::Said { line, .. } if line.id == id => Some(by.clone()),
+            _ => None,
+        });
+        if let Some(by) = waits {
+            if by != who.id {
+                who.need(Role::Moderator)?;
+            }
+            self.loud.drop_of(&by);
+            return Ok(Answer::Done);
+        }
         let said = self.said.get(&id).ok_or(Refused::NoSuch("message_id"))?;
         let own = said.by == who.id;
         if !own {
@@ -520,8 +558,9 @@ impl Room {
             Change::Said { line, by, hidden, client_id } => {
                 let event = Event::Chat(ChatNews::Message(line.clone()));
                 let offset = if hidden {
-                    let told = self.order.line(&event);
-                    self.tell(Audience::Person(by.clone()), Lane::Chat, told.clone());
+                    // To its sender it looks as any other does, and moves their position nowhere.
+                    let (own, told) = (self.order.line_here(&event), self.order.line(&event));
+                    self.tell(Audience::Person(by.clone()), Lane::Chat, own);
                     self.tell(Audience::Staff, Lane::Chat, told);
                     None
                 } else {
@@ -529,14 +568,11 @@ impl Room {
                     self.tell(Audience::All, Lane::Chat, told);
                     Some(self.order.position().1)
                 };
-                let entered = self.enters(&line.text).filter(|_| !hidden && line.role == Role::Viewer);
-                let name = line.name.clone();
-                self.said.put(line, by.clone(), hidden, client_id, offset);
-                if let Some(id) = entered {
-                    self.entered(&id, by, name, now);
-                }
+                self.said.put(line, by, hidden, client_id, offset);
             }
-            Change::Asked { question, by, client_id } => self.asked(question, by, client_id),
+            Change::Asked { question, by, client_id, hidden } => {
+                self.asked(question, by, client_id, hidden);
+            }
             Change::Wanted { id, by } => self.wanted(&id, by, now),
             Change::Question { question } => self.question_changed(question),
             Change::Unasked { id } => self.unasked(id),
@@ -549,7 +585,7 @@ impl Room {
             Change::Entered { id, by, name } => self.entered(&id, by, name, now),
             Change::Drawn { id, at, entries, winners } => self.drawn(&id, at, entries, winners),
             Change::Claimed { id, by } => self.claimed(&id, &by),
-            Change::GiveawayEnded { id } => self.giveaway_ended(&id),
+            Change::GiveawayEnded { id } => self.giveaway_ended(&id, now),
             Change::Wrote { of, name, by, client_id, message } => {
                 self.wrote(of, name, by, client_id, message)
             }
@@ -601,7 +637,13 @@ impl Room {
             let line = self.order.line(&Event::Chat(ChatNews::Standing { standing }));
             self.tell(Audience::Person(who.clone()), Lane::Room, line);
         }
+        if measure != Measure::Restore {
+            // What waits for its turn in a loud room is not said after it.
+            self.loud.drop_of(&who);
+        }
         if measure == Measure::Ban {
+            self.unask_all(&who);
+            self.put_out_of_giveaway(&who, now);
             self.take_away(self.said.of(&who), now);
             self.effects.push_back(Effect::End { who, below });
         }
@@ -613,7 +655,17 @@ impl Room {
         let mut seen = Vec::new();
         for id in ids {
             let Some(said) = self.said.remove(&id) else { continue };
-            // What quotes it keeps its own words only.
+            // What quotes it keeps its own words only, in sight too.
+            if let Some(pinned) = &mut self.chat_pin
+                && let Some(quote) =
+                    pinned.reply_to.as_mut().filter(|quote| quote.id == id && !quote.text.is_empty())
+            {
+                quote.text.clear();
+                let line = Some(pinned.clone());
+                let event = Event::Chat(ChatNews::Pinned { message: line.clone() });
+                self.order.rewrite(self.chat_pinned_at, &event);
+                self.apply(Change::ChatPinned { line }, now);
+            }
             for (offset, line) in self.said.unquote(&id) {
                 self.order.rewrite(offset, &Event::Chat(ChatNews::Message(line)));
             }

@@ -1,3 +1,5 @@
+mod giveaways;
+mod measures;
 mod written;
 
 use std::time::{Duration, Instant};
@@ -58,7 +60,7 @@ impl Play {
 
     fn say(&mut self, who: &Writer, text: &str) -> Result<MessageId, Refused> {
         match self.ask(who, send(text))? {
-            Answer::Said(id) => Ok(id),
+            Answer::Said(id) | Answer::Entered { message_id: Some(id), .. } => Ok(id),
             other => panic!("{other:?}"),
         }
     }
@@ -495,7 +497,7 @@ fn a_question_is_asked_wanted_picked_and_answered() {
     play.wait(SECOND);
     let told = play.told();
     assert_eq!((told.len(), &told[0].1["votes"]), (1, &3.into()), "each person once");
-    assert_eq!(play.room.questions()[0].id, second, "the most wanted first");
+    assert_eq!(play.room.questions(None, false)[0].id, second, "the most wanted first");
 
     let pick = |question_id: &haul_model::QuestionId| QuestionAsk::Pick { question_id: question_id.clone() };
     assert_eq!(play.question(&ann(), pick(&first)), Err(Refused::Role(Role::Moderator)));
@@ -507,17 +509,18 @@ fn a_question_is_asked_wanted_picked_and_answered() {
     );
     assert_eq!(told[1].0, Audience::Person("ann".parse().unwrap()), "who asked is told");
     play.question(&moderator(), pick(&second)).unwrap();
-    let states: Vec<_> = play.room.questions().into_iter().map(|question| question.state).collect();
+    let states: Vec<_> =
+        play.room.questions(None, false).into_iter().map(|question| question.state).collect();
     assert_eq!(states, [QuestionState::Picked, QuestionState::Open], "one at a time");
     let answer = QuestionAsk::Answer { question_id: second.clone(), text: Some("red".into()) };
     play.question(&moderator(), answer).unwrap();
-    assert_eq!(play.room.questions()[1].answer.as_deref(), Some("red"));
+    assert_eq!(play.room.questions(None, false)[1].answer.as_deref(), Some("red"));
     assert_eq!(
         play.question(&ann(), QuestionAsk::Remove { question_id: second.clone() }),
         Err(Refused::Role(Role::Moderator))
     );
     play.question(&ann(), QuestionAsk::Remove { question_id: first }).unwrap();
-    assert_eq!(play.room.questions().len(), 1);
+    assert_eq!(play.room.questions(None, false).len(), 1);
 }
 
 #[test]
@@ -530,12 +533,15 @@ fn nobody_fills_the_queue_of_questions() {
     play.ask(&moderator(), against(Measure::ShadowBan, "bob", None)).unwrap();
     play.told();
     play.question(&bob(), asking("me too")).unwrap();
-    assert!(play.told().iter().all(|(to, _)| *to == Audience::Person("bob".parse().unwrap())));
-    assert_eq!(play.room.questions().len(), 3);
+    let audiences: Vec<_> = play.told().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(audiences, [Audience::Person(bob().id), Audience::Staff], "the asker, and the host's team");
+    assert_eq!(play.room.questions(Some(&bob().id), false).len(), 4, "also when they come back");
+    assert_eq!(play.room.questions(None, true).len(), 4);
+    assert_eq!(play.room.questions(None, false).len(), 3);
     for n in 0..crate::questions::MAX_OPEN {
         let _ = play.question(&writer(&format!("p{n}"), Role::Viewer), asking("hm"));
     }
-    assert_eq!(play.room.questions().len(), crate::questions::MAX_SHOWN);
+    assert_eq!(play.room.questions(None, false).len(), crate::questions::MAX_SHOWN);
     let more = play.question(&writer("late", Role::Viewer), asking("hm"));
     assert!(matches!(more, Err(Refused::NotNow(_))));
 }
@@ -732,7 +738,7 @@ fn a_private_thread_is_for_two() {
     assert_eq!(nobody, Err(Refused::NoSuch("user_id")));
     let texts: Vec<_> = play.room.thread(&ann().id).into_iter().map(|message| message.text).collect();
     assert_eq!(texts, ["where is my parcel?", "on its way"]);
-    assert_eq!(play.room.thread_lines().len(), 2);
+    assert_eq!(play.room.thread_lines(None).len(), 2);
 }
 
 #[test]

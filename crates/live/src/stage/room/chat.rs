@@ -38,7 +38,11 @@ impl Stage {
         })?;
         let reply = match answer {
             Answer::Done => Reply::Time { server_time: self.clock.now(now) },
-            Answer::Said(message_id) => Reply::Chat { message_id },
+            Answer::Said(message_id) => Reply::Chat { message_id, ticket: None },
+            Answer::Entered { message_id: Some(message_id), ticket } => {
+                Reply::Chat { message_id, ticket: Some(ticket) }
+            }
+            Answer::Entered { message_id: None, ticket } => Reply::Ticket { ticket },
             Answer::Rules(rules) => Reply::Rules { rules },
             Answer::Words(words) => Reply::Words { words },
             Answer::Moderation(moderation) => Reply::Moderation(moderation),

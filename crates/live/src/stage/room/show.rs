@@ -72,16 +72,16 @@ impl Stage {
                 let find = |who: &BuyerId| Self::find(members, who);
                 let sent = self.room.write_thread(&writer, user_id, &text, client_id, at, &find);
                 let message_id = sent.map_err(unsaid)?;
-                self.answer_when_written(member, id, Reply::Chat { message_id }, now);
+                self.answer_when_written(member, id, Reply::Chat { message_id, ticket: None }, now);
             }
             CrowdAsk::ThreadRead { user_id } => {
                 let of = self.room.may_read_thread(&writer, user_id).map_err(unsaid)?;
                 let messages = self.room.thread(&of);
                 self.reply(member, id, &Reply::Thread { messages });
             }
-            CrowdAsk::ThreadList => {
+            CrowdAsk::ThreadList { before } => {
                 self.allowed(member, Role::Moderator)?;
-                let threads = self.room.thread_lines();
+                let threads = self.room.thread_lines(before.as_ref());
                 self.reply(member, id, &Reply::Threads { threads });
             }
         }
@@ -89,14 +89,16 @@ impl Stage {
         Ok(())
     }
 
-    pub(in super::super) fn room_view(&self, reader: Option<&BuyerId>) -> RoomView {
+    pub(in super::super) fn room_view(&self, reader: Option<&BuyerId>, staff: bool) -> RoomView {
         let room: &Room = &self.room;
         RoomView {
-            questions: room.questions(),
+            questions: room.questions(reader, staff),
+            yours: reader.map(|reader| room.questions_of(reader)).unwrap_or_default(),
             announcement: room.announcement().cloned(),
             poll: room.poll().cloned(),
             giveaway: room.giveaway().cloned(),
             ticket: reader.and_then(|reader| room.ticket(reader)),
+            won: reader.map(|reader| room.won(reader)).unwrap_or_default(),
             likes: room.likes(),
             peak: self.peak,
             thread: reader
