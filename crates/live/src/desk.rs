@@ -133,6 +133,7 @@ impl Desk {
                 }
                 Output::Keep(note) => self.live.keep(note),
                 Output::Write { number, note } => self.live.write(number, note),
+                Output::Entering(word) => told.push(Word::Entering(word)),
                 Output::Late(answers) => self.live.metrics().room_unanswered(answers),
                 Output::OrderNews(state) => self.live.metrics().order_moved(state),
                 Output::LookAfterOrders => self.live.chore(Chore::Orders),

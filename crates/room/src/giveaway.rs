@@ -29,6 +29,8 @@ use crate::{
 
 /// Drawn giveaways that are out of sight and whose winners may still claim; with more, none is begun.
 pub const MAX_DRAWN_BEFORE: usize = 30;
+/// Winners of such giveaways that the host's team is shown. Bounds the snapshot.
+pub const MAX_WINNERS_SHOWN: usize = 100;
 /// People who may enter one giveaway; more are refused, and told so.
 pub const MAX_ENTRIES: usize = 50_000;
 /// How many may win.
@@ -74,6 +76,12 @@ impl Room {
     /// The giveaway in sight.
     pub fn giveaway(&self) -> Option<&Giveaway> {
         self.drawing.as_ref().map(|drawing| &drawing.giveaway)
+    }
+
+    /// What is written to enter it now, as [`compared`] makes it of a line.
+    pub fn giveaway_word(&self) -> Option<String> {
+        let giveaway = self.giveaway().filter(|giveaway| giveaway.open)?;
+        giveaway.word.as_deref().map(compared)
     }
 
     /// Somebody's own ticket in it.
@@ -391,16 +399,24 @@ impl Room {
         let all = self.drawn_before.iter().chain(&self.drawing);
         all.filter_map(|drawing| {
             let winner = drawing.winners.iter().find(|winner| winner.user_id == *who)?;
-            Some(Won { giveaway: drawing.giveaway.clone(), claimed: winner.claimed })
+            // Who else has won was told with the draw.
+            let giveaway = Giveaway { winners: Vec::new(), ..drawing.giveaway.clone() };
+            Some(Won { giveaway, claimed: winner.claimed })
         })
         .collect()
     }
 
-    /// Giveaways that are out of sight and may still be claimed, for the host's team.
+    /// Giveaways that are out of sight and may still be claimed, for the host's team: the newest, as many as have
+    /// [`MAX_WINNERS_SHOWN`] winners together. Of the others is told when they are claimed.
     pub fn drawn_before(&self) -> Vec<Drawn> {
-        let all = self.drawn_before.iter();
+        let mut shown = 0;
+        let all = self.drawn_before.iter().rev().take_while(|drawing| {
+            shown += drawing.winners.len();
+            shown <= MAX_WINNERS_SHOWN
+        });
         all.map(|Drawing { giveaway, winners, .. }| Drawn {
-            giveaway: giveaway.clone(),
+            // Their names are in the other list.
+            giveaway: Giveaway { winners: Vec::new(), ..giveaway.clone() },
             winners: winners.clone(),
         })
         .collect()

@@ -28,6 +28,8 @@ pub const MAX_OPEN_A_PERSON: usize = 3;
 pub const MAX_ANSWERED: usize = 30;
 /// Questions that a newcomer is shown: those that wait, then the answered.
 pub const MAX_SHOWN: usize = 40;
+/// Questions of their own that somebody is shown. Bounds the snapshot.
+pub const MAX_YOURS: usize = 6;
 /// Votes for one question that are told apart; more are refused.
 pub const MAX_VOTES: usize = 100_000;
 /// Questions of one person: a burst, and one more after each of these.
@@ -96,8 +98,14 @@ impl Room {
         self.questions.list(reader, staff)
     }
 
-    /// What somebody has asked, and where it stands, oldest first.
-    pub fn questions_of(&self, who: &BuyerId) -> Vec<Question> {
+    /// What somebody has asked lately, [`MAX_YOURS`] at most, and where it stands, oldest first.
+    pub fn yours(&self, who: &BuyerId) -> Vec<Question> {
+        let mut yours = self.questions_of(who);
+        yours.drain(..yours.len().saturating_sub(MAX_YOURS));
+        yours
+    }
+
+    fn questions_of(&self, who: &BuyerId) -> Vec<Question> {
         let theirs = self.questions.asked.iter().filter(|asked| asked.by == *who);
         theirs.map(|asked| asked.question.clone()).collect()
     }

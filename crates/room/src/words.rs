@@ -98,7 +98,7 @@ pub fn fold(text: &str) -> impl Iterator<Item = char> {
 }
 
 /// Letters and digits of the text, folded; of a text that has none, such as a single emoji, all but its spaces.
-pub(crate) fn compared(text: &str) -> String {
+pub fn compared(text: &str) -> String {
     let letters: String = fold(text).filter(|c| c.is_alphanumeric()).collect();
     match letters.is_empty() {
         true => text.chars().filter(|c| !c.is_whitespace() && !is_without_width(*c)).collect(),

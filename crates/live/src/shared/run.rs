@@ -481,6 +481,9 @@ impl Task {
         {
             self.open.remove(&(*member, id));
         }
+        if let Word::Entering(word) = &word {
+            self.live.enters_with(word.clone());
+        }
         self.house.play(word, self.live.metrics());
     }
 
@@ -497,7 +500,7 @@ impl Task {
                 | Word::Welcome(member)
                 | Word::End(member, _)
                 | Word::Quiet(member, _) => member.node() != self.sharing.node,
-                Word::Tell(_) | Word::Translated { .. } => true,
+                Word::Tell(_) | Word::Translated { .. } | Word::Entering(_) => true,
             };
             self.part.tell(Item::Word(word), elsewhere);
         }

@@ -189,6 +189,8 @@ pub(crate) enum Output {
     Keep(Note),
     /// Write this down, then [`Input::Written`].
     Write { number: u64, note: Note },
+    /// Whoever writes this (as the room compares it) enters the giveaway: connections let it through however loud it is.
+    Entering(Option<String>),
     /// So many answers were late: count them.
     Late(usize),
     /// An order came to a state that it was not in before: count it.

@@ -115,6 +115,8 @@ pub(crate) struct Stage {
     bag: Bag,
     sales: BTreeMap<SaleId, OnSale>,
     coupons: Coupons,
+    /// The giveaway's word, as connections know it.
+    word_told: Option<String>,
     /// Answers to what is not written down yet.
     unwritten: room::Unwritten,
     orders: VecDeque<Order>,
@@ -182,6 +184,7 @@ impl Stage {
             bag: Bag::new(bag),
             sales,
             coupons,
+            word_told: None,
             unwritten: room::Unwritten::default(),
             orders: orders.into(),
             totals: Totals { orders: totals.orders, units: totals.units, revenue: totals.revenue },

@@ -1071,7 +1071,7 @@ fn what_is_kept_is_answered_and_told_when_it_is_written_and_pending_where_it_is_
     assert_eq!(lines(&play.ask(2, said))[0].1["type"], "reply", "whoever waits holds up nobody else");
     play.wait(Duration::from_secs(5));
     let outputs = play.outputs();
-    assert_eq!(error_code(&outputs), "pending");
+    assert!(lines(&outputs).iter().any(|(_, line)| line["code"] == "pending"), "{outputs:?}");
     assert!(outputs.contains(&Output::Late(1)));
     assert!(play.ask(1, ban.clone()).is_empty(), "the same again waits for the same");
     let outputs = play.input(Input::Written { upto: number });

@@ -65,6 +65,10 @@ impl Stage {
                 Effect::Write { number, note } => self.outputs.push_back(Output::Write { number, note }),
             }
         }
+        if self.room.giveaway_word() != self.word_told {
+            self.word_told = self.room.giveaway_word();
+            self.outputs.push_back(Output::Entering(self.word_told.clone()));
+        }
     }
 
     /// Why somebody may not be here, if so.

@@ -93,7 +93,7 @@ impl Stage {
         let room: &Room = &self.room;
         RoomView {
             questions: room.questions(reader, staff),
-            yours: reader.map(|reader| room.questions_of(reader)).unwrap_or_default(),
+            yours: reader.map(|reader| room.yours(reader)).unwrap_or_default(),
             announcement: room.announcement().cloned(),
             poll: room.poll().cloned(),
             giveaway: room.giveaway().cloned(),

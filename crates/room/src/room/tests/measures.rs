@@ -99,7 +99,7 @@ fn who_asked_finds_their_questions_and_their_answers_again() {
     let id = play.question(&ann(), asking("how big?")).unwrap().unwrap();
     play.question(&bob(), asking("which colours?")).unwrap();
     play.question(&moderator(), QuestionAsk::Answer { question_id: id, text: Some("so".into()) }).unwrap();
-    let yours = play.room.questions_of(&ann().id);
+    let yours = play.room.yours(&ann().id);
     assert_eq!((yours.len(), yours[0].answer.as_deref()), (1, Some("so")));
 }
 
