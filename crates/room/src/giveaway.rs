@@ -28,9 +28,9 @@ use crate::{
 };
 
 /// Drawn giveaways that are out of sight and whose winners may still claim; with more, none is begun.
-pub const MAX_DRAWN_BEFORE: usize = 30;
+pub const MAX_DRAWN_BEFORE: usize = 10;
 /// Winners of such giveaways that the host's team is shown. Bounds the snapshot.
-pub const MAX_WINNERS_SHOWN: usize = 100;
+pub const MAX_WINNERS_SHOWN: usize = 50;
 /// People who may enter one giveaway; more are refused, and told so.
 pub const MAX_ENTRIES: usize = 50_000;
 /// How many may win.
@@ -427,7 +427,7 @@ impl Room {
         let stays = self.drawing.as_ref().is_some_and(|drawing| may_be_claimed(drawing, now));
         if stays && self.drawn_before.len() >= MAX_DRAWN_BEFORE {
             return Err(Refused::NotNow(
-                "30 giveaways wait for their winners: try again when one may not be claimed any more",
+                "10 giveaways wait for their winners: try again when one may not be claimed any more",
             ));
         }
         Ok(())

@@ -29,7 +29,7 @@ pub const MAX_ANSWERED: usize = 30;
 /// Questions that a newcomer is shown: those that wait, then the answered.
 pub const MAX_SHOWN: usize = 40;
 /// Questions of their own that somebody is shown. Bounds the snapshot.
-pub const MAX_YOURS: usize = 6;
+pub const MAX_YOURS: usize = 4;
 /// Votes for one question that are told apart; more are refused.
 pub const MAX_VOTES: usize = 100_000;
 /// Questions of one person: a burst, and one more after each of these.
