@@ -470,7 +470,7 @@ mod tests {
         chat::MAX_REASON_CHARS,
         crowd::{RoomView, ThreadLine, ThreadMessage},
         questions::{Question, QuestionState},
-        show::{Announcement, Giveaway, Poll, Winner, WinnerView},
+        show::{Announcement, Drawn, Giveaway, Poll, Winner, WinnerView, Won},
     };
 
     /// A text as large as people may make it, in bytes as they are sent.
@@ -555,8 +555,22 @@ mod tests {
         };
         let winner = WinnerView { name: wide(MAX_NAME_CHARS), ticket: "t".repeat(16) };
         let winners = *haul_room::giveaway::WINNERS.end() as usize;
+        let giveaway = Giveaway {
+            id: long(),
+            title: wide(120),
+            word: Some(wide(30)),
+            winners_wanted: u32::MAX,
+            open: false,
+            closes_at: LATE,
+            entries: u32::MAX,
+            commitment: "c".repeat(64),
+            seed: Some("s".repeat(64)),
+            winners: Vec::new(),
+            claim_until: Some(LATE),
+        };
         let room = RoomView {
-            questions: vec![question; haul_room::questions::MAX_SHOWN],
+            questions: vec![question.clone(); haul_room::questions::MAX_SHOWN],
+            yours: vec![question; haul_room::questions::MAX_YOURS],
             announcement: Some(Announcement { text: wide(200), at: LATE }),
             poll: Some(Poll {
                 id: long(),
@@ -566,20 +580,12 @@ mod tests {
                 open: false,
                 closes_at: LATE,
             }),
-            giveaway: Some(Giveaway {
-                id: long(),
-                title: wide(120),
-                word: Some(wide(30)),
-                winners_wanted: u32::MAX,
-                open: false,
-                closes_at: LATE,
-                entries: u32::MAX,
-                commitment: "c".repeat(64),
-                seed: Some("s".repeat(64)),
-                winners: vec![winner; winners],
-                claim_until: Some(LATE),
-            }),
+            giveaway: Some(Giveaway { winners: vec![winner; winners], ..giveaway.clone() }),
             ticket: Some("t".repeat(16)),
+            won: vec![
+                Won { giveaway: giveaway.clone(), claimed: false };
+                haul_room::giveaway::MAX_DRAWN_BEFORE + 1
+            ],
             likes: u64::MAX,
             peak: u64::MAX,
             thread: vec![message.clone(); haul_room::crowd::MAX_THREAD_SHOWN],
@@ -675,7 +681,11 @@ mod tests {
                 totals,
                 orders: vec![order; haul_live::MAX_ORDERS_SHOWN],
                 threads: vec![thread; haul_room::crowd::MAX_THREADS_SHOWN],
-                winners: vec![winner; winners],
+                drawn: vec![
+                    Drawn { giveaway, winners: vec![winner.clone()] };
+                    haul_room::giveaway::MAX_DRAWN_BEFORE
+                ],
+                winners: vec![winner; winners + haul_room::giveaway::MAX_WINNERS_SHOWN],
             }),
         };
         let bytes = encode_reply(u64::MAX, &Reply::Hello(Box::new(snapshot))).len();

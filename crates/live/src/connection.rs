@@ -12,7 +12,7 @@ use haul_model::{BuyerId, Locale, Viewer};
 use haul_room::{Batch, Key, Lane, Line, Outbox, Piece, Pushed};
 use haul_wire::{
     ChatAsk, Code, Failure, Position, QualityView, Reply, Request, crowd::CrowdAsk, encode_failure,
-    encode_reply,
+    encode_reply, show::ShowAsk,
 };
 use tokio::sync::Notify;
 
@@ -23,6 +23,8 @@ use crate::{
     stage::{Input, MemberId, is_staff, millis},
 };
 
+/// One connection's entries to giveaways go before other talk so often.
+const ENTER_EVERY: Duration = Duration::from_secs(1);
 /// When to try again where too much talk waits for the room.
 const TOO_LOUD_FOR: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,8 @@ pub(crate) struct Outlet {
     ended: AtomicU16,
     /// Until then the room would refuse a chat line as one too many. A lock as above.
     quiet_until: Mutex<Option<Instant>>,
+    /// When this connection has last gone before others to enter a giveaway.
+    entered_at: Mutex<Option<Instant>>,
 }
 
 impl Outlet {
@@ -111,6 +115,16 @@ impl Outlet {
     }
 
     /// For how long the room will still do so.
+    /// Whether this connection may go before others to enter a giveaway; once in [`ENTER_EVERY`].
+    fn may_enter(&self, now: Instant) -> bool {
+        let mut entered_at = self.entered_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let may = entered_at.is_none_or(|at| now.saturating_duration_since(at) >= ENTER_EVERY);
+        if may {
+            *entered_at = Some(now);
+        }
+        may
+    }
+
     pub(crate) fn quiet_for(&self) -> Option<Duration> {
         let until = *self.quiet_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         until.and_then(|until| until.checked_duration_since(Instant::now()))
@@ -245,7 +259,7 @@ impl Connection {
         {
             return self.live.like(kind, count);
         }
-        if self.staff || !is_talk(&request) {
+        if self.staff || !is_talk(&request) || self.enters(&request) {
             let request = Box::new(request);
             return self.live.send(Command::Request { member: self.member, id, request }).await;
         }
@@ -260,6 +274,17 @@ impl Connection {
             let failure = Failure::new(Code::RateLimited, "the room is too loud: wait a moment");
             self.refuse(Some(id), &failure.retry_after(TOO_LOUD_FOR.as_millis() as u64));
         }
+    }
+
+    /// Whether it enters the giveaway. However loud the room is, each connection may do that once a second: nobody is left out
+    /// because all write the same word at once.
+    fn enters(&self, request: &Request) -> bool {
+        let enters = match request {
+            Request::Chat(ChatAsk::Send { text, .. }) => self.live.enters(text),
+            Request::Show(ShowAsk::GiveawayEnter { .. }) => true,
+            _ => false,
+        };
+        enters && self.outlet.may_enter(Instant::now())
     }
 
     /// The live it is connected to.

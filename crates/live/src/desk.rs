@@ -132,6 +132,9 @@ impl Desk {
                     told.push(Word::Quiet(member, lasts.as_millis() as u64));
                 }
                 Output::Keep(note) => self.live.keep(note),
+                Output::Write { number, note } => self.live.write(number, note),
+                Output::Entering(word) => told.push(Word::Entering(word)),
+                Output::Late(answers) => self.live.metrics().room_unanswered(answers),
                 Output::OrderNews(state) => self.live.metrics().order_moved(state),
                 Output::LookAfterOrders => self.live.chore(Chore::Orders),
                 Output::ExpireOrder(order) => {

@@ -57,6 +57,8 @@ pub(crate) enum Word {
     Welcome(MemberId),
     /// The member's connection ends with this code.
     End(MemberId, u16),
+    /// Whoever writes this enters the giveaway.
+    Entering(Option<String>),
     /// The member's connection may refuse their chat lines by itself for so many milliseconds.
     Quiet(MemberId, u64),
 }
@@ -137,6 +139,8 @@ impl House {
             Word::Tell(delivery) => self.tell(delivery, metrics),
             Word::Translated { line, versions } => self.tell_translated(&line, &versions, metrics),
             Word::Welcome(member) => self.welcome(member, metrics),
+            // For the connections: whoever plays it has told them.
+            Word::Entering(_) => {}
             Word::Quiet(member, lasts_ms) => {
                 if let Some(place) = self.places.get(&member) {
                     place.outlet.quiet(Duration::from_millis(lasts_ms));

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -12,7 +12,7 @@ use std::{
 use haul_commerce::{GateError, LiveRecord, Op, Order, Outcome, Standing, listing::Listing};
 use haul_media::Relay;
 use haul_model::{BuyerId, LiveId, Locale, MerchantId, SaleId, Viewer};
-use haul_room::{Note, Piece};
+use haul_room::{Note, Piece, words::compared};
 use haul_wire::{HoldView, LiveState, Position, Request, SaleView, crowd::Reaction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -111,6 +111,9 @@ struct Shared {
     till: Till,
     gate: Watch,
     metrics: Metrics,
+    /// What is written to enter the giveaway. A lock, since every connection's chat line is compared with it and it changes
+    /// twice a giveaway; held for the comparison.
+    entering: RwLock<Option<String>>,
     next_member: AtomicU64,
 }
 
@@ -138,6 +141,7 @@ impl Live {
             till,
             gate,
             metrics,
+            entering: RwLock::default(),
             next_member: AtomicU64::new((node << MEMBER_BITS) + 1),
         }))
     }
@@ -292,6 +296,17 @@ impl Live {
         self.0.requests.later(command)
     }
 
+    /// What is written to enter the giveaway from now on.
+    pub(crate) fn enters_with(&self, word: Option<String>) {
+        *self.0.entering.write().unwrap_or_else(PoisonError::into_inner) = word;
+    }
+
+    /// Whether who writes this enters the giveaway.
+    pub(crate) fn enters(&self, text: &str) -> bool {
+        let word = self.0.entering.read().unwrap_or_else(PoisonError::into_inner);
+        word.as_ref().is_some_and(|word| compared(text) == *word)
+    }
+
     /// Somebody likes what is seen.
     pub(crate) fn like(&self, kind: Reaction, count: u32) {
         if self.0.likes.add(kind, count) {
@@ -328,6 +343,16 @@ impl Live {
     /// Has something written down for the next start.
     pub(crate) fn keep(&self, note: Note) {
         let _ = self.0.keep.send(Keep::Note(note));
+    }
+
+    /// Has something written down, and the owner told when that is done.
+    pub(crate) fn write(&self, number: u64, note: Note) {
+        let _ = self.0.keep.send(Keep::Write { number, note });
+    }
+
+    /// What waits to be written down is void: somebody else owns the room.
+    pub(crate) fn discard_notes(&self) {
+        let _ = self.0.keep.send(Keep::Discard);
     }
 
     /// Waits until all that the room has noted is written down.

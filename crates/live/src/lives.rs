@@ -174,6 +174,8 @@ impl Lives {
             if let Err(error) = live.gate().written().await {
                 tracing::warn!(live = %live.id(), %error, "the gate's last words are not written down");
             }
+            // Whoever has the room next reads the notes first.
+            let _ = tokio::time::timeout(NOTES_WITHIN, live.kept()).await;
             if tokio::time::timeout(NOTES_WITHIN, live.handed_over()).await.is_err() {
                 tracing::warn!(live = %live.id(), "the room is not handed over: another server takes it in time");
             }

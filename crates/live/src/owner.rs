@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     desk::Desk,
-    house::House,
+    house::{House, Word},
     likes::LIKES_AFTER,
     live::{Command, Live, Post},
     now,
@@ -82,6 +82,9 @@ impl Owner {
             }
             self.desk.carry_out(&mut told);
             for word in told.drain(..) {
+                if let Word::Entering(word) = &word {
+                    self.live.enters_with(word.clone());
+                }
                 self.house.play(word, self.live.metrics());
             }
             self.house.settle(Instant::now().into_std(), self.live.metrics());

@@ -7,7 +7,7 @@ use haul_wire::{
     ChatLine, ChatRules, LogEntry, Pin, Restricted,
     crowd::ThreadMessage,
     questions::Question,
-    show::{Announcement, Giveaway, Poll},
+    show::{Announcement, Giveaway, Poll, Winner},
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,9 @@ pub enum Change {
         by: BuyerId,
         /// The id that the asker's client gave it.
         client_id: Option<String>,
+        /// Only the asker and the host's team see it.
+        #[serde(default)]
+        hidden: bool,
     },
     /// Somebody wants the answer too.
     Wanted {
@@ -123,6 +126,10 @@ pub enum Change {
         id: GiveawayId,
         /// When.
         at: UnixMillis,
+        /// Who had entered by then.
+        entries: u32,
+        /// Who has won.
+        winners: Vec<Winner>,
     },
     /// A winner has claimed.
     Claimed {

@@ -22,7 +22,8 @@ use crate::{
 
 /// Likes of one message at most; more count as so many.
 pub const MAX_LIKES_AT_ONCE: u32 = 20;
-/// Threads of one live; another is refused.
+/// Threads of one live. Where there is another, the one goes that the host's team has answered and that has rested longest;
+/// where none is answered, a viewer's is refused, and the team's takes the place of the one that has rested longest.
 pub const MAX_THREADS: usize = 1_000;
 /// Messages of a thread that are kept; older ones go.
 pub const MAX_THREAD: usize = 50;
@@ -59,7 +60,7 @@ pub(crate) struct Thread {
     name: String,
     messages: VecDeque<ThreadMessage>,
     /// The last client ids and what became of them.
-    #[serde(skip)]
+    #[serde(default)]
     sent: VecDeque<(BuyerId, String, MessageId)>,
 }
 
@@ -132,13 +133,16 @@ impl Room {
         self.threads.get(of).map(|thread| thread.messages.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// All threads, newest first, for the host's team.
-    pub fn thread_lines(&self) -> Vec<ThreadLine> {
+    /// A page of all threads, newest first, for the host's team: those whose last message is older than this one.
+    pub fn thread_lines(&self, before: Option<&MessageId>) -> Vec<ThreadLine> {
         let mut lines: Vec<_> = self
             .threads
             .iter()
             .filter_map(|(user_id, thread)| {
                 let last = thread.messages.back()?.clone();
+                if before.is_some_and(|before| last.id >= *before) {
+                    return None;
+                }
                 Some(ThreadLine { user_id: user_id.clone(), user_name: thread.name.clone(), last })
             })
             .collect();
@@ -178,6 +182,17 @@ impl Room {
                 return Ok(id.clone());
             }
         }
+        // As with the retry of what is written already.
+        let waits = self.intents.again(|change| match change {
+            Change::Wrote { of: other, by, client_id: sent, message, .. } => {
+                (client_id.is_some() && *other == of && *by == who.id && *sent == client_id)
+                    .then(|| message.id.clone())
+            }
+            _ => None,
+        });
+        if let Some(id) = waits {
+            return Ok(id);
+        }
         // Who may not write in public may still ask why: only a ban closes this way, too.
         if !from_team {
             self.guard.may_write_privately(who, at.now)?;
@@ -189,14 +204,29 @@ impl Room {
                 None => self.name_of(&of, find).ok_or(Refused::NoSuch("user_id"))?,
             },
         };
-        if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&of) {
-            return Err(Refused::NotNow("the host's team has as many threads as it may"));
+        if !from_team && self.thread_to_go(&of, false).is_some_and(|gone| gone.is_none()) {
+            return Err(Refused::NotNow("the host's team has more to answer than it can: try again later"));
         }
         let id = MessageId::generate("msg_", at.now.wall, at.random);
         let message =
             ThreadMessage { id: id.clone(), name: who.name.clone(), from_team, text, at: at.now.wall };
-        self.apply(Change::Wrote { of, name, by: who.id.clone(), client_id, message }, at.now);
+        self.propose(Change::Wrote { of, name, by: who.id.clone(), client_id, message }, at.now)?;
         Ok(id)
+    }
+
+    /// Whose thread must go for another; `Some(None)` where one must and none may.
+    fn thread_to_go(&self, other: &BuyerId, from_team: bool) -> Option<Option<BuyerId>> {
+        if self.threads.len() < MAX_THREADS || self.threads.contains_key(other) {
+            return None;
+        }
+        let rests = |(_, thread): &(&BuyerId, &Thread)| thread.messages.back().map(|last| last.at);
+        let answered = self
+            .threads
+            .iter()
+            .filter(|(_, thread)| thread.messages.back().is_none_or(|last| last.from_team));
+        let oldest = answered.min_by_key(rests);
+        let oldest = oldest.or_else(|| self.threads.iter().filter(|_| from_team).min_by_key(rests));
+        Some(oldest.map(|(who, _)| who.clone()))
     }
 
     pub(crate) fn wrote(
@@ -207,6 +237,10 @@ impl Room {
         client_id: Option<String>,
         message: ThreadMessage,
     ) {
+        if let Some(Some(gone)) = self.thread_to_go(&of, true) {
+            self.threads.remove(&gone);
+            self.forget(format!("thread/{gone}"));
+        }
         let thread = self.threads.entry(of.clone()).or_insert_with(|| Thread {
             name: name.clone(),
             messages: VecDeque::new(),
@@ -233,6 +267,7 @@ impl Room {
     /// Forgets what somebody and the host's team wrote to each other, here and in the notes.
     pub fn forget_thread(&mut self, of: &BuyerId) {
         self.threads.remove(of);
+        self.forget_intents_of(of);
         self.forget(format!("thread/{of}"));
     }
 

@@ -5,14 +5,14 @@
 //! order in which people entered, and who else did, changes nothing about it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
 use haul_model::{BuyerId, GiveawayId, Now, Role, UnixMillis};
 use haul_wire::{
-    Event,
-    show::{Giveaway, ShowNews, Winner, WinnerView},
+    Event, Measure,
+    show::{Drawn, Giveaway, ShowNews, Winner, WinnerView, Won},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,9 +24,13 @@ use crate::{
     guard::Writer,
     poll::OPEN_FOR,
     room::{At, Audience, Effect, Room},
-    words::fold,
+    words::compared,
 };
 
+/// Drawn giveaways that are out of sight and whose winners may still claim; with more, none is begun.
+pub const MAX_DRAWN_BEFORE: usize = 10;
+/// Winners of such giveaways that the host's team is shown. Bounds the snapshot.
+pub const MAX_WINNERS_SHOWN: usize = 50;
 /// People who may enter one giveaway; more are refused, and told so.
 pub const MAX_ENTRIES: usize = 50_000;
 /// How many may win.
@@ -36,6 +40,8 @@ pub const CLAIM_FOR: std::ops::RangeInclusive<u64> = 10_000..=7 * 86_400_000;
 const MAX_TITLE_CHARS: usize = 120;
 const MAX_WORD_CHARS: usize = 30;
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// A draw that can't be written down is tried again so often.
+const DRAW_AGAIN: Duration = Duration::from_secs(1);
 /// Entries are kept for the next start so often: what a crash costs at most.
 const KEEP_EVERY: Duration = Duration::from_secs(3);
 
@@ -56,11 +62,13 @@ pub(crate) struct Due {
     tell_at: Option<Instant>,
     keep_at: Option<Instant>,
     closes: Option<Instant>,
+    /// When a giveaway that is out of sight can't be claimed any more.
+    forget_at: Option<Instant>,
 }
 
 impl Due {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        [self.tell_at, self.keep_at, self.closes].into_iter().flatten().min()
+        [self.tell_at, self.keep_at, self.closes, self.forget_at].into_iter().flatten().min()
     }
 }
 
@@ -68,6 +76,12 @@ impl Room {
     /// The giveaway in sight.
     pub fn giveaway(&self) -> Option<&Giveaway> {
         self.drawing.as_ref().map(|drawing| &drawing.giveaway)
+    }
+
+    /// What is written to enter it now, as [`compared`] makes it of a line.
+    pub fn giveaway_word(&self) -> Option<String> {
+        let giveaway = self.giveaway().filter(|giveaway| giveaway.open)?;
+        giveaway.word.as_deref().map(compared)
     }
 
     /// Somebody's own ticket in it.
@@ -93,9 +107,6 @@ impl Room {
         at: At,
     ) -> Result<GiveawayId, Refused> {
         who.need(Role::Host)?;
-        if self.giveaway().is_some_and(|giveaway| giveaway.open) {
-            return Err(Refused::NotNow("a giveaway is open already"));
-        }
         if !WINNERS.contains(&winners) {
             return Err(Refused::Field("winners: expected 1 to 100"));
         }
@@ -110,6 +121,22 @@ impl Room {
             Some(word) => Some(clean_to(&word, MAX_WORD_CHARS)?),
             None => None,
         };
+        // The answer to the same may have been lost, or wait still.
+        let same = |giveaway: &Giveaway| {
+            giveaway.open
+                && (&giveaway.title, &giveaway.word, giveaway.winners_wanted) == (&title, &word, winners)
+        };
+        let waits = self.intents.again(|change| match change {
+            Change::GiveawayStarted { giveaway, .. } => Some(same(giveaway).then(|| giveaway.id.clone())),
+            _ => None,
+        });
+        let open = self.giveaway().filter(|giveaway| giveaway.open);
+        match waits.or_else(|| open.map(|open| same(open).then(|| open.id.clone()))) {
+            Some(Some(id)) => return Ok(id),
+            Some(None) => return Err(Refused::NotNow("a giveaway is open already")),
+            None => {}
+        }
+        self.may_set_aside(at.now)?;
         let id = GiveawayId::generate("give_", at.now.wall, at.random);
         // From bits of its own: the id shows most of the others.
         let seed = hex(&Sha256::digest(at.secret.to_be_bytes()));
@@ -126,7 +153,7 @@ impl Room {
             winners: Vec::new(),
             claim_until: None,
         };
-        self.apply(Change::GiveawayStarted { giveaway, seed, claim_ms }, at.now);
+        self.propose(Change::GiveawayStarted { giveaway, seed, claim_ms }, at.now)?;
         Ok(id)
     }
 
@@ -137,7 +164,7 @@ impl Room {
         if drawing.entered.contains_key(&who.id) {
             return Ok(ticket);
         }
-        if !drawing.giveaway.open {
+        if !drawing.giveaway.open || self.is_being_drawn(id) {
             return Err(Refused::NotNow("it is drawn already"));
         }
         if who.is_staff() {
@@ -146,31 +173,31 @@ impl Room {
         if drawing.entered.len() >= MAX_ENTRIES {
             return Err(Refused::NotNow("all places are taken"));
         }
-        if self.guard.may_be_seen(&who.id, at.now.wall)? {
-            let (id, by, name) = (id.clone(), who.id.clone(), who.name.clone());
-            self.apply(Change::Entered { id, by, name }, at.now);
-        }
+        // Whom nobody sees enters as others do, and is not drawn.
+        self.guard.may_be_seen(who, at.now.wall)?;
+        let (id, by, name) = (id.clone(), who.id.clone(), who.name.clone());
+        self.apply(Change::Entered { id, by, name }, at.now);
         Ok(ticket)
     }
 
     /// Whether what was said enters the one who said it.
     pub(crate) fn enters(&self, text: &str) -> Option<GiveawayId> {
-        let giveaway = self.giveaway().filter(|giveaway| giveaway.open)?;
-        let plain = |text: &str| fold(text).filter(|c| c.is_alphanumeric()).collect::<String>();
-        (plain(giveaway.word.as_ref()?) == plain(text)).then(|| giveaway.id.clone())
+        let giveaway =
+            self.giveaway().filter(|giveaway| giveaway.open && !self.is_being_drawn(&giveaway.id))?;
+        (compared(giveaway.word.as_ref()?) == compared(text)).then(|| giveaway.id.clone())
     }
 
     pub(crate) fn draw(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
         who.need(Role::Host)?;
+        // That it is drawn already is what was asked for: the answer to it may have been lost.
         if !self.this_giveaway(id)?.giveaway.open {
-            return Err(Refused::NotNow("it is drawn already"));
+            return Ok(());
         }
-        self.apply(Change::Drawn { id: id.clone(), at: at.now.wall }, at.now);
-        Ok(())
+        self.draw_lots(at.now)
     }
 
     pub(crate) fn claim(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
-        let drawing = self.this_giveaway(id)?;
+        let drawing = self.drawn_giveaway(id).ok_or(Refused::NoSuch("giveaway_id"))?;
         let winner = drawing.winners.iter().find(|winner| winner.user_id == who.id);
         let winner = winner.ok_or(Refused::NotNow("you are not among the winners"))?;
         if winner.claimed {
@@ -179,20 +206,34 @@ impl Room {
         if drawing.giveaway.claim_until.is_some_and(|until| until <= at.now.wall) {
             return Err(Refused::NotNow("the time to claim is over"));
         }
-        self.apply(Change::Claimed { id: id.clone(), by: who.id.clone() }, at.now);
-        Ok(())
+        self.propose(Change::Claimed { id: id.clone(), by: who.id.clone() }, at.now)
     }
 
     pub(crate) fn end_giveaway(&mut self, who: &Writer, id: &GiveawayId, at: At) -> Result<(), Refused> {
         who.need(Role::Host)?;
+        // That it is out of sight already is what was asked for: the answer to it may have been lost.
+        if self.drawn_before.iter().any(|drawing| drawing.giveaway.id == *id) {
+            return Ok(());
+        }
         self.this_giveaway(id)?;
-        self.apply(Change::GiveawayEnded { id: id.clone() }, at.now);
-        Ok(())
+        if self
+            .intents
+            .again(|change| {
+                matches!(change, Change::GiveawayEnded { id: ended } if ended == id).then_some(())
+            })
+            .is_some()
+        {
+            return Ok(());
+        }
+        self.may_set_aside(at.now)?;
+        self.propose(Change::GiveawayEnded { id: id.clone() }, at.now)
     }
 
     pub(crate) fn giveaway_started(&mut self, giveaway: Giveaway, seed: String, claim_ms: u64, now: Now) {
+        self.set_aside(now);
         self.giveaway_due = Due {
             closes: Some(now.instant + giveaway.closes_at.saturating_since(now.wall)),
+            forget_at: self.giveaway_due.forget_at,
             ..Due::default()
         };
         let told = Some(giveaway.clone());
@@ -218,15 +259,42 @@ impl Room {
         self.giveaway_due.keep_at.get_or_insert(now.instant + KEEP_EVERY);
     }
 
-    pub(crate) fn drawn(&mut self, id: &GiveawayId, at: UnixMillis) {
+    /// Decides who has won, of those who have entered by now: nobody enters while that is written down.
+    fn draw_lots(&mut self, now: Now) -> Result<(), Refused> {
+        let Some(drawing) = &self.drawing else { return Ok(()) };
+        let id = drawing.giveaway.id.clone();
+        let drawn =
+            |change: &Change| matches!(change, Change::Drawn { id: drawn, .. } if *drawn == id).then_some(());
+        if self.intents.again(drawn).is_some() {
+            return Ok(());
+        }
+        // Those whom nobody sees are not drawn, and not told so before.
+        let seen = drawing.entered.iter().filter(|(who, _)| {
+            let standing = self.guard.standing(who, Role::Viewer, now.wall);
+            !standing.is_some_and(|standing| matches!(standing.measure, Measure::Ban | Measure::ShadowBan))
+        });
+        let winners = lots(&drawing.giveaway, &drawing.seed, seen);
+        let entries = drawing.entered.len() as u32;
+        self.propose(Change::Drawn { id, at: now.wall, entries, winners }, now)
+    }
+
+    pub(crate) fn knows_giveaway(&self, id: &GiveawayId) -> bool {
+        self.drawn_giveaway(id).is_some()
+    }
+
+    fn is_being_drawn(&self, id: &GiveawayId) -> bool {
+        self.intents.pending().any(|change| matches!(change, Change::Drawn { id: drawn, .. } if drawn == id))
+    }
+
+    pub(crate) fn drawn(&mut self, id: &GiveawayId, at: UnixMillis, entries: u32, winners: Vec<Winner>) {
         let Some(drawing) =
             self.drawing.as_mut().filter(|drawing| drawing.giveaway.id == *id && drawing.giveaway.open)
         else {
             return;
         };
-        drawing.winners = lots(&drawing.giveaway, &drawing.seed, &drawing.entered);
+        drawing.winners = winners;
         let giveaway = &mut drawing.giveaway;
-        giveaway.open = false;
+        (giveaway.open, giveaway.entries) = (false, entries);
         giveaway.seed = Some(drawing.seed.clone());
         giveaway.claim_until = Some(UnixMillis(at.0 + drawing.claim_ms));
         giveaway.winners = drawing
@@ -235,31 +303,47 @@ impl Room {
             .map(|Winner { name, ticket, .. }| WinnerView { name: name.clone(), ticket: ticket.clone() })
             .collect();
         let (told, winners) = (giveaway.clone(), drawing.winners.clone());
-        self.giveaway_due = Due::default();
+        self.giveaway_due = Due { forget_at: self.giveaway_due.forget_at, ..Due::default() };
         self.keep_giveaway();
         self.tell_all(&Event::Show(ShowNews::Giveaway { giveaway: Some(told.clone()) }));
         for winner in winners {
             let line = self.order.line(&Event::Show(ShowNews::GiveawayWon { giveaway: told.clone() }));
             self.tell(Audience::Person(winner.user_id), Lane::Room, line);
         }
-        self.tell_winners();
+        if let Some(drawing) = self.drawing.clone() {
+            self.tell_winners(&drawing);
+        }
     }
 
     pub(crate) fn claimed(&mut self, id: &GiveawayId, by: &BuyerId) {
-        let Some(drawing) = self.drawing.as_mut().filter(|drawing| drawing.giveaway.id == *id) else {
+        let all = self.drawing.iter_mut().map(|drawing| ("giveaway".to_owned(), drawing));
+        let before = self.drawn_before.iter_mut().map(|drawing| (note_of(&drawing.giveaway.id), drawing));
+        let Some((note, drawing)) = all.chain(before).find(|(_, drawing)| drawing.giveaway.id == *id) else {
             return;
         };
         if let Some(winner) = drawing.winners.iter_mut().find(|winner| winner.user_id == *by) {
             winner.claimed = true;
         }
-        self.keep_giveaway();
-        self.tell_winners();
+        let drawing = drawing.clone();
+        self.keep(note, &drawing);
+        self.tell_winners(&drawing);
     }
 
-    pub(crate) fn giveaway_ended(&mut self, id: &GiveawayId) {
+    /// Who is put out is not drawn.
+    pub(crate) fn put_out_of_giveaway(&mut self, who: &BuyerId, now: Now) {
+        let Some(drawing) = self.drawing.as_mut().filter(|drawing| drawing.giveaway.open) else { return };
+        if drawing.entered.remove(who).is_some() {
+            drawing.giveaway.entries = drawing.entered.len() as u32;
+            self.giveaway_due.tell_at.get_or_insert(now.instant + TELL_EVERY);
+            self.giveaway_due.keep_at.get_or_insert(now.instant + KEEP_EVERY);
+        }
+    }
+
+    pub(crate) fn giveaway_ended(&mut self, id: &GiveawayId, now: Now) {
         if self.giveaway().is_some_and(|giveaway| giveaway.id == *id) {
+            self.set_aside(now);
             self.drawing = None;
-            self.giveaway_due = Due::default();
+            self.giveaway_due = Due { forget_at: self.giveaway_due.forget_at, ..Due::default() };
             self.forget("giveaway".to_owned());
             self.tell_all(&Event::Show(ShowNews::Giveaway { giveaway: None }));
         }
@@ -267,6 +351,9 @@ impl Room {
 
     pub(crate) fn giveaway_timeout(&mut self, now: Now) {
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now.instant).is_some();
+        if due(&mut self.giveaway_due.forget_at) {
+            self.forget_unclaimed(now);
+        }
         if due(&mut self.giveaway_due.keep_at) {
             self.keep_giveaway();
         }
@@ -278,19 +365,20 @@ impl Room {
             let key = Some(Key::GiveawayEntries);
             self.effects.push_back(Effect::Tell { to: Audience::All, lane: Lane::Ambient, key, line });
         }
-        if due(&mut self.giveaway_due.closes)
-            && let Some(giveaway) = self.giveaway()
-        {
-            let id = giveaway.id.clone();
-            self.apply(Change::Drawn { id, at: now.wall }, now);
+        // Too much waits to be written: nothing is drawn before there is room.
+        if due(&mut self.giveaway_due.closes) && self.draw_lots(now).is_err() {
+            self.giveaway_due.closes = Some(now.instant + DRAW_AGAIN);
         }
+        self.intents.waits_for_nobody();
     }
 
     /// Takes up the giveaway of an earlier room.
     pub(crate) fn restore_giveaway(&mut self, text: &str, now: Now) {
         let Ok(drawing) = serde_json::from_str::<Drawing>(text) else { return };
         let closes = now.instant + drawing.giveaway.closes_at.saturating_since(now.wall);
-        self.giveaway_due = Due { closes: drawing.giveaway.open.then_some(closes), ..Due::default() };
+        let forget_at = self.giveaway_due.forget_at;
+        self.giveaway_due =
+            Due { closes: drawing.giveaway.open.then_some(closes), forget_at, ..Due::default() };
         self.drawing = Some(drawing);
     }
 
@@ -301,8 +389,82 @@ impl Room {
             .ok_or(Refused::NoSuch("giveaway_id"))
     }
 
-    fn tell_winners(&mut self) {
-        let Some(drawing) = &self.drawing else { return };
+    /// One that is drawn, in sight or out of it.
+    fn drawn_giveaway(&self, id: &GiveawayId) -> Option<&Drawing> {
+        self.drawing.iter().chain(&self.drawn_before).find(|drawing| drawing.giveaway.id == *id)
+    }
+
+    /// What somebody has won and may claim still, or has claimed.
+    pub fn won(&self, who: &BuyerId) -> Vec<Won> {
+        let all = self.drawn_before.iter().chain(&self.drawing);
+        all.filter_map(|drawing| {
+            let winner = drawing.winners.iter().find(|winner| winner.user_id == *who)?;
+            // Who else has won was told with the draw.
+            let giveaway = Giveaway { winners: Vec::new(), ..drawing.giveaway.clone() };
+            Some(Won { giveaway, claimed: winner.claimed })
+        })
+        .collect()
+    }
+
+    /// Giveaways that are out of sight and may still be claimed, for the host's team: the newest, as many as have
+    /// [`MAX_WINNERS_SHOWN`] winners together. Of the others is told when they are claimed.
+    pub fn drawn_before(&self) -> Vec<Drawn> {
+        let mut shown = 0;
+        let all = self.drawn_before.iter().rev().take_while(|drawing| {
+            shown += drawing.winners.len();
+            shown <= MAX_WINNERS_SHOWN
+        });
+        all.map(|Drawing { giveaway, winners, .. }| Drawn {
+            // Their names are in the other list.
+            giveaway: Giveaway { winners: Vec::new(), ..giveaway.clone() },
+            winners: winners.clone(),
+        })
+        .collect()
+    }
+
+    /// Whether the one in sight may make room for another, or for none.
+    fn may_set_aside(&self, now: Now) -> Result<(), Refused> {
+        let stays = self.drawing.as_ref().is_some_and(|drawing| may_be_claimed(drawing, now));
+        if stays && self.drawn_before.len() >= MAX_DRAWN_BEFORE {
+            return Err(Refused::NotNow(
+                "10 giveaways wait for their winners: try again when one may not be claimed any more",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The one in sight makes room. Its winners may claim as before.
+    fn set_aside(&mut self, now: Now) {
+        if let Some(mut drawing) = self.drawing.take_if(|drawing| may_be_claimed(drawing, now)) {
+            drawing.entered.clear();
+            self.keep(note_of(&drawing.giveaway.id), &drawing);
+            self.drawn_before.push_back(drawing);
+            self.forget_unclaimed(now);
+        }
+    }
+
+    /// Lets go of what can't be claimed any more.
+    fn forget_unclaimed(&mut self, now: Now) {
+        let (left, over): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.drawn_before)
+            .into_iter()
+            .partition(|drawing| may_be_claimed(drawing, now));
+        for drawing in over {
+            self.forget(note_of(&drawing.giveaway.id));
+        }
+        let next = left.iter().filter_map(|drawing| drawing.giveaway.claim_until).min();
+        self.giveaway_due.forget_at = next.map(|until| now.instant + until.saturating_since(now.wall));
+        self.drawn_before = left;
+    }
+
+    pub(crate) fn restore_drawn(&mut self, name: String, text: &str, now: Now) {
+        match serde_json::from_str::<Drawing>(text) {
+            Ok(drawing) if self.drawn_before.len() < MAX_DRAWN_BEFORE => self.drawn_before.push_back(drawing),
+            _ => self.forget(name),
+        }
+        self.forget_unclaimed(now);
+    }
+
+    fn tell_winners(&mut self, drawing: &Drawing) {
         let (giveaway_id, winners) = (drawing.giveaway.id.clone(), drawing.winners.clone());
         let line = self.order.line(&Event::Show(ShowNews::GiveawayWinners { giveaway_id, winners }));
         self.tell(Audience::Staff, Lane::Room, line);
@@ -317,10 +479,21 @@ impl Room {
     }
 }
 
+fn note_of(id: &GiveawayId) -> String {
+    format!("giveaway/{id}")
+}
+
+fn may_be_claimed(drawing: &Drawing, now: Now) -> bool {
+    drawing.giveaway.claim_until.is_some_and(|until| until > now.wall)
+}
+
 /// Who wins: those whose hash of seed and ticket is the smallest.
-fn lots(giveaway: &Giveaway, seed: &str, entered: &BTreeMap<BuyerId, String>) -> Vec<Winner> {
+fn lots<'a>(
+    giveaway: &Giveaway,
+    seed: &str,
+    entered: impl Iterator<Item = (&'a BuyerId, &'a String)>,
+) -> Vec<Winner> {
     let mut lots: Vec<_> = entered
-        .iter()
         .map(|(who, name)| {
             let ticket = ticket(&giveaway.id, who);
             let lot: [u8; 32] = Sha256::digest(format!("{seed}:{ticket}")).into();

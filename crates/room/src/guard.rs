@@ -11,9 +11,10 @@ use haul_model::{BuyerId, Now, Role, UnixMillis};
 use haul_wire::{Badge, ChatRules, LogEntry, Measure, Restricted, Standing, Writers};
 
 use crate::{
-    chat::{Refused, has_link, left},
+    chat::{Refused, left},
     limiter::{Limiter, MAX_SENDERS, Rate},
-    words::{WordList, fold},
+    links::has_link,
+    words::{WordList, compared},
 };
 
 /// Log entries kept; the oldest go first.
@@ -22,6 +23,10 @@ pub const MAX_LOG: usize = 500;
 pub const MAX_RESTRICTED: usize = 10_000;
 /// The longest pause that slow mode may ask for.
 pub const MAX_SLOW: Duration = Duration::from_secs(600);
+/// The longest a measure may last that is not in force until it is lifted: a year.
+pub const MAX_MEASURE_MS: u64 = 365 * 86_400_000;
+/// As many of somebody's last lines are compared with the next.
+pub const MAX_REMEMBERED: usize = 3;
 /// Within this time, the same words of the same sender are a repetition.
 const REPEATED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -62,8 +67,8 @@ pub(crate) struct Guard {
     pace: Limiter<BuyerId>,
     slow: Limiter<BuyerId>,
     private: Limiter<BuyerId>,
-    /// A hash of the last words of each sender, and when.
-    last: HashMap<BuyerId, (u64, Instant)>,
+    /// Hashes of the last lines of each sender, and when, newest last.
+    last: HashMap<BuyerId, VecDeque<(u64, Instant)>>,
 }
 
 impl Guard {
@@ -80,10 +85,11 @@ impl Guard {
         }
     }
 
-    /// What is in force against somebody now.
-    pub(crate) fn standing(&self, who: &BuyerId, now: UnixMillis) -> Option<&Standing> {
-        let standing = &self.restricted.get(who)?.standing;
-        standing.until.is_none_or(|until| until > now).then_some(standing)
+    /// What is in force now against somebody who is here as this. One id may have tokens of several roles, and a measure
+    /// may be put against an id of which nobody knows who it is: it holds against those only whom its author is above.
+    pub(crate) fn standing(&self, who: &BuyerId, role: Role, now: UnixMillis) -> Option<&Standing> {
+        let Restricted { standing, by_role, .. } = self.restricted.get(who)?;
+        (role < *by_role && standing.until.is_none_or(|until| until > now)).then_some(standing)
     }
 
     /// Everybody against whom something is in force.
@@ -91,7 +97,7 @@ impl Guard {
         let mut restricted: Vec<_> = self
             .restricted
             .values()
-            .filter(|restricted| self.standing(&restricted.user_id, now).is_some())
+            .filter(|restricted| self.standing(&restricted.user_id, Role::Viewer, now).is_some())
             .cloned()
             .collect();
         restricted.sort_by(|a, b| a.user_id.cmp(&b.user_id));
@@ -99,8 +105,8 @@ impl Guard {
     }
 
     /// Whether what somebody does may count for others; false for who is hidden. Who is put out may do nothing.
-    pub(crate) fn may_be_seen(&self, who: &BuyerId, now: UnixMillis) -> Result<bool, Refused> {
-        match self.standing(who, now) {
+    pub(crate) fn may_be_seen(&self, who: &Writer, now: UnixMillis) -> Result<bool, Refused> {
+        match self.standing(&who.id, who.role, now) {
             Some(standing) if standing.measure == Measure::Ban => Err(Refused::Banned(standing.clone())),
             Some(standing) => Ok(standing.measure != Measure::ShadowBan),
             None => Ok(true),
@@ -109,20 +115,20 @@ impl Guard {
 
     /// Whether somebody may write to the host's team.
     pub(crate) fn may_write_privately(&mut self, who: &Writer, now: Now) -> Result<(), Refused> {
-        self.may_be_seen(&who.id, now.wall)?;
+        self.may_be_seen(who, now.wall)?;
         self.private.take(who.id.clone(), now.instant).map_err(|retry_after| Refused::TooFast { retry_after })
     }
 
     /// Whether this may be asked; true if only the asker sees it.
     pub(crate) fn may_ask(&self, who: &Writer, text: &str, now: Now) -> Result<bool, Refused> {
-        if who.is_staff() {
-            return Ok(false);
-        }
         if let Some(standing) =
-            self.standing(&who.id, now.wall).filter(|standing| standing.measure == Measure::Mute)
+            self.standing(&who.id, who.role, now.wall).filter(|standing| standing.measure == Measure::Mute)
         {
             let retry_after = left(standing.until, now.wall);
             return Err(Refused::Muted { standing: standing.clone(), retry_after });
+        }
+        if who.is_staff() {
+            return self.may_be_seen(who, now.wall).map(|seen| !seen);
         }
         if self.words.finds(text) {
             return Err(Refused::Word);
@@ -130,15 +136,12 @@ impl Guard {
         if !self.rules.links && has_link(text) {
             return Err(Refused::Link);
         }
-        self.may_be_seen(&who.id, now.wall).map(|seen| !seen)
+        self.may_be_seen(who, now.wall).map(|seen| !seen)
     }
 
     /// Whether this text may be said; true if only to the sender's own eyes.
     pub(crate) fn may_write(&mut self, who: &Writer, text: &str, now: Now) -> Result<bool, Refused> {
-        if who.is_staff() {
-            return Ok(false);
-        }
-        let hidden = match self.standing(&who.id, now.wall) {
+        let hidden = match self.standing(&who.id, who.role, now.wall) {
             None => false,
             Some(standing) => match standing.measure {
                 Measure::ShadowBan => true,
@@ -149,6 +152,9 @@ impl Guard {
                 }
             },
         };
+        if who.is_staff() {
+            return Ok(hidden);
+        }
         let among = match self.rules.who {
             Writers::Everyone => true,
             Writers::Followers => who.badges.contains(&Badge::Follower),
@@ -219,8 +225,10 @@ impl Guard {
     }
 
     fn is_repetition(&self, who: &BuyerId, text: &str, now: Instant) -> bool {
-        self.last.get(who).is_some_and(|(hash, at)| {
-            *hash == hash_of(text) && now.saturating_duration_since(*at) < REPEATED_WITHIN
+        let hash = hash_of(text);
+        self.last.get(who).is_some_and(|last| {
+            last.iter()
+                .any(|(said, at)| *said == hash && now.saturating_duration_since(*at) < REPEATED_WITHIN)
         })
     }
 
@@ -229,18 +237,24 @@ impl Guard {
             return;
         }
         if self.last.len() >= MAX_SENDERS {
-            self.last.retain(|_, (_, at)| now.saturating_duration_since(*at) < REPEATED_WITHIN);
+            let is_late = |at: &Instant| now.saturating_duration_since(*at) >= REPEATED_WITHIN;
+            self.last.retain(|_, last| last.back().is_some_and(|(_, at)| !is_late(at)));
             if self.last.len() >= MAX_SENDERS {
                 self.last.clear();
             }
         }
-        self.last.insert(who.clone(), (hash_of(text), now));
+        let last = self.last.entry(who.clone()).or_default();
+        if last.len() == MAX_REMEMBERED {
+            last.pop_front();
+        }
+        last.push_back((hash_of(text), now));
     }
 }
 
-/// Of what is said, whatever its case and spaces (FNV-1a): a collision costs one line that must be said in other words.
+/// Of what is said, whatever its case, spaces and punctuation (FNV-1a): a collision costs one line that must be said in other
+/// words.
 fn hash_of(text: &str) -> u64 {
-    fold(text)
-        .filter(|c| !c.is_whitespace())
+    compared(text)
+        .chars()
         .fold(0xcbf2_9ce4_8422_2325, |hash, c| (hash ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3))
 }

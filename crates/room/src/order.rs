@@ -104,6 +104,12 @@ impl Order {
         encode_event(&self.epoch, None, event).into()
     }
 
+    /// An event with the place of the last one: whoever has read it stands where they stood.
+    pub(crate) fn line_here(&self, event: &Event) -> Line {
+        let (epoch, offset) = self.position();
+        encode_event(epoch, Some(offset), event).into()
+    }
+
     /// What somebody who had read up to `position` has missed: nothing but those lines, oldest first. `None` where that
     /// can't be known any more, or never was.
     pub(crate) fn missed(&self, position: &Position) -> Option<Vec<Line>> {

@@ -121,7 +121,8 @@ impl Room {
         if polling.voters.len() >= MAX_VOTERS && !polling.voters.contains_key(&who.id) {
             return Err(Refused::NotNow("too many have voted"));
         }
-        if polling.voters.get(&who.id) != Some(&option) {
+        let counts = self.guard.may_be_seen(who, at.now.wall)?;
+        if counts && polling.voters.get(&who.id) != Some(&option) {
             self.apply(Change::Voted { id, by: who.id.clone(), option }, at.now);
         }
         Ok(())

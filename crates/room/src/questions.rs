@@ -28,6 +28,8 @@ pub const MAX_OPEN_A_PERSON: usize = 3;
 pub const MAX_ANSWERED: usize = 30;
 /// Questions that a newcomer is shown: those that wait, then the answered.
 pub const MAX_SHOWN: usize = 40;
+/// Questions of their own that somebody is shown. Bounds the snapshot.
+pub const MAX_YOURS: usize = 4;
 /// Votes for one question that are told apart; more are refused.
 pub const MAX_VOTES: usize = 100_000;
 /// Questions of one person: a burst, and one more after each of these.
@@ -40,6 +42,8 @@ struct Asked {
     question: Question,
     by: BuyerId,
     client_id: Option<String>,
+    /// Only who asked it and the host's team see it.
+    hidden: bool,
     voters: HashSet<BuyerId>,
     votes_told: u32,
 }
@@ -64,8 +68,9 @@ impl Questions {
     }
 
     /// Those that wait, the most wanted first, then the answered, newest first.
-    pub(crate) fn list(&self) -> Vec<Question> {
-        let mut list: Vec<_> = self.asked.iter().map(|asked| asked.question.clone()).collect();
+    pub(crate) fn list(&self, reader: Option<&BuyerId>, staff: bool) -> Vec<Question> {
+        let seen = self.asked.iter().filter(|asked| !asked.hidden || staff || reader == Some(&asked.by));
+        let mut list: Vec<_> = seen.map(|asked| asked.question.clone()).collect();
         list.sort_by(|a, b| {
             let rank = |question: &Question| match question.state {
                 QuestionState::Picked => 0,
@@ -89,8 +94,40 @@ impl Questions {
 
 impl Room {
     /// The questions as a newcomer sees them.
-    pub fn questions(&self) -> Vec<Question> {
-        self.questions.list()
+    pub fn questions(&self, reader: Option<&BuyerId>, staff: bool) -> Vec<Question> {
+        self.questions.list(reader, staff)
+    }
+
+    /// What somebody has asked lately, [`MAX_YOURS`] at most, and where it stands, oldest first.
+    pub fn yours(&self, who: &BuyerId) -> Vec<Question> {
+        let mut yours = self.questions_of(who);
+        yours.drain(..yours.len().saturating_sub(MAX_YOURS));
+        yours
+    }
+
+    fn questions_of(&self, who: &BuyerId) -> Vec<Question> {
+        let theirs = self.questions.asked.iter().filter(|asked| asked.by == *who);
+        theirs.map(|asked| asked.question.clone()).collect()
+    }
+
+    /// Takes away all that somebody has asked and that is not answered.
+    pub(crate) fn unask_all(&mut self, who: &BuyerId) {
+        let theirs = self.questions_of(who).into_iter();
+        for question in theirs.filter(|question| question.state != QuestionState::Answered) {
+            self.unasked(question.id);
+        }
+    }
+
+    /// Tells of a question those who see it.
+    fn tell_question(&mut self, hidden_of: Option<BuyerId>, event: &Event) {
+        match hidden_of {
+            None => self.tell_all(event),
+            Some(by) => {
+                let (own, line) = (self.order.line_here(event), self.order.line(event));
+                self.tell(Audience::Person(by), Lane::Room, own);
+                self.tell(Audience::Staff, Lane::Room, line);
+            }
+        }
     }
 
     /// Does what somebody asks about questions; the question's id, where one was asked.
@@ -142,12 +179,7 @@ impl Room {
                     answer: None,
                 };
                 let id = question.id.clone();
-                if hidden {
-                    // Who is hidden sees their own question, and nobody else does.
-                    self.tell_person(&who.id, &question);
-                } else {
-                    self.apply(Change::Asked { question, by: who.id.clone(), client_id }, at.now);
-                }
+                self.apply(Change::Asked { question, by: who.id.clone(), client_id, hidden }, at.now);
                 Ok(Some(id))
             }
             QuestionAsk::Vote { question_id } => {
@@ -159,7 +191,8 @@ impl Room {
                 if asked.voters.len() >= MAX_VOTES {
                     return Err(Refused::NotNow("enough want to know"));
                 }
-                if !asked.voters.contains(&who.id) {
+                let counts = self.guard.may_be_seen(who, at.now.wall)?;
+                if counts && !asked.voters.contains(&who.id) {
                     self.apply(Change::Wanted { id: question_id, by: who.id.clone() }, at.now);
                 }
                 Ok(None)
@@ -200,10 +233,18 @@ impl Room {
         }
     }
 
-    pub(crate) fn asked(&mut self, question: Question, by: BuyerId, client_id: Option<String>) {
+    pub(crate) fn asked(&mut self, question: Question, by: BuyerId, client_id: Option<String>, hidden: bool) {
         let voters = HashSet::from([by.clone()]);
-        self.tell_all(&news(QuestionNews::Changed { question: question.clone() }));
-        self.questions.asked.push(Asked { votes_told: question.votes, question, by, client_id, voters });
+        let event = news(QuestionNews::Changed { question: question.clone() });
+        self.tell_question(hidden.then(|| by.clone()), &event);
+        self.questions.asked.push(Asked {
+            votes_told: question.votes,
+            question,
+            by,
+            client_id,
+            hidden,
+            voters,
+        });
     }
 
     pub(crate) fn wanted(&mut self, id: &QuestionId, by: BuyerId, now: Now) {
@@ -221,7 +262,10 @@ impl Room {
         let question = Question { votes: asked.question.votes, ..question };
         let by = asked.by.clone();
         asked.question = question.clone();
-        self.tell_all(&news(QuestionNews::Changed { question: question.clone() }));
+        // The host's team may take up what nobody else has seen: then it is one as any other.
+        asked.hidden &= question.state == QuestionState::Open;
+        let hidden_of = asked.hidden.then(|| by.clone());
+        self.tell_question(hidden_of, &news(QuestionNews::Changed { question: question.clone() }));
         if question.state != QuestionState::Open {
             self.tell_person(&by, &question);
         }
@@ -242,8 +286,11 @@ impl Room {
 
     pub(crate) fn unasked(&mut self, id: QuestionId) {
         if let Ok(index) = self.questions.at(&id) {
-            self.questions.asked.remove(index);
-            self.tell_all(&news(QuestionNews::Removed { question_id: id }));
+            let gone = self.questions.asked.remove(index);
+            self.tell_question(
+                gone.hidden.then_some(gone.by),
+                &news(QuestionNews::Removed { question_id: id }),
+            );
         }
     }
 
@@ -253,7 +300,7 @@ impl Room {
         }
         self.questions.tell_at = None;
         let mut told = Vec::new();
-        for asked in &mut self.questions.asked {
+        for asked in self.questions.asked.iter_mut().filter(|asked| !asked.hidden) {
             if asked.votes_told != asked.question.votes {
                 asked.votes_told = asked.question.votes;
                 told.push((asked.question.id.clone(), asked.question.votes));

@@ -16,13 +16,15 @@ use crate::{
     chat::{Refused, clean, clean_to},
     crowd::{Crowd, Threads},
     giveaway::{Drawing, Due},
-    guard::{Guard, MAX_LOG, MAX_SLOW, Writer},
+    guard::{Guard, MAX_LOG, MAX_MEASURE_MS, MAX_SLOW, Writer},
+    intents::{Intents, is_intent},
     limiter::Rate,
     order::Order,
     poll::Polling,
     questions::Questions,
     said::Said,
     sampler::Sampler,
+    words::{MAX_WORDS, changed},
 };
 
 /// An event or reply as it goes on the wire: encoded once, shared by all who get it.
@@ -65,9 +67,21 @@ pub enum Effect {
         line: Line,
     },
     /// End somebody's connections: they may not be here.
-    End(BuyerId),
+    End {
+        /// Whose.
+        who: BuyerId,
+        /// Those only that have a lower role than this.
+        below: Role,
+    },
     /// Keep something for the next start.
     Keep(Note),
+    /// Write this down, and then say so: [`Room::written`].
+    Write {
+        /// With this number.
+        number: u64,
+        /// What.
+        note: Note,
+    },
 }
 
 /// What a request about chat came to.
@@ -77,6 +91,13 @@ pub enum Answer {
     Done,
     /// It is said.
     Said(MessageId),
+    /// It has entered its writer in the giveaway.
+    Entered {
+        /// It is said too, or waits for its turn.
+        message_id: Option<MessageId>,
+        /// The entry's ticket.
+        ticket: String,
+    },
     /// The rules now.
     Rules(ChatRules),
     /// The list of words.
@@ -113,9 +134,12 @@ pub struct Room {
     pub(crate) announcement: Option<Announcement>,
     pub(crate) polling: Option<Polling>,
     pub(crate) drawing: Option<Drawing>,
+    /// Drawn giveaways that are out of sight and may still be claimed, oldest first.
+    pub(crate) drawn_before: VecDeque<Drawing>,
     pub(crate) giveaway_due: Due,
     pub(crate) crowd: Crowd,
     pub(crate) threads: Threads,
+    pub(crate) intents: Intents,
     chat_pin: Option<ChatLine>,
     /// Where the event that pinned it stands in the order.
     chat_pinned_at: u64,
@@ -139,9 +163,11 @@ impl Room {
             announcement: None,
             polling: None,
             drawing: None,
+            drawn_before: VecDeque::new(),
             giveaway_due: Due::default(),
             crowd: Crowd::default(),
             threads: Threads::default(),
+            intents: Intents::default(),
             chat_pin: None,
             chat_pinned_at: 0,
             pin: None,
@@ -154,6 +180,7 @@ impl Room {
     /// Takes up what was kept of an earlier room of the same live. What can't be read is left out.
     pub fn restore(&mut self, notes: Vec<Note>, now: Now) {
         let mut log = Vec::new();
+        let (intents, notes): (Vec<_>, Vec<_>) = notes.into_iter().partition(|note| is_intent(&note.name));
         for Note { name, text } in notes {
             let Some(text) = text else { continue };
             match name.split_once('/') {
@@ -169,6 +196,7 @@ impl Room {
                     log.extend(serde_json::from_str::<LogEntry>(&text).ok().map(|entry| (name, entry)))
                 }
                 Some(("thread", of)) => self.restore_thread(of, &text),
+                Some(("giveaway", _)) => self.restore_drawn(name, &text, now),
                 _ if name == "giveaway" => self.restore_giveaway(&text, now),
                 _ if name == "rules" => {
                     if let Ok(rules) = serde_json::from_str(&text) {
@@ -189,6 +217,7 @@ impl Room {
             self.forget(name);
         }
         self.guard.log = log.into_iter().map(|(_, entry)| entry).collect();
+        self.make_up_for(intents, now);
     }
 
     /// What to do next, until there is nothing more.
@@ -217,13 +246,13 @@ impl Room {
     }
 
     /// What is in force against somebody, as they may know it.
-    pub fn standing(&self, who: &BuyerId, now: UnixMillis) -> Option<Standing> {
-        self.guard.standing(who, now).filter(|standing| standing.measure != Measure::ShadowBan).cloned()
+    pub fn standing(&self, who: &BuyerId, role: Role, now: UnixMillis) -> Option<Standing> {
+        self.guard.standing(who, role, now).filter(|standing| standing.measure != Measure::ShadowBan).cloned()
     }
 
     /// Whether somebody may not be here.
-    pub fn is_banned(&self, who: &BuyerId, now: UnixMillis) -> bool {
-        self.guard.standing(who, now).is_some_and(|standing| standing.measure == Measure::Ban)
+    pub fn is_banned(&self, who: &BuyerId, role: Role, now: UnixMillis) -> bool {
+        self.guard.standing(who, role, now).is_some_and(|standing| standing.measure == Measure::Ban)
     }
 
     /// What is pinned.
@@ -255,7 +284,11 @@ impl Room {
                 if slow_ms.is_some_and(|slow| u128::from(slow) > MAX_SLOW.as_millis()) {
                     return Err(Refused::Field("slow_ms: expected at most 600000"));
                 }
-                let before = self.guard.rules;
+                let decided = self.intents.pending().rev().find_map(|change| match change {
+                    Change::Rules { rules, .. } => Some(*rules),
+                    _ => None,
+                });
+                let before = decided.unwrap_or(self.guard.rules);
                 let rules = ChatRules {
                     slow_ms: slow_ms.unwrap_or(before.slow_ms),
                     who: writers.unwrap_or(before.who),
@@ -264,7 +297,10 @@ impl Room {
                 };
                 if rules != before {
                     let entry = entry(who, LogAction::Rules, at);
-                    self.apply(Change::Rules { rules, entry }, at.now);
+                    self.propose(Change::Rules { rules, entry }, at.now)?;
+                } else {
+                    // What is so already may be so only when it is written.
+                    self.intents.again(|change| matches!(change, Change::Rules { .. }).then_some(()));
                 }
                 Ok(Answer::Rules(rules))
             }
@@ -273,20 +309,23 @@ impl Room {
                 if add.len() + remove.len() > haul_wire::chat::MAX_WORDS_A_REQUEST {
                     return Err(Refused::Field("add, remove: expected at most 200 words"));
                 }
-                if !add.is_empty() || !remove.is_empty() {
-                    let left = self
-                        .guard
-                        .words
-                        .words()
-                        .filter(|word| !remove.iter().any(|gone| gone == word))
-                        .count();
-                    if left + add.len() > crate::words::MAX_WORDS {
-                        return Err(Refused::NotNow("a live may have 10000 words"));
+                let mut before = self.guard.words.words().map(str::to_owned).collect();
+                for change in self.intents.pending() {
+                    if let Change::Words { add, remove, .. } = change {
+                        before = changed(before, add, remove);
                     }
-                    let entry = entry(who, LogAction::Words, at);
-                    self.apply(Change::Words { add, remove, entry }, at.now);
                 }
-                Ok(Answer::Words(self.guard.words.words().map(str::to_owned).collect()))
+                let words = changed(before.clone(), &add, &remove);
+                if words.len() > MAX_WORDS {
+                    return Err(Refused::NotNow("a live may have 10000 words"));
+                }
+                if words != before {
+                    let entry = entry(who, LogAction::Words, at);
+                    self.propose(Change::Words { add, remove, entry }, at.now)?;
+                } else {
+                    self.intents.again(|change| matches!(change, Change::Words { .. }).then_some(()));
+                }
+                Ok(Answer::Words(words.into_iter().collect()))
             }
             ChatAsk::Moderate { action, message_id, user_id, duration_ms, reason } => {
                 self.moderate(who, action, (message_id, user_id), duration_ms, reason, at, find)
@@ -325,7 +364,19 @@ impl Room {
                 Some(quote(&said.ok_or(Refused::NoSuch("reply_to"))?.line))
             }
         };
-        let hidden = self.guard.may_write(who, &text, at.now)?;
+        // Where everybody writes the giveaway's word at once, most are not heard: they are in all the same.
+        let enters = self.enters(&text).filter(|_| who.role == Role::Viewer);
+        let hidden = match (self.guard.may_write(who, &text, at.now), &enters) {
+            (Ok(hidden), _) => hidden,
+            (Err(Refused::TooFast { .. } | Refused::Repeated), Some(id))
+                if self.ticket(&who.id).is_none() =>
+            {
+                let ticket = self.enter(who, id, at)?;
+                return Ok(Answer::Entered { message_id: None, ticket });
+            }
+            (Err(refused), _) => return Err(refused),
+        };
+        let ticket = enters.and_then(|id| self.enter(who, &id, at).ok());
         let line = ChatLine {
             id: MessageId::generate("msg_", at.now.wall, at.random),
             name: who.name.clone(),
@@ -348,10 +399,25 @@ impl Room {
         if let Some(change) = now {
             self.apply(change, at.now);
         }
-        Ok(Answer::Said(id))
+        Ok(match ticket {
+            Some(ticket) => Answer::Entered { message_id: Some(id), ticket },
+            None => Answer::Said(id),
+        })
     }
 
     fn delete(&mut self, who: &Writer, id: MessageId, at: At) -> Result<Answer, Refused> {
+        // A line that waits for its turn in a loud room has not been told: its writer takes it back, or staff does.
+        let waits = self.loud.all_waiting().find_map(|(by, change)| match change {
+            Change::Said { line, .. } if line.id == id => Some(by.clone()),
+            _ => None,
+        });
+        if let Some(by) = waits {
+            if by != who.id {
+                who.need(Role::Moderator)?;
+            }
+            self.loud.drop_of(&by);
+            return Ok(Answer::Done);
+        }
         let said = self.said.get(&id).ok_or(Refused::NoSuch("message_id"))?;
         let own = said.by == who.id;
         if !own {
@@ -383,6 +449,11 @@ impl Room {
             Some(reason) => Some(clean_to(&reason, haul_wire::chat::MAX_REASON_CHARS)?),
             None => None,
         };
+        if duration_ms.is_some_and(|duration| !(1..=MAX_MEASURE_MS).contains(&duration)) {
+            return Err(Refused::Field(
+                "duration_ms: expected 1 to 31536000000 (a year), or none: until it is lifted",
+            ));
+        }
         let said = match &message {
             Some(message) => Some(self.said.get(message).ok_or(Refused::NoSuch("message_id"))?),
             None => None,
@@ -408,8 +479,18 @@ impl Room {
             text: said.map(|said| said.line.text.clone()),
             ..entry(who, measure.into(), at)
         };
-        let restricted = Restricted { user_id, name, standing: Standing { measure, until, reason } };
-        self.apply(Change::Measure { restricted, entry }, at.now);
+        let restricted =
+            Restricted { user_id, name, standing: Standing { measure, until, reason }, by_role: who.role };
+        let latest = self.intents.again(|change| match change {
+            Change::Measure { restricted: other, entry } if other.user_id == restricted.user_id => {
+                let (a, b) = (&other.standing, &restricted.standing);
+                Some((a.measure, &a.reason) == (b.measure, &b.reason) && entry.by == who.id)
+            }
+            _ => None,
+        });
+        if latest != Some(true) {
+            self.propose(Change::Measure { restricted, entry }, at.now)?;
+        }
         Ok(Answer::Done)
     }
 
@@ -477,8 +558,9 @@ impl Room {
             Change::Said { line, by, hidden, client_id } => {
                 let event = Event::Chat(ChatNews::Message(line.clone()));
                 let offset = if hidden {
-                    let told = self.order.line(&event);
-                    self.tell(Audience::Person(by.clone()), Lane::Chat, told.clone());
+                    // To its sender it looks as any other does, and moves their position nowhere.
+                    let (own, told) = (self.order.line_here(&event), self.order.line(&event));
+                    self.tell(Audience::Person(by.clone()), Lane::Chat, own);
                     self.tell(Audience::Staff, Lane::Chat, told);
                     None
                 } else {
@@ -486,14 +568,11 @@ impl Room {
                     self.tell(Audience::All, Lane::Chat, told);
                     Some(self.order.position().1)
                 };
-                let entered = self.enters(&line.text).filter(|_| !hidden && line.role == Role::Viewer);
-                let name = line.name.clone();
-                self.said.put(line, by.clone(), hidden, client_id, offset);
-                if let Some(id) = entered {
-                    self.entered(&id, by, name, now);
-                }
+                self.said.put(line, by, hidden, client_id, offset);
             }
-            Change::Asked { question, by, client_id } => self.asked(question, by, client_id),
+            Change::Asked { question, by, client_id, hidden } => {
+                self.asked(question, by, client_id, hidden);
+            }
             Change::Wanted { id, by } => self.wanted(&id, by, now),
             Change::Question { question } => self.question_changed(question),
             Change::Unasked { id } => self.unasked(id),
@@ -504,9 +583,9 @@ impl Room {
                 self.giveaway_started(giveaway, seed, claim_ms, now);
             }
             Change::Entered { id, by, name } => self.entered(&id, by, name, now),
-            Change::Drawn { id, at } => self.drawn(&id, at),
+            Change::Drawn { id, at, entries, winners } => self.drawn(&id, at, entries, winners),
             Change::Claimed { id, by } => self.claimed(&id, &by),
-            Change::GiveawayEnded { id } => self.giveaway_ended(&id),
+            Change::GiveawayEnded { id } => self.giveaway_ended(&id, now),
             Change::Wrote { of, name, by, client_id, message } => {
                 self.wrote(of, name, by, client_id, message)
             }
@@ -543,24 +622,30 @@ impl Room {
     fn measure(&mut self, restricted: Restricted, entry: LogEntry, now: Now) {
         let who = restricted.user_id.clone();
         let name = format!("standing/{who}");
-        let measure = restricted.standing.measure;
+        let (measure, below) = (restricted.standing.measure, restricted.by_role);
         if measure == Measure::Restore {
             self.forget(name);
         } else {
             self.keep(name, &restricted);
         }
-        let was_told = self.standing(&who, now.wall).is_some();
+        let was_told = self.standing(&who, Role::Viewer, now.wall).is_some();
         if let Some(gone) = self.guard.put(restricted, now.wall) {
             self.forget(format!("standing/{gone}"));
         }
-        let standing = self.standing(&who, now.wall);
+        let standing = self.standing(&who, Role::Viewer, now.wall);
         if standing.is_some() || was_told {
             let line = self.order.line(&Event::Chat(ChatNews::Standing { standing }));
             self.tell(Audience::Person(who.clone()), Lane::Room, line);
         }
+        if measure != Measure::Restore {
+            // What waits for its turn in a loud room is not said after it.
+            self.loud.drop_of(&who);
+        }
         if measure == Measure::Ban {
+            self.unask_all(&who);
+            self.put_out_of_giveaway(&who, now);
             self.take_away(self.said.of(&who), now);
-            self.effects.push_back(Effect::End(who));
+            self.effects.push_back(Effect::End { who, below });
         }
         self.log(entry);
     }
@@ -570,7 +655,17 @@ impl Room {
         let mut seen = Vec::new();
         for id in ids {
             let Some(said) = self.said.remove(&id) else { continue };
-            // What quotes it keeps its own words only.
+            // What quotes it keeps its own words only, in sight too.
+            if let Some(pinned) = &mut self.chat_pin
+                && let Some(quote) =
+                    pinned.reply_to.as_mut().filter(|quote| quote.id == id && !quote.text.is_empty())
+            {
+                quote.text.clear();
+                let line = Some(pinned.clone());
+                let event = Event::Chat(ChatNews::Pinned { message: line.clone() });
+                self.order.rewrite(self.chat_pinned_at, &event);
+                self.apply(Change::ChatPinned { line }, now);
+            }
             for (offset, line) in self.said.unquote(&id) {
                 self.order.rewrite(offset, &Event::Chat(ChatNews::Message(line)));
             }

@@ -70,6 +70,18 @@ impl<T> Sampler<T> {
         None
     }
 
+    /// All that waits.
+    pub fn all_waiting(&self) -> impl Iterator<Item = (&BuyerId, &T)> {
+        self.waiting.iter()
+    }
+
+    /// What of somebody's waits is not said.
+    pub fn drop_of(&mut self, sender: &BuyerId) -> Option<T> {
+        let line = self.waiting.remove(sender)?;
+        self.turns.retain(|other| other != sender);
+        Some(line)
+    }
+
     /// When [`Sampler::timeout`] wants to be called.
     pub fn next_timeout(&self) -> Option<Instant> {
         [self.next_turn, self.tell_at].into_iter().flatten().min()

@@ -4,8 +4,12 @@
 //! and accents fall away, and so does what has no width. The whole list is looked for in one pass (Aho–Corasick), so
 //! that a long list costs what a short one does.
 //!
-//! Words in scripts that put spaces between words are found as whole words ("ass" is not in "class"). Those with Chinese,
-//! Japanese or Korean characters are found anywhere, also where spaces or punctuation were put between their characters.
+//! Letters of other alphabets that look like Latin ones are read as these. What changes the letter stays: a voiced kana is
+//! not its unvoiced one, and a Korean syllable is a letter of its own.
+//!
+//! Words in scripts that put spaces between words are found as whole words ("ass" is not in "class"), also with marks
+//! between their letters ("a_s_s"); a word ends where a script without spaces begins. Those with Chinese, Japanese or Korean
+//! characters are found anywhere, also where spaces or punctuation were put between their characters.
 
 use std::collections::BTreeSet;
 
@@ -37,16 +41,7 @@ impl WordList {
     /// Adds and removes words. What is longer than allowed, or has no letter or digit, is left out; false where the
     /// list would get too long, and nothing is changed.
     pub fn change(&mut self, add: &[String], remove: &[String]) -> bool {
-        let mut words = self.words.clone();
-        for word in remove {
-            words.remove(word.trim());
-        }
-        words.extend(
-            add.iter()
-                .map(|word| word.trim())
-                .filter(|word| word.chars().count() <= MAX_WORD_CHARS && !dense(word).is_empty())
-                .map(str::to_owned),
-        );
+        let words = changed(self.words.clone(), add, remove);
         if words.len() > MAX_WORDS {
             return false;
         }
@@ -59,7 +54,9 @@ impl WordList {
 
     /// Whether the text has one of the words.
     pub fn finds(&self, text: &str) -> bool {
-        self.spaced.as_ref().is_some_and(|words| words.is_match(&spaced(text)))
+        self.spaced
+            .as_ref()
+            .is_some_and(|words| words.is_match(&spaced(text)) || words.is_match(&joined(text)))
             || self.dense.as_ref().is_some_and(|words| words.is_match(&dense(text)))
     }
 
@@ -75,38 +72,114 @@ impl WordList {
     }
 }
 
+/// What the words are when some are added and removed.
+pub(crate) fn changed(mut words: BTreeSet<String>, add: &[String], remove: &[String]) -> BTreeSet<String> {
+    for word in remove {
+        words.remove(word.trim());
+    }
+    words.extend(
+        add.iter()
+            .map(|word| word.trim())
+            .filter(|word| word.chars().count() <= MAX_WORD_CHARS && !dense(word).is_empty())
+            .map(str::to_owned),
+    );
+    words
+}
+
 /// The text as it is compared: letters and digits in their plainest form, and everything else as it is.
 pub fn fold(text: &str) -> impl Iterator<Item = char> {
     text.nfkd()
-        .filter(|c| !is_combining_mark(*c) && !is_without_width(*c))
+        .filter(|c| !is_without_width(*c) && (is_voiced_mark(*c) || !is_combining_mark(*c)))
+        // Kana with their marks, and syllables of their letters.
+        .nfc()
         // By way of capitals, so that ß and ss are one.
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
 }
 
-/// One space between words and at both ends.
+/// Letters and digits of the text, folded; of a text that has none, such as a single emoji, all but its spaces.
+pub fn compared(text: &str) -> String {
+    let letters: String = fold(text).filter(|c| c.is_alphanumeric()).collect();
+    match letters.is_empty() {
+        true => text.chars().filter(|c| !c.is_whitespace() && !is_without_width(*c)).collect(),
+        false => letters,
+    }
+}
+
+/// A letter as it looks: those of Cyrillic and Greek, and a few more, as the Latin one that is drawn the same.
+pub fn plain(c: char) -> char {
+    match c {
+        'а' | 'α' | 'ɑ' => 'a',
+        'в' | 'β' => 'b',
+        'с' | 'ϲ' => 'c',
+        'ԁ' | 'đ' => 'd',
+        'е' | 'ε' | 'є' => 'e',
+        'ɡ' => 'g',
+        'н' | 'һ' => 'h',
+        'і' | 'ι' | 'ı' => 'i',
+        'ј' => 'j',
+        'к' | 'κ' => 'k',
+        'ӏ' | 'ł' => 'l',
+        'м' | 'μ' => 'm',
+        'η' | 'п' => 'n',
+        'о' | 'ο' | 'σ' | 'ø' => 'o',
+        'р' | 'ρ' => 'p',
+        'ԛ' => 'q',
+        'г' => 'r',
+        'ѕ' => 's',
+        'т' | 'τ' => 't',
+        'υ' => 'u',
+        'ν' | 'ѵ' => 'v',
+        'ԝ' | 'ω' => 'w',
+        'х' | 'χ' => 'x',
+        'у' | 'γ' => 'y',
+        'ζ' => 'z',
+        c => c,
+    }
+}
+
+/// One space between words and at both ends; whatever is no letter or digit lies between words.
 fn spaced(text: &str) -> String {
-    let mut spaced = String::with_capacity(text.len() + 2);
-    spaced.push(' ');
-    for c in fold(text) {
-        if c.is_alphanumeric() {
-            spaced.push(c);
-        } else if !spaced.ends_with(' ') {
-            spaced.push(' ');
+    apart(fold(text).map(|c| if c.is_alphanumeric() { plain(c) } else { ' ' }))
+}
+
+/// The same, but that only spaces lie between words: what else there is between letters is as if it were not.
+fn joined(text: &str) -> String {
+    apart(fold(text).filter(|c| c.is_alphanumeric() || c.is_whitespace()).map(plain))
+}
+
+fn apart(text: impl Iterator<Item = char>) -> String {
+    let mut apart = String::from(' ');
+    let mut last = ' ';
+    for c in text {
+        let changes = c.is_alphanumeric() && last.is_alphanumeric() && is_unspaced(c) != is_unspaced(last);
+        if changes {
+            apart.push(' ');
         }
+        if !c.is_whitespace() {
+            apart.push(c);
+        } else if last != ' ' {
+            apart.push(' ');
+        }
+        last = if c.is_whitespace() { ' ' } else { c };
     }
-    if !spaced.ends_with(' ') {
-        spaced.push(' ');
+    if last != ' ' {
+        apart.push(' ');
     }
-    spaced
+    apart
 }
 
 fn dense(text: &str) -> String {
-    fold(text).filter(|c| c.is_alphanumeric()).collect()
+    fold(text).filter(|c| c.is_alphanumeric()).map(plain).collect()
+}
+
+/// What makes another letter of a kana.
+fn is_voiced_mark(c: char) -> bool {
+    matches!(c, '\u{3099}' | '\u{309A}')
 }
 
 /// Characters of scripts that put no spaces between words: kana, Han, Hangul, Thai.
-fn is_unspaced(c: char) -> bool {
+pub(crate) fn is_unspaced(c: char) -> bool {
     matches!(c,
         '\u{0E00}'..='\u{0E7F}' | '\u{1100}'..='\u{11FF}' | '\u{3040}'..='\u{30FF}' | '\u{3130}'..='\u{318F}'
         | '\u{31F0}'..='\u{31FF}' | '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7AF}'
@@ -114,8 +187,8 @@ fn is_unspaced(c: char) -> bool {
 }
 
 /// Soft hyphen, joiners, spaces of no width, direction marks, variation selectors, byte order mark.
-fn is_without_width(c: char) -> bool {
-    matches!(c, '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2064}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}')
+pub(crate) fn is_without_width(c: char) -> bool {
+    matches!(c, '\u{AD}' | '\u{34F}' | '\u{E0000}'..='\u{E0FFF}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2064}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}')
 }
 
 #[cfg(test)]
@@ -149,6 +222,35 @@ mod tests {
             assert!(list.finds(text), "{text}");
         }
         for text in ["scamper", "no s cam", "buying now", "buy it now", "微笑信任", "代理"] {
+            assert!(!list.finds(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn words_are_found_between_scripts_and_in_disguise_and_not_where_they_are_not() {
+        let list = list(&["vx", "wechat", "scam", "ばか", "바보", "скам"]);
+        for text in [
+            "加vx吧",
+            "加VX吧",
+            "加wechat聊",
+            "加v_x",
+            "v.x",
+            "s-c-a-m",
+            "s*c*a*m now",
+            "sсаm",
+            "ѕcam",
+            "ばか",
+            "ばか者",
+            "바보",
+            "바보야",
+            "скам",
+            "это скам!",
+            "ばか",
+        ] {
+            assert!(list.finds(text), "{text}");
+        }
+        for text in ["はかり", "바본", "바 본", "no s cam", "vxx", "a vxb", "сказка", "scamper"]
+        {
             assert!(!list.finds(text), "{text}");
         }
     }

@@ -174,7 +174,8 @@ impl Evening {
             match effect {
                 Effect::Tell { to: Audience::All, lane, line, .. } => told.push((lane, line)),
                 Effect::Keep(Note { name, text }) => drop(self.notes.insert(name, text)),
-                Effect::Tell { .. } | Effect::End(_) => {}
+                Effect::Write { number, .. } => self.room.written(number, self.now),
+                Effect::Tell { .. } | Effect::End { .. } => {}
             }
         }
         told

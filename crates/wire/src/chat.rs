@@ -323,4 +323,12 @@ pub struct Restricted {
     /// What.
     #[serde(flatten)]
     pub standing: Standing,
+    /// The role of who imposed it: it holds against lower roles only.
+    #[serde(default = "moderator")]
+    pub by_role: Role,
+}
+
+/// What is not said was imposed by somebody of whom no more is known than that they could.
+fn moderator() -> Role {
+    Role::Moderator
 }

@@ -36,9 +36,12 @@ pub enum CrowdAsk {
         /// Whose, for host and moderators.
         user_id: Option<BuyerId>,
     },
-    /// All threads, the one with the newest message first. Host or moderator.
+    /// Threads, the one with the newest message first, 40 at most. Host or moderator.
     #[serde(rename = "thread.list")]
-    ThreadList,
+    ThreadList {
+        /// Only those whose last message is older than this one: the last of the page before.
+        before: Option<MessageId>,
+    },
 }
 
 impl CrowdAsk {
@@ -130,6 +133,8 @@ pub struct ThreadLine {
 pub struct RoomView {
     /// Questions that wait, those that most want to know first, then those that were answered, newest first.
     pub questions: Vec<crate::questions::Question>,
+    /// What the reader has asked, and where it stands, oldest first.
+    pub yours: Vec<crate::questions::Question>,
     /// The sentence shown to all.
     pub announcement: Option<crate::show::Announcement>,
     /// The poll.
@@ -138,6 +143,8 @@ pub struct RoomView {
     pub giveaway: Option<crate::show::Giveaway>,
     /// The reader's own ticket in it.
     pub ticket: Option<String>,
+    /// What the reader has won and may claim still, or has claimed, also of giveaways that are out of sight.
+    pub won: Vec<crate::show::Won>,
     /// Likes since the live began here.
     pub likes: u64,
     /// The most viewers at once.

@@ -26,6 +26,9 @@ pub enum Reply {
     Chat {
         /// The line's id, as it will appear in `chat.message`.
         message_id: MessageId,
+        /// The entry's ticket, where it has entered the giveaway.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ticket: Option<String>,
     },
     /// To `chat.rules.set`.
     Rules {
@@ -54,7 +57,7 @@ pub enum Reply {
         /// The giveaway's id.
         giveaway_id: GiveawayId,
     },
-    /// To `giveaway.enter`.
+    /// To `giveaway.enter`, and to a `chat.send` that has entered and is not said: it came too soon after others.
     Ticket {
         /// The entry's ticket.
         ticket: String,

@@ -204,6 +204,24 @@ pub struct Giveaway {
     pub claim_until: Option<UnixMillis>,
 }
 
+/// A giveaway that the reader has won.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Won {
+    /// Which; its `claim_until` says until when it may be claimed.
+    pub giveaway: Giveaway,
+    /// Whether it is claimed.
+    pub claimed: bool,
+}
+
+/// A drawn giveaway that is out of sight and may still be claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Drawn {
+    /// Which.
+    pub giveaway: Giveaway,
+    /// Who has won, and who has claimed.
+    pub winners: Vec<Winner>,
+}
+
 /// A winner as everybody sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WinnerView {

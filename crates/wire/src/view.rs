@@ -413,4 +413,6 @@ pub struct HostView {
     pub threads: Vec<crate::crowd::ThreadLine>,
     /// Who has won the giveaway in sight.
     pub winners: Vec<crate::show::Winner>,
+    /// Those before, whose winners may claim still.
+    pub drawn: Vec<crate::show::Drawn>,
 }

@@ -481,6 +481,9 @@ impl Task {
         {
             self.open.remove(&(*member, id));
         }
+        if let Word::Entering(word) = &word {
+            self.live.enters_with(word.clone());
+        }
         self.house.play(word, self.live.metrics());
     }
 
@@ -497,7 +500,7 @@ impl Task {
                 | Word::Welcome(member)
                 | Word::End(member, _)
                 | Word::Quiet(member, _) => member.node() != self.sharing.node,
-                Word::Tell(_) | Word::Translated { .. } => true,
+                Word::Tell(_) | Word::Translated { .. } | Word::Entering(_) => true,
             };
             self.part.tell(Item::Word(word), elsewhere);
         }
@@ -543,6 +546,7 @@ impl Task {
     }
 
     fn act(&mut self, acts: Vec<Act>) {
+        let given_back = acts.contains(&Act::Released);
         for act in acts {
             match act {
                 Act::Play(word) => self.play(word),
@@ -567,6 +571,10 @@ impl Task {
                 Act::Demoted => {
                     if self.desk.take().is_some() {
                         tracing::info!(live = %self.live.id(), "this server owns the room no more");
+                        // Who took it over has read the notes, and writes its own: none of these may come after those.
+                        if !given_back {
+                            self.live.discard_notes();
+                        }
                     }
                     self.elsewhere.clear();
                     self.given_up.clear();

@@ -132,7 +132,7 @@ impl Stage {
                     })
                     .collect(),
                 orders: personal.orders.iter().map(order_view).collect(),
-                standing: self.room.standing(&viewer.id, now.wall),
+                standing: self.room.standing(&viewer.id, viewer.role, now.wall),
             }),
             live: self.live_view(),
             products: self.bag.views(locale),
@@ -147,12 +147,13 @@ impl Stage {
             },
             chat_pin: self.room.chat_pin().cloned(),
             chat_rules: self.room.rules(),
-            room: self.room_view(viewer.map(|viewer| &viewer.id)),
+            room: self.room_view(viewer.map(|viewer| &viewer.id), viewer.is_some_and(is_staff)),
             host: viewer.filter(|viewer| is_staff(viewer)).map(|_| HostView {
                 totals: self.totals.clone(),
                 orders: self.orders.iter().map(order_view).collect(),
-                threads: self.room.thread_lines(),
+                threads: self.room.thread_lines(None),
                 winners: self.room.winners().to_vec(),
+                drawn: self.room.drawn_before(),
             }),
         }
     }

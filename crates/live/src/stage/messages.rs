@@ -187,6 +187,12 @@ pub(crate) enum Output {
     Quiet(MemberId, Duration),
     /// Write something down for the next start.
     Keep(Note),
+    /// Write this down, then [`Input::Written`].
+    Write { number: u64, note: Note },
+    /// Whoever writes this (as the room compares it) enters the giveaway: connections let it through however loud it is.
+    Entering(Option<String>),
+    /// So many answers were late: count them.
+    Late(usize),
     /// An order came to a state that it was not in before: count it.
     OrderNews(OrderState),
     /// A call to the gate may have released holds whose report was lost: look at all orders that are being paid.
@@ -215,6 +221,8 @@ pub(crate) enum Input {
     Quality { member: MemberId, quality: QualityView },
     /// A connection ended.
     Leave { member: MemberId },
+    /// All that was to be written, up to this number, is.
+    Written { upto: u64 },
     /// What somebody wrote to the host's team is to be forgotten.
     Forget { buyer: BuyerId },
     /// A welcomed member asks.

@@ -115,6 +115,10 @@ pub(crate) struct Stage {
     bag: Bag,
     sales: BTreeMap<SaleId, OnSale>,
     coupons: Coupons,
+    /// The giveaway's word, as connections know it.
+    word_told: Option<String>,
+    /// Answers to what is not written down yet.
+    unwritten: room::Unwritten,
     orders: VecDeque<Order>,
     totals: Totals,
     outputs: VecDeque<Output>,
@@ -158,7 +162,7 @@ impl Stage {
             room.set_pin(Some(Pin { product_id, since: server_time, media_ms: None }));
         }
         let peak = room.peak();
-        Self {
+        let mut stage = Self {
             live: LiveRef { merchant: record.merchant.clone(), live: record.id.clone() },
             room,
             shoppers: Limiter::new(SHOPPING),
@@ -180,10 +184,15 @@ impl Stage {
             bag: Bag::new(bag),
             sales,
             coupons,
+            word_told: None,
+            unwritten: room::Unwritten::default(),
             orders: orders.into(),
             totals: Totals { orders: totals.orders, units: totals.units, revenue: totals.revenue },
             outputs: VecDeque::new(),
-        }
+        };
+        // What was found written down and is made only now.
+        stage.carry_room();
+        stage
     }
 
     pub(crate) fn handle(&mut self, input: Input, now: Now) {
@@ -200,6 +209,7 @@ impl Stage {
             Input::Found { member, personal } => self.found(member, personal, now),
             Input::Leave { member } => self.leave(member, now),
             Input::Request { member, id, request } => self.request(member, id, request, now),
+            Input::Written { upto } => self.written(upto, now),
             Input::Liked(likes) => self.room.liked(likes, now),
             Input::Applied { sale, answer, then } => self.applied(&sale, answer, then, now),
             Input::SalePut { member, id, answer } => self.sale_put(member, id, answer, now),
@@ -324,7 +334,11 @@ impl Stage {
             });
             [on_sale.tell_at, change, sweep].into_iter().flatten()
         });
-        sales.chain(self.tell_viewers_at).chain(self.room.next_timeout()).min()
+        sales
+            .chain(self.tell_viewers_at)
+            .chain(self.room.next_timeout())
+            .chain(self.unwritten.next_timeout())
+            .min()
     }
 
     /// Does what is due.
@@ -333,6 +347,7 @@ impl Stage {
         if self.tell_viewers_at.is_some_and(|at| at <= now.instant) {
             self.tell_viewers(now);
         }
+        self.unwritten_timeout(now);
         self.room.timeout(now);
         self.carry_room();
         let mut events = Vec::new();

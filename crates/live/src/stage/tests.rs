@@ -58,6 +58,7 @@ fn applied(now: Now, sequence: u64, counts: (u32, u32, u32), outcomes: Vec<Outco
 struct Play {
     stage: Stage,
     now: Now,
+    ledger: bool,
 }
 
 impl Play {
@@ -112,7 +113,8 @@ impl Play {
             notes: Vec::new(),
             estate: None,
         };
-        Self { stage: Stage::new(beginning, settings, "e1".into(), StdRng::seed_from_u64(7), now), now }
+        let stage = Stage::new(beginning, settings, "e1".into(), StdRng::seed_from_u64(7), now);
+        Self { stage, now, ledger: true }
     }
 
     fn wait(&mut self, by: Duration) {
@@ -126,7 +128,17 @@ impl Play {
     }
 
     fn outputs(&mut self) -> Vec<Output> {
-        std::iter::from_fn(|| self.stage.poll_output()).collect()
+        let mut outputs = Vec::new();
+        while let Some(output) = self.stage.poll_output() {
+            // The ledger writes down at once what it is given, if it answers at all.
+            match output {
+                Output::Write { number, .. } if self.ledger => {
+                    self.stage.handle(Input::Written { upto: number }, self.now);
+                }
+                output => outputs.push(output),
+            }
+        }
+        outputs
     }
 
     /// What is said now, and to whom.
@@ -1038,4 +1050,50 @@ fn units_of_an_order_come_back_when_the_host_says_so() {
     assert_eq!((&told[1].0, &told[1].1["order"]["returned"]), (&To::Staff, &json!(1)));
     assert_eq!(told[1].1["totals"]["orders"], 1, "it is sold all the same");
     assert!(!outputs.iter().any(|output| matches!(output, Output::OrderNews(_))));
+}
+
+#[test]
+fn what_is_kept_is_answered_and_told_when_it_is_written_and_pending_where_it_is_not_in_time() {
+    let mut play = Play::new();
+    play.join(1, viewer("mo", Role::Moderator));
+    play.join(2, viewer("ann", Role::Viewer));
+    play.ledger = false;
+    let ban = Request::Chat(ChatAsk::Moderate {
+        action: Measure::Ban,
+        message_id: None,
+        user_id: Some("ann".parse().unwrap()),
+        duration_ms: None,
+        reason: None,
+    });
+    let outputs = play.ask(1, ban.clone());
+    let [Output::Write { number, .. }] = outputs[..] else { panic!("{outputs:?}") };
+    let said = Request::Chat(ChatAsk::Send { text: "hi".into(), client_id: None, reply_to: None });
+    assert_eq!(lines(&play.ask(2, said))[0].1["type"], "reply", "whoever waits holds up nobody else");
+    play.wait(Duration::from_secs(5));
+    let outputs = play.outputs();
+    assert!(lines(&outputs).iter().any(|(_, line)| line["code"] == "pending"), "{outputs:?}");
+    assert!(outputs.contains(&Output::Late(1)));
+    assert!(play.ask(1, ban.clone()).is_empty(), "the same again waits for the same");
+    let outputs = play.input(Input::Written { upto: number });
+    assert_eq!(lines(&outputs)[0].1["type"], "reply");
+    assert!(outputs.contains(&Output::End(MemberId(2), haul_wire::close::BANNED)));
+}
+
+#[test]
+fn a_ban_of_the_hosts_id_puts_out_neither_the_host_nor_who_comes_with_the_hosts_token() {
+    let mut play = Play::new();
+    play.join(1, viewer("mo", Role::Moderator));
+    let ban = Request::Chat(ChatAsk::Moderate {
+        action: Measure::Ban,
+        message_id: None,
+        user_id: Some("hosty".parse().unwrap()),
+        duration_ms: None,
+        reason: None,
+    });
+    play.ask(1, ban.clone());
+    let host = play.join(2, viewer("hosty", Role::Host));
+    assert_eq!(lines(&host)[0].1["type"], "reply", "{host:?}");
+    assert_eq!(lines(&host)[0].1["result"]["you"]["standing"], Value::Null);
+    play.join(3, viewer("hosty", Role::Viewer));
+    assert_eq!(error_code(&play.ask(1, ban)), "forbidden", "whichever of the two connections is found first");
 }

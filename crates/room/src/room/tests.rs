@@ -1,3 +1,7 @@
+mod giveaways;
+mod measures;
+mod written;
+
 use std::time::{Duration, Instant};
 
 use haul_wire::{Badge, Writers};
@@ -18,18 +22,36 @@ struct Play {
     room: Room,
     now: Now,
     random: u128,
+    /// A ledger that writes down at once what it is given.
+    ledger: bool,
+    done: VecDeque<Effect>,
 }
 
 impl Play {
     fn new() -> Self {
         let room = Room::new("e1".into(), Rate { burst: 3, every: 2 * SECOND });
-        Self { room, now: start(), random: 0 }
+        Self { room, now: start(), random: 0, ledger: true, done: VecDeque::new() }
     }
 
     fn ask(&mut self, who: &Writer, ask: ChatAsk) -> Result<Answer, Refused> {
         self.random += 1;
         let at = self.at();
-        self.room.ask(who, ask, at, &|_| None)
+        let answer = self.room.ask(who, ask, at, &|_| None);
+        self.settle();
+        answer
+    }
+
+    /// The ledger does its work.
+    fn settle(&mut self) {
+        while let Some(effect) = self.room.poll_effect() {
+            if let Effect::Write { number, .. } = effect
+                && self.ledger
+            {
+                self.room.written(number, self.now);
+            } else {
+                self.done.push_back(effect);
+            }
+        }
     }
 
     fn at(&self) -> At {
@@ -38,13 +60,14 @@ impl Play {
 
     fn say(&mut self, who: &Writer, text: &str) -> Result<MessageId, Refused> {
         match self.ask(who, send(text))? {
-            Answer::Said(id) => Ok(id),
+            Answer::Said(id) | Answer::Entered { message_id: Some(id), .. } => Ok(id),
             other => panic!("{other:?}"),
         }
     }
 
     fn told(&mut self) -> Vec<(Audience, Value)> {
-        std::iter::from_fn(|| self.room.poll_effect())
+        self.effects()
+            .into_iter()
             .filter_map(|effect| match effect {
                 Effect::Tell { to, line, .. } => Some((to, serde_json::from_slice(&line).unwrap())),
                 _ => None,
@@ -53,12 +76,14 @@ impl Play {
     }
 
     fn effects(&mut self) -> Vec<Effect> {
-        std::iter::from_fn(|| self.room.poll_effect()).collect()
+        self.settle();
+        self.done.drain(..).collect()
     }
 
     fn wait(&mut self, by: Duration) {
         self.now = self.now.after(by);
         self.room.timeout(self.now);
+        self.settle();
     }
 }
 
@@ -222,8 +247,12 @@ fn words_links_and_repetitions() {
     play.say(&ann(), "first!").unwrap();
     assert_eq!(play.say(&ann(), "FIRST !"), Err(Refused::Repeated));
     play.say(&bob(), "first!").unwrap();
+    play.say(&ann(), "second").unwrap();
+    assert_eq!(play.say(&ann(), "first"), Err(Refused::Repeated), "nor by turns, nor with other marks");
+    play.say(&ann(), "👍").unwrap();
     play.wait(60 * SECOND);
     play.say(&ann(), "first!").unwrap();
+    play.say(&ann(), "👏").unwrap();
 }
 
 #[test]
@@ -260,8 +289,8 @@ fn a_ban_ends_connections_and_takes_words_away() {
         reason: None,
     };
     play.ask(&moderator(), ban).unwrap();
-    assert!(play.effects().contains(&Effect::End("ann".parse().unwrap())));
-    assert!(play.room.is_banned(&ann().id, play.now.wall));
+    assert!(play.effects().contains(&Effect::End { who: ann().id, below: Role::Moderator }));
+    assert!(play.room.is_banned(&ann().id, Role::Viewer, play.now.wall));
     assert!(matches!(play.say(&ann(), "hi"), Err(Refused::Banned(_))));
     assert_eq!(play.room.chat(None, true), []);
     let Answer::Moderation(moderation) = play.ask(&moderator(), ChatAsk::Log).unwrap() else { panic!() };
@@ -280,7 +309,7 @@ fn who_is_shadow_banned_sees_no_difference() {
     let audiences: Vec<_> = play.told().into_iter().map(|(to, _)| to).collect();
     assert_eq!(audiences, [Audience::Person("ann".parse().unwrap()), Audience::Staff]);
     assert_eq!(play.room.position().1, before, "nothing in the room's order");
-    assert_eq!(play.room.standing(&ann().id, play.now.wall), None);
+    assert_eq!(play.room.standing(&ann().id, Role::Viewer, play.now.wall), None);
     assert_eq!(play.room.chat(Some(&ann().id), false).len(), 1);
     assert_eq!(play.room.chat(Some(&bob().id), false).len(), 0);
     assert_eq!(play.room.chat(None, true).len(), 1);
@@ -306,6 +335,29 @@ fn nobody_moderates_those_who_moderate() {
     );
     assert_eq!(play.ask(&moderator(), mute(&by_host)), Err(Refused::Role(Role::Host)));
     play.ask(&host, mute(&by_moderator)).unwrap();
+}
+
+#[test]
+fn a_measure_against_an_id_that_turns_out_to_be_the_hosts_does_not_hold() {
+    let mut play = Play::new();
+    let others = [host(), writer("mia", Role::Moderator)];
+    for (who, measure) in others
+        .iter()
+        .flat_map(|who| [Measure::Ban, Measure::Mute, Measure::ShadowBan].map(|measure| (who, measure)))
+    {
+        // Neither is here, nor has said anything: nobody knows who that is.
+        play.ask(&moderator(), against(measure, who.id.as_str(), None)).unwrap();
+        assert!(!play.room.is_banned(&who.id, who.role, play.now.wall), "{measure:?} of {}", who.id);
+        assert_eq!(play.room.standing(&who.id, who.role, play.now.wall), None);
+        play.told();
+        play.say(who, "welcome").unwrap();
+        assert_eq!(play.told()[0].0, Audience::All, "{measure:?} of {}", who.id);
+        // The words that made them known are forgotten again.
+        play.room.said = Said::default();
+    }
+    play.ask(&host(), against(Measure::Ban, "mia", None)).unwrap();
+    assert!(play.room.is_banned(&"mia".parse().unwrap(), Role::Moderator, play.now.wall), "the host may");
+    assert!(!play.room.is_banned(&"mia".parse().unwrap(), Role::Host, play.now.wall));
 }
 
 #[test]
@@ -336,7 +388,7 @@ fn a_room_that_begins_anew_remembers_whom_it_put_out() {
         [Effect::Keep(Note { name: "standing/bob".into(), text: None })],
         "what is over goes"
     );
-    assert!(later.room.is_banned(&ann().id, later.now.wall));
+    assert!(later.room.is_banned(&ann().id, Role::Viewer, later.now.wall));
     assert_eq!(later.room.rules().slow_ms, 5);
     assert_eq!(later.say(&bob(), "spam"), Err(Refused::Word));
     let Answer::Moderation(moderation) = later.ask(&moderator(), ChatAsk::Log).unwrap() else { panic!() };
@@ -412,7 +464,9 @@ impl Play {
     fn show(&mut self, who: &Writer, ask: ShowAsk) -> Result<Shown, Refused> {
         self.random += 1;
         let at = self.at();
-        self.room.show(who, ask, at)
+        let shown = self.room.show(who, ask, at);
+        self.settle();
+        shown
     }
 }
 
@@ -443,7 +497,7 @@ fn a_question_is_asked_wanted_picked_and_answered() {
     play.wait(SECOND);
     let told = play.told();
     assert_eq!((told.len(), &told[0].1["votes"]), (1, &3.into()), "each person once");
-    assert_eq!(play.room.questions()[0].id, second, "the most wanted first");
+    assert_eq!(play.room.questions(None, false)[0].id, second, "the most wanted first");
 
     let pick = |question_id: &haul_model::QuestionId| QuestionAsk::Pick { question_id: question_id.clone() };
     assert_eq!(play.question(&ann(), pick(&first)), Err(Refused::Role(Role::Moderator)));
@@ -455,17 +509,18 @@ fn a_question_is_asked_wanted_picked_and_answered() {
     );
     assert_eq!(told[1].0, Audience::Person("ann".parse().unwrap()), "who asked is told");
     play.question(&moderator(), pick(&second)).unwrap();
-    let states: Vec<_> = play.room.questions().into_iter().map(|question| question.state).collect();
+    let states: Vec<_> =
+        play.room.questions(None, false).into_iter().map(|question| question.state).collect();
     assert_eq!(states, [QuestionState::Picked, QuestionState::Open], "one at a time");
     let answer = QuestionAsk::Answer { question_id: second.clone(), text: Some("red".into()) };
     play.question(&moderator(), answer).unwrap();
-    assert_eq!(play.room.questions()[1].answer.as_deref(), Some("red"));
+    assert_eq!(play.room.questions(None, false)[1].answer.as_deref(), Some("red"));
     assert_eq!(
         play.question(&ann(), QuestionAsk::Remove { question_id: second.clone() }),
         Err(Refused::Role(Role::Moderator))
     );
     play.question(&ann(), QuestionAsk::Remove { question_id: first }).unwrap();
-    assert_eq!(play.room.questions().len(), 1);
+    assert_eq!(play.room.questions(None, false).len(), 1);
 }
 
 #[test]
@@ -478,12 +533,15 @@ fn nobody_fills_the_queue_of_questions() {
     play.ask(&moderator(), against(Measure::ShadowBan, "bob", None)).unwrap();
     play.told();
     play.question(&bob(), asking("me too")).unwrap();
-    assert!(play.told().iter().all(|(to, _)| *to == Audience::Person("bob".parse().unwrap())));
-    assert_eq!(play.room.questions().len(), 3);
+    let audiences: Vec<_> = play.told().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(audiences, [Audience::Person(bob().id), Audience::Staff], "the asker, and the host's team");
+    assert_eq!(play.room.questions(Some(&bob().id), false).len(), 4, "also when they come back");
+    assert_eq!(play.room.questions(None, true).len(), 4);
+    assert_eq!(play.room.questions(None, false).len(), 3);
     for n in 0..crate::questions::MAX_OPEN {
         let _ = play.question(&writer(&format!("p{n}"), Role::Viewer), asking("hm"));
     }
-    assert_eq!(play.room.questions().len(), crate::questions::MAX_SHOWN);
+    assert_eq!(play.room.questions(None, false).len(), crate::questions::MAX_SHOWN);
     let more = play.question(&writer("late", Role::Viewer), asking("hm"));
     assert!(matches!(more, Err(Refused::NotNow(_))));
 }
@@ -584,6 +642,30 @@ fn a_giveaway_can_be_checked_by_everybody() {
 }
 
 #[test]
+fn a_word_of_nothing_but_an_emoji_is_entered_by_that_emoji_alone() {
+    let mut play = Play::new();
+    let ShowAsk::GiveawayStart { title, winners, duration_ms, claim_ms, .. } = giveaway(1) else { panic!() };
+    let start = ShowAsk::GiveawayStart { title, word: Some("🎁".into()), winners, duration_ms, claim_ms };
+    play.show(&host(), start).unwrap();
+    play.say(&ann(), "👏").unwrap();
+    play.say(&ann(), "!!!").unwrap();
+    assert_eq!(play.room.ticket(&ann().id), None);
+    play.say(&ann(), " 🎁").unwrap();
+    assert!(play.room.ticket(&ann().id).is_some());
+}
+
+#[test]
+fn a_measure_lasts_a_year_at_most_or_until_it_is_lifted() {
+    let mut play = Play::new();
+    let year = Duration::from_millis(crate::guard::MAX_MEASURE_MS);
+    for wrong in [Duration::ZERO, year + Duration::from_millis(1), Duration::from_millis(u64::MAX)] {
+        let refused = play.ask(&moderator(), against(Measure::Mute, "ann", Some(wrong)));
+        assert!(matches!(refused, Err(Refused::Field(_))), "{wrong:?}");
+    }
+    play.ask(&moderator(), against(Measure::Mute, "ann", Some(year))).unwrap();
+}
+
+#[test]
 fn a_giveaway_outlives_a_restart() {
     let mut play = Play::new();
     let Shown::Giveaway(giveaway_id) = play.show(&host(), giveaway(1)).unwrap() else { panic!() };
@@ -633,6 +715,7 @@ fn a_private_thread_is_for_two() {
     let before = play.room.position().1;
     let id =
         play.room.write_thread(&ann(), None, "where is my parcel?", Some("c".into()), at, &people).unwrap();
+    play.settle();
     assert_eq!(
         play.room.write_thread(&ann(), None, "where is my parcel?", Some("c".into()), at, &people),
         Ok(id)
@@ -649,12 +732,13 @@ fn a_private_thread_is_for_two() {
     let at = play.at();
     play.room.write_thread(&moderator(), Some(ann().id), "on its way", None, at, &people).unwrap();
     play.room.write_thread(&moderator(), Some(bob().id), "hello Bob", None, at, &people).unwrap();
+    play.settle();
     let nobody =
         play.room.write_thread(&moderator(), Some("zed".parse().unwrap()), "hello?", None, at, &people);
     assert_eq!(nobody, Err(Refused::NoSuch("user_id")));
     let texts: Vec<_> = play.room.thread(&ann().id).into_iter().map(|message| message.text).collect();
     assert_eq!(texts, ["where is my parcel?", "on its way"]);
-    assert_eq!(play.room.thread_lines().len(), 2);
+    assert_eq!(play.room.thread_lines(None).len(), 2);
 }
 
 #[test]

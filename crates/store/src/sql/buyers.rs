@@ -281,6 +281,8 @@ impl SqlLedger {
             "UPDATE timers SET state = 'cancelled' WHERE merchant_id = $1 AND buyer_id = $2 AND state = 'set'",
             "UPDATE creators SET buyer_id = NULL WHERE merchant_id = $1 AND buyer_id = $2",
             "DELETE FROM room_notes WHERE merchant_id = $1 AND name = 'thread/' || $2",
+            // What they wrote and a room has not made yet: `intent/`, 20 digits, and what it is about.
+            "DELETE FROM room_notes WHERE merchant_id = $1 AND name LIKE 'intent/%' AND substr(name, 29) = 'thread/' || $2",
             "UPDATE refunds SET reason = '' WHERE merchant_id = $1 AND order_id IN (
                  SELECT id FROM orders WHERE merchant_id = $1 AND buyer_id = $2)",
             // Answers that name them, or somebody whose name looks the same to LIKE: asked again, these are carried out again,

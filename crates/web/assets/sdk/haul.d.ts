@@ -221,8 +221,10 @@ export interface Snapshot {
     likes: number;
     peak: number;
     thread: ThreadMessage[];
+    yours: Question[];
+    won: { giveaway: Giveaway; claimed: boolean }[];
   };
-  host: { totals: Totals; orders: Order[]; threads: ThreadLine[]; winners: Winner[] } | null;
+  host: { totals: Totals; orders: Order[]; threads: ThreadLine[]; winners: Winner[]; drawn: { giveaway: Giveaway; winners: Winner[] }[] } | null;
 }
 
 /** What a viewer is sent of the pictures. */

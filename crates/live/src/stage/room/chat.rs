@@ -26,10 +26,7 @@ impl Stage {
         let writer = self.writer(member)?;
         let at = self.at(now);
         let members = &self.members;
-        let find = |who: &BuyerId| {
-            let viewer = members.values().find(|member| member.is(who))?.viewer.as_ref()?;
-            Some((viewer.name.clone(), viewer.role))
-        };
+        let find = |who: &BuyerId| Self::find(members, who);
         let sending = matches!(ask, ChatAsk::Send { .. });
         let answer = self.room.ask(&writer, ask, at, &find).map_err(|refused| {
             if let Refused::TooFast { retry_after } = refused
@@ -41,12 +38,16 @@ impl Stage {
         })?;
         let reply = match answer {
             Answer::Done => Reply::Time { server_time: self.clock.now(now) },
-            Answer::Said(message_id) => Reply::Chat { message_id },
+            Answer::Said(message_id) => Reply::Chat { message_id, ticket: None },
+            Answer::Entered { message_id: Some(message_id), ticket } => {
+                Reply::Chat { message_id, ticket: Some(ticket) }
+            }
+            Answer::Entered { message_id: None, ticket } => Reply::Ticket { ticket },
             Answer::Rules(rules) => Reply::Rules { rules },
             Answer::Words(words) => Reply::Words { words },
             Answer::Moderation(moderation) => Reply::Moderation(moderation),
         };
-        self.reply(member, id, &reply);
+        self.answer_when_written(member, id, reply, now);
         self.carry_room();
         Ok(())
     }

@@ -2,10 +2,15 @@
 
 mod chat;
 mod show;
+mod unwritten;
+
+use std::collections::HashMap;
 
 use haul_model::{BuyerId, Now, Role};
 use haul_room::{Audience, Effect, Refused, Writer};
 use haul_wire::{Badge, Code, Failure, Measure, Standing, Writers};
+
+pub(super) use unwritten::Unwritten;
 
 use super::{Member, MemberId, Output, Stage, To, answers::millis};
 use crate::connection::too_many_lines;
@@ -29,6 +34,13 @@ impl Stage {
         })
     }
 
+    /// Somebody who is here by id: their name, and the highest of the roles that they are here in.
+    fn find(members: &HashMap<MemberId, Member>, who: &BuyerId) -> Option<(String, Role)> {
+        let theirs = members.values().filter(|member| member.is(who));
+        let viewer = theirs.filter_map(|member| member.viewer.as_ref()).max_by_key(|viewer| viewer.role)?;
+        Some((viewer.name.clone(), viewer.role))
+    }
+
     /// Carries out what the room says.
     pub(super) fn carry_room(&mut self) {
         while let Some(effect) = self.room.poll_effect() {
@@ -41,23 +53,31 @@ impl Stage {
                     };
                     self.deliver(to, lane, key, line);
                 }
-                Effect::End(who) => {
-                    let theirs =
-                        self.members.iter().filter(|(_, member)| member.is(&who)).map(|(member, _)| *member);
+                Effect::End { who, below } => {
+                    let theirs = self
+                        .members
+                        .iter()
+                        .filter(|(_, member)| member.is(&who) && member.role() < Some(below))
+                        .map(|(member, _)| *member);
                     self.outputs.extend(theirs.map(|member| Output::End(member, haul_wire::close::BANNED)));
                 }
                 Effect::Keep(note) => self.outputs.push_back(Output::Keep(note)),
+                Effect::Write { number, note } => self.outputs.push_back(Output::Write { number, note }),
             }
+        }
+        if self.room.giveaway_word() != self.word_told {
+            self.word_told = self.room.giveaway_word();
+            self.outputs.push_back(Output::Entering(self.word_told.clone()));
         }
     }
 
     /// Why somebody may not be here, if so.
     pub(super) fn banned(&self, member: MemberId, now: Now) -> Option<Failure> {
         let viewer = self.members.get(&member)?.viewer.as_ref()?;
-        if !self.room.is_banned(&viewer.id, now.wall) {
+        if !self.room.is_banned(&viewer.id, viewer.role, now.wall) {
             return None;
         }
-        let standing = self.room.standing(&viewer.id, now.wall)?;
+        let standing = self.room.standing(&viewer.id, viewer.role, now.wall)?;
         let left = haul_room::chat::left(standing.until, now.wall);
         Some(with_retry(Failure::new(Code::Banned, ban_words(&standing)), left))
     }
@@ -66,6 +86,10 @@ impl Stage {
 impl Member {
     fn is(&self, who: &BuyerId) -> bool {
         self.viewer.as_ref().is_some_and(|viewer| viewer.id == *who)
+    }
+
+    fn role(&self) -> Option<Role> {
+        self.viewer.as_ref().map(|viewer| viewer.role)
     }
 }
 
@@ -116,6 +140,10 @@ pub(super) fn unsaid(refused: Refused) -> Failure {
         Refused::NoSuch(what) => {
             Failure::new(Code::NotFound, format!("{what}: there is no such, or not any more"))
         }
+        Refused::Unwritten => Failure::new(
+            Code::Unavailable,
+            "too much waits to be written down: nothing was done, try again in a moment",
+        ),
         Refused::NotNow(why) => Failure::new(Code::WrongState, why),
     }
 }

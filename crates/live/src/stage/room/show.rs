@@ -45,12 +45,13 @@ impl Stage {
     ) -> Result<(), Failure> {
         let writer = self.writer(member)?;
         let at = self.at(now);
-        match self.room.show(&writer, ask, at).map_err(unsaid)? {
-            Shown::Done => self.reply_time(member, id, now),
-            Shown::Poll(poll_id) => self.reply(member, id, &Reply::Poll { poll_id }),
-            Shown::Giveaway(giveaway_id) => self.reply(member, id, &Reply::Giveaway { giveaway_id }),
-            Shown::Ticket(ticket) => self.reply(member, id, &Reply::Ticket { ticket }),
-        }
+        let reply = match self.room.show(&writer, ask, at).map_err(unsaid)? {
+            Shown::Done => Reply::Time { server_time: self.clock.now(now) },
+            Shown::Poll(poll_id) => Reply::Poll { poll_id },
+            Shown::Giveaway(giveaway_id) => Reply::Giveaway { giveaway_id },
+            Shown::Ticket(ticket) => Reply::Ticket { ticket },
+        };
+        self.answer_when_written(member, id, reply, now);
         self.carry_room();
         Ok(())
     }
@@ -68,22 +69,19 @@ impl Stage {
             CrowdAsk::ThreadSend { text, user_id, client_id } => {
                 let at = self.at(now);
                 let members = &self.members;
-                let find = |who: &BuyerId| {
-                    let viewer = members.values().find(|member| member.is(who))?.viewer.as_ref()?;
-                    Some((viewer.name.clone(), viewer.role))
-                };
+                let find = |who: &BuyerId| Self::find(members, who);
                 let sent = self.room.write_thread(&writer, user_id, &text, client_id, at, &find);
                 let message_id = sent.map_err(unsaid)?;
-                self.reply(member, id, &Reply::Chat { message_id });
+                self.answer_when_written(member, id, Reply::Chat { message_id, ticket: None }, now);
             }
             CrowdAsk::ThreadRead { user_id } => {
                 let of = self.room.may_read_thread(&writer, user_id).map_err(unsaid)?;
                 let messages = self.room.thread(&of);
                 self.reply(member, id, &Reply::Thread { messages });
             }
-            CrowdAsk::ThreadList => {
+            CrowdAsk::ThreadList { before } => {
                 self.allowed(member, Role::Moderator)?;
-                let threads = self.room.thread_lines();
+                let threads = self.room.thread_lines(before.as_ref());
                 self.reply(member, id, &Reply::Threads { threads });
             }
         }
@@ -91,14 +89,16 @@ impl Stage {
         Ok(())
     }
 
-    pub(in super::super) fn room_view(&self, reader: Option<&BuyerId>) -> RoomView {
+    pub(in super::super) fn room_view(&self, reader: Option<&BuyerId>, staff: bool) -> RoomView {
         let room: &Room = &self.room;
         RoomView {
-            questions: room.questions(),
+            questions: room.questions(reader, staff),
+            yours: reader.map(|reader| room.yours(reader)).unwrap_or_default(),
             announcement: room.announcement().cloned(),
             poll: room.poll().cloned(),
             giveaway: room.giveaway().cloned(),
             ticket: reader.and_then(|reader| room.ticket(reader)),
+            won: reader.map(|reader| room.won(reader)).unwrap_or_default(),
             likes: room.likes(),
             peak: self.peak,
             thread: reader
@@ -109,6 +109,8 @@ impl Stage {
     }
 
     pub(super) fn at(&mut self, now: Now) -> At {
+        // What a refused request would have waited for is nothing to the next.
+        let _ = self.room.proposed();
         At { now, random: self.rng.random(), secret: self.rng.random() }
     }
 }

@@ -156,5 +156,5 @@ fn whatever_a_viewer_sends_leaves_the_room_within_its_limits() {
     let hello = play.join(3, None);
     let Output::Deliver(Delivery { line, .. }) = &hello[0] else { panic!() };
     assert!(line.len() < haul_room::outbox::MAX_BYTES / 2, "{}", line.len());
-    assert!(!play.stage.room.is_banned(&"ann".parse().unwrap(), play.now.wall));
+    assert!(!play.stage.room.is_banned(&"ann".parse().unwrap(), Role::Viewer, play.now.wall));
 }
