@@ -183,6 +183,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "watch/buysheet.js",
         "watch/contact.js",
         "watch/coupon.js",
+        "watch/deck.js",
         "watch/entrance.js",
         "watch/hearing.js",
         "watch/likes.js",

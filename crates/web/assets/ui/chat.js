@@ -1,7 +1,7 @@
 // The chat of a live, as read on both pages, and the field to write in.
 
 import { moderate, newKey, say } from "/sdk/haul.js";
-import { byId, el, icon, setText } from "./dom.js";
+import { byId, el, folded, icon, setText } from "./dom.js";
 import { renderOn } from "./room.js";
 import { toast } from "./sheet.js";
 import { everyTick } from "./time.js";
@@ -153,7 +153,7 @@ function showPinned(room) {
       { class: "line-quick", type: "button", "aria-label": t("Unpin the message"), on: { click: () => tell(room.channel.request("chat.unpin")) } },
       icon("close"),
     );
-    return bar.replaceChildren(icon("pin"), el("p", {}, el("b", {}, line.name), " ", line.text), isStaff(room) ? off : "");
+    return bar.replaceChildren(icon("pin"), folded(el("b", {}, line.name), " ", line.text), isStaff(room) ? off : "");
   });
 }
 

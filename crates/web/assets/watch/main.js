@@ -12,6 +12,7 @@ import { compact, sentence } from "../ui/words.js";
 import { showBag } from "./bag.js";
 import { Buying } from "./buy.js";
 import { showCoupon } from "./coupon.js";
+import { showDeck } from "./deck.js";
 import { showEntrance } from "./entrance.js";
 import { showHearing } from "./hearing.js";
 import { player, token as given } from "./picture.js";
@@ -44,6 +45,7 @@ showQuality(page, quality);
 showChat(room, byId("chat"), new Composer(room, byId("composer"), byId("chat-input")));
 showRules(room);
 
+showDeck();
 const entrance = showEntrance(room, { hasToken: () => Boolean(token), onToken: (fresh) => enter(fresh) });
 const needsToken = () => entrance.ask();
 const buying = new Buying(room, { needsToken });

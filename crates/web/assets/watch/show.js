@@ -1,11 +1,12 @@
 // What the host does with the room: a sentence, a poll, a giveaway, the question being answered.
 
-import { byId, el, icon, setText } from "../ui/dom.js";
+import { byId, el, folded, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { openSheet, toast } from "../ui/sheet.js";
 import { everyTick, spanText } from "../ui/time.js";
 import { locale, t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
+import { deal } from "./deck.js";
 
 const JOINED_SHOWN_MS = 4_000;
 
@@ -23,7 +24,8 @@ export function showShow(room, needsToken) {
   renderOn(room, ["announcement"], () => {
     const bar = byId("announcement");
     bar.hidden = !room.announcement;
-    setText(bar, room.announcement ? room.announcement.text : "");
+    const text = room.announcement ? room.announcement.text : "";
+    if (bar.textContent !== text) bar.replaceChildren(folded(text));
   });
 
   renderOn(room, ["questions"], () => {
@@ -31,6 +33,7 @@ export function showShow(room, needsToken) {
     const card = byId("answering");
     card.hidden = !picked;
     card.replaceChildren();
+    deal(card, picked ? picked.id : "");
     if (picked) card.append(el("b", {}, t("Answering now")), el("p", {}, `${picked.name}: ${picked.text}`));
   });
 
@@ -57,6 +60,7 @@ function showPoll(room, ask) {
     const { poll } = room;
     card.hidden = !poll;
     if (!poll) return;
+    deal(card, poll.id);
     if (mine.poll !== poll.id) mine = { poll: poll.id, option: -1 };
     setText(byId("poll-question"), poll.question);
     if (built !== poll.id) {
@@ -124,6 +128,7 @@ function showGiveaway(room, ask) {
     button.disabled = giveaway.open ? Boolean(room.ticket) : !claimable;
     setText(button, giveaway.open ? (room.ticket ? t("You are in") : t("Enter")) : room.claimed ? t("Claimed") : claimable ? t("You won: claim it") : t("Time is over"));
     card.dataset.won = String(Boolean(won));
+    deal(card, `${giveaway.id} ${giveaway.open ? "open" : "drawn"} ${card.dataset.won}`);
   };
   button.addEventListener("click", async () => {
     const { giveaway } = room;
