@@ -4,7 +4,7 @@
 import { byId, el } from "../ui/dom.js";
 import { phrase, t } from "../ui/tongue.js";
 
-const NAMES = { answering: phrase("Question"), poll: phrase("Poll"), giveaway: phrase("Giveaway"), coupon: phrase("Coupon") };
+const NAMES = { answering: phrase("Question"), poll: phrase("Poll"), giveaway: phrase("Giveaway"), earlier: phrase("You won"), coupon: phrase("Coupon") };
 
 /** Says that a card now holds something else: `key` stands for it. */
 export function deal(card, key) {
