@@ -161,6 +161,22 @@ async function tell() {
       expect(await ana.at("talk-unread").isHidden(), "read is read, after a reload too");
     });
 
+    await step("whose question was answered while they were away hears of it when they are back, once", async () => {
+      const { page } = ana;
+      const url = page.url();
+      const { question_id: id } = await page.evaluate(() => window.haul.channel.request("question.ask", { text: "Is it heavy?" }));
+      await page.goto("about:blank");
+      await host.page.evaluate((id) => window.haul.channel.request("question.answer", { question_id: id, text: "Two pounds" }), id);
+      // What a server says that tells each reader which questions are theirs.
+      wire.alterRoom((room) => (room.yours ??= room.questions.filter((question) => question.id === id)));
+      await page.goto(url);
+      await toasts(ana, /Answered: Two pounds/);
+      await page.reload();
+      await ana.at("chat-input").waitFor();
+      await page.waitForFunction(() => window.haul && window.haul.room.ready);
+      expect(!/Two pounds/.test(await page.locator("#toasts").textContent()), "not again");
+    });
+
     await step("who was not shown to all is told so", async () => {
       wire.tell({ type: "chat.sampled", messages: 1 });
       await toasts(ana, /your message was not shown to all/);

@@ -188,6 +188,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "watch/deck.js",
         "watch/entrance.js",
         "watch/hearing.js",
+        "watch/kept.js",
         "watch/likes.js",
         "watch/line.js",
         "watch/main.js",

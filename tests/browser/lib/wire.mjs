@@ -5,6 +5,7 @@ export class Wire {
   #sent = [];
   #losing = null;
   #page = null;
+  #alter = null;
 
   tap(page) {
     return page.routeWebSocket(/\/channel\//, (socket) => {
@@ -18,9 +19,22 @@ export class Wire {
       });
       server.onMessage((text) => {
         if (this.#losing && this.#losing.id !== undefined && JSON.parse(text).id === this.#losing.id) this.#losing = null;
-        else socket.send(text);
+        else socket.send(this.#snapshot(text));
       });
     });
+  }
+
+  /** What the snapshot has of the room is what `alter` makes of it. */
+  alterRoom(alter) {
+    this.#alter = alter;
+  }
+
+  #snapshot(text) {
+    if (!this.#alter || !text.includes('"reply"')) return text;
+    const message = JSON.parse(text);
+    if (!message.result || !message.result.room) return text;
+    this.#alter(message.result.room);
+    return JSON.stringify(message);
   }
 
   /** The next answer to a request of this type does not arrive. */

@@ -6,19 +6,22 @@ import { byId, el, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { openSheet, toast } from "../ui/sheet.js";
 import { t } from "../ui/tongue.js";
-import { liveId } from "../ui/visit.js";
 import { sentence } from "../ui/words.js";
+import { Kept } from "./kept.js";
+
+const TOLD_MAX = 40;
 
 /** Shows the sheet. Returns `{open(), ask(productId)}`. */
 export function showTalk(room, needsToken) {
   const list = byId("question-list");
   const sheet = byId("talk-sheet");
-  const read = new ReadUpTo(room);
-  const unread = () => read.after(room.thread.filter(({ from_team: team }) => team)).length;
+  /** Up to when the private messages have been read. */
+  const read = new Kept(room, "read");
+  const unread = () => room.thread.filter(({ from_team: team, at }) => team && at > (read.value || 0)).length;
   /** What came while one was away stays marked until one has had it before one's eyes. */
   const renderUnread = () => {
     const seen = sheet.open && !byId("tab-thread").hidden;
-    if (seen && room.thread.length) read.keep(room.thread.at(-1));
+    if (seen && room.thread.length) read.value = room.thread.at(-1).at;
     const count = unread();
     for (const mark of [byId("talk-unread"), byId("thread-unread")]) {
       mark.hidden = count === 0;
@@ -89,10 +92,19 @@ export function showTalk(room, needsToken) {
     input.value = "";
     toast(t("Asked. You hear when the host takes it up."), "good");
   });
-  room.channel.addEventListener("question.yours", ({ detail }) => {
-    if (detail.question.state === "picked") toast(t("The host is answering your question."), "good", 8_000);
-    if (detail.question.state === "answered") toast(detail.question.answer ? `${t("Answered")}: ${detail.question.answer}` : t("Your question was answered."), "good", 8_000);
-  });
+  /** What one has been told of one's own questions, the newest last. */
+  const told = new Kept(room, "told");
+  const tellOwn = ({ id, state, answer }) => {
+    const news = `${id} ${state}`;
+    const known = told.value || [];
+    if (state === "open" || known.includes(news)) return;
+    told.value = [...known, news].slice(-TOLD_MAX);
+    if (state === "picked") toast(t("The host is answering your question."), "good", 8_000);
+    else toast(answer ? `${t("Answered")}: ${answer}` : t("Your question was answered."), "good", 8_000);
+  };
+  room.channel.addEventListener("question.yours", ({ detail }) => tellOwn(detail.question));
+  // Who was away hears of it when they are back.
+  room.channel.addEventListener("snapshot", ({ detail }) => (detail.room.yours || []).forEach(tellOwn));
 
   const thread = byId("thread-list");
   renderOn(room, ["thread"], () => {
@@ -154,43 +166,4 @@ export function showTalk(room, needsToken) {
       byId("question-input").focus();
     },
   };
-}
-
-/** Up to which private message one has read, over reloads too; each live and each person has a place of their own. */
-class ReadUpTo {
-  #room;
-  #last = null;
-
-  constructor(room) {
-    this.#room = room;
-  }
-
-  /** Those of `messages` that are newer. */
-  after(messages) {
-    const last = this.#kept();
-    return messages.filter(({ at }) => at > last);
-  }
-
-  keep({ at }) {
-    if (at <= this.#kept()) return;
-    this.#last = { slot: this.#slot(), at };
-    try {
-      localStorage.setItem(this.#slot(), String(at));
-    } catch {
-      // Storage may be off. Then a reload marks again what was read.
-    }
-  }
-
-  #kept() {
-    if (this.#last && this.#last.slot === this.#slot()) return this.#last.at;
-    try {
-      return Number(localStorage.getItem(this.#slot())) || 0;
-    } catch {
-      return 0;
-    }
-  }
-
-  #slot() {
-    return `haul.read.${liveId}.${this.#room.reader}`;
-  }
 }
