@@ -131,6 +131,7 @@ async function tell() {
       await ana.shows("giveaway-enter", /You are in/);
       await until("Ben may write again", async () => !(await ben.at("chat-send").isDisabled()));
       await ben.say("Lamp!");
+      await ben.shows("giveaway-enter", /You are in/);
       await host.shows("giveaway-facts", /2 entered/);
       await host.click("giveaway-draw");
       const winner = await until("somebody has won", async () => {
@@ -209,12 +210,22 @@ async function tell() {
 
     await step("what viewers may do is the host's choice, and they read so", async () => {
       await host.click("rules-open");
-      await host.at("rules-who").selectOption("followers");
-      await until("Ana may not write", () => ana.at("chat-send").isDisabled());
-      await host.at("rules-who").selectOption("everyone");
+      // A pause would close the field as well.
       await host.at("rules-slow").selectOption("0");
+      await ana.at("chat-rules").waitFor({ state: "hidden" });
+      await ana.say("no pause holds me");
+      await host.at("chat-line").filter({ hasText: "no pause" }).waitFor();
+      const placeholder = () => ana.at("chat-input").getAttribute("placeholder");
+      expect(!(await ana.at("chat-send").isDisabled()), "she may write");
+      for (const [who, why] of [["followers", /Only followers/], ["buyers", /Only those who bought/]]) {
+        await host.at("rules-who").selectOption(who);
+        await until(`she reads that it is for ${who}`, async () => why.test(await placeholder()));
+        expect(await ana.at("chat-send").isDisabled(), "and may not write");
+        expect(!(await ana.at("chat-input").isEditable()), "nor type");
+      }
+      await host.at("rules-who").selectOption("everyone");
       await host.at("rules-links").uncheck();
-      await until("Ana may write", async () => !(await ana.at("chat-send").isDisabled()));
+      await until("Ana may write", () => ana.at("chat-input").isEditable());
       await host.page.locator("#rules-sheet [data-close]").click();
       await ana.say("see www.example.com");
       await until("a link is refused", async () => /links/i.test(await ana.page.locator("#toasts").textContent()));

@@ -213,6 +213,15 @@ impl Room {
                 self.apply(Change::Question { question }, at.now);
                 Ok(None)
             }
+            QuestionAsk::Unpick { question_id } => {
+                who.need(Role::Moderator)?;
+                let question = &self.questions.asked[self.questions.at(&question_id)?].question;
+                if question.state == QuestionState::Picked {
+                    let back = Question { state: QuestionState::Open, media_ms: None, ..question.clone() };
+                    self.apply(Change::Question { question: back }, at.now);
+                }
+                Ok(None)
+            }
             QuestionAsk::Answer { question_id, text } => {
                 who.need(Role::Moderator)?;
                 let mut question = self.questions.asked[self.questions.at(&question_id)?].question.clone();

@@ -150,9 +150,10 @@ impl Evening {
             5 if !self.questions.is_empty() => {
                 let question_id =
                     self.questions[self.dice.roll(self.questions.len() as u64) as usize].clone();
-                let ask = match self.dice.roll(3) {
+                let ask = match self.dice.roll(4) {
                     0 => QuestionAsk::Pick { question_id },
                     1 => QuestionAsk::Answer { question_id, text: None },
+                    2 => QuestionAsk::Unpick { question_id },
                     _ => QuestionAsk::Remove { question_id },
                 };
                 let _ = self.room.ask_question(&host, ask, at, Some(1));

@@ -167,6 +167,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "theme/icons.svg",
         "theme/logo-light.svg",
         "theme/logo.svg",
+        "ui/attempt.js",
         "ui/chat.js",
         "ui/chinese.js",
         "ui/chinese_studio.js",
@@ -183,8 +184,11 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "watch/buysheet.js",
         "watch/contact.js",
         "watch/coupon.js",
+        "watch/deck.css",
+        "watch/deck.js",
         "watch/entrance.js",
         "watch/hearing.js",
+        "watch/kept.js",
         "watch/likes.js",
         "watch/line.js",
         "watch/main.js",
@@ -197,6 +201,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "watch/shop.css",
         "watch/show.js",
         "watch/stage.js",
+        "watch/talk.js",
         "watch/watch.css",
     ]
 });

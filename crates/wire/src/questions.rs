@@ -30,6 +30,12 @@ pub enum QuestionAsk {
         /// Which question.
         question_id: QuestionId,
     },
+    /// It is not being answered after all, and waits again; nothing changes where it was not picked. Host or moderator.
+    #[serde(rename = "question.unpick")]
+    Unpick {
+        /// Which question.
+        question_id: QuestionId,
+    },
     /// It is answered. Host or moderator.
     #[serde(rename = "question.answer")]
     Answer {
@@ -48,8 +54,14 @@ pub enum QuestionAsk {
 
 impl QuestionAsk {
     /// The types, as they are written.
-    pub const TYPES: &[&str] =
-        &["question.ask", "question.vote", "question.pick", "question.answer", "question.remove"];
+    pub const TYPES: &[&str] = &[
+        "question.ask",
+        "question.vote",
+        "question.pick",
+        "question.unpick",
+        "question.answer",
+        "question.remove",
+    ];
 }
 
 /// What happened to questions, by its `type`.

@@ -524,6 +524,28 @@ fn a_question_is_asked_wanted_picked_and_answered() {
 }
 
 #[test]
+fn a_wrong_pick_goes_back_to_those_that_wait() {
+    let mut play = Play::new();
+    let id = play.question(&ann(), asking("how big?")).unwrap().unwrap();
+    let unpick = || QuestionAsk::Unpick { question_id: id.clone() };
+    play.question(&moderator(), QuestionAsk::Pick { question_id: id.clone() }).unwrap();
+    play.told();
+    assert_eq!(play.question(&ann(), unpick()), Err(Refused::Role(Role::Moderator)));
+    play.question(&moderator(), unpick()).unwrap();
+    let told = play.told();
+    assert_eq!(told.len(), 1, "who asked need not hear of it");
+    assert_eq!(
+        (&told[0].1["question"]["state"], &told[0].1["question"]["media_ms"]),
+        (&"open".into(), &serde_json::Value::Null)
+    );
+
+    play.question(&moderator(), QuestionAsk::Answer { question_id: id.clone(), text: None }).unwrap();
+    play.told();
+    play.question(&moderator(), unpick()).unwrap();
+    assert!(play.told().is_empty(), "what is answered stays so");
+}
+
+#[test]
 fn nobody_fills_the_queue_of_questions() {
     let mut play = Play::new();
     for text in ["a", "b", "c"] {

@@ -455,6 +455,18 @@ export function say(
   text: string,
   options?: { replyTo?: string; clientId?: string; patienceMs?: number },
 ): Promise<string>;
+/** Asks the host something, once however often it is repeated. Resolves with the question's id. */
+export function ask(
+  channel: Channel,
+  text: string,
+  options?: { productId?: string; clientId?: string; patienceMs?: number },
+): Promise<string>;
+/** Writes to the host's team, or from the team to `userId`, once however often it is repeated. Resolves with the message's id. */
+export function write(
+  channel: Channel,
+  text: string,
+  options?: { userId?: string; clientId?: string; patienceMs?: number },
+): Promise<string>;
 /** Many taps are sent as one message. */
 export function like(channel: Channel, kind?: Reaction): void;
 /** For host and moderators. Without `durationMs` it holds until it is lifted. */

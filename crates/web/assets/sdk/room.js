@@ -12,6 +12,26 @@ export async function say(channel, text, { replyTo, clientId = newKey(), patienc
   return message_id;
 }
 
+/**
+ * Asks the host something, about `productId` where that is given. `clientId` stands for one question, as with `say`. Resolves
+ * with its id.
+ */
+export async function ask(channel, text, { productId, clientId = newKey(), patienceMs = 15_000 } = {}) {
+  const fields = { text, product_id: productId, client_id: clientId };
+  const { question_id } = await persist(channel, "question.ask", fields, patienceMs);
+  return question_id;
+}
+
+/**
+ * Writes to the host's team, or from the team to `userId`, where nobody else reads it. `clientId` stands for one message, as
+ * with `say`. Resolves with its id.
+ */
+export async function write(channel, text, { userId, clientId = newKey(), patienceMs = 15_000 } = {}) {
+  const fields = { text, user_id: userId, client_id: clientId };
+  const { message_id } = await persist(channel, "thread.send", fields, patienceMs);
+  return message_id;
+}
+
 const LIKES_EVERY_MS = 400;
 const LIKES_AT_ONCE = 20;
 /** Likes that wait to be sent, by channel and kind. */

@@ -1,11 +1,15 @@
 // The host's side of the room: questions, announcements, polls, giveaways, private threads.
 
+import { write } from "/sdk/haul.js";
+import { Attempt } from "../ui/attempt.js";
 import { byId, el, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { openSheet, toast } from "../ui/sheet.js";
 import { clockText, everyTick, spanText } from "../ui/time.js";
 import { phrase, t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
+
+const ANSWER_CHARS = 300;
 
 export function showAudience(room) {
   const ask = async (type, fields) => {
@@ -21,17 +25,38 @@ export function showAudience(room) {
   showThreads(room, ask);
 }
 
+function isHost(room) {
+  return Boolean(room.you && room.you.role === "host");
+}
+
 function action(words, testid, act, tone = "") {
   return el("button", { class: `button ${tone}`, type: "button", data: { testid }, on: { click: act } }, t(words));
 }
 
 function showQuestions(room, ask) {
   const list = byId("questions");
+  /** What is being written as an answer, by the question: the list is made anew with every vote. */
+  const answers = new Map();
+  const answerField = (id, text) => {
+    if (!answers.has(id)) answers.set(id, el("input", { class: "input grow", maxLength: ANSWER_CHARS, placeholder: t("Answer in writing, if you like"), "aria-label": `${t("Answer in writing, if you like")}: ${text}`, data: { testid: "question-answer" } }));
+    return answers.get(id);
+  };
+  const doneForm = (id, text) => {
+    const field = answerField(id, text);
+    const form = el("form", { class: "question-done", autocomplete: "off" }, field, el("button", { class: "button primary", type: "submit", data: { testid: "question-done" } }, t("Done")));
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (await ask("question.answer", { question_id: id, text: field.value.trim() || undefined })) answers.delete(id);
+    });
+    return form;
+  };
   renderOn(room, ["questions", "products"], () => {
     const questions = room.questionList();
     const waiting = questions.filter(({ state }) => state !== "answered");
     setText(byId("questions-count"), waiting.length ? String(waiting.length) : "");
     byId("questions-none").hidden = questions.length > 0;
+    for (const id of answers.keys()) if (!room.questions.has(id)) answers.delete(id);
+    const typing = [...answers.values()].find((field) => field === document.activeElement);
     list.replaceChildren(
       ...questions.map(({ id, name, text, votes, state, answer, product_id: about }) => {
         const product = about && room.product(about);
@@ -45,12 +70,14 @@ function showQuestions(room, ask) {
             "div",
             { class: "question-actions" },
             state === "open" && action(phrase("Answer"), "question-pick", request("question.pick"), "primary"),
-            state === "picked" && action(phrase("Done"), "question-done", request("question.answer"), "primary"),
+            state === "picked" && action(phrase("Put back"), "question-unpick", request("question.unpick"), "quiet"),
             action(phrase("Remove"), "question-remove", request("question.remove"), "quiet"),
           ),
+          state === "picked" && doneForm(id, text),
         );
       }),
     );
+    if (typing && typing.isConnected) typing.focus({ preventScroll: true });
   });
 }
 
@@ -109,21 +136,22 @@ function showSays(room, ask) {
   byId("giveaway-end").addEventListener("click", giveaway("giveaway.end"));
   const renderGiveaway = () => {
     const { giveaway: now } = room;
-    byId("giveaway-form").hidden = Boolean(now);
+    // Beside one that is drawn, whose winners still have time to claim, the next may begin.
+    byId("giveaway-form").hidden = Boolean(now && now.open);
     byId("giveaway-now").hidden = !now;
+    byId("giveaway-none").hidden = isHost(room) || Boolean(now) || room.earlier.size > 0;
     if (!now) return;
     setText(byId("giveaway-words"), now.title);
     setText(byId("giveaway-facts"), `${t("{n} entered", { n: now.entries })} · ${now.open ? spanText(now.closes_at - room.now()) : t("Drawn")}`);
     byId("giveaway-draw").hidden = !now.open;
     setText(byId("giveaway-end"), now.open ? t("Call off") : t("Take away"));
   };
-  renderOn(room, ["giveaway"], () => {
+  renderOn(room, ["giveaway", "you"], () => {
     renderGiveaway();
-    byId("giveaway-list").replaceChildren(
-      ...room.winners.map(({ user_id: user, name, claimed }) =>
-        el("li", { data: { testid: "giveaway-winner" } }, el("span", { class: "grow" }, `${name} · ${claimed ? t("Claimed") : t("not claimed yet")}`), action(phrase("Write"), "winner-write", () => openThread(room, ask, user, name))),
-      ),
-    );
+    const winner = (prize) => ({ user_id: user, name, claimed }) =>
+      el("li", { data: { testid: "giveaway-winner" } }, el("span", { class: "grow" }, [prize, name, claimed ? t("Claimed") : t("not claimed yet")].filter(Boolean).join(" · ")), action(phrase("Write"), "winner-write", () => openThread(room, ask, user, name)));
+    byId("giveaway-list").replaceChildren(...room.winners.map(winner("")));
+    byId("giveaway-earlier").replaceChildren(...[...room.earlier.values()].flatMap(({ giveaway: { title }, winners }) => winners.map(winner(title))));
   });
   everyTick(renderGiveaway);
 }
@@ -132,6 +160,7 @@ let open = null;
 
 function showThreads(room, ask) {
   const list = byId("threads");
+  const attempt = new Attempt();
   renderOn(room, ["threads"], () => {
     setText(byId("threads-count"), room.threads.length ? String(room.threads.length) : "");
     byId("threads-none").hidden = room.threads.length > 0;
@@ -155,7 +184,13 @@ function showThreads(room, ask) {
     event.preventDefault();
     const text = byId("thread-input").value.trim();
     if (!text || !open) return;
-    if (await ask("thread.send", { text, user_id: open.user })) byId("thread-input").value = "";
+    try {
+      await write(room.channel, text, { userId: open.user, clientId: attempt.keyOf(`${open.user} ${text}`) });
+      attempt.done();
+      byId("thread-input").value = "";
+    } catch (error) {
+      toast(sentence(error), "bad");
+    }
   });
   byId("thread-sheet").addEventListener("close", () => (open = null));
 }

@@ -4,7 +4,7 @@ import { Channel, rest } from "/sdk/haul.js";
 import { Composer, showChat, showRules } from "../ui/chat.js";
 import { byId, setText } from "../ui/dom.js";
 import { followListing } from "../ui/listing.js";
-import { Room, renderOn } from "../ui/room.js";
+import { Room, isStaff, renderOn } from "../ui/room.js";
 import { closeSheet, openSheet, toast, wireSheets } from "../ui/sheet.js";
 import { locale, phrase, t, translatePage } from "../ui/tongue.js";
 import { claims, expired, forgetToken, keepToken, liveId, takeToken } from "../ui/visit.js";
@@ -25,7 +25,7 @@ const GATES = {
   expired: [phrase("This token has run out"), phrase("Tokens are valid for a while only. Make a new one and paste it here.")],
   unauthorized: [phrase("This token is not valid here"), phrase("It was made for another server, was changed on the way, or has run out.")],
   forbidden: [phrase("This token is for another live"), phrase("Check the address of this page, or paste the token that belongs to it.")],
-  role: [phrase("This token is for watching"), phrase("Going live and selling needs a token of the role host.")],
+  role: [phrase("This token is for watching"), phrase("Going live and selling needs a token of the role host; to moderate, one of the role moderator.")],
 };
 
 const WARNING_MS = 30_000;
@@ -49,8 +49,13 @@ byId("gate-form").addEventListener("submit", (event) => {
 const token = takeToken();
 if (!token) refuse("missing");
 else if (expired(token)) refuse("expired");
-else if ((claims(token) || {}).role && claims(token).role !== "host") refuse("role");
-else open();
+else if (roleOf(token) === "viewer") refuse("role");
+else open(roleOf(token));
+
+/** What the token says; whoever has one that can't be read hears from the server what it is. */
+function roleOf(token) {
+  return (claims(token) || {}).role || "host";
+}
 
 function refuse(reason) {
   const [title, text] = GATES[reason] || GATES.unauthorized;
@@ -61,13 +66,16 @@ function refuse(reason) {
   if (reason !== "missing") forgetToken();
 }
 
-function open() {
+/** As `host`, or as `moderator`: without the picture, the sale, and what else is the host's alone. */
+function open(role) {
   const api = (path, options = {}) => rest(`/v1/lives/${encodeURIComponent(liveId)}${path}`, { token, ...options });
   // Products are changed here: they are shown as they were written.
   const channel = new Channel({ live: liveId, token, locale: null });
   const room = new Room(channel);
   followListing(room, () => token);
+  byId("studio").dataset.role = role;
   byId("studio").hidden = false;
+  if (role !== "host") byId("chat-input").placeholder = t("Answer as moderator");
 
   const broadcast = runBroadcast({ live: liveId, token, room });
   // For tests and support: the browser's own statistics are a question away.
@@ -78,11 +86,11 @@ function open() {
   showModeration(room);
   showAudience(room);
   showPlot(room);
-  showProducts(room, api);
+  showProducts(room, api, { mayEdit: role === "host" });
   wireSaleForm(room);
   showSales(room);
-  showOrders(room, { token });
-  showCoupons(room, { token });
+  showOrders(room, { token, mayRefund: role === "host" });
+  if (role === "host") showCoupons(room, { token });
   showShare({ live: liveId, token, api });
   showSettings(room, api);
 
@@ -101,7 +109,8 @@ function open() {
   if (warnIn < 2 ** 31) setTimeout(() => toast(t("Your token runs out within five minutes, and with it this studio: open it by a fresh link."), "bad", WARNING_MS), Math.max(0, warnIn));
   renderOn(room, ["viewers"], () => setText(byId("viewers"), room.viewers.toLocaleString(locale)));
   renderOn(room, ["you"], () => {
-    if (room.ready && (!room.you || room.you.role !== "host")) {
+    // A token of another role than this page was made for can't have been read right.
+    if (room.ready && (!isStaff(room) || room.you.role !== role)) {
       broadcast.end();
       channel.close();
       refuse("role");

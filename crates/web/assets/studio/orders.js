@@ -13,9 +13,10 @@ const ROWS_MAX = 100;
 const SOLD = new Set(["sold", "partly_refunded", "refunded"]);
 const REFUND_STATES = { due: phrase("on its way"), asked: phrase("on its way"), done: phrase("done"), failed: phrase("refused by the provider") };
 
-export function showOrders(room, { token }) {
+/** `mayRefund`: the reader may also send money back, and put goods on the shelf. */
+export function showOrders(room, { token, mayRefund }) {
   const body = byId("orders");
-  const open = wireSheet(room, token);
+  const open = wireSheet(room, token, mayRefund);
   const render = () => {
     if (!room.host) return;
     const { totals, orders } = room.host;
@@ -66,7 +67,7 @@ function row(room, order, open) {
 }
 
 /** Returns how to open the sheet for an order. */
-function wireSheet(room, token) {
+function wireSheet(room, token, mayRefund) {
   const sheet = byId("order-sheet");
   const body = byId("order-body");
   let shown = null;
@@ -74,6 +75,7 @@ function wireSheet(room, token) {
 
   const order = () => room.host && room.host.orders.find(({ id }) => id === shown);
   const load = async () => {
+    if (!mayRefund) return;
     const id = shown;
     const answer = await rest(`/v1/orders/${encodeURIComponent(id)}/refunds`, { token }).catch(() => null);
     if (shown !== id || !answer) return;
@@ -110,7 +112,7 @@ function wireSheet(room, token) {
     setText(byId("order-heading"), t("Order {number}", { number: shortId(now.id) }));
     renderFacts();
     const parts = [facts];
-    if (SOLD.has(now.state)) parts.push(...actions(now));
+    if (mayRefund && SOLD.has(now.state)) parts.push(...actions(now));
     return body.replaceChildren(...parts);
   };
 

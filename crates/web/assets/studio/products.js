@@ -9,7 +9,8 @@ import { sentence } from "../ui/words.js";
 
 const PICTURE_PX = 52;
 
-export function showProducts(room, api) {
+/** `mayEdit`: the reader may also change what is in the bag. */
+export function showProducts(room, api, { mayEdit }) {
   const list = byId("products");
   const edit = wireForm(room, api);
   const ask = (type, fields) => room.channel.request(type, fields).catch((error) => toast(sentence(error), "bad"));
@@ -18,7 +19,7 @@ export function showProducts(room, api) {
     const pinned = room.pin ? room.pin.product_id : null;
     // The same button stays under the host's finger and keeps its focus while the list is made anew.
     const focused = document.activeElement ? document.activeElement.dataset.testid : null;
-    list.replaceChildren(...room.products.map((product) => row(product, product.id === pinned, ask, edit)));
+    list.replaceChildren(...room.products.map((product) => row(product, product.id === pinned, ask, mayEdit ? edit : null)));
     if (room.products.length === 0) list.append(el("li", { class: "nothing" }, t("The bag is empty. Add what you are going to show.")));
     if (focused) {
       const again = list.querySelector(`[data-testid="${CSS.escape(focused)}"]`);
@@ -48,7 +49,7 @@ function row(product, pinned, ask, edit) {
     picture(product, PICTURE_PX),
     el(
       "button",
-      { class: "product-text", type: "button", title: t("Change"), on: { click: () => edit(product) } },
+      { class: "product-text", type: "button", disabled: !edit, title: edit ? t("Change") : undefined, on: { click: () => edit(product) } },
       el("b", {}, product.title),
       el("span", { class: "muted small tabular" }, product.shop_link ? t("Sold by another shop") : formatMoney(product.list_price)),
     ),

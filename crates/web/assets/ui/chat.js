@@ -1,8 +1,9 @@
 // The chat of a live, as read on both pages, and the field to write in.
 
-import { moderate, newKey, say } from "/sdk/haul.js";
-import { byId, el, icon, setText } from "./dom.js";
-import { renderOn } from "./room.js";
+import { moderate, say } from "/sdk/haul.js";
+import { Attempt } from "./attempt.js";
+import { byId, el, folded, icon, setText } from "./dom.js";
+import { isStaff, renderOn } from "./room.js";
 import { toast } from "./sheet.js";
 import { everyTick } from "./time.js";
 import { phrase, t } from "./tongue.js";
@@ -48,10 +49,6 @@ export function showChat(room, list, composer) {
     new ResizeObserver(() => (list.scrollTop = list.scrollHeight)).observe(list);
   }
   showPinned(room);
-}
-
-function isStaff(room) {
-  return Boolean(room.you && room.you.role !== "viewer");
 }
 
 function chatLine(room, line, composer) {
@@ -153,7 +150,7 @@ function showPinned(room) {
       { class: "line-quick", type: "button", "aria-label": t("Unpin the message"), on: { click: () => tell(room.channel.request("chat.unpin")) } },
       icon("close"),
     );
-    return bar.replaceChildren(icon("pin"), el("p", {}, el("b", {}, line.name), " ", line.text), isStaff(room) ? off : "");
+    return bar.replaceChildren(icon("pin"), folded(el("b", {}, line.name), " ", line.text), isStaff(room) ? off : "");
   });
 }
 
@@ -163,7 +160,7 @@ export class Composer {
   #form;
   #input;
   #replying = null;
-  #attempt = null;
+  #attempt = new Attempt();
   /** By the server's clock, or for good (Infinity). */
   #until = 0;
   #why = "";
@@ -204,23 +201,21 @@ export class Composer {
     const input = this.#input;
     const text = input.value.trim();
     if (!text) return;
-    // The same words again after a failure are the same message.
-    if (!this.#attempt || this.#attempt.text !== text) this.#attempt = { text, clientId: newKey() };
     const replying = this.#replying;
     input.value = "";
     try {
       const id = await say(this.#room.channel, text, {
-        clientId: this.#attempt.clientId,
+        clientId: this.#attempt.keyOf(text),
         replyTo: replying ? replying.id : undefined,
       });
-      this.#room.sentIds.add(id);
-      this.#attempt = null;
+      this.#room.onSaid(id, text);
+      this.#attempt.done();
       this.replyTo(null);
       const { slow_ms: slow } = this.#room.rules;
       if (slow > 0 && !isStaff(this.#room)) this.#hold(this.#room.now() + slow, t("Slow mode"));
     } catch (error) {
       if (!input.value) input.value = text;
-      if (error.code === "rate_limited" || error.code === "rejected") this.#attempt = null;
+      if (error.code === "rate_limited" || error.code === "rejected") this.#attempt.done();
       if (error.code === "rate_limited" && error.retryAfterMs > 1_000) {
         this.#hold(this.#room.now() + error.retryAfterMs, t("Wait a moment"));
       }
@@ -231,9 +226,9 @@ export class Composer {
   #onRules() {
     const { you, rules } = this.#room;
     const standing = you && !isStaff(this.#room) ? you.standing : null;
-    const closed = you && !isStaff(this.#room) && rules.who === "staff";
+    const closed = you && !isStaff(this.#room) && closedTo(this.#room);
     if (standing) this.#hold(standing.until || Infinity, standing.reason ? `${t("Muted")}: ${standing.reason}` : t("Muted"));
-    else if (closed) this.#hold(Infinity, t("Only the host's team writes now"));
+    else if (closed) this.#hold(Infinity, t(closed));
     else if (this.#ruled) this.#hold(0, "");
     this.#ruled = Boolean(standing || closed);
   }
@@ -251,9 +246,24 @@ export class Composer {
     const words = held ? (seconds ? `${this.#why} · ${t("{n} s", { n: seconds })}` : this.#why) : this.#input.dataset.words;
     this.#input.dataset.words ??= this.#input.placeholder;
     if (words !== undefined && this.#input.placeholder !== words) this.#input.placeholder = words;
+    // One may write on while a pause runs, and not where there is nothing to wait for.
+    const closed = held && !seconds;
+    if (this.#input.readOnly !== closed) this.#input.readOnly = closed;
     const button = this.#form.querySelector("button[type=submit]");
     if (button.disabled !== held) button.disabled = held;
   }
+}
+
+const CLOSED = {
+  followers: phrase("Only followers of the shop write now"),
+  buyers: phrase("Only those who bought here write now"),
+  staff: phrase("Only the host's team writes now"),
+};
+
+/** Why the rules let a viewer not write, or null. */
+function closedTo(room) {
+  const may = { everyone: true, followers: room.follower, buyers: room.hasBought() };
+  return may[room.rules.who] ? null : CLOSED[room.rules.who] || null;
 }
 
 /** What the rules say to those who read, in a word; empty where there is nothing to say. */

@@ -29,6 +29,13 @@ export function el(tag, props = {}, ...children) {
   return element;
 }
 
+/** A text that takes little room until it is tapped. */
+export function folded(...children) {
+  const text = el("button", { class: "folded", type: "button", "aria-expanded": "false" }, ...children);
+  text.addEventListener("click", () => text.setAttribute("aria-expanded", String(text.getAttribute("aria-expanded") === "false")));
+  return text;
+}
+
 /** An icon of the sprite. It only decorates: the name of a button goes into its label. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");

@@ -7,7 +7,8 @@ const STANDING = new Set(["held", "paying", "captured", "waiting", "entered"]);
 const ENDED = new Set(["expired", "refund_due", "refunded"]);
 
 /** Event `change`, detail: the part that changed (`live`, `products`, `pin`, `sales`, `viewers`, `you`, `host`, `chat`,
- *  `chatPin`, `rules`, `coupon`). Event `line`, detail: a new chat line; `gone`: ids of lines to take away. Event `hold` and `order`: the buyer's own. */
+ *  `chatPin`, `rules`, `coupon`). Event `line`, detail: a new chat line; `gone`: ids of lines to take away;
+ *  `said`, detail: what this page has just said. Event `hold` and `order`: the buyer's own. */
 export class Room extends EventTarget {
   constructor(channel) {
     super();
@@ -18,6 +19,9 @@ export class Room extends EventTarget {
     this.listing = new Map();
     /** The reader's tier, as their token says; sales may open earlier for it. */
     this.tier = null;
+    /** Who the reader is, and whether they follow the shop, as their token says. */
+    this.reader = "";
+    this.follower = false;
     this.pin = null;
     this.sales = new Map();
     this.viewers = 0;
@@ -39,6 +43,8 @@ export class Room extends EventTarget {
     this.thread = [];
     this.threads = [];
     this.winners = [];
+    /** Drawn giveaways that another has followed, while their winners may still claim, by id: `{giveaway, ticket, claimed, winners}`. */
+    this.earlier = new Map();
     /** Ids of what was said from this page. */
     this.sentIds = new Set();
     this.you = null;
@@ -46,6 +52,18 @@ export class Room extends EventTarget {
     this.ready = false;
     channel.addEventListener("snapshot", ({ detail }) => this.#onSnapshot(detail));
     channel.addEventListener("event", ({ detail }) => this.#onEvent(detail));
+  }
+
+  /** Takes in what the reader's token claims; null where there is none. */
+  takeClaims(claimed) {
+    this.tier = (claimed && claimed.tier) || null;
+    this.reader = (claimed && claimed.sub) || "";
+    this.follower = Boolean(claimed && claimed.follower);
+  }
+
+  /** Whether the reader has bought something here that they still have. */
+  hasBought() {
+    return Boolean(this.you) && this.you.orders.some(({ state }) => state === "sold" || state === "partly_refunded");
   }
 
   now() {
@@ -160,6 +178,12 @@ export class Room extends EventTarget {
     );
   }
 
+  /** Takes in that this page has said something. */
+  onSaid(id, text) {
+    this.sentIds.add(id);
+    this.#own("said", text);
+  }
+
   /** Takes in a ticket that a reply told of. */
   takeTicket(ticket) {
     this.ticket = ticket;
@@ -261,6 +285,7 @@ export class Room extends EventTarget {
         return this.#changed("poll");
       case "giveaway.changed":
         if (!event.giveaway || !this.giveaway || event.giveaway.id !== this.giveaway.id) {
+          this.#keepEarlier(event.giveaway);
           this.ticket = null;
           this.claimed = false;
           this.winners = [];
@@ -275,7 +300,8 @@ export class Room extends EventTarget {
         // Who entered by a word in the chat learns their ticket with it.
         return this.#own("won", event.giveaway);
       case "giveaway.winners":
-        this.winners = event.winners;
+        if (this.earlier.has(event.giveaway_id)) this.earlier.get(event.giveaway_id).winners = event.winners;
+        else this.winners = event.winners;
         return this.#changed("giveaway");
       case "likes":
         this.likes = event.total;
@@ -330,6 +356,13 @@ export class Room extends EventTarget {
     }
   }
 
+  /** A giveaway that another follows stays for its winners; one that was taken away does not. */
+  #keepEarlier(next) {
+    const { giveaway, ticket, claimed, winners } = this;
+    if (next && giveaway && !giveaway.open && giveaway.claim_until > this.now()) this.earlier.set(giveaway.id, { giveaway, ticket, claimed, winners });
+    for (const [id, { giveaway: old }] of this.earlier) if (old.claim_until <= this.now()) this.earlier.delete(id);
+  }
+
   #changed(part) {
     this.dispatchEvent(new CustomEvent("change", { detail: part }));
   }
@@ -344,6 +377,11 @@ function newestFirst(order, orders) {
   const at = orders.findIndex((known) => known.id === order.id);
   if (at < 0) return [order, ...orders];
   return orders.map((known) => (known.id === order.id ? order : known));
+}
+
+/** Whether the reader is of the host's team. */
+export function isStaff(room) {
+  return Boolean(room.you && room.you.role !== "viewer");
 }
 
 /** Calls `render` when one of `parts` changed, once a frame however many changes came, and once at the start. */

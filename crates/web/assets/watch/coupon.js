@@ -5,6 +5,7 @@ import { byId, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { everyTick, spanText } from "../ui/time.js";
 import { t } from "../ui/tongue.js";
+import { deal } from "./deck.js";
 
 export function showCoupon(room, buying) {
   const card = byId("coupon");
@@ -15,6 +16,7 @@ export function showCoupon(room, buying) {
     const valid = coupon && !coupon.closed && now < coupon.valid_until;
     card.hidden = !valid;
     if (!valid) return;
+    deal(card, coupon.code);
     setText(byId("coupon-title"), `${offText(coupon)} · ${coupon.code}`);
     setText(byId("coupon-time"), spanText(coupon.valid_until - now));
     setText(byId("coupon-text"), termsText(room, coupon));

@@ -4,7 +4,7 @@ import { Channel, Quality, click, rest } from "/sdk/haul.js";
 import { Composer, showChat, showRules } from "../ui/chat.js";
 import { byId } from "../ui/dom.js";
 import { followListing } from "../ui/listing.js";
-import { Room, renderOn } from "../ui/room.js";
+import { Room, isStaff, renderOn } from "../ui/room.js";
 import { openSheet, toast, wireSheets } from "../ui/sheet.js";
 import { t, translatePage, wanted } from "../ui/tongue.js";
 import { claims, expired, forgetToken, liveId, tellEmbedder } from "../ui/visit.js";
@@ -12,6 +12,7 @@ import { compact, sentence } from "../ui/words.js";
 import { showBag } from "./bag.js";
 import { Buying } from "./buy.js";
 import { showCoupon } from "./coupon.js";
+import { showDeck } from "./deck.js";
 import { showEntrance } from "./entrance.js";
 import { showHearing } from "./hearing.js";
 import { player, token as given } from "./picture.js";
@@ -20,8 +21,9 @@ import { showPin } from "./pin.js";
 import { showProduct } from "./product.js";
 import { showQuality } from "./quality.js";
 import { Saved } from "./saved.js";
-import { showShow, showTalk } from "./show.js";
+import { showShow } from "./show.js";
 import { showStage } from "./stage.js";
+import { showTalk } from "./talk.js";
 
 const page = byId("page");
 let token = given;
@@ -29,7 +31,7 @@ let token = given;
 const ref = new URLSearchParams(location.search).get("ref");
 const channel = new Channel({ live: liveId, token, ref, locale: wanted });
 const room = new Room(channel);
-room.tier = tierOf(token);
+room.takeClaims(token && claims(token));
 followListing(room, () => token, ref);
 const quality = new Quality(channel, player);
 // For tests and support: the browser's own statistics are a question away.
@@ -44,6 +46,7 @@ showQuality(page, quality);
 showChat(room, byId("chat"), new Composer(room, byId("composer"), byId("chat-input")));
 showRules(room);
 
+showDeck();
 const entrance = showEntrance(room, { hasToken: () => Boolean(token), onToken: (fresh) => enter(fresh) });
 const needsToken = () => entrance.ask();
 const buying = new Buying(room, { needsToken });
@@ -59,6 +62,13 @@ showBag(room, { buying, saved, openProduct });
 showCoupon(room, buying);
 showLikes(room, needsToken);
 showShow(room, needsToken);
+renderOn(room, ["you"], () => (byId("studio-link").hidden = !isStaff(room)));
+byId("studio-link").href = `/studio/${encodeURIComponent(liveId)}`;
+byId("studio-link").addEventListener("click", (event) => {
+  event.preventDefault();
+  // The other tab has no storage of ours; a fragment goes to no server, and is gone as soon as it was read.
+  window.open(`${event.currentTarget.href}#token=${encodeURIComponent(token)}`, "_blank", "noopener");
+});
 byId("talk-open").addEventListener("click", () => talk.open());
 byId("bag-open").addEventListener("click", () => openSheet(byId("bag-sheet")));
 
@@ -84,14 +94,9 @@ channel.addEventListener("state", ({ detail }) => {
 channel.connect().catch(() => {});
 page.inert = false;
 
-function tierOf(token) {
-  const claimed = token && claims(token);
-  return (claimed && claimed.tier) || null;
-}
-
 function enter(fresh) {
   token = fresh;
-  room.tier = tierOf(fresh);
+  room.takeClaims(fresh && claims(fresh));
   channel.setToken(fresh);
   player.setToken(fresh);
 }

@@ -1,11 +1,12 @@
 // What the host does with the room: a sentence, a poll, a giveaway, the question being answered.
 
-import { byId, el, icon, setText } from "../ui/dom.js";
+import { byId, el, folded, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
-import { openSheet, toast } from "../ui/sheet.js";
+import { toast } from "../ui/sheet.js";
 import { everyTick, spanText } from "../ui/time.js";
-import { locale, t } from "../ui/tongue.js";
+import { locale, plural, t } from "../ui/tongue.js";
 import { sentence } from "../ui/words.js";
+import { deal } from "./deck.js";
 
 const JOINED_SHOWN_MS = 4_000;
 
@@ -23,7 +24,8 @@ export function showShow(room, needsToken) {
   renderOn(room, ["announcement"], () => {
     const bar = byId("announcement");
     bar.hidden = !room.announcement;
-    setText(bar, room.announcement ? room.announcement.text : "");
+    const text = room.announcement ? room.announcement.text : "";
+    if (bar.textContent !== text) bar.replaceChildren(folded(text));
   });
 
   renderOn(room, ["questions"], () => {
@@ -31,11 +33,15 @@ export function showShow(room, needsToken) {
     const card = byId("answering");
     card.hidden = !picked;
     card.replaceChildren();
+    deal(card, picked ? picked.id : "");
     if (picked) card.append(el("b", {}, t("Answering now")), el("p", {}, `${picked.name}: ${picked.text}`));
   });
 
   showPoll(room, ask);
   showGiveaway(room, ask);
+
+  room.channel.addEventListener("chat.sampled", ({ detail: { messages } }) =>
+    toast(plural(messages, "So many write at once that your message was not shown to all.", "So many write at once that {n} of your messages were not shown to all."), "plain", 8_000));
 
   let fading = 0;
   room.channel.addEventListener("viewers.joined", ({ detail }) => {
@@ -57,6 +63,7 @@ function showPoll(room, ask) {
     const { poll } = room;
     card.hidden = !poll;
     if (!poll) return;
+    deal(card, poll.id);
     if (mine.poll !== poll.id) mine = { poll: poll.id, option: -1 };
     setText(byId("poll-question"), poll.question);
     if (built !== poll.id) {
@@ -124,6 +131,7 @@ function showGiveaway(room, ask) {
     button.disabled = giveaway.open ? Boolean(room.ticket) : !claimable;
     setText(button, giveaway.open ? (room.ticket ? t("You are in") : t("Enter")) : room.claimed ? t("Claimed") : claimable ? t("You won: claim it") : t("Time is over"));
     card.dataset.won = String(Boolean(won));
+    deal(card, `${giveaway.id} ${giveaway.open ? "open" : "drawn"} ${card.dataset.won}`);
   };
   button.addEventListener("click", async () => {
     const { giveaway } = room;
@@ -137,6 +145,15 @@ function showGiveaway(room, ask) {
     }
     render();
   });
+  // Whoever writes the word wants to be in, and reads that they are, even where so many write it that not all is shown.
+  room.addEventListener("said", async ({ detail }) => {
+    const { giveaway } = room;
+    if (!giveaway || !giveaway.open || room.ticket || !giveaway.word || plain(detail) !== plain(giveaway.word)) return;
+    const answer = await room.channel.request("giveaway.enter", { giveaway_id: giveaway.id }).catch(() => null);
+    if (!answer || !answer.ticket) return;
+    room.takeTicket(answer.ticket);
+    toast(`${t("You are in")}: ${giveaway.title}`, "good");
+  });
   room.channel.addEventListener("giveaway.won", async ({ detail }) => {
     toast(`${t("You have won")}: ${detail.giveaway.title}`, "good", 10_000);
     if (room.ticket) return;
@@ -146,122 +163,39 @@ function showGiveaway(room, ask) {
   });
   renderOn(room, ["giveaway"], render);
   everyTick(render);
+  showEarlier(room, ask);
 }
 
-/** The sheet with questions, and the private thread with the host's team. Returns `{open(), ask(productId)}`. */
-export function showTalk(room, needsToken) {
-  const list = byId("question-list");
-  const ask = async (type, fields) => {
-    if (!room.you) return needsToken();
-    try {
-      return await room.channel.request(type, fields);
-    } catch (error) {
-      toast(sentence(error), "bad");
-      return null;
-    }
-  };
-  const voted = new Set();
-  // What it is about is what is shown, unless somebody says otherwise.
-  let chosen = false;
-  const renderQuestions = () => {
-    const questions = room.questionList();
-    byId("question-none").hidden = questions.length > 0;
-    list.replaceChildren(
-      ...questions.map((question) => {
-        const { id, name, text, votes, state, answer } = question;
-        const product = question.product_id && room.product(question.product_id);
-        const vote = el(
-          "button",
-          {
-            class: "vote",
-            type: "button",
-            "aria-label": `${t("I want to know too")}: ${text}`,
-            "aria-pressed": String(voted.has(id)),
-            disabled: state === "answered",
-            data: { testid: "question-vote" },
-            on: { click: async () => (await ask("question.vote", { question_id: id })) && voted.add(id) },
-          },
-          "▲ ",
-          el("b", { class: "tabular" }, String(votes)),
-        );
-        const about = [name, product && product.title, state === "picked" && t("Answering now"), state === "answered" && t("Answered")];
-        return el(
-          "li",
-          { class: "question", data: { testid: "question", state } },
-          el("div", { class: "grow" }, el("p", {}, text), answer && el("p", { class: "answer" }, answer), el("p", { class: "small muted" }, about.filter(Boolean).join(" · "))),
-          vote,
-        );
+/** What one has won, and has not claimed, after the next giveaway has begun. */
+function showEarlier(room, ask) {
+  const card = byId("earlier");
+  let shown = "";
+  const render = () => {
+    const mine = [...room.earlier.values()].filter(
+      ({ giveaway, ticket, claimed }) => !claimed && giveaway.claim_until > room.now() && giveaway.winners.some((winner) => winner.ticket === ticket),
+    );
+    const key = mine.map(({ giveaway }) => giveaway.id).join(" ");
+    if (key === shown) return;
+    shown = key;
+    card.hidden = mine.length === 0;
+    deal(card, key);
+    card.replaceChildren(
+      ...mine.map((won) => {
+        const claim = async () => {
+          if (!(await ask("giveaway.claim", { giveaway_id: won.giveaway.id }))) return;
+          won.claimed = true;
+          toast(t("Claimed. The host's team will write to you."), "good");
+          render();
+        };
+        return el("li", {}, el("span", { class: "grow" }, won.giveaway.title), el("button", { class: "button primary", type: "button", data: { testid: "earlier-claim" }, on: { click: claim } }, t("Claim")));
       }),
     );
-    const select = byId("question-product");
-    const before = select.value;
-    select.replaceChildren(el("option", { value: "" }, t("About the live")), ...room.products.map(({ id, title }) => el("option", { value: id }, title)));
-    select.value = chosen && room.product(before) ? before : room.pin ? room.pin.product_id : "";
   };
-  renderOn(room, ["questions", "products", "pin"], renderQuestions);
-  byId("question-product").addEventListener("change", () => (chosen = true));
-  byId("question-form").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const input = byId("question-input");
-    const text = input.value.trim();
-    if (!text) return;
-    const answer = await ask("question.ask", { text, product_id: byId("question-product").value || undefined });
-    if (!answer) return;
-    input.value = "";
-    toast(t("Asked. You hear when the host takes it up."), "good");
-  });
-  room.channel.addEventListener("question.yours", ({ detail }) => {
-    if (detail.question.state === "picked") toast(t("The host is answering your question."), "good", 8_000);
-    if (detail.question.state === "answered") toast(detail.question.answer ? `${t("Answered")}: ${detail.question.answer}` : t("Your question was answered."), "good", 8_000);
-  });
+  renderOn(room, ["giveaway"], render);
+  everyTick(render);
+}
 
-  const thread = byId("thread-list");
-  renderOn(room, ["thread"], () => {
-    byId("thread-none").hidden = room.thread.length > 0;
-    thread.replaceChildren(
-      ...room.thread.map(({ name, text, from_team: team }) =>
-        el("li", { class: "thread-line", data: { team: String(team), testid: "thread-line" } }, team && el("b", { class: "small" }, name), el("p", {}, text)),
-      ),
-    );
-    thread.scrollTop = thread.scrollHeight;
-  });
-  byId("thread-form").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const input = byId("thread-input");
-    const text = input.value.trim();
-    if (!text) return;
-    if (await ask("thread.send", { text })) input.value = "";
-  });
-  room.channel.addEventListener("thread.message", ({ detail }) => {
-    if (detail.message.from_team && !byId("talk-sheet").open) toast(`${detail.message.name}: ${detail.message.text}`, "plain", 8_000);
-  });
-  const tabs = [...document.querySelectorAll("[data-tab]")];
-  const show = (tab) => {
-    for (const other of tabs) {
-      const on = other === tab;
-      other.setAttribute("aria-selected", String(on));
-      other.tabIndex = on ? 0 : -1;
-      byId(other.dataset.tab).hidden = !on;
-    }
-  };
-  tabs.forEach((tab, i) => {
-    tab.addEventListener("click", () => show(tab));
-    tab.addEventListener("keydown", ({ key }) => {
-      if (key !== "ArrowRight" && key !== "ArrowLeft") return;
-      const next = tabs[(i + (key === "ArrowRight" ? 1 : tabs.length - 1)) % tabs.length];
-      show(next);
-      next.focus();
-    });
-  });
-  const sheet = byId("talk-sheet");
-  return {
-    open: () => openSheet(sheet),
-    ask: (productId) => {
-      show(tabs[0]);
-      openSheet(sheet);
-      byId("question-product").value = productId;
-      chosen = true;
-      byId("question-input").focus();
-    },
-  };
+/** A word as it is compared: without case, accents, and all that is neither letter nor digit. */
+function plain(words) {
+  return words.normalize("NFKD").toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
 }
