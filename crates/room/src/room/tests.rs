@@ -536,7 +536,7 @@ fn a_wrong_pick_goes_back_to_those_that_wait() {
     assert_eq!(told.len(), 1, "who asked need not hear of it");
     assert_eq!(
         (&told[0].1["question"]["state"], &told[0].1["question"]["media_ms"]),
-        (&"open".into(), &serde_json::Value::Null)
+        (&"open".into(), &Value::Null)
     );
 
     play.question(&moderator(), QuestionAsk::Answer { question_id: id.clone(), text: None }).unwrap();
@@ -679,7 +679,7 @@ fn a_word_of_nothing_but_an_emoji_is_entered_by_that_emoji_alone() {
 #[test]
 fn a_measure_lasts_a_year_at_most_or_until_it_is_lifted() {
     let mut play = Play::new();
-    let year = Duration::from_millis(crate::guard::MAX_MEASURE_MS);
+    let year = Duration::from_millis(MAX_MEASURE_MS);
     for wrong in [Duration::ZERO, year + Duration::from_millis(1), Duration::from_millis(u64::MAX)] {
         let refused = play.ask(&moderator(), against(Measure::Mute, "ann", Some(wrong)));
         assert!(matches!(refused, Err(Refused::Field(_))), "{wrong:?}");

@@ -12,7 +12,7 @@ use super::super::{MemberId, Output, Stage};
 
 /// An answer whose change is not written down after so long is "pending": the change may still come, and who asks for the
 /// same again waits for that one.
-pub const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 /// When to ask again.
 const AGAIN_AFTER_MS: u64 = 500;
 

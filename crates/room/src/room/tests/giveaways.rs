@@ -5,7 +5,7 @@ use haul_wire::show::ShowAsk;
 use super::*;
 use crate::giveaway::MAX_DRAWN_BEFORE;
 
-fn start_one(play: &mut Play) -> haul_model::GiveawayId {
+fn start_one(play: &mut Play) -> GiveawayId {
     match play.show(&host(), giveaway(1)).unwrap() {
         Shown::Giveaway(id) => id,
         other => panic!("{other:?}"),
@@ -16,7 +16,7 @@ fn start_one(play: &mut Play) -> haul_model::GiveawayId {
 fn winners_claim_whatever_comes_after_their_giveaway() {
     let mut play = Play::new();
     let first = start_one(&mut play);
-    let claim = |id: &haul_model::GiveawayId| ShowAsk::GiveawayClaim { giveaway_id: id.clone() };
+    let claim = |id: &GiveawayId| ShowAsk::GiveawayClaim { giveaway_id: id.clone() };
     play.show(&ann(), ShowAsk::GiveawayEnter { giveaway_id: first.clone() }).unwrap();
     play.show(&host(), ShowAsk::GiveawayDraw { giveaway_id: first.clone() }).unwrap();
     let second = start_one(&mut play);

@@ -109,7 +109,7 @@ fn what_is_answered_outlives_a_kill_at_any_point() {
         assert_eq!(moderation.log.len(), 3, "{upto}");
         // Nothing is left over for another start.
         let left = notes(&all[..upto].iter().cloned().chain(later.effects()).collect::<Vec<_>>());
-        assert!(left.iter().all(|note| !crate::intents::is_intent(&note.name)), "{upto}");
+        assert!(left.iter().all(|note| !is_intent(&note.name)), "{upto}");
         let at = later.at();
         let retry = later.room.write_thread(&ann(), None, "where is it?", Some("c1".into()), at, &|_| None);
         assert!(retry.is_ok() && later.room.thread(&ann().id).len() == 1, "a retry is not a second message");
