@@ -200,6 +200,12 @@ async function tell() {
       await start("The green lamp");
       await ana.click("deck-earlier");
       await ana.shows("earlier", /blue lamp.*Claim/);
+      // It is the server that knows of it.
+      await ana.page.reload();
+      await ana.at("deck-earlier").waitFor();
+      if (!(await ana.at("earlier-claim").isVisible())) await ana.click("deck-earlier");
+      await ana.click("earlier-claim");
+      await until("it is claimed", async () => !(await ana.page.locator("#earlier").isVisible()));
       await until("so does the host", async () => /blue lamp · Ana/.test(await host.page.locator("#giveaway-earlier").textContent()));
       await mod.click("giveaway-fold");
       expect(await mod.at("giveaway-draw").isHidden(), "a moderator does not draw");

@@ -387,6 +387,14 @@ async fn money_that_had_gone_and_came_back_is_owed_again(on: On) {
     let again = step(&ledger, "r1", RefundStep::Again).await.refund;
     assert_eq!((again.state, again.attempts % haul_commerce::TRIES_A_ROUND), (RefundState::Due, 0));
     assert!(again.attempts > 0);
+    // The word that the second one arrived comes before its answer.
+    let second = PaymentEvent { kind: PaymentEventKind::Refunded, ..failed("refunded.re_2") };
+    let after = ledger.provider_refund(&second, NOW).await.unwrap().unwrap();
+    assert_eq!((after.order.state, after.order.refunded_minor), (OrderState::Refunded, 100));
+    assert!(!step(&ledger, "r1", RefundStep::Done { reference: Some("re_2".to_owned()) }).await.news);
+    let back = ledger.provider_refund(&failed("refund_failed.re_2"), NOW).await.unwrap().unwrap();
+    assert!(back.came_back && back.order.refunded_minor == 0);
+    step(&ledger, "r1", RefundStep::Again).await;
     let after = step(&ledger, "r1", done()).await;
     assert_eq!((after.order.state, after.order.refunded_minor), (OrderState::Refunded, 100));
 

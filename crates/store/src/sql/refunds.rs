@@ -337,6 +337,11 @@ async fn take_step(
             return Err(LedgerError::Conflict(format!("the refund {id} would be more than what is left")));
         }
     }
+    // What is tried again becomes another one at the provider.
+    let reference = match step {
+        RefundStep::Again if state != before => None,
+        _ => reference.or(refund.reference.as_deref()),
+    };
     let attempts = match step {
         RefundStep::Again if state != before => {
             refund.attempts.next_multiple_of(TRIES_A_ROUND).max(TRIES_A_ROUND)
@@ -347,7 +352,7 @@ async fn take_step(
     // Only a new state is news; a refund that waits is as old as it was.
     let updated_at = if state == before { refund.updated_at } else { at };
     query(
-        "UPDATE refunds SET state = $1, reference = COALESCE($2, reference), error = $3, next_attempt_at = $4,
+        "UPDATE refunds SET state = $1, reference = $2, error = $3, next_attempt_at = $4,
                             attempts = $5, updated_at = $6 WHERE id = $7",
     )
     .bind(refund_state_text(state))
@@ -579,6 +584,10 @@ async fn heard(
                 true => RefundStep::CameBack { error },
                 false => RefundStep::Failed { error },
             }
+        }
+        // The provider's own name of it, where its answer has not told it yet.
+        (_, Some(Refund { reference: None, .. })) => {
+            RefundStep::Done { reference: event.event.strip_prefix("refunded.").map(str::to_owned) }
         }
         _ => RefundStep::Done { reference: None },
     };

@@ -456,6 +456,12 @@ export function say(
   options?: { replyTo?: string; clientId?: string; patienceMs?: number },
 ): Promise<string>;
 /** Asks the host something, once however often it is repeated. Resolves with the question's id. */
+/** As `say`, with all of the reply: no `message_id` where it came too soon to be heard, a `ticket` where it entered a giveaway. */
+export function send(
+  channel: Channel,
+  text: string,
+  options?: { replyTo?: string; clientId?: string; patienceMs?: number },
+): Promise<{ message_id?: string; ticket?: string }>;
 export function ask(
   channel: Channel,
   text: string,

@@ -12,6 +12,6 @@ export { LivePlayer, play } from "./play.js";
 export { publish, Publication } from "./publish.js";
 export { Quality } from "./quality.js";
 export { rest } from "./rest.js";
-export { ask, like, moderate, say, write } from "./room.js";
+export { ask, like, moderate, say, send, write } from "./room.js";
 export { cancel, checkout, click, hold, newKey, wait } from "./shop.js";
 export { Player, watch } from "./watch.js";

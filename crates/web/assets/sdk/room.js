@@ -7,9 +7,16 @@ import { newKey, persist } from "./shop.js";
  * not known. Resolves with its id.
  */
 export async function say(channel, text, { replyTo, clientId = newKey(), patienceMs = 15_000 } = {}) {
-  const fields = { text, client_id: clientId, reply_to: replyTo };
-  const { message_id } = await persist(channel, "chat.send", fields, patienceMs);
+  const { message_id } = await send(channel, text, { replyTo, clientId, patienceMs });
   return message_id;
+}
+
+/**
+ * The same, resolving with all of the reply: `message_id`, unless it came too soon after the last to be heard, and `ticket` where
+ * it entered a giveaway.
+ */
+export function send(channel, text, { replyTo, clientId = newKey(), patienceMs = 15_000 } = {}) {
+  return persist(channel, "chat.send", { text, client_id: clientId, reply_to: replyTo }, patienceMs);
 }
 
 /**

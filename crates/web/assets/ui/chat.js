@@ -1,6 +1,6 @@
 // The chat of a live, as read on both pages, and the field to write in.
 
-import { moderate, say } from "/sdk/haul.js";
+import { moderate, send } from "/sdk/haul.js";
 import { Attempt } from "./attempt.js";
 import { byId, el, folded, icon, setText } from "./dom.js";
 import { isStaff, renderOn } from "./room.js";
@@ -204,11 +204,11 @@ export class Composer {
     const replying = this.#replying;
     input.value = "";
     try {
-      const id = await say(this.#room.channel, text, {
+      const reply = await send(this.#room.channel, text, {
         clientId: this.#attempt.keyOf(text),
         replyTo: replying ? replying.id : undefined,
       });
-      this.#room.onSaid(id, text);
+      this.#room.onSaid(reply);
       this.#attempt.done();
       this.replyTo(null);
       const { slow_ms: slow } = this.#room.rules;

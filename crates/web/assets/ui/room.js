@@ -8,7 +8,7 @@ const ENDED = new Set(["expired", "refund_due", "refunded"]);
 
 /** Event `change`, detail: the part that changed (`live`, `products`, `pin`, `sales`, `viewers`, `you`, `host`, `chat`,
  *  `chatPin`, `rules`, `coupon`). Event `line`, detail: a new chat line; `gone`: ids of lines to take away;
- *  `said`, detail: what this page has just said. Event `hold` and `order`: the buyer's own. */
+ *  `entered`, detail: the giveaway that what this page has just said has entered. Event `hold` and `order`: the buyer's own. */
 export class Room extends EventTarget {
   constructor(channel) {
     super();
@@ -178,10 +178,13 @@ export class Room extends EventTarget {
     );
   }
 
-  /** Takes in that this page has said something. */
-  onSaid(id, text) {
-    this.sentIds.add(id);
-    this.#own("said", text);
+  /** Takes in that this page has said something; with a ticket where that entered the giveaway, and without an id where it was
+   *  said too soon after the last to be heard. */
+  onSaid({ message_id: id, ticket }) {
+    if (id) this.sentIds.add(id);
+    if (!ticket || this.ticket) return;
+    this.takeTicket(ticket);
+    this.#own("entered", this.giveaway);
   }
 
   /** Takes in a ticket that a reply told of. */
@@ -227,6 +230,10 @@ export class Room extends EventTarget {
     this.poll = room.poll;
     if (!room.giveaway || !this.giveaway || room.giveaway.id !== this.giveaway.id) this.claimed = false;
     this.giveaway = room.giveaway;
+    const current = room.giveaway && room.giveaway.id;
+    // Those that others have followed, as far as this reader has won in them, or is of the host's team.
+    const drawn = [...room.won.map(({ giveaway, claimed }) => ({ giveaway, claimed, won: true, winners: [] })), ...(snapshot.host ? snapshot.host.drawn : [])];
+    this.earlier = new Map(drawn.filter(({ giveaway }) => giveaway.id !== current).map((one) => [one.giveaway.id, one]));
     this.ticket = room.ticket;
     this.likes = room.likes;
     this.thread = room.thread;

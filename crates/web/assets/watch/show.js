@@ -145,15 +145,8 @@ function showGiveaway(room, ask) {
     }
     render();
   });
-  // Whoever writes the word wants to be in, and reads that they are, even where so many write it that not all is shown.
-  room.addEventListener("said", async ({ detail }) => {
-    const { giveaway } = room;
-    if (!giveaway || !giveaway.open || room.ticket || !giveaway.word || plain(detail) !== plain(giveaway.word)) return;
-    const answer = await room.channel.request("giveaway.enter", { giveaway_id: giveaway.id }).catch(() => null);
-    if (!answer || !answer.ticket) return;
-    room.takeTicket(answer.ticket);
-    toast(`${t("You are in")}: ${giveaway.title}`, "good");
-  });
+  // Whoever writes the word is in, even where so many write it that not all is shown.
+  room.addEventListener("entered", ({ detail }) => toast(`${t("You are in")}: ${detail ? detail.title : ""}`, "good"));
   room.channel.addEventListener("giveaway.won", async ({ detail }) => {
     toast(`${t("You have won")}: ${detail.giveaway.title}`, "good", 10_000);
     if (room.ticket) return;
@@ -172,7 +165,8 @@ function showEarlier(room, ask) {
   let shown = "";
   const render = () => {
     const mine = [...room.earlier.values()].filter(
-      ({ giveaway, ticket, claimed }) => !claimed && giveaway.claim_until > room.now() && giveaway.winners.some((winner) => winner.ticket === ticket),
+      ({ giveaway, ticket, claimed, won }) =>
+        !claimed && giveaway.claim_until > room.now() && (won || giveaway.winners.some((winner) => winner.ticket === ticket)),
     );
     const key = mine.map(({ giveaway }) => giveaway.id).join(" ");
     if (key === shown) return;
@@ -193,9 +187,4 @@ function showEarlier(room, ask) {
   };
   renderOn(room, ["giveaway"], render);
   everyTick(render);
-}
-
-/** A word as it is compared: without case, accents, and all that is neither letter nor digit. */
-function plain(words) {
-  return words.normalize("NFKD").toLowerCase().replace(/[^\p{L}\p{N}]/gu, "");
 }
