@@ -7,7 +7,7 @@
 //! ```text
 //! checkout  {"type":"checkout","data":{payment, attempt, order, live, buyer, amount_minor, currency, description,
 //!            expires_at}}                        answered 2xx {"url":"https://…", "session":"theirs"?}
-//! refund    {"type":"refund","data":{refund, payment, reference, order, amount_minor, currency, reason}}
+//! refund    {"type":"refund","data":{refund, payment, reference, order, amount_minor, currency, reason, round}}
 //!                                                answered 2xx {"done":true?, "reference":"theirs"?}
 //! close     {"type":"close","data":{session}}    answered 2xx
 //! ```
@@ -20,7 +20,7 @@ use std::time::Duration;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use haul_commerce::{
     BoxFuture, PaymentError, PaymentProvider, PaymentRequest, PaymentSession, RefundAnswer, RefundRequest,
-    Word,
+    TRIES_A_ROUND, Word,
 };
 use haul_courier::{Call, CallError, Client, Keyring, Method, Reply};
 use haul_model::UnixMillis;
@@ -154,6 +154,14 @@ fn checkout_id(request: &PaymentRequest) -> String {
     format!("checkout.{}.{}", request.payment, request.attempt)
 }
 
+/// Tried again by a person, it is another request: a page that knows the first one's answer must not give it again.
+fn refund_id(request: &RefundRequest) -> String {
+    match request.attempt / TRIES_A_ROUND {
+        0 => request.refund.to_string(),
+        round => format!("{}.{round}", request.refund),
+    }
+}
+
 impl PaymentProvider for MerchantPage {
     fn name(&self) -> &'static str {
         NAME
@@ -212,8 +220,9 @@ impl PaymentProvider for MerchantPage {
                 "amount_minor": request.amount.amount_minor,
                 "currency": request.amount.currency,
                 "reason": request.reason,
+                "round": request.attempt / TRIES_A_ROUND,
             });
-            let reply = self.ask(endpoint, request.refund.to_string(), "refund", data).await?;
+            let reply = self.ask(endpoint, refund_id(request), "refund", data).await?;
             // An empty body, or one that says nothing of this, is good enough: it was taken.
             let Refunding { done, reference } = serde_json::from_slice(&reply.body).unwrap_or_default();
             let reference = reference.filter(|reference| callback::is_reference(reference));

@@ -72,7 +72,12 @@ async fn the_shop_is_asked_with_signed_words() {
     assert_eq!(opened.url, "https://shop.example/pay/1");
     assert!(!page.refund(&refund()).await.unwrap().done);
     page.close(&opened.session.unwrap()).await.unwrap();
+    let again = RefundRequest { attempt: haul_commerce::TRIES_A_ROUND, ..refund() };
+    assert!(!page.refund(&again).await.unwrap().done);
     let asked = fake.asked();
+    assert_eq!(asked[3].header("webhook-id").unwrap(), "refund_1.1", "another round is another request");
+    let round: Value = serde_json::from_str(&asked[3].body).unwrap();
+    assert_eq!(round["data"]["round"], 1);
     assert!(asked.iter().all(|asked| asked.path == "/haul" && asked.method == "POST"));
     assert_eq!(asked[0].header("webhook-id").unwrap(), "checkout.pay_1.0");
     assert_eq!(asked[1].header("webhook-id").unwrap(), "refund_1");
