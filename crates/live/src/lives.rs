@@ -150,9 +150,10 @@ impl Lives {
     }
 
     /// The same now and then: another server may have ended in the midst of something, in a live that nobody comes to here.
-    /// Runs until the process ends.
+    /// Runs until the process ends. Where each server has a room of its own, a live is left to who comes to it: begun too early,
+    /// the room would not hear of what begins elsewhere.
     pub async fn take_up(self) {
-        loop {
+        while self.0.services.sharing.is_some() {
             tokio::time::sleep(TAKE_UP_EVERY).await;
             if let Err(error) = self.resume().await {
                 tracing::warn!(%error, "lives that are under way could not be looked for");

@@ -145,7 +145,9 @@ impl Lives {
                 let found = self.services().refunds.payment_of_reference(provider, &name).await;
                 let found = match found.map_err(CallbackError::NotRecorded)? {
                     // The word that it is paid may come later, and it must not be sold then as if nothing had been.
-                    None => self.services().provider.payment_of(&name).await?,
+                    None => self.services().provider.payment_of(&name).await.inspect_err(|error| {
+                        tracing::warn!(provider, event, name, %error, "whose payment it is could not be asked for");
+                    })?,
                     found => found,
                 };
                 let Some(payment) = found else {
