@@ -66,7 +66,12 @@ fn who(scenario: &Scenario, plan: &Plan) -> Vec<String> {
             "  each taps {} ms after the sale has opened, for {} a piece, and decides in {} ms;",
             group.tap_after_ms, group.quantity, group.decide_ms
         ));
-        lines.push(format!("  {} pay, {} tap twice", percent(group.pay), percent(group.repeat)));
+        lines.push(format!(
+            "  {} pay, {} walk away and let it run out, {} tap twice",
+            percent(group.pay),
+            percent(group.abandon),
+            percent(group.repeat)
+        ));
     }
     lines.push(format!("together: {}", Who::of([plan])));
     lines

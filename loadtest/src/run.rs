@@ -77,6 +77,7 @@ pub(crate) async fn of_scenario(options: &cli::Run, mut scenario: Scenario) -> R
     match result {
         Ok(mut report) => {
             let at_s = report.duration_s;
+            left.iter().for_each(|text| eprintln!("{text}"));
             report.notes.extend(left.into_iter().map(|text| Note { at_s, text }));
             Ok(report)
         }

@@ -413,6 +413,14 @@ impl Scenario {
             return Err("buyers need a [sale]".to_owned());
         }
         if let Some(sale) = &self.sale {
+            for group in &self.buyers {
+                let last = sale.at_s.high + group.tap_after_ms.high / 1_000.0;
+                if last > self.duration_s {
+                    return Err(format!(
+                        "buyers.tap_after_ms: they may tap at {last} s only (at_s and tap_after_ms), after the end"
+                    ));
+                }
+            }
             for group in self.buyers.iter().filter(|group| group.abandon.high > 0.0) {
                 let end = sale.at_s.high + group.tap_after_ms.high / 1_000.0 + sale.hold_s.high;
                 if end > self.duration_s {
@@ -573,6 +581,10 @@ mod tests {
             ("[[viewers]]\ncount = 1\njoin_at_s = 20", "more than 10"),
             ("[[buyers]]\ncount = 1\ntap_after_ms = 0", "need a [sale]"),
             ("[[buyers]]\ncount = 1\ntap_after_ms = 0\nabandon = 0.5", "more than all of them"),
+            (
+                "[[buyers]]\ncount = 1\ntap_after_ms = 8000\n[sale]\nat_s = 3\nstock = 1\nhold_s = 4",
+                "may tap at 11 s",
+            ),
             ("[[buyers]]\ncount = 1\ntap_after_ms = 0\nstay_s = 5", "a buyer stays until the end"),
             (
                 "[[buyers]]\ncount = 1\ntap_after_ms = 4000\npay = 0.5\nabandon = 0.5\n[sale]\nat_s = 3\nstock = 1\nhold_s = 4",

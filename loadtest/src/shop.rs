@@ -117,20 +117,27 @@ pub(crate) struct Patience {
     /// For the last events, and how much longer for webhooks, which are delivered one by one.
     events: Duration,
     webhooks: Duration,
+    /// Whether books are compared though somebody is still buying: then they never agree.
+    come_what_may: bool,
 }
 
 impl Patience {
     /// At the end of a run.
-    pub(crate) const USUAL: Self =
-        Self { buyers: FINISH_WITHIN, events: Duration::from_secs(2), webhooks: Duration::from_secs(20) };
+    pub(crate) const USUAL: Self = Self {
+        buyers: FINISH_WITHIN,
+        events: Duration::from_secs(2),
+        webhooks: Duration::from_secs(20),
+        come_what_may: true,
+    };
     /// After a server was killed: what it was telling a webhook just then it holds to be under way for a while, in ours a
     /// minute, before it tells it again.
     pub(crate) const AFTER_A_KILL: Self = Self { webhooks: Duration::from_secs(90), ..Self::USUAL };
     /// When the process was asked to end.
     pub(crate) const LITTLE: Self = Self {
-        buyers: Duration::from_secs(1),
+        buyers: Duration::from_secs(2),
         events: Duration::from_secs(1),
         webhooks: Duration::from_secs(2),
+        come_what_may: false,
     };
 }
 
@@ -402,7 +409,14 @@ impl Shop {
             sleep(Duration::from_millis(50)).await;
         }
         self.wait_for_likes().await;
-        let audit = self.audit(patience).await;
+        let buying = self.world.busy.load(Ordering::Relaxed);
+        let audit = if buying > 0 && !patience.come_what_may {
+            let what = "books that were not compared, since purchases were under way when the run was ended";
+            self.world.setting.complaints.add(what);
+            None
+        } else {
+            self.audit(patience).await
+        };
         self.world.over.send_replace(true);
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let ended = timeout(FINISH_WITHIN, futures_util::future::join_all(tasks)).await;

@@ -23,6 +23,8 @@ use crate::{
 /// Pages of the ledger's list that are read, and how many orders each has.
 const MAX_PAGES: usize = 5_000;
 const PAGE: usize = 200;
+/// Readings anew of a sale that moves while its buyers are asked: it is closed, and only holds run out.
+const MAX_MOVING: u32 = 20;
 /// Buyers who are asked at once what they hold.
 const ASKING: usize = 16;
 
@@ -46,6 +48,7 @@ impl Shop {
         let stock = self.stock()?;
         let more = if self.world.setting.webhook.is_ok() { patience.webhooks } else { Duration::ZERO };
         let deadline = Instant::now() + patience.events + more;
+        let mut moving = 0;
         loop {
             let mut books = self.books().await;
             let is_over = Instant::now() >= deadline;
@@ -55,6 +58,10 @@ impl Shop {
                 && let Ok(books) = &mut books
             {
                 books.holds = self.holds().await.map_err(|error| format!("{error:#}"));
+                if moving < MAX_MOVING && self.has_moved(books).await {
+                    moving += 1;
+                    continue;
+                }
                 audit = self.compared(stock, &Ok(books.clone()));
             }
             if audit.differences.is_empty() || is_over {
@@ -97,12 +104,7 @@ impl Shop {
         let totals = totals(setting).await?.zip(self.world.records().before);
         let totals =
             totals.map(|(now, before)| (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1)));
-        let sales = get(setting, "sales").await?;
-        let mut sales = sales["sales"].as_array().into_iter().flatten();
-        let sale = sales.find(|sale| sale["id"] == offer.sale.as_str()).map(|sale| {
-            let number = |name: &str| sale[name].as_u64().unwrap_or(0) as u32;
-            (number("available"), number("held"), number("sold"))
-        });
+        let sale = self.stock_now(&offer.sale).await?;
         let ours = |(_, told): &(&String, &Told)| told.sale == offer.sale;
         let webhook = setting.webhook.as_ref().map_err(Clone::clone).map(|webhook| {
             let heard = webhook.heard();
@@ -120,6 +122,22 @@ impl Shop {
             taps: records.doubles.clone(),
             webhook,
         })
+    }
+
+    /// Available, held and sold, as the sale says now.
+    async fn stock_now(&self, sale: &str) -> Result<Option<(u32, u32, u32)>> {
+        let sales = get(&self.world.setting, "sales").await?;
+        let mut sales = sales["sales"].as_array().into_iter().flatten();
+        Ok(sales.find(|known| known["id"] == sale).map(|sale| {
+            let number = |name: &str| sale[name].as_u64().unwrap_or(0) as u32;
+            (number("available"), number("held"), number("sold"))
+        }))
+    }
+
+    /// Whether the sale is not any more what the books say: a hold has run out while buyers were asked for theirs.
+    async fn has_moved(&self, books: &Books) -> bool {
+        let Some(offer) = self.world.offer.borrow().clone() else { return false };
+        matches!(self.stock_now(&offer.sale).await, Ok(now) if now != books.sale)
     }
 
     /// Hold by hold, what everybody holds by the server's word who was granted anything, or does not know.

@@ -127,12 +127,21 @@ impl Buyer {
         let world = self.world.clone();
         let offer = world.offer.borrow().clone();
         let Some(offer) = offer else { return };
-        if let Woken::Over = self.wait(Wanted::Nothing, offer.opens + traits.tap_after).await {
-            return;
+        let mut hush = world.hush.subscribe();
+        let woken = tokio::select! {
+            woken = self.wait(Wanted::Nothing, offer.opens + traits.tap_after) => Some(woken),
+            // The run ends before they have tapped: then they don't.
+            () = raised(&mut hush) => None,
+        };
+        match woken {
+            Some(Woken::Over) => return,
+            None => {}
+            Some(_) => {
+                world.busy.fetch_add(1, Ordering::Relaxed);
+                self.buy(&offer.sale, traits).await;
+                world.busy.fetch_sub(1, Ordering::Relaxed);
+            }
         }
-        world.busy.fetch_add(1, Ordering::Relaxed);
-        self.buy(&offer.sale, traits).await;
-        world.busy.fetch_sub(1, Ordering::Relaxed);
         // They stay to watch.
         self.wait(Wanted::Nothing, Instant::now() + FOR_EVER).await;
     }
