@@ -101,7 +101,8 @@ impl Search {
                 self.judged = Some(measures);
                 self.viewers = served;
                 let is_over = planned >= u64::from(self.stairs.max);
-                Outcome { text: format!("{served} viewers: every level holds"), is_over }
+                let more = if is_over { ", and more are not asked for: the limit may be higher" } else { "" };
+                Outcome { text: format!("{served} viewers: every level holds{more}"), is_over }
             }
         }
     }
@@ -230,7 +231,8 @@ mod tests {
     fn the_search_ends_at_its_maximum() {
         let mut run = run();
         assert!(!run.step(100, Some(1), Some(1)).is_over && !run.step(150, Some(1), Some(1)).is_over);
-        assert!(run.step(200, Some(1), Some(1)).is_over);
+        let last = run.step(200, Some(1), Some(1));
+        assert!(last.is_over && last.text.contains("the limit may be higher"), "{last:?}");
         assert_eq!(run.search.viewers(), 200);
     }
 }

@@ -78,6 +78,7 @@ impl Shop {
             Err(error) => {
                 let mut audit = audit::audit(stock, &records.purchases, &Books::default());
                 (audit.ledger_units, audit.ledger_orders) = (None, None);
+                audit.not_compared = vec!["anything with the ledger: it could not be read".to_owned()];
                 audit.differences = vec![format!("the ledger could not be read: {error:#}")];
                 audit
             }
