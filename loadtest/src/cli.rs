@@ -91,13 +91,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) duration: Option<f64>,
     /// How the server is started again that a scenario has killed.
-    #[arg(long, value_name = "COMMAND", requires = "server_pid")]
+    #[arg(long, value_name = "COMMAND", requires = "server_pid", value_parser = one_command)]
     pub(crate) server_start: Option<String>,
     /// Redis' process on this machine, for scenarios that kill it.
     #[arg(long, value_name = "PID")]
     pub(crate) redis_pid: Option<u32>,
     /// How Redis is started again.
-    #[arg(long, value_name = "COMMAND", requires = "redis_pid")]
+    #[arg(long, value_name = "COMMAND", requires = "redis_pid", value_parser = one_command)]
     pub(crate) redis_start: Option<String>,
     /// Permit the scenario to run the commands that are in it, and to kill what it names (faults).
     #[arg(long)]
@@ -184,12 +184,36 @@ fn count(text: &str) -> Result<(String, u32), String> {
     Ok((group.to_owned(), count.parse().map_err(|_| format!("{count:?} is no count"))?))
 }
 
+/// A command that becomes the process it starts, so that it can be killed and measured.
+fn one_command(text: &str) -> Result<String, String> {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    // What is in quotes is no business of the shell's.
+    let bare: String = text.split(['\'', '"']).step_by(2).collect();
+    let several = bare.replace(">&", "").contains([';', '&', '|', '\n']);
+    if first.is_empty() || first == "cd" || first.contains('=') || several {
+        return Err("expected one command with its arguments, which is started with exec: put whatever else there is to \
+                    do, as cd or a variable, into a script that ends with exec"
+            .to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_started_again_is_one_command() {
+        for good in ["haul serve", "env A='x;y' haul > log 2>&1", "nice -n 5 haul"] {
+            assert_eq!(one_command(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "cd /srv && haul", "A=1 haul", "haul &", "haul; true", "haul | tee log"] {
+            assert!(one_command(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

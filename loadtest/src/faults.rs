@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -84,7 +84,7 @@ impl Faults {
         }
         tokio::spawn(async move {
             tokio::time::sleep(down).await;
-            match target.start.as_deref().map(start) {
+            match target.start.as_deref().map(|command| start(command, what, &complaints)) {
                 Some(Ok(pid)) => {
                     target.pid.store(pid, Ordering::Relaxed);
                     // Nobody listens once the run is over.
@@ -106,15 +106,27 @@ fn kill(pid: u32) -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
 }
 
+/// What ends so soon after it was started was no server.
+const ENDED_AT_ONCE: Duration = Duration::from_secs(3);
+
 /// Starts a process that outlives the harness: it is the one under test, and not ours to end. What it says is its own
 /// affair: the command may lead it somewhere.
-fn start(command: &str) -> io::Result<u32> {
+fn start(command: &str, what: &str, complaints: &Arc<Complaints>) -> io::Result<u32> {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("exec {command}")]).process_group(0);
     let mut child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let pid = child.id();
+    let (begun, what, complaints) = (Instant::now(), what.to_owned(), complaints.clone());
     // Somebody has to take note of its end.
-    std::thread::spawn(move || child.wait());
+    std::thread::spawn(move || {
+        let ended = child.wait();
+        if let Ok(status) = ended
+            && begun.elapsed() < ENDED_AT_ONCE
+        {
+            complaints
+                .add(&format!("{what}, started again, ended at once with {status}: is the command right?"));
+        }
+    });
     Ok(pid)
 }
 
@@ -123,11 +135,25 @@ mod tests {
     use super::*;
     use crate::machine;
 
+    #[test]
+    fn what_ends_at_once_is_told() {
+        let complaints = Arc::new(Complaints::default());
+        start("false", "the server", &complaints).unwrap();
+        while complaints.list().is_empty() {
+            std::thread::yield_now();
+        }
+        assert!(
+            complaints.list()[0].0.contains("ended at once with exit status: 1"),
+            "{:?}",
+            complaints.list()
+        );
+    }
+
     #[tokio::test]
     async fn a_process_is_killed_and_started_again_under_its_new_id() {
-        let first = start("sleep 1000").unwrap();
-        let (news, mut told) = tokio::sync::mpsc::unbounded_channel();
         let complaints = Arc::new(Complaints::default());
+        let first = start("sleep 1000", "the server", &complaints).unwrap();
+        let (news, mut told) = tokio::sync::mpsc::unbounded_channel();
         let target = Target::new(Some(first), Some(&"sleep 1000".to_owned()));
         let faults =
             Faults { server: target, redis: Target::default(), complaints: complaints.clone(), news };
@@ -144,6 +170,7 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(20), settled).await.unwrap();
         kill(second).unwrap();
         faults.kill(Victim::Redis, Duration::ZERO);
-        assert!(complaints.list()[0].0.starts_with("killing Redis"), "{:?}", complaints.list());
+        let told = complaints.list();
+        assert!(told.iter().any(|(what, _)| what.starts_with("killing Redis")), "{told:?}");
     }
 }

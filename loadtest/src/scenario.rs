@@ -413,6 +413,7 @@ impl Scenario {
             return Err("buyers need a [sale]".to_owned());
         }
         if let Some(sale) = &self.sale {
+            within("sale.at_s", sale.at_s, self.duration_s)?;
             for group in &self.buyers {
                 let last = sale.at_s.high + group.tap_after_ms.high / 1_000.0;
                 if last > self.duration_s {
@@ -430,7 +431,6 @@ impl Scenario {
                     ));
                 }
             }
-            within("sale.at_s", sale.at_s, self.duration_s)?;
             if sale.stock.low < 1.0 {
                 return Err("sale.stock: at least 1".to_owned());
             }
