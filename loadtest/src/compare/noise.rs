@@ -10,6 +10,10 @@ use crate::{
 /// themselves is unknown. Times differ by more: ten runs of the same on a shared machine did by a third.
 pub(super) const SHARE_OF_ONE: f64 = 0.20;
 pub(super) const TIME_OF_ONE: f64 = 0.35;
+/// And those by up to a factor of two that many readers measure of one thing that happened: a pin that thousands see is one
+/// measurement, however many values it gives.
+pub(super) const SHARED_TIME_OF_ONE: f64 = 0.60;
+const SHARED: [&str; 6] = ["pin", "chat", "stock_event", "delay", "moq.delay", "channel.join"];
 /// The same where it is known: smaller changes are not worth a word.
 pub(super) const SHARE_OF_MANY: f64 = 0.10;
 /// Times that differ by less, in milliseconds, are the same: of one run against one, and of several.
@@ -89,7 +93,8 @@ pub(super) fn within(measure: &str, before: &Report, after: &Report) -> f64 {
         let least = (SHARE_OF_ONE * largest).max(small(measure));
         return least.max(errors(of_number(measure, before), of_number(measure, after)));
     };
-    let least = (TIME_OF_ONE * largest).max(SMALL_MS_OF_ONE);
+    let share = if SHARED.contains(&distribution.name) { SHARED_TIME_OF_ONE } else { TIME_OF_ONE };
+    let least = (share * largest).max(SMALL_MS_OF_ONE);
     if is_anecdote(measure, before) || is_anecdote(measure, after) {
         return least.max(ANECDOTE * largest);
     }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use super::{
     Change, Judged, Side, compare,
-    noise::{SHARE_OF_MANY, SHARE_OF_ONE, SMALL_MS, SMALL_MS_OF_ONE, TIME_OF_ONE, student},
+    noise::{
+        SHARE_OF_MANY, SHARE_OF_ONE, SHARED_TIME_OF_ONE, SMALL_MS, SMALL_MS_OF_ONE, TIME_OF_ONE, student,
+    },
 };
 use crate::{
     catalog,
@@ -74,10 +76,12 @@ fn how(before: usize, after: usize) -> String {
         );
     }
     format!(
-        "what each run knows of itself; at least {:.0} %, of times {:.0} % and {SMALL_MS_OF_ONE:.0} ms\n          \
+        "what each run knows of itself; at least {:.0} %, of times {:.0} %\n          \
+         ({:.0} % of what many see at once) and {SMALL_MS_OF_ONE:.0} ms\n          \
          (several runs a side know more: compare A1 A2 A3 -- B1 B2 B3)",
         percent(SHARE_OF_ONE),
-        percent(TIME_OF_ONE)
+        percent(TIME_OF_ONE),
+        percent(SHARED_TIME_OF_ONE)
     )
 }
 
@@ -151,10 +155,7 @@ mod tests {
         let after = report(&[("hold.p99_ms", 3_000.0), ("chat.p99_ms", 20_000.0), ("pin.p50_ms", 5.5)]);
         let (said, worse) = text(&[before], &[after], true);
         assert!(worse && said.starts_with("1 worse, 1 better, 1 without"), "{said}");
-        assert!(
-            said.contains("what each run knows of itself; at least 20 %, of times 35 % and 5 ms"),
-            "{said}"
-        );
+        assert!(said.contains("what each run knows of itself; at least 20 %, of times 35 %\n"), "{said}");
         assert!(said.contains("no difference beyond noise:\n  pin.p50_ms"), "{said}");
         for line in said.lines() {
             assert!(line.chars().count() <= 80, "{line}");
