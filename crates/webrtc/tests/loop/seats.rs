@@ -232,15 +232,19 @@ async fn a_shard_that_fails_ends_its_sessions_and_the_other_goes_on() {
     let asked = tokio::time::timeout(PATIENCE, stage.edge.close(&session)).await;
     assert!(!asked.unwrap(), "nobody waits for a thread that is gone");
 
-    for number in 1..4 {
+    // Some of them are on the shard that failed: it has begun anew. On a busy machine it may take a few until it is the less
+    // busy one.
+    let mut number = 0;
+    while number < 3 || stage.edge.stats().shards[1].viewers == 0 {
+        number += 1;
+        assert!(number < 30, "nobody gets to the shard that failed");
         let (mut viewer, _) = stage.viewer(&Abilities::default()).await;
         stream(&mut host, &mut [&mut viewer], number * 10..number * 10 + 3, true);
     }
     assert!(stage.edge.node().accepts_viewers);
-    // Some of them are on the shard that failed: it has begun anew.
     let stats = stage.edge.stats().shards;
     assert_eq!(stats.iter().map(|shard| shard.shard_failures).collect::<Vec<_>>(), [0, 1]);
-    assert!(stats[1].viewers > 0 && stats[0].viewers + stats[1].viewers == 3);
+    assert_eq!(stats[0].viewers + stats[1].viewers, u64::from(number));
 }
 
 #[test]
