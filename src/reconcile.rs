@@ -32,7 +32,7 @@ impl Source {
             Self::Journal(books) => books.get(&(live.clone(), sale.clone())).map(|book| Held {
                 mark: book.mark(),
                 lines: book.lines(),
-                holds: book.snapshot().flat_map(|piece| piece.holds).collect(),
+                holds: book.snapshot().flat_map(|piece| piece.holds).cloned().collect(),
             }),
         })
     }

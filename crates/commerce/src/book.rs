@@ -34,13 +34,18 @@
 //! - The clock never goes back behind what the book last wrote down, which is at most [`CLOCK_MARK_MS`] ago.
 
 mod line;
+mod records;
 mod step;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeSet, HashMap},
+};
 
 use haul_model::{BuyerId, CouponCode, HoldId, UnixMillis, millis};
 use serde::{Deserialize, Serialize};
 
+use self::records::{Place, Records, Touch};
 pub use crate::hold::{HoldRecord, HoldState};
 use crate::{
     Applied, Counts, Image, Mark, Op, Outcome, Rebuild, Refusal, Released, SaleTerms, Standing, TermsError,
@@ -74,9 +79,10 @@ pub const MAX_FORGET: usize = 2 * MAX_SWEEP;
 /// A rebuild that has not gone on for this long may be begun by somebody else.
 pub const TAKEOVER_MS: u64 = 5_000;
 
-/// What a call changed: enough, in order, to open the same book again.
+/// What a call changed: enough, in order, to open the same book again. Its holds are borrowed from the book where it is only
+/// to be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
+pub struct Change<R = HoldRecord> {
     /// How often the book was rebuilt from the ledger, counted from 1.
     pub epoch: u64,
     /// The book's sequence after the change.
@@ -91,8 +97,17 @@ pub struct Change {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<UnixMillis>,
     /// The holds that changed, as they are now.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub holds: Vec<HoldRecord>,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<R>,
+}
+
+impl<R: Borrow<HoldRecord>> Change<R> {
+    /// With holds of its own.
+    pub fn into_owned(self) -> Change {
+        let Self { epoch, sequence, clock, terms, frozen, holds } = self;
+        let holds = holds.iter().map(|record| record.borrow().clone()).collect();
+        Change { epoch, sequence, clock, terms, frozen, holds }
+    }
 }
 
 /// The book is behind what was seen of it, or waits to be rebuilt, and did nothing.
@@ -155,23 +170,15 @@ pub struct SaleBook {
     /// Where the units of each line are. Lines whose units were never touched may be missing at the end.
     shelves: Vec<Shelf>,
     /// Every hold that stands or is sold, and what ended lately: retries and late money are recognised by it.
-    holds: HashMap<HoldId, HoldRecord>,
-    /// Units of each line that each buyer holds or bought, for the limit. No zeros.
-    buyers: HashMap<(BuyerId, Line), u64>,
+    holds: Records,
     /// Uses of each coupon by holds that count for their buyer. No zeros.
     coupons: HashMap<CouponCode, u64>,
     /// The same by buyer.
     coupons_of: HashMap<(BuyerId, CouponCode), u64>,
-    /// Deadlines of HELD and PAYING holds, earliest first; at one instant by the hold's id, as Redis sorts them.
-    deadlines: BTreeSet<(UnixMillis, HoldId)>,
-    /// RELEASED and LATE holds by when they may be forgotten, earliest first.
-    over: BTreeSet<(UnixMillis, HoldId)>,
     /// WAITING holds by line and the number they were made with, so in their order. Two tickets may be the same number.
     waiting: BTreeSet<(Line, u64, HoldId)>,
     /// Whether somebody in line must hear something as soon as the next call comes.
     serve_soon: bool,
-    /// HELD, PAYING, CAPTURED and WAITING holds by buyer and the number they were made with, so oldest first.
-    standing: BTreeMap<(BuyerId, u64), HoldId>,
     /// What the latest call changed.
     changed: Changed,
 }
@@ -185,14 +192,11 @@ struct Shelf {
     sold: u64,
 }
 
-/// What the latest call changed; cleared by the next, so it is bounded by one batch and one sweep.
-#[derive(Debug, Clone, Default)]
+/// What the latest call changed besides holds; cleared by the next.
+#[derive(Debug, Clone, Copy, Default)]
 struct Changed {
     clock: bool,
     terms: bool,
-    holds: BTreeSet<HoldId>,
-    /// Holds that operations named: told with those that changed, not written down.
-    named: BTreeSet<HoldId>,
 }
 
 impl SaleBook {
@@ -288,7 +292,7 @@ impl SaleBook {
         self.terms = Some(image.terms.clone());
         self.changed.terms = true;
         for record in holds {
-            if !self.holds.contains_key(&record.hold) {
+            if self.holds.find(&record.hold).is_none() {
                 self.change_hold(record.clone());
             }
         }
@@ -300,40 +304,31 @@ impl SaleBook {
     }
 
     /// What the latest call changed and must be written down before it is answered; `None` where that is nothing.
-    pub fn change(&self) -> Option<Change> {
-        let Changed { clock, terms, holds, named: _ } = &self.changed;
-        if !clock {
-            return None;
-        }
-        Some(Change {
+    pub fn change(&self) -> Option<Change<&HoldRecord>> {
+        let Changed { clock, terms } = self.changed;
+        clock.then(|| self.change_of(terms, self.holds.touched(Touch::Changed).collect()))
+    }
+
+    fn change_of<R>(&self, terms: bool, holds: Vec<R>) -> Change<R> {
+        let terms = if terms { self.terms.clone() } else { None };
+        Change {
             epoch: self.epoch,
             sequence: self.sequence,
             clock: self.clock,
-            terms: if *terms { self.terms.clone() } else { None },
+            terms,
             frozen: self.frozen,
-            holds: holds.iter().filter_map(|hold| self.holds.get(hold)).cloned().collect(),
-        })
+            holds,
+        }
     }
 
     /// The whole book as changes of at most [`SNAPSHOT_PIECE`] holds, to be restored in order.
-    pub fn snapshot(&self) -> impl Iterator<Item = Change> + '_ {
-        let mut records = self.holds.values();
+    pub fn snapshot(&self) -> impl Iterator<Item = Change<&HoldRecord>> {
+        let mut records = self.holds.all();
         let mut first = true;
         std::iter::from_fn(move || {
-            let holds: Vec<_> = records.by_ref().take(SNAPSHOT_PIECE).cloned().collect();
-            if !first && holds.is_empty() {
-                return None;
-            }
-            let terms = if first { self.terms.clone() } else { None };
-            first = false;
-            Some(Change {
-                epoch: self.epoch,
-                sequence: self.sequence,
-                clock: self.clock,
-                terms,
-                frozen: self.frozen,
-                holds,
-            })
+            let holds: Vec<_> = records.by_ref().take(SNAPSHOT_PIECE).collect();
+            let terms = std::mem::take(&mut first);
+            (terms || !holds.is_empty()).then(|| self.change_of(terms, holds))
         })
     }
 
@@ -354,12 +349,10 @@ impl SaleBook {
             self.file(record);
         }
         // What had been forgotten by then; one that is not forgotten yet though it may be is none either.
-        while let Some((at, hold)) = self.over.first()
-            && *at <= self.clock
-        {
-            self.holds.remove(hold);
-            self.over.pop_first();
+        while let Some(places) = self.holds.forgettable(self.clock) {
+            places.into_iter().for_each(|place| self.holds.remove(place));
         }
+        self.holds.begin();
         if self.terms.is_none() && !self.holds.is_empty() {
             return Err(RestoreError::NoTerms);
         }
@@ -377,22 +370,27 @@ impl SaleBook {
     pub fn standing(&self, buyer: &BuyerId, seen: Mark, now: UnixMillis) -> Result<Vec<Standing>, Behind> {
         self.check(seen)?;
         let now = now.max(self.clock);
-        let holds = self
-            .standing
-            .range((buyer.clone(), 0)..)
-            .take_while(|((theirs, _), _)| theirs == buyer)
-            .filter_map(|(_, hold)| self.holds.get(hold))
-            .filter(|record| !record.is_due(now))
-            .take(MAX_STANDING)
-            .map(|record| Standing {
-                hold: record.hold.clone(),
-                units: record.units.clone(),
-                outcome: record.outcome(self.position(record)),
-                order: record.order.clone(),
-                coupon: record.coupon.clone(),
-            })
+        let mut holds: Vec<&HoldRecord> = self
+            .holds
+            .of_buyer(buyer)
+            .filter(|record| record.state.stands() && !record.is_due(now))
             .collect();
-        Ok(holds)
+        holds.sort_unstable_by_key(|record| record.made);
+        holds.truncate(MAX_STANDING);
+        let standing = |record: &HoldRecord| Standing {
+            hold: record.hold.clone(),
+            units: record.units.clone(),
+            outcome: record.outcome(self.position(record)),
+            order: record.order.clone(),
+            coupon: record.coupon.clone(),
+        };
+        Ok(holds.into_iter().map(standing).collect())
+    }
+
+    /// Units of a line that a buyer holds or bought, for the limit.
+    fn used(&self, buyer: &BuyerId, line: Line) -> u64 {
+        let kept = self.holds.of_buyer(buyer).flat_map(HoldRecord::kept);
+        kept.filter(|(of, _)| *of == line).map(|(_, units)| u64::from(units)).sum()
     }
 
     /// Where the units of all lines are.
@@ -462,6 +460,7 @@ impl SaleBook {
     /// Forgets what the last call changed, and gives the time to decide at and the sequence before.
     fn begin(&mut self, now: UnixMillis) -> (UnixMillis, u64) {
         self.changed = Changed::default();
+        self.holds.begin();
         (now.max(self.clock), self.sequence)
     }
 
@@ -473,14 +472,15 @@ impl SaleBook {
     }
 
     fn report(&self, now: UnixMillis, outcomes: Vec<Outcome>, released: Vec<Released>) -> Applied {
-        let told = self.changed.holds.union(&self.changed.named);
+        let mut told: Vec<&HoldRecord> = self.holds.touched(Touch::Named).collect();
+        told.sort_unstable_by(|a, b| a.hold.cmp(&b.hold));
         Applied {
             now,
             mark: self.mark(),
             outcomes,
             released,
             offered: Vec::new(),
-            holds: told.filter_map(|hold| self.holds.get(hold)).cloned().collect(),
+            holds: told.into_iter().cloned().collect(),
             counts: self.counts(),
             lines: if self.terms.as_ref().is_some_and(|terms| !terms.more.is_empty()) {
                 self.lines()
@@ -492,139 +492,121 @@ impl SaleBook {
     }
 
     fn sweep(&mut self, now: UnixMillis, released: &mut Vec<Released>) {
-        for _ in 0..MAX_SWEEP {
-            match self.deadlines.first() {
-                Some((deadline, hold)) if *deadline <= now => {
-                    let hold = hold.clone();
-                    self.expire(&hold, now, released);
-                }
-                _ => return,
-            }
+        let mut left = MAX_SWEEP;
+        while left > 0
+            && let Some(mut due) = self.holds.due(now)
+        {
+            due.truncate(left);
+            left -= due.len();
+            due.into_iter().for_each(|place| self.expire(place, now, released));
         }
     }
 
     /// Releases and reports a hold if it is past its deadline.
-    fn expire(&mut self, hold: &HoldId, now: UnixMillis, released: &mut Vec<Released>) {
-        let Some(record) = self.holds.get(hold) else { return };
+    fn expire(&mut self, place: Place, now: UnixMillis, released: &mut Vec<Released>) {
+        let record = self.holds.at(place);
         if !record.is_due(now) {
             return;
         }
+        let record = record.clone();
         let HoldRecord { hold, buyer, units, order, .. } = record.clone();
-        self.change_hold(HoldRecord { state: HoldState::Released, deadline: now, ..record.clone() });
+        self.change_hold(HoldRecord { state: HoldState::Released, deadline: now, ..record });
         released.push(Released { hold, buyer, units, order });
     }
 
     /// Forgets what has been over for long, at most [`MAX_FORGET`] holds.
     fn forget_old(&mut self, now: UnixMillis) {
-        for _ in 0..MAX_FORGET {
-            match self.over.first() {
-                Some((at, hold)) if *at <= now => {
-                    let hold = hold.clone();
-                    self.forget(&hold, now);
-                }
-                _ => return,
+        let mut left = MAX_FORGET;
+        while left > 0
+            && let Some(mut old) = self.holds.forgettable(now)
+        {
+            old.truncate(left);
+            left -= old.len();
+            for place in old {
+                self.forget(place, now);
             }
         }
     }
 
     /// Forgets a hold that has been over for long. No change of the sale, but the clock is written down: it must not be
-    /// remembered again.
-    fn forget(&mut self, hold: &HoldId, now: UnixMillis) {
-        if let Some(at) = self.holds.get(hold).and_then(HoldRecord::forget_at)
-            && at <= now
-        {
-            self.holds.remove(hold);
-            self.over.remove(&(at, hold.clone()));
+    /// remembered again. Gives whether it did.
+    fn forget(&mut self, place: Place, now: UnixMillis) -> bool {
+        let is_old = self.holds.at(place).forget_at().is_some_and(|at| at <= now);
+        if is_old {
+            self.holds.remove(place);
             self.changed.clock = true;
             self.clock = now;
         }
+        is_old
+    }
+
+    /// The hold that an operation names, if there is one, with what its time does to it done.
+    fn named(&mut self, hold: &HoldId, now: UnixMillis, released: &mut Vec<Released>) -> Option<&HoldRecord> {
+        let place = self.holds.find(hold)?;
+        self.expire(place, now, released);
+        if self.forget(place, now) {
+            return None;
+        }
+        self.holds.touch(place, Touch::Named);
+        Some(self.holds.at(place))
     }
 
     fn change_hold(&mut self, record: HoldRecord) {
         self.sequence += 1;
-        self.changed.holds.insert(record.hold.clone());
-        self.file(record);
+        let place = self.file(record);
+        self.holds.touch(place, Touch::Changed);
     }
 
     /// Puts a hold in its place, new or in another state.
-    fn file(&mut self, record: HoldRecord) {
-        if let Some(before) = self.holds.insert(record.hold.clone(), record.clone()) {
+    fn file(&mut self, record: HoldRecord) -> Place {
+        self.count_in(&record);
+        let (place, before) = self.holds.put(record);
+        if let Some(before) = before {
             self.count_out(&before);
         }
-        self.count_in(record);
+        place
     }
 
-    fn count_in(&mut self, record: HoldRecord) {
-        if let Some(at) = record.forget_at() {
-            self.over.insert((at, record.hold.clone()));
+    fn count_in(&mut self, record: &HoldRecord) {
+        if !record.counts_for_buyer() {
+            return;
         }
-        let aside = record.is_aside();
-        if record.counts_for_buyer() {
-            for (line, units) in record.kept() {
-                let units = u64::from(units);
-                if units > 0 {
-                    *self.buyers.entry((record.buyer.clone(), line)).or_default() += units;
-                }
-                let shelf = self.shelf_mut(line);
-                if aside {
-                    shelf.held += units;
-                } else if record.state == HoldState::Sold {
-                    shelf.sold += units;
-                }
+        for (line, units) in record.kept() {
+            let shelf = self.shelf_mut(line);
+            if record.is_aside() {
+                shelf.held += u64::from(units);
+            } else if record.state == HoldState::Sold {
+                shelf.sold += u64::from(units);
             }
         }
-        if let Some(coupon) = record.coupon.as_ref().filter(|_| record.counts_for_buyer()) {
+        if let Some(coupon) = &record.coupon {
             *self.coupons.entry(coupon.clone()).or_default() += 1;
             *self.coupons_of.entry((record.buyer.clone(), coupon.clone())).or_default() += 1;
         }
         if record.state == HoldState::Waiting {
-            self.waiting.insert((line_of(&record), record.made, record.hold.clone()));
-        }
-        let HoldRecord { hold, buyer, made, state, deadline, .. } = record;
-        if state.has_deadline() {
-            self.deadlines.insert((deadline, hold.clone()));
-        }
-        if state.stands() {
-            self.standing.insert((buyer, made), hold);
+            self.waiting.insert((line_of(record), record.made, record.hold.clone()));
         }
     }
 
     /// Undoes `count_in`, to the letter.
     fn count_out(&mut self, record: &HoldRecord) {
-        if let Some(at) = record.forget_at() {
-            self.over.remove(&(at, record.hold.clone()));
+        if !record.counts_for_buyer() {
+            return;
         }
-        let aside = record.is_aside();
-        if record.counts_for_buyer() {
-            for (line, units) in record.kept() {
-                let units = u64::from(units);
-                let key = (record.buyer.clone(), line);
-                if let Some(used) = self.buyers.get_mut(&key) {
-                    *used -= units;
-                    if *used == 0 {
-                        self.buyers.remove(&key);
-                    }
-                }
-                let shelf = self.shelf_mut(line);
-                if aside {
-                    shelf.held -= units;
-                } else if record.state == HoldState::Sold {
-                    shelf.sold -= units;
-                }
+        for (line, units) in record.kept() {
+            let shelf = self.shelf_mut(line);
+            if record.is_aside() {
+                shelf.held -= u64::from(units);
+            } else if record.state == HoldState::Sold {
+                shelf.sold -= u64::from(units);
             }
         }
-        if let Some(coupon) = record.coupon.as_ref().filter(|_| record.counts_for_buyer()) {
+        if let Some(coupon) = &record.coupon {
             take_one(&mut self.coupons, coupon);
             take_one(&mut self.coupons_of, &(record.buyer.clone(), coupon.clone()));
         }
         if record.state == HoldState::Waiting {
             self.waiting.remove(&(line_of(record), record.made, record.hold.clone()));
-        }
-        if record.state.has_deadline() {
-            self.deadlines.remove(&(record.deadline, record.hold.clone()));
-        }
-        if record.state.stands() {
-            self.standing.remove(&(record.buyer.clone(), record.made));
         }
     }
 

@@ -102,7 +102,12 @@ impl HoldRecord {
     }
 
     pub(crate) fn is_due(&self, now: UnixMillis) -> bool {
-        self.state.has_deadline() && self.deadline <= now
+        self.ends_at().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// When it ends by itself, if it does.
+    pub(crate) fn ends_at(&self) -> Option<UnixMillis> {
+        self.state.has_deadline().then_some(self.deadline)
     }
 
     /// When it may be forgotten, once it is over.

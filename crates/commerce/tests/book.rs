@@ -412,7 +412,7 @@ fn the_clock_does_not_go_back_behind_what_was_written() {
 fn a_change_that_cannot_be_right_is_refused() {
     let mut shop = Shop::open(1, 1);
     shop.hold("h1", "ann", 1);
-    let good = shop.book.change().unwrap();
+    let good = shop.book.change().unwrap().into_owned();
     assert_eq!(SaleBook::new().restore(good.clone()), Err(RestoreError::NoTerms));
     assert_eq!(
         shop.book.restore(Change { sequence: 1, ..good.clone() }),
@@ -469,7 +469,7 @@ fn what_was_forgotten_is_not_remembered_again_when_the_clock_goes_back() {
     shop.wait(KEEP_RELEASED_MS);
     shop.apply(&[]);
     let mut written = SaleBook::new();
-    shop.book.snapshot().for_each(|piece| written.restore(piece).unwrap());
+    shop.book.snapshot().for_each(|piece| written.restore(piece.into_owned()).unwrap());
     shop.now.0 -= 500;
     for book in [shop.book, written] {
         let mut shop = Shop { book, now: shop.now };
@@ -545,7 +545,7 @@ fn a_book_that_is_behind_refuses_everything_until_it_is_rebuilt() {
     let mut written = SaleBook::new();
     for (piece, last) in [(&holds[..1], false), (&holds[..1], false), (&holds[1..], true)] {
         old.book.rebuild(&image, piece, last, at(3)).unwrap();
-        written.restore(old.book.change().unwrap()).unwrap();
+        written.restore(old.book.change().unwrap().into_owned()).unwrap();
         assert_eq!(written.apply(&[], Mark::default(), at(5)).is_err(), !last);
     }
     same_book(&old.book, &written, at(5), "rebuilt");
@@ -557,7 +557,10 @@ fn a_book_that_is_behind_refuses_everything_until_it_is_rebuilt() {
     assert_eq!(old.hold("h3", "bob", 2), Outcome::Refused(Refusal::BuyerLimit { line: 0, per_buyer: 2 }));
     assert!(old.book.apply(&[], seen, at(5)).is_ok());
     // A change of the old epoch does not fit any more.
-    assert!(matches!(written.restore(shop.book.change().unwrap()), Err(RestoreError::Older { .. })));
+    assert!(matches!(
+        written.restore(shop.book.change().unwrap().into_owned()),
+        Err(RestoreError::Older { .. })
+    ));
 }
 
 #[test]
@@ -606,7 +609,7 @@ fn no_sequence_of_steps_breaks_an_invariant() {
                 assert_eq!(*times, 1, "{trace}: released twice");
             }
             if let Some(change) = book.change() {
-                written.restore(change).unwrap();
+                written.restore(change.into_owned()).unwrap();
             }
             if let Some(terms) = &terms {
                 check(&book, terms, &mut states, &trace);
@@ -617,7 +620,7 @@ fn no_sequence_of_steps_breaks_an_invariant() {
         let mut copied = SaleBook::new();
         for piece in book.snapshot() {
             assert!(piece.holds.len() <= SNAPSHOT_PIECE);
-            copied.restore(piece).unwrap();
+            copied.restore(piece.into_owned()).unwrap();
         }
         same_book(&book, &copied, now, &trace);
 

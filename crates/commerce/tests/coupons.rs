@@ -190,7 +190,7 @@ fn a_book_that_is_opened_again_knows_what_is_used() {
     shop.hold("ann-1", Some("TEN"));
     shop.hold("bob-1", Some("TEN"));
     let mut again = SaleBook::new();
-    shop.book.snapshot().for_each(|change| again.restore(change).unwrap());
+    shop.book.snapshot().for_each(|change| again.restore(change.into_owned()).unwrap());
     shop.book = again;
     assert_eq!(shop.hold("cid-1", Some("TEN")), Outcome::Refused(Refusal::CouponUsedUp));
 }

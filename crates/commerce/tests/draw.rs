@@ -142,7 +142,7 @@ fn a_book_that_is_opened_again_or_rebuilt_draws_the_same() {
         shop.hold(name, "1");
     }
     let mut again = SaleBook::new();
-    shop.book.snapshot().for_each(|change| again.restore(change).unwrap());
+    shop.book.snapshot().for_each(|change| again.restore(change.into_owned()).unwrap());
     shop.book = again;
     shop.now = at(GATHER_MS);
     let won: Vec<String> = shop.apply(&[]).offered.iter().map(|offered| offered.hold.to_string()).collect();

@@ -272,7 +272,7 @@ impl Shop {
     /// The shop comes to rest, and the record is read.
     fn broken(mut self) -> BTreeSet<Broken> {
         self.look();
-        let end = |record: HoldRecord| {
+        let end = |record: &HoldRecord| {
             let end = match record.state {
                 HoldState::Held | HoldState::Paying | HoldState::Captured => End::Standing,
                 HoldState::Sold => End::Sold,

@@ -286,7 +286,7 @@ fn what_nobody_set_aside_still_counts_for_its_buyer_and_ends_in_time() {
 fn units_of_a_line_that_is_none_are_no_hold_that_can_be_restored() {
     let mut shop = Shop::open(&terms());
     shop.hold("h", "ann", "1:3");
-    let mut change = shop.book.change().unwrap();
+    let mut change = shop.book.change().unwrap().into_owned();
     change.holds[0].units = Units::of_line(1, 4);
     assert!(shop.book.clone().restore(change.clone()).is_err(), "more than there are");
     change.holds[0].units = Units::of_line(7, 1);

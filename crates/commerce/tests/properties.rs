@@ -174,7 +174,7 @@ impl Run {
     /// What is answered is written down first.
     fn write(&mut self) {
         if let Some(change) = self.book.change() {
-            self.written.restore(change).unwrap();
+            self.written.restore(change.into_owned()).unwrap();
         }
     }
 

@@ -265,7 +265,7 @@ fn a_line_is_there_again_after_a_restart() {
     shop.wait("cid", "1");
     let mut again = SaleBook::new();
     for piece in shop.book.snapshot() {
-        again.restore(piece).unwrap();
+        again.restore(piece.into_owned()).unwrap();
     }
     shop.book = again;
     assert_eq!(shop.wait("cid", "1"), Outcome::Waiting { position: 2 });

@@ -102,7 +102,7 @@ impl SaleBook {
         if self.serve_soon {
             return Some(now);
         }
-        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let deadline = self.holds.next_deadline();
         let terms = self.terms.as_ref().filter(|_| !self.waiting.is_empty());
         let closes_at = terms.map(|terms| terms.closes_at);
         let draws_at = terms.and_then(SaleTerms::draws_at).filter(|draws_at| now < *draws_at);

@@ -33,13 +33,11 @@ impl SaleBook {
             Op::Hold { hold, buyer, units, tier, coupon, ticket } => {
                 let (tier, coupon) = (tier.as_ref(), coupon.as_ref());
                 let wish = Wish { hold, buyer, units, tier, coupon, ticket: *ticket };
-                self.expire(hold, now, released);
-                return self.make_hold(terms, desk, &wish, false, now);
+                return self.make_hold(terms, desk, &wish, false, now, released);
             }
             Op::Wait { hold, buyer, units, tier } => {
                 let wish = Wish { hold, buyer, units, tier: tier.as_ref(), coupon: None, ticket: None };
-                self.expire(hold, now, released);
-                return self.make_hold(terms, desk, &wish, true, now);
+                return self.make_hold(terms, desk, &wish, true, now, released);
             }
             Op::Cancel { hold, buyer } => (hold, Some(buyer), None),
             Op::StartPayment { hold, buyer, order, coupon: _ } => (hold, Some(buyer), Some(order)),
@@ -48,10 +46,7 @@ impl SaleBook {
             | Op::Settle { hold, order }
             | Op::Restock { hold, order, .. } => (hold, None, Some(order)),
         };
-        self.expire(hold, now, released);
-        self.forget(hold, now);
-        self.changed.named.insert(hold.clone());
-        let Some(record) = self.holds.get(hold).cloned() else {
+        let Some(record) = self.named(hold, now, released).cloned() else {
             return Outcome::Refused(Refusal::UnknownHold);
         };
         if asked_by.is_some_and(|buyer| *buyer != record.buyer) {
@@ -70,16 +65,15 @@ impl SaleBook {
         wish: &Wish<'_>,
         waits: bool,
         now: UnixMillis,
+        released: &mut Vec<Released>,
     ) -> Outcome {
-        self.forget(wish.hold, now);
-        self.changed.named.insert(wish.hold.clone());
-        if let Some(record) = self.holds.get(wish.hold) {
+        if let Some(record) = self.named(wish.hold, now, released).cloned() {
             // A coupon may have come later, with the checkout.
             let other_coupon = wish.coupon.is_some() && wish.coupon != record.coupon.as_ref();
             if record.buyer != *wish.buyer || record.units != *wish.units || other_coupon {
                 return Outcome::Refused(Refusal::KeyReused);
             }
-            return record.outcome(self.position(record));
+            return record.outcome(self.position(&record));
         }
         let drawn_later = terms.draws_at().filter(|draws_at| now < *draws_at);
         let may = match drawn_later {
@@ -173,8 +167,7 @@ impl SaleBook {
         if wish.coupon.is_some() {
             return Err(Refusal::OtherCoupon);
         }
-        let has_some = |line| self.buyers.contains_key(&(wish.buyer.clone(), line));
-        if (0..=terms.more.len()).any(|line| has_some(line as Line)) {
+        if self.holds.of_buyer(wish.buyer).flat_map(HoldRecord::kept).any(|(_, units)| units > 0) {
             return Err(Refusal::OneEntry);
         }
         self.within_limit(terms, wish.buyer, wish.units)?;
@@ -399,7 +392,7 @@ impl SaleBook {
     /// Refuses where a buyer would have more of a line than one may.
     fn within_limit(&self, terms: &SaleTerms, buyer: &BuyerId, units: &Units) -> Result<(), Refusal> {
         for (line, quantity) in units.iter() {
-            let used = self.buyers.get(&(buyer.clone(), line)).copied().unwrap_or(0);
+            let used = self.used(buyer, line);
             let per_buyer = terms.line(line).map_or(0, |line| line.per_buyer);
             if used + u64::from(quantity) > u64::from(per_buyer) {
                 return Err(Refusal::BuyerLimit { line, per_buyer });
