@@ -10,6 +10,8 @@
 //!
 //! Knows no queue and no thread; [`crate::EmbeddedGate`] drives it.
 
+mod line;
+
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
@@ -17,7 +19,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use haul_commerce::{LiveRef, SaleBook, book::Change};
+use haul_commerce::{
+    LiveRef, SaleBook,
+    book::{Change, HoldRecord},
+};
 use haul_model::{LiveId, MerchantId, SaleId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
@@ -45,14 +50,24 @@ const COMPACT_FACTOR: u64 = 4;
 /// With the large table, which takes sixteen bytes at a time: a hold has two hundred, and every one is summed up.
 static CRC: crc::Crc<u32, crc::Table<16>> = crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISCSI);
 
-/// One change of one sale.
-#[derive(Serialize, Deserialize)]
+/// One change of one sale, as it is read.
+#[derive(Deserialize)]
 struct Entry {
     merchant: MerchantId,
     live: LiveId,
     sale: SaleId,
     #[serde(flatten)]
     change: Change,
+}
+
+/// The same as it is written, but for its holds.
+#[derive(Serialize)]
+struct NewEntry<'a> {
+    merchant: &'a MerchantId,
+    live: &'a LiveId,
+    sale: &'a SaleId,
+    #[serde(flatten)]
+    change: &'a Change,
 }
 
 /// Changes that become durable together.
@@ -62,11 +77,29 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn push(&mut self, live: &LiveRef, sale: &SaleId, change: Change) {
-        let LiveRef { merchant, live } = live.clone();
-        let entry = Entry { merchant, live, sale: sale.clone(), change };
+    pub(crate) fn push(&mut self, live: &LiveRef, sale: &SaleId, change: &Change<&HoldRecord>) {
+        let LiveRef { merchant, live } = live;
+        let Change { epoch, sequence, clock, terms, frozen, holds } = change;
+        let change = &Change {
+            epoch: *epoch,
+            sequence: *sequence,
+            clock: *clock,
+            terms: terms.clone(),
+            frozen: *frozen,
+            holds: Vec::new(),
+        };
+        let entry = NewEntry { merchant, live, sale, change };
         serde_json::to_writer(&mut self.payload, &entry)
             .expect("ids and numbers are JSON, and a Vec takes them");
+        if !holds.is_empty() {
+            let end = self.payload.pop();
+            debug_assert_eq!(end, Some(b'}'));
+            for (nth, hold) in holds.iter().enumerate() {
+                self.payload.extend_from_slice(if nth == 0 { b",\"holds\":[" } else { b"," });
+                line::write(&mut self.payload, hold);
+            }
+            self.payload.extend_from_slice(b"]}");
+        }
         self.payload.push(b'\n');
     }
 
@@ -150,22 +183,41 @@ impl Journal {
         }
     }
 
-    /// Rewrites the journal as a snapshot of `books` when it has grown enough. Where the snapshot can't be written, the
-    /// journal goes on growing; an error means that it must be opened again.
-    pub(crate) fn compact_if_grown(&mut self, books: &mut Books, now: UnixMillis) -> io::Result<()> {
+    /// Rewrites the journal as a snapshot of `books` when it has grown enough, and gives whether it did: then all that the
+    /// books have is durable. Where the snapshot can't be written, the journal goes on growing; an error means that it must
+    /// be opened again.
+    pub(crate) fn compact_if_grown(&mut self, books: &mut Books, now: UnixMillis) -> io::Result<bool> {
         if self.length < self.compact_at {
-            return Ok(());
+            return Ok(false);
         }
         forget_old_sales(books, now);
-        match write_snapshot(&self.dir, books) {
+        let snapshot = write_snapshot(&self.dir, books);
+        let is_rewritten = match snapshot {
             Ok((file, length)) => {
                 put_in_place(&self.dir)?;
                 (self.file, self.length) = (file, length);
+                true
             }
-            Err(error) => tracing::warn!(%error, "could not compact the journal; it goes on growing"),
-        }
+            Err(error) => {
+                tracing::warn!(%error, "could not compact the journal; it goes on growing");
+                false
+            }
+        };
         self.compact_at = compact_at(self.length);
-        Ok(())
+        Ok(is_rewritten)
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// Lets the next commit be followed by a snapshot.
+    pub(crate) fn let_it_be_grown(&mut self) {
+        self.compact_at = 0;
+    }
+
+    /// Every write fails from now on for want of space.
+    pub(crate) fn let_it_fail(&mut self) {
+        self.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
     }
 }
 
@@ -191,7 +243,7 @@ fn write_snapshot(dir: &Path, books: &Books) -> io::Result<(File, u64)> {
     let mut group = Group::default();
     for ((live, sale), book) in books {
         for change in book.snapshot() {
-            group.push(live, sale, change);
+            group.push(live, sale, &change);
             if group.is_full() {
                 length += append(&mut file, &mut group)?;
             }
@@ -302,7 +354,7 @@ mod tests {
         let book = books.entry(key()).or_default();
         book.put_terms(&terms, Mark::default(), UnixMillis(5)).unwrap();
         let mut group = Group::default();
-        group.push(&live, &sale, book.change().unwrap());
+        group.push(&live, &sale, &book.change().unwrap());
         group
     }
 
@@ -332,8 +384,8 @@ mod tests {
     fn a_group_that_can_be_neither_written_nor_taken_back_is_unclear() {
         let dir = Dir::new("unclear");
         let (mut journal, mut books, _) = Journal::open(&dir.0).unwrap();
-        // Every write fails for want of space, and so does cutting it.
-        journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        // And so does cutting it.
+        journal.let_it_fail();
         let answer = journal.commit(&put(&mut books, 2));
         assert!(matches!(answer, Err(CommitError::Unclear(_))), "{answer:?}");
     }
