@@ -90,6 +90,21 @@ async fn an_order_says_what_it_consists_of_wherever_it_is_told() {
     assert_eq!(single["lines"], json!([line]), "{single}");
 
     let path = format!("/v1/orders/{}/refunds", order["id"].as_str().unwrap());
+    // What nobody reads was meant to be read: nothing goes back for it.
+    for (wrong, told) in [
+        (json!({ "amount": 500 }), "amount"),
+        (json!({ "line": [{ "quantity": 1 }] }), "line"),
+        (json!({ "lines": [] }), "lines"),
+        (json!({ "lines": [{ "line": 1, "quantities": 1 }] }), "quantities"),
+    ] {
+        let refused = send(&server, "POST", &path, &key, wrong.clone()).await;
+        assert!([400, 422].contains(&refused.status), "{wrong}: {}", refused.text());
+        assert!(refused.text().contains(told), "{wrong}: {}", refused.text());
+    }
+    let untold = json!({ "url": shop.url, "kinds": ["order.solde"] });
+    let refused = send(&server, "POST", "/v1/webhooks", &key, untold).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert!(refused.text().contains("order.sold,"), "{}", refused.text());
     // One of the two teas, and a fifth of the lamp.
     let both = json!([{ "line": 1, "quantity": 1 }, { "line": 0, "amount_minor": 200 }]);
     let asked = send(&server, "POST", &path, &key, json!({ "lines": both })).await;

@@ -116,6 +116,7 @@ pub(crate) struct LiveDocument {
 
 /// What a host says of their live.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct PutLive {
     /// At most 120 characters.
     title: String,
@@ -124,6 +125,7 @@ pub(crate) struct PutLive {
 
 /// A product to be created or changed.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct PutProduct {
     /// At most 120 characters.
     title: String,
@@ -172,6 +174,7 @@ pub(crate) struct Mint {
 
 /// Somebody who wants to take part in the demo.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Guest {
     /// The name shown to others.
     name: String,

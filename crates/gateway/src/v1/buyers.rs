@@ -208,6 +208,7 @@ struct ExportedTouch {
 
 /// Whom an order goes to, and what of its total is shipping and tax.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct DetailsDocument {
     /// Null once it was erased, or never known.
     contact: Option<Contact>,

@@ -93,6 +93,7 @@ struct Coupon {
 
 /// How often it may be used from now on.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct AddUses {
     /// Uses in all; fewer than before change nothing.
     limit: u32,

@@ -137,6 +137,7 @@ impl From<CreatorKind> for Kind {
 
 /// A creator to be created or changed.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct PutCreator {
     /// At most 40 characters.
     name: String,
@@ -179,6 +180,7 @@ struct CreatorDocuments {
 
 /// A link to be made.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct MakeLink {
     live: LiveId,
     /// 30 days where absent, 366 at most.
@@ -254,12 +256,14 @@ impl From<&Split> for Parts {
 
 /// A product's follow-ups; at most 10.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Followups {
     followups: Vec<Followup>,
 }
 
 /// A follow-up: the merchant is told so long after an order was paid.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Followup {
     /// 1 to 64 letters, digits, `-` and `_`.
     name: String,

@@ -67,6 +67,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
 
 /// A key to be made.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct NewKey {
     /// What it is for: at most 120 characters.
     name: String,

@@ -91,6 +91,7 @@ pub(crate) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
 
 /// Products to be created or changed.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Batch {
     /// At most 200.
     #[schemars(with = "Vec<PutListing>")]
@@ -99,6 +100,7 @@ struct Batch {
 
 /// A product to be created or changed: it will be what is said here, and nothing more.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct PutListing {
     id: ProductId,
     /// At most 120 characters, in the language of `locale`.
@@ -129,6 +131,7 @@ struct PutListing {
 
 /// What a product is called in one language.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Text {
     title: String,
     #[serde(default)]
@@ -137,6 +140,7 @@ struct Text {
 
 /// A way in which variants differ.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct OptionDocument {
     /// Such as "Size".
     name: String,
@@ -145,6 +149,7 @@ struct OptionDocument {
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct PutVariant {
     sku: VariantId,
     /// Its value of each option, in their order.

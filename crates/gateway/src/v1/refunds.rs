@@ -97,6 +97,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
 
 /// What is to be sent back.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct AskRefund {
     /// In the currency's minor unit; all that is left where absent.
     amount_minor: Option<i64>,
@@ -106,14 +107,14 @@ pub(super) struct AskRefund {
     /// Whether units of the order are on the shelf again, too: those of `lines`, or all that have not come back.
     #[serde(default)]
     restock: bool,
-    /// Which lines it is of; all in proportion to what was paid for them, where none is named.
-    #[serde(default)]
-    #[schemars(length(max = 50))]
-    lines: Vec<AskLine>,
+    /// Which lines it is of; where absent, all in proportion to what was paid for them.
+    #[schemars(length(min = 1, max = 50))]
+    lines: Option<Vec<AskLine>>,
 }
 
 /// A line that money is sent back for.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct AskLine {
     /// Which line of the order.
     #[serde(default)]
@@ -254,24 +255,28 @@ async fn create(
     if reason.chars().count() > MAX_REASON_CHARS {
         return Err(bad_request(format!("reason: expected at most {MAX_REASON_CHARS} characters")));
     }
-    if ask.lines.len() > MAX_LINES {
-        return Err(bad_request(format!("lines: expected at most {MAX_LINES}")));
+    // None that are named is not all: who builds an empty list does not mean the whole order.
+    if ask.lines.as_ref().is_some_and(|lines| !(1..=MAX_LINES).contains(&lines.len())) {
+        return Err(bad_request(format!(
+            "lines: expected 1 to {MAX_LINES}, or no `lines` for all of the order"
+        )));
     }
-    if ask.lines.iter().any(|line| line.amount_minor.is_some_and(|amount| amount <= 0)) {
+    let asked_lines = ask.lines.unwrap_or_default();
+    if asked_lines.iter().any(|line| line.amount_minor.is_some_and(|amount| amount <= 0)) {
         return Err(bad_request("lines: expected amounts of 1 or more"));
     }
     // What comes back of a line where it is not said: all of it that was not given back before.
     let kept = |line: Line| {
         order.order.lines.iter().find(|known| known.line == line).map_or(1, |known| order.kept(known).max(1))
     };
-    let units = match &ask.lines[..] {
+    let units = match &asked_lines[..] {
         [] => None,
         lines => {
             let units = lines.iter().map(|ask| (ask.line, ask.quantity.unwrap_or_else(|| kept(ask.line))));
             Some(Units::new(units).map_err(|error| bad_request(format!("lines: {error}")))?)
         }
     };
-    let lines = ask.lines.iter().map(|ask| LineAsk {
+    let lines = asked_lines.iter().map(|ask| LineAsk {
         line: ask.line,
         quantity: ask.quantity,
         amount_minor: ask.amount_minor,

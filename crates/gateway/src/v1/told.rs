@@ -32,6 +32,19 @@ enum Shape {
     BackInStock,
 }
 
+/// All kinds of messages.
+pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(kind, ..)| *kind)
+}
+
+/// Whether anything is told under this: a kind, or the beginning of some and a star.
+pub(super) fn is_told(wanted: &str) -> bool {
+    match wanted.strip_suffix('*') {
+        Some(beginning) => kinds().any(|kind| kind.starts_with(beginning)),
+        None => kinds().any(|kind| kind == wanted),
+    }
+}
+
 /// The `webhooks` of the document.
 pub(crate) fn webhooks() -> Value {
     let all = KINDS.iter().map(|(kind, summary, shape)| {

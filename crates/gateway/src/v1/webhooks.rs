@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Page, Secret,
     idempotency::{new_ids, stands},
-    next, place,
+    next, place, told,
 };
 use crate::{
     app::{App, path_id},
@@ -125,6 +125,7 @@ pub(super) fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
 
 /// A webhook to be made.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct NewWebhook {
     /// An https URL on the public Internet.
     url: String,
@@ -135,6 +136,7 @@ struct NewWebhook {
 
 /// What is to be changed of a webhook; what is absent stays.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct ChangeWebhook {
     url: Option<String>,
     kinds: Option<Vec<String>>,
@@ -208,6 +210,7 @@ enum DeliveryStateDocument {
 
 /// What is to be delivered again: one message, or all since a time.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct AskReplay {
     message_id: Option<MessageId>,
     since: Option<UnixMillis>,
@@ -423,15 +426,14 @@ fn url(app: &App, url: String) -> Result<String, Problem> {
 }
 
 fn kinds(kinds: Vec<String>) -> Result<Vec<String>, Problem> {
-    let good = |kind: &String| {
-        let name = kind.strip_suffix('*').unwrap_or(kind);
-        kind.len() <= MAX_KIND_BYTES
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte))
-    };
-    if kinds.len() > MAX_KINDS || !kinds.iter().all(|kind| !kind.is_empty() && good(kind)) {
-        return Err(bad_request(format!(
-            "kinds: expected at most {MAX_KINDS} such as order.sold or order.*"
-        )));
+    if kinds.len() > MAX_KINDS {
+        return Err(bad_request(format!("kinds: expected at most {MAX_KINDS}")));
+    }
+    // One that is never told of would be a webhook that is silent for ever.
+    if let Some(unknown) = kinds.iter().find(|kind| !told::is_told(kind)) {
+        let known = told::kinds().collect::<Vec<_>>().join(", ");
+        let shown: String = unknown.chars().take(MAX_KIND_BYTES).collect();
+        return Err(bad_request(format!("kinds: {shown:?} is none of {known}, nor order.* or the like")));
     }
     Ok(kinds)
 }
