@@ -99,10 +99,11 @@ pub(crate) async fn stage(
     let mut known = Vec::new();
     for sale in sales {
         match live.gate().put_sale(&sale.id, &sale.terms).await {
-            Ok(applied) => known.push((sale, applied)),
+            Ok(applied) => known.push((sale, Some(applied))),
             Err(error) => {
                 tracing::warn!(live = %id, sale = %sale.id, %error, "a sale waits for the gate");
-                live.chore(Chore::Sale(Box::new(sale)));
+                live.chore(Chore::Sale(Box::new(sale.clone())));
+                known.push((sale, None));
             }
         }
     }

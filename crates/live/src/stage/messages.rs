@@ -45,7 +45,8 @@ impl MemberId {
 pub(crate) struct Beginning {
     pub(crate) record: LiveRecord,
     pub(crate) bag: Vec<Listing>,
-    pub(crate) sales: Vec<(Sale, Applied)>,
+    /// With the gate's word, where it has come.
+    pub(crate) sales: Vec<(Sale, Option<Applied>)>,
     pub(crate) coupons: Vec<Coupon>,
     /// The latest, newest first.
     pub(crate) orders: Vec<Order>,

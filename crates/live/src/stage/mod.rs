@@ -135,14 +135,17 @@ impl Stage {
         let Beginning { record, bag, sales, coupons, orders, totals, notes, estate } = beginning;
         let coupons = Coupons::new(coupons, &notes);
         let mut clock = GateClock::new(now);
-        for (_, applied) in &sales {
+        for applied in sales.iter().filter_map(|(_, applied)| applied.as_ref()) {
             clock.observe(applied.now, now);
         }
         let server_time = clock.now(now);
         let sales: BTreeMap<SaleId, OnSale> = sales
             .into_iter()
             .map(|(sale, applied)| {
-                let mut on_sale = OnSale::new(sale, &applied);
+                let mut on_sale = match applied {
+                    Some(applied) => OnSale::new(sale, &applied),
+                    None => OnSale::awaited(sale),
+                };
                 on_sale.state_told = on_sale.state(server_time);
                 (on_sale.sale.id.clone(), on_sale)
             })

@@ -58,6 +58,26 @@ impl OnSale {
         }
     }
 
+    /// One that the gate has not answered about yet: nothing is sold of it until it has.
+    pub(crate) fn awaited(sale: Sale) -> Self {
+        let counts = vec![Counts::default(); if sale.more.is_empty() { 0 } else { 1 + sale.more.len() }];
+        Self {
+            sale,
+            counts: Counts::default(),
+            lines: counts.clone(),
+            mark: Mark::default(),
+            gate_time: UnixMillis::default(),
+            frozen: true,
+            told: Counts::default(),
+            told_lines: counts,
+            tell_at: None,
+            told_at: None,
+            state_told: SaleState::Scheduled,
+            next_deadline: None,
+            sweep_not_before: None,
+        }
+    }
+
     /// Takes the gate's word on the stock in, and sees whether the room must hear of it.
     pub(crate) fn observe(&mut self, applied: &Applied, now: Instant) {
         if applied.mark < self.mark {

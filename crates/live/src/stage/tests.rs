@@ -63,6 +63,11 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
+        Self::with(Some(applied(start(), 1, (10, 0, 0), vec![])))
+    }
+
+    /// With what the gate has said of the sale.
+    fn with(applied: Option<Applied>) -> Self {
         let now = start();
         let record = LiveRecord {
             id: "demo".parse().unwrap(),
@@ -106,7 +111,7 @@ impl Play {
         let beginning = Beginning {
             record,
             bag: vec![Listing::plain(product)],
-            sales: vec![(sale, applied(now, 1, (10, 0, 0), vec![]))],
+            sales: vec![(sale, applied)],
             coupons: Vec::new(),
             orders: Vec::new(),
             totals: haul_commerce::Totals::default(),
@@ -754,6 +759,24 @@ fn a_sale_that_the_gate_has_lost_is_frozen_until_it_is_rebuilt() {
     });
     assert_eq!(play.stage.sale_views(play.now)[0].available, 9);
     assert!(matches!(play.ask(2, hold("k2"))[..], [Output::Ask { .. }]));
+}
+
+#[test]
+fn a_sale_that_the_gate_has_not_answered_about_is_there_and_waits() {
+    let mut play = Play::with(None);
+    let heard = lines(&play.join(1, viewer("ann", Role::Viewer)));
+    let snapshot = heard.iter().find_map(|(_, line)| line.get("snapshot")).unwrap();
+    assert_eq!(snapshot["sales"][0]["state"], "frozen", "{snapshot}");
+    play.wait(Duration::from_secs(60));
+    play.outputs();
+    // Not "no such sale": who asks again with the same key gets it.
+    assert_eq!(error_code(&play.ask(1, hold("k"))), "pending");
+    let sale = play.stage.sale(&"sale_1".parse().unwrap()).unwrap().clone();
+    let known = applied(play.now, 3, (8, 1, 1), vec![]);
+    let outputs = play.input(Input::SaleKnown { sale, applied: known });
+    let told = &lines(&outputs)[0].1["sale"];
+    assert_eq!((&told["state"], &told["available"], &told["sold"]), (&json!("open"), &json!(8), &json!(1)));
+    assert!(matches!(play.ask(1, hold("k"))[..], [Output::Ask { .. }]));
 }
 
 fn say(text: &str) -> Request {
