@@ -86,6 +86,7 @@ pub struct Shared {
     pub(crate) lives: Lives,
     pub(crate) storefront: Arc<dyn Storefront>,
     pub(crate) touches: crate::shop::Touches,
+    pub(crate) clerk: crate::v1::Clerk,
     pub(crate) backoffice: Arc<dyn Backoffice>,
     pub(crate) webhooks: haul_courier::Client,
     pub(crate) risk: crate::guard::Risk,
@@ -125,11 +126,14 @@ impl App {
         } = parts;
         let session_places = Quota::new(usize::MAX, settings.max_sessions_per_client);
         let touches = crate::shop::Touches::start(refs, storefront.clone());
-        let metrics = Metrics::new(&lives.services().metrics, edge.clone(), &listener, &touches, collectors);
+        let clerk = crate::v1::Clerk::start(backoffice.clone());
+        let metrics =
+            Metrics::new(&lives.services().metrics, edge.clone(), &listener, &touches, &clerk, collectors);
         Self(Arc::new(Shared {
             lives,
             storefront,
             touches,
+            clerk,
             backoffice,
             webhooks,
             risk: crate::guard::Risk::new(settings.risk.clone()),
@@ -154,11 +158,12 @@ impl App {
         self.0.draining.send_replace(true);
     }
 
-    /// Waits until the last websocket is closed.
+    /// Waits until the last websocket is closed, and all that was done is in the audit log.
     pub async fn drained(&self) {
         let mut channels = self.0.channels.subscribe();
         // The sender is in `self`: this can't fail.
         let _ = channels.wait_for(|channels| *channels == 0).await;
+        self.0.clerk.written().await;
     }
 
     pub(crate) fn draining(&self) -> watch::Receiver<bool> {

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{shop::Touches, tls};
+use crate::{shop::Touches, tls, v1::Clerk};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfferLabels {
@@ -51,12 +51,14 @@ impl Metrics {
         edge: Edge,
         listener: &tls::Counters,
         touches: &Touches,
+        clerk: &Clerk,
         others: Vec<Box<dyn Collector>>,
     ) -> Self {
         let mut registry = Registry::default();
         lives.register(&mut registry);
         listener.register(&mut registry);
         touches.register(&mut registry);
+        clerk.register(&mut registry);
         registry.register_collector(Box::new(EdgeCollector(edge)));
         others.into_iter().for_each(|collector| registry.register_collector(collector));
         let offers = Family::default();

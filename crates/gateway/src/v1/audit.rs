@@ -105,8 +105,8 @@ async fn list(
     Ok(Json(AuditPage { entries: entries.into_iter().map(document).collect(), next }))
 }
 
-/// Middleware for all of `/v1` and `/whip`: what was changed is written down before it is answered. So is what is pending, since it may
-/// have happened. A change and its entry go on when whoever asked hangs up.
+/// Middleware for all of `/v1` and `/whip`: what was changed is written down before it is answered, or as soon as the ledger takes it.
+/// So is what is pending, since it may have happened. A change and its entry go on when whoever asked hangs up.
 pub(crate) async fn audited(
     State(app): State<App>,
     peer: Peer,
@@ -172,10 +172,7 @@ impl App {
             live: doing.live,
             address: doing.address,
         };
-        if let Err(error) = self.backoffice.record(std::slice::from_ref(&entry)).await {
-            // It has happened; then at least the log of the server knows.
-            tracing::error!(%error, ?entry, "an entry of the audit log was not written");
-        }
+        self.clerk.write(entry).await;
     }
 }
 

@@ -4,6 +4,7 @@
 mod access;
 mod audit;
 mod buyers;
+mod clerk;
 mod coupons;
 mod creators;
 mod idempotency;
@@ -29,6 +30,7 @@ use crate::{app::App, openapi::Operation, problem::Problem, rest::bad_request};
 pub(crate) use self::{
     access::{KnownKeys, Who, permits},
     audit::{Doing, audited},
+    clerk::Clerk,
     idempotency::{IDEMPOTENCY_KEY, Secret, once},
     told::webhooks,
 };
