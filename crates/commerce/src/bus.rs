@@ -8,6 +8,8 @@ mod book;
 
 use std::time::Duration;
 
+use haul_model::{BuyerId, UnixMillis};
+
 use crate::{BoxFuture, LiveRef};
 
 pub use book::BusBook;
@@ -140,4 +142,13 @@ pub trait Bus: Send + Sync + 'static {
         after: &'a str,
         wait: Duration,
     ) -> BoxFuture<'a, Result<Asked, BusError>>;
+    /// Where somebody is named in what is kept of a room's past (their id stands in it, in quotation marks), all of that goes:
+    /// what was told, what is left for heirs, and what was asked before `read` by the store's clock, which the owner has
+    /// read. Who is behind begins again with a snapshot.
+    fn forget<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        person: &'a BuyerId,
+        read: UnixMillis,
+    ) -> BoxFuture<'a, Result<(), BusError>>;
 }

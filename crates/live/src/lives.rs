@@ -6,9 +6,9 @@ use std::{
 };
 
 use haul_commerce::{
-    Gate, Ledger, LedgerError, LiveRecord, Notebook, PaymentProvider, Refunds, listing::Catalogue,
+    Gate, Ledger, LedgerError, LiveRecord, LiveRef, Notebook, PaymentProvider, Refunds, listing::Catalogue,
 };
-use haul_model::{LiveId, MerchantId};
+use haul_model::{BuyerId, LiveId, MerchantId};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -24,6 +24,8 @@ const MAX_LIVES: usize = 10_000;
 const NOTES_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// How often it is looked for lives that another server has left in the midst of something.
 const TAKE_UP_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// Lives that are read at once where all of a merchant's are gone through.
+const LIVES_AT_ONCE: u32 = 200;
 /// Lives whose owners begin with the process because something in them is unfinished.
 const MAX_RESUMED: u32 = 5_000;
 
@@ -138,6 +140,37 @@ impl Lives {
         let mut running = self.running();
         running.retain(|live| live.merchant() == merchant);
         running
+    }
+
+    /// Forgets what rooms keep of somebody: what they and a host's team wrote to each other, and, where servers share rooms,
+    /// the past of every room that names them, also of one that nobody is in any more.
+    pub async fn forget_person(
+        &self,
+        merchant: &MerchantId,
+        buyer: &BuyerId,
+        threads: impl IntoIterator<Item = LiveId>,
+    ) -> Result<(), LiveError> {
+        let mut rooms = self.of_merchant(merchant);
+        // A room on another server writes a thread down again unless it is told, and whoever asks it is told by.
+        for live in threads {
+            if rooms.iter().all(|known| *known.id() != live) {
+                rooms.push(self.get(&live).await?);
+            }
+        }
+        for live in rooms {
+            live.forget_person(buyer).await;
+        }
+        let Services { sharing: Some(sharing), ledger, .. } = &self.0.services else { return Ok(()) };
+        let mut after = None;
+        loop {
+            let lives = ledger.lives(merchant, after.as_ref(), LIVES_AT_ONCE).await?;
+            let Some(last) = lives.last() else { return Ok(()) };
+            after = Some((last.created_at, last.id.clone()));
+            for LiveRecord { id: live, merchant, .. } in lives {
+                let forgotten = sharing.forget(&LiveRef { merchant, live }, buyer).await;
+                forgotten.map_err(|error| LedgerError::Unavailable(error.to_string()))?;
+            }
+        }
     }
 
     /// Starts the lives in which an earlier process may have left something unfinished, so that holds expire and orders

@@ -97,6 +97,51 @@ async fn redis_and_the_book_agree_on_whatever_is_asked() {
 }
 
 #[tokio::test]
+async fn a_past_that_names_somebody_goes_and_the_room_goes_on() {
+    let redis = TestRedis::any();
+    let bus = bus(&redis).await;
+    let (ann, far) = ("ann".parse().unwrap(), UnixMillis(4_000_000_000_000));
+    let text = |text: &str| text.as_bytes().to_vec();
+    // Each place where somebody may be named.
+    for place in ["told", "lines", "chat", "changes", "asked"] {
+        let live = unique_live();
+        let term = bus.lease(&live, 1, true, 0, LASTS).await.unwrap().term;
+        let says = |list: &str| text(if list == place { r#"{"by":"ann"}"# } else { r#"{"by":"anna"}"# });
+        let batch = Batch {
+            number: 1,
+            told: if place == "told" { says("told") } else { text("told") },
+            epoch: "e".to_owned(),
+            offset: 1,
+            lines: vec![says("lines"); 1_500],
+            chat: vec![says("chat")],
+            changes: vec![says("changes")],
+        };
+        bus.append(&live, 1, term, &batch, LASTS).await.unwrap();
+        bus.ask(&live, &says("asked")).await.unwrap();
+        let bob = "bob".parse().unwrap();
+        bus.forget(&live, &bob, far).await.unwrap();
+        assert_eq!(bus.left(&live).await.unwrap().lines.len(), 1_500, "{place}: nobody said bob");
+        // What was asked a moment ago may not be read yet: it stays, and alone says nothing.
+        bus.forget(&live, &ann, UnixMillis(1)).await.unwrap();
+        let is_left = bus.left(&live).await.unwrap().lines.len() == 1_500;
+        assert_eq!(is_left, place == "asked", "{place}");
+        assert_eq!(bus.asked(&live, "", Duration::ZERO).await.unwrap().0.len(), 1, "{place}");
+        bus.forget(&live, &ann, far).await.unwrap();
+        let left = bus.left(&live).await.unwrap();
+        assert_eq!((left.lines.len(), left.chat.len(), left.changes.len()), (0, 0, 0), "{place}");
+        assert_eq!((left.epoch.as_str(), left.offset), ("e", 1), "{place}");
+        assert!(bus.told(&live, 0, Duration::ZERO).await.unwrap().is_empty(), "{place}");
+        // What names nobody else was asked of an owner who is still to read it, for all that is known.
+        let asked = bus.asked(&live, "", Duration::ZERO).await.unwrap().0;
+        assert_eq!(asked.is_empty(), place == "asked", "{place}");
+        let next =
+            Batch { number: 2, told: text("next"), epoch: "e".to_owned(), offset: 2, ..Batch::default() };
+        assert_eq!(bus.append(&live, 1, term, &next, LASTS).await.unwrap(), Appended::Done);
+        assert_eq!(bus.told(&live, 1, Duration::ZERO).await.unwrap(), [(2, text("next"))]);
+    }
+}
+
+#[tokio::test]
 async fn who_waits_hears_at_once() {
     let redis = TestRedis::any();
     let (teller, hearer) = (bus(&redis).await, bus(&redis).await);

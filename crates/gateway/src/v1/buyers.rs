@@ -294,16 +294,9 @@ async fn erase(
 ) -> Result<StatusCode, Problem> {
     let merchant = app.merchant(&headers, Area::Buyers.write()).await?;
     let buyer: BuyerId = path_id("buyer", &buyer)?;
-    // First the rooms, which would write it down again: those that are here, and those of other servers that it is known of.
-    let mut rooms = app.lives.of_merchant(&merchant);
-    for (live, _) in app.storefront.threads(&merchant, &buyer).await? {
-        if rooms.iter().all(|known| *known.id() != live) {
-            rooms.push(app.lives.get(&live).await?);
-        }
-    }
-    for live in rooms {
-        live.forget_person(&buyer).await;
-    }
+    // First the rooms, which would write it down again.
+    let threads = app.storefront.threads(&merchant, &buyer).await?;
+    app.lives.forget_person(&merchant, &buyer, threads.into_iter().map(|(live, _)| live)).await?;
     app.storefront.erase(&merchant, &buyer, haul_live::now().wall).await?;
     tracing::info!(%merchant, %buyer, "a buyer was erased");
     Ok(StatusCode::NO_CONTENT)

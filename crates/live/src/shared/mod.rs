@@ -10,8 +10,9 @@
 mod message;
 mod part;
 mod run;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
-pub use run::Sharing;
 pub(crate) use run::{Ways, run};
+pub use sharing::Sharing;

@@ -2,12 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fmt,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use haul_commerce::{Applied, Bus, BusError, Left, OrderState, Outcome};
+use haul_commerce::{Applied, BusError, Left, OrderState, Outcome};
 use haul_model::{Locale, OrderId, Viewer};
 use haul_room::{Estate, Key, Lane as Importance, Line, Made};
 use haul_wire::{Code, Event, Failure, Position, Request, encode_event, encode_failure};
@@ -16,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     message::{Air, Ask, Item},
     part::{Act, Answer, Call, LEASE, Lane, Part},
+    sharing::Sharing,
 };
 use crate::{
     Services, begin,
@@ -27,7 +26,7 @@ use crate::{
     now,
     owner::{RESTART, watch_broadcasts},
     requests::{Asked, Turn},
-    stage::{Delivery, Input, MEMBER_BITS, MemberId, Stage, To, farewells},
+    stage::{Delivery, Input, MemberId, Stage, To, farewells},
     till::Till,
 };
 
@@ -39,31 +38,6 @@ const MAX_STASHED: usize = 10_000;
 const GONE_AFTER: Duration = Duration::from_secs(8);
 /// How often it is looked for what was not answered, and who is gone.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
-
-/// How rooms are shared: over which bus, and as which of the servers. Clones are the same server.
-#[derive(Clone)]
-pub struct Sharing {
-    bus: Arc<dyn Bus>,
-    node: u64,
-}
-
-impl Sharing {
-    /// `number`: by chance, so that no other server has it; its lower 32 bits count.
-    pub fn new(bus: Arc<dyn Bus>, number: u64) -> Self {
-        Self { bus, node: (number % ((1 << MEMBER_BITS) - 1)) + 1 }
-    }
-
-    /// This server's number, never 0.
-    pub fn node(&self) -> u64 {
-        self.node
-    }
-}
-
-impl fmt::Debug for Sharing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sharing").field(&self.node).finish()
-    }
-}
 
 /// What the task is reached by, and reaches.
 pub(crate) struct Ways {
@@ -140,7 +114,7 @@ pub(crate) async fn run(
     let (news, mut told) = mpsc::unbounded_channel();
     let _broadcasts = watch_broadcasts(&live, post);
     let mut task = Task {
-        part: Part::new(sharing.node),
+        part: Part::new(sharing.node()),
         services,
         sharing,
         live,
@@ -476,7 +450,7 @@ impl Task {
 
     fn play(&mut self, word: Word) {
         if let Word::Tell(Delivery { to: To::Member(member), lane: Importance::Reply, line, .. }) = &word
-            && member.node() == self.sharing.node
+            && member.node() == self.sharing.node()
             && let Some(id) = reply_id(line)
         {
             self.open.remove(&(*member, id));
@@ -499,7 +473,7 @@ impl Task {
                 Word::Tell(Delivery { to: To::Member(member), .. })
                 | Word::Welcome(member)
                 | Word::End(member, _)
-                | Word::Quiet(member, _) => member.node() != self.sharing.node,
+                | Word::Quiet(member, _) => member.node() != self.sharing.node(),
                 Word::Tell(_) | Word::Translated { .. } | Word::Entering(_) => true,
             };
             self.part.tell(Item::Word(word), elsewhere);
@@ -556,7 +530,7 @@ impl Task {
                     }
                 }
                 Act::Item(Item::Public(public)) => self.live.set_public(public),
-                Act::Item(Item::Again { node }) if node == self.sharing.node && self.desk.is_none() => {
+                Act::Item(Item::Again { node }) if node == self.sharing.node() && self.desk.is_none() => {
                     self.introduce_all();
                 }
                 Act::Item(_) => {}

@@ -14,6 +14,7 @@ use haul_commerce::{
     Appended, Batch, BoxFuture, Bus, BusError, GateError, Lease, Left, LiveRef, Told,
     bus::{Asked, KEEP_ASKED, KEEP_BATCHES, KEEP_CHANGES, KEEP_CHAT, KEEP_FOR, KEEP_LINES, MAX_READ},
 };
+use haul_model::{BuyerId, UnixMillis};
 use redis::Value;
 use tokio::{
     sync::Notify,
@@ -69,6 +70,7 @@ pub struct RedisBus {
     left: Script,
     ask: Script,
     asked: Script,
+    forget: Script,
 }
 
 impl RedisBus {
@@ -84,6 +86,7 @@ impl RedisBus {
             left: script(include_str!("../../scripts/room_left.lua")),
             ask: script(include_str!("../../scripts/room_ask.lua")),
             asked: script(include_str!("../../scripts/room_asked.lua")),
+            forget: script(include_str!("../../scripts/room_forget.lua")),
             nodes: Nodes::open(url, &options, Some(wakes.clone())).await?,
             wakes,
         })
@@ -266,6 +269,21 @@ impl Bus for RedisBus {
                 Ok(((asked, end), is_empty))
             })
             .await
+        })
+    }
+
+    fn forget<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        person: &'a BuyerId,
+        read: UnixMillis,
+    ) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(async move {
+            let keys = Keys::new(live);
+            let below = ["told", "lines", "chat", "changes", "asked"].map(|what| keys.of(what));
+            let mut run = self.forget.run(&below.each_ref().map(String::as_str));
+            run.arg(format!("\"{person}\"")).arg(read.0.saturating_sub(1));
+            self.nodes.call_and_wait(&keys.0, run).await.map(drop).map_err(no_answer)
         })
     }
 }

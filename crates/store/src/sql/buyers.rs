@@ -12,9 +12,8 @@ use super::{
     SqlLedger,
     creators::touch,
     db::{Row, query},
-    details,
+    details, messages,
     notices::{self, Notice},
-    outbox,
     row::{self, number, sql},
 };
 
@@ -295,7 +294,7 @@ impl SqlLedger {
         ] {
             query(statement).bind(merchant.as_str()).bind(buyer.as_str()).execute(&mut change).await?;
         }
-        outbox::forget_name(&mut change, merchant, buyer).await?;
+        messages::forget_name(&mut change, merchant, buyer).await?;
         query(
             "INSERT INTO erased_buyers (merchant_id, buyer_id, at) VALUES ($1, $2, $3)
              ON CONFLICT (merchant_id, buyer_id) DO UPDATE SET at = excluded.at",
@@ -305,7 +304,9 @@ impl SqlLedger {
         .bind(sql(at.0))
         .execute(&mut change)
         .await?;
-        change.commit().await
+        change.commit().await?;
+        self.read.empty_log().await;
+        Ok(())
     }
 
     async fn retire(&self, retention: Retention) -> Result<(), LedgerError> {

@@ -73,6 +73,8 @@ async fn open_sqlite(options: SqliteConnectOptions, in_memory: bool) -> Result<S
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        // What is erased is not to be read in the file either.
+        .pragma("secure_delete", "ON")
         .busy_timeout(PATIENCE);
     let connector = Connector::Sqlite(options.clone());
     // Making the tables may take a second on a slow disk, which is nothing to warn of.

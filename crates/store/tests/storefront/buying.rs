@@ -63,6 +63,27 @@ async fn what_is_personal_goes_and_sums_stay(on: On) {
     assert_eq!(store.profile(&other, &ann).await.unwrap(), Profile::default());
 }
 
+#[tokio::test]
+async fn what_is_erased_is_not_in_the_files_any_more() {
+    let dir = support::TempDir::new();
+    let files = ["haul.db", "haul.db-wal"].map(|file| dir.path().join(file));
+    let on = On::File(dir);
+    let store = shop(&on).await;
+    let (main, ann) = (main_merchant(), "ann".parse().unwrap());
+    let order = sell(&store, 1, "ann").await;
+    // As long as it takes pages of its own.
+    let contact = Contact { address: vec!["1 Lamp Street, ".repeat(500)], ..Contact::default() };
+    let long = Details { contact: Some(contact), ..details() };
+    store.put_details(&main, &order, &long, NOW).await.unwrap();
+    let says = |text: &str| {
+        let has = |bytes: Vec<u8>| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        files.iter().filter(|file| has(std::fs::read(file).unwrap_or_default())).count()
+    };
+    assert!(says("Lamp Street") > 0, "it is looked for where it is");
+    store.erase(&main, &ann, NOW).await.unwrap();
+    assert_eq!((says("Lamp Street"), says("O'Hara")), (0, 0));
+}
+
 async fn whom_an_order_goes_to_is_said_by_whoever_knows(on: On) {
     let store = shop(&on).await;
     let main = main_merchant();

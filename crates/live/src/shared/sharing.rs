@@ -1,0 +1,41 @@
+//! How rooms are shared.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use haul_commerce::{Bus, BusError, LiveRef};
+use haul_model::BuyerId;
+
+use crate::{now, stage::MEMBER_BITS};
+
+/// What was asked of an owner so long ago has been read, whatever clocks say.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// How rooms are shared: over which bus, and as which of the servers. Clones are the same server.
+#[derive(Clone)]
+pub struct Sharing {
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) node: u64,
+}
+
+impl Sharing {
+    /// `number`: by chance, so that no other server has it; its lower 32 bits count.
+    pub fn new(bus: Arc<dyn Bus>, number: u64) -> Self {
+        Self { bus, node: (number % ((1 << MEMBER_BITS) - 1)) + 1 }
+    }
+
+    /// Takes what names somebody out of what servers share of a room's past.
+    pub(crate) async fn forget(&self, live: &LiveRef, person: &BuyerId) -> Result<(), BusError> {
+        self.bus.forget(live, person, now().wall - READ_WITHIN).await
+    }
+
+    /// This server's number, never 0.
+    pub fn node(&self) -> u64 {
+        self.node
+    }
+}
+
+impl fmt::Debug for Sharing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sharing").field(&self.node).finish()
+    }
+}
