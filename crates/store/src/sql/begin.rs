@@ -8,7 +8,7 @@ use super::{
     change::{Change, Writer},
     coupons,
     db::{given, query},
-    details, lines, orders, outbox,
+    details, lines, messages, orders,
     row::{self, sql, state_text},
     sets::Kind,
 };
@@ -112,7 +112,7 @@ impl Kind for Begin {
             )
             .execute(&mut change)
             .await?;
-            outbox::tell_orders(&mut change, new.iter().map(|order| (order, 1))).await?;
+            messages::tell_orders(&mut change, new.iter().map(|order| (order, 1))).await?;
         }
         change.commit().await?;
         let mut new: HashMap<_, _> = new.into_iter().map(|order| (order.order.id.clone(), order)).collect();

@@ -9,7 +9,7 @@ use super::{
     SqlLedger,
     change::{Change, Writer},
     db::{given, query},
-    details, refunds,
+    details, reported,
     row::{self, kind_text, sql},
     sets::Kind,
 };
@@ -183,7 +183,7 @@ async fn pay(change: &mut Change, order: &OrderId, paid: &Paid) -> Result<(), Le
     .execute(&mut *change)
     .await?;
     if first == 1 {
-        refunds::adopt(change, order).await?;
+        reported::adopt(change, order).await?;
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Lives, products, bags and sales.
 
-use haul_commerce::{LedgerError, LiveRecord, Product, Sale};
-use haul_model::{LiveId, MerchantId, ProductId, UnixMillis};
+use haul_commerce::{LedgerError, LiveRecord, Product, Sale, SaleMove};
+use haul_model::{LiveId, MerchantId, ProductId, SaleId, UnixMillis};
 
 use super::{
     SqlLedger,
-    db::{Builder, query, query_scalar},
+    db::{Builder, On, query, query_scalar},
     lines,
     row::{self, sql},
 };
@@ -207,17 +207,36 @@ impl SqlLedger {
     }
 
     pub(super) async fn make_sale(&self, sale: &Sale) -> Result<Sale, LedgerError> {
-        let known = query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
-            .bind(sale.live.as_str())
-            .bind(sale.id.as_str())
-            .try_map(|row| row::sale(&row))
-            .fetch_optional(&self.read)
-            .await?;
-        let Some(mut known) = known else { return self.put_sale(sale).await.map(|()| sale.clone()) };
-        for line in lines::sale_lines(&self.read, &sale.live, Some(&sale.id)).await? {
-            line.put(&mut known);
+        match find_sale(&sale.live, &sale.id, &self.read).await? {
+            Some(known) => Ok(known),
+            None => self.put_sale(sale).await.map(|()| sale.clone()),
         }
-        Ok(known)
+    }
+
+    pub(super) async fn move_sale(
+        &self,
+        live: &LiveId,
+        sale: &SaleId,
+        to: &SaleMove,
+    ) -> Result<Sale, LedgerError> {
+        let mut change = self.write.begin().await?;
+        let parts = [
+            to.opens_at.map(|at| {
+                query("UPDATE sales SET opens_at = $1 WHERE live_id = $2 AND id = $3").bind(sql(at.0))
+            }),
+            to.closes_at.map(|at| {
+                query("UPDATE sales SET closes_at = $1 WHERE live_id = $2 AND id = $3").bind(sql(at.0))
+            }),
+            to.paused.map(|paused| {
+                query("UPDATE sales SET paused = $1 WHERE live_id = $2 AND id = $3").bind(paused)
+            }),
+        ];
+        for part in parts.into_iter().flatten() {
+            part.bind(live.as_str()).bind(sale.as_str()).execute(&mut change).await?;
+        }
+        let moved = find_sale(live, sale, &mut change).await?;
+        change.commit().await?;
+        moved.ok_or_else(|| LedgerError::NotFound(format!("the sale {sale}")))
     }
 
     pub(super) async fn sales(&self, live: &LiveId, after: UnixMillis) -> Result<Vec<Sale>, LedgerError> {
@@ -240,4 +259,24 @@ impl SqlLedger {
         }
         Ok(sales)
     }
+}
+
+/// A sale with all its lines.
+pub(super) async fn find_sale<'a>(
+    live: &LiveId,
+    sale: &SaleId,
+    on: impl Into<On<'a>>,
+) -> Result<Option<Sale>, LedgerError> {
+    let mut on = on.into();
+    let found = query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
+        .bind(live.as_str())
+        .bind(sale.as_str())
+        .try_map(|row| row::sale(&row))
+        .fetch_optional(on.again())
+        .await?;
+    let Some(mut found) = found else { return Ok(None) };
+    for line in lines::sale_lines(on, live, Some(sale)).await? {
+        line.put(&mut found);
+    }
+    Ok(Some(found))
 }

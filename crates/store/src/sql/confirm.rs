@@ -11,7 +11,7 @@ use haul_model::{OrderId, UnixMillis};
 use super::{
     change::{Change, Writer},
     db::given,
-    lines, orders, outbox,
+    lines, messages, orders,
     row::{self, number, parsed, sql, state_text},
     sets::Kind,
 };
@@ -108,7 +108,7 @@ async fn sell(mut change: Change, set: &[Confirmation]) -> Result<HashMap<OrderI
     .into_iter()
     .collect();
     let numbered = sold.iter().filter_map(|order| Some((order, *events.get(&order.order.id)?)));
-    outbox::tell_orders(&mut change, numbered).await?;
+    messages::tell_orders(&mut change, numbered).await?;
     change.commit().await?;
     Ok(sold.into_iter().map(|order| (order.order.id.clone(), order)).collect())
 }

@@ -186,6 +186,18 @@ pub(super) enum On<'a> {
     Postgres(&'a mut PgConnection),
 }
 
+impl On<'_> {
+    /// For one more statement.
+    pub(super) fn again(&mut self) -> On<'_> {
+        match self {
+            On::Read(readers) => On::Read(readers),
+            On::Write(writer) => On::Write(writer),
+            On::Sqlite(conn) => On::Sqlite(conn),
+            On::Postgres(conn) => On::Postgres(conn),
+        }
+    }
+}
+
 impl<'a> From<&'a Readers> for On<'a> {
     fn from(readers: &'a Readers) -> Self {
         match readers {
@@ -246,6 +258,18 @@ pub(super) enum Readers {
     Postgres(PgPool),
     /// A database in memory is its one connection's own: a reader waits for its turn to write.
     Writer(Writer),
+}
+
+impl Readers {
+    /// Brings what SQLite has written beside its file into it, so that nothing older is left there. Best effort: where a
+    /// reader is in the way, the next time does it.
+    pub(super) async fn empty_log(&self) {
+        if let Self::Sqlite(pool) = self
+            && let Err(error) = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(pool).await
+        {
+            tracing::warn!(%error, "the log beside the ledger's file was not emptied");
+        }
+    }
 }
 
 /// Runs `$body` with `$query`, the statement with its values, and `$executor`, of its database.

@@ -13,7 +13,7 @@ use haul_commerce::{
 use haul_model::{LiveId, OrderId, SaleId, UnixMillis};
 
 use super::{
-    SqlLedger,
+    SqlLedger, catalogue,
     change::Change,
     db::{Builder, On, given, query, query_scalar},
     orders,
@@ -84,15 +84,8 @@ impl SqlLedger {
                 return Err(error);
             }
         }
-        let mut found = query("SELECT * FROM sales WHERE live_id = $1 AND id = $2")
-            .bind(live.as_str())
-            .bind(sale.as_str())
-            .try_map(|row| row::sale(&row))
-            .fetch_one(&mut change)
-            .await?;
-        for line in sale_lines(&mut change, live, Some(sale)).await? {
-            line.put(&mut found);
-        }
+        let found = catalogue::find_sale(live, sale, &mut change).await?;
+        let found = found.ok_or_else(|| LedgerError::NotFound(format!("the sale {sale}")))?;
         if let Err(error) = found.terms.check_bounds() {
             return Err(LedgerError::Conflict(error.to_string()));
         }

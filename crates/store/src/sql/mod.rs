@@ -24,6 +24,7 @@ mod keys;
 mod lines;
 mod listings;
 mod look;
+mod messages;
 mod notes;
 mod notices;
 mod open;
@@ -31,6 +32,7 @@ mod order_list;
 mod orders;
 mod outbox;
 mod refunds;
+mod reported;
 mod row;
 mod sets;
 
@@ -38,7 +40,7 @@ use std::time::Duration;
 
 use haul_commerce::{
     Callback, CallbackState, Coupon, CouponTerms, CouponUse, HoldNotes, Ledger, Line, LiveRecord, LiveRef,
-    Mark, NewOrder, Order, OrderState, Paid, Product, Recorded, Sale, Totals, Units,
+    Mark, NewOrder, Order, OrderState, Paid, Product, Recorded, Sale, SaleMove, Totals, Units,
     buyers::Details,
     ledger::{Answer, Bought},
 };
@@ -49,6 +51,7 @@ use haul_model::{
 use self::{
     begin::Begin,
     callbacks::{Finish, Record},
+    catalogue::find_sale,
     change::Writer,
     confirm::Confirm,
     db::{Readers, query},
@@ -209,6 +212,14 @@ impl Ledger for SqlLedger {
 
     fn forget_holds<'a>(&'a self, live: &'a LiveId, before: UnixMillis) -> Answer<'a, ()> {
         Box::pin(self.forget_holds(live, before))
+    }
+
+    fn move_sale<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId, to: &'a SaleMove) -> Answer<'a, Sale> {
+        Box::pin(self.move_sale(live, sale, to))
+    }
+
+    fn sale<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, Option<Sale>> {
+        Box::pin(find_sale(live, sale, &self.read))
     }
 
     fn make_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, Sale> {

@@ -13,7 +13,7 @@ use super::{
     SqlLedger,
     change::Change,
     db::{Row, query},
-    outbox,
+    messages,
     row::{self, sql},
 };
 
@@ -48,7 +48,7 @@ pub(super) async fn add(notice: &Notice, change: &mut Change) -> Result<(), Ledg
     .await?;
     match added {
         0 => Ok(()),
-        _ => outbox::tell_notice(change, id, notice).await,
+        _ => messages::tell_notice(change, id, notice).await,
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     coupons,
     db::query,
     lines,
-    outbox::tell_order,
+    messages::tell_order,
     row::{self, STATES, number, sql, state_text},
 };
 

@@ -1,9 +1,8 @@
 //! Money that goes back, sessions at providers, disputes.
 
 use haul_commerce::{
-    Checkout, Dispute, LedgerError, NewRefund, Order, OrderState, Parts, PaymentEvent, PaymentEventKind,
-    Refund, RefundFilter, RefundOrigin, RefundState, RefundStep, Refunded, Refunds, TRIES_A_ROUND,
-    ledger::Answer, parts, refund, refund_id,
+    Checkout, Dispute, LedgerError, NewRefund, Order, OrderState, Parts, PaymentEvent, Refund, RefundFilter,
+    RefundOrigin, RefundState, RefundStep, Refunded, Refunds, TRIES_A_ROUND, ledger::Answer, parts,
 };
 use haul_model::{LiveId, MerchantId, Money, OrderId, PaymentId, RefundId, UnixMillis};
 
@@ -13,11 +12,12 @@ use super::{
     db::{Builder, On, Row, query, query_scalar},
     lines,
     orders::add_event,
+    reported,
     row::{self, bad, number, parsed, sql, text, time},
 };
 
 /// A refund with what its order says of it, and where it is looked for.
-macro_rules! concat_select {
+macro_rules! select_refund {
     ($text:literal) => {
         concat!(
             "SELECT refunds.*, orders.live_id FROM refunds JOIN orders ON orders.id = refunds.order_id ",
@@ -25,6 +25,8 @@ macro_rules! concat_select {
         )
     };
 }
+
+pub(super) use select_refund;
 
 const DISPUTES: [Dispute; 3] = [Dispute::Open, Dispute::Won, Dispute::Lost];
 
@@ -65,7 +67,7 @@ fn origin_text(origin: RefundOrigin) -> &'static str {
     }
 }
 
-fn read_refund(row: &Row) -> Result<Refund, sqlx::Error> {
+pub(super) fn read_refund(row: &Row) -> Result<Refund, sqlx::Error> {
     let state = text(row, "state")?;
     let state = REFUND_STATES.into_iter().find(|known| refund_state_text(*known) == state);
     let origin = text(row, "origin")?;
@@ -112,7 +114,7 @@ pub(super) async fn find_refund<'a>(
     refund: &str,
     on: impl Into<On<'a>>,
 ) -> Result<Option<Refund>, LedgerError> {
-    query(concat_select!("WHERE refunds.id = $1"))
+    query(select_refund!("WHERE refunds.id = $1"))
         .bind(refund)
         .try_map(|row| read_refund(&row))
         .fetch_optional(on)
@@ -138,7 +140,7 @@ fn paid_back_by_the_bank(order: &OrderId) -> LedgerError {
 }
 
 async fn of_order<'a>(order: &OrderId, on: impl Into<On<'a>>) -> Result<Vec<Refund>, LedgerError> {
-    query(concat_select!("WHERE refunds.order_id = $1 ORDER BY refunds.created_at, refunds.id"))
+    query(select_refund!("WHERE refunds.order_id = $1 ORDER BY refunds.created_at, refunds.id"))
         .bind(order.as_str())
         .try_map(|row| read_refund(&row))
         .fetch_all(on)
@@ -225,7 +227,7 @@ impl SqlLedger {
         at: UnixMillis,
     ) -> Result<Option<Refunded>, LedgerError> {
         let mut change = self.write.begin().await?;
-        match heard(&mut change, event, at).await {
+        match reported::heard(&mut change, event, at).await {
             Ok(refunded) => change.commit().await.map(|()| refunded),
             Err(error) => Err(change.refuse(error).await),
         }
@@ -270,7 +272,7 @@ impl SqlLedger {
     }
 }
 
-async fn insert(
+pub(super) async fn insert(
     change: &mut Change,
     new: &NewRefund,
     order: &Order,
@@ -303,7 +305,7 @@ async fn insert(
     .map(|_| ())
 }
 
-async fn take_step(
+pub(super) async fn take_step(
     change: &mut Change,
     refund: Refund,
     step: &RefundStep,
@@ -312,6 +314,10 @@ async fn take_step(
     let id = refund.refund.id.clone();
     let before = refund.state;
     let (state, reference, error, next_attempt_at) = match step {
+        // Said again, it is no news.
+        RefundStep::CameBack { .. } | RefundStep::Failed { .. } if before == RefundState::Failed => {
+            return with_order(change, refund, false).await;
+        }
         RefundStep::CameBack { error } => (RefundState::Failed, None, Some(error.as_str()), at),
         // Else what has arrived has arrived, and what is refused waits for a person.
         _ if before == RefundState::Done => return with_order(change, refund, false).await,
@@ -384,7 +390,11 @@ async fn take_step(
     Ok(Refunded { came_back, ..refunded })
 }
 
-async fn with_order(change: &mut Change, refund: Refund, news: bool) -> Result<Refunded, LedgerError> {
+pub(super) async fn with_order(
+    change: &mut Change,
+    refund: Refund,
+    news: bool,
+) -> Result<Refunded, LedgerError> {
     let id = &refund.refund.order;
     let order = find_order(id.as_str(), &mut *change).await?;
     let mut order = order.ok_or_else(|| LedgerError::NotFound(format!("the order {id}")))?;
@@ -393,7 +403,11 @@ async fn with_order(change: &mut Change, refund: Refund, news: bool) -> Result<R
 }
 
 /// The money of a refund has gone back: its order says so, and the refund which of its lines it was.
-async fn gone(change: &mut Change, refund: &mut Refund, at: UnixMillis) -> Result<(), LedgerError> {
+pub(super) async fn gone(
+    change: &mut Change,
+    refund: &mut Refund,
+    at: UnixMillis,
+) -> Result<(), LedgerError> {
     let Refund { refund, .. } = refund;
     if !refund.of_order {
         return Ok(());
@@ -491,148 +505,6 @@ fn paid_minor(order: &Order) -> i64 {
     order.paid.as_ref().map_or(0, |paid| paid.amount.amount_minor)
 }
 
-/// An order's money has come: what was heard of it going back before that is the order's after all.
-pub(super) async fn adopt(change: &mut Change, order: &OrderId) -> Result<(), LedgerError> {
-    let early: Vec<Refund> = query(concat_select!(
-        "WHERE refunds.order_id = $1 AND refunds.currency = orders.paid_currency AND refunds.origin = 'provider' AND refunds.state = 'done' AND NOT refunds.of_order
-         ORDER BY refunds.created_at, refunds.id"
-    ))
-    .bind(order.as_str())
-    .try_map(|row| read_refund(&row))
-    .fetch_all(&mut *change)
-    .await?;
-    for mut refund in early {
-        query("UPDATE refunds SET of_order = TRUE WHERE id = $1")
-            .bind(refund.refund.id.as_str())
-            .execute(&mut *change)
-            .await?;
-        refund.refund.of_order = true;
-        let at = refund.refund.at;
-        gone(change, &mut refund, at).await?;
-    }
-    Ok(())
-}
-
-/// Whether it was told before that the refund of which an event says that it arrived failed after that.
-async fn has_failed_since(change: &mut Change, event: &PaymentEvent) -> Result<bool, LedgerError> {
-    let Some(name) = event.event.strip_prefix("refunded.") else { return Ok(false) };
-    query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM callbacks WHERE payment_id = $1 AND kind = 'refund_failed' AND event_id = $2)",
-    )
-    .bind(event.payment.as_str())
-    .bind(format!("refund_failed.{name}"))
-    .fetch_one(change)
-    .await
-}
-
-/// The refund of ours that a word may be about which names none.
-async fn asked_for(change: &mut Change, event: &PaymentEvent) -> Result<Option<Refund>, LedgerError> {
-    query(concat_select!(
-        "WHERE refunds.payment_id = $1 AND refunds.amount_minor = $2
-             AND (refunds.state = 'asked' OR refunds.state = 'due' AND refunds.attempts > 0)
-         ORDER BY refunds.created_at, refunds.id LIMIT 1"
-    ))
-    .bind(event.payment.as_str())
-    .bind(event.amount.amount_minor)
-    .try_map(|row| read_refund(&row))
-    .fetch_optional(change)
-    .await
-}
-
-/// The refund that somebody made at the provider, which calls it so; it was told of under this name.
-async fn made_at_provider(
-    change: &mut Change,
-    event: &PaymentEvent,
-    name: &str,
-) -> Result<Option<Refund>, LedgerError> {
-    let provider = query_scalar("SELECT provider FROM orders WHERE payment_id = $1")
-        .bind(event.payment.as_str())
-        .fetch_optional(&mut *change)
-        .await?;
-    let Some(provider): Option<String> = provider else { return Ok(None) };
-    let id = refund_id(&provider, &format!("refunded.{name}"));
-    find_refund(id.as_str(), change).await
-}
-
-async fn heard(
-    change: &mut Change,
-    event: &PaymentEvent,
-    at: UnixMillis,
-) -> Result<Option<Refunded>, LedgerError> {
-    let mut named = match (&event.refund, refund::failed_refund(event)) {
-        (Some(refund), _) => find_refund(refund.as_str(), &mut *change).await?,
-        (None, Some(name)) => made_at_provider(change, event, name).await?,
-        (None, None) => None,
-    };
-    if named.is_none() && event.refund.is_none() {
-        named = asked_for(change, event).await?;
-    }
-    if event.kind == PaymentEventKind::Refunded && has_failed_since(change, event).await? {
-        // The word that it arrived was overtaken by the word that it came back.
-        return match named {
-            Some(refund) => with_order(change, refund, false).await.map(Some),
-            None => Ok(None),
-        };
-    }
-    let fits = |refund: &Refund| refund.payment == event.payment && refund.refund.amount == event.amount;
-    let named = named.filter(fits);
-    let step = match (event.kind, &named) {
-        (PaymentEventKind::RefundFailed, None) => return Ok(None),
-        (PaymentEventKind::RefundFailed, Some(known)) => {
-            let error = "the provider says that the refund failed".to_owned();
-            match refund::has_come_back(event, known.reference.as_deref()) {
-                true => RefundStep::CameBack { error },
-                false => RefundStep::Failed { error },
-            }
-        }
-        // The provider's own name of it, where its answer has not told it yet.
-        (_, Some(Refund { reference: None, .. })) => {
-            RefundStep::Done { reference: event.event.strip_prefix("refunded.").map(str::to_owned) }
-        }
-        _ => RefundStep::Done { reference: None },
-    };
-    if let Some(refund) = named {
-        return take_step(change, refund, &step, at).await.map(Some);
-    }
-    // Somebody has sent money back at the provider.
-    let order = query("SELECT * FROM orders WHERE payment_id = $1")
-        .bind(event.payment.as_str())
-        .try_map(|row| row::order(&row))
-        .fetch_optional(&mut *change)
-        .await?;
-    let Some(order) = order else {
-        return Err(LedgerError::NotFound(format!("an order paid by {}", event.payment)));
-    };
-    let id = refund_id(&order.order.provider, &event.event);
-    if let Some(known) = find_refund(id.as_str(), &mut *change).await? {
-        return with_order(change, known, false).await.map(Some);
-    }
-    // It has gone, whatever else was asked for and may yet be refused.
-    let left = match &order.paid {
-        Some(paid) if paid.amount.currency == event.amount.currency => {
-            paid.amount.amount_minor - order.refunded_minor
-        }
-        _ => 0,
-    };
-    let new = NewRefund {
-        id: id.clone(),
-        order: order.order.id.clone(),
-        amount: event.amount,
-        parts: Parts::default(),
-        origin: RefundOrigin::Provider,
-        of_order: left > 0,
-        payment_reference: event.reference.clone(),
-        reason: String::new(),
-        at,
-    };
-    insert(change, &new, &order, RefundState::Done).await?;
-    let mut refund = find_refund(id.as_str(), &mut *change)
-        .await?
-        .ok_or_else(|| LedgerError::NotFound(format!("the refund {id}")))?;
-    gone(change, &mut refund, at).await?;
-    with_order(change, refund, true).await.map(Some)
-}
-
 impl Refunds for SqlLedger {
     fn put_refund<'a>(&'a self, refund: &'a NewRefund) -> Answer<'a, Refund> {
         Box::pin(self.new_refund(refund))
@@ -653,7 +525,7 @@ impl Refunds for SqlLedger {
         limit: u32,
     ) -> Answer<'a, Vec<Refund>> {
         let RefundFilter { state, order, since, after } = filter;
-        let mut wanted = Builder::new(concat_select!("WHERE refunds.merchant_id = "));
+        let mut wanted = Builder::new(select_refund!("WHERE refunds.merchant_id = "));
         wanted.push_bind(merchant.as_str());
         if let Some(state) = state {
             wanted.push(" AND refunds.state = ").push_bind(refund_state_text(*state));
@@ -678,7 +550,7 @@ impl Refunds for SqlLedger {
 
     fn refunds_of_live<'a>(&'a self, live: &'a LiveId) -> Answer<'a, Vec<Refund>> {
         Box::pin(
-            query(concat_select!("WHERE orders.live_id = $1 ORDER BY refunds.created_at, refunds.id"))
+            query(select_refund!("WHERE orders.live_id = $1 ORDER BY refunds.created_at, refunds.id"))
                 .bind(live.as_str())
                 .try_map(|row| read_refund(&row))
                 .fetch_all(&self.read),
@@ -687,7 +559,7 @@ impl Refunds for SqlLedger {
 
     fn due_refunds<'a>(&'a self, provider: &'a str, now: UnixMillis, limit: u32) -> Answer<'a, Vec<Refund>> {
         Box::pin(
-            query(concat_select!(
+            query(select_refund!(
                 "WHERE refunds.state IN ('due', 'asked') AND refunds.provider = $1 AND refunds.next_attempt_at <= $2
                      AND NOT (refunds.origin = 'merchant' AND refunds.state = 'due'
                               AND COALESCE(orders.dispute, '') IN ('open', 'lost'))
