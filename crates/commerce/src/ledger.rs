@@ -6,7 +6,7 @@ use haul_model::{
 };
 
 use crate::{
-    BoxFuture, Coupon, CouponTerms, Dispute, LiveRef, Mark, OrderCoupon, PaymentEvent, Sale, Units,
+    BoxFuture, Coupon, CouponTerms, Dispute, LiveRef, Mark, OrderCoupon, PaymentEvent, Sale, SaleMove, Units,
     book::HoldRecord, buyers::Details, units::Line,
 };
 
@@ -348,6 +348,10 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Writes a sale down; the same id again changes its times, and whether it is paused.
     fn put_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, ()>;
+    /// Changes what may change of a sale, and gives it as it is then. `NotFound` where there is no such sale.
+    fn move_sale<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId, to: &'a SaleMove) -> Answer<'a, Sale>;
+    /// A sale, if there is one of that id.
+    fn sale<'a>(&'a self, live: &'a LiveId, sale: &'a SaleId) -> Answer<'a, Option<Sale>>;
     /// Writes a sale down if there is none of its id, and gives the one that there is then.
     fn make_sale<'a>(&'a self, sale: &'a Sale) -> Answer<'a, Sale>;
     /// Adds units to a line of a sale, unless that was done before under this `key`. Gives the sale as it is then.

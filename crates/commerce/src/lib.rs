@@ -70,6 +70,6 @@ pub use refund::{
     Checkout, Dispute, NewRefund, Refund, RefundFilter, RefundOrigin, RefundState, RefundStep, Refunded,
     Refunds, TRIES_A_ROUND,
 };
-pub use sale::{EarlyAccess, LineTerms, Sale, SaleLine, SaleMode, SaleTerms, TermsError};
+pub use sale::{EarlyAccess, LineTerms, Sale, SaleLine, SaleMode, SaleMove, SaleTerms, TermsError};
 pub use storefront::Storefront;
 pub use units::{Line, Units};

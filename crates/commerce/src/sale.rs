@@ -261,6 +261,17 @@ impl SaleTerms {
     }
 }
 
+/// What is to change of a sale that is known; what is absent stays as it is, whatever that is by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SaleMove {
+    /// When it opens.
+    pub opens_at: Option<UnixMillis>,
+    /// When it closes.
+    pub closes_at: Option<UnixMillis>,
+    /// Whether it is paused.
+    pub paused: Option<bool>,
+}
+
 /// A sale as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sale {

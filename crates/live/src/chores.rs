@@ -55,7 +55,7 @@ pub(crate) async fn run(services: Services, live: Live, mut chores: mpsc::Unboun
             due.take(chore);
         }
         for sale in std::mem::take(&mut due.sales).into_values() {
-            match tell_gate(&live, &sale).await {
+            match tell_gate(&services, &live, &sale).await {
                 // What it cost may have to do with orders.
                 // A gate that has lost a sale has perhaps lost the coupons.
                 Ok(Told::Rebuilt) => (due.orders, due.coupons) = (true, true),
@@ -130,7 +130,12 @@ enum Told {
 }
 
 /// Makes a sale known to the gate, and rebuilds it there if the gate has lost it; then tells the stage.
-async fn tell_gate(live: &Live, sale: &Sale) -> Result<Told, GateError> {
+async fn tell_gate(services: &Services, live: &Live, sale: &Sale) -> Result<Told, GateError> {
+    let _turn = live.turn_for_sales().await;
+    // As it is by now: it may have been changed, and the gate told so, since this was found to be due.
+    let found = services.ledger.sale(live.id(), &sale.id).await;
+    let found = found.map_err(|error| GateError::Unavailable(error.to_string()))?;
+    let sale = found.as_ref().unwrap_or(sale);
     match live.gate().put_sale(&sale.id, &sale.terms).await {
         Ok(applied) => {
             live.input(Input::SaleKnown { sale: sale.clone(), applied });

@@ -61,6 +61,7 @@ impl Desk {
                 Output::PutSale { member, id, sale, made } => {
                     let (live, services) = (self.live.clone(), self.services.clone());
                     tokio::spawn(async move {
+                        let _turn = live.turn_for_sales().await;
                         let answer = match made {
                             true => purchase::make_sale(&services, &live, sale).await,
                             false => purchase::put_sale(&services, &live, sale).await,
@@ -68,10 +69,19 @@ impl Desk {
                         live.input(Input::SalePut { member, id, answer });
                     });
                 }
+                Output::MoveSale { member, id, sale, to } => {
+                    let (live, services) = (self.live.clone(), self.services.clone());
+                    tokio::spawn(async move {
+                        let _turn = live.turn_for_sales().await;
+                        let answer = purchase::move_sale(&services, &live, &sale, &to).await;
+                        live.input(Input::SalePut { member, id, answer });
+                    });
+                }
                 Output::AddStock { member, id, sale, line, units, key } => {
                     let (live, services) = (self.live.clone(), self.services.clone());
                     let at = self.stage.server_time(now());
                     tokio::spawn(async move {
+                        let _turn = live.turn_for_sales().await;
                         let answer = restock::add_stock(&services, &live, &sale, &key, line, units, at).await;
                         live.input(Input::SalePut { member, id, answer });
                     });

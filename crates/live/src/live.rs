@@ -115,6 +115,8 @@ struct Shared {
     /// twice a giveaway; held for the comparison.
     entering: RwLock<Option<String>>,
     next_member: AtomicU64,
+    /// Held from before a sale is written down until the stage has heard of it.
+    sales: tokio::sync::Mutex<()>,
 }
 
 impl Live {
@@ -143,6 +145,7 @@ impl Live {
             metrics,
             entering: RwLock::default(),
             next_member: AtomicU64::new((node << MEMBER_BITS) + 1),
+            sales: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -334,6 +337,11 @@ impl Live {
 
     pub(crate) fn post(&self, post: Post) {
         let _ = self.0.post.send(post);
+    }
+
+    /// A turn to change a sale of this live: what the ledger says last of it is what the gate and the stage are told last.
+    pub(crate) async fn turn_for_sales(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.sales.lock().await
     }
 
     pub(crate) fn chore(&self, chore: Chore) {

@@ -2,7 +2,7 @@
 
 use haul_commerce::{
     Applied, Checkout, GateError, LedgerError, NewOrder, OrderCoupon, OrderLine, OrderState, PaymentError,
-    PaymentRequest, PriceError, Sale, Units, order_id, payment_id, price,
+    PaymentRequest, PriceError, Sale, SaleMove, Units, order_id, payment_id, price,
 };
 use haul_model::{BuyerId, CouponCode, HoldId, Money, OrderId, SaleId, UnixMillis};
 use haul_wire::{Code, Failure};
@@ -46,6 +46,17 @@ pub(crate) async fn make_sale(
         return Err(stage::other_sale());
     }
     tell_of_sale(live, made).await
+}
+
+/// Writes down what changes of a sale, then lets the gate know it.
+pub(crate) async fn move_sale(
+    services: &Services,
+    live: &Live,
+    sale: &SaleId,
+    to: &SaleMove,
+) -> Result<(Sale, Applied), Failure> {
+    let moved = services.ledger.move_sale(live.id(), sale, to).await;
+    tell_of_sale(live, moved.map_err(|error| ledger_failed(live, &error))?).await
 }
 
 /// Lets the gate know a sale that is written down.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use haul_commerce::{
     Applied, Coupon, CouponTerms, GateError, Line as SaleLine, LiveRecord, Offered, Op, Order, OrderState,
-    Outcome, Released, Sale, Units, book::HoldRecord, buyers::Details, listing::Listing,
+    Outcome, Released, Sale, SaleMove, Units, book::HoldRecord, buyers::Details, listing::Listing,
 };
 use haul_model::{BuyerId, ContactNeed, CouponCode, HoldId, Locale, OrderId, SaleId, UnixMillis, Viewer};
 use haul_room::{Estate, Key, Lane, Line, Note, Rate};
@@ -152,6 +152,8 @@ pub(crate) enum Output {
     /// Write a sale down and make it known to the gate, then [`Input::SalePut`]. One that is `made` under a key may be there
     /// already: then it stays as it is.
     PutSale { member: MemberId, id: u64, sale: Sale, made: bool },
+    /// Write down what changes of a sale, and tell the gate, then [`Input::SalePut`].
+    MoveSale { member: MemberId, id: u64, sale: SaleId, to: SaleMove },
     /// Write down that there are more units of a sale's line, and tell the gate, then [`Input::SalePut`].
     AddStock { member: MemberId, id: u64, sale: SaleId, line: SaleLine, units: u32, key: String },
     /// Write a coupon down and make it known to the gate, then [`Input::CouponPut`].

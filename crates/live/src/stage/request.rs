@@ -1,8 +1,8 @@
 //! What members ask for.
 
 use haul_commerce::{
-    Draw, EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleTerms, Units, buyers::Details,
-    hold_id, order_id, sale::MAX_STOCK, sale_id,
+    Draw, EarlyAccess, Line, LineTerms, Op, Sale, SaleLine, SaleMode, SaleMove, SaleTerms, Units,
+    buyers::Details, hold_id, order_id, sale::MAX_STOCK, sale_id,
 };
 use haul_model::{
     Charge, Contact, HoldId, Money, Now, OrderId, ProductId, Role, SaleId, TierId, UnixMillis, Viewer,
@@ -54,21 +54,19 @@ impl Stage {
                     }
                     // That it is so already is what was asked for: the answer to it may have been lost.
                     if terms.opens_at <= server_time {
-                        return Ok(terms);
+                        return Ok(SaleMove::default());
                     }
-                    Ok(SaleTerms { opens_at: server_time, closes_at: server_time + duration, ..terms })
+                    let (opens_at, closes_at) = (Some(server_time), Some(server_time + duration));
+                    Ok(SaleMove { opens_at, closes_at, paused: None })
                 })
             }
             Request::SaleClose { sale_id } => {
                 self.move_sale(member, id, &sale_id, now, |terms, server_time| {
                     if terms.closes_at <= server_time {
-                        return Ok(terms);
+                        return Ok(SaleMove::default());
                     }
-                    Ok(SaleTerms {
-                        opens_at: terms.opens_at.min(server_time),
-                        closes_at: server_time,
-                        ..terms
-                    })
+                    let opens_at = Some(terms.opens_at.min(server_time));
+                    Ok(SaleMove { opens_at, closes_at: Some(server_time), paused: None })
                 })
             }
             Request::SaleReschedule { sale_id, opens_at, closes_at } => {
@@ -225,12 +223,13 @@ impl Stage {
             }
             let opens = opens_at.map_or(terms.opens_at, |at| at.max(server_time));
             let lasts = terms.closes_at.saturating_since(terms.opens_at);
-            let terms = SaleTerms { opens_at: opens, closes_at: closes_at.unwrap_or(opens + lasts), ..terms };
+            let terms =
+                SaleTerms { opens_at: opens, closes_at: closes_at.unwrap_or(opens + lasts), ..terms.clone() };
             if terms.closes_at <= server_time {
                 return Err(Failure::new(Code::BadRequest, "closes_at: expected a time to come"));
             }
             terms.validate().map_err(|error| Failure::new(Code::BadRequest, error.to_string()))?;
-            Ok(terms)
+            Ok(SaleMove { opens_at: Some(terms.opens_at), closes_at: Some(terms.closes_at), paused: None })
         })
     }
 
@@ -247,7 +246,7 @@ impl Stage {
                 return Err(Failure::new(Code::WrongState, "the sale is over already"));
             }
             // That it is so already is what was asked for: the answer to it may have been lost.
-            Ok(SaleTerms { paused, ..terms })
+            Ok(SaleMove { paused: Some(paused), ..SaleMove::default() })
         })
     }
 
@@ -297,13 +296,13 @@ impl Stage {
         id: u64,
         sale: &SaleId,
         now: Now,
-        change: impl FnOnce(SaleTerms, UnixMillis) -> Result<SaleTerms, Failure>,
+        change: impl FnOnce(&SaleTerms, UnixMillis) -> Result<SaleMove, Failure>,
     ) -> Result<(), Failure> {
         self.allowed(member, Role::Host)?;
         let server_time = self.clock.now(now);
-        let mut sale = self.known_sale(sale)?.clone();
-        sale.terms = change(sale.terms, server_time)?;
-        self.outputs.push_back(Output::PutSale { member, id, sale, made: false });
+        let known = self.known_sale(sale)?;
+        let (sale, to) = (known.id.clone(), change(&known.terms, server_time)?);
+        self.outputs.push_back(Output::MoveSale { member, id, sale, to });
         Ok(())
     }
 

@@ -6,7 +6,8 @@ mod tongues;
 use std::time::Duration;
 
 use haul_commerce::{
-    Counts, Mark, NewOrder, Op, OrderLine, Product, Refusal, SaleTerms, hold_id, listing::Listing, payment_id,
+    Counts, Mark, NewOrder, Op, OrderLine, Product, Refusal, SaleMove, SaleTerms, hold_id, listing::Listing,
+    payment_id,
 };
 use haul_model::{Contact, ContactNeed, HoldId, MerchantId, Money, ProductId};
 use haul_room::Rate;
@@ -764,9 +765,8 @@ fn a_sale_that_the_gate_has_lost_is_frozen_until_it_is_rebuilt() {
 #[test]
 fn a_sale_that_the_gate_has_not_answered_about_is_there_and_waits() {
     let mut play = Play::with(None);
-    let heard = lines(&play.join(1, viewer("ann", Role::Viewer)));
-    let snapshot = heard.iter().find_map(|(_, line)| line.get("snapshot")).unwrap();
-    assert_eq!(snapshot["sales"][0]["state"], "frozen", "{snapshot}");
+    play.join(1, viewer("ann", Role::Viewer));
+    assert_eq!(play.stage.sale_views(play.now)[0].state, SaleState::Frozen);
     play.wait(Duration::from_secs(60));
     play.outputs();
     // Not "no such sale": who asks again with the same key gets it.
@@ -1019,8 +1019,8 @@ fn a_sale_is_moved_until_it_has_opened_and_ended_later_until_it_is_over() {
     );
     assert_eq!(error_code(&play.ask(1, ask(json!({ "closes_at": 1 })))), "bad_request");
     let outputs = play.ask(1, ask(json!({ "closes_at": now + 90_000 })));
-    let [Output::PutSale { sale: moved, .. }] = &outputs[..] else { panic!("{outputs:?}") };
-    assert_eq!(moved.terms.closes_at.0, now + 90_000);
+    let [Output::MoveSale { to, .. }] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((to.closes_at.unwrap().0, to.paused), (now + 90_000, None));
 }
 
 #[test]
@@ -1030,20 +1030,21 @@ fn a_host_pauses_a_sale_goes_on_and_adds_stock() {
     play.join(2, viewer("ann", Role::Viewer));
     let ask = |kind: &str| parsed(json!({ "id": 2, "type": kind, "sale_id": sale.as_str() }));
     assert_eq!(error_code(&play.ask(2, ask("sale.pause"))), "forbidden");
-    let [Output::PutSale { sale: going_on, .. }] = &play.ask(1, ask("sale.resume"))[..] else {
-        panic!("not put")
+    let moved = |kind: &str, play: &mut Play| match &play.ask(1, ask(kind))[..] {
+        [Output::MoveSale { to, .. }] => *to,
+        outputs => panic!("{outputs:?}"),
     };
-    assert!(!going_on.terms.paused, "it goes on: an answer that was lost is had by asking again");
-    let outputs = play.ask(1, ask("sale.pause"));
-    let [Output::PutSale { sale: paused, .. }] = &outputs[..] else { panic!("{outputs:?}") };
-    assert!(paused.terms.paused);
-    let answer = Ok((paused.clone(), applied(play.now, 2, (8, 0, 0), vec![])));
+    let going_on = moved("sale.resume", &mut play);
+    assert_eq!(going_on.paused, Some(false), "it goes on: an answer that was lost is had by asking again");
+    // Nothing else of it changes, whatever else is changed at the same time.
+    let pause = SaleMove { paused: Some(true), ..SaleMove::default() };
+    assert_eq!(moved("sale.pause", &mut play), pause);
+    let mut paused = play.stage.sale(&sale).unwrap().clone();
+    paused.terms.paused = true;
+    let answer = Ok((paused, applied(play.now, 2, (8, 0, 0), vec![])));
     let told = lines(&play.input(Input::SalePut { member: MemberId(1), id: 2, answer }));
     assert_eq!(told[0].1["sale"]["state"], "paused");
-    let [Output::PutSale { sale: paused, .. }] = &play.ask(1, ask("sale.pause"))[..] else {
-        panic!("not put")
-    };
-    assert!(paused.terms.paused, "still");
+    assert_eq!(moved("sale.pause", &mut play), pause, "still");
 
     let add = |line: u8, units: u32| {
         parsed(
