@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
+    money::api_key,
     selling::{paid_event, payment_of},
     server::{Redis, Server, eventually},
     talk::{Channel, get, send, viewer_token},
@@ -163,5 +164,41 @@ async fn eight_confirmations_at_once_are_one_sale() {
         let orders =
             send(&server, "GET", "/v1/lives/demo/orders", &server.host_token, Value::Null).await.json();
         assert_eq!(orders["totals"]["units"], 2, "{orders}");
+    }
+}
+
+/// Of two who change a sale at once, each has what they were told, at the gate too: pause, more stock (twice), the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_that_is_changed_twice_at_once_has_both_changes() {
+    for (server, _redis) in servers() {
+        let key = api_key(&server, &[]);
+        let buy = async |sale: &Value, buyer: &str| {
+            let hold = json!({ "buyer_id": buyer, "sale_id": sale, "key": "k" });
+            send(&server, "POST", "/v1/lives/demo/holds", &key, hold).await
+        };
+        for round in 0..8 {
+            let sale = lamps(&server, 5, 1).await;
+            let path = |action: &str| format!("/v1/lives/demo/sales/{}/{action}", sale.as_str().unwrap());
+            let more = async |key_of: &str| {
+                let units = json!({ "units": 3, "key": key_of });
+                send(&server, "POST", &path("stock"), &key, units).await
+            };
+            let say = async |action: &str| send(&server, "POST", &path(action), &key, json!({})).await;
+            let (paused, first, second) = tokio::join!(say("pause"), more("a"), more("b"));
+            for answer in [&paused, &first, &second] {
+                assert_eq!(answer.status, 200, "round {round}: {}", answer.text());
+            }
+            let refused = buy(&sale, "ann").await;
+            assert_eq!(refused.json()["code"], "sale_paused", "round {round}: {}", refused.text());
+            assert_eq!(stock(&server, &sale).await, (11, 0, 0), "round {round}");
+            assert_eq!(say("resume").await.status, 200);
+            assert_eq!(buy(&sale, "ann").await.status, 201);
+            let (closed, _) = tokio::join!(say("close"), more("c"));
+            assert_eq!(closed.status, 200);
+            let refused = buy(&sale, "bob").await;
+            assert_eq!(refused.json()["code"], "sale_closed", "round {round}: {}", refused.text());
+            assert_eq!(stock(&server, &sale).await, (13, 1, 0), "round {round}");
+        }
+        eventually("gate and ledger agree", async || server.reconcile("demo").1 == Some(0)).await;
     }
 }

@@ -424,6 +424,11 @@ impl SaleBook {
         Uses { all: self.coupons.get(code).copied().unwrap_or(0), by_buyer: of_buyer.copied().unwrap_or(0) }
     }
 
+    /// The sale's terms, once it is known.
+    pub fn terms(&self) -> Option<&SaleTerms> {
+        self.terms.as_ref()
+    }
+
     /// How far the book's history is.
     pub fn mark(&self) -> Mark {
         Mark { epoch: self.epoch, sequence: self.sequence }

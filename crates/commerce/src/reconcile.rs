@@ -13,7 +13,7 @@ use haul_model::{BuyerId, CouponCode, HoldId, OrderId, RefundId, UnixMillis};
 
 use crate::{
     Callback, Counts, CouponUse, Dispute, Mark, Order, OrderState, PaymentEventKind, Recorded, Refund,
-    RefundState,
+    RefundState, SaleMove,
     hold::{HoldRecord, HoldState},
     units::{Line, Units},
 };
@@ -26,6 +26,8 @@ pub const GRACE_MS: u64 = 60_000;
 pub struct Held {
     /// How far its history is.
     pub mark: Mark,
+    /// When it opens and closes there, and whether it is paused: all of it is said.
+    pub terms: SaleMove,
     /// The sums it answers with, for each line.
     pub lines: Vec<Counts>,
     /// Every hold it remembers.
@@ -43,6 +45,13 @@ pub enum Difference {
         gate: Mark,
         /// How far the ledger saw it.
         ledger: Mark,
+    },
+    /// The gate sells at other times than the ledger says, or does not pause as it says.
+    Terms {
+        /// The gate's.
+        gate: SaleMove,
+        /// The ledger's.
+        ledger: SaleMove,
     },
     /// Units do not add up to the stock.
     Sum {
@@ -175,6 +184,14 @@ impl fmt::Display for Difference {
             }
             Self::GateIsBehind { gate, ledger } => {
                 write!(f, "the gate is at {gate}, behind {ledger} where the ledger saw it")
+            }
+            Self::Terms { gate, ledger } => {
+                let text = |terms: &SaleMove| {
+                    let at = |at: Option<UnixMillis>| at.map_or("?".to_owned(), |at| at.to_string());
+                    let paused = if terms.paused == Some(true) { ", and is paused" } else { "" };
+                    format!("is open from {} to {}{paused}", at(terms.opens_at), at(terms.closes_at))
+                };
+                write!(f, "the sale {} at the gate, and {} by the ledger", text(gate), text(ledger))
             }
             Self::Sum { line, counts, expected } => {
                 write!(f, "the gate: {counts} on line {line}, expected {expected}")
@@ -398,6 +415,10 @@ pub fn refunds(
 
 fn held(recorded: &Recorded, gate: &Held, now: UnixMillis, found: &mut Vec<Difference>) {
     let terms = &recorded.sale.terms;
+    let written = SaleMove::all_of(terms);
+    if gate.terms != written {
+        found.push(Difference::Terms { gate: gate.terms, ledger: written });
+    }
     let mut sums: BTreeMap<Line, Counts> = BTreeMap::new();
     let mut by_buyer: BTreeMap<(&BuyerId, Line), u64> = BTreeMap::new();
     for record in gate.holds.iter().filter(|record| record.counts_for_buyer()) {

@@ -272,6 +272,14 @@ pub struct SaleMove {
     pub paused: Option<bool>,
 }
 
+impl SaleMove {
+    /// All that may change of a sale, as it is.
+    pub fn all_of(terms: &SaleTerms) -> Self {
+        let &SaleTerms { opens_at, closes_at, paused, .. } = terms;
+        Self { opens_at: Some(opens_at), closes_at: Some(closes_at), paused: Some(paused) }
+    }
+}
+
 /// A sale as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sale {

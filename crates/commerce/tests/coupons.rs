@@ -101,6 +101,10 @@ fn a_use_is_set_aside_with_the_units_or_neither_is() {
     assert_eq!((shop.uses(), shop.book.counts().held), (2, 2));
     assert!(matches!(shop.hold("cid-1", None), Outcome::Held { .. }), "what was refused left nothing");
     assert_eq!(shop.hold("cid-1", Some("TEN")), Outcome::Refused(Refusal::KeyReused));
+    assert_eq!(shop.hold("ann-1", None), Outcome::Refused(Refusal::KeyReused), "that was with a coupon");
+    // Once it is being paid, the coupon may be the checkout's.
+    assert!(matches!(shop.pay("ann-1", Some("TEN")), Outcome::Paying { .. }));
+    assert!(matches!(shop.hold("ann-1", None), Outcome::Paying { .. }));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use haul_commerce::{
     Callback, Counts, Mark, NewOrder, NewRefund, Order, OrderLine, OrderState, Paid, Parts, PaymentEvent,
-    PaymentEventKind, Recorded, Refund, RefundOrigin, RefundState, Sale, SaleTerms,
+    PaymentEventKind, Recorded, Refund, RefundOrigin, RefundState, Sale, SaleMove, SaleTerms,
     book::{HoldRecord, HoldState},
     reconcile::{self, Difference, GRACE_MS, Held, reconcile},
 };
@@ -93,6 +93,7 @@ impl Books {
             closes_at: UnixMillis(NOW.0 + 60_000),
             ..SaleTerms::default()
         };
+        let told = SaleMove::all_of(&terms);
         let sale = Sale {
             id: "sale_1".parse().unwrap(),
             merchant: "main".parse().unwrap(),
@@ -108,7 +109,7 @@ impl Books {
         Self {
             recorded: Recorded { mark, clock: NOW, sale, sold: vec![1], holds: holds.clone(), orders },
             callbacks: vec![paid(1, true)],
-            gate: Held { mark, lines: vec![Counts { available: 2, held: 2, sold: 1 }], holds },
+            gate: Held { mark, terms: told, lines: vec![Counts { available: 2, held: 2, sold: 1 }], holds },
             now: NOW,
         }
     }
@@ -149,7 +150,8 @@ type Wrong = (&'static str, fn(&mut Books));
 
 #[test]
 fn each_difference_is_named() {
-    let wrongs: [Wrong; 12] = [
+    let wrongs: [Wrong; 13] = [
+        ("and is paused at the gate", |books| books.gate.terms.paused = Some(true)),
         ("expected 2 available, 2 held, 1 sold", |books| books.gate.lines[0].available = 3),
         ("buyer buyer_3 has 2 units of line 0", |books| {
             books.gate.holds[1].buyer = "buyer_3".parse().unwrap()

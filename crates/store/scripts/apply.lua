@@ -376,7 +376,9 @@ end
 local function make_hold(id, buyer, units, tier, waits, ticket, coupon)
   local hold = holds[id]
   if hold then
-    if hold.buyer ~= buyer or hold.units ~= units or (coupon ~= '' and coupon ~= hold.coupon) then
+    -- Of a hold that is being paid, the coupon may have come with the checkout.
+    local other = coupon ~= hold.coupon and (coupon ~= '' or hold.order == '')
+    if hold.buyer ~= buyer or hold.units ~= units or other then
       return KEY_REUSED, 0
     end
     if hold.state == 'H' then return HELD, hold.deadline end

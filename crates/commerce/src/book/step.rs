@@ -68,8 +68,9 @@ impl SaleBook {
         released: &mut Vec<Released>,
     ) -> Outcome {
         if let Some(record) = self.named(wish.hold, now, released).cloned() {
-            // A coupon may have come later, with the checkout.
-            let other_coupon = wish.coupon.is_some() && wish.coupon != record.coupon.as_ref();
+            // Of a hold that is being paid, the coupon may have come with the checkout.
+            let other_coupon = wish.coupon != record.coupon.as_ref()
+                && (wish.coupon.is_some() || record.order.is_none());
             if record.buyer != *wish.buyer || record.units != *wish.units || other_coupon {
                 return Outcome::Refused(Refusal::KeyReused);
             }

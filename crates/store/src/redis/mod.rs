@@ -22,7 +22,7 @@ use std::{
 
 use haul_commerce::{
     Applied, BoxFuture, Counts, CouponTerms, Gate, GateError, Image, LiveRef, Mark, Offered, Op, Outcome,
-    Pace, Rebuild, Refusal, Released, SaleMode, SaleTerms, Standing, Units,
+    Pace, Rebuild, Refusal, Released, SaleMode, SaleMove, SaleTerms, Standing, Units,
     book::{
         CLOCK_MARK_MS, HoldRecord, HoldState, KEEP_ORDERED_MS, KEEP_RELEASED_MS, MAX_ENTRIES, MAX_FORGET,
         MAX_OFFERS, MAX_STANDING, MAX_SWEEP, MAX_WAITING, TAKEOVER_MS,
@@ -147,10 +147,19 @@ impl RedisGate {
     pub async fn image(&self, live: &LiveRef, sale: &SaleId) -> Result<Option<Held>, GateError> {
         let keys = Keys::new(live, sale);
         let run = self.image.run(&[&keys.sale, &keys.holds()]);
-        let applied = self.read_applied(self.ask(Some(&keys.sale), run, false).await?, 0)?;
-        let Applied { mark, counts, lines, holds, .. } = applied;
+        let mut answer = self.ask(Some(&keys.sale), run, false).await?;
+        let mut terms = SaleMove::default();
+        if let Value::Array(values) = &mut answer.value
+            && values.len() > 3
+        {
+            let mut said = Reply::new(Value::Array(values.drain(..3).collect()))?;
+            terms.opens_at = Some(UnixMillis(said.number()?));
+            terms.closes_at = Some(UnixMillis(said.number()?));
+            terms.paused = Some(said.integer()? == 1);
+        }
+        let Applied { mark, counts, lines, holds, .. } = self.read_applied(answer, 0)?;
         let lines = if lines.is_empty() { vec![counts] } else { lines };
-        Ok((mark > Mark::default()).then_some(Held { mark, lines, holds }))
+        Ok((mark > Mark::default()).then_some(Held { mark, terms, lines, holds }))
     }
 
     /// Runs a script, on any server where no key is named; where `wait`, sees that replicas have what it did.
