@@ -34,6 +34,7 @@ on_each_database! {
     money_that_came_on_top_goes_back_beside_the_order
     what_a_provider_says_of_refunds_is_matched
     money_that_had_gone_and_came_back_is_owed_again
+    an_order_is_looked_after_while_it_is_under_way
     a_refund_whose_answer_was_lost_is_the_one_that_is_told_of
     what_went_back_before_the_money_was_heard_of_is_the_orders
     a_payment_that_is_disputed_is_not_paid_back_besides
@@ -413,6 +414,32 @@ async fn money_that_had_gone_and_came_back_is_owed_again(on: On) {
     let late = word("refunded.re_7", PaymentEventKind::Refunded);
     assert_eq!(ledger.provider_refund(&late, NOW).await.unwrap(), None);
     assert_eq!(find(&ledger, &order).await.refunded_minor, 0);
+}
+
+async fn an_order_is_looked_after_while_it_is_under_way(on: On) {
+    let ledger = on.open().await;
+    // Long after any sale has closed, so that it is for the order's sake alone.
+    let late = UnixMillis(NOW.0 + 1_000_000_000_000);
+    let is_under_way = async || !ledger.unsettled_lives(late, 9).await.unwrap().is_empty();
+    let order = paying(&ledger, 1).await;
+    assert!(is_under_way().await, "it is being paid");
+    ledger.move_order(&order.id, OrderState::Expired, NOW).await.unwrap();
+    assert!(!is_under_way().await, "it has expired");
+    ledger.move_order(&order.id, OrderState::Sold, NOW).await.unwrap();
+    let sold = paying(&ledger, 2).await;
+    assert!(is_under_way().await);
+    ledger.move_order(&sold.id, OrderState::Sold, NOW).await.unwrap();
+    assert!(!is_under_way().await, "both are sold");
+    let due = paid(&ledger, 3, OrderState::RefundDue).await;
+    assert!(is_under_way().await, "its money is to go back");
+    ledger.put_refund(&refund("r1", &due, 100)).await.unwrap();
+    step(&ledger, "r1", done()).await;
+    assert!(!is_under_way().await, "its money has gone back");
+    step(&ledger, "r1", RefundStep::CameBack { error: "account closed".to_owned() }).await;
+    assert!(is_under_way().await, "its money came back");
+    step(&ledger, "r1", RefundStep::Again).await;
+    step(&ledger, "r1", done()).await;
+    assert!(!is_under_way().await);
 }
 
 async fn a_refund_whose_answer_was_lost_is_the_one_that_is_told_of(on: On) {

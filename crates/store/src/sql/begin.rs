@@ -11,6 +11,7 @@ use super::{
     details, lines, messages, orders,
     row::{self, sql, state_text},
     sets::Kind,
+    under_way,
 };
 
 /// An order, and what its buyer says beside it.
@@ -100,6 +101,8 @@ impl Kind for Begin {
             .collect();
         if !new.is_empty() {
             lines::put_lines_of(&mut change, &new).await?;
+            let orders = new.iter().map(|order| &order.order);
+            under_way::moved(&mut change, orders, OrderState::Paying).await?;
             let rows: Vec<_> = new
                 .iter()
                 .map(|order| (order.order.merchant.clone(), order.order.id.clone(), sql(order.updated_at.0)))
@@ -161,6 +164,7 @@ impl Kind for Begin {
         .await?;
         if inserted == 1 {
             lines::put_lines_of(&mut change, &[begun(order)]).await?;
+            under_way::moved(&mut change, std::iter::once(order), OrderState::Paying).await?;
             coupons::count(&mut change, order, None, OrderState::Paying).await?;
             let paying = state_text(OrderState::Paying);
             orders::add_event(&mut change, order, paying, None, order.created_at).await?;

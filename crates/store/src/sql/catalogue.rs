@@ -80,7 +80,7 @@ impl SqlLedger {
         query(
             "SELECT * FROM lives
              WHERE id IN (SELECT live_id FROM sales WHERE closes_at > $1)
-                OR id IN (SELECT live_id FROM orders WHERE state IN ('paying', 'refund_due'))
+                OR id IN (SELECT live_id FROM under_way)
              ORDER BY created_at DESC, id DESC LIMIT $2",
         )
         .bind(sql(now.0))
@@ -242,8 +242,7 @@ impl SqlLedger {
     pub(super) async fn sales(&self, live: &LiveId, after: UnixMillis) -> Result<Vec<Sale>, LedgerError> {
         let mut sales = query(
             "SELECT * FROM sales WHERE live_id = $1 AND (closes_at > $2 OR EXISTS (
-                 SELECT 1 FROM orders WHERE orders.live_id = sales.live_id AND orders.sale_id = sales.id
-                 AND orders.state IN ('paying', 'refund_due')))
+                 SELECT 1 FROM under_way WHERE under_way.live_id = sales.live_id AND under_way.sale_id = sales.id))
              ORDER BY opens_at, id",
         )
         .bind(live.as_str())

@@ -14,6 +14,7 @@ use super::{
     lines, messages, orders,
     row::{self, number, parsed, sql, state_text},
     sets::Kind,
+    under_way,
 };
 
 /// An order, and when it is confirmed.
@@ -92,6 +93,7 @@ async fn sell(mut change: Change, set: &[Confirmation]) -> Result<HashMap<OrderI
     if moved != sold.len() as u64 {
         return Err(LedgerError::Unavailable("an order was moved at the same time".to_owned()));
     }
+    under_way::moved(&mut change, sold.iter().map(|order| &order.order), OrderState::Sold).await?;
     lines::sell(&mut change, sold.iter().map(|order| &order.order)).await?;
     let events: HashMap<OrderId, i64> = given!(
         change,

@@ -35,6 +35,7 @@ mod refunds;
 mod reported;
 mod row;
 mod sets;
+mod under_way;
 
 use std::time::Duration;
 

@@ -159,6 +159,15 @@ async fn migrate_postgres(conn: &mut PgConnection) -> Result<(), Failed> {
         sqlx::raw_sql(statement).execute(&mut *change).await?;
     }
     MIGRATIONS.run(&mut *change).await?;
+    // Room on each page for the orders on it to move.
+    let room: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM pg_class WHERE oid = 'orders'::regclass AND 'fillfactor=60' = ANY (reloptions))",
+    )
+    .fetch_one(&mut *change)
+    .await?;
+    if !room {
+        sqlx::raw_sql("ALTER TABLE orders SET (fillfactor = 60)").execute(&mut *change).await?;
+    }
     Ok(change.commit().await?)
 }
 

@@ -11,6 +11,7 @@ use super::{
     lines,
     messages::tell_order,
     row::{self, STATES, number, sql, state_text},
+    under_way,
 };
 
 /// Which moves of an order the ledger allows.
@@ -130,6 +131,7 @@ pub(super) async fn move_alone(
         return Err(LedgerError::Unavailable(format!("the order {order} was moved at the same time")));
     }
     let Order { order, state, paid, returned, refunded_minor, dispute, .. } = found;
+    under_way::moved(&mut change, std::iter::once(&order), to).await?;
     if to == OrderState::Sold {
         lines::sell(&mut change, std::iter::once(&order)).await?;
     }

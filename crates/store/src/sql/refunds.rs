@@ -14,6 +14,7 @@ use super::{
     orders::add_event,
     reported,
     row::{self, bad, number, parsed, sql, text, time},
+    under_way,
 };
 
 /// A refund with what its order says of it, and where it is looked for.
@@ -429,6 +430,7 @@ pub(super) async fn gone(
             .bind(refund.order.as_str())
             .execute(&mut *change)
             .await?;
+        under_way::moved(change, std::iter::once(&order.order), OrderState::Refunded).await?;
     }
     let state = if all { "refunded" } else { "partly_refunded" };
     add_event(change, &order.order, state, Some(refund.id.as_str()), at).await
@@ -459,9 +461,12 @@ async fn came_back(change: &mut Change, refund: &NewRefund, at: UnixMillis) -> R
     .bind(sum)
     .bind(sql(at.0))
     .bind(refund.order.as_str())
-    .execute(change)
-    .await
-    .map(|_| ())
+    .execute(&mut *change)
+    .await?;
+    match find_order(refund.order.as_str(), &mut *change).await? {
+        Some(owing) => under_way::moved(change, std::iter::once(&owing.order), owing.state).await,
+        None => Ok(()),
+    }
 }
 
 /// So much of a refund is its order's: each line gives its part.
