@@ -407,6 +407,12 @@ impl Config {
                 self.store.gate_timeout_ms, self.store.gate_wait_ms
             ));
         }
+        if self.store.gate_wait_replicas > 0 && self.store.gate_url == GateUrl::Embedded {
+            return Err(
+                "store.gate_wait_replicas: expected a gate in Redis (store.gate_url), it is embedded and has none"
+                    .to_owned(),
+            );
+        }
         if self.store.share_rooms && self.store.gate_url == GateUrl::Embedded {
             return Err(
                 "store.share_rooms: expected a gate in Redis (store.gate_url), it is embedded".to_owned()
@@ -436,7 +442,9 @@ impl Config {
         }
         let secret = self.risk.check_secret.expose();
         if !self.risk.check_url.is_empty() && haul_payments::SigningKey::parse(secret).is_none() {
-            return Err("risk.check_url: needs risk.check_secret, whsec_ and base64".to_owned());
+            return Err(
+                "risk.check_url: needs risk.check_secret, whsec_ and base64 of 24 bytes or more".to_owned()
+            );
         }
         self.payments.check(&self.http)
     }
@@ -468,7 +476,7 @@ impl Payments {
             Provider::Merchant
                 if self.secrets().any(|secret| haul_payments::SigningKey::parse(secret).is_none()) =>
             {
-                needs("payments.callback_secrets that are whsec_ and base64")
+                needs("payments.callback_secrets that are whsec_ and base64 of 24 bytes or more")
             }
             Provider::Stripe if self.stripe_key.expose().is_empty() => needs("payments.stripe_key"),
             Provider::Stripe if self.secrets().any(str::is_empty) => {
@@ -597,7 +605,7 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("payments.provider", Expect::Text("sandbox, merchant or stripe")),
     (
         "payments.callback_secrets",
-        Expect::List("a secret such as whsec_… (with merchant: whsec_ and base64)"),
+        Expect::List("a secret such as whsec_… (with merchant: whsec_ and base64 of at least 24 bytes)"),
     ),
     ("payments.page_url", Expect::Text("a URL such as https://shop.example/pay, or nothing")),
     ("payments.endpoint_url", Expect::Text("a URL such as https://shop.example/haul, or nothing")),
@@ -609,7 +617,7 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("risk.holds_per_device", Expect::Integer(0, 100_000, "holds a minute")),
     ("risk.holds_per_address", Expect::Integer(0, 100_000, "holds a minute")),
     ("risk.check_url", Expect::Text("a URL such as https://shop.example/check, or nothing")),
-    ("risk.check_secret", Expect::Text("whsec_ and base64, or nothing")),
+    ("risk.check_secret", Expect::Text("whsec_ and base64 of at least 24 bytes, or nothing")),
     ("risk.check_ms", Expect::Integer(10, 5_000, "milliseconds")),
     ("risk.check_fails", Expect::Text("open or closed")),
     ("log.level", Expect::Text("off, error, warn, info, debug or trace, or a list of TARGET=LEVEL")),

@@ -397,6 +397,8 @@ mod tests {
         let error =
             from_variables(&[("HAUL__MEDIA__UDP_PORT", "65535"), ("HAUL__MEDIA__SHARDS", "2")]).unwrap_err();
         assert!(error.contains("media.udp_port and media.shards"), "{error}");
+        let error = from_variables(&[("HAUL__STORE__GATE_WAIT_REPLICAS", "1")]).unwrap_err();
+        assert!(error.contains("store.gate_wait_replicas: expected a gate in Redis"), "{error}");
         let both = ("HAUL__MEDIA__PUBLIC_ADDRESSES", "203.0.113.9, ::1");
         assert!(from_variables(&[both]).is_ok());
         let error = from_variables(&[both, ("HAUL__MEDIA__BIND", "0.0.0.0")]).unwrap_err();
@@ -431,6 +433,8 @@ mod tests {
         let whsec = ("CALLBACK_SECRETS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         assert!(with(&[merchant, whsec]).unwrap_err().contains("payments.page_url"));
         assert!(with(&[merchant, page, ("CALLBACK_SECRETS", "hush")]).unwrap_err().contains("base64"));
+        let guessed = ("CALLBACK_SECRETS", "whsec_AAAA");
+        assert!(with(&[merchant, page, guessed]).unwrap_err().contains("24 bytes"));
         assert!(with(&[merchant, whsec, page]).is_ok());
         let both = with(&[merchant, whsec, page, ("ENDPOINT_URL", "https://shop.example/haul")]);
         assert!(both.unwrap_err().contains("either"));

@@ -50,16 +50,19 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// The shortest key that is taken from others: a shorter one can be guessed, and then a payment forged.
+pub const MIN_KEY_BYTES: usize = 24;
+
 impl SigningKey {
     /// A key of these bytes; 24 to 64 random ones are what the specification recommends.
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// A key written as the specification writes it, `whsec_` and base64; `None` where it isn't.
+    /// A key written as the specification writes it, `whsec_` and base64 of at least [`MIN_KEY_BYTES`]; `None` where it isn't.
     pub fn parse(text: &str) -> Option<Self> {
         let secret = STANDARD.decode(text.strip_prefix("whsec_")?).ok()?;
-        if secret.is_empty() { None } else { Some(Self::new(&secret)) }
+        (secret.len() >= MIN_KEY_BYTES).then(|| Self::new(&secret))
     }
 
     /// The signature of a message sent at `timestamp_s`, as it stands in the header: `v1,` and base64.
@@ -269,6 +272,7 @@ mod tests {
     fn a_key_is_read_as_the_specification_writes_it_and_never_printed() {
         assert!(SigningKey::parse("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_none());
         assert!(SigningKey::parse("whsec_").is_none());
+        assert!(SigningKey::parse("whsec_AAAA").is_none(), "three bytes are guessed");
         assert!(SigningKey::parse("whsec_%%%").is_none());
         assert_eq!(format!("{:?}", key()), "SigningKey(..)");
     }

@@ -69,8 +69,8 @@ impl SaleBook {
     ) -> Outcome {
         if let Some(record) = self.named(wish.hold, now, released).cloned() {
             // Of a hold that is being paid, the coupon may have come with the checkout.
-            let other_coupon = wish.coupon != record.coupon.as_ref()
-                && (wish.coupon.is_some() || record.order.is_none());
+            let other_coupon =
+                wish.coupon != record.coupon.as_ref() && (wish.coupon.is_some() || record.order.is_none());
             if record.buyer != *wish.buyer || record.units != *wish.units || other_coupon {
                 return Outcome::Refused(Refusal::KeyReused);
             }
