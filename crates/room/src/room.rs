@@ -66,7 +66,7 @@ pub enum Effect {
         /// The line.
         line: Line,
     },
-    /// End somebody's connections: they may not be here.
+    /// End somebody's connections, and those of other guests of their network: they may not be here.
     End {
         /// Whose.
         who: BuyerId,
@@ -253,6 +253,11 @@ impl Room {
     /// Whether somebody may not be here.
     pub fn is_banned(&self, who: &BuyerId, role: Role, now: UnixMillis) -> bool {
         self.guard.standing(who, role, now).is_some_and(|standing| standing.measure == Measure::Ban)
+    }
+
+    /// Whether somebody may choose this name, by the rules of the chat.
+    pub fn may_be_called(&self, name: &str) -> Result<(), Refused> {
+        self.guard.may_be_called(name)
     }
 
     /// What is pinned.

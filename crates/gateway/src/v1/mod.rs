@@ -30,6 +30,7 @@ pub(crate) use self::{
     access::{KnownKeys, Who, permits},
     audit::{Doing, audited},
     idempotency::{IDEMPOTENCY_KEY, Secret, once},
+    sales::answered,
     told::webhooks,
 };
 
