@@ -131,3 +131,47 @@ async fn a_guest_who_is_put_out_does_not_come_back_under_another_id() {
         assert!(metrics.contains(&format!("haul_guests_refused_total{{{counted}")), "{counted}");
     }
 }
+
+#[tokio::test]
+async fn what_is_open_and_in_sight_outlives_a_kill() {
+    let server = Server::start();
+    let ann = viewer_token(&server, "ann").await;
+    let mut host = Channel::open(&server, "demo", &server.host_token).await;
+    let mut viewer = Channel::open(&server, "demo", &ann).await;
+    let asked = viewer.ask("question.ask", json!({ "text": "Which sizes?" })).await;
+    let question = &asked["result"]["question_id"];
+    let said = viewer.ask("chat.send", json!({ "text": "look here" })).await;
+    let opened = host
+        .ask(
+            "poll.open",
+            json!({ "question": "Which one?", "options": ["a", "b"], "duration_ms": 3_600_000 }),
+        )
+        .await;
+    let poll = &opened["result"]["poll_id"];
+    viewer.ask("poll.vote", json!({ "poll_id": poll, "option": 1 })).await;
+    host.ask("question.vote", json!({ "question_id": question })).await;
+    // Votes are told and kept in one go, each second.
+    viewer.event("poll.votes", |event| event["votes"] == json!([0, 1])).await;
+    viewer.event("question.votes", |event| event["votes"] == 2).await;
+    // What is written after them, and answered when it is, says that they are written.
+    host.ask("announce", json!({ "text": "Tea at nine" })).await;
+    host.ask("question.pick", json!({ "question_id": question })).await;
+    host.ask("chat.pin", json!({ "message_id": said["result"]["message_id"] })).await;
+
+    let server = server.crash_and_restart();
+    let mut viewer = Channel::open(&server, "demo", &ann).await;
+    let snapshot = &viewer.hello["result"];
+    assert_eq!(snapshot["chat_pin"]["text"], "look here", "{snapshot}");
+    let room = snapshot["room"].clone();
+    assert_eq!(room["announcement"]["text"], "Tea at nine");
+    assert_eq!(
+        (&room["poll"]["id"], &room["poll"]["votes"], &room["poll"]["open"]),
+        (poll, &json!([0, 1]), &json!(true))
+    );
+    let known = &room["questions"][0];
+    assert_eq!((&known["id"], &known["state"], &known["votes"]), (question, &json!("picked"), &json!(2)));
+    assert_eq!(room["yours"][0]["id"], *question);
+    // Whoever has voted has one vote still.
+    viewer.ask("poll.vote", json!({ "poll_id": poll, "option": 0 })).await;
+    viewer.event("poll.votes", |event| event["votes"] == json!([1, 0])).await;
+}

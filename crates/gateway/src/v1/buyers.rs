@@ -295,7 +295,7 @@ async fn erase(
     let buyer: BuyerId = path_id("buyer", &buyer)?;
     // First the rooms, which would write it down again: those that are here, and those of other servers that it is known of.
     let mut rooms = app.lives.of_merchant(&merchant);
-    for (live, _) in app.storefront.threads(&merchant, &buyer).await? {
+    for live in app.storefront.rooms_of(&merchant, &buyer).await? {
         if rooms.iter().all(|known| *known.id() != live) {
             rooms.push(app.lives.get(&live).await?);
         }

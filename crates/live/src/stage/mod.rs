@@ -227,7 +227,7 @@ impl Stage {
             }
             Input::Restocked { member, id, answer } => self.restocked(member, id, answer),
             Input::Forget { buyer } => {
-                self.room.forget_thread(&buyer);
+                self.room.forget_person(&buyer, now);
                 self.carry_room();
             }
             Input::Elsewhere { sale, released, offered } => {
