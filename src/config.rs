@@ -195,6 +195,10 @@ pub(crate) struct Channel {
     pub(crate) max_connections: usize,
     /// Chat lines a minute from one sender.
     pub(crate) chat_per_minute: u32,
+    /// Guests' tokens an hour for one address; 0: no limit.
+    pub(crate) guests_per_address: u32,
+    /// What guests may not call themselves.
+    pub(crate) reserved_names: Vec<String>,
 }
 
 /// Defaults of flash sales.
@@ -346,7 +350,12 @@ impl Default for Config {
             },
             auth: Auth { secret: Hidden::default() },
             ice: Ice { servers: Vec::new() },
-            channel: Channel { max_connections: 12_000, chat_per_minute: 30 },
+            channel: Channel {
+                max_connections: 12_000,
+                chat_per_minute: 30,
+                guests_per_address: 30,
+                reserved_names: Vec::new(),
+            },
             sale: Sale { hold_seconds: 120, pay_seconds: 600, contact: ContactNeed::Nothing },
             creators: Creators::default(),
             buyers: Buyers::default(),
@@ -589,6 +598,8 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("ice.servers", Expect::List("a server such as stun:HOST:3478 or turn:USER:PASSWORD@HOST:3478")),
     ("channel.max_connections", Expect::Integer(1, 1_000_000, "connections")),
     ("channel.chat_per_minute", Expect::Integer(1, 6_000, "lines")),
+    ("channel.guests_per_address", Expect::Integer(0, 100_000, "guests an hour")),
+    ("channel.reserved_names", Expect::List("a name")),
     ("sale.hold_seconds", Expect::Integer(1, 3_600, "seconds")),
     ("sale.pay_seconds", Expect::Integer(10, 86_400, "seconds")),
     ("sale.contact", Expect::Text("nothing, email or address")),

@@ -85,6 +85,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         takeover: takeover(&config),
         max_channels: config.channel.max_connections,
         max_sessions_per_client: config.media.max_sessions_per_client,
+        guests_per_address: config.channel.guests_per_address,
         ice_links: config.ice.servers.iter().map(|server| server.link()).collect(),
         risk: risk(&config),
         demo,
@@ -215,6 +216,7 @@ fn live_settings(config: &Config) -> Settings {
         hold_ms: config.sale.hold_seconds * 1000,
         pay_ms: config.sale.pay_seconds * 1000,
         contact: config.sale.contact,
+        reserved_names: config.channel.reserved_names.clone(),
     }
 }
 

@@ -249,6 +249,9 @@ async fn a_buyer_is_known_exported_and_erased() {
     })
     .await;
 
+    let asked = ann.ask("question.ask", json!({ "text": "Do you deliver to 1 Lamp Street?" })).await;
+    assert_eq!(asked["type"], "reply", "{asked}");
+
     for _ in 0..2 {
         assert_eq!(send(&server, "DELETE", "/v1/buyers/ann", &backend, Value::Null).await.status, 204);
     }
@@ -259,4 +262,7 @@ async fn a_buyer_is_known_exported_and_erased() {
     assert_eq!(kept["details"]["charges"][0]["amount_minor"], 255);
     assert_eq!((&export["touches"], &export["threads"]), (&json!([]), &json!([])));
     assert_eq!(send(&server, "DELETE", "/v1/buyers/ann", &token, Value::Null).await.status, 403);
+    let server = server.crash_and_restart();
+    let room = Channel::open(&server, "demo", &server.host_token).await.hello["result"]["room"].clone();
+    assert_eq!(room["questions"], json!([]), "nor is it found by the next start");
 }

@@ -150,12 +150,8 @@ pub trait Buyers: Send + Sync + 'static {
     ) -> Answer<'a, ()>;
     /// All that is kept of a buyer.
     fn export<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Export>;
-    /// What somebody and hosts' teams wrote to each other: the live, and the thread as its room keeps it.
-    fn threads<'a>(
-        &'a self,
-        merchant: &'a MerchantId,
-        buyer: &'a BuyerId,
-    ) -> Answer<'a, Vec<(LiveId, String)>>;
+    /// The lives whose rooms keep something of theirs: private messages, questions, the line in sight.
+    fn rooms_of<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Vec<LiveId>>;
     /// Erases what is personal of a buyer: names, contacts, addresses, saved products, what they did, and timers that are
     /// set. Orders, sums and bookings stay. Idempotent.
     fn erase<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId, at: UnixMillis) -> Answer<'a, ()>;

@@ -41,6 +41,8 @@ pub struct Settings {
     pub max_channels: usize,
     /// Media sessions at once of one client address (an IPv6 network of 64 bits); more are refused with 429.
     pub max_sessions_per_client: usize,
+    /// Guests' tokens an hour for one client address (an IPv6 network of 64 bits), as many at once; 0: no limit.
+    pub guests_per_address: u32,
     /// `Link` header values for STUN and TURN servers (RFC 9725, 4.6).
     pub ice_links: Vec<String>,
     /// Who may take how many holds.
@@ -100,7 +102,7 @@ pub struct Shared {
     pub(crate) moq: Option<crate::MoqDoor>,
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Metrics,
-    pub(crate) guests: crate::rest::Guests,
+    pub(crate) guests: crate::guests::Guests,
     /// Of media sessions, by client: what they are in all, the edge limits.
     pub(crate) session_places: Quota,
     channels: watch::Sender<usize>,
@@ -125,6 +127,7 @@ impl App {
             collectors,
         } = parts;
         let session_places = Quota::new(usize::MAX, settings.max_sessions_per_client);
+        let guests_per_address = settings.guests_per_address;
         let touches = crate::shop::Touches::start(refs, storefront.clone());
         let clerk = crate::v1::Clerk::start(backoffice.clone());
         let metrics =
@@ -145,7 +148,7 @@ impl App {
             moq,
             sessions,
             metrics,
-            guests: crate::rest::Guests::default(),
+            guests: crate::guests::Guests::new(guests_per_address),
             session_places,
             channels: watch::Sender::new(0),
             draining: watch::Sender::new(false),

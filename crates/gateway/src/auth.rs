@@ -10,7 +10,7 @@
 //! `live` is an id or a pattern with `*` (`*`, `shop-7-*`) over the lives of the key's merchant only. A pattern says
 //! nothing about whose a live is: whoever looks a live up compares its merchant with [`Viewer::merchant`].
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use haul_model::{BuyerId, IdError, LiveId, MerchantId, Role, UnixMillis, Viewer, id::MAX_ID_BYTES};
@@ -248,6 +248,13 @@ impl Authority {
     /// The device that a valid token names.
     pub fn device(&self, token: &str) -> Option<String> {
         self.read(token).ok()?.1.device
+    }
+
+    /// What a guest's id says of the network that they came from: whoever does not have the secret learns nothing of it.
+    pub(crate) fn network_digest(&self, network: IpAddr) -> u64 {
+        let sealed = self.derive.sign("network of a guest", 0, network.to_string().as_bytes());
+        let digest = haul_commerce::keys::hash(&[sealed.as_bytes()]);
+        digest.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default()
     }
 
     /// A token's merchant and claims, if it is a token of ours that is valid now.

@@ -11,6 +11,7 @@ mod channel;
 pub mod client;
 mod guard;
 mod guest;
+mod guests;
 mod metrics;
 mod moq;
 mod node;
@@ -86,6 +87,7 @@ pub fn router(app: App) -> Router {
 fn routes() -> Router<App> {
     Router::new()
         .merge(rest::routes())
+        .merge(guests::routes())
         .merge(shop::links::routes())
         .merge(v1::routes())
         .merge(openapi::routes())

@@ -21,10 +21,16 @@ struct DirectionLabels {
     direction: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
 /// The gateway's counters, and the way to everybody else's.
 pub(crate) struct Metrics {
     registry: Registry,
     offers: Family<OfferLabels, Counter>,
+    guests_refused: Family<ReasonLabels, Counter>,
     messages_in: Counter,
     messages_refused: Counter,
     sent: Sent,
@@ -71,6 +77,12 @@ impl Metrics {
             "Channel messages that were no request, or came too fast",
             messages_refused.clone(),
         );
+        let guests_refused = Family::default();
+        registry.register(
+            "haul_guests_refused",
+            "Guests who got no token: too many from one address, a name that they may not have, put out before",
+            guests_refused.clone(),
+        );
         let writes = Counter::default();
         registry.register(
             "haul_channel_writes",
@@ -80,6 +92,7 @@ impl Metrics {
         let direction = |direction| messages.get_or_create_owned(&DirectionLabels { direction });
         Self {
             offers,
+            guests_refused,
             messages_in: direction("in"),
             messages_refused,
             sent: Sent { messages: direction("out"), writes },
@@ -109,6 +122,11 @@ impl Metrics {
         };
         let kind = if publisher { "publish" } else { "watch" };
         self.offers.get_or_create(&OfferLabels { kind, outcome }).inc();
+    }
+
+    /// A guest got no token, by the problem's code.
+    pub(crate) fn guest_refused(&self, reason: &'static str) {
+        self.guests_refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     pub(crate) fn message_in(&self) {

@@ -12,10 +12,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     app::App,
+    guests::Guest,
     moq::MoqDocument,
     node::NodeDocument,
     payments::{Pay, SandboxOrder},
-    rest::{Guest, LiveDocument, Mint, Orders, PutLive, PutProduct, Sales, Token},
+    rest::{LiveDocument, Mint, Orders, PutLive, PutProduct, Sales, Token},
     v1::Page,
 };
 
@@ -385,7 +386,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
             "Take part in the demo live as a guest",
             schema!(Guest),
             ("201", schema!(Token)),
-            &["400", "404", "429"],
+            &["400", "403", "404", "429"],
         ),
         op(
             "post",

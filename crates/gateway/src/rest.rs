@@ -1,6 +1,6 @@
 //! `/v1`: lives, products, sales, orders and tokens.
 
-use std::{net::IpAddr, sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Extension, Json, Router,
@@ -19,7 +19,6 @@ use haul_commerce::{
 };
 use haul_live::{Live, LiveError, Look, MAX_BAG};
 use haul_model::{BuyerId, Currency, LiveId, Money, OrderId, ProductId, Role, UnixMillis};
-use haul_room::{Limiter, Rate};
 use haul_wire::{
     LiveState, OrderView, ProductView, SaleView, Totals,
     text::{NO_NUL, has_nul},
@@ -29,8 +28,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    app::{App, Peer, path_id, unavailable},
-    auth::{AuthError, Claims, Shop, bearer, clean_name},
+    app::{App, path_id, unavailable},
+    auth::{AuthError, Claims, Shop, bearer},
     problem::Problem,
     v1::{Page, Secret, next, place},
 };
@@ -42,9 +41,7 @@ const MAX_TITLE_CHARS: usize = 120;
 const MAX_URL_BYTES: usize = 512;
 /// How long a token may live, and does where nothing else is asked for.
 const MAX_TOKEN_SECONDS: u64 = 30 * 86_400;
-const TOKEN_SECONDS: u64 = 12 * 3600;
-/// Guests' tokens given to one address.
-const GUESTS: Rate = Rate { burst: 200, every: Duration::from_millis(250) };
+pub(crate) const TOKEN_SECONDS: u64 = 12 * 3600;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -53,7 +50,6 @@ pub(crate) fn routes() -> Router<App> {
         .route("/v1/lives/{live}/sales", get(sales))
         .route("/v1/lives/{live}/orders", get(orders))
         .route("/v1/lives/{live}/tokens", post(mint))
-        .route("/v1/lives/{live}/guests", post(guest))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }
 
@@ -172,20 +168,12 @@ pub(crate) struct Mint {
     ttl_seconds: Option<u64>,
 }
 
-/// Somebody who wants to take part in the demo.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Guest {
-    /// The name shown to others.
-    name: String,
-}
-
 /// A token, and when it ends.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Token {
-    token: String,
-    sub: BuyerId,
-    expires_at: UnixMillis,
+    pub(crate) token: String,
+    pub(crate) sub: BuyerId,
+    pub(crate) expires_at: UnixMillis,
 }
 
 async fn live(
@@ -339,60 +327,6 @@ async fn mint(
     Ok((StatusCode::CREATED, Extension(Secret), Json(Token { token, sub, expires_at: exp })))
 }
 
-async fn guest(
-    State(app): State<App>,
-    Path(live): Path<String>,
-    Peer(peer): Peer,
-    headers: HeaderMap,
-    Body(guest): Body<Guest>,
-) -> Result<(StatusCode, Json<Token>), Problem> {
-    let live: LiveId = path_id("live", &live)?;
-    if app.settings.demo.as_ref() != Some(&live) {
-        return Err(not_found());
-    }
-    let name = clean_name(&guest.name).ok_or_else(|| bad_request("name: expected a name"))?;
-    if let Some(peer) = peer {
-        app.guests.admit(haul_webrtc::network(app.client(peer, &headers)))?;
-    }
-    let sub = BuyerId::generate("guest-", haul_live::now().wall, rand::rng().random());
-    Ok(token(&app, sub, &live, Role::Viewer, (name, Shop::default()), Duration::from_secs(TOKEN_SECONDS)))
-}
-
-/// How many guests came from where.
-#[derive(Debug)]
-pub(crate) struct Guests(Mutex<Limiter<IpAddr>>);
-
-impl Default for Guests {
-    fn default() -> Self {
-        Self(Mutex::new(Limiter::new(GUESTS)))
-    }
-}
-
-impl Guests {
-    fn admit(&self, client: IpAddr) -> Result<(), Problem> {
-        let mut limiter = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        limiter.take(client, haul_live::now().instant).map_err(|wait| {
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many guests from your address")
-                .retry_after(wait)
-        })
-    }
-}
-
-fn token(
-    app: &App,
-    sub: BuyerId,
-    live: &LiveId,
-    role: Role,
-    (name, shop): (String, Shop),
-    ttl: Duration,
-) -> (StatusCode, Json<Token>) {
-    let now = haul_live::now().wall;
-    let exp = now + ttl;
-    let claims = Claims { sub: sub.clone(), live: live.into(), role, name, shop, exp };
-    let token = app.authority.mint(claims, now);
-    (StatusCode::CREATED, Json(Token { token, sub, expires_at: exp }))
-}
-
 /// The live for its host; created if nobody did before.
 async fn hosted(app: &App, live: &str, headers: &HeaderMap, needed: Permission) -> Result<Live, Problem> {
     let live: LiveId = path_id("live", live)?;
@@ -459,7 +393,7 @@ pub(crate) fn bad_request(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
 }
 
-fn not_found() -> Problem {
+pub(crate) fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
 }
 

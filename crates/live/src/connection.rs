@@ -114,7 +114,6 @@ impl Outlet {
             Some(Instant::now() + lasts);
     }
 
-    /// For how long the room will still do so.
     /// Whether this connection may go before others to enter a giveaway; once in [`ENTER_EVERY`].
     fn may_enter(&self, now: Instant) -> bool {
         let mut entered_at = self.entered_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -125,6 +124,7 @@ impl Outlet {
         may
     }
 
+    /// For how long the room will still do so.
     pub(crate) fn quiet_for(&self) -> Option<Duration> {
         let until = *self.quiet_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         until.and_then(|until| until.checked_duration_since(Instant::now()))
@@ -327,5 +327,21 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.live.metrics().disconnected();
         self.live.leave(self.member);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start;
+
+    #[test]
+    fn a_connection_goes_before_others_to_enter_a_giveaway_once_a_second() {
+        let (outlet, other, at) = (Outlet::default(), Outlet::default(), start().instant);
+        assert!(outlet.may_enter(at));
+        let soon = at + ENTER_EVERY - Duration::from_millis(1);
+        assert!(!outlet.may_enter(soon) && other.may_enter(soon), "each has its own turn");
+        assert!(outlet.may_enter(at + ENTER_EVERY), "and what was refused has not moved it");
+        assert!(!outlet.may_enter(at), "nor does a clock that is read late");
     }
 }

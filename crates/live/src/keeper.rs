@@ -91,3 +91,70 @@ pub(crate) async fn run(services: Services, live: Live, mut asked: mpsc::Unbound
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(name: &str, text: &str) -> Note {
+        Note { name: name.to_owned(), text: Some(text.to_owned()) }
+    }
+
+    fn intent(number: u64) -> Keep {
+        Keep::Write { number, note: note(&format!("intent/{number:020}"), "{}") }
+    }
+
+    #[test]
+    fn what_is_void_is_not_written_and_nobody_hears_that_it_is() {
+        let mut waiting = Waiting::default();
+        let (done, _written) = oneshot::channel();
+        for keep in [Keep::Note(note("rules", "1")), intent(7), Keep::Written(done), Keep::Discard] {
+            assert!(waiting.take(keep));
+        }
+        assert!(waiting.notes.is_empty(), "who owns the room now has written it, or not");
+        assert_eq!(waiting.upto, None, "what waits for it must not be made here");
+        assert_eq!(waiting.awaited.len(), 1, "there is nothing left to wait for: they are told so");
+        // The room comes back to this server.
+        assert!(waiting.take(intent(9)));
+        assert_eq!((waiting.notes.len(), waiting.upto), (1, Some(9)));
+    }
+
+    #[test]
+    fn what_is_noted_last_counts_also_that_it_is_gone() {
+        let mut waiting = Waiting::default();
+        for keep in [
+            Keep::Note(note("poll", "1")),
+            intent(7),
+            Keep::Note(note("poll", "2")),
+            Keep::Note(Note { name: format!("intent/{:020}", 7), text: None }),
+            intent(8),
+        ] {
+            waiting.take(keep);
+        }
+        let notes: Vec<_> =
+            waiting.notes.iter().map(|(name, text)| (name.as_str(), text.as_deref())).collect();
+        assert_eq!(
+            notes,
+            [
+                ("intent/00000000000000000007", None),
+                ("intent/00000000000000000008", Some("{}")),
+                ("poll", Some("2"))
+            ]
+        );
+        assert_eq!(waiting.upto, Some(8));
+    }
+
+    #[test]
+    fn where_too_much_waits_it_is_no_intent_that_is_lost() {
+        let mut waiting = Waiting::default();
+        assert!(waiting.take(intent(1)));
+        for n in 1..MAX_WAITING {
+            assert!(waiting.take(Keep::Note(note(&format!("log/{n:09}"), "{}"))));
+        }
+        assert!(!waiting.take(Keep::Note(note("log/999999999", "{}"))), "and it is said that something is");
+        assert!(!waiting.take(intent(2)));
+        assert_eq!(waiting.notes.len(), MAX_WAITING);
+        assert!(waiting.notes.keys().take(2).all(|name| is_intent(name)));
+        assert!(!waiting.notes.contains_key("log/000000001") && !waiting.notes.contains_key("log/000000002"));
+    }
+}

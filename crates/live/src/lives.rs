@@ -142,22 +142,22 @@ impl Lives {
         running
     }
 
-    /// Forgets what rooms keep of somebody: what they and a host's team wrote to each other, and, where servers share rooms,
-    /// the past of every room that names them, also of one that nobody is in any more.
+    /// Forgets what rooms keep of somebody: those that run here, those that have written something of theirs, and, where
+    /// servers share rooms, the past of every room that names them, also of one that nobody is in any more.
     pub async fn forget_person(
         &self,
         merchant: &MerchantId,
         buyer: &BuyerId,
-        threads: impl IntoIterator<Item = LiveId>,
+        rooms: impl IntoIterator<Item = LiveId>,
     ) -> Result<(), LiveError> {
-        let mut rooms = self.of_merchant(merchant);
-        // A room on another server writes a thread down again unless it is told, and whoever asks it is told by.
-        for live in threads {
-            if rooms.iter().all(|known| *known.id() != live) {
-                rooms.push(self.get(&live).await?);
+        let mut told = self.of_merchant(merchant);
+        // A room on another server writes down again what it is not told to forget.
+        for live in rooms {
+            if told.iter().all(|known| *known.id() != live) {
+                told.push(self.get(&live).await?);
             }
         }
-        for live in rooms {
+        for live in told {
             live.forget_person(buyer).await;
         }
         let Services { sharing: Some(sharing), ledger, .. } = &self.0.services else { return Ok(()) };

@@ -176,14 +176,19 @@ impl MerchantId {
 }
 
 /// Crockford's base 32: no letters that are mistaken for digits, and the order of its digits is that of ASCII.
-const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+pub(crate) const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Digits of an id that is generated, after its prefix.
+pub(crate) const GENERATED_DIGITS: usize = 26;
 
 fn generate(prefix: &str, at: crate::UnixMillis, random: u128) -> String {
-    let mut text = String::with_capacity(prefix.len() + 26);
+    let mut text = String::with_capacity(prefix.len() + GENERATED_DIGITS);
     text.push_str(prefix);
     // 48 bits of milliseconds last until the year 10889; 80 random bits make two in one millisecond distinct.
     let value = (u128::from(at.0) & 0xFFFF_FFFF_FFFF) << 80 | random & ((1 << 80) - 1);
-    text.extend((0..26).rev().map(|digit| char::from(DIGITS[(value >> (5 * digit)) as usize & 31])));
+    text.extend(
+        (0..GENERATED_DIGITS).rev().map(|digit| char::from(DIGITS[(value >> (5 * digit)) as usize & 31])),
+    );
     text
 }
 

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod contact;
+pub mod guest;
 pub mod id;
 pub mod locale;
 pub mod media;

@@ -37,6 +37,9 @@ pub enum Change {
     ChatPinned {
         /// The line.
         line: Option<ChatLine>,
+        /// Who said it.
+        #[serde(default)]
+        by: Option<BuyerId>,
     },
     /// Other rules.
     Rules {

@@ -264,13 +264,6 @@ impl Room {
         self.tell(Audience::Staff, Lane::Room, line);
     }
 
-    /// Forgets what somebody and the host's team wrote to each other, here and in the notes.
-    pub fn forget_thread(&mut self, of: &BuyerId) {
-        self.threads.remove(of);
-        self.forget_intents_of(of);
-        self.forget(format!("thread/{of}"));
-    }
-
     pub(crate) fn restore_thread(&mut self, of: &str, text: &str) {
         if let (Ok(of), Ok(thread)) = (of.parse(), serde_json::from_str(text)) {
             self.threads.insert(of, thread);

@@ -3,7 +3,7 @@
 //! Deciding (`may_write`, `measure`) and changing (`put`) are apart: a change is the same wherever it is decided.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -62,6 +62,9 @@ pub(crate) struct Guard {
     pub(crate) rules: ChatRules,
     pub(crate) words: WordList,
     restricted: HashMap<BuyerId, Restricted>,
+    /// Guests among them who are put out, by their network: the other guests of it are, too. Who comes back has another
+    /// id, and the same network.
+    networks: HashMap<String, HashSet<BuyerId>>,
     /// Newest last.
     pub(crate) log: VecDeque<LogEntry>,
     pace: Limiter<BuyerId>,
@@ -77,6 +80,7 @@ impl Guard {
             rules: ChatRules::default(),
             words: WordList::default(),
             restricted: HashMap::new(),
+            networks: HashMap::new(),
             log: VecDeque::new(),
             pace: Limiter::new(rate),
             slow: Limiter::new(Rate { burst: 1, every: Duration::ZERO }),
@@ -88,8 +92,17 @@ impl Guard {
     /// What is in force now against somebody who is here as this. One id may have tokens of several roles, and a measure
     /// may be put against an id of which nobody knows who it is: it holds against those only whom its author is above.
     pub(crate) fn standing(&self, who: &BuyerId, role: Role, now: UnixMillis) -> Option<&Standing> {
-        let Restricted { standing, by_role, .. } = self.restricted.get(who)?;
-        (role < *by_role && standing.until.is_none_or(|until| until > now)).then_some(standing)
+        let in_force = |restricted: &&Restricted| {
+            role < restricted.by_role && restricted.standing.until.is_none_or(|until| until > now)
+        };
+        let own = self.restricted.get(who).filter(in_force);
+        if own.is_some_and(|own| own.standing.measure == Measure::Ban) || self.networks.is_empty() {
+            return own.map(|own| &own.standing);
+        }
+        let neighbours = who.network().and_then(|network| self.networks.get(network));
+        let banned =
+            neighbours.into_iter().flatten().filter_map(|guest| self.restricted.get(guest)).find(in_force);
+        banned.or(own).map(|restricted| &restricted.standing)
     }
 
     /// Everybody against whom something is in force.
@@ -204,11 +217,17 @@ impl Guard {
 
     /// Puts a measure in force, or lifts what is; who had to give way, if somebody had to.
     pub(crate) fn put(&mut self, restricted: Restricted, now: UnixMillis) -> Option<BuyerId> {
-        if restricted.standing.measure == Measure::Restore {
-            self.restricted.remove(&restricted.user_id);
+        let (who, measure) = (restricted.user_id.clone(), restricted.standing.measure);
+        self.lift(&who);
+        if measure == Measure::Restore {
             return None;
         }
-        self.restricted.insert(restricted.user_id.clone(), restricted);
+        if measure == Measure::Ban
+            && let Some(network) = who.network()
+        {
+            self.networks.entry(network.to_owned()).or_default().insert(who.clone());
+        }
+        self.restricted.insert(who, restricted);
         if self.restricted.len() <= MAX_RESTRICTED {
             return None;
         }
@@ -220,8 +239,31 @@ impl Guard {
                 (until.is_none_or(|until| until > now), until.unwrap_or(UnixMillis(u64::MAX)))
             })
             .map(|restricted| restricted.user_id.clone())?;
-        self.restricted.remove(&first);
+        self.lift(&first);
         Some(first)
+    }
+
+    fn lift(&mut self, who: &BuyerId) {
+        self.restricted.remove(who);
+        if let Some(network) = who.network()
+            && let Some(guests) = self.networks.get_mut(network)
+        {
+            guests.remove(who);
+            if guests.is_empty() {
+                self.networks.remove(network);
+            }
+        }
+    }
+
+    /// Whether somebody may choose this name: what may not be said may not be a name.
+    pub(crate) fn may_be_called(&self, name: &str) -> Result<(), Refused> {
+        if self.words.finds(name) {
+            return Err(Refused::Word);
+        }
+        if !self.rules.links && has_link(name) {
+            return Err(Refused::Link);
+        }
+        Ok(())
     }
 
     fn is_repetition(&self, who: &BuyerId, text: &str, now: Instant) -> bool {

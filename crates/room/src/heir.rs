@@ -1,6 +1,7 @@
 //! A room that goes on in another process: what it leaves, and how it is taken up.
 //!
-//! What notes keep (`Room::restore`) outlives everything. The rest of a room is the last lines of its order, and the
+//! What notes keep (`Room::restore`) outlives everything. Of what both know, such as questions, an estate knows more, and is
+//! believed. The rest of a room is the last lines of its order, and the
 //! changes that made it what it is: an heir makes those again, in silence, and numbers on from the last line.
 
 use haul_model::Now;
@@ -57,6 +58,7 @@ impl Room {
     /// what they would have missed here.
     pub fn inherit(&mut self, estate: Estate, now: Now) {
         let Estate { epoch, offset, lines, made } = estate;
+        self.inherited = true;
         let (fresh, waiting) = (self.fresh.take(), self.effects.len());
         self.order.restore(epoch, offset, lines);
         for Made { after, change } in made {

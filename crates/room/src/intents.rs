@@ -1,6 +1,6 @@
 //! Changes that are written down before anybody is told of them.
 //!
-//! What a next start must know of — who was put out, the rules, what was written privately, who has won — is decided,
+//! What a next start must know of — who was put out, the rules, what was written privately, who has won, what is asked and shown — is decided,
 //! written down as an intent, and made when that is done: until then nobody hears of it, and the room is as it was. So
 //! what somebody was told outlives whatever happens to the process in the next moment. A ledger that stands still holds
 //! up these changes and nothing else.
@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use haul_model::{BuyerId, Now};
+use haul_model::{BuyerId, Now, Role};
 
 use crate::{
     change::{Change, Note},
@@ -29,16 +29,24 @@ const A_MILLISECOND_BITS: u32 = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Intents {
     /// In the order in which they were decided, and are made.
-    pending: VecDeque<(u64, Change)>,
+    pending: VecDeque<Intent>,
     last: u64,
     /// What the request that is being decided waits for.
     proposed: Option<u64>,
 }
 
+/// A change, and the note that is its intent.
+#[derive(Debug)]
+struct Intent {
+    number: u64,
+    name: String,
+    change: Change,
+}
+
 impl Intents {
     /// Those that are not made yet, oldest first.
-    pub(crate) fn pending(&self) -> impl DoubleEndedIterator<Item = &Change> {
-        self.pending.iter().map(|(_, change)| change)
+    pub(crate) fn pending(&self) -> impl DoubleEndedIterator<Item = &Change> + Clone {
+        self.pending.iter().map(|intent| &intent.change)
     }
 
     /// Something was proposed that nobody has asked for.
@@ -49,8 +57,9 @@ impl Intents {
     /// What the newest of those says about which `of` has something to say. The request that asks for it again waits for
     /// that one.
     pub(crate) fn again<T>(&mut self, of: impl Fn(&Change) -> Option<T>) -> Option<T> {
+        let newest = self.pending.iter().rev();
         let (number, found) =
-            self.pending.iter().rev().find_map(|(number, change)| Some((*number, of(change)?)))?;
+            newest.into_iter().find_map(|intent| Some((intent.number, of(&intent.change)?)))?;
         self.proposed = Some(number);
         Some(found)
     }
@@ -64,10 +73,11 @@ impl Room {
             return Err(Refused::Unwritten);
         }
         let number = (self.intents.last + 1).max(now.wall.0 << A_MILLISECOND_BITS);
-        let note = Note { name: name(number, &change), text: serde_json::to_string(&change).ok() };
+        let name = self.intent_name(number, &change);
+        let note = Note { name: name.clone(), text: serde_json::to_string(&change).ok() };
         self.intents.last = number;
         self.intents.proposed = Some(number);
-        self.intents.pending.push_back((number, change));
+        self.intents.pending.push_back(Intent { number, name, change });
         self.effects.push_back(Effect::Write { number, note });
         Ok(())
     }
@@ -79,12 +89,25 @@ impl Room {
 
     /// All up to this number is written down: it is made, and told.
     pub fn written(&mut self, upto: u64, now: Now) {
-        while self.intents.pending.front().is_some_and(|(number, _)| *number <= upto)
-            && let Some((number, change)) = self.intents.pending.pop_front()
+        while self.intents.pending.front().is_some_and(|intent| intent.number <= upto)
+            && let Some(Intent { name, change, .. }) = self.intents.pending.pop_front()
         {
-            let name = name(number, &change);
-            self.apply(change, now);
+            if let Some(change) = self.still(change, now) {
+                self.apply(change, now);
+            }
             self.forget(name);
+        }
+    }
+
+    /// What was decided, as far as it still makes sense: meanwhile the line may be gone, or who asks put out.
+    fn still(&self, change: Change, now: Now) -> Option<Change> {
+        match change {
+            Change::ChatPinned { line: Some(line), by } => {
+                let line = self.said_line(&line.id)?.clone();
+                Some(Change::ChatPinned { line: Some(line), by })
+            }
+            Change::Asked { by, .. } if self.is_banned(&by, Role::Viewer, now.wall) => None,
+            change => Some(change),
         }
     }
 
@@ -101,14 +124,34 @@ impl Room {
         }
     }
 
-    /// Lets go of what is not written yet of what somebody wrote to the host's team.
+    /// Lets go of what is not written yet of somebody's words.
     pub(crate) fn forget_intents_of(&mut self, who: &BuyerId) {
-        let theirs = |change: &Change| matches!(change, Change::Wrote { of, .. } if of == who);
-        let (gone, left): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.intents.pending).into_iter().partition(|(_, change)| theirs(change));
+        let (gone, left): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.intents.pending)
+            .into_iter()
+            .partition(|intent| self.words_of(&intent.change).is_some_and(|(_, of)| of == who));
         self.intents.pending = left;
-        for (number, change) in gone {
-            self.forget(name(number, &change));
+        for Intent { name, .. } in gone {
+            self.forget(name);
+        }
+    }
+
+    /// Whose words a change has, and where.
+    fn words_of<'a>(&'a self, change: &'a Change) -> Option<(&'static str, &'a BuyerId)> {
+        match change {
+            Change::Wrote { of, .. } => Some(("thread", of)),
+            Change::Asked { by, .. } => Some(("question", by)),
+            Change::Question { question } => Some(("question", self.asker(&question.id)?)),
+            Change::ChatPinned { by, .. } => Some(("chat_pin", by.as_ref()?)),
+            _ => None,
+        }
+    }
+
+    /// What an intent's note is called. The end says whose words it has, so that they are found where somebody is to be
+    /// forgotten.
+    fn intent_name(&self, number: u64, change: &Change) -> String {
+        match self.words_of(change) {
+            Some((what, of)) => format!("{NAMED}{number:020}/{what}/{of}"),
+            None => format!("{NAMED}{number:020}"),
         }
     }
 
@@ -116,21 +159,15 @@ impl Room {
     fn is_made(&self, change: &Change) -> bool {
         match change {
             Change::Rules { rules, entry } => self.guard.rules == *rules && self.guard.log.contains(entry),
-            Change::Words { entry, .. } | Change::Measure { entry, .. } => self.guard.log.contains(entry),
+            Change::Words { entry, .. }
+            | Change::Measure { entry, .. }
+            | Change::Deleted { entry: Some(entry), .. } => self.guard.log.contains(entry),
+            Change::Asked { question, .. } => self.knows_question(&question.id),
             Change::Wrote { of, message, .. } => self.thread(of).iter().any(|known| known.id == message.id),
             Change::GiveawayStarted { giveaway, .. } => self.knows_giveaway(&giveaway.id),
             // These are the same twice.
             _ => false,
         }
-    }
-}
-
-/// What an intent's note is called. The end says whose private words it has, so that they are found where somebody is to be
-/// forgotten.
-fn name(number: u64, change: &Change) -> String {
-    match change {
-        Change::Wrote { of, .. } => format!("{NAMED}{number:020}/thread/{of}"),
-        _ => format!("{NAMED}{number:020}"),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod change;
 pub mod chat;
 pub mod crowd;
+mod forget;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -19,6 +20,7 @@ pub mod heir;
 pub mod intents;
 pub mod limiter;
 pub mod links;
+mod marks;
 pub mod order;
 pub mod outbox;
 pub mod poll;

@@ -11,11 +11,14 @@ use haul_wire::{
     show::{Announcement, Poll, ShowNews},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Key, Lane,
     change::Change,
     chat::{Refused, clean_to},
     guard::Writer,
+    marks::{self, Mark},
     room::{At, Audience, Effect, Room},
 };
 
@@ -29,16 +32,27 @@ pub const POLL_OPTIONS: std::ops::RangeInclusive<usize> = 2..=6;
 pub const MAX_VOTERS: usize = 100_000;
 /// How long polls and giveaways may be open.
 pub const OPEN_FOR: std::ops::RangeInclusive<u64> = 5_000..=3_600_000;
+/// Votes are told, and kept for the next start, so often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// What the notes of a next start are called.
+const POLL: &str = "poll";
+const ANNOUNCEMENT: &str = "announcement";
 
 /// The poll that is in sight.
 #[derive(Debug)]
 pub(crate) struct Polling {
     pub(crate) poll: Poll,
-    voters: HashMap<BuyerId, u8>,
+    voters: HashMap<Mark, u8>,
     tell_at: Option<Instant>,
     /// When it closes, by this machine's clock.
     closes: Instant,
+}
+
+/// The poll as it is kept for the next start.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    poll: Poll,
+    voters: String,
 }
 
 impl Polling {
@@ -66,12 +80,25 @@ impl Room {
             }
             None => None,
         };
-        self.apply(Change::Announced { announcement }, at.now);
-        Ok(())
+        let text = announcement.as_ref().map(|announcement| &announcement.text);
+        let waits = self.intents.again(|change| match change {
+            Change::Announced { announcement } => {
+                Some(announcement.as_ref().map(|announcement| &announcement.text) == text)
+            }
+            _ => None,
+        });
+        match waits {
+            Some(true) => Ok(()),
+            _ => self.propose(Change::Announced { announcement }, at.now),
+        }
     }
 
     pub(crate) fn announced(&mut self, announcement: Option<Announcement>) {
         self.announcement = announcement.clone();
+        match &announcement {
+            Some(announcement) => self.keep(ANNOUNCEMENT.to_owned(), announcement),
+            None => self.forget(ANNOUNCEMENT.to_owned()),
+        }
         self.tell_all(&Event::Show(ShowNews::Announcement { announcement }));
     }
 
@@ -96,6 +123,18 @@ impl Room {
         let question = clean_to(question, MAX_POLL_CHARS.0)?;
         let options: Vec<_> =
             options.iter().map(|option| clean_to(option, MAX_POLL_CHARS.1)).collect::<Result<_, _>>()?;
+        // The answer to the same may wait still.
+        let waits = self.intents.again(|change| match change {
+            Change::Poll { poll: Some(poll) } if poll.open => {
+                Some((poll.question == question && poll.options == options).then(|| poll.id.clone()))
+            }
+            _ => None,
+        });
+        match waits {
+            Some(Some(id)) => return Ok(id),
+            Some(None) => return Err(Refused::NotNow("a poll is open already")),
+            None => {}
+        }
         let poll = Poll {
             id: PollId::generate("poll_", at.now.wall, at.random),
             question,
@@ -105,7 +144,7 @@ impl Room {
             closes_at: UnixMillis(at.now.wall.0 + duration_ms),
         };
         let id = poll.id.clone();
-        self.apply(Change::Poll { poll: Some(poll) }, at.now);
+        self.propose(Change::Poll { poll: Some(poll) }, at.now)?;
         Ok(id)
     }
 
@@ -118,11 +157,13 @@ impl Room {
         if usize::from(option) >= polling.poll.options.len() {
             return Err(Refused::Field("option: expected the number of one"));
         }
-        if polling.voters.len() >= MAX_VOTERS && !polling.voters.contains_key(&who.id) {
+        if polling.voters.len() >= MAX_VOTERS
+            && !polling.voters.contains_key(&Mark::new(id.as_str(), &who.id))
+        {
             return Err(Refused::NotNow("too many have voted"));
         }
         let counts = self.guard.may_be_seen(who, at.now.wall)?;
-        if counts && polling.voters.get(&who.id) != Some(&option) {
+        if counts && polling.voters.get(&Mark::new(id.as_str(), &who.id)) != Some(&option) {
             self.apply(Change::Voted { id, by: who.id.clone(), option }, at.now);
         }
         Ok(())
@@ -133,8 +174,16 @@ impl Room {
         let polling = self.polling.as_ref().filter(|polling| polling.poll.id == *id);
         let poll = &polling.ok_or(Refused::NoSuch("poll_id"))?.poll;
         let poll = poll.open.then(|| Poll { open: false, ..poll.clone() });
-        self.apply(Change::Poll { poll }, at.now);
-        Ok(())
+        let waits = self.intents.again(|change| match change {
+            Change::Poll { poll: other } => {
+                Some(other.as_ref().map(|other| other.open) == poll.as_ref().map(|poll| poll.open))
+            }
+            _ => None,
+        });
+        match waits {
+            Some(true) => Ok(()),
+            _ => self.propose(Change::Poll { poll }, at.now),
+        }
     }
 
     pub(crate) fn poll_changed(&mut self, poll: Option<Poll>, now: Now) {
@@ -153,8 +202,39 @@ impl Room {
                 });
             }
         }
+        self.keep_poll();
         let poll = self.poll().cloned();
         self.tell_all(&Event::Show(ShowNews::Poll { poll }));
+    }
+
+    fn keep_poll(&mut self) {
+        match &self.polling {
+            Some(Polling { poll, voters, .. }) => {
+                let voters = marks::written(voters.iter().map(|(mark, option)| (*mark, *option)));
+                self.keep(POLL.to_owned(), &Kept { poll: poll.clone(), voters });
+            }
+            None => self.forget(POLL.to_owned()),
+        }
+    }
+
+    /// Takes up the poll of an earlier room.
+    pub(crate) fn restore_poll(&mut self, text: &str, now: Now) {
+        if let (Ok(Kept { poll, voters }), false) = (serde_json::from_str(text), self.inherited) {
+            let closes = now.instant + poll.closes_at.saturating_since(now.wall);
+            let voters = marks::read(&voters).collect();
+            self.polling = Some(Polling { poll, voters, tell_at: None, closes });
+        } else if self.polling.is_none() {
+            self.forget(POLL.to_owned());
+        }
+    }
+
+    /// Takes up the sentence that an earlier room showed.
+    pub(crate) fn restore_announcement(&mut self, text: &str) {
+        if let (Ok(announcement), false) = (serde_json::from_str(text), self.inherited) {
+            self.announcement = Some(announcement);
+        } else if self.announcement.is_none() {
+            self.forget(ANNOUNCEMENT.to_owned());
+        }
     }
 
     pub(crate) fn voted(&mut self, id: &PollId, by: BuyerId, option: u8, now: Now) {
@@ -163,7 +243,7 @@ impl Room {
         else {
             return;
         };
-        if let Some(before) = polling.voters.insert(by, option)
+        if let Some(before) = polling.voters.insert(Mark::new(id.as_str(), &by), option)
             && let Some(votes) = polling.poll.votes.get_mut(usize::from(before))
         {
             *votes = votes.saturating_sub(1);
@@ -183,6 +263,7 @@ impl Room {
         if polling.tell_at.is_some_and(|at| at <= now.instant) {
             polling.tell_at = None;
             let (poll_id, votes) = (polling.poll.id.clone(), polling.poll.votes.clone());
+            self.keep_poll();
             let line = self.order.line(&Event::Show(ShowNews::PollVotes { poll_id, votes }));
             let key = Some(Key::PollVotes);
             self.effects.push_back(Effect::Tell { to: Audience::All, lane: Lane::Ambient, key, line });

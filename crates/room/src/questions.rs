@@ -11,12 +11,15 @@ use haul_wire::{
     questions::{Question, QuestionAsk, QuestionNews, QuestionState},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Key, Lane,
     change::Change,
     chat::{Refused, clean},
     guard::Writer,
     limiter::{Limiter, Rate},
+    marks::{self, Mark},
     room::{At, Audience, Effect, Room},
 };
 
@@ -34,7 +37,7 @@ pub const MAX_YOURS: usize = 4;
 pub const MAX_VOTES: usize = 100_000;
 /// Questions of one person: a burst, and one more after each of these.
 const ASKING: Rate = Rate { burst: 3, every: Duration::from_secs(20) };
-/// Votes are told so often.
+/// Votes are told, and kept for the next start, so often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -44,8 +47,19 @@ struct Asked {
     client_id: Option<String>,
     /// Only who asked it and the host's team see it.
     hidden: bool,
-    voters: HashSet<BuyerId>,
+    voters: HashSet<Mark>,
     votes_told: u32,
+    /// As many as the next start would know of.
+    votes_kept: u32,
+}
+
+/// A question as it is kept for the next start, under a name that ends with who asked it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    question: Question,
+    client_id: Option<String>,
+    hidden: bool,
+    voters: String,
 }
 
 #[derive(Debug)]
@@ -147,14 +161,25 @@ impl Room {
                 if let Some(known) = known {
                     return Ok(Some(known.question.id.clone()));
                 }
+                let waits = self.intents.again(|change| match change {
+                    Change::Asked { question, by, client_id: sent, .. } => {
+                        (client_id.is_some() && *by == who.id && *sent == client_id)
+                            .then(|| question.id.clone())
+                    }
+                    _ => None,
+                });
+                if let Some(id) = waits {
+                    return Ok(Some(id));
+                }
                 let text = clean(&text)?;
-                let open = self
-                    .questions
-                    .asked
-                    .iter()
-                    .filter(|asked| asked.question.state != QuestionState::Answered);
-                let own = open.clone().filter(|asked| asked.by == who.id).count();
-                if own >= MAX_OPEN_A_PERSON {
+                let unwritten = self.intents.pending().filter_map(|change| match change {
+                    Change::Asked { by, .. } => Some(by),
+                    _ => None,
+                });
+                let open = self.questions.asked.iter();
+                let open = open.filter(|asked| asked.question.state != QuestionState::Answered);
+                let open = open.map(|asked| &asked.by).chain(unwritten);
+                if open.clone().filter(|by| **by == who.id).count() >= MAX_OPEN_A_PERSON {
                     return Err(Refused::NotNow("three questions of yours wait already"));
                 }
                 if open.count() >= MAX_OPEN {
@@ -179,7 +204,7 @@ impl Room {
                     answer: None,
                 };
                 let id = question.id.clone();
-                self.apply(Change::Asked { question, by: who.id.clone(), client_id, hidden }, at.now);
+                self.propose(Change::Asked { question, by: who.id.clone(), client_id, hidden }, at.now)?;
                 Ok(Some(id))
             }
             QuestionAsk::Vote { question_id } => {
@@ -192,43 +217,38 @@ impl Room {
                     return Err(Refused::NotNow("enough want to know"));
                 }
                 let counts = self.guard.may_be_seen(who, at.now.wall)?;
-                if counts && !asked.voters.contains(&who.id) {
+                if counts && !asked.voters.contains(&Mark::new(question_id.as_str(), &who.id)) {
                     self.apply(Change::Wanted { id: question_id, by: who.id.clone() }, at.now);
                 }
                 Ok(None)
             }
             QuestionAsk::Pick { question_id } => {
                 who.need(Role::Moderator)?;
-                let picked =
-                    self.questions.asked.iter().find(|asked| asked.question.state == QuestionState::Picked);
-                let back =
-                    picked.map(|asked| asked.question.clone()).filter(|question| question.id != question_id);
-                let mut question = self.questions.asked[self.questions.at(&question_id)?].question.clone();
-                question.state = QuestionState::Picked;
-                question.media_ms = media_ms;
-                if let Some(back) = back {
-                    let back = Question { state: QuestionState::Open, media_ms: None, ..back };
-                    self.apply(Change::Question { question: back }, at.now);
+                let (question, waits) = self.decided(&question_id)?;
+                if !waits || question.state != QuestionState::Picked {
+                    let question = Question { state: QuestionState::Picked, media_ms, ..question };
+                    self.propose(Change::Question { question }, at.now)?;
                 }
-                self.apply(Change::Question { question }, at.now);
                 Ok(None)
             }
             QuestionAsk::Unpick { question_id } => {
                 who.need(Role::Moderator)?;
-                let question = &self.questions.asked[self.questions.at(&question_id)?].question;
+                let (question, _) = self.decided(&question_id)?;
                 if question.state == QuestionState::Picked {
-                    let back = Question { state: QuestionState::Open, media_ms: None, ..question.clone() };
-                    self.apply(Change::Question { question: back }, at.now);
+                    let question = Question { state: QuestionState::Open, media_ms: None, ..question };
+                    self.propose(Change::Question { question }, at.now)?;
                 }
                 Ok(None)
             }
             QuestionAsk::Answer { question_id, text } => {
                 who.need(Role::Moderator)?;
-                let mut question = self.questions.asked[self.questions.at(&question_id)?].question.clone();
-                question.answer = text.map(|text| clean(&text)).transpose()?;
-                question.state = QuestionState::Answered;
-                question.media_ms = question.media_ms.or(media_ms);
-                self.apply(Change::Question { question }, at.now);
+                let answer = text.map(|text| clean(&text)).transpose()?;
+                let (question, waits) = self.decided(&question_id)?;
+                if !waits || question.state != QuestionState::Answered || question.answer != answer {
+                    let media_ms = question.media_ms.or(media_ms);
+                    let question = Question { answer, state: QuestionState::Answered, media_ms, ..question };
+                    self.propose(Change::Question { question }, at.now)?;
+                }
                 Ok(None)
             }
             QuestionAsk::Remove { question_id } => {
@@ -236,35 +256,117 @@ impl Room {
                 if self.questions.asked[index].by != who.id {
                     who.need(Role::Moderator)?;
                 }
-                self.apply(Change::Unasked { id: question_id }, at.now);
+                let same = |change: &Change| {
+                    matches!(change, Change::Unasked { id } if *id == question_id).then_some(())
+                };
+                if self.intents.again(same).is_none() {
+                    self.propose(Change::Unasked { id: question_id }, at.now)?;
+                }
                 Ok(None)
             }
         }
     }
 
+    /// A question as it will be when all that was decided of it is written down, and whether something of that waits: then the
+    /// request waits for it, too.
+    fn decided(&mut self, id: &QuestionId) -> Result<(Question, bool), Refused> {
+        let waits = self.intents.again(|change| match change {
+            Change::Question { question } if question.id == *id => Some(question.clone()),
+            _ => None,
+        });
+        match waits {
+            Some(question) => Ok((question, true)),
+            None => Ok((self.questions.asked[self.questions.at(id)?].question.clone(), false)),
+        }
+    }
+
+    /// Who has asked it.
+    pub(crate) fn asker(&self, id: &QuestionId) -> Option<&BuyerId> {
+        self.questions.at(id).ok().map(|index| &self.questions.asked[index].by)
+    }
+
+    pub(crate) fn knows_question(&self, id: &QuestionId) -> bool {
+        self.questions.at(id).is_ok()
+    }
+
+    /// Takes away all that somebody has asked.
+    pub(crate) fn forget_questions(&mut self, who: &BuyerId) {
+        for question in self.questions_of(who) {
+            self.unasked(question.id);
+        }
+    }
+
+    fn keep_question(&mut self, index: usize) {
+        let asked = &mut self.questions.asked[index];
+        asked.votes_kept = asked.question.votes;
+        let kept = Kept {
+            question: asked.question.clone(),
+            client_id: asked.client_id.clone(),
+            hidden: asked.hidden,
+            voters: marks::written(asked.voters.iter().map(|mark| (*mark, 0))),
+        };
+        let name = note_of(&asked.question.id, &asked.by);
+        self.keep(name, &kept);
+    }
+
+    /// Takes up a question of an earlier room, by the rest of its note's name; what can't be read, or is known here to be
+    /// gone, is forgotten.
+    pub(crate) fn restore_question(&mut self, name: String, text: &str) {
+        let by = name.rsplit_once('/').and_then(|(_, by)| by.parse().ok());
+        let (Some(by), Ok(kept), false, true) = (
+            by,
+            serde_json::from_str::<Kept>(text),
+            self.inherited,
+            self.questions.asked.len() < MAX_OPEN + MAX_ANSWERED,
+        ) else {
+            return self.forget(name);
+        };
+        let Kept { question, client_id, hidden, voters } = kept;
+        let votes = question.votes;
+        let voters = marks::read(&voters).map(|(mark, _)| mark).collect();
+        let asked = Asked { question, by, client_id, hidden, voters, votes_told: votes, votes_kept: votes };
+        self.questions.asked.push(asked);
+    }
+
     pub(crate) fn asked(&mut self, question: Question, by: BuyerId, client_id: Option<String>, hidden: bool) {
-        let voters = HashSet::from([by.clone()]);
+        let voters = HashSet::from([Mark::new(question.id.as_str(), &by)]);
         let event = news(QuestionNews::Changed { question: question.clone() });
         self.tell_question(hidden.then(|| by.clone()), &event);
         self.questions.asked.push(Asked {
             votes_told: question.votes,
+            votes_kept: question.votes,
             question,
             by,
             client_id,
             hidden,
             voters,
         });
+        self.keep_question(self.questions.asked.len() - 1);
     }
 
     pub(crate) fn wanted(&mut self, id: &QuestionId, by: BuyerId, now: Now) {
         let Ok(index) = self.questions.at(id) else { return };
         let asked = &mut self.questions.asked[index];
-        asked.voters.insert(by);
+        asked.voters.insert(Mark::new(id.as_str(), &by));
         asked.question.votes = asked.voters.len() as u32;
         self.questions.tell_at.get_or_insert(now.instant + TELL_EVERY);
     }
 
     pub(crate) fn question_changed(&mut self, question: Question) {
+        if !self.knows_question(&question.id) {
+            return;
+        }
+        if question.state == QuestionState::Picked {
+            // One is answered at a time: another goes back.
+            let others = self.questions.asked.iter().map(|asked| &asked.question);
+            let picked =
+                others.filter(|other| other.state == QuestionState::Picked && other.id != question.id);
+            let back =
+                picked.map(|back| Question { state: QuestionState::Open, media_ms: None, ..back.clone() });
+            for back in back.collect::<Vec<_>>() {
+                self.question_changed(back);
+            }
+        }
         let Ok(index) = self.questions.at(&question.id) else { return };
         let asked = &mut self.questions.asked[index];
         // Votes may have come since the change was decided.
@@ -274,6 +376,7 @@ impl Room {
         // The host's team may take up what nobody else has seen: then it is one as any other.
         asked.hidden &= question.state == QuestionState::Open;
         let hidden_of = asked.hidden.then(|| by.clone());
+        self.keep_question(index);
         self.tell_question(hidden_of, &news(QuestionNews::Changed { question: question.clone() }));
         if question.state != QuestionState::Open {
             self.tell_person(&by, &question);
@@ -289,6 +392,7 @@ impl Room {
                 self.questions.asked.iter().position(|asked| asked.question.state == QuestionState::Answered)
         {
             let gone = self.questions.asked.remove(oldest);
+            self.forget(note_of(&gone.question.id, &gone.by));
             self.tell_all(&news(QuestionNews::Removed { question_id: gone.question.id }));
         }
     }
@@ -296,6 +400,7 @@ impl Room {
     pub(crate) fn unasked(&mut self, id: QuestionId) {
         if let Ok(index) = self.questions.at(&id) {
             let gone = self.questions.asked.remove(index);
+            self.forget(note_of(&id, &gone.by));
             self.tell_question(
                 gone.hidden.then_some(gone.by),
                 &news(QuestionNews::Removed { question_id: id }),
@@ -308,6 +413,12 @@ impl Room {
             return;
         }
         self.questions.tell_at = None;
+        for index in 0..self.questions.asked.len() {
+            let asked = &self.questions.asked[index];
+            if asked.votes_kept != asked.question.votes {
+                self.keep_question(index);
+            }
+        }
         let mut told = Vec::new();
         for asked in self.questions.asked.iter_mut().filter(|asked| !asked.hidden) {
             if asked.votes_told != asked.question.votes {
@@ -326,6 +437,11 @@ impl Room {
         let line = self.order.line(&news(QuestionNews::Yours { question: question.clone() }));
         self.tell(Audience::Person(who.clone()), Lane::Room, line);
     }
+}
+
+/// It ends with who asked, so that it is found where somebody is to be forgotten.
+fn note_of(id: &QuestionId, by: &BuyerId) -> String {
+    format!("question/{id}/{by}")
 }
 
 fn news(news: QuestionNews) -> Event {

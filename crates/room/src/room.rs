@@ -66,7 +66,7 @@ pub enum Effect {
         /// The line.
         line: Line,
     },
-    /// End somebody's connections: they may not be here.
+    /// End somebody's connections, and those of other guests of their network: they may not be here.
     End {
         /// Whose.
         who: BuyerId,
@@ -141,11 +141,15 @@ pub struct Room {
     pub(crate) threads: Threads,
     pub(crate) intents: Intents,
     chat_pin: Option<ChatLine>,
+    /// Who said it.
+    chat_pin_by: Option<BuyerId>,
     /// Where the event that pinned it stands in the order.
     chat_pinned_at: u64,
     pin: Option<Pin>,
     /// Changes since they were last asked for, each with the place of the last event before it, where somebody asks.
     pub(crate) fresh: Option<Vec<(u64, Change)>>,
+    /// It goes on with what another process has left, and knows more than notes do.
+    pub(crate) inherited: bool,
     /// Numbers the log's notes.
     noted: u64,
     pub(crate) effects: VecDeque<Effect>,
@@ -169,9 +173,11 @@ impl Room {
             threads: Threads::default(),
             intents: Intents::default(),
             chat_pin: None,
+            chat_pin_by: None,
             chat_pinned_at: 0,
             pin: None,
             fresh: None,
+            inherited: false,
             noted: 0,
             effects: VecDeque::new(),
         }
@@ -197,6 +203,10 @@ impl Room {
                 }
                 Some(("thread", of)) => self.restore_thread(of, &text),
                 Some(("giveaway", _)) => self.restore_drawn(name, &text, now),
+                Some(("question", _)) => self.restore_question(name, &text),
+                Some(("chat_pin", _)) => self.restore_chat_pin(name, &text),
+                _ if name == "poll" => self.restore_poll(&text, now),
+                _ if name == "announcement" => self.restore_announcement(&text),
                 _ if name == "giveaway" => self.restore_giveaway(&text, now),
                 _ if name == "rules" => {
                     if let Ok(rules) = serde_json::from_str(&text) {
@@ -255,6 +265,11 @@ impl Room {
         self.guard.standing(who, role, now).is_some_and(|standing| standing.measure == Measure::Ban)
     }
 
+    /// Whether somebody may choose this name, by the rules of the chat.
+    pub fn may_be_called(&self, name: &str) -> Result<(), Refused> {
+        self.guard.may_be_called(name)
+    }
+
     /// What is pinned.
     pub fn pin(&self) -> Option<&Pin> {
         self.pin.as_ref()
@@ -268,14 +283,18 @@ impl Room {
             ChatAsk::Pin { message_id } => {
                 who.need(Role::Moderator)?;
                 let said = self.said.get(&message_id).filter(|said| !said.hidden);
-                let line = said.ok_or(Refused::NoSuch("message_id"))?.line.clone();
-                self.apply(Change::ChatPinned { line: Some(line) }, at.now);
+                let said = said.ok_or(Refused::NoSuch("message_id"))?;
+                let (line, by) = (Some(said.line.clone()), Some(said.by.clone()));
+                if self.pin_waits() != Some(Some(message_id)) {
+                    self.propose(Change::ChatPinned { line, by }, at.now)?;
+                }
                 Ok(Answer::Done)
             }
             ChatAsk::Unpin => {
                 who.need(Role::Moderator)?;
-                if self.chat_pin.is_some() {
-                    self.apply(Change::ChatPinned { line: None }, at.now);
+                let waits = self.pin_waits();
+                if waits.unwrap_or_else(|| self.chat_pin.as_ref().map(|line| line.id.clone())).is_some() {
+                    self.propose(Change::ChatPinned { line: None, by: None }, at.now)?;
                 }
                 Ok(Answer::Done)
             }
@@ -419,18 +438,32 @@ impl Room {
             return Ok(Answer::Done);
         }
         let said = self.said.get(&id).ok_or(Refused::NoSuch("message_id"))?;
-        let own = said.by == who.id;
-        if !own {
-            who.need(Role::Moderator)?;
+        if said.by == who.id {
+            self.apply(Change::Deleted { ids: vec![id], entry: None }, at.now);
+            return Ok(Answer::Done);
         }
-        let entry = (!own).then(|| LogEntry {
+        who.need(Role::Moderator)?;
+        let entry = LogEntry {
             user_id: Some(said.by.clone()),
             user_name: Some(said.line.name.clone()),
             text: Some(said.line.text.clone()),
             ..entry(who, LogAction::Delete, at)
-        });
-        self.apply(Change::Deleted { ids: vec![id], entry }, at.now);
+        };
+        let same = |change: &Change| {
+            matches!(change, Change::Deleted { ids, .. } if ids.contains(&id)).then_some(())
+        };
+        if self.intents.again(same).is_none() {
+            self.propose(Change::Deleted { ids: vec![id], entry: Some(entry) }, at.now)?;
+        }
         Ok(Answer::Done)
+    }
+
+    /// What will be in sight, if something of that waits to be written down: then the request waits for it, too.
+    fn pin_waits(&mut self) -> Option<Option<MessageId>> {
+        self.intents.again(|change| match change {
+            Change::ChatPinned { line, .. } => Some(line.as_ref().map(|line| line.id.clone())),
+            _ => None,
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a field of the request")]
@@ -595,11 +628,7 @@ impl Room {
                     self.log(entry);
                 }
             }
-            Change::ChatPinned { line } => {
-                self.chat_pin = line.clone();
-                self.tell_all(&Event::Chat(ChatNews::Pinned { message: line }));
-                self.chat_pinned_at = self.order.position().1;
-            }
+            Change::ChatPinned { line, by } => self.chat_pinned(line, by),
             Change::Rules { rules, entry } => {
                 self.guard.set_rules(rules);
                 self.keep("rules".to_owned(), &rules);
@@ -617,6 +646,44 @@ impl Room {
             Change::Peaked { viewers } => self.crowd.peak = viewers,
             Change::Pinned { pin } => self.pin = pin,
         }
+    }
+
+    fn chat_pinned(&mut self, line: Option<ChatLine>, by: Option<BuyerId>) {
+        if let Some(before) =
+            self.chat_pin_by.take_if(|before| line.is_none() || Some(&*before) != by.as_ref())
+        {
+            self.forget(pin_note(&before));
+        }
+        if let (Some(line), Some(by)) = (&line, by) {
+            self.keep(pin_note(&by), line);
+            self.chat_pin_by = Some(by);
+        }
+        self.chat_pin = line.clone();
+        self.tell_all(&Event::Chat(ChatNews::Pinned { message: line }));
+        self.chat_pinned_at = self.order.position().1;
+    }
+
+    /// Takes up the line that an earlier room kept in sight.
+    fn restore_chat_pin(&mut self, name: String, text: &str) {
+        let by = name.split_once('/').and_then(|(_, by)| by.parse().ok());
+        if self.inherited {
+            if by.is_none() || by != self.chat_pin_by {
+                self.forget(name);
+            }
+            return;
+        }
+        match (by, serde_json::from_str(text)) {
+            (Some(by), Ok(line)) => (self.chat_pin, self.chat_pin_by) = (Some(line), Some(by)),
+            _ => self.forget(name),
+        }
+    }
+
+    pub(crate) fn chat_pinned_by(&self) -> Option<&BuyerId> {
+        self.chat_pin_by.as_ref()
+    }
+
+    pub(crate) fn said_line(&self, id: &MessageId) -> Option<&ChatLine> {
+        self.said.get(id).map(|said| &said.line)
     }
 
     fn measure(&mut self, restricted: Restricted, entry: LogEntry, now: Now) {
@@ -645,6 +712,10 @@ impl Room {
             self.unask_all(&who);
             self.put_out_of_giveaway(&who, now);
             self.take_away(self.said.of(&who), now);
+            // Said before a restart, and in sight still.
+            if self.chat_pin_by.as_ref() == Some(&who) {
+                self.apply(Change::ChatPinned { line: None, by: None }, now);
+            }
             self.effects.push_back(Effect::End { who, below });
         }
         self.log(entry);
@@ -664,7 +735,8 @@ impl Room {
                 let line = Some(pinned.clone());
                 let event = Event::Chat(ChatNews::Pinned { message: line.clone() });
                 self.order.rewrite(self.chat_pinned_at, &event);
-                self.apply(Change::ChatPinned { line }, now);
+                let by = self.chat_pin_by.clone();
+                self.apply(Change::ChatPinned { line, by }, now);
             }
             for (offset, line) in self.said.unquote(&id) {
                 self.order.rewrite(offset, &Event::Chat(ChatNews::Message(line)));
@@ -687,7 +759,7 @@ impl Room {
         }
         if self.chat_pin.as_ref().is_some_and(|pinned| seen.contains(&pinned.id)) {
             self.order.rewrite(self.chat_pinned_at, &Event::Chat(ChatNews::Pinned { message: None }));
-            self.apply(Change::ChatPinned { line: None }, now);
+            self.apply(Change::ChatPinned { line: None, by: None }, now);
         }
         self.tell_all(&Event::Chat(ChatNews::Deleted { message_ids: seen }));
     }
@@ -745,6 +817,11 @@ impl Room {
     pub(crate) fn forget(&mut self, name: String) {
         self.effects.push_back(Effect::Keep(Note { name, text: None }));
     }
+}
+
+/// It ends with who said the line, so that it is found where somebody is to be forgotten.
+fn pin_note(by: &BuyerId) -> String {
+    format!("chat_pin/{by}")
 }
 
 /// An entry of the log with nothing but who and when.

@@ -106,6 +106,11 @@ pub fn compared(text: &str) -> String {
     }
 }
 
+/// A name as it looks: folded, and letters that are drawn alike are one.
+pub fn likeness(name: &str) -> String {
+    compared(name).chars().map(plain).collect()
+}
+
 /// A letter as it looks: those of Cyrillic and Greek, and a few more, as the Latin one that is drawn the same.
 pub fn plain(c: char) -> char {
     match c {

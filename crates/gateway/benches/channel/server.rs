@@ -56,6 +56,7 @@ async fn serve(dir: &std::path::Path) -> SocketAddr {
             hold_ms: 120_000,
             pay_ms: 600_000,
             contact: haul_model::ContactNeed::Nothing,
+            reserved_names: Vec::new(),
         },
         metrics: Metrics::default(),
     };
@@ -93,6 +94,7 @@ async fn serve(dir: &std::path::Path) -> SocketAddr {
         max_channels: 12_000,
         max_sessions_per_client: 100,
         ice_links: Vec::new(),
+        guests_per_address: 30,
         risk: RiskSettings { per_account: 10, per_device: 0, per_address: 0, check: None },
         demo: None,
     };

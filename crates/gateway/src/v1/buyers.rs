@@ -295,8 +295,8 @@ async fn erase(
     let merchant = app.merchant(&headers, Area::Buyers.write()).await?;
     let buyer: BuyerId = path_id("buyer", &buyer)?;
     // First the rooms, which would write it down again.
-    let threads = app.storefront.threads(&merchant, &buyer).await?;
-    app.lives.forget_person(&merchant, &buyer, threads.into_iter().map(|(live, _)| live)).await?;
+    let rooms = app.storefront.rooms_of(&merchant, &buyer).await?;
+    app.lives.forget_person(&merchant, &buyer, rooms).await?;
     app.storefront.erase(&merchant, &buyer, haul_live::now().wall).await?;
     tracing::info!(%merchant, %buyer, "a buyer was erased");
     Ok(StatusCode::NO_CONTENT)

@@ -32,6 +32,7 @@ pub(crate) use self::{
     audit::{Doing, audited},
     clerk::Clerk,
     idempotency::{IDEMPOTENCY_KEY, Secret, once},
+    sales::answered,
     told::webhooks,
 };
 

@@ -525,7 +525,7 @@ fn parsed(kind: &str, mut request: Map<String, Value>) -> Result<Request, Proble
     Ok(request)
 }
 
-async fn answered(live: &Live, viewer: Viewer, request: Request) -> Result<Value, Problem> {
+pub(crate) async fn answered(live: &Live, viewer: Viewer, request: Request) -> Result<Value, Problem> {
     let pending = || {
         let detail = "the outcome is not known yet: ask again with the same key";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, PENDING, detail).retry_after(Duration::from_secs(1))

@@ -43,7 +43,7 @@ impl Stage {
     ) {
         let buyer = viewer.as_ref().map(|viewer| viewer.id.clone());
         let joining = Some(Joining { id, resume });
-        self.members.insert(member, Member { viewer, locale, bought: 0, joining, visiting: false });
+        self.enters(member, Member { viewer, locale, bought: 0, joining, visiting: false });
         match buyer {
             Some(buyer) => self.outputs.push_back(Output::Find { member, buyer }),
             None => self.found(member, Personal::default(), now),
@@ -65,7 +65,13 @@ impl Stage {
             self.viewers += 1;
             self.viewers_changed(now);
         }
-        self.members.insert(member, Member { viewer, locale, bought: 0, joining: None, visiting: false });
+        self.enters(member, Member { viewer, locale, bought: 0, joining: None, visiting: false });
+    }
+
+    fn enters(&mut self, member: MemberId, newcomer: Member) {
+        let viewer = newcomer.viewer.map(|viewer| self.called(viewer));
+        self.members.insert(member, Member { viewer, ..newcomer });
+        self.name_comes(member);
     }
 
     pub(super) fn found(&mut self, member: MemberId, personal: Personal, now: Now) {
@@ -79,6 +85,7 @@ impl Stage {
             self.fail(member, id, &failure);
             self.outputs.push_back(Output::End(member, haul_wire::close::BANNED));
             self.members.remove(&member);
+            self.name_goes(member, viewer.as_ref());
             return;
         }
         if !viewer.as_ref().is_some_and(is_staff) {

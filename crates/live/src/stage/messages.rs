@@ -24,6 +24,8 @@ pub struct Settings {
     pub pay_ms: u64,
     /// What a checkout must say of whom the order goes to.
     pub contact: ContactNeed,
+    /// What guests may not call themselves, besides the names of who is there: the shop's, for instance.
+    pub reserved_names: Vec<String>,
 }
 
 /// One connection to the channel.

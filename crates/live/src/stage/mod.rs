@@ -9,6 +9,7 @@ mod clock;
 mod coupons;
 mod join;
 mod messages;
+mod names;
 mod refunds;
 mod request;
 mod room;
@@ -96,6 +97,7 @@ pub(crate) struct Stage {
     /// How often one person may ask for the gate: each hold is remembered, and costs the others' time.
     shoppers: Limiter<BuyerId>,
     members: HashMap<MemberId, Member>,
+    names: names::Names,
     /// Welcomed members who are not staff: what the viewer count says.
     viewers: u64,
     viewers_told: u64,
@@ -170,6 +172,7 @@ impl Stage {
             room,
             shoppers: Limiter::new(SHOPPING),
             record,
+            names: names::Names::new(&settings.reserved_names),
             settings,
             rng,
             clock,
@@ -227,7 +230,7 @@ impl Stage {
             }
             Input::Restocked { member, id, answer } => self.restocked(member, id, answer),
             Input::Forget { buyer } => {
-                self.room.forget_thread(&buyer);
+                self.room.forget_person(&buyer, now);
                 self.carry_room();
             }
             Input::Elsewhere { sale, released, offered } => {
@@ -416,10 +419,12 @@ impl Stage {
     }
 
     fn leave(&mut self, member: MemberId, now: Now) {
-        let Some(member) = self.members.remove(&member) else { return };
-        if member.visiting {
+        let Some(left) = self.members.remove(&member) else { return };
+        if left.visiting {
             return;
         }
+        self.name_goes(member, left.viewer.as_ref());
+        let member = left;
         if member.joining.is_none() && !member.viewer.as_ref().is_some_and(is_staff) {
             self.viewers -= 1;
             self.viewers_changed(now);

@@ -28,6 +28,9 @@ impl Stage {
     /// Does it, or begins it: a request that must wait for the gate or the ledger is answered when they have.
     fn try_request(&mut self, member: MemberId, id: u64, request: Request, now: Now) -> Result<(), Failure> {
         match request {
+            Request::Hello { .. } if self.members.get(&member).is_some_and(|member| member.visiting) => {
+                self.knock(member, id, now)
+            }
             Request::Hello { .. } => {
                 Err(Failure::new(Code::BadRequest, "hello: expected once, as the first message"))
             }

@@ -1,5 +1,6 @@
 mod coupons;
 mod crowds;
+mod guests;
 mod hostile;
 mod tongues;
 
@@ -108,6 +109,7 @@ impl Play {
             hold_ms: 60_000,
             pay_ms: 600_000,
             contact: ContactNeed::Nothing,
+            reserved_names: vec!["Lampenladen".to_owned()],
         };
         let beginning = Beginning {
             record,

@@ -458,7 +458,9 @@ impl Play {
     ) -> Result<Option<haul_model::QuestionId>, Refused> {
         self.random += 1;
         let at = self.at();
-        self.room.ask_question(who, ask, at, Some(9_000))
+        let asked = self.room.ask_question(who, ask, at, Some(9_000));
+        self.settle();
+        asked
     }
 
     fn show(&mut self, who: &Writer, ask: ShowAsk) -> Result<Shown, Refused> {

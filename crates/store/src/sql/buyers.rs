@@ -17,6 +17,18 @@ use super::{
     row::{self, number, sql},
 };
 
+/// Which notes of rooms have somebody's own words, or will: `question/`, an id of 28 characters, and who asked; `intent/`, 20
+/// digits, and whose words of what it has.
+macro_rules! their_notes {
+    () => {
+        "merchant_id = $1 AND (
+             name IN ('thread/' || $2, 'chat_pin/' || $2)
+             OR (name LIKE 'question/%' AND substr(name, 39) = $2)
+             OR (name LIKE 'intent/%'
+                 AND substr(name, 29) IN ('thread/' || $2, 'question/' || $2, 'chat_pin/' || $2)))"
+    };
+}
+
 impl SqlLedger {
     async fn profile(&self, merchant: &MerchantId, buyer: &BuyerId) -> Result<Profile, LedgerError> {
         let mut profile = Profile::default();
@@ -269,6 +281,15 @@ impl SqlLedger {
         .await
     }
 
+    async fn rooms_of(&self, merchant: &MerchantId, buyer: &BuyerId) -> Result<Vec<LiveId>, LedgerError> {
+        query(concat!("SELECT DISTINCT live_id FROM room_notes WHERE ", their_notes!(), " ORDER BY live_id"))
+            .bind(merchant.as_str())
+            .bind(buyer.as_str())
+            .try_map(|row: Row| row::parsed(&row, "live_id"))
+            .fetch_all(&self.read)
+            .await
+    }
+
     async fn erase(&self, merchant: &MerchantId, buyer: &BuyerId, at: UnixMillis) -> Result<(), LedgerError> {
         let mut change = self.write.begin().await?;
         for statement in [
@@ -279,9 +300,7 @@ impl SqlLedger {
             "UPDATE touches SET buyer_id = NULL WHERE merchant_id = $1 AND buyer_id = $2",
             "UPDATE timers SET state = 'cancelled' WHERE merchant_id = $1 AND buyer_id = $2 AND state = 'set'",
             "UPDATE creators SET buyer_id = NULL WHERE merchant_id = $1 AND buyer_id = $2",
-            "DELETE FROM room_notes WHERE merchant_id = $1 AND name = 'thread/' || $2",
-            // What they wrote and a room has not made yet: `intent/`, 20 digits, and what it is about.
-            "DELETE FROM room_notes WHERE merchant_id = $1 AND name LIKE 'intent/%' AND substr(name, 29) = 'thread/' || $2",
+            concat!("DELETE FROM room_notes WHERE ", their_notes!()),
             "UPDATE refunds SET reason = '' WHERE merchant_id = $1 AND order_id IN (
                  SELECT id FROM orders WHERE merchant_id = $1 AND buyer_id = $2)",
             // Answers that name them, or somebody whose name looks the same to LIKE: asked again, these are carried out again,
@@ -369,12 +388,8 @@ impl Buyers for SqlLedger {
         Box::pin(self.export(merchant, buyer))
     }
 
-    fn threads<'a>(
-        &'a self,
-        merchant: &'a MerchantId,
-        buyer: &'a BuyerId,
-    ) -> Answer<'a, Vec<(LiveId, String)>> {
-        Box::pin(self.threads(merchant, buyer))
+    fn rooms_of<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId) -> Answer<'a, Vec<LiveId>> {
+        Box::pin(self.rooms_of(merchant, buyer))
     }
 
     fn erase<'a>(&'a self, merchant: &'a MerchantId, buyer: &'a BuyerId, at: UnixMillis) -> Answer<'a, ()> {

@@ -1,7 +1,7 @@
 //! Buyers: whom orders go to, what is kept of them and erased, what they saved.
 
 use haul_commerce::{
-    Callback, LedgerError, OrderState, PaymentEvent, PaymentEventKind, Sale, SaleTerms,
+    Callback, LedgerError, Notebook, OrderState, PaymentEvent, PaymentEventKind, Sale, SaleTerms,
     bookings::Bookings,
     buyers::{Buyers, Charge, ChargeKind, Details, Profile, Retention},
     notice::Notices,
@@ -45,9 +45,25 @@ async fn what_is_personal_goes_and_sums_stay(on: On) {
     assert_eq!((export.orders.len(), export.touches.len(), export.profile.saved.len()), (1, 1, 1));
     assert_eq!(export.orders[0].1, details());
 
+    let (live, others) = ("demo".parse().unwrap(), "question/q_00000000000000000000000000/bob");
+    let names = [
+        "thread/ann",
+        "chat_pin/ann",
+        "question/q_00000000000000000000000000/ann",
+        "intent/00000000000000000007/question/ann",
+        "intent/00000000000000000008/thread/ann",
+        "intent/00000000000000000009",
+        others,
+    ];
+    let notes = names.map(|name| (name.to_owned(), Some("{}".to_owned())));
+    store.write_notes(&live, &notes).await.unwrap();
+    assert_eq!(store.rooms_of(&main, &ann).await.unwrap(), [live.clone()]);
     for _ in 0..2 {
         store.erase(&main, &ann, NOW).await.unwrap();
     }
+    let left: Vec<_> = store.notes(&live).await.unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, ["intent/00000000000000000009", others]);
+    assert_eq!(store.rooms_of(&main, &ann).await.unwrap(), []);
     let after = store.export(&main, &ann).await.unwrap();
     assert_eq!((after.touches.len(), after.profile.saved.len()), (0, 0));
     assert_eq!(after.profile.erased_at, Some(NOW));

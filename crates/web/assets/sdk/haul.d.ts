@@ -132,6 +132,16 @@ export interface LogEntry {
   reason: string | null;
   text: string | null;
 }
+/** Somebody against whom something is in force. */
+export interface Restricted {
+  user_id: string;
+  name: string;
+  measure: Measure;
+  until: number | null;
+  reason: string | null;
+  /** The role of who put it in force: it holds against lower ones. */
+  by_role: Role;
+}
 export interface Hold {
   id: string;
   sale_id: string;
@@ -241,6 +251,121 @@ export interface QualityView {
   layers: { name: string; bitrate_bps: number }[];
 }
 
+/** What a request that has nothing more to say is answered with. */
+export interface Done { server_time: number }
+
+/**
+ * What `Channel.request` may ask: the fields of each type, and what its promise resolves with. Times among the fields are texts:
+ * see `timeText`.
+ */
+export interface Requests {
+  "hello": { fields: { token?: string; resume?: { epoch: string; offset: number }; locale?: string; ref?: string }; result: Snapshot };
+  "ping": { fields: {}; result: Done };
+  "quality.set": { fields: { session: string; layer: string }; result: { quality: QualityView } };
+  "chat.send": {
+    fields: { text: string; client_id?: string; reply_to?: string };
+    result: { message_id: string; ticket?: string } | { ticket: string };
+  };
+  "chat.delete": { fields: { message_id: string }; result: Done };
+  "chat.pin": { fields: { message_id: string }; result: Done };
+  "chat.unpin": { fields: {}; result: Done };
+  "chat.rules.set": {
+    fields: { slow_ms?: number; who?: ChatRules["who"]; links?: boolean; repeats?: boolean };
+    result: { rules: ChatRules };
+  };
+  "chat.words": { fields: { add?: string[]; remove?: string[] }; result: { words: string[] } };
+  "chat.moderate": {
+    fields: { action: Measure; message_id?: string; user_id?: string; duration_ms?: number; reason?: string };
+    result: Done;
+  };
+  "chat.log": { fields: {}; result: { log: LogEntry[]; standing: Restricted[] } };
+  "question.ask": { fields: { text: string; product_id?: string; client_id?: string }; result: { question_id: string } };
+  "question.vote": { fields: { question_id: string }; result: Done };
+  "question.pick": { fields: { question_id: string }; result: Done };
+  "question.unpick": { fields: { question_id: string }; result: Done };
+  "question.answer": { fields: { question_id: string; text?: string }; result: Done };
+  "question.remove": { fields: { question_id: string }; result: Done };
+  "announce": { fields: { text?: string }; result: Done };
+  "poll.open": { fields: { question: string; options: string[]; duration_ms: number }; result: { poll_id: string } };
+  "poll.vote": { fields: { poll_id: string; option: number }; result: Done };
+  "poll.close": { fields: { poll_id: string }; result: Done };
+  "giveaway.start": {
+    fields: { title: string; word?: string; winners: number; duration_ms: number; claim_ms: number };
+    result: { giveaway_id: string };
+  };
+  "giveaway.enter": { fields: { giveaway_id: string }; result: { ticket: string } };
+  "giveaway.draw": { fields: { giveaway_id: string }; result: Done };
+  "giveaway.claim": { fields: { giveaway_id: string }; result: Done };
+  "giveaway.end": { fields: { giveaway_id: string }; result: Done };
+  /** Without a reply unless it is refused: for `Channel.tell`. */
+  "like": { fields: { count?: number; kind?: Reaction }; result: Done };
+  "thread.send": { fields: { text: string; user_id?: string; client_id?: string }; result: { message_id: string; ticket?: string } };
+  "thread.read": { fields: { user_id?: string }; result: { messages: ThreadMessage[] } };
+  /** `before`: the id of the last message of the page before. */
+  "thread.list": { fields: { before?: string }; result: { threads: ThreadLine[] } };
+  "coupon.make": {
+    fields: {
+      code: string;
+      /** This, or `percent`. */
+      amount_minor?: number;
+      percent?: number;
+      limit: number;
+      per_buyer?: number;
+      valid_from?: string;
+      duration_ms: number;
+      sale_id?: string;
+      product_ids?: string[];
+      minimum_minor?: number;
+      show?: boolean;
+    };
+    result: { coupon: Coupon };
+  };
+  "coupon.close": { fields: { code: string }; result: { coupon: Coupon } };
+  "coupon.add_uses": { fields: { code: string; limit: number }; result: { coupon: Coupon } };
+  "coupon.show": { fields: { code: string }; result: { coupon: Coupon } };
+  "coupon.hide": { fields: {}; result: Done };
+  "pin": { fields: { product_id: string }; result: Done };
+  "unpin": { fields: {}; result: Done };
+  "sale.schedule": {
+    fields: {
+      product_id: string;
+      variant_id?: string;
+      price_minor: number;
+      stock: number;
+      per_buyer?: number;
+      opens_at?: string;
+      duration_ms: number;
+      hold_ms?: number;
+      offer_ms?: number;
+      draw_ms?: number;
+      mode?: "hold_in_cart" | "first_paid";
+      early?: { tier: string; ms: number }[];
+      /** Its other lines. */
+      more?: { product_id: string; variant_id?: string; price_minor: number; stock: number; per_buyer?: number }[];
+      key?: string;
+    };
+    result: { sale: Sale };
+  };
+  "sale.open": { fields: { sale_id: string }; result: { sale: Sale } };
+  "sale.close": { fields: { sale_id: string }; result: { sale: Sale } };
+  "sale.reschedule": { fields: { sale_id: string; opens_at?: string; closes_at?: string }; result: { sale: Sale } };
+  "sale.pause": { fields: { sale_id: string }; result: { sale: Sale } };
+  "sale.resume": { fields: { sale_id: string }; result: { sale: Sale } };
+  "sale.add_stock": { fields: { sale_id: string; line?: number; units: number; key: string }; result: { sale: Sale } };
+  "order.restock": { fields: { order_id: string; lines?: LineUnits[]; key: string }; result: { order: Order } };
+  "hold": {
+    fields: { sale_id: string; quantity?: number; lines?: LineUnits[]; key: string; coupon?: string };
+    result: { hold: Hold; server_time: number };
+  };
+  "wait": { fields: { sale_id: string; line?: number; quantity?: number; key: string }; result: { hold: Hold; server_time: number } };
+  "hold.cancel": { fields: { sale_id: string; hold_id: string }; result: { hold: Hold; server_time: number } };
+  "click": { fields: { product_id: string; ref?: string }; result: Done };
+  "checkout": {
+    fields: { sale_id: string; hold_id: string; coupon?: string; ref?: string; contact?: Contact };
+    result: { order: Order; hold: Hold; pay_url: string; server_time: number };
+  };
+}
+
 /** Codes of the server, and the client's own. */
 export type Code =
   | "bad_request" | "unknown_type" | "unauthorized" | "forbidden" | "not_found" | "rate_limited" | "muted" | "banned" | "rejected" | "sale_not_open"
@@ -313,7 +438,11 @@ export class Channel extends EventTarget {
   close(): void;
   setToken(token: string | null): void;
   retryNow(): void;
-  request(type: string, fields?: object, options?: { timeoutMs?: number }): Promise<any>;
+  request<T extends keyof Requests>(
+    type: T,
+    fields?: Requests[T]["fields"],
+    options?: { timeoutMs?: number },
+  ): Promise<Requests[T]["result"]>;
   /** Sends a message that has no reply. */
   tell(type: string, fields?: object): void;
   serverNow(): number;
@@ -455,13 +584,13 @@ export function say(
   text: string,
   options?: { replyTo?: string; clientId?: string; patienceMs?: number },
 ): Promise<string>;
-/** Asks the host something, once however often it is repeated. Resolves with the question's id. */
 /** As `say`, with all of the reply: no `message_id` where it came too soon to be heard, a `ticket` where it entered a giveaway. */
 export function send(
   channel: Channel,
   text: string,
   options?: { replyTo?: string; clientId?: string; patienceMs?: number },
 ): Promise<{ message_id?: string; ticket?: string }>;
+/** Asks the host something, once however often it is repeated. Resolves with the question's id. */
 export function ask(
   channel: Channel,
   text: string,

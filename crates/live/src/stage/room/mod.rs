@@ -57,7 +57,8 @@ impl Stage {
                     let theirs = self
                         .members
                         .iter()
-                        .filter(|(_, member)| member.is(&who) && member.role() < Some(below))
+                        .filter(|(_, member)| member.is(&who) || member.is_of_network(who.network()))
+                        .filter(|(_, member)| member.role() < Some(below))
                         .map(|(member, _)| *member);
                     self.outputs.extend(theirs.map(|member| Output::End(member, haul_wire::close::BANNED)));
                 }
@@ -86,6 +87,12 @@ impl Stage {
 impl Member {
     fn is(&self, who: &BuyerId) -> bool {
         self.viewer.as_ref().is_some_and(|viewer| viewer.id == *who)
+    }
+
+    /// Whether they are a guest of this network.
+    fn is_of_network(&self, network: Option<&str>) -> bool {
+        let theirs = self.viewer.as_ref().and_then(|viewer| viewer.id.network());
+        network.is_some() && theirs == network
     }
 
     fn role(&self) -> Option<Role> {

@@ -27,11 +27,11 @@ impl Stage {
             return Err(Failure::new(Code::NotFound, "product_id: not in this live's bag"));
         }
         let (at, media_ms) = (self.at(now), self.media_ms(now));
-        let asked = self.room.ask_question(&writer, ask, at, media_ms).map_err(unsaid)?;
-        match asked {
-            Some(question_id) => self.reply(member, id, &Reply::Question { question_id }),
-            None => self.reply_time(member, id, now),
-        }
+        let reply = match self.room.ask_question(&writer, ask, at, media_ms).map_err(unsaid)? {
+            Some(question_id) => Reply::Question { question_id },
+            None => Reply::Time { server_time: self.clock.now(now) },
+        };
+        self.answer_when_written(member, id, reply, now);
         self.carry_room();
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! Nobody is told of what a next start would not know.
 
-use haul_wire::show::ShowAsk;
+use haul_wire::{
+    questions::{QuestionAsk, QuestionState},
+    show::ShowAsk,
+};
 
 use super::*;
 use crate::intents::MAX_INTENTS;
@@ -127,4 +130,194 @@ fn a_ledger_that_stands_still_holds_up_what_it_keeps_and_nothing_else() {
     play.effects();
     play.say(&ann(), "hello").unwrap();
     assert_eq!((play.room.proposed(), tells(&play.effects())), (None, 1), "chat is as fast as ever");
+}
+
+fn poll(question: &str) -> ShowAsk {
+    ShowAsk::PollOpen {
+        question: question.into(),
+        options: vec!["blue".into(), "red".into()],
+        duration_ms: 60_000,
+    }
+}
+
+/// All that is in sight and open in a room.
+fn sight(play: &Play) -> impl PartialEq + std::fmt::Debug + use<> {
+    let room = &play.room;
+    (
+        room.questions(None, true),
+        room.yours(&ann().id),
+        room.announcement().cloned(),
+        room.poll().cloned(),
+        room.chat_pin().cloned(),
+    )
+}
+
+/// A room in which something of each is in sight; everything that it wanted to be kept, and who may have voted for what.
+fn busy() -> (Play, Vec<Effect>) {
+    let mut play = Play::new();
+    let asked =
+        |play: &mut Play, who: &Writer, text: &str| play.question(who, asking(text)).unwrap().unwrap();
+    let (first, second) = (asked(&mut play, &ann(), "which sizes?"), asked(&mut play, &bob(), "why blue?"));
+    let removed = asked(&mut play, &bob(), "oops?");
+    for (who, question_id) in [(bob(), &first), (writer("cid", Role::Viewer), &first), (ann(), &second)] {
+        play.question(&who, QuestionAsk::Vote { question_id: question_id.clone() }).unwrap();
+    }
+    play.question(&moderator(), QuestionAsk::Pick { question_id: first }).unwrap();
+    let answer = QuestionAsk::Answer { question_id: second.clone(), text: Some("it is".into()) };
+    play.question(&moderator(), answer).unwrap();
+    play.question(&bob(), QuestionAsk::Remove { question_id: removed }).unwrap();
+    play.show(&moderator(), ShowAsk::Announce { text: Some("tea at nine".into()) }).unwrap();
+    let Shown::Poll(poll_id) = play.show(&moderator(), poll("which one?")).unwrap() else { panic!() };
+    for (who, option) in [(ann(), 0), (bob(), 1), (ann(), 1)] {
+        play.show(&who, ShowAsk::PollVote { poll_id: poll_id.clone(), option }).unwrap();
+    }
+    let message_id = play.say(&ann(), "look here").unwrap();
+    play.ask(&moderator(), ChatAsk::Pin { message_id }).unwrap();
+    play.wait(SECOND);
+    let effects = play.effects();
+    (play, effects)
+}
+
+#[test]
+fn what_is_open_and_in_sight_outlives_the_process() {
+    let (play, effects) = busy();
+    let kept = notes(&effects);
+    assert!(kept.iter().all(|note| !is_intent(&note.name)), "{kept:?}");
+    let mut later = again(kept);
+    assert_eq!(sight(&later), sight(&play));
+    assert_eq!(later.effects(), [], "it is as it was: there is nothing to tell, and nothing to write");
+    // Who has voted has voted, and may change their mind as before.
+    let question_id = later.room.questions(None, false)[0].id.clone();
+    later.question(&bob(), QuestionAsk::Vote { question_id }).unwrap();
+    assert_eq!(later.room.questions(None, false)[0].votes, 3);
+    let poll_id = later.room.poll().unwrap().id.clone();
+    assert_eq!(later.room.poll().unwrap().votes, [0, 2]);
+    later.show(&bob(), ShowAsk::PollVote { poll_id, option: 0 }).unwrap();
+    assert_eq!(later.room.poll().unwrap().votes, [1, 1]);
+    // What was to close while nobody was there closes.
+    let mut late = again(notes(&effects));
+    late.wait(60 * SECOND);
+    assert!(!late.room.poll().unwrap().open);
+    // What is over leaves nothing behind.
+    let mut over = again(notes(&effects));
+    for _ in 0..2 {
+        let poll_id = over.room.poll().unwrap().id.clone();
+        over.show(&moderator(), ShowAsk::PollClose { poll_id }).unwrap();
+    }
+    over.show(&moderator(), ShowAsk::Announce { text: None }).unwrap();
+    over.ask(&moderator(), ChatAsk::Unpin).unwrap();
+    for question in over.room.questions(None, true) {
+        over.question(&moderator(), QuestionAsk::Remove { question_id: question.id }).unwrap();
+    }
+    let all: Vec<_> = effects.into_iter().chain(over.effects()).collect();
+    assert_eq!(notes(&all), []);
+}
+
+#[test]
+fn what_is_asked_and_shown_is_told_when_it_is_written_and_once() {
+    let mut play = stalled();
+    for _ in 0..2 {
+        let ask = QuestionAsk::Ask { text: "why?".into(), product_id: None, client_id: Some("c1".into()) };
+        assert!(play.question(&ann(), ask).unwrap().is_some());
+        play.show(&moderator(), ShowAsk::Announce { text: Some("tea".into()) }).unwrap();
+        play.show(&moderator(), poll("which?")).unwrap();
+    }
+    assert_eq!(play.show(&moderator(), poll("another?")), Err(Refused::NotNow("a poll is open already")));
+    assert!(play.room.proposed().is_some() || play.room.announcement().is_none());
+    let effects = play.effects();
+    assert_eq!((tells(&effects), effects.len()), (0, 3), "each is written once, and nothing is told");
+    assert!(play.room.questions(None, true).is_empty() && play.room.poll().is_none());
+    play.room.written(number(&effects), play.now);
+    let made = play.effects();
+    assert_eq!(tells(&made), 3);
+    // Killed at any point after it was written, it is there once.
+    let all: Vec<_> = effects.iter().chain(&made).cloned().collect();
+    for upto in effects.len()..=all.len() {
+        let mut later = again(notes(&all[..upto]));
+        assert_eq!(sight(&later), sight(&play), "{upto}");
+        let left = notes(&all[..upto].iter().cloned().chain(later.effects()).collect::<Vec<_>>());
+        assert!(left.iter().all(|note| !is_intent(&note.name)), "{upto}");
+    }
+}
+
+#[test]
+fn one_question_is_answered_at_a_time_however_slow_the_ledger_is() {
+    let mut play = Play::new();
+    let ids: Vec<_> =
+        ["a?", "b?"].iter().map(|text| play.question(&ann(), asking(text)).unwrap().unwrap()).collect();
+    play.effects();
+    play.ledger = false;
+    for question_id in ids.iter().cloned() {
+        play.question(&moderator(), QuestionAsk::Pick { question_id }).unwrap();
+    }
+    let answer = QuestionAsk::Answer { question_id: ids[1].clone(), text: Some("yes".into()) };
+    play.question(&moderator(), answer).unwrap();
+    // Decided of what waits, and not of what is seen: there is nothing left to take back.
+    play.question(&moderator(), QuestionAsk::Unpick { question_id: ids[1].clone() }).unwrap();
+    let effects = play.effects();
+    play.room.written(number(&effects), play.now);
+    let states: Vec<_> =
+        play.room.questions(None, true).into_iter().map(|it| (it.text, it.state, it.answer)).collect();
+    assert_eq!(
+        states,
+        [
+            ("a?".to_owned(), QuestionState::Open, None),
+            ("b?".to_owned(), QuestionState::Answered, Some("yes".to_owned()))
+        ]
+    );
+}
+
+#[test]
+fn a_deletion_is_told_when_the_log_has_it() {
+    let mut play = Play::new();
+    let message_id = play.say(&ann(), "buy my coins").unwrap();
+    play.effects();
+    play.ledger = false;
+    let delete = ChatAsk::Delete { message_id: message_id.clone() };
+    play.ask(&moderator(), delete.clone()).unwrap();
+    let wait = play.room.proposed();
+    play.ask(&moderator(), delete).unwrap();
+    assert_eq!(play.room.proposed(), wait, "the same again waits for the same");
+    // It is pinned meanwhile, which is void when it is gone.
+    play.ask(&moderator(), ChatAsk::Pin { message_id }).unwrap();
+    let effects = play.effects();
+    assert_eq!((tells(&effects), play.room.chat(None, false).len()), (0, 1));
+    let later = again(notes(&effects[..1]));
+    assert_eq!(later.room.guard.log.len(), 1, "killed now, the next start knows who took what away");
+    play.room.written(number(&effects), play.now);
+    assert!(play.room.chat(None, false).is_empty() && play.room.chat_pin().is_none());
+    assert_eq!(play.room.guard.log.len(), 1);
+    // What somebody takes back of their own is in no log, and waits for nothing.
+    let message_id = play.say(&ann(), "sorry").unwrap();
+    let _ = play.room.proposed();
+    play.ask(&ann(), ChatAsk::Delete { message_id }).unwrap();
+    assert_eq!((play.room.proposed(), play.room.chat(None, false).len()), (None, 0));
+}
+
+#[test]
+fn whoever_is_forgotten_is_in_no_note() {
+    let (mut play, mut effects) = busy();
+    let at = play.at();
+    play.room.write_thread(&ann(), None, "where is it?", None, at, &|_| None).unwrap();
+    play.settle();
+    // Of each, something waits still to be written.
+    play.ledger = false;
+    play.question(&ann(), asking("and red?")).unwrap();
+    let question_id = play.room.questions(None, true)[0].id.clone();
+    play.question(&moderator(), QuestionAsk::Unpick { question_id }).unwrap();
+    let message_id = play.say(&ann(), "me too").unwrap();
+    play.ask(&moderator(), ChatAsk::Pin { message_id }).unwrap();
+    let at = play.at();
+    play.room.write_thread(&ann(), None, "hello?", None, at, &|_| None).unwrap();
+    effects.extend(play.effects());
+    assert_eq!(notes(&effects).iter().filter(|note| note.name.ends_with("/ann")).count(), 7);
+    play.room.forget_person(&ann().id, play.now);
+    effects.extend(play.effects());
+    let left = notes(&effects);
+    let names_them =
+        |note: &Note| note.name.ends_with("/ann") || note.text.as_ref().unwrap().contains("\"ann\"");
+    assert_eq!(left.iter().filter(|note| names_them(note)).collect::<Vec<_>>(), Vec::<&Note>::new());
+    play.room.written(u64::MAX, play.now);
+    assert!(play.room.yours(&ann().id).is_empty() && play.room.chat_pin().is_none());
+    assert_eq!(play.room.questions(None, true).len(), 1, "others' stay");
 }

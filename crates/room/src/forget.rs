@@ -1,0 +1,19 @@
+//! Forgetting somebody: what they wrote and the room keeps for a next start.
+
+use haul_model::{BuyerId, Now};
+
+use crate::{change::Change, room::Room};
+
+impl Room {
+    /// Forgets what somebody and the host's team wrote to each other, what they asked, and the line of theirs that is in
+    /// sight; here and in the notes, and what of it waits to be written.
+    pub fn forget_person(&mut self, who: &BuyerId, now: Now) {
+        self.threads.remove(who);
+        self.forget_intents_of(who);
+        self.forget(format!("thread/{who}"));
+        self.forget_questions(who);
+        if self.chat_pinned_by() == Some(who) {
+            self.apply(Change::ChatPinned { line: None, by: None }, now);
+        }
+    }
+}
