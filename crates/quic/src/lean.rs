@@ -2,38 +2,59 @@
 //! that uses it.
 
 use std::{
+    convert::Infallible,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
+use futures_util::FutureExt;
 use moq_net::web_transport_trait::{Stats, poll, poll::BiStreams};
 use web_transport_quinn::{RecvStream, SessionError, WriteError};
+
+use crate::polled::{self, advance};
 
 /// Pieces smaller than this are copied: to share one would keep more than it is.
 const MIN_SHARED_BYTES: usize = 1024;
 
-/// A session. Whoever uses a clone for the first time gets the operations that it waits in.
+/// A session. The crate's own clones bring the request that began it along, and room for every operation, for each of a dozen
+/// tasks; here they share all but the operations that they wait in.
 pub(crate) struct Session {
     session: Arc<web_transport_quinn::Session>,
-    own: Option<Box<web_transport_quinn::Session>>,
+    accept_uni: Operation<RecvStream>,
+    accept_bi: Operation<(Outgoing, RecvStream)>,
+    open_uni: Operation<Outgoing>,
+    open_bi: Operation<(Outgoing, RecvStream)>,
+    recv_datagram: Operation<Bytes>,
+    closed: Operation<Infallible>,
 }
+
+type Outgoing = web_transport_quinn::SendStream;
+type Operation<T> = polled::Operation<T, SessionError>;
 
 impl Session {
     pub(crate) fn new(session: web_transport_quinn::Session) -> Self {
-        Self { session: Arc::new(session), own: None }
+        Self::of(Arc::new(session))
     }
 
-    fn own(&mut self) -> &mut web_transport_quinn::Session {
-        self.own.get_or_insert_with(|| Box::new((*self.session).clone()))
+    fn of(session: Arc<web_transport_quinn::Session>) -> Self {
+        Self {
+            session,
+            accept_uni: Operation::default(),
+            accept_bi: Operation::default(),
+            open_uni: Operation::default(),
+            open_bi: Operation::default(),
+            recv_datagram: Operation::default(),
+            closed: Operation::default(),
+        }
     }
 }
 
 impl Clone for Session {
     /// Each has its own operations.
     fn clone(&self) -> Self {
-        Self { session: self.session.clone(), own: None }
+        Self::of(self.session.clone())
     }
 }
 
@@ -43,29 +64,48 @@ impl poll::Session for Session {
     type Error = SessionError;
 
     fn poll_accept_uni(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, SessionError>> {
-        poll::Session::poll_accept_uni(self.own(), cx)
+        let begin = || {
+            let session = self.session.clone();
+            async move { session.accept_uni().await }.boxed()
+        };
+        advance(&mut self.accept_uni, cx, begin)
     }
 
     fn poll_accept_bi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BiStreams<Self>, SessionError>> {
-        let accepted = poll::Session::poll_accept_bi(self.own(), cx);
-        accepted.map_ok(|(send, recv)| (SendStream::new(send), recv))
+        let begin = || {
+            let session = self.session.clone();
+            async move { session.accept_bi().await }.boxed()
+        };
+        advance(&mut self.accept_bi, cx, begin).map_ok(|(send, recv)| (SendStream::new(send), recv))
     }
 
     fn poll_open_uni(&mut self, cx: &mut Context<'_>) -> Poll<Result<SendStream, SessionError>> {
-        poll::Session::poll_open_uni(self.own(), cx).map_ok(SendStream::new)
+        let begin = || {
+            let session = self.session.clone();
+            async move { session.open_uni().await }.boxed()
+        };
+        advance(&mut self.open_uni, cx, begin).map_ok(SendStream::new)
     }
 
     fn poll_open_bi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BiStreams<Self>, SessionError>> {
-        let opened = poll::Session::poll_open_bi(self.own(), cx);
-        opened.map_ok(|(send, recv)| (SendStream::new(send), recv))
+        let begin = || {
+            let session = self.session.clone();
+            async move { session.open_bi().await }.boxed()
+        };
+        advance(&mut self.open_bi, cx, begin).map_ok(|(send, recv)| (SendStream::new(send), recv))
     }
 
-    fn poll_send_datagram(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<Result<(), SessionError>> {
-        poll::Session::poll_send_datagram(self.own(), cx, payload)
+    /// Never waits: where there is no room, an older one makes way.
+    fn poll_send_datagram(&mut self, _: &mut Context<'_>, payload: &[u8]) -> Poll<Result<(), SessionError>> {
+        Poll::Ready(self.session.send_datagram(Bytes::copy_from_slice(payload)))
     }
 
     fn poll_recv_datagram(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, SessionError>> {
-        poll::Session::poll_recv_datagram(self.own(), cx)
+        let begin = || {
+            let session = self.session.clone();
+            async move { session.read_datagram().await }.boxed()
+        };
+        advance(&mut self.recv_datagram, cx, begin)
     }
 
     fn max_datagram_size(&self) -> usize {
@@ -77,11 +117,18 @@ impl poll::Session for Session {
     }
 
     fn close(&mut self, code: u32, reason: &str) {
-        poll::Session::close(self.own(), code, reason);
+        self.session.close(code, reason.as_bytes());
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<SessionError> {
-        poll::Session::poll_closed(self.own(), cx)
+        let begin = || {
+            let session = self.session.clone();
+            async move { Err(session.closed().await) }.boxed()
+        };
+        advance(&mut self.closed, cx, begin).map(|closed| match closed {
+            Err(error) => error,
+            Ok(never) => match never {},
+        })
     }
 
     fn stats(&self) -> impl Stats {

@@ -35,13 +35,14 @@ pub(crate) struct Session {
 }
 
 /// One that is under way. A lock that is never taken: it makes the future one that may be looked at from anywhere.
-type Operation<T> = Mutex<Option<BoxFuture<'static, Result<T, Error>>>>;
+pub(crate) type Operation<T, E = Error> = Mutex<Option<BoxFuture<'static, Result<T, E>>>>;
 
-fn advance<T>(
-    operation: &mut Operation<T>,
+/// Goes on with an operation, which begins where none is under way.
+pub(crate) fn advance<T, E>(
+    operation: &mut Operation<T, E>,
     cx: &mut Context<'_>,
-    begin: impl FnOnce() -> BoxFuture<'static, Result<T, Error>>,
-) -> Poll<Result<T, Error>> {
+    begin: impl FnOnce() -> BoxFuture<'static, Result<T, E>>,
+) -> Poll<Result<T, E>> {
     let slot = operation.get_mut().unwrap_or_else(PoisonError::into_inner);
     let done = ready!(slot.get_or_insert_with(begin).as_mut().poll(cx));
     *slot = None;

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use moq_net::{PathOwned, Pattern, Patterns, SessionError, announce, origin, server::Handshake};
 use tokio::time::{interval, sleep_until, timeout};
 use web_transport_quinn::http::StatusCode;
@@ -62,7 +63,9 @@ impl Shared {
 /// Takes a QUIC connection. `handshake` is dropped when it is through its handshakes.
 pub(crate) async fn quic(shared: &Arc<Shared>, incoming: quinn::Incoming, handshake: Held) {
     let client = incoming.remote_address().ip().to_canonical();
-    let began = timeout(shared.limits.handshake, begin_quic(shared, incoming, client)).await;
+    // Apart, so that a session does not keep for its whole length what its beginning takes.
+    let beginning = begin_quic(shared, incoming, client).boxed();
+    let began = timeout(shared.limits.handshake, beginning).await;
     drop(handshake);
     let ended = match began {
         Ok(Ok((ready, connection))) => run(shared, ready, Some(connection)).await,
@@ -170,7 +173,7 @@ where
     let traffic = shared.traffic();
     let answered =
         handshake.with_publisher(&offered).with_subscriber(announced.clone()).with_stats(traffic).ok();
-    let (session, driver) = timeout(shared.limits.handshake, answered)
+    let (session, driver) = timeout(shared.limits.handshake, answered.boxed())
         .await
         .map_err(|_| Failed::Handshake("it took too long".to_owned()))?
         .map_err(|error| Failed::Handshake(error.to_string()))?;

@@ -39,6 +39,8 @@ const COST_MAX: f64 = 1.0;
 const MEMORY_MAX_BYTES: f64 = 200_000.0;
 /// Viewers of whom that is measured.
 const MEMORY_VIEWERS: usize = 400;
+/// By then a live's last groups, which are kept once for all, are as many as they will be.
+const FILLED: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -128,6 +130,7 @@ async fn memory() -> bool {
     let host = Host::start(&server, MEGABITS).await;
     let few = Crowd::join(&server, &[server.port()], 10).await;
     few.all_see().await;
+    tokio::time::sleep(FILLED).await;
     let before = server.resident_bytes();
     let crowd = Crowd::join(&server, &[server.port()], MEMORY_VIEWERS).await;
     crowd.all_see().await;

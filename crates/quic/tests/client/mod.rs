@@ -48,6 +48,8 @@ pub const NEWEST: Way = Way::WebTransport(moq_net::ALPNS);
 /// A session with the server. Ends when it is dropped.
 pub struct Client {
     pub session: moq_net::Session,
+    /// What carries the session; `None`: a websocket.
+    pub quic: Option<quinn::Connection>,
     /// What the server offers.
     offers: origin::Producer,
     /// What we offer.
@@ -78,6 +80,7 @@ impl Client {
             client = client.with_path(target);
         }
         let client = client.with_subscriber(offers.clone()).with_publisher(&ours);
+        let mut quic = None;
         let session = match way {
             Way::WebTransport(protocols) => {
                 let config = config(&[web_transport_quinn::ALPN]);
@@ -86,12 +89,12 @@ impl Client {
                 let protocols = protocols.iter().map(|one| (*one).to_owned());
                 let request = ConnectRequest::new(url).with_protocols(protocols);
                 let transport = connector.connect(request).await.map_err(|error| said(&error))?;
+                quic = Some((*transport).clone());
                 begin(&client, transport, &mut tasks).await
             }
             Way::Raw(alpn) => {
-                endpoint.set_default_client_config(config(&[alpn]));
-                let connecting = endpoint.connect(server, "localhost").map_err(|error| said(&error))?;
-                let connection = connecting.await.map_err(|error| said(&error))?;
+                let connection = connect_quic(&mut endpoint, server, alpn).await?;
+                quic = Some(connection.clone());
                 begin(&client, web_transport_quinn::Session::raw(connection), &mut tasks).await
             }
             Way::Socket(versions) => {
@@ -103,7 +106,7 @@ impl Client {
             }
         };
         let session = session.map_err(|error| said(&error))?;
-        Ok(Self { session, offers, ours, _tasks: tasks, _endpoint: endpoint })
+        Ok(Self { session, quic, offers, ours, _tasks: tasks, _endpoint: endpoint })
     }
 
     /// Watches what the server offers now, or will.
@@ -147,6 +150,23 @@ impl Client {
     pub async fn ended(&self) -> moq_net::Error {
         timeout(PATIENCE, self.session.closed()).await.expect("the session ends")
     }
+}
+
+/// A connection that speaks this protocol, in which nothing has been said yet.
+pub async fn quic(server: SocketAddr, alpn: &str) -> (quinn::Endpoint, quinn::Connection) {
+    let mut endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let connection = timeout(PATIENCE, connect_quic(&mut endpoint, server, alpn)).await.expect("an answer");
+    (endpoint, connection.unwrap())
+}
+
+async fn connect_quic(
+    endpoint: &mut quinn::Endpoint,
+    server: SocketAddr,
+    alpn: &str,
+) -> Result<quinn::Connection, String> {
+    endpoint.set_default_client_config(config(&[alpn]));
+    let connecting = endpoint.connect(server, "localhost").map_err(|error| error.to_string())?;
+    connecting.await.map_err(|error| error.to_string())
 }
 
 async fn begin<S>(
