@@ -27,6 +27,10 @@ use crate::{OpenError, error::without_password};
 const READERS: u32 = 4;
 /// How long to wait before a file that another process is just making is tried again.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// Memory for pages of the connection that writes, as SQLite has it: so many KiB, with a minus.
+const WRITER_CACHE_KIB: &str = "-65536";
+/// Pages in the log (of 4 KiB) before they are copied into the file.
+const CHECKPOINT_PAGES: &str = "8000";
 /// One set of tables for both databases.
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -76,9 +80,16 @@ async fn open_sqlite(options: SqliteConnectOptions, in_memory: bool) -> Result<S
         // What is erased is not to be read in the file either.
         .pragma("secure_delete", "ON")
         .busy_timeout(PATIENCE);
-    let connector = Connector::Sqlite(options.clone());
+    // Who writes has the pages of a busy evening in memory, also those that a savepoint keeps, and copies them from the log
+    // into the file more seldom than by default: many of them are written again and again.
+    let writer = options
+        .clone()
+        .pragma("cache_size", WRITER_CACHE_KIB)
+        .pragma("temp_store", "MEMORY")
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+    let connector = Connector::Sqlite(writer.clone());
     // Making the tables may take a second on a slow disk, which is nothing to warn of.
-    let mut conn = connect_sqlite(&Connector::Sqlite(options.clone().disable_statement_logging())).await?;
+    let mut conn = connect_sqlite(&Connector::Sqlite(writer.disable_statement_logging())).await?;
     if let Conn::Sqlite(conn) = &mut conn {
         migrate_sqlite(conn).await?;
     }
