@@ -103,7 +103,7 @@ impl Operation {
         }
         if self.path.starts_with("/v1/") {
             if self.body.is_some() {
-                all.extend(["400", "413", "415"]);
+                all.extend(["400", "413", "415", "422"]);
             }
             if self.path.contains('{') {
                 all.extend(["400", "404"]);

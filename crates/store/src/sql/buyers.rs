@@ -6,6 +6,7 @@ use haul_commerce::{
     ledger::Answer,
 };
 use haul_model::{BuyerId, LiveId, MerchantId, OrderId, ProductId, UnixMillis};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::{
@@ -337,8 +338,48 @@ impl SqlLedger {
             .bind(sql(retention.details_before.0))
             .execute(&self.write)
             .await?;
+        query("UPDATE orders SET buyer_name = '' WHERE created_at < $1 AND buyer_name <> ''")
+            .bind(sql(retention.details_before.0))
+            .execute(&self.write)
+            .await?;
+        self.retire_threads(retention.details_before).await
+    }
+
+    /// Forgets what a buyer and a host's team wrote to each other, once its last word is too old.
+    async fn retire_threads(&self, before: UnixMillis) -> Result<(), LedgerError> {
+        let threads = query("SELECT live_id, name, text FROM room_notes WHERE name LIKE 'thread/%'")
+            .try_map(|row: Row| Ok((row.try_get("live_id")?, row.try_get("name")?, row.try_get("text")?)))
+            .fetch_all(&self.read)
+            .await?;
+        let is_old = |text: &str| {
+            let thread: ThreadNote = serde_json::from_str(text).unwrap_or_default();
+            thread.messages.last().is_some_and(|last| last.at < before)
+        };
+        for (live, name, text) in threads {
+            let (live, name, text): (String, String, String) = (live, name, text);
+            if is_old(&text) {
+                // Unless something was written meanwhile.
+                query("DELETE FROM room_notes WHERE live_id = $1 AND name = $2 AND text = $3")
+                    .bind(live)
+                    .bind(name)
+                    .bind(text)
+                    .execute(&self.write)
+                    .await?;
+            }
+        }
         Ok(())
     }
+}
+
+/// What is looked at of a room's note of a thread.
+#[derive(Default, Deserialize)]
+struct ThreadNote {
+    messages: Vec<Written>,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    at: UnixMillis,
 }
 
 impl Buyers for SqlLedger {

@@ -160,14 +160,29 @@ async fn what_is_too_old_is_forgotten_and_no_more(on: On) {
     let (main, ann) = (main_merchant(), "ann".parse().unwrap());
     let order = sell(&store, 1, "ann").await;
     store.put_details(&main, &order, &details(), NOW).await.unwrap();
+    let demo = "demo".parse().unwrap();
+    let thread =
+        |at: &str| format!(r#"{{"name":"Ann","messages":[{{"text":"1 Lamp Street","at":"{at}"}}]}}"#);
+    let notes = [("ann", "2023-11-14T22:13:20.000Z"), ("bob", "2023-11-14T22:13:20.001Z")]
+        .map(|(buyer, at)| (format!("thread/{buyer}"), Some(thread(at))));
+    store.write_notes(&demo, &notes).await.unwrap();
+    let named = async || {
+        let names = store.notes(&demo).await.unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let order = Ledger::order(&store, &order).await.unwrap().unwrap();
+        (names.join(" "), order.order.buyer_name)
+    };
+    let before = named().await;
+    assert!(before.0 == "thread/ann thread/bob" && !before.1.is_empty(), "{before:?}");
     let retire = |touches_before, details_before| Retention { touches_before, details_before };
     store.retire(retire(NOW, NOW)).await.unwrap();
+    assert_eq!(named().await, before, "not old enough");
     assert_eq!(store.export(&main, &ann).await.unwrap().touches.len(), 1);
     assert_eq!(store.details(&main, &order).await.unwrap(), details());
     let later = UnixMillis(NOW.0 + 1);
     store.retire(retire(later, later)).await.unwrap();
     assert_eq!(store.export(&main, &ann).await.unwrap().touches.len(), 0);
     assert_eq!(store.details(&main, &order).await.unwrap(), Details { contact: None, ..details() });
+    assert_eq!(named().await, ("thread/bob".to_owned(), String::new()));
 }
 
 async fn put_sale(store: &SqlLedger, id: &str, product: &str, opens_at: u64) -> Result<(), LedgerError> {
