@@ -163,7 +163,7 @@ async fn what_is_too_old_is_forgotten_and_no_more(on: On) {
     let demo = "demo".parse().unwrap();
     let thread =
         |at: &str| format!(r#"{{"name":"Ann","messages":[{{"text":"1 Lamp Street","at":"{at}"}}]}}"#);
-    let notes = [("ann", "2023-11-14T22:13:20.000Z"), ("bob", "2023-11-14T22:13:20.001Z")]
+    let notes = [("ann", "2023-11-14T22:13:20.000Z"), ("bob", "2023-11-14T22:14:20.000Z")]
         .map(|(buyer, at)| (format!("thread/{buyer}"), Some(thread(at))));
     store.write_notes(&demo, &notes).await.unwrap();
     let named = async || {
@@ -178,7 +178,7 @@ async fn what_is_too_old_is_forgotten_and_no_more(on: On) {
     assert_eq!(named().await, before, "not old enough");
     assert_eq!(store.export(&main, &ann).await.unwrap().touches.len(), 1);
     assert_eq!(store.details(&main, &order).await.unwrap(), details());
-    let later = UnixMillis(NOW.0 + 1);
+    let later = UnixMillis(NOW.0 + 60_000);
     store.retire(retire(later, later)).await.unwrap();
     assert_eq!(store.export(&main, &ann).await.unwrap().touches.len(), 0);
     assert_eq!(store.details(&main, &order).await.unwrap(), Details { contact: None, ..details() });
