@@ -57,7 +57,7 @@ async fn what_is_personal_goes_and_sums_stay(on: On) {
     ];
     let notes = names.map(|name| (name.to_owned(), Some("{}".to_owned())));
     store.write_notes(&live, &notes).await.unwrap();
-    assert_eq!(store.rooms_of(&main, &ann).await.unwrap(), [live.clone()]);
+    assert_eq!(store.rooms_of(&main, &ann).await.unwrap(), std::slice::from_ref(&live));
     for _ in 0..2 {
         store.erase(&main, &ann, NOW).await.unwrap();
     }
