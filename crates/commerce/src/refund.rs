@@ -258,6 +258,9 @@ pub trait Refunds: Send + Sync + 'static {
     fn provider_refund<'a>(&'a self, event: &'a PaymentEvent, at: UnixMillis)
     -> Answer<'a, Option<Refunded>>;
 
+    /// A dispute over a part of what was paid was decided for the buyer: the part has gone back, as a refund that was made at
+    /// the provider, and the rest is disputed no more. `event.kind` is `DisputeLost`.
+    fn lose_part<'a>(&'a self, event: &'a PaymentEvent, at: UnixMillis) -> Answer<'a, Refunded>;
     /// Marks an order as disputed, or says how that ended, and gives the order. What is decided stays so.
     fn put_dispute<'a>(&'a self, order: &'a OrderId, dispute: Dispute, at: UnixMillis) -> Answer<'a, Order>;
 

@@ -224,6 +224,13 @@ impl Lives {
                     }
                     PaymentEventKind::Disputed => self.disputed(&live, order, Dispute::Open).await?,
                     PaymentEventKind::DisputeWon => self.disputed(&live, order, Dispute::Won).await?,
+                    PaymentEventKind::DisputeLost if is_of_a_part(&order, event) => {
+                        let refunds = &self.services().refunds;
+                        let refunded = refunds.lose_part(event, now().wall).await?;
+                        tracing::warn!(live = %live.id(), order = %order.order.id, amount = %event.amount,
+                                       "a dispute over a part was lost");
+                        tell_refund(&live, refunded);
+                    }
                     PaymentEventKind::DisputeLost => self.disputed(&live, order, Dispute::Lost).await?,
                 }
             }
@@ -398,6 +405,14 @@ impl Lives {
         live.order_changed(order, 0);
         Ok(())
     }
+}
+
+/// Whether a dispute is of less than what was paid.
+fn is_of_a_part(order: &Order, event: &PaymentEvent) -> bool {
+    let is_less = |paid: &Paid| {
+        paid.amount.currency == event.amount.currency && event.amount.amount_minor < paid.amount.amount_minor
+    };
+    event.amount.amount_minor > 0 && order.paid.as_ref().is_some_and(is_less)
 }
 
 /// What a provider was told of whom the order goes to, where it says something. What can't be kept is left out: no payment

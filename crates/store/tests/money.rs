@@ -35,6 +35,7 @@ on_each_database! {
     what_a_provider_says_of_refunds_is_matched
     money_that_had_gone_and_came_back_is_owed_again
     an_order_is_looked_after_while_it_is_under_way
+    a_dispute_over_a_part_takes_the_part
     a_refund_whose_answer_was_lost_is_the_one_that_is_told_of
     what_went_back_before_the_money_was_heard_of_is_the_orders
     a_payment_that_is_disputed_is_not_paid_back_besides
@@ -414,6 +415,32 @@ async fn money_that_had_gone_and_came_back_is_owed_again(on: On) {
     let late = word("refunded.re_7", PaymentEventKind::Refunded);
     assert_eq!(ledger.provider_refund(&late, NOW).await.unwrap(), None);
     assert_eq!(find(&ledger, &order).await.refunded_minor, 0);
+}
+
+async fn a_dispute_over_a_part_takes_the_part(on: On) {
+    let ledger = on.open().await;
+    let order = paid(&ledger, 1, OrderState::Sold).await;
+    ledger.put_refund(&refund("r1", &order, 30)).await.unwrap();
+    step(&ledger, "r1", RefundStep::Asked { reference: None, again_at: NOW }).await;
+    ledger.put_dispute(&order.id, Dispute::Open, NOW).await.unwrap();
+    assert!(ledger.put_refund(&refund("r2", &order, 10)).await.is_err(), "not before it is decided");
+    let lost = said(&order, "dispute_lost.dp_1", PaymentEventKind::DisputeLost, 30);
+    for news in [true, false] {
+        let told = ledger.lose_part(&lost, NOW).await.unwrap();
+        assert_eq!((told.news, told.order.refunded_minor, told.order.dispute), (news, 30, None));
+        let made = &told.refund.refund;
+        assert_eq!((made.origin, made.reason.as_str()), (RefundOrigin::Provider, "dispute"));
+    }
+    // It is no word on the refund of ours that was asked for, of as much.
+    let asked = ledger.refund(&"r1".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(asked.state, RefundState::Asked);
+    // A word that was overtaken opens nothing again, and the rest can go back.
+    assert_eq!(ledger.put_dispute(&order.id, Dispute::Open, NOW).await.unwrap().dispute, None);
+    assert!(ledger.put_refund(&refund("r3", &order, 41)).await.is_err(), "more than what is left beside r1");
+    ledger.put_refund(&refund("r4", &order, 40)).await.unwrap();
+    let states = ledger.order_events(&order.id).await.unwrap().into_iter().map(|event| event.state);
+    let count = |state: &str| states.clone().filter(|known| known == state).count();
+    assert_eq!((count("disputed"), count("dispute_lost"), count("partly_refunded")), (1, 1, 1));
 }
 
 async fn an_order_is_looked_after_while_it_is_under_way(on: On) {

@@ -27,7 +27,10 @@ use super::{
 use crate::journal::{Books, Journal};
 
 /// What wakes the owner.
-#[expect(clippy::large_enum_variant, reason = "nearly all are calls, and a box would cost each of them an allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are calls, and a box would cost each of them an allocation"
+)]
 pub(super) enum Message {
     /// Somebody asks something.
     Call(Call),

@@ -234,6 +234,14 @@ impl SqlLedger {
         }
     }
 
+    async fn lost_in_part(&self, event: &PaymentEvent, at: UnixMillis) -> Result<Refunded, LedgerError> {
+        let mut change = self.write.begin().await?;
+        match reported::lost_in_part(&mut change, event, at).await {
+            Ok(refunded) => change.commit().await.map(|()| refunded),
+            Err(error) => Err(change.refuse(error).await),
+        }
+    }
+
     async fn disputed(
         &self,
         order: &OrderId,
@@ -250,6 +258,8 @@ impl SqlLedger {
         let is_news = match (found.dispute, dispute) {
             (Some(known), _) if known == dispute => false,
             (Some(Dispute::Won | Dispute::Lost), Dispute::Open) => false,
+            // Nor one of a part, of which only the history knows.
+            (None, Dispute::Open) => !reported::was_lost_in_part(&mut change, order).await?,
             _ => true,
         };
         if !is_news {
@@ -593,6 +603,10 @@ impl Refunds for SqlLedger {
         at: UnixMillis,
     ) -> Answer<'a, Option<Refunded>> {
         Box::pin(self.heard_of_refund(event, at))
+    }
+
+    fn lose_part<'a>(&'a self, event: &'a PaymentEvent, at: UnixMillis) -> Answer<'a, Refunded> {
+        Box::pin(self.lost_in_part(event, at))
     }
 
     fn put_dispute<'a>(&'a self, order: &'a OrderId, dispute: Dispute, at: UnixMillis) -> Answer<'a, Order> {

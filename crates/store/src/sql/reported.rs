@@ -9,6 +9,7 @@ use haul_model::{OrderId, UnixMillis};
 use super::{
     change::Change,
     db::{query, query_scalar},
+    orders::add_event,
     refunds::{find_refund, gone, insert, read_refund, select_refund, take_step, with_order},
     row,
 };
@@ -86,7 +87,8 @@ pub(super) async fn heard(
         (None, Some(name)) => made_at_provider(change, event, name).await?,
         (None, None) => None,
     };
-    if named.is_none() && event.refund.is_none() {
+    let is_refund = event.kind != PaymentEventKind::DisputeLost;
+    if named.is_none() && event.refund.is_none() && is_refund {
         named = asked_for(change, event).await?;
     }
     if event.kind == PaymentEventKind::Refunded && has_failed_since(change, event).await? {
@@ -144,7 +146,7 @@ pub(super) async fn heard(
         origin: RefundOrigin::Provider,
         of_order: left > 0,
         payment_reference: event.reference.clone(),
-        reason: String::new(),
+        reason: if is_refund { String::new() } else { "dispute".to_owned() },
         at,
     };
     insert(change, &new, &order, RefundState::Done).await?;
@@ -153,4 +155,35 @@ pub(super) async fn heard(
         .ok_or_else(|| LedgerError::NotFound(format!("the refund {id}")))?;
     gone(change, &mut refund, at).await?;
     with_order(change, refund, true).await.map(Some)
+}
+
+/// A dispute over a part was lost: the part is a refund of the provider's, and the rest is nobody's but the order's.
+pub(super) async fn lost_in_part(
+    change: &mut Change,
+    event: &PaymentEvent,
+    at: UnixMillis,
+) -> Result<Refunded, LedgerError> {
+    let heard = heard(change, event, at).await?;
+    let refunded =
+        heard.ok_or_else(|| LedgerError::NotFound(format!("an order paid by {}", event.payment)))?;
+    if !refunded.news {
+        return Ok(refunded);
+    }
+    query("UPDATE orders SET dispute = NULL WHERE id = $1")
+        .bind(refunded.order.order.id.as_str())
+        .execute(&mut *change)
+        .await?;
+    add_event(change, &refunded.order.order, "dispute_lost", Some(refunded.refund.refund.id.as_str()), at)
+        .await?;
+    Ok(Refunded { news: true, ..with_order(change, refunded.refund, true).await? })
+}
+
+/// Whether a dispute over a part of an order was lost: the event names the part's refund.
+pub(super) async fn was_lost_in_part(change: &mut Change, order: &OrderId) -> Result<bool, LedgerError> {
+    query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM order_events WHERE order_id = $1 AND state = 'dispute_lost' AND detail IS NOT NULL)",
+    )
+    .bind(order.as_str())
+    .fetch_one(change)
+    .await
 }
