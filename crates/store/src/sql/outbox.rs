@@ -89,10 +89,11 @@ pub(super) async fn endpoints<'a>(
 }
 
 impl SqlLedger {
+    /// One that is there was made by the same request, whose answer was lost: it is as the answer now says.
     async fn write_endpoint(&self, endpoint: &Endpoint) -> Result<(), LedgerError> {
         let mut change = self.write.begin().await?;
         let known = endpoints(endpoint.merchant.as_str(), &mut change).await?;
-        if known.len() >= MAX_ENDPOINTS {
+        if known.len() >= MAX_ENDPOINTS && known.iter().all(|known| known.id != endpoint.id) {
             let error = format!("a merchant may have {MAX_ENDPOINTS} webhooks");
             return Err(change.refuse(LedgerError::Conflict(error)).await);
         }
@@ -101,7 +102,12 @@ impl SqlLedger {
         let put = query(
             "INSERT INTO webhooks (id, merchant_id, url, kinds, secret, old_secret, old_secret_until, disabled_at,
                                    disabled_reason, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             ON CONFLICT (id) DO UPDATE SET
+                 url = excluded.url, kinds = excluded.kinds, secret = excluded.secret, old_secret = excluded.old_secret,
+                 old_secret_until = excluded.old_secret_until, disabled_at = excluded.disabled_at,
+                 disabled_reason = excluded.disabled_reason
+                 WHERE webhooks.merchant_id = excluded.merchant_id",
         )
         .bind(endpoint.id.as_str())
         .bind(endpoint.merchant.as_str())
@@ -116,7 +122,7 @@ impl SqlLedger {
         .execute(&mut change)
         .await?;
         if put == 0 {
-            let error = format!("there is a webhook {} already", endpoint.id);
+            let error = format!("the webhook {} is another merchant's", endpoint.id);
             return Err(change.refuse(LedgerError::Conflict(error)).await);
         }
         change.commit().await
