@@ -59,6 +59,7 @@ struct Kept {
     question: Question,
     client_id: Option<String>,
     hidden: bool,
+    /// 18 bytes each: at [`MAX_VOTES`] 1.8 MB a second, for as long as people go on to vote.
     voters: String,
 }
 
@@ -309,16 +310,18 @@ impl Room {
         self.keep(name, &kept);
     }
 
-    /// Takes up a question of an earlier room, by the rest of its note's name; what can't be read, or is known here to be
-    /// gone, is forgotten.
+    /// Takes up a question of an earlier room. What can't be read is forgotten, and what is known here to be gone.
     pub(crate) fn restore_question(&mut self, name: String, text: &str) {
+        let kept = serde_json::from_str::<Kept>(text);
+        if self.inherited {
+            if !kept.is_ok_and(|kept| self.knows_question(&kept.question.id)) {
+                self.forget(name);
+            }
+            return;
+        }
         let by = name.rsplit_once('/').and_then(|(_, by)| by.parse().ok());
-        let (Some(by), Ok(kept), false, true) = (
-            by,
-            serde_json::from_str::<Kept>(text),
-            self.inherited,
-            self.questions.asked.len() < MAX_OPEN + MAX_ANSWERED,
-        ) else {
+        let (Some(by), Ok(kept), true) = (by, kept, self.questions.asked.len() < MAX_OPEN + MAX_ANSWERED)
+        else {
             return self.forget(name);
         };
         let Kept { question, client_id, hidden, voters } = kept;

@@ -158,6 +158,18 @@ impl Evening {
                 };
                 let _ = self.room.ask_question(&host, ask, at, Some(1));
             }
+            6 if self.dice.roll(3) == 0 => {
+                let poll = self.room.poll().map(|poll| poll.id.clone());
+                let ask = match poll {
+                    None => ShowAsk::PollOpen {
+                        question: "which?".to_owned(),
+                        options: vec!["a".to_owned(), "b".to_owned()],
+                        duration_ms: 5_000,
+                    },
+                    Some(poll_id) => ShowAsk::PollClose { poll_id },
+                };
+                let _ = self.room.show(&host, ask, at);
+            }
             6 => {
                 let text = (self.dice.roll(2) == 0).then(|| "listen".to_owned());
                 let _ = self.room.show(&host, ShowAsk::Announce { text }, at);
@@ -310,6 +322,21 @@ fn an_heir_shows_and_tells_what_the_room_would_have() {
         for offset in 0..=estate.offset {
             let position = Position { epoch: "e1".into(), offset };
             assert_eq!(heir.missed(&position), room.missed(&position), "seed {seed}, from {offset}");
+        }
+        // Where nothing is left but notes, what is open and in sight is as it was.
+        while let Some(effect) = heir.poll_effect() {
+            if let Effect::Keep(Note { name, text }) = effect {
+                evening.notes.insert(name, text);
+            }
+        }
+        let mut alone = Room::new("e3".into(), rate);
+        let notes = evening.notes.clone().into_iter().map(|(name, text)| Note { name, text }).collect();
+        alone.restore(notes, evening.now);
+        for start in [&heir, &alone] {
+            assert_eq!(start.questions(Some(&host), true), room.questions(Some(&host), true), "seed {seed}");
+            assert_eq!(start.announcement(), room.announcement(), "seed {seed}");
+            assert_eq!(start.poll(), room.poll(), "seed {seed}");
+            assert_eq!(start.chat_pin(), room.chat_pin(), "seed {seed}");
         }
         // And it goes on the same way.
         evening.room = heir;

@@ -3,7 +3,7 @@
 use haul_wire::{questions::QuestionAsk, show::ShowAsk};
 
 use super::*;
-use crate::{crowd::MAX_THREADS, sampler::LINES_A_SECOND};
+use crate::{crowd::MAX_THREADS, guard::MAX_MEASURE_MS, sampler::LINES_A_SECOND};
 
 /// So many people write at once that the next line waits for its turn.
 fn loud(play: &mut Play) {
@@ -157,4 +157,157 @@ fn threads_make_room_for_others_and_the_team_is_never_refused() {
         (seen, before) = (seen + page.len(), Some(last.last.id.clone()));
     }
     assert_eq!(seen, MAX_THREADS, "all of them can be read, page by page");
+}
+
+#[test]
+fn a_mute_holds_until_it_ends() {
+    let mut play = Play::new();
+    play.ask(&moderator(), against(Measure::Mute, "ann", Some(60 * SECOND))).unwrap();
+    let told = play.told();
+    assert_eq!(told[0].0, Audience::Person("ann".parse().unwrap()));
+    assert_eq!(
+        (&told[0].1["standing"]["measure"], &told[0].1["standing"]["reason"]),
+        (&"mute".into(), &"spam".into())
+    );
+    play.wait(20 * SECOND);
+    let refused = play.say(&ann(), "hi");
+    assert!(matches!(refused, Err(Refused::Muted { retry_after: Some(left), .. }) if left == 40 * SECOND));
+    play.wait(40 * SECOND);
+    play.say(&ann(), "hi").unwrap();
+    play.ask(&moderator(), against(Measure::Mute, "ann", None)).unwrap();
+    assert!(matches!(play.say(&ann(), "hi"), Err(Refused::Muted { retry_after: None, .. })));
+    play.ask(&moderator(), against(Measure::Restore, "ann", None)).unwrap();
+    play.say(&ann(), "hi").unwrap();
+}
+
+#[test]
+fn a_ban_ends_connections_and_takes_words_away() {
+    let mut play = Play::new();
+    let id = play.say(&ann(), "evil").unwrap();
+    play.effects();
+    let ban = ChatAsk::Moderate {
+        action: Measure::Ban,
+        message_id: Some(id),
+        user_id: None,
+        duration_ms: None,
+        reason: None,
+    };
+    play.ask(&moderator(), ban).unwrap();
+    assert!(play.effects().contains(&Effect::End { who: ann().id, below: Role::Moderator }));
+    assert!(play.room.is_banned(&ann().id, Role::Viewer, play.now.wall));
+    assert!(matches!(play.say(&ann(), "hi"), Err(Refused::Banned(_))));
+    assert_eq!(play.room.chat(None, true), []);
+    let Answer::Moderation(moderation) = play.ask(&moderator(), ChatAsk::Log).unwrap() else { panic!() };
+    assert_eq!(moderation.log[0].action, LogAction::Ban);
+    assert_eq!((moderation.log[0].by.as_str(), moderation.log[0].text.as_deref()), ("mo", Some("evil")));
+    assert_eq!(moderation.standing[0].user_id.as_str(), "ann");
+}
+
+#[test]
+fn who_is_shadow_banned_sees_no_difference() {
+    let mut play = Play::new();
+    play.ask(&moderator(), against(Measure::ShadowBan, "ann", None)).unwrap();
+    assert!(play.told().iter().all(|(to, _)| *to == Audience::Staff));
+    let before = play.room.position().1;
+    play.say(&ann(), "buy my coins").unwrap();
+    let audiences: Vec<_> = play.told().into_iter().map(|(to, _)| to).collect();
+    assert_eq!(audiences, [Audience::Person("ann".parse().unwrap()), Audience::Staff]);
+    assert_eq!(play.room.position().1, before, "nothing in the room's order");
+    assert_eq!(play.room.standing(&ann().id, Role::Viewer, play.now.wall), None);
+    assert_eq!(play.room.chat(Some(&ann().id), false).len(), 1);
+    assert_eq!(play.room.chat(Some(&bob().id), false).len(), 0);
+    assert_eq!(play.room.chat(None, true).len(), 1);
+}
+
+#[test]
+fn nobody_moderates_those_who_moderate() {
+    let mut play = Play::new();
+    let host = writer("host", Role::Host);
+    let by_host = play.say(&host, "welcome").unwrap();
+    let by_moderator = play.say(&moderator(), "welcome").unwrap();
+    let mute = |id: &MessageId| ChatAsk::Moderate {
+        action: Measure::Mute,
+        message_id: Some(id.clone()),
+        user_id: None,
+        duration_ms: None,
+        reason: None,
+    };
+    assert_eq!(play.ask(&ann(), mute(&by_moderator)), Err(Refused::Role(Role::Moderator)));
+    assert_eq!(
+        play.ask(&writer("mia", Role::Moderator), mute(&by_moderator)),
+        Err(Refused::Role(Role::Host))
+    );
+    assert_eq!(play.ask(&moderator(), mute(&by_host)), Err(Refused::Role(Role::Host)));
+    play.ask(&host, mute(&by_moderator)).unwrap();
+}
+
+#[test]
+fn a_measure_against_an_id_that_turns_out_to_be_the_hosts_does_not_hold() {
+    let mut play = Play::new();
+    let others = [host(), writer("mia", Role::Moderator)];
+    for (who, measure) in others
+        .iter()
+        .flat_map(|who| [Measure::Ban, Measure::Mute, Measure::ShadowBan].map(|measure| (who, measure)))
+    {
+        // Neither is here, nor has said anything: nobody knows who that is.
+        play.ask(&moderator(), against(measure, who.id.as_str(), None)).unwrap();
+        assert!(!play.room.is_banned(&who.id, who.role, play.now.wall), "{measure:?} of {}", who.id);
+        assert_eq!(play.room.standing(&who.id, who.role, play.now.wall), None);
+        play.told();
+        play.say(who, "welcome").unwrap();
+        assert_eq!(play.told()[0].0, Audience::All, "{measure:?} of {}", who.id);
+        // The words that made them known are forgotten again.
+        play.room.said = Said::default();
+    }
+    play.ask(&host(), against(Measure::Ban, "mia", None)).unwrap();
+    assert!(play.room.is_banned(&"mia".parse().unwrap(), Role::Moderator, play.now.wall), "the host may");
+    assert!(!play.room.is_banned(&"mia".parse().unwrap(), Role::Host, play.now.wall));
+}
+
+#[test]
+fn a_room_that_begins_anew_remembers_whom_it_put_out() {
+    let mut play = Play::new();
+    play.ask(&moderator(), against(Measure::Ban, "ann", None)).unwrap();
+    play.ask(&moderator(), against(Measure::Mute, "bob", Some(5 * SECOND))).unwrap();
+    play.ask(&moderator(), against(Measure::Mute, "cy", None)).unwrap();
+    play.ask(&moderator(), against(Measure::Restore, "cy", None)).unwrap();
+    play.ask(&moderator(), ChatAsk::Words { add: vec!["spam".into()], remove: vec![] }).unwrap();
+    play.ask(&moderator(), ChatAsk::SetRules { slow_ms: Some(5), who: None, links: None, repeats: None })
+        .unwrap();
+    let mut kept = std::collections::BTreeMap::new();
+    for effect in play.effects() {
+        if let Effect::Keep(Note { name, text }) = effect {
+            match text {
+                Some(text) => kept.insert(name, text),
+                None => kept.remove(&name),
+            };
+        }
+    }
+    let notes = kept.into_iter().map(|(name, text)| Note { name, text: Some(text) }).collect();
+    let mut later = Play::new();
+    later.wait(10 * SECOND);
+    later.room.restore(notes, later.now);
+    assert_eq!(
+        later.effects(),
+        [Effect::Keep(Note { name: "standing/bob".into(), text: None })],
+        "what is over goes"
+    );
+    assert!(later.room.is_banned(&ann().id, Role::Viewer, later.now.wall));
+    assert_eq!(later.room.rules().slow_ms, 5);
+    assert_eq!(later.say(&bob(), "spam"), Err(Refused::Word));
+    let Answer::Moderation(moderation) = later.ask(&moderator(), ChatAsk::Log).unwrap() else { panic!() };
+    let actions: Vec<_> = moderation.log.iter().map(|entry| entry.action).collect();
+    use LogAction as L;
+    assert_eq!(actions, [L::Rules, L::Words, L::Restore, L::Mute, L::Mute, L::Ban]);
+}
+
+#[test]
+fn a_measure_lasts_a_year_at_most_or_until_it_is_lifted() {
+    let mut play = Play::new();
+    let year = Duration::from_millis(MAX_MEASURE_MS);
+    for wrong in [Duration::ZERO, year + Duration::from_millis(1), Duration::from_millis(u64::MAX)] {
+        let refused = play.ask(&moderator(), against(Measure::Mute, "ann", Some(wrong)));
+        assert!(matches!(refused, Err(Refused::Field(_))), "{wrong:?}");
+    }
+    play.ask(&moderator(), against(Measure::Mute, "ann", Some(year))).unwrap();
 }
