@@ -15,12 +15,12 @@ use quinn_proto::{
     congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig},
 };
 
-/// A round trip that is longer than the shortest so far by this part of it has waited in a queue.
-const QUEUED: u32 = 4;
-/// Or by this, if that is more: what wireless links and clients themselves vary by.
-const JITTER: Duration = Duration::from_millis(15);
+/// A round trip that has waited for longer than the shortest so far takes, or than this if that is more, has met a queue worth
+/// shortening. Cubic goes back to seven tenths: where the window is twice what the way holds, that still fills it, so that a chance
+/// loss which counts costs nothing.
+const QUEUED: Duration = Duration::from_millis(50);
 /// More than one in so many bytes are not lost by chance.
-const CHANCE: u64 = 32;
+const CHANCE: u64 = 50;
 /// Nor is more than this at once where little has been sent so far: three packets.
 const FEW_BYTES: u64 = 3 * 1_500;
 /// Over so long, and as much before it, it is counted what is lost.
@@ -108,15 +108,19 @@ impl Losses {
     fn arrived(&mut self, now: Instant, bytes: u64, waited: Duration, shortest: Duration) {
         self.turn(now);
         self.now.arrived += bytes;
-        self.is_queued = waited > (shortest / QUEUED).max(JITTER);
+        self.is_queued = waited > shortest.max(QUEUED);
     }
 
     /// So much was lost. Returns whether by chance.
     fn lost(&mut self, now: Instant, bytes: u64) -> bool {
         self.turn(now);
+        if self.is_queued {
+            // And it says nothing of what chance loses.
+            return false;
+        }
         self.now.lost += bytes;
         let (arrived, lost) = (self.now.arrived + self.before.arrived, self.now.lost + self.before.lost);
-        !self.is_queued && lost <= ((arrived + lost) / CHANCE).max(FEW_BYTES)
+        lost <= ((arrived + lost) / CHANCE).max(FEW_BYTES)
     }
 
     fn turn(&mut self, now: Instant) {
@@ -157,8 +161,8 @@ mod tests {
     #[test]
     fn one_in_a_hundred_is_chance_where_nothing_has_waited() {
         let begin = Instant::now();
-        assert_eq!(losses(&mut Losses::new(begin), begin, 100, Duration::from_millis(20)), (20, 0));
-        assert_eq!(losses(&mut Losses::new(begin), begin, 100, Duration::from_millis(30)), (0, 20));
+        assert_eq!(losses(&mut Losses::new(begin), begin, 100, RTT), (20, 0));
+        assert_eq!(losses(&mut Losses::new(begin), begin, 100, RTT + RTT / 4), (0, 20));
     }
 
     #[test]
