@@ -152,6 +152,8 @@ pub(crate) enum Congestion {
     Cubic,
     /// By loss, growing back linearly.
     NewReno,
+    /// The first, but for packets that are lost by chance.
+    Discerning,
     /// By measured rate and round trip.
     Bbr,
 }
@@ -337,7 +339,7 @@ impl Default for Config {
                 public_url: String::new(),
                 tls_cert: PathBuf::new(),
                 tls_key: PathBuf::new(),
-                congestion: Congestion::Cubic,
+                congestion: Congestion::Discerning,
                 max_connections: 12_000,
             },
             store: Store {
@@ -586,7 +588,7 @@ pub(crate) const KEYS: &[(&str, Expect)] = &[
     ("moq.public_url", Expect::Text("a URL such as https://media.example:4443, or nothing")),
     ("moq.tls_cert", Expect::Text("the path of a PEM file, or nothing")),
     ("moq.tls_key", Expect::Text("the path of a PEM file, or nothing")),
-    ("moq.congestion", Expect::Text("cubic, newreno or bbr")),
+    ("moq.congestion", Expect::Text("discerning, cubic, newreno or bbr")),
     ("moq.max_connections", Expect::Integer(1, 1_000_000, "connections")),
     ("store.gate_url", Expect::Text("embedded: or redis://HOST[:PORT][/DB]")),
     ("store.share_rooms", Expect::Bool),
@@ -683,6 +685,21 @@ mod tests {
     #[test]
     fn every_key_says_what_is_expected_of_it() {
         assert_eq!(keys_of(&toml::Table::try_from(Config::default()).unwrap()), known_keys());
+    }
+
+    /// It is chosen by what was measured: whoever measures anew changes all three.
+    #[test]
+    fn the_congestion_controller_is_the_one_that_the_figures_speak_for() {
+        let ours = Config::default().moq.congestion;
+        assert_eq!(haul_quic::Congestion::from(ours), haul_quic::Congestion::default());
+        let name = toml::Value::try_from(ours).unwrap();
+        let name = name.as_str().unwrap();
+        let figures = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
+        let figures = std::fs::read_to_string(figures).unwrap();
+        assert!(
+            figures.contains(&format!("the default is **`{name}`**")),
+            "docs/performance.md has another than {name}"
+        );
     }
 
     #[test]

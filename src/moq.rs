@@ -25,11 +25,7 @@ pub(crate) async fn start(config: &Config, app: App, slot: &Slot) -> anyhow::Res
     let settings = QuicConfig {
         listen,
         tls: tls.map(|(cert, key)| TlsFiles { cert: cert.into(), key: key.into() }),
-        congestion: match config.moq.congestion {
-            Congestion::Cubic => haul_quic::Congestion::Cubic,
-            Congestion::NewReno => haul_quic::Congestion::NewReno,
-            Congestion::Bbr => haul_quic::Congestion::Bbr,
-        },
+        congestion: config.moq.congestion.into(),
         limits: Limits {
             connections: config.moq.max_connections,
             viewers: config.media.max_viewers,
@@ -44,6 +40,17 @@ pub(crate) async fn start(config: &Config, app: App, slot: &Slot) -> anyhow::Res
     // Nobody else sets it.
     let _ = slot.set(edge.clone());
     Ok(Some(edge))
+}
+
+impl From<Congestion> for haul_quic::Congestion {
+    fn from(configured: Congestion) -> Self {
+        match configured {
+            Congestion::Cubic => Self::Cubic,
+            Congestion::NewReno => Self::NewReno,
+            Congestion::Discerning => Self::Discerning,
+            Congestion::Bbr => Self::Bbr,
+        }
+    }
 }
 
 /// What pages are told of the edge, where it is configured.

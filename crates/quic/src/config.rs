@@ -15,11 +15,14 @@ pub struct TlsFiles {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Congestion {
     /// By loss, growing back along a cubic curve (RFC 9438).
-    #[default]
     Cubic,
     /// By loss, growing back linearly (RFC 9002, 7).
     NewReno,
-    /// By measured rate and round trip, which keeps queues short. Experimental in quinn.
+    /// Cubic, but for packets that are lost by chance: where none has waited in a queue, and few are lost. The default by what
+    /// was measured (docs/performance.md).
+    #[default]
+    Discerning,
+    /// By measured rate and round trip. Experimental in quinn.
     Bbr,
 }
 

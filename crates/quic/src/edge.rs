@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     Congestion, House, Limits, QuicConfig, QuicStats, StartError,
     certificate::{CHECK_EVERY, Certificates},
+    congestion::DiscerningConfig,
     feed::Feeds,
     session,
     stats::Counters,
@@ -238,6 +239,7 @@ fn server_config(
         .congestion_controller_factory(match config.congestion {
             Congestion::Cubic => Arc::new(quinn::congestion::CubicConfig::default()),
             Congestion::NewReno => Arc::new(quinn::congestion::NewRenoConfig::default()),
+            Congestion::Discerning => Arc::new(DiscerningConfig::default()),
             Congestion::Bbr => Arc::new(quinn::congestion::BbrConfig::default()),
         });
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));

@@ -14,6 +14,7 @@ mod catalog;
 mod certificate;
 mod cmaf;
 mod config;
+mod congestion;
 mod edge;
 mod error;
 mod feed;

@@ -17,7 +17,8 @@ use crate::{
     server::Server,
 };
 
-const FRAMES_A_SECOND: u32 = 30;
+/// The pictures of a host.
+pub const FRAMES_A_SECOND: u32 = 30;
 /// A keyframe is as large as so many other pictures.
 const KEYFRAME_SHARE: u32 = 6;
 /// A keyframe every two seconds.
@@ -29,7 +30,8 @@ fn here(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-fn wall_us() -> u64 {
+/// The time of day, in microseconds since 1970.
+pub fn wall_us() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64
 }
 
@@ -87,12 +89,21 @@ impl Host {
     }
 }
 
+/// A picture that has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Picture {
+    /// Microseconds since 1970.
+    pub captured_us: u64,
+    /// How much later than captured it came.
+    pub late_ms: f64,
+}
+
 /// What one viewer has seen.
 #[derive(Default)]
 pub struct Seen {
     pub bytes: AtomicU64,
-    /// How much later than captured each frame came, in milliseconds.
-    pub late_ms: Mutex<Vec<f64>>,
+    /// Every picture, in order of arrival.
+    pub pictures: Mutex<Vec<Picture>>,
     /// Groups that ended before they were whole.
     pub broken: AtomicU64,
 }
@@ -142,11 +153,10 @@ async fn read(broadcast: broadcast::Consumer, seen: Arc<Seen>) {
             match group.read_frame().await {
                 Ok(Some(frame)) => {
                     seen.bytes.fetch_add(frame.payload.len() as u64, Relaxed);
-                    let captured =
+                    let captured_us =
                         u64::from_be_bytes(frame.payload[..8].try_into().unwrap()) & (u64::MAX >> 2);
-                    let late = wall_us() as f64 - captured as f64;
-                    let mut lates = seen.late_ms.lock().unwrap();
-                    lates.push(late / 1_000.0);
+                    let late_ms = (wall_us() as f64 - captured_us as f64) / 1_000.0;
+                    seen.pictures.lock().unwrap().push(Picture { captured_us, late_ms });
                 }
                 Ok(None) => break,
                 Err(_) => {

@@ -60,8 +60,14 @@ fn main() -> ExitCode {
         if "memory".contains(&wanted) {
             all &= memory().await;
         }
-        if "endpoints".contains(&wanted) {
-            endpoints().await;
+        for (case, one, other) in [
+            // Each has half of the viewers.
+            ("endpoints/two beside one", &["1"][..], &["2"][..]),
+            ("controllers/discerning beside cubic", &["1", "cubic"], &["1", "discerning"]),
+        ] {
+            if case.contains(&wanted) {
+                beside(case, one, other).await;
+            }
         }
         if "congestion".contains(&wanted) {
             line::congestion().await;
@@ -144,19 +150,19 @@ async fn memory() -> bool {
     ratio <= 1.0
 }
 
-/// One endpoint beside two, each with half of the viewers.
-async fn endpoints() {
+/// What one way to serve costs beside another, each as the server's words say.
+async fn beside(case: &str, one: &[&str], other: &[&str]) {
     let viewers = VIEWERS[2];
-    let (one, two) = (Server::ours(&["1"]), Server::ours(&["2"]));
-    let (mut ones, mut twos) = (Vec::new(), Vec::new());
+    let (one, other) = (Server::ours(one), Server::ours(other));
+    let (mut ones, mut others) = (Vec::new(), Vec::new());
     for _ in 0..rounds() {
         ones.push(cost(&one, &one.ports, viewers).await.0);
-        twos.push(cost(&two, &two.ports, viewers).await.0);
+        others.push(cost(&other, &other.ports, viewers).await.0);
     }
-    let (one, two) = (median(&mut ones), median(&mut twos));
+    let (one, other) = (median(&mut ones), median(&mut others));
     println!(
-        r#"{{"case":"endpoints/two of them","ratio":{:.3},"one_us_a_megabit":{one:.0},"two_us_a_megabit":{two:.0}}}"#,
-        two / one
+        r#"{{"case":"{case}","ratio":{:.3},"us_a_megabit":{other:.0},"beside_us_a_megabit":{one:.0}}}"#,
+        other / one
     );
 }
 

@@ -106,6 +106,7 @@ pub fn run(words: &[String]) -> ExitCode {
         None => Congestion::default(),
         Some("cubic") => Congestion::Cubic,
         Some("newreno") => Congestion::NewReno,
+        Some("discerning") => Congestion::Discerning,
         Some("bbr") => Congestion::Bbr,
         Some(other) => panic!("no congestion controller is called {other}"),
     };
