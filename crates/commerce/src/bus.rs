@@ -8,7 +8,7 @@ mod book;
 
 use std::time::Duration;
 
-use haul_model::{BuyerId, UnixMillis};
+use haul_model::BuyerId;
 
 use crate::{BoxFuture, LiveRef};
 
@@ -143,12 +143,7 @@ pub trait Bus: Send + Sync + 'static {
         wait: Duration,
     ) -> BoxFuture<'a, Result<Asked, BusError>>;
     /// Where somebody is named in what is kept of a room's past (their id stands in it, in quotation marks), all of that goes:
-    /// what was told, what is left for heirs, and what was asked before `read` by the store's clock, which the owner has
-    /// read. Who is behind begins again with a snapshot.
-    fn forget<'a>(
-        &'a self,
-        live: &'a LiveRef,
-        person: &'a BuyerId,
-        read: UnixMillis,
-    ) -> BoxFuture<'a, Result<(), BusError>>;
+    /// what was told, and what is left for heirs. Who is behind begins again with a snapshot. Of what was asked, what names
+    /// them goes, read or not.
+    fn forget<'a>(&'a self, live: &'a LiveRef, person: &'a BuyerId) -> BoxFuture<'a, Result<(), BusError>>;
 }

@@ -81,7 +81,7 @@ pub fn clean_to(text: &str, max_chars: usize) -> Result<String, Refused> {
 }
 
 /// Without the marks that pile up over one letter until they cover the lines around it.
-fn without_towers(text: &str) -> String {
+pub(crate) fn without_towers(text: &str) -> String {
     let mut marks = 0;
     text.chars()
         .filter(|c| {

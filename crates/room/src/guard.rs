@@ -11,7 +11,7 @@ use haul_model::{BuyerId, Now, Role, UnixMillis};
 use haul_wire::{Badge, ChatRules, LogEntry, Measure, Restricted, Standing, Writers};
 
 use crate::{
-    chat::{Refused, left},
+    chat::{Refused, left, without_towers},
     limiter::{Limiter, MAX_SENDERS, Rate},
     links::has_link,
     words::{WordList, compared},
@@ -257,6 +257,9 @@ impl Guard {
 
     /// Whether somebody may choose this name: what may not be said may not be a name.
     pub(crate) fn may_be_called(&self, name: &str) -> Result<(), Refused> {
+        if without_towers(name) != name {
+            return Err(Refused::Field("too many marks over one letter"));
+        }
         if self.words.finds(name) {
             return Err(Refused::Word);
         }

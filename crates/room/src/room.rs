@@ -350,7 +350,8 @@ impl Room {
                     self.tell(Audience::All, Lane::Chat, told);
                     Some(self.order.position().1)
                 };
-                self.said.put(line, by, hidden, client_id, offset);
+                let at = self.order.position().1;
+                self.said.put(line, by, hidden, client_id, offset, at);
             }
             Change::Asked { question, by, client_id, hidden } => {
                 self.asked(question, by, client_id, hidden);
@@ -416,9 +417,12 @@ impl Room {
     }
 
     /// What somebody who had read up to `position` has missed: nothing but those lines, oldest first. `None` where that
-    /// can't be known any more, or never was.
-    pub fn missed(&self, position: &Position) -> Option<Vec<Line>> {
-        self.order.missed(position)
+    /// can't be known any more, or never was, or where they may have missed a line that is hidden from others.
+    pub fn missed(&self, position: &Position, reader: Option<&BuyerId>, staff: bool) -> Option<Vec<Line>> {
+        match self.said.has_hidden_since(position.offset, reader, staff) {
+            true => None,
+            false => self.order.missed(position),
+        }
     }
 
     pub(crate) fn tell_all(&mut self, event: &Event) {

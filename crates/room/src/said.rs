@@ -19,6 +19,8 @@ pub(crate) struct SaidLine {
     pub(crate) hidden: bool,
     /// Its place in the room's order.
     pub(crate) offset: Option<u64>,
+    /// The last place in the room's order when it was said.
+    at: u64,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ impl Said {
         hidden: bool,
         client_id: Option<String>,
         offset: Option<u64>,
+        at: u64,
     ) {
         if let Some(client_id) = client_id {
             self.remember(&by, &client_id, &line.id);
@@ -45,7 +48,7 @@ impl Said {
         if self.lines.len() == MAX_CHAT_KEPT {
             self.lines.pop_front();
         }
-        self.lines.push_back(SaidLine { line, by, hidden, offset });
+        self.lines.push_back(SaidLine { line, by, hidden, offset, at });
     }
 
     /// Remembers what a sender's client calls a message.
@@ -96,6 +99,13 @@ impl Said {
     pub(crate) fn name_of(&self, by: &BuyerId) -> Option<(String, Role)> {
         let said = self.lines.iter().rev().find(|said| said.by == *by)?;
         Some((said.line.name.clone(), said.line.role))
+    }
+
+    /// Whether somebody who had read up to a place may have missed a line that only they, or the team, can see: it has no
+    /// place of its own.
+    pub(crate) fn has_hidden_since(&self, offset: u64, reader: Option<&BuyerId>, staff: bool) -> bool {
+        let is_theirs = |said: &&SaidLine| said.hidden && (staff || reader == Some(&said.by));
+        self.lines.iter().rev().take_while(|said| said.at >= offset).any(|said| is_theirs(&said))
     }
 
     /// The last lines that somebody may see, oldest first.

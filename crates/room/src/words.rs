@@ -54,6 +54,10 @@ impl WordList {
 
     /// Whether the text has one of the words.
     pub fn finds(&self, text: &str) -> bool {
+        self.finds_as_it_is(text) || capitals(text).is_some_and(|text| self.finds_as_it_is(&text))
+    }
+
+    fn finds_as_it_is(&self, text: &str) -> bool {
         self.spaced
             .as_ref()
             .is_some_and(|words| words.is_match(&spaced(text)) || words.is_match(&joined(text)))
@@ -106,14 +110,82 @@ pub fn compared(text: &str) -> String {
     }
 }
 
-/// A name as it looks: folded, and letters that are drawn alike are one.
+/// A name as it looks: folded, and letters and digits that are drawn alike are one (of UTS #39's skeletons, those that are
+/// seen at a glance).
 pub fn likeness(name: &str) -> String {
-    compared(name).chars().map(plain).collect()
+    let drawn = |c| match plain(c) {
+        '0' => 'o',
+        '1' | 'i' => 'l',
+        '5' => 's',
+        c => c,
+    };
+    let name: String = compared(name).chars().map(drawn).collect();
+    name.replace("rn", "m").replace("vv", "w")
 }
 
-/// A letter as it looks: those of Cyrillic and Greek, and a few more, as the Latin one that is drawn the same.
+/// Whether a name looks like one that is kept, given as its [`likeness`], or has it among its words. Of kept names that are
+/// short and no `title`, only the whole name counts: many people are called Mia.
+pub fn passes_for(name: &str, kept: &str, title: bool) -> bool {
+    let passes = |name: &str| {
+        let whole = likeness(name);
+        if whole == kept {
+            return true;
+        }
+        if !title && kept.chars().count() < LONG_NAME {
+            return false;
+        }
+        if kept.chars().any(is_unspaced) {
+            return whole.contains(kept);
+        }
+        let words: Vec<String> = name
+            .split(|c: char| c.is_whitespace() || c.is_ascii_punctuation())
+            .filter(|word| !word.is_empty())
+            .map(likeness)
+            .collect();
+        (0..words.len()).any(|from| (from + 1..=words.len()).any(|to| words[from..to].concat() == kept))
+    };
+    passes(name) || capitals(name).is_some_and(|name| passes(&name))
+}
+
+/// Kept names from so many letters on are looked for among a name's words, too.
+const LONG_NAME: usize = 6;
+
+/// The text with Greek capitals as the Latin ones that are drawn the same, where their small letters are drawn like others.
+/// `None` where there are none.
+fn capitals(text: &str) -> Option<String> {
+    let latin = |c| match c {
+        'Η' => 'H',
+        'Ν' => 'N',
+        'Υ' => 'Y',
+        c => c,
+    };
+    let text_in_latin: String = text.chars().map(latin).collect();
+    (text_in_latin != text).then_some(text_in_latin)
+}
+
+/// A letter as it looks: those of Cyrillic, Greek and Cherokee (as they are once folded), and a few more, as the Latin one
+/// that is drawn the same.
 pub fn plain(c: char) -> char {
     match c {
+        '\u{AB70}' | '\u{13A0}' => 'd',
+        '\u{AB71}' | '\u{13A1}' => 'r',
+        '\u{AB72}' | '\u{13A2}' => 't',
+        '\u{AB75}' | '\u{13A5}' => 'i',
+        '\u{AB7A}' | '\u{13AA}' => 'a',
+        '\u{AB7B}' | '\u{13AB}' => 'j',
+        '\u{AB7C}' | '\u{13AC}' => 'e',
+        '\u{AB83}' | '\u{13B3}' | '\u{ABA4}' | '\u{13D4}' => 'w',
+        '\u{AB87}' | '\u{13B7}' | '\u{15F0}' => 'm',
+        '\u{AB8B}' | '\u{13BB}' => 'h',
+        '\u{AB8D}' | '\u{13BD}' => 'y',
+        '\u{AB90}' | '\u{13C0}' => 'g',
+        '\u{AB93}' | '\u{13C3}' => 'z',
+        '\u{ABA5}' | '\u{13D5}' | '\u{ABAA}' | '\u{13DA}' => 's',
+        '\u{ABA9}' | '\u{13D9}' => 'v',
+        '\u{ABAE}' | '\u{13DE}' => 'l',
+        '\u{ABAF}' | '\u{13DF}' => 'c',
+        '\u{ABB2}' | '\u{13E2}' => 'p',
+        '\u{ABB6}' | '\u{13E6}' => 'k',
         'а' | 'α' | 'ɑ' => 'a',
         'в' | 'β' => 'b',
         'с' | 'ϲ' => 'c',
@@ -258,6 +330,42 @@ mod tests {
         {
             assert!(!list.finds(text), "{text}");
         }
+    }
+
+    #[test]
+    fn capitals_are_read_as_they_are_drawn() {
+        let list = list(&["host", "now", "ηλιος"]);
+        for text in ["ΗOST", "ΝOW", "ΗΛΙΟΣ", "ηλιος"] {
+            assert!(list.finds(text), "{text}");
+        }
+        assert!(!list.finds("ΗΛΙΟ"));
+    }
+
+    #[test]
+    fn a_name_passes_for_another_by_what_is_seen_of_it() {
+        let host = likeness("Mia Host");
+        for name in [
+            "M1a H0st",
+            "Mla Host",
+            "rnia host",
+            "MᎥa Host",
+            "Ꮇia Host",
+            "ᗰia Host",
+            "Mia Host (host)",
+            "the Mia-Host",
+            "ΜΙΑ ΗOST",
+        ] {
+            assert!(passes_for(name, &host, false), "{name}");
+        }
+        for name in ["Mia", "Mia Hosts", "Hostmia"] {
+            assert!(!passes_for(name, &host, false), "{name}");
+        }
+        let mia = likeness("Mia");
+        assert!(passes_for("M1a", &mia, false) && !passes_for("Mia Chen", &mia, false));
+        assert!(
+            passes_for("Mia, host", &likeness("Host"), true) && !passes_for("Ghost", &likeness("Host"), true)
+        );
+        assert!(passes_for("我是主播", &likeness("主播"), true));
     }
 
     #[test]

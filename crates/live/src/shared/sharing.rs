@@ -1,14 +1,11 @@
 //! How rooms are shared.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use haul_commerce::{Bus, BusError, LiveRef};
 use haul_model::BuyerId;
 
-use crate::{now, stage::MEMBER_BITS};
-
-/// What was asked of an owner so long ago has been read, whatever clocks say.
-const READ_WITHIN: Duration = Duration::from_secs(10);
+use crate::stage::MEMBER_BITS;
 
 /// How rooms are shared: over which bus, and as which of the servers. Clones are the same server.
 #[derive(Clone)]
@@ -25,7 +22,7 @@ impl Sharing {
 
     /// Takes what names somebody out of what servers share of a room's past.
     pub(crate) async fn forget(&self, live: &LiveRef, person: &BuyerId) -> Result<(), BusError> {
-        self.bus.forget(live, person, now().wall - READ_WITHIN).await
+        self.bus.forget(live, person).await
     }
 
     /// This server's number, never 0.

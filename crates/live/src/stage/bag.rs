@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use haul_commerce::{Product, listing::Listing};
-use haul_model::{Languages, Locale, ProductId};
+use haul_model::{Languages, Locale, ProductId, Viewer};
 use haul_room::{Lane, Line};
 use haul_wire::{Event, Position, ProductView, encode_event};
 
-use super::{Output, Stage, To, answers::product_view};
+use super::{Output, Stage, To, answers::product_view, is_staff};
 
 /// Languages in which a changed bag is told, besides each product's own: those that most readers here want. Who wants
 /// another one is told in the products' own.
@@ -109,8 +109,14 @@ impl Stage {
 
     /// What somebody who comes back has missed. Of the bag they are told in their language, as it is now: an earlier state
     /// of it counts for nothing.
-    pub(super) fn missed(&self, position: &Position, locale: Option<&Locale>) -> Option<Vec<Line>> {
-        let mut missed = self.room.missed(position)?;
+    pub(super) fn missed(
+        &self,
+        position: &Position,
+        viewer: Option<&Viewer>,
+        locale: Option<&Locale>,
+    ) -> Option<Vec<Line>> {
+        let staff = viewer.is_some_and(is_staff);
+        let mut missed = self.room.missed(position, viewer.map(|viewer| &viewer.id), staff)?;
         if let Some(locale) = locale {
             for (line, offset) in missed.iter_mut().zip(position.offset + 1..) {
                 if line.starts_with(BAG_TOLD) {

@@ -95,7 +95,7 @@ impl Stage {
                 self.room.joined(&viewer.name, now);
             }
         }
-        let missed = resume.as_ref().map(|position| self.missed(position, locale.as_ref()));
+        let missed = resume.as_ref().map(|position| self.missed(position, viewer.as_ref(), locale.as_ref()));
         let snapshot =
             self.snapshot(member, (viewer.as_ref(), locale.as_ref()), personal, missed.as_ref(), now);
         self.reply(member, id, &Reply::Hello(Box::new(snapshot)));

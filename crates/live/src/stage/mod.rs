@@ -136,6 +136,7 @@ impl Stage {
     ) -> Self {
         let Beginning { record, bag, sales, coupons, orders, totals, notes, estate } = beginning;
         let coupons = Coupons::new(coupons, &notes);
+        let names = names::Names::new(&settings.reserved_names, &notes);
         let mut clock = GateClock::new(now);
         for applied in sales.iter().filter_map(|(_, applied)| applied.as_ref()) {
             clock.observe(applied.now, now);
@@ -172,7 +173,7 @@ impl Stage {
             room,
             shoppers: Limiter::new(SHOPPING),
             record,
-            names: names::Names::new(&settings.reserved_names),
+            names,
             settings,
             rng,
             clock,

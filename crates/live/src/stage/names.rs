@@ -6,15 +6,20 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use haul_model::{BuyerId, Now, Viewer};
-use haul_room::words::likeness;
+use haul_room::{
+    Note,
+    words::{likeness, passes_for},
+};
 use haul_wire::{Code, Failure};
 
-use super::{MemberId, Stage, is_staff, room::unsaid};
+use super::{MemberId, Output, Stage, is_staff, room::unsaid};
 
 /// Names of host and moderators that stay theirs while they are away; the one that came first is forgotten for another.
 const MAX_TEAM_NAMES: usize = 100;
 /// What the team is called where its tokens have no names, and by our pages.
 const TEAM_WORDS: &[&str] = &["Host", "Moderator", "Mod", "主播"];
+/// The name under which the team's names are written down for the next start.
+const TEAM_NOTE: &str = "team";
 
 /// The names of who is here.
 #[derive(Debug, Default)]
@@ -28,10 +33,12 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(reserved: &[String]) -> Self {
+    pub(super) fn new(reserved: &[String], notes: &[(String, String)]) -> Self {
         let reserved = reserved.iter().map(String::as_str).chain(TEAM_WORDS.iter().copied());
         let reserved = reserved.map(|name| likeness(name).into()).collect();
-        Self { reserved, ..Self::default() }
+        let note = notes.iter().find(|(name, _)| name == TEAM_NOTE);
+        let team = note.and_then(|(_, names)| serde_json::from_str(names).ok()).unwrap_or_default();
+        Self { reserved, team, ..Self::default() }
     }
 
     fn with(&self, name: &str) -> impl Iterator<Item = MemberId> {
@@ -76,8 +83,10 @@ impl Stage {
             let viewer = self.members.get(member).and_then(|member| member.viewer.as_ref());
             viewer.is_some_and(|viewer| viewer.id != *who)
         };
-        let kept = self.names.reserved.iter().chain(&self.names.team).any(|name| **name == *looks);
-        if kept
+        let is_titled = self.names.reserved.iter().any(|kept| passes_for(name, kept, true));
+        let is_the_teams = self.names.team.iter().any(|kept| passes_for(name, kept, false));
+        if is_titled
+            || is_the_teams
             || likeness(&self.record.title) == looks
             || self.names.with(&looks).any(|member| is_other(&member))
         {
@@ -99,10 +108,15 @@ impl Stage {
         if !staff {
             return;
         }
+        let is_new = !self.names.team.contains(&looks);
         self.names.team.retain(|known| *known != looks);
         self.names.team.push_back(looks.clone());
         if self.names.team.len() > MAX_TEAM_NAMES {
             self.names.team.pop_front();
+        }
+        if is_new {
+            let text = serde_json::to_string(&self.names.team).ok();
+            self.outputs.push_back(Output::Keep(Note { name: TEAM_NOTE.to_owned(), text }));
         }
         // Guests who came first under that name.
         let namesakes: Vec<_> = self.names.with(&looks).collect();

@@ -65,11 +65,16 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        Self::with(Some(applied(start(), 1, (10, 0, 0), vec![])))
+        Self::with(Some(applied(start(), 1, (10, 0, 0), vec![])), Vec::new())
     }
 
-    /// With what the gate has said of the sale.
-    fn with(applied: Option<Applied>) -> Self {
+    /// With what an earlier start has written down.
+    fn after(notes: Vec<(String, String)>) -> Self {
+        Self::with(Some(applied(start(), 1, (10, 0, 0), vec![])), notes)
+    }
+
+    /// With what the gate has said of the sale, and what an earlier start has written down.
+    fn with(applied: Option<Applied>, notes: Vec<(String, String)>) -> Self {
         let now = start();
         let record = LiveRecord {
             id: "demo".parse().unwrap(),
@@ -118,7 +123,7 @@ impl Play {
             coupons: Vec::new(),
             orders: Vec::new(),
             totals: haul_commerce::Totals::default(),
-            notes: Vec::new(),
+            notes,
             estate: None,
         };
         let stage = Stage::new(beginning, settings, "e1".into(), StdRng::seed_from_u64(7), now);
@@ -766,7 +771,7 @@ fn a_sale_that_the_gate_has_lost_is_frozen_until_it_is_rebuilt() {
 
 #[test]
 fn a_sale_that_the_gate_has_not_answered_about_is_there_and_waits() {
-    let mut play = Play::with(None);
+    let mut play = Play::with(None, Vec::new());
     play.join(1, viewer("ann", Role::Viewer));
     assert_eq!(play.stage.sale_views(play.now)[0].state, SaleState::Frozen);
     play.wait(Duration::from_secs(60));

@@ -181,11 +181,15 @@ fn who_comes_back_gets_exactly_what_was_missed() {
         .collect();
     let at = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
     for cut in 0..=3 {
-        assert_eq!(play.room.missed(&at("e1", cut as u64)), Some(lines[cut..].to_vec()), "{cut}");
+        assert_eq!(
+            play.room.missed(&at("e1", cut as u64), None, false),
+            Some(lines[cut..].to_vec()),
+            "{cut}"
+        );
     }
-    assert_eq!(play.room.missed(&at("e0", 3)), None, "another epoch");
-    assert_eq!(play.room.missed(&at("e1", 4)), None, "a future that never was");
-    assert_eq!(play.room.missed(&at("e1", u64::MAX)), None);
+    assert_eq!(play.room.missed(&at("e0", 3), None, false), None, "another epoch");
+    assert_eq!(play.room.missed(&at("e1", 4), None, false), None, "a future that never was");
+    assert_eq!(play.room.missed(&at("e1", u64::MAX), None, false), None);
 }
 
 #[test]
@@ -205,8 +209,8 @@ fn who_missed_too_much_is_told_so() {
         room.set_pin(None);
     }
     let at = |offset| Position { epoch: "e1".into(), offset };
-    assert_eq!(room.missed(&at(0)), None);
-    assert_eq!(room.missed(&at(1)).map(|lines| lines.len()), Some(MAX_HISTORY));
+    assert_eq!(room.missed(&at(0), None, false), None);
+    assert_eq!(room.missed(&at(1), None, false).map(|lines| lines.len()), Some(MAX_HISTORY));
 }
 
 #[test]

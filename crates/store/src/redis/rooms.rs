@@ -14,7 +14,7 @@ use haul_commerce::{
     Appended, Batch, BoxFuture, Bus, BusError, GateError, Lease, Left, LiveRef, Told,
     bus::{Asked, KEEP_ASKED, KEEP_BATCHES, KEEP_CHANGES, KEEP_CHAT, KEEP_FOR, KEEP_LINES, MAX_READ},
 };
-use haul_model::{BuyerId, UnixMillis};
+use haul_model::BuyerId;
 use redis::Value;
 use tokio::{
     sync::Notify,
@@ -272,17 +272,12 @@ impl Bus for RedisBus {
         })
     }
 
-    fn forget<'a>(
-        &'a self,
-        live: &'a LiveRef,
-        person: &'a BuyerId,
-        read: UnixMillis,
-    ) -> BoxFuture<'a, Result<(), BusError>> {
+    fn forget<'a>(&'a self, live: &'a LiveRef, person: &'a BuyerId) -> BoxFuture<'a, Result<(), BusError>> {
         Box::pin(async move {
             let keys = Keys::new(live);
             let below = ["told", "lines", "chat", "changes", "asked"].map(|what| keys.of(what));
             let mut run = self.forget.run(&below.each_ref().map(String::as_str));
-            run.arg(format!("\"{person}\"")).arg(read.0.saturating_sub(1));
+            run.arg(format!("\"{person}\""));
             self.nodes.call_and_wait(&keys.0, run).await.map(drop).map_err(no_answer)
         })
     }

@@ -62,7 +62,12 @@ fn a_guest_passes_for_nobody_else() {
     ] {
         assert_eq!(taken(&mut play, name).as_deref(), Some("rejected"), "{name}");
     }
-    for name in ["Miau", "Mia2", "Zoë"] {
+    let towers = format!("x{}", "\u{301}".repeat(39));
+    assert_eq!(taken(&mut play, &towers).as_deref(), Some("bad_request"));
+    for name in ["M1a", "the host", "Mia (Host)"] {
+        assert_eq!(taken(&mut play, name).as_deref(), Some("rejected"), "{name}");
+    }
+    for name in ["Miau", "Mia2", "Mia Chen", "Ghost", "Zoë"] {
         assert_eq!(taken(&mut play, name), None, "{name}");
     }
     // Who is of the team keeps their name while they are away; others' become free.
@@ -75,6 +80,19 @@ fn a_guest_passes_for_nobody_else() {
     assert_eq!(called(&play.join(5, Some(zoe.clone()))), "Zoë");
     assert_eq!(knock(&mut play, &zoe), None);
     assert_eq!(taken(&mut play, "zoe").as_deref(), Some("rejected"));
+}
+
+#[test]
+fn the_teams_names_are_theirs_after_a_restart() {
+    let mut play = Play::new();
+    let mia = Some(Viewer { name: "Mia Berg".into(), ..viewer("h", Role::Host).unwrap() });
+    let kept = play.join(1, mia).into_iter().filter_map(|output| match output {
+        Output::Keep(note) => note.text.map(|text| (note.name, text)),
+        _ => None,
+    });
+    let mut again = Play::after(kept.collect());
+    let refused = knock(&mut again, &guest(1, "mia berg", None));
+    assert_eq!(refused.map(|(code, _)| code).as_deref(), Some("rejected"));
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn who_deletes_what_is_logged_and_gone_for_those_who_come_back() {
     play.ask(&ann(), delete(&second)).unwrap();
     assert_eq!(play.told().len(), 1, "who takes back their own words is not in the log");
     assert_eq!(play.ask(&ann(), delete(&second)), Err(Refused::NoSuch("message_id")));
-    let missed = play.room.missed(&position).unwrap();
+    let missed = play.room.missed(&position, None, false).unwrap();
     assert!(missed.iter().all(|line| !String::from_utf8_lossy(line).contains("evil")));
     assert_eq!(missed.len() as u64, play.room.position().1);
     let left = play.room.chat(None, true);

@@ -114,7 +114,7 @@ fn a_line_in_sight_quotes_nothing_that_is_gone() {
     play.ask(&moderator(), ChatAsk::Delete { message_id: evil }).unwrap();
     assert_eq!(play.told()[0].1["message"]["reply_to"]["text"], "");
     assert_eq!(play.room.chat_pin().unwrap().reply_to.as_ref().unwrap().text, "");
-    let missed = play.room.missed(&Position { epoch: "e1".into(), offset: 0 }).unwrap();
+    let missed = play.room.missed(&Position { epoch: "e1".into(), offset: 0 }, None, false).unwrap();
     assert!(missed.iter().all(|line| !String::from_utf8_lossy(line).contains("evil")));
 }
 
@@ -217,6 +217,14 @@ fn who_is_shadow_banned_sees_no_difference() {
     assert_eq!(play.room.chat(Some(&ann().id), false).len(), 1);
     assert_eq!(play.room.chat(Some(&bob().id), false).len(), 0);
     assert_eq!(play.room.chat(None, true).len(), 1);
+    // Who comes back to it is shown the room anew, since the line has no place among those that were missed.
+    let position = Position { epoch: "e1".into(), offset: before };
+    let missed = |reader: Option<&str>, staff| {
+        let reader = reader.map(|reader| reader.parse().unwrap());
+        play.room.missed(&position, reader.as_ref(), staff).map(|lines| lines.len())
+    };
+    assert_eq!((missed(Some("ann"), false), missed(Some("mo"), true)), (None, None));
+    assert_eq!((missed(Some("bob"), false), missed(None, false)), (Some(0), Some(0)));
 }
 
 #[test]
