@@ -8,9 +8,9 @@
 //! A made change leaves notes of what came of it, which are written together with the end of its intent. An intent that
 //! is found at a start is made then; what was made before it ended may be made twice, and is the same twice.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use haul_model::{BuyerId, Now, Role};
+use haul_model::{BuyerId, Now};
 
 use crate::{
     change::{Change, Note},
@@ -92,21 +92,20 @@ impl Room {
         while self.intents.pending.front().is_some_and(|intent| intent.number <= upto)
             && let Some(Intent { name, change, .. }) = self.intents.pending.pop_front()
         {
-            if let Some(change) = self.still(change, now) {
+            if let Some(change) = self.still(change) {
                 self.apply(change, now);
             }
             self.forget(name);
         }
     }
 
-    /// What was decided, as far as it still makes sense: meanwhile the line may be gone, or who asks put out.
-    fn still(&self, change: Change, now: Now) -> Option<Change> {
+    /// What was decided, as far as it still makes sense: meanwhile the line may be gone, or another than it was.
+    fn still(&self, change: Change) -> Option<Change> {
         match change {
             Change::ChatPinned { line: Some(line), by } => {
                 let line = self.said_line(&line.id)?.clone();
                 Some(Change::ChatPinned { line: Some(line), by })
             }
-            Change::Asked { by, .. } if self.is_banned(&by, Role::Viewer, now.wall) => None,
             change => Some(change),
         }
     }
@@ -124,11 +123,23 @@ impl Room {
         }
     }
 
-    /// Lets go of what is not written yet of somebody's words.
+    /// Lets go of what is not made yet of somebody's words.
     pub(crate) fn forget_intents_of(&mut self, who: &BuyerId) {
+        let theirs = self.intents.pending.iter();
+        let theirs = theirs.filter(|intent| self.words_of(&intent.change).is_some_and(|(_, of)| of == who));
+        self.drop_intents(&theirs.map(|intent| intent.number).collect());
+    }
+
+    /// Lets go of what somebody has asked and is not told yet.
+    pub(crate) fn unask_intents_of(&mut self, who: &BuyerId) {
+        let asked = |intent: &&Intent| matches!(&intent.change, Change::Asked { by, .. } if by == who);
+        self.drop_intents(&self.intents.pending.iter().filter(asked).map(|intent| intent.number).collect());
+    }
+
+    fn drop_intents(&mut self, numbers: &BTreeSet<u64>) {
         let (gone, left): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.intents.pending)
             .into_iter()
-            .partition(|intent| self.words_of(&intent.change).is_some_and(|(_, of)| of == who));
+            .partition(|intent| numbers.contains(&intent.number));
         self.intents.pending = left;
         for Intent { name, .. } in gone {
             self.forget(name);

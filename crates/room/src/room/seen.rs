@@ -69,6 +69,7 @@ impl Room {
         }
         if measure == Measure::Ban {
             self.unask_all(&who);
+            self.unask_intents_of(&who);
             self.put_out_of_giveaway(&who, now);
             self.take_away(self.said.of(&who), now);
             // Said before a restart, and in sight still.

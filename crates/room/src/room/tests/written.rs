@@ -321,3 +321,18 @@ fn whoever_is_forgotten_is_in_no_note() {
     assert!(play.room.yours(&ann().id).is_empty() && play.room.chat_pin().is_none());
     assert_eq!(play.room.questions(None, true).len(), 1, "others' stay");
 }
+
+#[test]
+fn what_is_asked_while_a_ban_is_written_is_never_told() {
+    let mut play = stalled();
+    play.ask(&moderator(), against(Measure::Ban, "ann", None)).unwrap();
+    play.question(&ann(), asking("buy my coins?")).unwrap();
+    play.question(&bob(), asking("why?")).unwrap();
+    let effects = play.effects();
+    play.room.written(number(&effects), play.now);
+    let made = play.effects();
+    let asked: Vec<_> = play.room.questions(None, true).into_iter().map(|question| question.name).collect();
+    assert_eq!(asked, ["bob"]);
+    let left = notes(&effects.iter().chain(&made).cloned().collect::<Vec<_>>());
+    assert!(left.iter().all(|note| !note.name.ends_with("/ann") || note.name == "standing/ann"), "{left:?}");
+}
