@@ -335,7 +335,7 @@ impl Comparison<'_> {
             kind => (kind, false),
         };
         // What may be absent is absent instead.
-        if nullable != may_be_null && !(optional && !may_be_null) {
+        if nullable != may_be_null && (may_be_null || !optional) {
             self.differs.push(format!("{place}: may it be null?"));
         }
         let some: Vec<_> = all.into_iter().filter(|schema| schema["type"] != "null").collect();
@@ -387,7 +387,7 @@ fn words(schemas: &[&Value]) -> BTreeSet<String> {
     words.map(str::to_owned).collect()
 }
 
-fn keys<'a, T>(of: &'a BTreeMap<String, T>) -> BTreeSet<&'a str> {
+fn keys<T>(of: &BTreeMap<String, T>) -> BTreeSet<&str> {
     of.keys().map(String::as_str).collect()
 }
 
