@@ -112,7 +112,7 @@ pub(super) fn decoder_vp9(keyframe: &[u8]) -> Option<Decoder> {
     let header = vp9_header(keyframe)?;
     let size = header.size?;
     // Levels by size alone (VP9 levels, Annex A): decoders of browsers look at no more.
-    let level = match size.0 * size.1 {
+    let level = match u64::from(size.0) * u64::from(size.1) {
         0..=122_880 => 20,
         122_881..=552_960 => 30,
         552_961..=983_040 => 31,
