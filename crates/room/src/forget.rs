@@ -5,8 +5,8 @@ use haul_model::{BuyerId, Now};
 use crate::{change::Change, room::Room};
 
 impl Room {
-    /// Forgets what somebody and the host's team wrote to each other, what they asked, and the line of theirs that is in
-    /// sight; here and in the notes, and what of it waits to be written.
+    /// Forgets what somebody and the host's team wrote to each other, what they asked, what they said in the chat, and the line
+    /// of theirs that is in sight; here and in the notes, and what of it waits to be written.
     pub fn forget_person(&mut self, who: &BuyerId, now: Now) {
         self.threads.remove(who);
         self.forget_intents_of(who);
@@ -14,6 +14,11 @@ impl Room {
         self.forget_questions(who);
         if self.chat_pinned_by() == Some(who) {
             self.apply(Change::ChatPinned { line: None, by: None }, now);
+        }
+        // Else newcomers would be told of it again, and what servers share would have it again.
+        let said = self.said.of(who);
+        if !said.is_empty() {
+            self.apply(Change::Deleted { ids: said, entry: None }, now);
         }
     }
 }

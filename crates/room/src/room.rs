@@ -128,7 +128,7 @@ pub type Find<'a> = &'a dyn Fn(&BuyerId) -> Option<(String, Role)>;
 pub struct Room {
     pub(crate) order: Order,
     pub(crate) guard: Guard,
-    said: Said,
+    pub(crate) said: Said,
     /// Lines that wait where there are too many.
     loud: Sampler<Change>,
     pub(crate) questions: Questions,

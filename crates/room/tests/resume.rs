@@ -213,7 +213,9 @@ fn a_client_cut_off_at_any_point_has_what_it_would_have_had() {
             }
             for cut in &away {
                 let mut back = cut.clone();
-                for line in evening.room.missed(&cut.position()).expect("nothing is forgotten yet") {
+                for line in
+                    evening.room.missed(&cut.position(), None, false).expect("nothing is forgotten yet")
+                {
                     back.read(&line);
                 }
                 assert_eq!(back, whole, "seed {seed}, cut at {:?}", cut.position);
@@ -268,7 +270,7 @@ fn many_cuts_in_a_row_lose_and_double_nothing() {
                 // …until the client is back.
                 (None, 0..=1) => {
                     let mut back = Outbox::default();
-                    for line in evening.room.missed(&cut_off.position()).unwrap() {
+                    for line in evening.room.missed(&cut_off.position(), None, false).unwrap() {
                         back.push(Lane::Room, None, line);
                     }
                     outbox = Some(back);
@@ -280,7 +282,7 @@ fn many_cuts_in_a_row_lose_and_double_nothing() {
             Some(outbox) => {
                 std::iter::from_fn(|| outbox.pop()).flat_map(|piece| lines(Some(piece))).collect()
             }
-            None => evening.room.missed(&cut_off.position()).unwrap(),
+            None => evening.room.missed(&cut_off.position(), None, false).unwrap(),
         };
         for line in missed {
             cut_off.read(&line);
@@ -321,7 +323,11 @@ fn an_heir_shows_and_tells_what_the_room_would_have() {
         assert_eq!(heir.peak(), room.peak());
         for offset in 0..=estate.offset {
             let position = Position { epoch: "e1".into(), offset };
-            assert_eq!(heir.missed(&position), room.missed(&position), "seed {seed}, from {offset}");
+            assert_eq!(
+                heir.missed(&position, None, false),
+                room.missed(&position, None, false),
+                "seed {seed}, from {offset}"
+            );
         }
         // Where nothing is left but notes, what is open and in sight is as it was.
         while let Some(effect) = heir.poll_effect() {

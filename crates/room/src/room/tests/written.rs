@@ -306,13 +306,21 @@ fn whoever_is_forgotten_is_in_no_note() {
     let question_id = play.room.questions(None, true)[0].id.clone();
     play.question(&moderator(), QuestionAsk::Unpick { question_id }).unwrap();
     let message_id = play.say(&ann(), "me too").unwrap();
-    play.ask(&moderator(), ChatAsk::Pin { message_id }).unwrap();
+    play.ask(&moderator(), ChatAsk::Pin { message_id: message_id.clone() }).unwrap();
     let at = play.at();
     play.room.write_thread(&ann(), None, "hello?", None, at, &|_| None).unwrap();
     effects.extend(play.effects());
     assert_eq!(notes(&effects).iter().filter(|note| note.name.ends_with("/ann")).count(), 7);
+    let quoted =
+        ChatAsk::Send { text: "so it is".into(), client_id: None, reply_to: Some(message_id.clone()) };
+    play.ask(&bob(), quoted).unwrap();
     play.room.forget_person(&ann().id, play.now);
     effects.extend(play.effects());
+    let shown = play.room.chat(None, true);
+    let quotes: Vec<_> =
+        shown.iter().filter_map(|line| line.reply_to.as_ref()).map(|quote| &quote.text).collect();
+    assert!(shown.iter().all(|line| line.name != ann().name), "{shown:?}");
+    assert_eq!(quotes, [""]);
     let left = notes(&effects);
     let names_them =
         |note: &Note| note.name.ends_with("/ann") || note.text.as_ref().unwrap().contains("\"ann\"");
