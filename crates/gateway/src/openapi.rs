@@ -430,10 +430,22 @@ fn asyncapi() -> Value {
         schema::<CrowdAsk>(&mut generator),
         schema::<CouponAsk>(&mut generator),
     ];
-    let request = message("request", json!({ "anyOf": requests }));
-    let reply = message("reply", schema::<Reply>(&mut generator));
-    let failure = message("error", schema::<Failure>(&mut generator));
-    let event = message("event", schema::<RoomEvent>(&mut generator));
+    let id = || json!({ "type": "integer", "minimum": 0 });
+    let object = |required: &[&str], properties: Value| json!({ "type": "object", "required": required, "properties": properties });
+    // What each has around it (`haul_wire::encode_request` and its like), and what it says.
+    let around = |envelope: Value, inner: Value| json!({ "allOf": [envelope, inner] });
+    let asked = object(&["id", "type"], json!({ "id": id(), "type": { "type": "string" } }));
+    let request = message("request", around(asked, json!({ "anyOf": requests })));
+    let result = schema::<Reply>(&mut generator);
+    let answer = json!({ "type": { "const": "reply" }, "id": id(), "result": result });
+    let reply = message("reply", object(&["type", "id", "result"], answer));
+    let refused =
+        json!({ "type": { "const": "error" }, "id": { "type": ["integer", "null"], "minimum": 0 } });
+    let refused = around(object(&["type", "id"], refused), schema::<Failure>(&mut generator));
+    let failure = message("error", refused);
+    let told = json!({ "type": { "type": "string" }, "epoch": { "type": "string" }, "offset": id() });
+    let told = around(object(&["type", "epoch"], told), schema::<RoomEvent>(&mut generator));
+    let event = message("event", told);
     schema::<Snapshot>(&mut generator);
     json!({
         "asyncapi": "3.0.0",
@@ -594,5 +606,11 @@ mod tests {
         }
         assert!(openapi()["components"]["schemas"]["OrderView"].is_object());
         assert!(asyncapi()["components"]["schemas"]["Snapshot"].is_object());
+        let messages = &asyncapi()["channels"]["live"]["messages"];
+        assert_eq!(messages["reply"]["payload"]["required"], json!(["type", "id", "result"]));
+        assert_eq!(messages["event"]["payload"]["allOf"][0]["required"], json!(["type", "epoch"]));
+        // What is left out where it is empty is not promised.
+        let promised = asyncapi()["components"]["schemas"]["HoldView"]["required"].to_string();
+        assert!(promised.contains("\"quantity\"") && !promised.contains("\"lines\""), "{promised}");
     }
 }

@@ -190,7 +190,6 @@ impl Change {
             Change::Rules { .. }
             | Change::Words { .. }
             | Change::GiveawayStarted { .. }
-            | Change::Entered { .. }
             | Change::Drawn { .. }
             | Change::Claimed { .. }
             | Change::GiveawayEnded { .. }
@@ -205,6 +204,8 @@ impl Change {
             | Change::Announced { .. }
             | Change::Poll { .. }
             | Change::Voted { .. }
+            // Noted now and then only.
+            | Change::Entered { .. }
             | Change::Liked { .. }
             | Change::Peaked { .. }
             // What a ban takes away is in no note.

@@ -62,6 +62,11 @@ impl Room {
         let (fresh, waiting) = (self.fresh.take(), self.effects.len());
         self.order.restore(epoch, offset, lines);
         for Made { after, change } in made {
+            if let Change::Entered { id, by, name } = change {
+                // Its giveaway is in the notes.
+                self.entries_left.push((id, by, name));
+                continue;
+            }
             self.order.again(Some(after));
             self.apply(change, now);
             self.effects.truncate(waiting);

@@ -151,6 +151,8 @@ pub struct Room {
     pub(crate) fresh: Option<Vec<(u64, Change)>>,
     /// It goes on with what another process has left, and knows more than notes do.
     pub(crate) inherited: bool,
+    /// Who entered which giveaway under what name, as another process has left it, until the giveaway is restored.
+    pub(crate) entries_left: Vec<(GiveawayId, BuyerId, String)>,
     /// Numbers the log's notes.
     noted: u64,
     pub(crate) effects: VecDeque<Effect>,
@@ -179,6 +181,7 @@ impl Room {
             pin: None,
             fresh: None,
             inherited: false,
+            entries_left: Vec::new(),
             noted: 0,
             effects: VecDeque::new(),
         }
@@ -228,6 +231,10 @@ impl Room {
             self.forget(name);
         }
         self.guard.log = log.into_iter().map(|(_, entry)| entry).collect();
+        // Before what was decided on them.
+        for (id, by, name) in std::mem::take(&mut self.entries_left) {
+            self.entered(&id, by, name, now);
+        }
         self.make_up_for(intents, now);
     }
 

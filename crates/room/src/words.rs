@@ -263,9 +263,9 @@ pub(crate) fn is_unspaced(c: char) -> bool {
         | '\u{F900}'..='\u{FAFF}' | '\u{20000}'..='\u{3FFFF}')
 }
 
-/// Soft hyphen, joiners, spaces of no width, direction marks, variation selectors, byte order mark.
+/// Soft hyphen, joiners, empty Hangul letters, spaces of no width, direction marks, variation selectors, byte order mark.
 pub(crate) fn is_without_width(c: char) -> bool {
-    matches!(c, '\u{AD}' | '\u{34F}' | '\u{E0000}'..='\u{E0FFF}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2064}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}')
+    matches!(c, '\u{AD}' | '\u{34F}' | '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}' | '\u{E0000}'..='\u{E0FFF}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{2064}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}')
 }
 
 #[cfg(test)]
@@ -318,6 +318,8 @@ mod tests {
             "ѕcam",
             "ばか",
             "ばか者",
+            "s\u{3164}cam",
+            "s\u{115F}cam",
             "바보",
             "바보야",
             "скам",

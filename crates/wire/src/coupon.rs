@@ -95,7 +95,7 @@ pub struct CouponView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sale_id: Option<SaleId>,
     /// For these products only; absent: for all.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub product_ids: Vec<ProductId>,
     /// Uses in all.
     pub limit: u32,

@@ -49,7 +49,7 @@ pub enum Event {
         /// Units sold.
         sold: u32,
         /// The same line by line; absent where the sale has one line.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         lines: Vec<StockView>,
     },
     /// How many watch.

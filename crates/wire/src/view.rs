@@ -267,7 +267,7 @@ pub struct HoldView {
     /// Units, of all lines.
     pub quantity: u32,
     /// Units by line; absent where they are of line 0 alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<LineUnits>,
     /// Where it stands.
     pub state: HoldState,
@@ -317,7 +317,7 @@ pub struct OrderView {
     /// Units, of all lines.
     pub quantity: u32,
     /// Units of it that were sold and are on the shelf again; absent where none are.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub returned: u32,
     /// Price of all, without what the coupon takes off.
     pub total: Money,

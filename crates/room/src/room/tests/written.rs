@@ -295,6 +295,33 @@ fn a_deletion_is_told_when_the_log_has_it() {
 }
 
 #[test]
+fn who_entered_a_moment_ago_is_drawn_by_the_next_server_too() {
+    let mut play = Play::new();
+    play.room.watch();
+    let Shown::Giveaway(giveaway_id) = play.show(&host(), giveaway(2)).unwrap() else { panic!() };
+    for n in 0..4 {
+        let enter = ShowAsk::GiveawayEnter { giveaway_id: giveaway_id.clone() };
+        play.show(&writer(&format!("p{n}"), Role::Viewer), enter).unwrap();
+    }
+    // It dies before the entries were in any note.
+    let notes = notes(&play.effects());
+    let news = play.room.news();
+    let offset = play.room.position().1;
+    let estate = crate::Estate { epoch: "e1".into(), offset, lines: news.lines, made: news.made };
+    let mut heir = Play::new();
+    heir.room.watch();
+    heir.room.inherit(estate, heir.now);
+    heir.room.restore(notes, heir.now);
+    assert_eq!(heir.room.giveaway().unwrap().entries, 4);
+    assert_eq!(heir.room.news(), crate::News::default(), "nothing of it is new");
+    for play in [&mut play, &mut heir] {
+        play.show(&host(), ShowAsk::GiveawayDraw { giveaway_id: giveaway_id.clone() }).unwrap();
+    }
+    assert_eq!(heir.room.giveaway(), play.room.giveaway(), "the same have won");
+    assert_eq!(heir.room.giveaway().unwrap().winners.len(), 2);
+}
+
+#[test]
 fn whoever_is_forgotten_is_in_no_note() {
     let (mut play, mut effects) = busy();
     let at = play.at();
