@@ -329,6 +329,29 @@ impl Room {
         self.tell_winners(&drawing);
     }
 
+    /// Forgets by what name somebody has entered and won. Their ticket stays, so that the draw can be checked.
+    pub(crate) fn forget_winner(&mut self, who: &BuyerId) {
+        let all = self.drawing.iter_mut().map(|drawing| ("giveaway".to_owned(), drawing));
+        let before = self.drawn_before.iter_mut().map(|drawing| (note_of(&drawing.giveaway.id), drawing));
+        let mut nameless = Vec::new();
+        for (note, drawing) in all.chain(before) {
+            let Drawing { giveaway, entered, winners, .. } = &mut *drawing;
+            let won = winners.iter_mut().filter(|winner| winner.user_id == *who);
+            let (tickets, mut names): (Vec<&str>, Vec<&mut String>) =
+                won.map(|winner| (winner.ticket.as_str(), &mut winner.name)).unzip();
+            let shown = giveaway.winners.iter_mut().filter(|shown| tickets.contains(&shown.ticket.as_str()));
+            names.extend(shown.map(|shown| &mut shown.name).chain(entered.get_mut(who)));
+            let is_named = !names.is_empty();
+            names.into_iter().for_each(String::clear);
+            if is_named {
+                nameless.push((note, drawing.clone()));
+            }
+        }
+        for (note, drawing) in nameless {
+            self.keep(note, &drawing);
+        }
+    }
+
     /// Who is put out is not drawn.
     pub(crate) fn put_out_of_giveaway(&mut self, who: &BuyerId, now: Now) {
         let Some(drawing) = self.drawing.as_mut().filter(|drawing| drawing.giveaway.open) else { return };

@@ -295,6 +295,22 @@ fn a_deletion_is_told_when_the_log_has_it() {
 }
 
 #[test]
+fn a_winner_who_is_forgotten_keeps_the_prize_and_has_no_name() {
+    let mut play = Play::new();
+    let Shown::Giveaway(giveaway_id) = play.show(&host(), giveaway(1)).unwrap() else { panic!() };
+    play.show(&ann(), ShowAsk::GiveawayEnter { giveaway_id: giveaway_id.clone() }).unwrap();
+    play.show(&host(), ShowAsk::GiveawayDraw { giveaway_id: giveaway_id.clone() }).unwrap();
+    let mut effects = play.effects();
+    assert_eq!(play.room.giveaway().unwrap().winners[0].name, ann().name);
+    play.room.forget_person(&ann().id, play.now);
+    effects.extend(play.effects());
+    for play in [&mut again(notes(&effects)), &mut play] {
+        assert_eq!(play.room.giveaway().unwrap().winners[0].name, "");
+        play.show(&ann(), ShowAsk::GiveawayClaim { giveaway_id: giveaway_id.clone() }).unwrap();
+    }
+}
+
+#[test]
 fn who_entered_a_moment_ago_is_drawn_by_the_next_server_too() {
     let mut play = Play::new();
     play.room.watch();
