@@ -43,8 +43,11 @@ async function tell() {
   const asked = (visitor, type, fields) => visitor.page.evaluate(([type, fields]) => window.haul.channel.request(type, fields), [type, fields]);
   const all = {};
   try {
+    await host.page.waitForFunction(() => window.haul && window.haul.room.ready);
+    for (const locale of ["en-GB", "zh-CN"]) {
+      await step(`in an empty room, who has no name yet has room for one, and reads whole prices (${locale})`, () => nameless(locale));
+    }
     await step("the host shows all there is at once", async () => {
-      await host.page.waitForFunction(() => window.haul && window.haul.room.ready);
       const ana = await open(SIZES[0], "en", "Ana");
       await ana.page.waitForFunction(() => window.haul.room.you);
       const ask = (type, fields) => asked(host, type, fields);
@@ -64,9 +67,6 @@ async function tell() {
     });
     for (const size of SIZES) await step(`at ${size.join(" × ")} everything can be reached`, () => reached(size, "en"));
     await step("so it can in Chinese", () => reached([320, 568], "zh-CN"));
-    for (const locale of ["en-GB", "zh-CN"]) {
-      await step(`who has no name yet has room for one, and reads whole prices (${locale})`, () => nameless(locale));
-    }
 
     async function nameless(locale) {
       const guest = await Guest.enter(browser, `${haul.url}/watch/demo`, { viewport: { width: 320, height: 568 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, locale });
@@ -78,6 +78,7 @@ async function tell() {
         if (locale === "en-GB") await asked(host, "sale.schedule", { product_id: id, price_minor: minor, stock: 20, per_buyer: 3, duration_ms: 3_600_000, hold_ms: 60_000 });
         await asked(host, "pin", { product_id: id });
         await guest.at("buy").filter({ hasText: digits }).waitFor();
+        await guest.at("quantity").waitFor();
         for (const width of [320, 360, 390]) await whole(guest, [width, 568], `nameless-${locale}-${currency}-${width}`);
       }
       await axe(guest);
