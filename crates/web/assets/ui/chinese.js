@@ -80,7 +80,7 @@ export const CHINESE = {
   "That can't be said here.": "该内容不能发送。",
   "You are banned from this live.": "你已被禁止进入此直播间。",
   "Somebody here is called so already. Choose another name.": "这个名字已有人使用，请换一个。",
-  "A word in it may not be written here.": "其中有不允许发送的词语。",
+  "That can't be said here: a word in it is not allowed.": "其中有不允许发送的词语。",
   "Links may not be written here.": "这里不能发送链接。",
   "You have just said that.": "你刚刚说过了。",
   "Too many marks stand over one letter.": "一个字母上的符号太多。",

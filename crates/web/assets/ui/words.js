@@ -40,7 +40,7 @@ const SAME = { token_missing: "unauthorized", token_invalid: "unauthorized", tok
 /** Where a code stands for several things, what exactly was wrong. */
 const WHY = {
   name_taken: phrase("Somebody here is called so already. Choose another name."),
-  word: phrase("A word in it may not be written here."),
+  word: phrase("That can't be said here: a word in it is not allowed."),
   link: phrase("Links may not be written here."),
   repeated: phrase("You have just said that."),
   marks: phrase("Too many marks stand over one letter."),

@@ -16,7 +16,7 @@ fn knock(play: &mut Play, guest: &Viewer) -> Option<(String, String)> {
     Some((text("code"), text("message")))
 }
 
-fn refusal(play: &mut Play, guest: &Viewer) -> Option<serde_json::Value> {
+fn refusal(play: &mut Play, guest: &Viewer) -> Option<Value> {
     let member = MemberId(9_999);
     play.input(Input::Visit { member, viewer: guest.clone() });
     let hello = Request::Hello { token: None, resume: None, locale: None, referrer: None };
