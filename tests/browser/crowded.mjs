@@ -22,6 +22,9 @@ const ALWAYS = ["chat-input", "chat-send", "talk", "like", "bag", "buy"];
 /** Each card by what is to be reached on it. */
 const CARDS = { answering: "answering", poll: "poll-option", giveaway: "giveaway-enter", coupon: "coupon-use" };
 const CHAT_PX_MIN = 30;
+/** About ten letters. */
+const NAME_PX_MIN = 88;
+const PRICES = { EUR: { minor: 1_600, digits: /16[.,]00/ }, CNY: { minor: 129_900, digits: /1,299[.,]00/ }, KWD: { minor: 12_345, digits: /12[.,]345/ } };
 
 const browser = await launch();
 await story("a crowded room", tell);
@@ -40,8 +43,11 @@ async function tell() {
   const asked = (visitor, type, fields) => visitor.page.evaluate(([type, fields]) => window.haul.channel.request(type, fields), [type, fields]);
   const all = {};
   try {
+    await host.page.waitForFunction(() => window.haul && window.haul.room.ready);
+    for (const locale of ["en-GB", "zh-CN"]) {
+      await step(`in an empty room, who has no name yet has room for one, and reads whole prices (${locale})`, () => nameless(locale));
+    }
     await step("the host shows all there is at once", async () => {
-      await host.page.waitForFunction(() => window.haul && window.haul.room.ready);
       const ana = await open(SIZES[0], "en", "Ana");
       await ana.page.waitForFunction(() => window.haul.room.you);
       const ask = (type, fields) => asked(host, type, fields);
@@ -61,6 +67,48 @@ async function tell() {
     });
     for (const size of SIZES) await step(`at ${size.join(" × ")} everything can be reached`, () => reached(size, "en"));
     await step("so it can in Chinese", () => reached([320, 568], "zh-CN"));
+
+    async function nameless(locale) {
+      const guest = await Guest.enter(browser, `${haul.url}/watch/demo`, { viewport: { width: 320, height: 568 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, locale });
+      all[`nameless-${locale}`] = guest;
+      await guest.at("guest-name").waitFor();
+      for (const [currency, { minor, digits }] of Object.entries(PRICES)) {
+        const id = `long-${currency.toLowerCase()}`;
+        await shop.put(`/v1/lives/demo/products/${id}`, { title: "A paper lamp as large as the moon", subtitle: "Folded by hand", price_minor: minor, currency });
+        if (locale === "en-GB") await asked(host, "sale.schedule", { product_id: id, price_minor: minor, stock: 20, per_buyer: 3, duration_ms: 3_600_000, hold_ms: 60_000 });
+        await asked(host, "pin", { product_id: id });
+        await guest.at("buy").filter({ hasText: digits }).waitFor();
+        await guest.at("quantity").waitFor();
+        for (const width of [320, 360, 390]) await whole(guest, [width, 568], `nameless-${locale}-${currency}-${width}`);
+      }
+      await axe(guest);
+      guest.expectNoErrors();
+      await guest.page.context().close();
+      delete all[`nameless-${locale}`];
+    }
+
+    async function whole(guest, [width, height], name) {
+      await guest.page.setViewportSize({ width, height });
+      await look(guest, name);
+      const cut = await guest.page.evaluate(([width, height, fieldMin]) => {
+        const wrong = [];
+        for (const control of document.querySelectorAll(".bar :is(button, input), .pin-buy button")) {
+          if (!control.checkVisibility()) continue;
+          const box = control.getBoundingClientRect();
+          const name = control.id || control.dataset.testid;
+          if (box.left < 0 || box.top < 0 || box.right > width || box.bottom > height) wrong.push(`${name} is off the screen`);
+          if (!control.contains(document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2))) wrong.push(`${name} is covered`);
+          if (control.matches("input") && box.width < fieldMin) wrong.push(`${name} is ${Math.round(box.width)} px wide`);
+          if (!control.matches("#buy, #guest-join")) continue;
+          const words = document.createRange();
+          words.selectNodeContents(control);
+          const text = words.getBoundingClientRect();
+          if (text.left < box.left || text.right > box.right || text.top < box.top || text.bottom > box.bottom) wrong.push(`the words of ${name} are cut`);
+        }
+        return wrong;
+      }, [width, height, NAME_PX_MIN]);
+      expect(cut.length === 0, `${name}: ${cut.join(", ")}`);
+    }
 
     async function reached(size, locale) {
       const name = `${locale.slice(0, 2)}-${size.join("x")}`;

@@ -94,6 +94,46 @@ async function tell() {
       meets("watch-no-webrtc", watch("demo", "none"), PHONE, /can't play the live[^]*no WebRTC[^]*Chrome/, /无法播放直播[^]*WebRTC/, withoutWebRtc));
 
     await step("a live that has not begun begins soon", () => meets("watch-soon", watch("demo", "none"), PHONE, /Starting soon[^]*Join as guest/, /即将开播[^]*以访客身份加入/));
+    await step("a guest reads why a name won't do, or why they stay outside", async () => {
+      const team = await Guest.open(browser, haul.studioUrl, DESKTOP);
+      await team.page.waitForFunction(() => window.haul && window.haul.room.ready);
+      const ask = (type, fields) => team.page.evaluate(([type, fields]) => window.haul.channel.request(type, fields), [type, fields]);
+      await ask("chat.words", { add: ["scam"], remove: [] });
+      await ask("chat.rules.set", { links: false });
+      const ana = await Guest.enter(browser, `${haul.url}/watch/demo`, PHONE);
+      await ana.join("Ana");
+      await ana.page.waitForFunction(() => window.haul.room.you);
+      const cases = [
+        ["ana", "Somebody here is called so already. Choose another name.", "这个名字已有人使用，请换一个。"],
+        ["Scam", "A word in this name may not be used here. Choose another.", "名字中有不允许使用的词语，请换一个。"],
+        ["coins.shop", "A name can't have a link in it. Choose another.", "名字中不能有链接，请换一个。"],
+        [`x${"\u0301".repeat(20)}`, "This name has too many marks over one letter. Choose another.", "名字中一个字母上的符号太多，请换一个。"],
+        ["\u200b", "This name can't be used. Choose another.", "此名字无法使用，请换一个。"],
+      ];
+      const tooMany = [
+        "Too many guests came from your network. Try again in 20:00, or ask the shop for a link of your own.",
+        "你所在网络的访客过多，请在 20:00 后重试，或向店铺索取专属链接。",
+      ];
+      for (const [column, locale] of [[1, "en-GB"], [2, "zh-CN"]]) {
+        const visitor = await Guest.enter(browser, `${haul.url}/watch/demo`, { ...PHONE, locale });
+        const refused = async (name, words) => {
+          await visitor.at("guest-name").fill(name);
+          await visitor.click("guest-join");
+          const toasts = () => visitor.page.locator("#toasts .toast").allTextContents();
+          let last;
+          await until("", async () => (last = await toasts()).includes(words)).catch(() => expect(false, `${name} is told ${words}, not ${JSON.stringify(last)}`));
+        };
+        for (const words of cases) await refused(words[0], words[column]);
+        // The server limits no guests of its own machine.
+        await visitor.page.route("**/guests", (route) =>
+          route.fulfill({ status: 429, headers: { "Retry-After": "1200" }, contentType: "application/problem+json", body: JSON.stringify({ code: "rate_limited", why: "guests", detail: "too many guests from your address" }) }),
+        );
+        await refused("Kim", tooMany[column - 1]);
+        if (keep) await visitor.page.screenshot({ path: join(keep, `watch-name-${locale}.png`) });
+        await visitor.page.context().close();
+      }
+      for (const visitor of [team, ana]) await visitor.page.context().close();
+    });
     await step("a private live without a token is private", () => meets("watch-private", watch("closed", "none"), PHONE, /live is private/, /私密直播/));
     await step("an expired link has run out", () => meets("watch-expired", watch("closed", "expired"), PHONE, /link has run out[^]*Ask the shop/, /链接已过期[^]*索取新链接/));
     await step("a link of another live is for another live", () => meets("watch-other", watch("closed", "other"), PHONE, /for another live/, /属于另一场直播/));

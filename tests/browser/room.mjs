@@ -184,6 +184,8 @@ async function tell() {
       expect(await ana.at("chat-pin").isHidden(), "the pinned one too");
       await ben.page.reload();
       await until("he stays out", async () => (await ben.page.locator("#veil-title").textContent()).includes("banned"));
+      expect((await ben.page.locator("#veil-text").innerText()) === "Until the host's team lifts it", "and reads for how long");
+      expect(!(await ben.at("live-state").isVisible()), "the live is not private");
     });
 
     await step("by keys alone one writes, and opens and leaves a sheet", async () => {
@@ -292,6 +294,44 @@ async function tellInChinese() {
       await axe(mei);
       mei.expectNoErrors();
       await mei.page.context().close();
+    });
+    await step("who is banned reads why and until when, at once and when they come back, in both languages", async () => {
+      const host = await Guest.open(browser, haul.studioUrl, DESKTOP);
+      await host.page.waitForFunction(() => window.haul && window.haul.room.ready);
+      const cases = [
+        ["en-GB", /^You are banned from this live\.$/, /^Reason: Be nice\nUntil \S.*\d/],
+        ["zh-CN", /^你已被禁止进入此直播间。$/, /^原因：Be nice\n截止时间：.*\d/],
+      ];
+      for (const [locale, title, text] of cases) {
+        const troll = await Guest.enter(browser, `${haul.url}/watch/demo`, { ...PHONE, locale });
+        await troll.join(`Troll ${locale}`);
+        await troll.say(`bad words ${locale}`);
+        await host.at("chat-line").filter({ hasText: `bad words ${locale}` }).waitFor();
+        await host.page.evaluate(
+          ({ words }) => {
+            const { channel, room } = window.haul;
+            const { id } = room.chat.find(({ text }) => text === words);
+            return channel.request("chat.moderate", { action: "ban", message_id: id, reason: "Be nice", duration_ms: 3_600_000 });
+          },
+          { words: `bad words ${locale}` },
+        );
+        const reads = async (when) => {
+          let last;
+          const look = async () => {
+            last = [await troll.page.locator("#veil-title").innerText(), await troll.page.locator("#veil-text").innerText()];
+            return title.test(last[0]) && text.test(last[1]);
+          };
+          await until("", look).catch(() => expect(false, `${when} they read ${JSON.stringify(last)}`));
+          expect(!(await troll.at("live-state").isVisible()), `${when} nothing says that the live is private`);
+        };
+        await reads("at once");
+        await look(troll, `watch-banned-${locale}`);
+        await troll.page.reload();
+        await reads("who comes back,");
+        await axe(troll);
+        await troll.page.context().close();
+      }
+      await host.page.context().close();
     });
     await step("so does a Chinese host", async () => {
       const host = await Guest.open(browser, haul.studioUrl, { ...DESKTOP, locale: "zh-CN" });

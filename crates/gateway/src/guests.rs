@@ -120,7 +120,9 @@ impl Guests {
         let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
         limiter.take(network, now).map_err(|wait| {
             let detail = "too many guests from your address: wait, or ask the shop for a link of your own";
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(wait)
+            let problem =
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(wait);
+            Problem { why: Some("guests".to_owned()), ..problem }
         })
     }
 }

@@ -219,6 +219,15 @@ fn openapi() -> Value {
                             "status": { "type": "integer" },
                             "detail": { "type": "string" },
                             "code": { "type": "string" },
+                            "why": {
+                                "type": "string",
+                                "description": "What exactly was wrong, where one code stands for several things; stable.",
+                            },
+                            "standing": {
+                                "type": "object",
+                                "description": "What is in force against the person, where that is why: `measure`, \
+                                    `until` and `reason`.",
+                            },
                         },
                     } } },
                 },

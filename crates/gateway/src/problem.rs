@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::auth::AuthError;
 
@@ -29,6 +30,10 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
     /// How to authenticate, for a 401.
     pub challenge: Option<&'static str>,
+    /// What exactly was wrong, where one code stands for several things; stable, as the channel's `why`.
+    pub why: Option<String>,
+    /// What is in force against the person, as the channel tells it, where that is why.
+    pub standing: Option<Box<Value>>,
 }
 
 /// The code of the problem that a response tells, for the layers round it.
@@ -41,7 +46,15 @@ pub(crate) const PENDING: &str = "pending";
 impl Problem {
     /// A refusal that asking again does not mend.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after: None, challenge: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            retry_after: None,
+            challenge: None,
+            why: None,
+            standing: None,
+        }
     }
 
     /// The same, worth asking again after `wait`.
@@ -134,6 +147,10 @@ impl IntoResponse for Problem {
             status: u16,
             detail: &'a str,
             code: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            why: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            standing: Option<&'a Value>,
         }
         let document = Document {
             r#type: "about:blank",
@@ -141,6 +158,8 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             code: self.code,
+            why: self.why.as_deref(),
+            standing: self.standing.as_deref(),
         };
         // Texts and a number: serde_json can't fail on them.
         let body = serde_json::to_string(&document).unwrap_or_default();
@@ -165,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    async fn document(response: Response) -> serde_json::Value {
+    async fn document(response: Response) -> Value {
         let body = to_bytes(response.into_body(), 4096).await.unwrap();
         serde_json::from_slice(&body).unwrap()
     }

@@ -10,7 +10,7 @@ use haul_wire::{Code, Failure};
 use crate::{
     Live, Services,
     chores::Chore,
-    stage::{self, CheckedOut, Payer, unavailable},
+    stage::{self, CheckedOut, Payer, misfit, unavailable},
 };
 
 /// Writes a sale down, then lets the gate know it: a sale that the gate sells is always in the ledger. Once it is
@@ -210,9 +210,7 @@ async fn coupon_of(
         tracing::error!(live = %live.id(), %code, "a hold has a coupon that is not written down");
         Failure::new(Code::Internal, "the server could not do it")
     })?;
-    let amount = coupon
-        .off(&sale.id, lines)
-        .map_err(|misfit| Failure::new(Code::CouponInvalid, misfit.to_string()))?;
+    let amount = coupon.off(&sale.id, lines).map_err(misfit)?;
     Ok(OrderCoupon { code: code.clone(), amount })
 }
 

@@ -34,6 +34,8 @@ pub enum Refused {
     Banned(Standing),
     /// Only these may write now.
     NotAmong(Writers),
+    /// Too many marks over one letter.
+    Marks,
     /// A word of the list.
     Word,
     /// A link, where none may be.

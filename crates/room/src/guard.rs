@@ -258,7 +258,7 @@ impl Guard {
     /// Whether somebody may choose this name: what may not be said may not be a name.
     pub(crate) fn may_be_called(&self, name: &str) -> Result<(), Refused> {
         if without_towers(name) != name {
-            return Err(Refused::Field("too many marks over one letter"));
+            return Err(Refused::Marks);
         }
         if self.words.finds(name) {
             return Err(Refused::Word);

@@ -22,7 +22,7 @@ pub use chat::{
     Restricted, Standing, Writers,
 };
 pub use event::{Event, RoomEvent, Warning, encode_event};
-pub use reply::{Code, Failure, Reply, Resumed, Snapshot, encode_failure, encode_reply};
+pub use reply::{Code, Failure, Reply, Resumed, Snapshot, Why, encode_failure, encode_reply};
 pub use request::{
     EarlySchedule, LineSchedule, ParseError, Position, Request, SaleSchedule, encode_request, parse,
     read_request,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    chat::{ChatLine, ChatRules, Moderation},
+    chat::{ChatLine, ChatRules, Moderation, Standing},
     coupon::CouponView,
     crowd::{RoomView, ThreadLine, ThreadMessage},
     view::{HoldView, HostView, LiveView, OrderView, Pin, ProductView, QualityView, SaleView, You},
@@ -170,12 +170,18 @@ pub struct Failure {
     /// When asking again makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// What exactly was wrong, where one code stands for several things: for clients, which have words of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// What is in force against the person, where that is why: with the reason that the host's team gave, and until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Box<Standing>>,
 }
 
 impl Failure {
     /// A failure that asking again does not mend.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: None }
+        Self { code, message: message.into(), retry_after_ms: None, why: None, standing: None }
     }
 
     /// The same, worth asking again after `ms`.
@@ -183,6 +189,52 @@ impl Failure {
         self.retry_after_ms = Some(ms);
         self
     }
+
+    /// The same, and what exactly was wrong.
+    pub fn because(self, why: Why) -> Self {
+        Self { why: Some(why), ..self }
+    }
+
+    /// The same, and what is in force against the person.
+    pub fn under(self, standing: Standing) -> Self {
+        Self { standing: Some(Box::new(standing)), ..self }
+    }
+}
+
+/// What exactly was wrong, where a code stands for several things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// `rejected`: somebody else is called so, or is kept free to be.
+    NameTaken,
+    /// `rejected`: a word of the list is in it.
+    Word,
+    /// `rejected`: a link is in it.
+    Link,
+    /// `rejected`: the same was said just before.
+    Repeated,
+    /// `bad_request`: too many marks stand over one letter.
+    Marks,
+    /// `muted`: only followers may write.
+    Followers,
+    /// `muted`: only those who bought here may write.
+    Buyers,
+    /// `muted`: only the host's team may write.
+    Staff,
+    /// `coupon_invalid`: there is none of this code here.
+    Unknown,
+    /// `coupon_invalid`: it is valid later.
+    NotYet,
+    /// `coupon_invalid`: it was valid before.
+    Over,
+    /// `coupon_invalid`: it is for another sale.
+    OtherSale,
+    /// `coupon_invalid`: it is for other products.
+    OtherProducts,
+    /// `coupon_invalid`: what it is used for costs too little.
+    BelowMinimum,
+    /// `coupon_invalid`: it takes nothing off this price.
+    NothingOff,
 }
 
 /// What kind of failure.

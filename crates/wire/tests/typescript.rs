@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use haul_wire::{
-    ChatAsk, Code, Event, Reply, Request, coupon::CouponAsk, crowd::CrowdAsk, questions::QuestionAsk,
+    ChatAsk, Code, Event, Reply, Request, Why, coupon::CouponAsk, crowd::CrowdAsk, questions::QuestionAsk,
     show::ShowAsk,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
@@ -465,15 +465,22 @@ fn each_result_is_declared_as_one_that_is_written() {
     assert_eq!(used.len(), replies.len(), "every reply is some request's result");
 }
 
-#[test]
-fn each_code_is_declared() {
-    let (declared, schema) = (Declared::read(), Schema::of::<Code>(true));
-    let codes = words(&schema.alternatives(&schema.root));
-    let Type::Union(parts) = &declared.0["Code"] else { panic!("no union") };
+/// The words of a declared type that are also the server's, on its channel: it may have `others`.
+fn declares<T: JsonSchema>(name: &str, others: &[&str]) {
+    let (declared, schema) = (Declared::read(), Schema::of::<T>(true));
+    let server = words(&schema.alternatives(&schema.root));
+    let Type::Union(parts) = &declared.0[name] else { panic!("no union") };
     let ours: BTreeSet<_> = parts
         .iter()
         .filter_map(|part| if let Type::Word(word) = part { Some(word.clone()) } else { None })
         .collect();
-    let own: BTreeSet<_> = ["disconnected", "timeout", "network", "aborted"].map(str::to_owned).into();
-    assert_eq!(ours.difference(&own).cloned().collect::<BTreeSet<_>>(), codes);
+    let others: BTreeSet<_> = others.iter().map(|word| (*word).to_owned()).collect();
+    assert_eq!(ours.difference(&others).cloned().collect::<BTreeSet<_>>(), server);
+}
+
+#[test]
+fn each_code_is_declared_and_why() {
+    declares::<Code>("Code", &["disconnected", "timeout", "network", "aborted"]);
+    // Guests come over REST.
+    declares::<Why>("Why", &["guests"]);
 }

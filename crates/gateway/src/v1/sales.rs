@@ -571,7 +571,11 @@ fn refused(answer: &Value) -> Problem {
     let code = answer["code"].as_str().unwrap_or_default();
     let known = CODES.iter().find(|(known, _)| *known == code);
     let (code, status) = known.copied().unwrap_or(("conflict", StatusCode::CONFLICT));
-    let problem = Problem::new(status, code, answer["message"].as_str().unwrap_or("it was refused"));
+    let problem = Problem {
+        why: answer["why"].as_str().map(str::to_owned),
+        standing: answer.get("standing").cloned().map(Box::new),
+        ..Problem::new(status, code, answer["message"].as_str().unwrap_or("it was refused"))
+    };
     match answer["retry_after_ms"].as_u64() {
         Some(wait) => problem.retry_after(Duration::from_millis(wait)),
         None => problem,

@@ -8,7 +8,7 @@ use haul_commerce::{
 use haul_model::{CouponCode, HoldId, Money, SaleId, UnixMillis};
 use haul_wire::{
     Code, Failure, HoldState, HoldView, LineUnits, OrderLineView, OrderStateView, OrderView, ProductView,
-    coupon::CouponOff,
+    Why, coupon::CouponOff,
 };
 
 pub(crate) fn hold_view(
@@ -127,9 +127,12 @@ pub(crate) fn refused(refusal: Refusal, server_time: UnixMillis) -> Failure {
         Refusal::NoLine => Failure::new(Code::NoLine, "this sale has no line to wait in"),
         Refusal::CouponNotYet { valid_from } => {
             Failure::new(Code::CouponInvalid, "this coupon is not valid yet")
+                .because(Why::NotYet)
                 .retry_after(millis(valid_from.saturating_since(server_time)))
         }
-        Refusal::CouponOver => Failure::new(Code::CouponInvalid, "this coupon is not valid any more"),
+        Refusal::CouponOver => {
+            Failure::new(Code::CouponInvalid, "this coupon is not valid any more").because(Why::Over)
+        }
         Refusal::CouponUsedUp => Failure::new(Code::CouponUsedUp, "this coupon is used up"),
         Refusal::CouponLimit { per_buyer: 1 } => {
             Failure::new(Code::CouponUsedUp, "you have used this coupon already")

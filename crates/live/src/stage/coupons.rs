@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use haul_commerce::{
     Coupon, Op, Sale, Units,
-    coupon::{self, Discount},
+    coupon::{self, Discount, MisfitError},
     order_id,
 };
 use haul_model::{CouponCode, Currency, HoldId, Money, Now, Role, SaleId, UnixMillis};
 use haul_room::Note;
 use haul_wire::{
-    Code, Event, Failure, Reply, Request,
+    Code, Event, Failure, Reply, Request, Why,
     coupon::{CouponAsk, CouponMake, CouponNews, CouponView},
 };
 
@@ -251,12 +251,23 @@ impl Stage {
         let coupon = self.coupons.known.get(code).ok_or_else(unknown_coupon)?;
         let lines = sale.order_lines(units);
         let lines = lines.map_err(|error| Failure::new(Code::BadRequest, format!("lines: {error}")))?;
-        coupon.off(&sale.id, &lines).map_err(|misfit| Failure::new(Code::CouponInvalid, misfit.to_string()))
+        coupon.off(&sale.id, &lines).map_err(misfit)
     }
 }
 
 pub(super) fn unknown_coupon() -> Failure {
-    Failure::new(Code::CouponInvalid, "there is no such coupon here")
+    Failure::new(Code::CouponInvalid, "there is no such coupon here").because(Why::Unknown)
+}
+
+/// A coupon that is not for this purchase.
+pub(crate) fn misfit(error: MisfitError) -> Failure {
+    let why = match error {
+        MisfitError::OtherSale => Why::OtherSale,
+        MisfitError::OtherProducts => Why::OtherProducts,
+        MisfitError::BelowMinimum(_) => Why::BelowMinimum,
+        MisfitError::Nothing => Why::NothingOff,
+    };
+    Failure::new(Code::CouponInvalid, error.to_string()).because(why)
 }
 
 /// A coupon, as whoever has its code may see it.

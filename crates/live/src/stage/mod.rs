@@ -36,6 +36,7 @@ use rand::rngs::StdRng;
 
 pub(crate) use self::{
     answers::{gate_failed, hold_view, millis, other_sale, unavailable},
+    coupons::misfit,
     join::Personal,
     messages::{
         Beginning, CheckedOut, Delivery, Input, MEMBER_BITS, MemberId, Output, Payer, Then, To, as_text,

@@ -10,7 +10,7 @@ use haul_room::{
     Note,
     words::{likeness, passes_for},
 };
-use haul_wire::{Code, Failure};
+use haul_wire::{Code, Failure, Why};
 
 use super::{MemberId, Output, Stage, is_staff, room::unsaid};
 
@@ -75,8 +75,8 @@ impl Stage {
 
     fn may_be_called(&self, name: &str, who: &BuyerId) -> Result<(), Failure> {
         self.room.may_be_called(name).map_err(|refused| {
-            let Failure { code, message, .. } = unsaid(refused);
-            Failure::new(code, format!("name: {message}"))
+            let failure = unsaid(refused);
+            Failure { message: format!("name: {}", failure.message), ..failure }
         })?;
         let looks = likeness(name);
         let is_other = |member: &MemberId| {
@@ -93,7 +93,8 @@ impl Stage {
             return Err(Failure::new(
                 Code::Rejected,
                 "name: somebody else here is called so: choose another",
-            ));
+            )
+            .because(Why::NameTaken));
         }
         Ok(())
     }

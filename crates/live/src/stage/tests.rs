@@ -814,6 +814,11 @@ fn who_is_banned_goes_and_does_not_come_back_before_the_time() {
     let outputs = play.join(3, viewer("ann", Role::Viewer));
     let failure = &lines(&outputs)[0].1;
     assert_eq!((&failure["code"], &failure["retry_after_ms"]), (&json!("banned"), &json!(60_000)));
+    assert_eq!(
+        (&failure["standing"]["measure"], &failure["standing"]["reason"]),
+        (&json!("ban"), &json!("spam"))
+    );
+    assert!(failure["standing"]["until"].is_string(), "{failure}");
     assert!(
         outputs.contains(&Output::End(MemberId(3), 4410)) && !outputs.contains(&Output::Welcome(MemberId(3)))
     );

@@ -25,7 +25,7 @@ const PATIENT_CLOSE = { 4404: 4_000, 4429: 8_000, 4503: 5_000 };
 /**
  * A connection to a live's channel that keeps itself up.
  *
- * Events: `snapshot` (after each connection, detail: the snapshot), `state` (detail: `{state, reason}`), every event of
+ * Events: `snapshot` (after each connection, detail: the snapshot), `state` (detail: `{state, reason, error}`), every event of
  * the server by its type (`chat.message`, `stock.changed`, …; detail: the event), and `event` for all of those.
  */
 export class Channel extends EventTarget {
@@ -59,6 +59,8 @@ export class Channel extends EventTarget {
     this.state = "idle";
     /** Why it is closed: `unauthorized`, `forbidden`, `banned` or `left`. */
     this.reason = null;
+    /** What the server refused a hello with, where that is why it is closed. */
+    this.error = null;
     this.snapshot = null;
   }
 
@@ -71,6 +73,7 @@ export class Channel extends EventTarget {
       });
     });
     this.reason = null;
+    this.error = null;
     this.#open();
     return first;
   }
@@ -153,7 +156,7 @@ export class Channel extends EventTarget {
     } catch (error) {
       if (socket !== this.#socket) return;
       if (FINAL_CODES.has(error.code)) {
-        this.#end(error.code);
+        this.#end(error.code, error);
       } else {
         this.#notBefore = Math.max(this.#notBefore, Date.now() + (error.retryAfterMs || 0));
         this.#drop();
@@ -196,7 +199,8 @@ export class Channel extends EventTarget {
     this.#pending.delete(message.id);
     clearTimeout(pending.timer);
     if (message.type === "error") {
-      pending.reject(new HaulError(message.code, message.message, { retryAfterMs: message.retry_after_ms }));
+      const { code, message: text, retry_after_ms: retryAfterMs, why, standing } = message;
+      pending.reject(new HaulError(code, text, { retryAfterMs, why, standing }));
       return;
     }
     // Taken in here and not after the promise, since missed events may follow in the same turn.
@@ -263,13 +267,14 @@ export class Channel extends EventTarget {
     this.#retryTimer = setTimeout(() => this.#open(), wait);
   }
 
-  #end(reason) {
+  #end(reason, error = null) {
     this.#drop();
     clearTimeout(this.#retryTimer);
     removeEventListener("online", this.#wake);
     removeEventListener("pageshow", this.#wake);
     document.removeEventListener("visibilitychange", this.#wake);
     this.reason = reason;
+    this.error = error;
     this.#setState("closed");
   }
 
@@ -301,7 +306,7 @@ export class Channel extends EventTarget {
   #setState(state) {
     if (state === this.state) return;
     this.state = state;
-    this.#emit("state", { state, reason: this.reason });
+    this.#emit("state", { state, reason: this.reason, error: this.error });
   }
 
   #emit(type, detail) {

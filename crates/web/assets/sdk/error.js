@@ -2,15 +2,18 @@
 
 /**
  * `code` is what to act on. It is a code of the server (`sold_out`, `rate_limited`, …), or one of the client's own:
- * `disconnected`, `timeout`, `network`, `aborted`.
+ * `disconnected`, `timeout`, `network`, `aborted`. `why` says what exactly was wrong where a code of the server stands for
+ * several things (`name_taken`, `link`, …), and `standing` what is in force against the reader, with its `reason` and `until`.
  */
 export class HaulError extends Error {
-  constructor(code, message, { retryAfterMs, status } = {}) {
+  constructor(code, message, { retryAfterMs, status, why, standing } = {}) {
     super(message || code);
     this.name = "HaulError";
     this.code = code;
     this.retryAfterMs = retryAfterMs;
     this.status = status;
+    this.why = why;
+    this.standing = standing;
   }
 }
 

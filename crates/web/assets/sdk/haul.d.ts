@@ -377,11 +377,20 @@ export class HaulError extends Error {
   readonly code: Code;
   readonly retryAfterMs?: number;
   readonly status?: number;
+  /** What exactly was wrong, where one code stands for several things. */
+  readonly why?: Why;
+  /** What is in force against the reader, where that is why. */
+  readonly standing?: Standing;
 }
+
+export type Why =
+  | "name_taken" | "word" | "link" | "repeated" | "marks" | "followers" | "buyers" | "staff"
+  | "unknown" | "not_yet" | "over" | "other_sale" | "other_products" | "below_minimum" | "nothing_off"
+  | "guests" | (string & {});
 
 export interface ChannelEvents {
   "snapshot": Snapshot;
-  "state": { state: Channel["state"]; reason: Channel["reason"] };
+  "state": { state: Channel["state"]; reason: Channel["reason"]; error: HaulError | null };
   /** Every event of the server; `offset` is there on those in the live's order. */
   "event": { type: string; epoch: string; offset?: number };
   "chat.message": ChatLine;

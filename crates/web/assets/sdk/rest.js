@@ -31,12 +31,12 @@ export async function rest(path, { method = "GET", token = null, body, headers: 
 export async function problem(response) {
   let document = {};
   try {
-    document = (await response.json()) || {};
+    document = parse(await response.text()) || {};
   } catch {
     // A proxy's page, or nothing at all: the status has to do.
   }
   const seconds = Number(response.headers.get("Retry-After"));
   const retryAfterMs = Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : undefined;
   const message = document.detail || document.title || `The server answered ${response.status}.`;
-  return new HaulError(document.code || `http_${response.status}`, message, { retryAfterMs, status: response.status });
+  return new HaulError(document.code || `http_${response.status}`, message, { retryAfterMs, status: response.status, why: document.why, standing: document.standing });
 }

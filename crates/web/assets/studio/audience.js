@@ -7,7 +7,7 @@ import { renderOn } from "../ui/room.js";
 import { openSheet, toast } from "../ui/sheet.js";
 import { clockText, everyTick, spanText } from "../ui/time.js";
 import { phrase, t } from "../ui/tongue.js";
-import { sentence } from "../ui/words.js";
+import { teamSentence } from "../ui/words.js";
 
 const ANSWER_CHARS = 300;
 
@@ -16,7 +16,7 @@ export function showAudience(room) {
     try {
       return await room.channel.request(type, fields);
     } catch (error) {
-      toast(sentence(error), "bad");
+      toast(teamSentence(error), "bad");
       return null;
     }
   };
@@ -189,7 +189,7 @@ function showThreads(room, ask) {
       attempt.done();
       byId("thread-input").value = "";
     } catch (error) {
-      toast(sentence(error), "bad");
+      toast(teamSentence(error), "bad");
     }
   });
   byId("thread-sheet").addEventListener("close", () => (open = null));

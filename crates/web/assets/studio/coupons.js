@@ -7,7 +7,7 @@ import { toast } from "../ui/sheet.js";
 import { clockText } from "../ui/time.js";
 import { t } from "../ui/tongue.js";
 import { liveId } from "../ui/visit.js";
-import { sentence } from "../ui/words.js";
+import { teamSentence } from "../ui/words.js";
 import { offText } from "../watch/coupon.js";
 
 const COUPONS = `/v1/lives/${encodeURIComponent(liveId)}/coupons`;
@@ -27,7 +27,7 @@ export function showCoupons(room, { token }) {
       await load();
       return true;
     } catch (error) {
-      toast(error.code === "bad_request" ? `${t("There can be no such coupon.")} (${error.message})` : sentence(error), "bad");
+      toast(error.code === "bad_request" ? `${t("There can be no such coupon.")} (${error.message})` : teamSentence(error), "bad");
       return false;
     }
   };

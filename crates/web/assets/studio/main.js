@@ -8,7 +8,7 @@ import { Room, isStaff, renderOn } from "../ui/room.js";
 import { closeSheet, openSheet, toast, wireSheets } from "../ui/sheet.js";
 import { locale, phrase, t, translatePage } from "../ui/tongue.js";
 import { claims, expired, forgetToken, keepToken, liveId, takeToken } from "../ui/visit.js";
-import { sentence } from "../ui/words.js";
+import { teamSentence } from "../ui/words.js";
 import { showAudience } from "./audience.js";
 import { showCoupons } from "./coupons.js";
 import { runBroadcast } from "./broadcast.js";
@@ -165,7 +165,7 @@ function showSettings(room, api) {
       closeSheet(byId("settings-sheet"));
       toast(t("Saved."), "good");
     } catch (error) {
-      toast(sentence(error), "bad");
+      toast(teamSentence(error), "bad");
     }
   });
 }

@@ -6,7 +6,7 @@ import { renderOn } from "../ui/room.js";
 import { openSheet, toast } from "../ui/sheet.js";
 import { clockText } from "../ui/time.js";
 import { phrase, t } from "../ui/tongue.js";
-import { sentence } from "../ui/words.js";
+import { teamSentence } from "../ui/words.js";
 
 const ACTIONS = {
   mute: phrase("muted"),
@@ -24,7 +24,7 @@ export function showModeration(room) {
     try {
       return await request;
     } catch (error) {
-      toast(sentence(error), "bad");
+      toast(teamSentence(error), "bad");
       return null;
     }
   };

@@ -6,7 +6,7 @@ import { renderOn } from "../ui/room.js";
 import { closeSheet, openSheet, toast } from "../ui/sheet.js";
 import { clockText } from "../ui/time.js";
 import { locale, phrase, t } from "../ui/tongue.js";
-import { orderState, sentence, shortId } from "../ui/words.js";
+import { orderState, teamSentence, shortId } from "../ui/words.js";
 
 const ROWS_MAX = 100;
 /** Orders whose units were sold, and may come back. */
@@ -142,7 +142,7 @@ function wireSheet(room, token, mayRefund) {
         toast(t("The refund is on its way."), "good");
         await load();
       } catch (error) {
-        toast(error.status === 409 ? t("That is more than is left to refund.") : sentence(error), "bad");
+        toast(error.status === 409 ? t("That is more than is left to refund.") : teamSentence(error), "bad");
       }
       send.disabled = false;
       return undefined;
@@ -156,7 +156,7 @@ function wireSheet(room, token, mayRefund) {
         await room.channel.request("order.restock", { order_id: now.id, key: restockKey });
         toast(t("Back on the shelf: others can buy it."), "good");
       } catch (error) {
-        toast(sentence(error), "bad");
+        toast(teamSentence(error), "bad");
         restock.disabled = false;
       }
     });

@@ -5,7 +5,7 @@ import { byId, el, icon, picture, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { closeSheet, openSheet, toast } from "../ui/sheet.js";
 import { t } from "../ui/tongue.js";
-import { sentence } from "../ui/words.js";
+import { teamSentence } from "../ui/words.js";
 
 const PICTURE_PX = 52;
 
@@ -13,7 +13,7 @@ const PICTURE_PX = 52;
 export function showProducts(room, api, { mayEdit }) {
   const list = byId("products");
   const edit = wireForm(room, api);
-  const ask = (type, fields) => room.channel.request(type, fields).catch((error) => toast(sentence(error), "bad"));
+  const ask = (type, fields) => room.channel.request(type, fields).catch((error) => toast(teamSentence(error), "bad"));
 
   renderOn(room, ["products", "pin"], () => {
     const pinned = room.pin ? room.pin.product_id : null;
@@ -88,7 +88,7 @@ function wireForm(room, api) {
       closeSheet(sheet);
       return toast(t("Saved."), "good");
     } catch (error) {
-      return fail(sentence(error));
+      return fail(teamSentence(error));
     }
   });
 
@@ -97,7 +97,7 @@ function wireForm(room, api) {
       await api(`/products/${encodeURIComponent(editing.id)}`, { method: "DELETE" });
       closeSheet(sheet);
     } catch (error) {
-      fail(sentence(error));
+      fail(teamSentence(error));
     }
   });
 

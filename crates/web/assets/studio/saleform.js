@@ -5,7 +5,7 @@ import { byId, el, icon, setText } from "../ui/dom.js";
 import { renderOn } from "../ui/room.js";
 import { toast } from "../ui/sheet.js";
 import { plural, t } from "../ui/tongue.js";
-import { sentence } from "../ui/words.js";
+import { teamSentence } from "../ui/words.js";
 
 // As the server has it.
 const LINES_MAX = 50;
@@ -159,7 +159,7 @@ export function wireSaleForm(room) {
       toast(t(minutes > 0 ? "The sale is scheduled." : "The sale is open."), "good");
     } catch (error) {
       // What the server says names the field.
-      toast(error.code === "bad_request" ? `${t("The sale can't be opened like this.")} (${error.message})` : sentence(error), "bad");
+      toast(error.code === "bad_request" ? `${t("The sale can't be opened like this.")} (${error.message})` : teamSentence(error), "bad");
     }
     button.disabled = false;
   });

@@ -6,7 +6,7 @@ import { renderOn } from "../ui/room.js";
 import { toast } from "../ui/sheet.js";
 import { clockText, everyTick, spanText } from "../ui/time.js";
 import { phrase, t } from "../ui/tongue.js";
-import { sentence } from "../ui/words.js";
+import { teamSentence } from "../ui/words.js";
 
 const PICTURE_PX = 44;
 // A closed sale stays in sight so long, for its last payments.
@@ -74,7 +74,7 @@ function saleRow(room, id) {
     try {
       await room.channel.request(typeof type === "function" ? type() : type, { sale_id: id, ...fields() });
     } catch (error) {
-      toast(sentence(error), "bad");
+      toast(teamSentence(error), "bad");
     }
     button.disabled = false;
   };

@@ -3,7 +3,7 @@
 import { byId, copyFrom, el, icon } from "../ui/dom.js";
 import { openSheet, toast } from "../ui/sheet.js";
 import { t } from "../ui/tongue.js";
-import { sentence } from "../ui/words.js";
+import { teamSentence } from "../ui/words.js";
 
 export function showShare({ live, token, api }) {
   const watchUrl = `${location.origin}/watch/${encodeURIComponent(live)}`;
@@ -88,7 +88,7 @@ function personalLink(watchUrl, api) {
         el("p", { class: "muted small" }, t("One link is one person: limits per buyer count by it.")),
       );
     } catch (error) {
-      toast(sentence(error), "bad");
+      toast(teamSentence(error), "bad");
     }
     make.disabled = false;
   });

@@ -7,7 +7,7 @@ import { isStaff, renderOn } from "./room.js";
 import { toast } from "./sheet.js";
 import { everyTick } from "./time.js";
 import { phrase, t } from "./tongue.js";
-import { sentence } from "./words.js";
+import { sentence, teamSentence } from "./words.js";
 
 const LINES_SHOWN_MAX = 120;
 const LENGTH_MAX = 300;
@@ -105,7 +105,7 @@ async function tell(request, done) {
     await request;
     if (done) toast(t(done), "good");
   } catch (error) {
-    toast(sentence(error), "bad");
+    toast(teamSentence(error), "bad");
   }
 }
 

@@ -28,3 +28,9 @@ export function spanText(ms) {
 export function clockText(at) {
   return new Date(at).toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit" });
 }
+
+/** A moment, in the reader's manner: the time of day, with the date where that is not today's. */
+export function momentText(at) {
+  const isToday = new Date(at).toDateString() === new Date().toDateString();
+  return isToday ? clockText(at) : new Date(at).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
+}

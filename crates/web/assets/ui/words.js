@@ -1,5 +1,6 @@
 // What people read when something does not work. Codes come from the server; sentences are ours.
 
+import { momentText } from "./time.js";
 import { locale, phrase, t } from "./tongue.js";
 
 const SENTENCES = {
@@ -28,23 +29,54 @@ const SENTENCES = {
   busy: phrase("The house is full. You are let in as soon as someone leaves."),
   disconnected: phrase("The connection dropped. We are bringing it back."),
   timeout: phrase("No answer in time. We will check again."),
+  bad_request: phrase("That can't be sent like this. Perhaps it is too long: change it, and try again."),
   network: phrase("The server can't be reached. Check your connection."),
   internal: phrase("Something went wrong on our side. Try again."),
 };
 
-/** A sentence for a `HaulError`: ours if we have one, else the server's. */
+/** Codes of HTTP requests that come to the same. */
+const SAME = { token_missing: "unauthorized", token_invalid: "unauthorized", token_expired: "unauthorized", wrong_live: "forbidden" };
+
+/** Where a code stands for several things, what exactly was wrong. */
+const WHY = {
+  name_taken: phrase("Somebody here is called so already. Choose another name."),
+  word: phrase("That can't be said here: a word in it is not allowed."),
+  link: phrase("Links may not be written here."),
+  repeated: phrase("You have just said that."),
+  marks: phrase("Too many marks stand over one letter."),
+  followers: phrase("Only followers of the shop write now"),
+  buyers: phrase("Only those who bought here write now"),
+  staff: phrase("Only the host's team writes now"),
+  unknown: phrase("There is no such coupon here."),
+  not_yet: phrase("This coupon is not valid yet."),
+  over: phrase("This coupon is not valid any more."),
+  other_sale: phrase("This coupon is for another sale."),
+  other_products: phrase("This coupon is for other products."),
+  below_minimum: phrase("This coupon is for larger orders."),
+  nothing_off: phrase("This coupon takes nothing off this price."),
+};
+
+/** A sentence for a `HaulError`, in the reader's tongue. The server's own words are for developers, and are not in it. */
 export function sentence(error) {
-  const known = SENTENCES[error.code];
   if (error.code === "rate_limited" && error.retryAfterMs) {
     const seconds = Math.ceil(error.retryAfterMs / 1000);
     // What is rounded up to a second is said as one.
     return seconds > 1 ? `${t("That was quick. Wait a moment.")} (${t("{n} s", { n: seconds })})` : t(SENTENCES.rate_limited);
   }
-  // The server says which word or whose turn it is; ours say what it comes to.
-  if ((error.code === "coupon_invalid" || error.code === "muted" || error.code === "rejected" || error.code === "banned") && error.message) {
-    return `${t(known)} (${error.message})`;
-  }
-  return known ? t(known) : error.message || t(SENTENCES.internal);
+  const known = t(WHY[error.why] || SENTENCES[SAME[error.code] || error.code] || SENTENCES.internal);
+  return error.standing ? [known, ...standingLines(error.standing)].join("\n") : known;
+}
+
+/** As `sentence`, for the host's team: what has no sentence of ours is told as the server puts it, since they can mend it. */
+export function teamSentence(error) {
+  const known = WHY[error.why] || (error.code !== "bad_request" && SENTENCES[error.code]);
+  return known || !error.message ? sentence(error) : error.message;
+}
+
+/** Why something is in force against the reader, and until when: a line for each. */
+export function standingLines({ reason, until }) {
+  const end = until ? t("Until {time}", { time: momentText(until) }) : t("Until the host's team lifts it");
+  return reason ? [t("Reason: {reason}", { reason }), end] : [end];
 }
 
 const ORDER_STATES = {

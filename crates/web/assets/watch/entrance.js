@@ -3,12 +3,20 @@
 import { rest } from "/sdk/haul.js";
 import { byId } from "../ui/dom.js";
 import { toast } from "../ui/sheet.js";
-import { t } from "../ui/tongue.js";
+import { spanText } from "../ui/time.js";
+import { phrase, t } from "../ui/tongue.js";
 import { keepToken, liveId } from "../ui/visit.js";
 import { sentence } from "../ui/words.js";
 
 const LIVE = `/v1/lives/${encodeURIComponent(liveId)}`;
 const ASK_AGAIN_MS = 5_000;
+
+/** Why a name won't do, where other words than a message's say it better. */
+const NAME_WHY = {
+  word: phrase("A word in this name may not be used here. Choose another."),
+  link: phrase("A name can't have a link in it. Choose another."),
+  marks: phrase("This name has too many marks over one letter. Choose another."),
+};
 
 /** Shows the field that fits. `ask()` leads somebody without a token to it; `render()` looks again. */
 export function showEntrance(room, { hasToken, onToken }) {
@@ -53,7 +61,7 @@ export function showEntrance(room, { hasToken, onToken }) {
       render();
       toast(t("Welcome, {name}.", { name: wanted }), "good");
     } catch (error) {
-      toast(sentence(error), "bad");
+      toast(refusal(error), "bad");
     } finally {
       button.disabled = false;
     }
@@ -75,4 +83,11 @@ export function showEntrance(room, { hasToken, onToken }) {
       }
     },
   };
+}
+
+/** Why a guest may not come in, or not by this name. */
+function refusal(error) {
+  if (NAME_WHY[error.why]) return t(NAME_WHY[error.why]);
+  if (error.why === "guests") return t("Too many guests came from your network. Try again in {span}, or ask the shop for a link of your own.", { span: spanText(error.retryAfterMs) });
+  return error.code === "bad_request" ? t("This name can't be used. Choose another.") : sentence(error);
 }

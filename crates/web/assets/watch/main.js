@@ -89,7 +89,7 @@ room.addEventListener("change", ({ detail }) => {
 channel.addEventListener("snapshot", () => player.state === "reconnecting" && player.hurry());
 
 channel.addEventListener("state", ({ detail }) => {
-  if (detail.state === "closed" && detail.reason !== "left") onRefused(detail.reason);
+  if (detail.state === "closed" && detail.reason !== "left") onRefused(detail.reason, detail.error);
 });
 channel.connect().catch(() => {});
 page.inert = false;
@@ -102,9 +102,16 @@ function enter(fresh) {
 }
 
 /** The token does not do (any more): go on without one where the live is public, else say what is wrong with it. */
-async function onRefused(reason) {
+async function onRefused(reason, error) {
   if (reason === "banned") {
-    stage.refuse("banned");
+    const told = room.you && room.you.standing;
+    const ban = (error && error.standing) || (told && told.measure === "ban" ? told : null);
+    // Put out with somebody else of their network, and not told why: the answer to another hello says it.
+    if (!ban && !error) {
+      channel.connect().catch(() => {});
+      return;
+    }
+    stage.refuse("banned", ban);
     player.stop();
     return;
   }

@@ -2,6 +2,7 @@
 
 import { byId, setText } from "../ui/dom.js";
 import { phrase, t } from "../ui/tongue.js";
+import { standingLines } from "../ui/words.js";
 
 const AMBIENT_EVERY_MS = 500;
 // The channel says "live" and nothing comes for so long: this session leads nowhere, make another.
@@ -27,13 +28,15 @@ const VEILS = {
   blocked: { title: phrase("Tap to watch"), text: phrase("Your browser waits for a tap before it plays.") },
 };
 
-/** Returns `refuse(why)`, which says why this viewer stays outside: `expired`, `other_live`, `invalid` or `banned`. */
+/** Returns `refuse(why, standing)`, which says why this viewer stays outside: `expired`, `other_live`, `invalid` or `banned`, that with
+ *  what is in force where it is known. */
 export function showStage(page, room, player) {
   const video = byId("video");
   const sound = byId("sound");
   // The player began before this page part.
   let { blocked } = player;
   let why = null;
+  let ban = null;
   let lost = player.state === "unsupported" && !("RTCPeerConnection" in window) ? "no_webrtc" : null;
 
   const render = () => {
@@ -52,13 +55,15 @@ export function showStage(page, room, player) {
     page.dataset.player = why ? "refused" : blocked && state === "playing" ? "blocked" : state;
     if (veil) {
       setText(byId("veil-title"), t(veil.title));
-      setText(byId("veil-text"), t(veil.text || ""));
+      setText(byId("veil-text"), why === "banned" && ban ? standingLines(ban).join("\n") : t(veil.text || ""));
       byId("veil-spinner").hidden = !veil.spinner;
       byId("veil-logo").hidden = Boolean(veil.spinner);
     }
     const badge = byId("live-state");
     const live = state === "playing" || (room.ready && room.live.state === "live" && !["away", "reconnecting"].includes(state));
     badge.dataset.tone = live ? "live" : "";
+    // The live is as open as it was, only not to them.
+    badge.hidden = why === "banned";
     setText(badge, t(live ? "LIVE" : state === "away" ? "AWAY" : why || state === "refused" ? "PRIVATE" : "SOON"));
   };
 
@@ -117,8 +122,9 @@ export function showStage(page, room, player) {
   }, 1_000);
 
   return {
-    refuse: (reason) => {
+    refuse: (reason, standing = null) => {
       why = reason;
+      ban = standing;
       render();
     },
   };

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use haul_model::{BuyerId, Now, Role};
 use haul_room::{Audience, Effect, Refused, Writer};
-use haul_wire::{Badge, Code, Failure, Measure, Standing, Writers};
+use haul_wire::{Badge, Code, Failure, Measure, Standing, Why, Writers};
 
 pub(super) use unwritten::Unwritten;
 
@@ -80,7 +80,7 @@ impl Stage {
         }
         let standing = self.room.standing(&viewer.id, viewer.role, now.wall)?;
         let left = haul_room::chat::left(standing.until, now.wall);
-        Some(with_retry(Failure::new(Code::Banned, ban_words(&standing)), left))
+        Some(with_retry(banned(standing), left))
     }
 }
 
@@ -100,11 +100,12 @@ impl Member {
     }
 }
 
-fn ban_words(standing: &Standing) -> String {
-    match &standing.reason {
+fn banned(standing: Standing) -> Failure {
+    let text = match &standing.reason {
         Some(reason) => format!("you are banned from this live: {reason}"),
         None => "you are banned from this live".to_owned(),
-    }
+    };
+    Failure::new(Code::Banned, text).under(standing)
 }
 
 fn with_retry(failure: Failure, after: Option<std::time::Duration>) -> Failure {
@@ -127,20 +128,23 @@ pub(super) fn unsaid(refused: Refused) -> Failure {
                 (Some(reason), Measure::Mute) => format!("you are muted: {reason}"),
                 _ => "you are muted".to_owned(),
             };
-            with_retry(Failure::new(Code::Muted, text), retry_after)
+            with_retry(Failure::new(Code::Muted, text).under(standing), retry_after)
         }
-        Refused::Banned(standing) => Failure::new(Code::Banned, ban_words(&standing)),
+        Refused::Banned(standing) => banned(standing),
         Refused::NotAmong(writers) => {
-            let who = match writers {
-                Writers::Followers => "who follows the shop",
-                Writers::Buyers => "who has bought here",
-                Writers::Staff | Writers::Everyone => "the host's team",
+            let (who, why) = match writers {
+                Writers::Followers => ("who follows the shop", Why::Followers),
+                Writers::Buyers => ("who has bought here", Why::Buyers),
+                Writers::Staff | Writers::Everyone => ("the host's team", Why::Staff),
             };
-            Failure::new(Code::Muted, format!("only {who} may write now"))
+            Failure::new(Code::Muted, format!("only {who} may write now")).because(why)
         }
-        Refused::Word => Failure::new(Code::Rejected, "a word in it may not be written here"),
-        Refused::Link => Failure::new(Code::Rejected, "links may not be written here"),
-        Refused::Repeated => Failure::new(Code::Rejected, "you have just said that"),
+        Refused::Marks => bad("too many marks over one letter".to_owned()).because(Why::Marks),
+        Refused::Word => {
+            Failure::new(Code::Rejected, "a word in it may not be written here").because(Why::Word)
+        }
+        Refused::Link => Failure::new(Code::Rejected, "links may not be written here").because(Why::Link),
+        Refused::Repeated => Failure::new(Code::Rejected, "you have just said that").because(Why::Repeated),
         Refused::Role(role) => {
             Failure::new(Code::Forbidden, format!("this needs the role {}", role.as_str()))
         }

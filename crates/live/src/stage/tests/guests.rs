@@ -11,13 +11,18 @@ fn guest(number: u128, name: &str, network: Option<u64>) -> Viewer {
 
 /// What a guest is told who asks whether they may come in: nothing, or why not.
 fn knock(play: &mut Play, guest: &Viewer) -> Option<(String, String)> {
+    let answer = refusal(play, guest)?;
+    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+    Some((text("code"), text("message")))
+}
+
+fn refusal(play: &mut Play, guest: &Viewer) -> Option<Value> {
     let member = MemberId(9_999);
     play.input(Input::Visit { member, viewer: guest.clone() });
     let hello = Request::Hello { token: None, resume: None, locale: None, referrer: None };
     let answer = lines(&play.ask(member.0, hello)).remove(0).1;
     play.input(Input::Leave { member });
-    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
-    (answer["type"] == "error").then(|| (text("code"), text("message")))
+    (answer["type"] == "error").then_some(answer)
 }
 
 /// As what they are welcomed.
@@ -61,9 +66,11 @@ fn a_guest_passes_for_nobody_else() {
         "Lampenladen",
     ] {
         assert_eq!(taken(&mut play, name).as_deref(), Some("rejected"), "{name}");
+        assert_eq!(refusal(&mut play, &guest(1, name, None)).unwrap()["why"], "name_taken", "{name}");
     }
     let towers = format!("x{}", "\u{301}".repeat(39));
     assert_eq!(taken(&mut play, &towers).as_deref(), Some("bad_request"));
+    assert_eq!(refusal(&mut play, &guest(1, &towers, None)).unwrap()["why"], "marks");
     for name in ["M1a", "the host", "Mia (Host)"] {
         assert_eq!(taken(&mut play, name).as_deref(), Some("rejected"), "{name}");
     }
@@ -106,6 +113,7 @@ fn what_may_not_be_said_is_nobodys_name() {
         let (code, message) = knock(&mut play, &guest(1, name, None)).unwrap();
         assert_eq!(code, "rejected");
         assert!(message.starts_with("name: ") && message.contains(why), "{message}");
+        assert_eq!(refusal(&mut play, &guest(1, name, None)).unwrap()["why"], why);
     }
     let rules = ChatAsk::SetRules { slow_ms: None, who: None, links: Some(true), repeats: None };
     play.ask(1, Request::Chat(rules));
