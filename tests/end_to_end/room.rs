@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    server::Server,
+    server::{Server, eventually},
     talk::{Answer, Channel, call, get, viewer_token},
 };
 
@@ -68,10 +68,19 @@ async fn a_crowd_that_talks_and_likes_is_told_in_few_messages() {
     assert_eq!(late.hello["result"]["room"]["peak"].as_u64().unwrap(), 22);
 }
 
-/// Somebody at this address asks to be a guest.
+/// Somebody at this address asks to be a guest, again where the live is only just beginning.
 async fn guest(server: &Server, from: &str, name: &str) -> Answer {
     let headers = [("content-type", "application/json"), ("x-forwarded-for", from)];
-    call("POST", &server.url("/v1/lives/demo/guests"), &headers, json!({ "name": name }).to_string()).await
+    let (url, body) = (server.url("/v1/lives/demo/guests"), json!({ "name": name }).to_string());
+    let mut answer = None;
+    eventually("it is decided", async || {
+        let said = call("POST", &url, &headers, body.clone()).await;
+        let decided = said.status != 503;
+        answer = Some(said);
+        decided
+    })
+    .await;
+    answer.unwrap()
 }
 
 fn token(answer: &Answer) -> String {
