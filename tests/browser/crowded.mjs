@@ -62,7 +62,7 @@ async function tell() {
       await ask("question.pick", { question_id });
       await ask("poll.open", { question: "Which colour next?", options: ["Red", "Blue", "Green"], duration_ms: 3_600_000 });
       await ask("giveaway.start", { title: "The blue lamp", word: "lamp", winners: 1, duration_ms: 3_600_000, claim_ms: 3_600_000 });
-      await ask("coupon.make", { code: "LIGHT-10", percent: 10, limit: 100, duration_ms: 3_600_000, show: true });
+      await ask("coupon.make", { code: "LIGHT-10", percent: 10, limit: 100, duration_ms: 3_600_000, product_ids: ["lamp"], show: true });
       await ana.page.context().close();
     });
     for (const size of SIZES) await step(`at ${size.join(" × ")} everything can be reached`, () => reached(size, "en"));
