@@ -142,7 +142,7 @@ pub trait Bus: Send + Sync + 'static {
         after: &'a str,
         wait: Duration,
     ) -> BoxFuture<'a, Result<Asked, BusError>>;
-    /// Where somebody is named in what is kept of a room's past (their id stands in it, in quotation marks), all of that goes:
+    /// Where somebody is named in what is kept of a room's past (their id stands in it, and not within another), all of that goes:
     /// what was told, and what is left for heirs. Who is behind begins again with a snapshot. Of what was asked, what names
     /// them goes, read or not.
     fn forget<'a>(&'a self, live: &'a LiveRef, person: &'a BuyerId) -> BoxFuture<'a, Result<(), BusError>>;

@@ -19,6 +19,7 @@ impl Room {
         // Else newcomers would be told of it again, and what servers share would have it again.
         let said = self.said.of(who);
         if !said.is_empty() {
+            said.iter().for_each(|id| self.said.unname(id));
             self.apply(Change::Deleted { ids: said, entry: None }, now);
         }
     }

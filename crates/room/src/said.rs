@@ -91,6 +91,12 @@ impl Said {
         changed
     }
 
+    /// Takes a name out of what quotes this message.
+    pub(crate) fn unname(&mut self, id: &MessageId) {
+        let quotes = self.lines.iter_mut().filter_map(|said| said.line.reply_to.as_mut());
+        quotes.filter(|quote| quote.id == *id).for_each(|quote| quote.name.clear());
+    }
+
     /// The ids of all that somebody said.
     pub(crate) fn of(&self, by: &BuyerId) -> Vec<MessageId> {
         self.lines.iter().filter(|said| said.by == *by).map(|said| said.line.id.clone()).collect()

@@ -1,8 +1,14 @@
--- KEYS: told, lines, chat, changes, asked. ARGV: what a text about them has in it.
+-- KEYS: told, lines, chat, changes, asked. ARGV: their id, which a text about them has in it, between characters of no id.
 -- Where any text of the room's past has it, all of that past goes: what comes back then begins with a snapshot. Of what was asked,
 -- which the owner may still have to read, only what has it goes.
 local function has(text)
-  return string.find(text, ARGV[1], 1, true) ~= nil
+  local from, to = string.find(text, ARGV[1], 1, true)
+  while from do
+    local around = string.sub(text, from - 1, from - 1) .. string.sub(text, to + 1, to + 1)
+    if not string.find(around, '[%w_.:@-]') then return true end
+    from, to = string.find(text, ARGV[1], to + 1, true)
+  end
+  return false
 end
 local function drop(key, ids)
   for from = 1, #ids, 1000 do

@@ -106,7 +106,9 @@ async fn a_past_that_names_somebody_goes_and_the_room_goes_on() {
     for place in ["told", "lines", "chat", "changes", "asked"] {
         let live = unique_live();
         let term = bus.lease(&live, 1, true, 0, LASTS).await.unwrap().term;
-        let says = |list: &str| text(if list == place { r#"{"by":"ann"}"# } else { r#"{"by":"anna"}"# });
+        let says = |list: &str| {
+            text(if list == place { r#"{"line":"{\"by\":\"ann\"}"}"# } else { r#"{"by":"anna"}"# })
+        };
         let batch = Batch {
             number: 1,
             told: says("told"),

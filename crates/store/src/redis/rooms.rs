@@ -277,7 +277,7 @@ impl Bus for RedisBus {
             let keys = Keys::new(live);
             let below = ["told", "lines", "chat", "changes", "asked"].map(|what| keys.of(what));
             let mut run = self.forget.run(&below.each_ref().map(String::as_str));
-            run.arg(format!("\"{person}\""));
+            run.arg(person.as_str());
             self.nodes.call_and_wait(&keys.0, run).await.map(drop).map_err(no_answer)
         })
     }

@@ -360,10 +360,13 @@ fn whoever_is_forgotten_is_in_no_note() {
     play.room.forget_person(&ann().id, play.now);
     effects.extend(play.effects());
     let shown = play.room.chat(None, true);
-    let quotes: Vec<_> =
-        shown.iter().filter_map(|line| line.reply_to.as_ref()).map(|quote| &quote.text).collect();
+    let quotes: Vec<_> = shown
+        .iter()
+        .filter_map(|line| line.reply_to.as_ref())
+        .map(|quote| (&*quote.text, &*quote.name))
+        .collect();
     assert!(shown.iter().all(|line| line.name != ann().name), "{shown:?}");
-    assert_eq!(quotes, [""]);
+    assert_eq!(quotes, [("", "")]);
     let left = notes(&effects);
     let names_them =
         |note: &Note| note.name.ends_with("/ann") || note.text.as_ref().unwrap().contains("\"ann\"");
