@@ -1,6 +1,7 @@
 //! One reader of a live's channel, as the gateway holds it.
 
 use std::{
+    hint::black_box,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU16, Ordering},
@@ -48,6 +49,11 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
+    /// Looks at what adding a line needs, and no more: it is near when that comes.
+    pub(crate) fn reach(&self) {
+        black_box((self.outbox.is_poisoned(), self.summoned.load(Ordering::Relaxed)));
+    }
+
     /// Adds a line, and wakes the connection.
     pub(crate) fn push(&self, lane: Lane, key: Option<Key>, line: Line, metrics: &Metrics) {
         self.add(metrics, |outbox| outbox.push(lane, key, line));
@@ -162,13 +168,22 @@ impl Inbox {
         let _ = self.0.pen.set(pen);
     }
 
-    /// Writes what goes; for who was summoned.
-    pub(crate) fn write(&self) {
+    /// Looks at what [`Inbox::write`] needs, and no more.
+    pub(crate) fn reach(&self) {
+        self.0.reach();
+        black_box(self.0.pen.get().map(Weak::strong_count));
+    }
+
+    /// What this reader's lines are written with, while the connection lasts.
+    pub(crate) fn pen(&self) -> Option<Arc<dyn Pen>> {
+        self.0.pen.get().and_then(Weak::upgrade)
+    }
+
+    /// Writes what goes with their pen; for who was summoned.
+    pub(crate) fn write(&self, pen: Option<&dyn Pen>) {
         // Before what waits is looked at: who adds something later summons again.
         self.0.summoned.swap(false, Ordering::AcqRel);
-        if let Some(pen) = self.0.pen.get().and_then(Weak::upgrade)
-            && !pen.write(self)
-        {
+        if pen.is_some_and(|pen| !pen.write(self)) {
             self.0.news.notify_one();
         }
     }

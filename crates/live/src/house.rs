@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     connection::{Inbox, Outlet},
     metrics::Metrics,
-    scribes::Scribes,
+    scribes::{READERS_AT_HAND, Scribes},
     stage::{Delivery, MemberId, To, as_text, as_texts, is_staff},
 };
 
@@ -254,15 +254,21 @@ impl House {
         }
         let (first, next) = (self.first, self.first + run.len() as u64);
         let batch = Arc::new(Batch::new(std::mem::take(run)));
-        for place in self.places.values() {
-            match place.welcomed {
-                Some(from) if from <= first => place.outlet.tell_batch(&batch, &mut self.readers, metrics),
-                // Welcomed in between: the snapshot has what was said before.
-                Some(from) if from < next => {
-                    let rest = Arc::new(batch.from((from - first) as usize));
-                    place.outlet.tell_batch(&rest, &mut self.readers, metrics);
+        let places: Vec<&Place> = self.places.values().collect();
+        for places in places.chunks(READERS_AT_HAND) {
+            places.iter().for_each(|place| place.outlet.reach());
+            for place in places {
+                match place.welcomed {
+                    Some(from) if from <= first => {
+                        place.outlet.tell_batch(&batch, &mut self.readers, metrics);
+                    }
+                    // Welcomed in between: the snapshot has what was said before.
+                    Some(from) if from < next => {
+                        let rest = Arc::new(batch.from((from - first) as usize));
+                        place.outlet.tell_batch(&rest, &mut self.readers, metrics);
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         self.first = next;
@@ -506,6 +512,8 @@ mod tests {
             }
             willing
         }
+
+        fn reach(&self) {}
     }
 
     #[tokio::test]

@@ -96,8 +96,10 @@ pub struct Outbox {
     commerce: VecDeque<(Option<Key>, Line)>,
     /// Room and chat together, since their order matters to resuming.
     room: VecDeque<Entry>,
+    /// What comes before all of `room`: nearly always all that there is of it, and at hand without another look into memory.
+    first: Option<Arc<Batch>>,
     ambient: VecDeque<(Option<Key>, Line)>,
-    /// How many of `room` are chat.
+    /// How many of `first` and `room` are chat.
     chat: usize,
     bytes: usize,
     overflown: bool,
@@ -136,7 +138,10 @@ impl Outbox {
         if self.overflown {
             return Pushed::Overflow;
         }
-        self.room.push_back(Entry::Batch(batch.clone()));
+        match self.first.is_none() && self.room.is_empty() {
+            true => self.first = Some(batch.clone()),
+            false => self.room.push_back(Entry::Batch(batch.clone())),
+        }
         self.chat += batch.chat();
         self.bytes += batch.bytes();
         let pushed = self.drop_oldest_chat();
@@ -149,7 +154,7 @@ impl Outbox {
             Some(line) => line,
             None => match self.commerce.pop_front() {
                 Some((_, line)) => line,
-                None => match self.room.pop_front() {
+                None => match self.first.take().map(Entry::Batch).or_else(|| self.room.pop_front()) {
                     Some(Entry::Batch(batch)) => {
                         self.chat -= batch.chat();
                         self.bytes -= batch.bytes();
@@ -181,6 +186,11 @@ impl Outbox {
     }
 
     fn drop_oldest_chat(&mut self) -> Pushed {
+        if self.chat > MAX_CHAT
+            && let Some(first) = self.first.take()
+        {
+            self.room.push_front(Entry::Batch(first));
+        }
         let mut dropped = 0;
         let mut from = 0;
         while self.chat > MAX_CHAT
