@@ -14,6 +14,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use haul_model::{BuyerId, IdError, LiveId, MerchantId, Role, UnixMillis, Viewer, id::MAX_ID_BYTES};
+use haul_room::is_unseen;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -343,7 +344,7 @@ pub fn clean_name(name: &str) -> Option<String> {
     let visible: String = name.chars().filter(|&c| !c.is_control() && !is_deceptive(c)).collect();
     let cut: String = visible.trim().chars().take(MAX_NAME_CHARS).collect();
     let name = cut.trim_end();
-    (!name.is_empty()).then(|| name.to_owned())
+    (!is_unseen(name)).then(|| name.to_owned())
 }
 
 /// Marks that turn the writing direction round, and spaces of no width: a name with them can look like another.

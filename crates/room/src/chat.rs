@@ -73,7 +73,7 @@ pub fn clean_to(text: &str, max_chars: usize) -> Result<String, Refused> {
         .filter(|c| !c.is_control() && !is_invisible_control(*c))
         .collect();
     let text = without_towers(text.trim());
-    if text.chars().all(is_blank) {
+    if is_unseen(&text) {
         return Err(Refused::Empty);
     }
     if text.chars().count() > max_chars {
@@ -93,12 +93,17 @@ pub(crate) fn without_towers(text: &str) -> String {
         .collect()
 }
 
+/// Whether nothing is seen of a text.
+pub fn is_unseen(text: &str) -> bool {
+    text.chars().all(is_blank)
+}
+
 /// Whether nothing is seen of it: spaces, what has no width, letters that are empty by definition, tags, lone marks.
 fn is_blank(c: char) -> bool {
     c.is_whitespace()
         || is_without_width(c)
         || is_combining_mark(c)
-        || matches!(c, '\u{115F}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{FFA0}' | '\u{2065}'..='\u{206F}' | '\u{E0000}'..='\u{E0FFF}')
+        || matches!(c, '\u{115F}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{FFA0}' | '\u{1D173}'..='\u{1D17A}' | '\u{2065}'..='\u{206F}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// Bidirectional embeddings, overrides and isolates, and the byte order mark. The joiner (U+200D) stays: emoji need it.
@@ -116,9 +121,16 @@ mod tests {
         assert_eq!(clean("\u{202E}evil"), Ok("evil".into()));
         assert_eq!(clean("家里 👩‍👧 <b>"), Ok("家里 👩‍👧 <b>".into()));
         assert_eq!(clean(" \n\u{202E} "), Err(Refused::Empty));
-        for blank in
-            ["\u{200B}", "\u{2800}\u{2800}", "\u{3164}", "\u{AD}", "\u{34F}", "\u{E0041}\u{E007F}", "\u{301}"]
-        {
+        for blank in [
+            "\u{200B}",
+            "\u{2800}\u{2800}",
+            "\u{3164}",
+            "\u{AD}",
+            "\u{1D173}",
+            "\u{34F}",
+            "\u{E0041}\u{E007F}",
+            "\u{301}",
+        ] {
             assert_eq!(clean(blank), Err(Refused::Empty), "{blank:?}");
         }
         let tower = format!("z{}a\u{300}", "\u{300}".repeat(250));

@@ -32,7 +32,8 @@ pub mod words;
 
 pub use batch::Batch;
 pub use change::{Change, Note};
-pub use chat::{Refused, clean};
+pub use chat::{Refused, clean, is_unseen};
+pub use forget::without;
 pub use guard::Writer;
 pub use heir::{Estate, Made, News};
 pub use limiter::{Limiter, Rate};

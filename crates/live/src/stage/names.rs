@@ -17,7 +17,8 @@ use super::{MemberId, Output, Stage, is_staff, room::unsaid};
 /// Names of host and moderators that stay theirs while they are away; the one that came first is forgotten for another.
 const MAX_TEAM_NAMES: usize = 100;
 /// What the team is called where its tokens have no names, and by our pages.
-const TEAM_WORDS: &[&str] = &["Host", "Moderator", "Mod", "主播"];
+const TEAM_WORDS: &[&str] =
+    &["Host", "Moderator", "Mod", "Admin", "Official", "Support", "主播", "管理员", "房管", "官方", "客服"];
 /// The name under which the team's names are written down for the next start.
 const TEAM_NOTE: &str = "team";
 
