@@ -12,6 +12,7 @@ mod configured;
 mod contact;
 mod crowd;
 mod developer;
+mod erased;
 mod faults;
 #[path = "../../crates/commerce/tests/history/mod.rs"]
 mod history;

@@ -8,8 +8,6 @@ mod book;
 
 use std::time::Duration;
 
-use haul_model::BuyerId;
-
 use crate::{BoxFuture, LiveRef};
 
 pub use book::BusBook;
@@ -48,10 +46,54 @@ pub struct Batch {
     pub offset: u64,
     /// Numbered lines, the last of them at `offset`.
     pub lines: Vec<Vec<u8>>,
-    /// Changes of the chat.
+    /// What has changed.
+    pub changes: Changes,
+    /// Lines that say something else from now on, with their places; those that are kept no more are passed over.
+    pub rewritten: Vec<(u64, Vec<u8>)>,
+}
+
+/// Changes of a room, oldest first, by what becomes of them: what there is much of does not push out the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Of the chat; [`KEEP_CHAT`] of them are kept.
     pub chat: Vec<Vec<u8>>,
-    /// Other changes.
-    pub changes: Vec<Vec<u8>>,
+    /// What is in sight, and anything else: [`KEEP_STATE`].
+    pub state: Vec<Vec<u8>>,
+    /// Votes and entries: [`KEEP_VOTES`].
+    pub votes: Vec<Vec<u8>>,
+    /// Likes and the like: [`KEEP_COUNTS`].
+    pub counts: Vec<Vec<u8>>,
+}
+
+impl Changes {
+    /// How many of each are kept.
+    pub const KEPT: [usize; 4] = [KEEP_CHAT, KEEP_STATE, KEEP_VOTES, KEEP_COUNTS];
+
+    /// In the order of [`Changes::KEPT`].
+    pub fn lists(&self) -> [&Vec<Vec<u8>>; 4] {
+        [&self.chat, &self.state, &self.votes, &self.counts]
+    }
+
+    /// In the same order.
+    pub fn lists_mut(&mut self) -> [&mut Vec<Vec<u8>>; 4] {
+        [&mut self.chat, &mut self.state, &mut self.votes, &mut self.counts]
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.lists().iter().all(|list| list.is_empty())
+    }
+}
+
+/// What is kept in the place of what was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// All changes.
+    pub changes: Changes,
+    /// What was told up to this batch goes: who has not heard it by now has their readers come back.
+    pub told: u64,
+    /// What was asked up to here goes, as in [`Bus::asked`].
+    pub asked: String,
 }
 
 /// What became of a batch.
@@ -72,10 +114,8 @@ pub struct Left {
     pub offset: u64,
     /// The last lines, as many as [`KEEP_LINES`].
     pub lines: Vec<Vec<u8>>,
-    /// The last changes of the chat, as many as [`KEEP_CHAT`].
-    pub chat: Vec<Vec<u8>>,
-    /// The last other changes, as many as [`KEEP_CHANGES`].
-    pub changes: Vec<Vec<u8>>,
+    /// The last changes.
+    pub changes: Changes,
 }
 
 /// Batches, oldest first, each with its number.
@@ -88,8 +128,12 @@ pub type Asked = (Vec<Vec<u8>>, String);
 pub const KEEP_LINES: usize = 2_048;
 /// Changes of the chat kept: of each line that is kept, and of those that only some could see.
 pub const KEEP_CHAT: usize = 4_096;
-/// Other changes kept; of a poll with more votes than this, the first are lost to an heir.
-pub const KEEP_CHANGES: usize = 20_000;
+/// Changes kept that are neither chat nor counting. Where there were more, an heir believes the notes, too.
+pub const KEEP_STATE: usize = 20_000;
+/// Votes and entries kept; of a poll with more votes than this, the first are lost to an heir.
+pub const KEEP_VOTES: usize = 20_000;
+/// Counts kept, of which the last says it all.
+pub const KEEP_COUNTS: usize = 16;
 /// Batches kept for servers that are behind; one that is further behind has its readers come back.
 pub const KEEP_BATCHES: usize = 10_000;
 /// Questions kept that the owner has not read; of more, the oldest are lost, and their askers told so in time.
@@ -142,8 +186,15 @@ pub trait Bus: Send + Sync + 'static {
         after: &'a str,
         wait: Duration,
     ) -> BoxFuture<'a, Result<Asked, BusError>>;
-    /// Where somebody is named in what is kept of a room's past (their id stands in it, and not within another), all of that goes:
-    /// what was told, and what is left for heirs. Who is behind begins again with a snapshot. Of what was asked, what names
-    /// them goes, read or not.
-    fn forget<'a>(&'a self, live: &'a LiveRef, person: &'a BuyerId) -> BoxFuture<'a, Result<(), BusError>>;
+    /// Whether there is anything of this room.
+    fn knows<'a>(&'a self, live: &'a LiveRef) -> BoxFuture<'a, Result<bool, BusError>>;
+    /// Puts this in the place of what is kept, as the owner of this term, and renews the lease.
+    fn replace<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        node: u64,
+        term: u64,
+        kept: &'a Kept,
+        lasts: Duration,
+    ) -> BoxFuture<'a, Result<Appended, BusError>>;
 }

@@ -46,7 +46,7 @@ pub mod units;
 
 pub use backoffice::Backoffice;
 pub use book::SaleBook;
-pub use bus::{Appended, Batch, Bus, BusError, Lease, Left, Told};
+pub use bus::{Appended, Batch, Bus, BusError, Changes, Kept, Lease, Left, Told};
 pub use coupon::{Coupon, CouponTerms, OrderCoupon};
 pub use derive::{hold_id, order_id, payment_id, refund_id, sale_id};
 pub use draw::Draw;

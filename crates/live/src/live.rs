@@ -59,6 +59,8 @@ pub(crate) enum Post {
     Visit { member: MemberId, viewer: Viewer, outlet: Arc<Outlet> },
     /// There are likes to be fetched.
     Liked,
+    /// Somebody is to be forgotten; `done` when that outlives this process.
+    Forget { buyer: BuyerId, done: oneshot::Sender<()> },
     /// The process ends: let another server have the room, and say when it may.
     HandOver(oneshot::Sender<()>),
     /// Anything else that happened.
@@ -260,11 +262,14 @@ impl Live {
         self.input(Input::Drain { retry_after_ms });
     }
 
-    /// Forgets what somebody and the host's team wrote to each other, and waits until that is written down.
-    pub async fn forget_person(&self, buyer: &BuyerId) {
-        self.input(Input::Forget { buyer: buyer.clone() });
-        self.look().await;
+    /// Forgets what the room keeps of somebody, and waits until that is written down. False where that is not known in time: it
+    /// may be asked for again.
+    pub async fn forget_person(&self, buyer: &BuyerId) -> bool {
+        let (done, forgotten) = oneshot::channel();
+        self.post(Post::Forget { buyer: buyer.clone(), done });
+        let forgotten = tokio::time::timeout(ANSWER_WITHIN, forgotten).await;
         self.kept().await;
+        matches!(forgotten, Ok(Ok(())))
     }
 
     pub(crate) fn order_moved(&self, order: Order, hold: Option<Outcome>) {

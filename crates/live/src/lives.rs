@@ -1,10 +1,11 @@
 //! All lives of this process.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use haul_commerce::{
     Gate, Ledger, LedgerError, LiveRecord, LiveRef, Notebook, PaymentProvider, Refunds, listing::Catalogue,
 };
@@ -26,6 +27,8 @@ const NOTES_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 const TAKE_UP_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 /// Lives that are read at once where all of a merchant's are gone through.
 const LIVES_AT_ONCE: u32 = 200;
+/// Rooms that are asked side by side to forget somebody.
+const ROOMS_AT_ONCE: usize = 16;
 /// Lives whose owners begin with the process because something in them is unfinished.
 const MAX_RESUMED: u32 = 5_000;
 
@@ -143,33 +146,36 @@ impl Lives {
     }
 
     /// Forgets what rooms keep of somebody: those that run here, those that have written something of theirs, and, where
-    /// servers share rooms, the past of every room that names them, also of one that nobody is in any more.
+    /// servers share rooms, those that run elsewhere or that nobody is in any more.
     pub async fn forget_person(
         &self,
         merchant: &MerchantId,
         buyer: &BuyerId,
         rooms: impl IntoIterator<Item = LiveId>,
     ) -> Result<(), LiveError> {
-        let mut told = self.of_merchant(merchant);
-        // A room on another server writes down again what it is not told to forget.
-        for live in rooms {
-            if told.iter().all(|known| *known.id() != live) {
-                told.push(self.get(&live).await?);
+        let mut rooms: BTreeSet<LiveId> = rooms.into_iter().collect();
+        rooms.extend(self.of_merchant(merchant).iter().map(|live| live.id().clone()));
+        if let Services { sharing: Some(sharing), ledger, .. } = &self.0.services {
+            let mut after = None;
+            loop {
+                let lives = ledger.lives(merchant, after.as_ref(), LIVES_AT_ONCE).await?;
+                let Some(last) = lives.last() else { break };
+                after = Some((last.created_at, last.id.clone()));
+                for LiveRecord { id: live, merchant, .. } in lives {
+                    let known = sharing.knows(&LiveRef { merchant, live: live.clone() }).await;
+                    if known.map_err(|error| LedgerError::Unavailable(error.to_string()))? {
+                        rooms.insert(live);
+                    }
+                }
             }
         }
-        for live in told {
-            live.forget_person(buyer).await;
-        }
-        let Services { sharing: Some(sharing), ledger, .. } = &self.0.services else { return Ok(()) };
-        let mut after = None;
-        loop {
-            let lives = ledger.lives(merchant, after.as_ref(), LIVES_AT_ONCE).await?;
-            let Some(last) = lives.last() else { return Ok(()) };
-            after = Some((last.created_at, last.id.clone()));
-            for LiveRecord { id: live, merchant, .. } in lives {
-                let forgotten = sharing.forget(&LiveRef { merchant, live }, buyer).await;
-                forgotten.map_err(|error| LedgerError::Unavailable(error.to_string()))?;
-            }
+        let forgotten = stream::iter(rooms)
+            .map(|live| async move { Ok::<_, LiveError>(self.get(&live).await?.forget_person(buyer).await) })
+            .buffer_unordered(ROOMS_AT_ONCE)
+            .try_fold(true, |all, forgotten| async move { Ok(all && forgotten) });
+        match forgotten.await? {
+            true => Ok(()),
+            false => Err(LedgerError::Unavailable("a room has not answered in time".to_owned()).into()),
         }
     }
 

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use haul_media::{Delivery as Taken, RelayEvent, Sink, Subscription};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{
     desk::Desk,
@@ -27,6 +30,8 @@ pub(crate) struct Owner {
     house: House,
     /// When to fetch the likes that have come.
     likes_at: Option<Instant>,
+    /// Who waits for something to be done: told when what comes of it is on its way to be written.
+    done: Vec<oneshot::Sender<()>>,
     /// Keeps the watch on the relay.
     _broadcasts: Subscription,
 }
@@ -60,7 +65,14 @@ pub(crate) fn watch_broadcasts(live: &Live, post: mpsc::UnboundedSender<Post>) -
 impl Owner {
     pub(crate) fn new(desk: Desk, live: Live, post: mpsc::UnboundedSender<Post>) -> Self {
         let broadcasts = watch_broadcasts(&live, post);
-        Self { desk, live, house: House::default(), likes_at: None, _broadcasts: broadcasts }
+        Self {
+            desk,
+            live,
+            house: House::default(),
+            likes_at: None,
+            done: Vec::new(),
+            _broadcasts: broadcasts,
+        }
     }
 
     /// Owns the live until the process ends.
@@ -88,6 +100,9 @@ impl Owner {
                 self.house.play(word, self.live.metrics());
             }
             self.house.settle(Instant::now().into_std(), self.live.metrics());
+            for done in self.done.drain(..) {
+                let _ = done.send(());
+            }
         }
     }
 
@@ -113,9 +128,14 @@ impl Owner {
                 return;
             }
             Post::HandOver(done) => {
-                // There is nobody to hand it to.
-                let _ = done.send(());
+                // There is nobody to hand it to, but a next start.
+                self.desk.stage.keep_counted();
+                self.done.push(done);
                 return;
+            }
+            Post::Forget { buyer, done } => {
+                self.done.push(done);
+                Input::Forget { buyer }
             }
             Post::Input(input) => {
                 if let Input::Leave { member } = &input {

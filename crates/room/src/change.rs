@@ -25,6 +25,9 @@ pub enum Change {
         hidden: bool,
         /// The id that the sender's client gave it.
         client_id: Option<String>,
+        /// Whom it quotes.
+        #[serde(default)]
+        quoted: Option<BuyerId>,
     },
     /// Lines are gone.
     Deleted {
@@ -40,6 +43,9 @@ pub enum Change {
         /// Who said it.
         #[serde(default)]
         by: Option<BuyerId>,
+        /// Whom it quotes.
+        #[serde(default)]
+        quoted: Option<BuyerId>,
     },
     /// Other rules.
     Rules {
@@ -174,6 +180,15 @@ pub enum Change {
         /// Which.
         pin: Option<Pin>,
     },
+    /// Somebody is forgotten, and all that they said and asked.
+    Forgotten {
+        /// Who.
+        who: BuyerId,
+        /// What they said.
+        messages: Vec<MessageId>,
+        /// What they asked.
+        questions: Vec<QuestionId>,
+    },
     /// A measure against somebody, or the end of one.
     Measure {
         /// Against whom, and what.
@@ -208,6 +223,8 @@ impl Change {
             | Change::Entered { .. }
             | Change::Liked { .. }
             | Change::Peaked { .. }
+            // Of what is left to heirs, it says what is to be left out.
+            | Change::Forgotten { .. }
             // What a ban takes away is in no note.
             | Change::Measure { .. }
             | Change::Pinned { .. } => false,

@@ -349,6 +349,17 @@ impl Room {
         }
         for (note, drawing) in nameless {
             self.keep(note, &drawing);
+            let giveaway = drawing.giveaway;
+            self.order.amend(giveaway.id.as_str(), |said| {
+                let told = said.get_mut("giveaway").filter(|told| told["id"] == giveaway.id.as_str());
+                let Some(winners) = told.and_then(|told| told.get_mut("winners")) else { return false };
+                let is_drawn = winners.as_array().is_some_and(|winners| !winners.is_empty());
+                if is_drawn {
+                    // Winners have text keys and no floats: serde_json can't fail on them.
+                    *winners = serde_json::to_value(&giveaway.winners).unwrap_or_default();
+                }
+                is_drawn
+            });
         }
     }
 
@@ -369,6 +380,12 @@ impl Room {
             self.giveaway_due = Due { forget_at: self.giveaway_due.forget_at, ..Due::default() };
             self.forget("giveaway".to_owned());
             self.tell_all(&Event::Show(ShowNews::Giveaway { giveaway: None }));
+        }
+    }
+
+    pub(crate) fn keep_entries(&mut self) {
+        if self.giveaway_due.keep_at.take().is_some() {
+            self.keep_giveaway();
         }
     }
 

@@ -1,7 +1,7 @@
 //! A room that goes on in another process: what it leaves, and how it is taken up.
 //!
 //! What notes keep (`Room::restore`) outlives everything. Of what both know, such as questions, an estate knows more, and is
-//! believed. The rest of a room is the last lines of its order, and the
+//! believed, as long as nothing of it is gone. The rest of a room is the last lines of its order, and the
 //! changes that made it what it is: an heir makes those again, in silence, and numbers on from the last line.
 
 use haul_model::Now;
@@ -25,6 +25,8 @@ pub struct News {
     pub lines: Vec<Line>,
     /// Changes, in order.
     pub made: Vec<Made>,
+    /// Lines that say something else now, with their places.
+    pub rewritten: Vec<(u64, Line)>,
 }
 
 /// What an earlier owner has left of a room.
@@ -36,8 +38,10 @@ pub struct Estate {
     pub offset: u64,
     /// The last lines, without a gap up to `offset`.
     pub lines: Vec<Line>,
-    /// Changes, those of chat apart from the others: of either kind the oldest may be gone.
+    /// Changes, by their order. The oldest may be gone.
     pub made: Vec<Made>,
+    /// Whether all changes are among them that show something: what they don't know of is in sight no more. Else, notes know better.
+    pub complete: bool,
 }
 
 impl Room {
@@ -51,14 +55,14 @@ impl Room {
     pub fn news(&mut self) -> News {
         let made = self.fresh.as_mut().map(std::mem::take).unwrap_or_default();
         let made = made.into_iter().map(|(after, change)| Made { after, change }).collect();
-        News { lines: self.order.fresh(), made }
+        News { lines: self.order.fresh(), made, rewritten: self.order.rewritten() }
     }
 
     /// Goes on with a room that another process has left: same epoch, same places, and who comes back there has missed
     /// what they would have missed here.
     pub fn inherit(&mut self, estate: Estate, now: Now) {
-        let Estate { epoch, offset, lines, made } = estate;
-        self.inherited = true;
+        let Estate { epoch, offset, lines, made, complete } = estate;
+        self.inherited = complete;
         let (fresh, waiting) = (self.fresh.take(), self.effects.len());
         self.order.restore(epoch, offset, lines);
         for Made { after, change } in made {
@@ -66,6 +70,10 @@ impl Room {
                 // Its giveaway is in the notes.
                 self.entries_left.push((id, by, name));
                 continue;
+            }
+            if let Change::Forgotten { who, .. } = &change {
+                // Once more when the notes are restored, which may be older.
+                self.forgotten_left.push(who.clone());
             }
             self.order.again(Some(after));
             self.apply(change, now);

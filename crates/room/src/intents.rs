@@ -102,9 +102,9 @@ impl Room {
     /// What was decided, as far as it still makes sense: meanwhile the line may be gone, or another than it was.
     fn still(&self, change: Change) -> Option<Change> {
         match change {
-            Change::ChatPinned { line: Some(line), by } => {
-                let line = self.said_line(&line.id)?.clone();
-                Some(Change::ChatPinned { line: Some(line), by })
+            Change::ChatPinned { line: Some(line), by, .. } => {
+                let said = self.said.get(&line.id)?;
+                Some(Change::ChatPinned { line: Some(said.line.clone()), by, quoted: said.quoted.clone() })
             }
             change => Some(change),
         }

@@ -20,6 +20,13 @@ impl Mark {
     }
 }
 
+/// Somebody who counts as one in one thing that is voted on, and is nobody.
+pub(crate) fn nobody(of: &str, who: &BuyerId) -> BuyerId {
+    let Mark(mark) = Mark::new(of, who);
+    // Hexadecimal digits are letters of an id.
+    format!("gone-{mark:0DIGITS$x}").parse().unwrap_or_else(|_| who.clone())
+}
+
 /// Marks, each with what it stands for, as one text.
 pub(crate) fn written(marks: impl Iterator<Item = (Mark, u8)>) -> String {
     marks.map(|(Mark(mark), choice)| format!("{mark:0DIGITS$x}{choice:02x}")).collect()

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use haul_wire::{Event, Position, encode_event};
+use serde_json::Value;
 
 use crate::Line;
 
@@ -26,11 +27,21 @@ pub(crate) struct Order {
     again: Option<u64>,
     /// Lines numbered since they were last asked for, where somebody does ask.
     fresh: Option<Vec<Line>>,
+    /// Lines that say something else since, with their places, where somebody asks.
+    rewritten: Vec<(u64, Line)>,
 }
 
 impl Order {
     pub(crate) fn new(epoch: String) -> Self {
-        Self { epoch, offset: 0, history: VecDeque::new(), history_bytes: 0, again: None, fresh: None }
+        Self {
+            epoch,
+            offset: 0,
+            history: VecDeque::new(),
+            history_bytes: 0,
+            again: None,
+            fresh: None,
+            rewritten: Vec::new(),
+        }
     }
 
     pub(crate) fn position(&self) -> (&str, u64) {
@@ -53,6 +64,11 @@ impl Order {
     /// The lines numbered since the last call; none unless they are watched.
     pub(crate) fn fresh(&mut self) -> Vec<Line> {
         self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The lines that say something else since the last call, with their places; none unless they are watched.
+    pub(crate) fn rewritten(&mut self) -> Vec<(u64, Line)> {
+        std::mem::take(&mut self.rewritten)
     }
 
     /// The next events are made again: the first one's place is after `Some` of these. `None` ends it.
@@ -88,15 +104,40 @@ impl Order {
 
     /// Tells something else to those who come back, in the place of an event: its offset stays, what it said does not.
     pub(crate) fn rewrite(&mut self, offset: u64, event: &Event) {
+        self.put_in_place(offset, encode_event(&self.epoch, Some(offset), event).into());
+    }
+
+    fn put_in_place(&mut self, offset: u64, line: Line) {
         let back = usize::try_from(self.offset.saturating_sub(offset)).unwrap_or(usize::MAX);
         let Some(kept) =
             self.history.len().checked_sub(back.saturating_add(1)).and_then(|at| self.history.get_mut(at))
         else {
             return;
         };
-        let line = Line::from(encode_event(&self.epoch, Some(offset), event));
         self.history_bytes = self.history_bytes - kept.len() + line.len();
-        *kept = line;
+        kept.clone_from(&line);
+        // Made again, it is in its place already where heirs look.
+        if self.fresh.is_some() && self.again.is_none() {
+            self.rewritten.push((offset, line));
+        }
+    }
+
+    /// Has `amend` change what kept events say, of those that `mark` stands in; it says whether it has. They are looked for in
+    /// the lines themselves, so that it does not matter who has numbered them.
+    pub(crate) fn amend(&mut self, mark: &str, mut amend: impl FnMut(&mut Value) -> bool) {
+        let first = (self.offset + 1).saturating_sub(self.history.len() as u64);
+        let mut amended = Vec::new();
+        for (offset, line) in (first..).zip(&self.history) {
+            if str::from_utf8(line).is_ok_and(|line| line.contains(mark))
+                && let Ok(mut said) = serde_json::from_slice(line)
+                && amend(&mut said)
+            {
+                amended.push((offset, Line::from(said.to_string())));
+            }
+        }
+        for (offset, line) in amended {
+            self.put_in_place(offset, line);
+        }
     }
 
     /// An event without a place.

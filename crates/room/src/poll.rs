@@ -220,7 +220,9 @@ impl Room {
 
     /// Takes up the poll of an earlier room.
     pub(crate) fn restore_poll(&mut self, text: &str, now: Now) {
-        if let (Ok(Kept { poll, voters }), false) = (serde_json::from_str(text), self.inherited) {
+        if let (Ok(Kept { poll, voters }), false) =
+            (serde_json::from_str(text), self.inherited || self.polling.is_some())
+        {
             let closes = now.instant + poll.closes_at.saturating_since(now.wall);
             let voters = marks::read(&voters).collect();
             self.polling = Some(Polling { poll, voters, tell_at: None, closes });
@@ -231,7 +233,9 @@ impl Room {
 
     /// Takes up the sentence that an earlier room showed.
     pub(crate) fn restore_announcement(&mut self, text: &str) {
-        if let (Ok(announcement), false) = (serde_json::from_str(text), self.inherited) {
+        if let (Ok(announcement), false) =
+            (serde_json::from_str(text), self.inherited || self.announcement.is_some())
+        {
             self.announcement = Some(announcement);
         } else if self.announcement.is_none() {
             self.forget(ANNOUNCEMENT.to_owned());
@@ -253,6 +257,13 @@ impl Room {
             *votes += 1;
         }
         polling.tell_at.get_or_insert(now.instant + TELL_EVERY);
+    }
+
+    pub(crate) fn keep_votes(&mut self) {
+        // What is not told yet is not kept yet.
+        if self.polling.as_ref().is_some_and(|polling| polling.tell_at.is_some()) {
+            self.keep_poll();
+        }
     }
 
     pub(crate) fn poll_timeout(&mut self, now: Now) {

@@ -120,7 +120,7 @@ impl Room {
         yours
     }
 
-    fn questions_of(&self, who: &BuyerId) -> Vec<Question> {
+    pub(crate) fn questions_of(&self, who: &BuyerId) -> Vec<Question> {
         let theirs = self.questions.asked.iter().filter(|asked| asked.by == *who);
         theirs.map(|asked| asked.question.clone()).collect()
     }
@@ -290,13 +290,6 @@ impl Room {
         self.questions.at(id).is_ok()
     }
 
-    /// Takes away all that somebody has asked.
-    pub(crate) fn forget_questions(&mut self, who: &BuyerId) {
-        for question in self.questions_of(who) {
-            self.unasked(question.id);
-        }
-    }
-
     fn keep_question(&mut self, index: usize) {
         let asked = &mut self.questions.asked[index];
         asked.votes_kept = asked.question.votes;
@@ -313,8 +306,9 @@ impl Room {
     /// Takes up a question of an earlier room. What can't be read is forgotten, and what is known here to be gone.
     pub(crate) fn restore_question(&mut self, name: String, text: &str) {
         let kept = serde_json::from_str::<Kept>(text);
-        if self.inherited {
-            if !kept.is_ok_and(|kept| self.knows_question(&kept.question.id)) {
+        let is_known = kept.as_ref().is_ok_and(|kept| self.knows_question(&kept.question.id));
+        if self.inherited || is_known {
+            if !is_known {
                 self.forget(name);
             }
             return;
@@ -396,11 +390,13 @@ impl Room {
         {
             let gone = self.questions.asked.remove(oldest);
             self.forget(note_of(&gone.question.id, &gone.by));
+            self.unsay_question(&gone.question.id);
             self.tell_all(&news(QuestionNews::Removed { question_id: gone.question.id }));
         }
     }
 
     pub(crate) fn unasked(&mut self, id: QuestionId) {
+        self.unsay_question(&id);
         if let Ok(index) = self.questions.at(&id) {
             let gone = self.questions.asked.remove(index);
             self.forget(note_of(&id, &gone.by));
@@ -411,17 +407,34 @@ impl Room {
         }
     }
 
-    pub(crate) fn questions_timeout(&mut self, now: Instant) {
-        if self.questions.tell_at.is_none_or(|at| at > now) {
-            return;
-        }
-        self.questions.tell_at = None;
+    /// Who comes back is not told any more what it was.
+    fn unsay_question(&mut self, id: &QuestionId) {
+        self.order.amend(id.as_str(), |said| {
+            let is_theirs = said["type"] == "question.changed" && said["question"]["id"] == id.as_str();
+            if is_theirs && let Some(said) = said.as_object_mut() {
+                said.remove("question");
+                said.insert("type".to_owned(), "question.removed".into());
+                said.insert("question_id".to_owned(), id.as_str().into());
+            }
+            is_theirs
+        });
+    }
+
+    pub(crate) fn keep_question_votes(&mut self) {
         for index in 0..self.questions.asked.len() {
             let asked = &self.questions.asked[index];
             if asked.votes_kept != asked.question.votes {
                 self.keep_question(index);
             }
         }
+    }
+
+    pub(crate) fn questions_timeout(&mut self, now: Instant) {
+        if self.questions.tell_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.questions.tell_at = None;
+        self.keep_question_votes();
         let mut told = Vec::new();
         for asked in self.questions.asked.iter_mut().filter(|asked| !asked.hidden) {
             if asked.votes_told != asked.question.votes {

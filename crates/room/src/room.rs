@@ -24,7 +24,7 @@ use crate::{
     order::Order,
     poll::Polling,
     questions::Questions,
-    said::Said,
+    said::{Said, SaidLine},
     sampler::Sampler,
 };
 
@@ -144,15 +144,17 @@ pub struct Room {
     chat_pin: Option<ChatLine>,
     /// Who said it.
     chat_pin_by: Option<BuyerId>,
-    /// Where the event that pinned it stands in the order.
-    chat_pinned_at: u64,
+    /// Whom it quotes.
+    chat_pin_quotes: Option<BuyerId>,
     pin: Option<Pin>,
     /// Changes since they were last asked for, each with the place of the last event before it, where somebody asks.
     pub(crate) fresh: Option<Vec<(u64, Change)>>,
-    /// It goes on with what another process has left, and knows more than notes do.
+    /// It goes on with all that another process has left, and knows more than notes do.
     pub(crate) inherited: bool,
     /// Who entered which giveaway under what name, as another process has left it, until the giveaway is restored.
     pub(crate) entries_left: Vec<(GiveawayId, BuyerId, String)>,
+    /// Who was forgotten before another process left the room, until the notes are restored.
+    pub(crate) forgotten_left: Vec<BuyerId>,
     /// Numbers the log's notes.
     noted: u64,
     pub(crate) effects: VecDeque<Effect>,
@@ -177,11 +179,12 @@ impl Room {
             intents: Intents::default(),
             chat_pin: None,
             chat_pin_by: None,
-            chat_pinned_at: 0,
+            chat_pin_quotes: None,
             pin: None,
             fresh: None,
             inherited: false,
             entries_left: Vec::new(),
+            forgotten_left: Vec::new(),
             noted: 0,
             effects: VecDeque::new(),
         }
@@ -236,6 +239,16 @@ impl Room {
             self.entered(&id, by, name, now);
         }
         self.make_up_for(intents, now);
+        for who in std::mem::take(&mut self.forgotten_left) {
+            self.forget_person(&who, now);
+        }
+    }
+
+    /// Keeps now what is counted and is kept now and then only: for the end of the process.
+    pub fn keep_counted(&mut self) {
+        self.keep_entries();
+        self.keep_votes();
+        self.keep_question_votes();
     }
 
     /// What to do next, until there is nothing more.
@@ -344,7 +357,7 @@ impl Room {
     pub fn apply(&mut self, change: Change, now: Now) {
         self.note_fresh(&change);
         match change {
-            Change::Said { line, by, hidden, client_id } => {
+            Change::Said { line, by, hidden, client_id, quoted } => {
                 let event = Event::Chat(ChatNews::Message(line.clone()));
                 let offset = if hidden {
                     // To its sender it looks as any other does, and moves their position nowhere.
@@ -358,7 +371,7 @@ impl Room {
                     Some(self.order.position().1)
                 };
                 let at = self.order.position().1;
-                self.said.put(line, by, hidden, client_id, offset, at);
+                self.said.put(SaidLine { line, by, hidden, quoted, offset, at }, client_id);
             }
             Change::Asked { question, by, client_id, hidden } => {
                 self.asked(question, by, client_id, hidden);
@@ -380,12 +393,12 @@ impl Room {
                 self.wrote(of, name, by, client_id, message)
             }
             Change::Deleted { ids, entry } => {
-                self.take_away(ids, now);
+                self.take_away(ids);
                 if let Some(entry) = entry {
                     self.log(entry);
                 }
             }
-            Change::ChatPinned { line, by } => self.chat_pinned(line, by),
+            Change::ChatPinned { line, by, quoted } => self.chat_pinned(line, by, quoted),
             Change::Rules { rules, entry } => {
                 self.guard.set_rules(rules);
                 self.keep("rules".to_owned(), &rules);
@@ -398,6 +411,7 @@ impl Room {
                 self.keep("words".to_owned(), &words);
                 self.log(entry);
             }
+            Change::Forgotten { who, messages, questions } => self.forgotten(&who, messages, questions),
             Change::Measure { restricted, entry } => self.measure(restricted, entry, now),
             Change::Liked { total } => self.crowd.likes = total,
             Change::Peaked { viewers } => self.crowd.peak = viewers,

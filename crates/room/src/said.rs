@@ -3,12 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use haul_model::{BuyerId, MessageId, Role};
-use haul_wire::ChatLine;
+use haul_wire::{ChatLine, Quote};
 
 /// Chat lines a newcomer is shown.
 pub const MAX_CHAT_SHOWN: usize = 50;
-/// Lines that can be answered, taken away or held against their sender; older ones have run out of sight.
-pub const MAX_CHAT_KEPT: usize = 1_000;
+/// Lines that can be answered, taken away or held against their sender: of all that who comes back is told.
+pub const MAX_CHAT_KEPT: usize = crate::order::MAX_HISTORY;
 /// Client ids remembered, of all senders; a retry that comes later is a second message.
 pub const MAX_CLIENT_IDS: usize = 10_000;
 
@@ -17,10 +17,12 @@ pub(crate) struct SaidLine {
     pub(crate) line: ChatLine,
     pub(crate) by: BuyerId,
     pub(crate) hidden: bool,
+    /// Whom it quotes.
+    pub(crate) quoted: Option<BuyerId>,
     /// Its place in the room's order.
     pub(crate) offset: Option<u64>,
     /// The last place in the room's order when it was said.
-    at: u64,
+    pub(crate) at: u64,
 }
 
 #[derive(Debug, Default)]
@@ -33,22 +35,14 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    pub(crate) fn put(
-        &mut self,
-        line: ChatLine,
-        by: BuyerId,
-        hidden: bool,
-        client_id: Option<String>,
-        offset: Option<u64>,
-        at: u64,
-    ) {
+    pub(crate) fn put(&mut self, said: SaidLine, client_id: Option<String>) {
         if let Some(client_id) = client_id {
-            self.remember(&by, &client_id, &line.id);
+            self.remember(&said.by, &client_id, &said.line.id);
         }
         if self.lines.len() == MAX_CHAT_KEPT {
             self.lines.pop_front();
         }
-        self.lines.push_back(SaidLine { line, by, hidden, offset, at });
+        self.lines.push_back(said);
     }
 
     /// Remembers what a sender's client calls a message.
@@ -91,10 +85,15 @@ impl Said {
         changed
     }
 
-    /// Takes a name out of what quotes this message.
-    pub(crate) fn unname(&mut self, id: &MessageId) {
-        let quotes = self.lines.iter_mut().filter_map(|said| said.line.reply_to.as_mut());
-        quotes.filter(|quote| quote.id == *id).for_each(|quote| quote.name.clear());
+    /// Takes somebody's words and name out of what quotes them, also of what is gone by now; what did, with its places in the order.
+    pub(crate) fn unname(&mut self, who: &BuyerId) -> Vec<(u64, ChatLine)> {
+        let mut changed = Vec::new();
+        for said in self.lines.iter_mut().filter(|said| said.quoted.as_ref() == Some(who)) {
+            said.quoted = None;
+            said.line.reply_to.as_mut().into_iter().for_each(unname);
+            changed.extend(said.offset.map(|offset| (offset, said.line.clone())));
+        }
+        changed
     }
 
     /// The ids of all that somebody said.
@@ -127,4 +126,10 @@ impl Said {
         lines.reverse();
         lines
     }
+}
+
+/// Leaves of a quote that there was something.
+pub(crate) fn unname(quote: &mut Quote) {
+    quote.text.clear();
+    quote.name.clear();
 }

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haul_commerce::{Appended, Applied, Batch, Bus, Gate, GateError, LiveRef, Mark, Op, Outcome, SaleTerms};
+use haul_commerce::{
+    Appended, Applied, Batch, Bus, Changes, Gate, GateError, LiveRef, Mark, Op, Outcome, SaleTerms,
+};
 use haul_model::{SaleId, UnixMillis};
 use haul_store::{RedisBus, RedisGate, RedisOptions};
 use redis::Value;
@@ -236,8 +238,8 @@ fn batch(number: u64) -> Batch {
         epoch: "e1".to_owned(),
         offset: number,
         lines: text("line"),
-        chat: text("chat"),
-        changes: text("change"),
+        changes: Changes { chat: text("chat"), state: text("change"), ..Changes::default() },
+        rewritten: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use haul_commerce::{Appended, Batch, Bus, bus::BusBook};
+use haul_commerce::{Appended, Batch, Bus, Changes, Kept, bus::BusBook};
 use haul_model::UnixMillis;
 use haul_store::{RedisBus, RedisOptions};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -29,6 +29,15 @@ fn texts(rng: &mut StdRng, most: usize) -> Vec<Vec<u8>> {
     (0..count).map(|_| format!("text {}", rng.random::<u32>()).into_bytes()).collect()
 }
 
+fn changes(rng: &mut StdRng, most: usize) -> Changes {
+    Changes {
+        chat: texts(rng, most),
+        state: texts(rng, most),
+        votes: texts(rng, most),
+        counts: texts(rng, most),
+    }
+}
+
 #[tokio::test]
 async fn redis_and_the_book_agree_on_whatever_is_asked() {
     let redis = TestRedis::any();
@@ -42,7 +51,7 @@ async fn redis_and_the_book_agree_on_whatever_is_asked() {
         for step in 0..300 {
             let node = rng.random_range(1..4);
             let context = format!("seed {seed}, step {step}");
-            match rng.random_range(0..7) {
+            match rng.random_range(0..8) {
                 0 => {
                     let (take, seen) = (rng.random(), rng.random_range(0..5));
                     let was = bus.lease(&live, node, take, seen, LASTS).await.unwrap();
@@ -58,8 +67,11 @@ async fn redis_and_the_book_agree_on_whatever_is_asked() {
                         offset: rng.random_range(0..100),
                         // Now and then more than one call of Lua's can take.
                         lines: texts(&mut rng, if step == 150 { 2_500 } else { 3 }),
-                        chat: texts(&mut rng, 3),
-                        changes: texts(&mut rng, 3),
+                        changes: changes(&mut rng, 3),
+                        // Some have no place any more, or none yet.
+                        rewritten: (0..rng.random_range(0..3))
+                            .map(|_| (rng.random_range(0..110), format!("other {step}").into_bytes()))
+                            .collect(),
                     };
                     let term = known.term.saturating_sub(u64::from(rng.random_range(0..4) == 0));
                     let was = bus.append(&live, node, term, &batch, LASTS).await.unwrap();
@@ -84,6 +96,25 @@ async fn redis_and_the_book_agree_on_whatever_is_asked() {
                     assert_eq!(was, expected, "{context}");
                     (after, after_book) = (end, end_book);
                 }
+                6 if rng.random_range(0..4) == 0 => {
+                    let known = book.lease(0, false, 0, LASTS, now);
+                    let asked =
+                        if rng.random() { (&after, &after_book) } else { (&String::new(), &String::new()) };
+                    let kept = Kept {
+                        // Now and then more than one call of Lua's can take.
+                        changes: Changes {
+                            votes: texts(&mut rng, if step > 200 { 2_500 } else { 3 }),
+                            ..changes(&mut rng, 3)
+                        },
+                        told: known.batch.saturating_sub(rng.random_range(0..3)),
+                        asked: asked.0.clone(),
+                    };
+                    let term = known.term.saturating_sub(u64::from(rng.random_range(0..4) == 0));
+                    let was = bus.replace(&live, node, term, &kept, LASTS).await.unwrap();
+                    let kept = Kept { asked: asked.1.clone(), ..kept };
+                    assert_eq!(was, book.replace(node, term, &kept, LASTS, now), "{context}");
+                }
+                6 => assert_eq!(bus.knows(&live).await.unwrap(), book.knows(), "{context}"),
                 _ if rng.random_range(0..4) == 0 => {
                     let term = book.lease(0, false, 0, LASTS, now).term;
                     bus.release(&live, term).await.unwrap();
@@ -93,52 +124,6 @@ async fn redis_and_the_book_agree_on_whatever_is_asked() {
             }
         }
         assert_eq!(bus.left(&live).await.unwrap(), book.left(), "seed {seed}");
-    }
-}
-
-#[tokio::test]
-async fn a_past_that_names_somebody_goes_and_the_room_goes_on() {
-    let redis = TestRedis::any();
-    let bus = bus(&redis).await;
-    let (ann, bob) = ("ann".parse().unwrap(), "bob".parse().unwrap());
-    let text = |text: &str| text.as_bytes().to_vec();
-    // Each place where somebody may be named.
-    for place in ["told", "lines", "chat", "changes", "asked"] {
-        let live = unique_live();
-        let term = bus.lease(&live, 1, true, 0, LASTS).await.unwrap().term;
-        let says = |list: &str| {
-            text(if list == place { r#"{"line":"{\"by\":\"ann\"}"}"# } else { r#"{"by":"anna"}"# })
-        };
-        let batch = Batch {
-            number: 1,
-            told: says("told"),
-            epoch: "e".to_owned(),
-            offset: 1,
-            lines: vec![says("lines"); 1_500],
-            chat: vec![says("chat")],
-            changes: vec![says("changes")],
-        };
-        bus.append(&live, 1, term, &batch, LASTS).await.unwrap();
-        let others = text(r#"{"by":"anna"}"#);
-        for asked in [&others, &says("asked"), &others] {
-            bus.ask(&live, asked).await.unwrap();
-        }
-        let kept = async || {
-            let left = bus.left(&live).await.unwrap();
-            assert_eq!((left.epoch.as_str(), left.offset), ("e", 1), "{place}: its history goes on");
-            let told = bus.told(&live, 0, Duration::ZERO).await.unwrap().len();
-            let asked = bus.asked(&live, "", Duration::ZERO).await.unwrap().0.len();
-            (told, left.lines.len(), left.chat.len(), left.changes.len(), asked)
-        };
-        bus.forget(&live, &bob).await.unwrap();
-        assert_eq!(kept().await, (1, 1_500, 1, 1, 3), "{place}: nobody said bob");
-        bus.forget(&live, &ann).await.unwrap();
-        let expected = if place == "asked" { (1, 1_500, 1, 1, 2) } else { (0, 0, 0, 0, 3) };
-        assert_eq!(kept().await, expected, "{place}");
-        let next =
-            Batch { number: 2, told: text("next"), epoch: "e".to_owned(), offset: 2, ..Batch::default() };
-        assert_eq!(bus.append(&live, 1, term, &next, LASTS).await.unwrap(), Appended::Done);
-        assert_eq!(bus.told(&live, 1, Duration::ZERO).await.unwrap(), [(2, text("next"))]);
     }
 }
 

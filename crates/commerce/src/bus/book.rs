@@ -5,8 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use haul_model::UnixMillis;
 
 use super::{
-    Appended, Asked, Batch, KEEP_ASKED, KEEP_BATCHES, KEEP_CHANGES, KEEP_CHAT, KEEP_LINES, Lease, Left,
-    MAX_READ, Told,
+    Appended, Asked, Batch, Changes, KEEP_ASKED, KEEP_BATCHES, KEEP_LINES, Kept, Lease, Left, MAX_READ, Told,
 };
 
 /// One live's bus.
@@ -68,8 +67,42 @@ impl BusBook {
         self.left.epoch.clone_from(&batch.epoch);
         self.left.offset = batch.offset;
         keep(&mut self.left.lines, &batch.lines, KEEP_LINES);
-        keep(&mut self.left.chat, &batch.chat, KEEP_CHAT);
-        keep(&mut self.left.changes, &batch.changes, KEEP_CHANGES);
+        let lists = self.left.changes.lists_mut().into_iter().zip(batch.changes.lists());
+        for ((kept, new), most) in lists.zip(Changes::KEPT) {
+            keep(kept, new, most);
+        }
+        for (offset, line) in &batch.rewritten {
+            let back = batch.offset.checked_sub(*offset).and_then(|back| usize::try_from(back).ok());
+            let at = back.and_then(|back| self.left.lines.len().checked_sub(back + 1));
+            if let Some(kept) = at.and_then(|at| self.left.lines.get_mut(at)) {
+                kept.clone_from(line);
+            }
+        }
+        Appended::Done
+    }
+
+    /// See [`super::Bus::knows`].
+    pub fn knows(&self) -> bool {
+        self.term > 0
+    }
+
+    /// See [`super::Bus::replace`].
+    pub fn replace(
+        &mut self,
+        node: u64,
+        term: u64,
+        kept: &Kept,
+        lasts: Duration,
+        now: UnixMillis,
+    ) -> Appended {
+        if term == 0 || term != self.term {
+            return Appended::Fenced;
+        }
+        self.owner = Some((node, now + lasts));
+        self.left.changes = kept.changes.clone();
+        self.told.retain(|(number, _)| *number > kept.told);
+        let heard: u64 = kept.asked.parse().unwrap_or(0);
+        self.asked.retain(|(number, _)| *number > heard);
         Appended::Done
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Item {
     Looked { asker: MemberId, look: Look },
     /// This server was given up, and is there after all: the owner knows nobody there.
     Again { node: u64 },
+    /// This person is forgotten.
+    Forgot(BuyerId),
     /// The owner is going away: another may take the room at once.
     Free,
 }
@@ -61,7 +63,7 @@ pub(crate) enum Ask {
     Record,
     /// A call to the gate moved a sale's stock, and ended or offered these holds.
     Sale { sale: SaleId, released: Vec<Released>, offered: Vec<Offered> },
-    /// What somebody and the host's team wrote to each other is to be forgotten.
+    /// What the room keeps of somebody is to be forgotten.
     Forget(BuyerId),
     /// The host's picture, which comes here.
     Air(Air),

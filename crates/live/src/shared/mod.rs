@@ -7,6 +7,7 @@
 //!
 //! [`part`] decides when to call the bus and what follows from its answers; [`run`] does it.
 
+mod left;
 mod message;
 mod part;
 mod run;

@@ -5,11 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use haul_commerce::{Appended, Batch, BusError, Lease, Left, Told};
-use haul_model::{Now, UnixMillis};
-use haul_room::{Change, News};
+use haul_commerce::{Appended, Batch, BusError, Changes, Lease, Left, Told};
+use haul_model::{BuyerId, Now, UnixMillis};
+use haul_room::News;
 
-use super::message::{Ask, Asking, Item, Telling};
+use super::{
+    left::written,
+    message::{Ask, Asking, Item, Telling},
+};
 use crate::house::Word;
 
 /// How long a lease lasts without news of its owner: how long a room stands still when its server dies.
@@ -41,13 +44,34 @@ const MAX_ASKED_AT_ONCE: usize = 512;
 /// A call of the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
-    Lease { take: bool, seen: u64 },
-    Release { term: u64 },
-    Append { term: u64, batch: Batch },
-    Told { after: u64, wait: Duration },
+    Lease {
+        take: bool,
+        seen: u64,
+    },
+    Release {
+        term: u64,
+    },
+    Append {
+        term: u64,
+        batch: Batch,
+    },
+    Told {
+        after: u64,
+        wait: Duration,
+    },
     Left,
     Ask(Vec<u8>),
-    Asked { after: String, wait: Duration },
+    Asked {
+        after: String,
+        wait: Duration,
+    },
+    /// Take somebody out of what is left, and let go of what was told up to a batch and asked up to a place.
+    Purge {
+        term: u64,
+        who: BuyerId,
+        told: u64,
+        asked: String,
+    },
 }
 
 /// Its answer.
@@ -60,6 +84,7 @@ pub(crate) enum Answer {
     Left(Left),
     Ask,
     Asked(Vec<Vec<u8>>, String),
+    Purged(Appended),
 }
 
 /// Which of the calls that may be under way side by side.
@@ -117,8 +142,8 @@ enum Role {
 struct Waiting {
     items: Vec<(Item, bool)>,
     lines: Vec<Vec<u8>>,
-    chat: Vec<Vec<u8>>,
-    changes: Vec<Vec<u8>>,
+    changes: Changes,
+    rewritten: Vec<(u64, Vec<u8>)>,
 }
 
 /// See the module.
@@ -139,6 +164,8 @@ pub(crate) struct Part {
     waiting: Waiting,
     /// Under way, or to be sent again.
     telling: Option<(Batch, Vec<Item>)>,
+    /// Who is to be taken out of what is left, each when this batch is told, with which the room forgets them.
+    purges: Vec<(BuyerId, u64)>,
     busy: [bool; 3],
     retry_at: [Option<Instant>; 3],
     looked_at: Option<Instant>,
@@ -170,6 +197,7 @@ impl Part {
             offset: 0,
             waiting: Waiting::default(),
             telling: None,
+            purges: Vec::new(),
             busy: [false; 3],
             retry_at: [None; 3],
             looked_at: None,
@@ -239,6 +267,15 @@ impl Part {
         }
     }
 
+    /// Takes somebody out of what is left to heirs, once all is told that was told so far.
+    pub(crate) fn purge(&mut self, who: BuyerId) {
+        if self.is_owner() {
+            let last = self.telling.as_ref().map_or(self.played, |(batch, _)| batch.number);
+            self.purges.retain(|(other, _)| *other != who);
+            self.purges.push((who, last + u64::from(!self.waiting.is_empty())));
+        }
+    }
+
     /// What the room has become: written down no later than it is told.
     pub(crate) fn write(&mut self, news: News, epoch: String, offset: u64) {
         if !self.is_owner() {
@@ -246,14 +283,8 @@ impl Part {
         }
         (self.epoch, self.offset) = (epoch, offset);
         self.waiting.lines.extend(news.lines.iter().map(|line| line.to_vec()));
-        for made in news.made {
-            // Changes have text keys and no floats: serde_json can't fail on them.
-            let text = serde_json::to_vec(&made).unwrap_or_default();
-            match made.change {
-                Change::Said { .. } => self.waiting.chat.push(text),
-                _ => self.waiting.changes.push(text),
-            }
-        }
+        self.waiting.rewritten.extend(news.rewritten.iter().map(|(place, line)| (*place, line.to_vec())));
+        written(&mut self.waiting.changes, &news.made);
     }
 
     /// Whether more waits for the bus than may: the room is to be given up.
@@ -351,6 +382,13 @@ impl Part {
             Role::Heir { loading: true, .. } => None,
             Role::Heir { .. } => Some(Call::Left),
             Role::Owner => {
+                if self.telling.is_none()
+                    && let Some((who, after)) = self.purges.first()
+                    && *after <= self.played
+                {
+                    let (term, told, asked) = (self.term, self.played, self.ear.clone());
+                    return Some(Call::Purge { term, who: who.clone(), told, asked });
+                }
                 if self.telling.is_none() && !self.waiting.is_empty() {
                     self.next_batch(now, acts);
                 }
@@ -365,9 +403,9 @@ impl Part {
 
     /// Takes what waits into the next batch; what concerns nobody else is played at once.
     fn next_batch(&mut self, now: Now, acts: &mut Vec<Act>) {
-        let Waiting { items, lines, chat, changes } = std::mem::take(&mut self.waiting);
+        let Waiting { items, lines, changes, rewritten } = std::mem::take(&mut self.waiting);
         let shared = items.iter().any(|(_, elsewhere)| *elsewhere);
-        if !shared && lines.is_empty() && chat.is_empty() && changes.is_empty() {
+        if !shared && lines.is_empty() && changes.is_empty() && rewritten.is_empty() {
             play(items.into_iter().map(|(item, _)| item), acts);
             return;
         }
@@ -380,8 +418,8 @@ impl Part {
             epoch: self.epoch.clone(),
             offset: self.offset,
             lines,
-            chat,
             changes,
+            rewritten,
         };
         self.telling = Some((batch, items.into_iter().map(|(item, _)| item).collect()));
     }
@@ -424,7 +462,13 @@ impl Part {
                     play(items, &mut acts);
                 }
             }
-            Ok(Answer::Append(Appended::Fenced)) => self.demote(&mut acts),
+            Ok(Answer::Append(Appended::Fenced) | Answer::Purged(Appended::Fenced)) => self.demote(&mut acts),
+            Ok(Answer::Purged(Appended::Done)) => {
+                self.looked_at = Some(now.instant);
+                if !self.purges.is_empty() {
+                    self.purges.remove(0);
+                }
+            }
             Ok(Answer::Told(told)) => self.hear(told, &mut acts),
             Ok(Answer::Left(left)) => {
                 if let Role::Heir { loading, .. } = &mut self.role {
@@ -505,9 +549,18 @@ impl Part {
         self.role = Role::Looking;
         self.waiting = Waiting::default();
         self.telling = None;
+        self.purges.clear();
     }
 
     fn hear(&mut self, told: Told, acts: &mut Vec<Act>) {
+        if let Role::Heir { upto, .. } = self.role
+            && told.is_empty()
+            && self.played < upto
+        {
+            // What was told is kept no more.
+            self.played = upto;
+            acts.push(Act::Reset);
+        }
         for (number, text) in told {
             if number <= self.played || self.is_owner() {
                 continue;
@@ -553,7 +606,8 @@ impl Part {
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.lines.is_empty() && self.chat.is_empty() && self.changes.is_empty()
+        let Self { items, lines, changes, rewritten } = self;
+        items.is_empty() && lines.is_empty() && changes.is_empty() && rewritten.is_empty()
     }
 }
 

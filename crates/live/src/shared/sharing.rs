@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc};
 
 use haul_commerce::{Bus, BusError, LiveRef};
-use haul_model::BuyerId;
 
 use crate::stage::MEMBER_BITS;
 
@@ -20,9 +19,9 @@ impl Sharing {
         Self { bus, node: (number % ((1 << MEMBER_BITS) - 1)) + 1 }
     }
 
-    /// Takes what names somebody out of what servers share of a room's past.
-    pub(crate) async fn forget(&self, live: &LiveRef, person: &BuyerId) -> Result<(), BusError> {
-        self.bus.forget(live, person).await
+    /// Whether a server has this room, or has left something of it.
+    pub(crate) async fn knows(&self, live: &LiveRef) -> Result<bool, BusError> {
+        self.bus.knows(live).await
     }
 
     /// This server's number, never 0.

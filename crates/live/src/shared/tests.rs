@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use haul_commerce::{BusError, bus::BusBook};
+use haul_commerce::{BusError, Kept, bus::BusBook};
 use haul_model::Now;
-use haul_room::{Lane as Importance, News};
+use haul_room::{Change, Lane as Importance, Made, News};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
+    left::purged,
     message::{Ask, Item},
     part::{Act, Answer, Call, LEASE, Lane, Part},
 };
@@ -139,6 +140,10 @@ impl World {
                 self.book.ask(&asked);
                 Answer::Ask
             }
+            Call::Purge { term, who, told, asked } => {
+                let kept = Kept { changes: purged(self.book.left().changes, &who), told, asked };
+                Answer::Purged(self.book.replace(node, term, &kept, LEASE, now))
+            }
             Call::Asked { after, .. } => {
                 let (asked, end) = self.book.asked(&after);
                 Answer::Asked(asked, end)
@@ -178,7 +183,7 @@ impl World {
         let Some(offset) = &mut server.offset else { return };
         *offset += 1;
         let line = haul_room::Line::from(format!("{word}@{offset}"));
-        let news = News { lines: vec![line.clone()], made: Vec::new() };
+        let news = News { lines: vec![line.clone()], ..News::default() };
         server.part.write(news, "e".into(), *offset);
         let delivery = Delivery { to: To::All, lane: Importance::Room, key: None, line };
         server.part.tell(Item::Word(Word::Tell(delivery)), true);
@@ -308,4 +313,71 @@ fn what_is_lost_with_the_bus_has_everybody_come_back() {
     world.check();
     assert_eq!(world.servers[0].read.len(), 2, "and it goes on");
     assert_eq!(world.servers[0].read, world.servers[1].read);
+}
+
+/// The owner writes down that somebody voted.
+fn votes(world: &mut World, owner: usize, who: &str) {
+    let change = Change::Wanted { id: "q_1".parse().unwrap(), by: who.parse().unwrap() };
+    let server = &mut world.servers[owner];
+    let offset = server.offset.unwrap();
+    server.part.write(
+        News { made: vec![Made { after: offset, change }], ..News::default() },
+        "e".into(),
+        offset,
+    );
+}
+
+fn is_left(world: &World, who: &str) -> usize {
+    let left = world.book.left().changes;
+    let texts = left.lists().into_iter().flatten().map(|text| String::from_utf8_lossy(text).into_owned());
+    texts.filter(|text| text.contains(&format!("\"{who}\""))).count()
+}
+
+#[test]
+fn who_is_forgotten_is_in_nothing_that_is_left_whatever_is_lost() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 2, 20);
+        world.wait(Duration::from_secs(3));
+        let owner = world.owner().unwrap();
+        for who in ["ann", "bob", "ann"] {
+            votes(&mut world, owner, who);
+            world.say(owner);
+            world.say(1 - owner);
+            world.wait(Duration::from_millis(500));
+        }
+        world.wait(Duration::from_secs(5));
+        assert_eq!((is_left(&world, "ann"), is_left(&world, "bob")), (2, 1), "seed {seed}");
+        // What waits to be told still is of before.
+        votes(&mut world, owner, "ann");
+        world.servers[owner].part.tell(Item::Forgot("ann".parse().unwrap()), true);
+        world.servers[owner].part.purge("ann".parse().unwrap());
+        world.wait(Duration::from_secs(5));
+        assert_eq!((is_left(&world, "ann"), is_left(&world, "bob")), (0, 1), "seed {seed}");
+        assert_eq!(world.book.left().changes.votes.len(), 4, "seed {seed}: a vote counts on");
+        world.say(owner);
+        world.say(1 - owner);
+        world.wait(Duration::from_secs(5));
+        assert_eq!(world.servers[0].read.last(), world.servers[1].read.last(), "seed {seed}: it goes on");
+    }
+}
+
+#[test]
+fn an_heir_that_missed_what_is_gone_has_its_readers_come_back_and_goes_on() {
+    let mut world = World::new(3, 2, 0);
+    world.wait(Duration::from_secs(3));
+    let owner = world.owner().unwrap();
+    world.say(owner);
+    world.wait(Duration::from_millis(200));
+    world.servers[1 - owner].frozen_until = Some(world.now.after(Duration::from_secs(4)));
+    world.say(owner);
+    world.servers[owner].part.tell(Item::Forgot("ann".parse().unwrap()), true);
+    world.servers[owner].part.purge("ann".parse().unwrap());
+    world.wait(Duration::from_secs(1));
+    world.servers[owner].alive = false;
+    world.wait(Duration::from_secs(15));
+    assert_eq!(world.owner(), Some(1 - owner));
+    assert_eq!(world.servers[1 - owner].resets, 1);
+    world.say(1 - owner);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.servers[1 - owner].read.last().unwrap().1, 3);
 }

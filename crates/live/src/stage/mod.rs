@@ -232,6 +232,9 @@ impl Stage {
             }
             Input::Restocked { member, id, answer } => self.restocked(member, id, answer),
             Input::Forget { buyer } => {
+                for order in self.orders.iter_mut().filter(|order| order.order.buyer == buyer) {
+                    order.order.buyer_name.clear();
+                }
                 self.room.forget_person(&buyer, now);
                 self.carry_room();
             }
@@ -306,6 +309,12 @@ impl Stage {
         for delivery in farewells(&members, self.room.position().0, retry_after_ms) {
             self.outputs.push_back(Output::Deliver(delivery));
         }
+    }
+
+    /// Has written down what is written down now and then only: the process ends.
+    pub(crate) fn keep_counted(&mut self) {
+        self.room.keep_counted();
+        self.carry_room();
     }
 
     /// What the room has become since the last call, and where it stands: for heirs.

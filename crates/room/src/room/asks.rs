@@ -26,8 +26,9 @@ impl Room {
                 let said = self.said.get(&message_id).filter(|said| !said.hidden);
                 let said = said.ok_or(Refused::NoSuch("message_id"))?;
                 let (line, by) = (Some(said.line.clone()), Some(said.by.clone()));
+                let quoted = said.quoted.clone();
                 if self.pin_waits() != Some(Some(message_id)) {
-                    self.propose(Change::ChatPinned { line, by }, at.now)?;
+                    self.propose(Change::ChatPinned { line, by, quoted }, at.now)?;
                 }
                 Ok(Answer::Done)
             }
@@ -35,7 +36,7 @@ impl Room {
                 who.need(Role::Moderator)?;
                 let waits = self.pin_waits();
                 if waits.unwrap_or_else(|| self.chat_pin.as_ref().map(|line| line.id.clone())).is_some() {
-                    self.propose(Change::ChatPinned { line: None, by: None }, at.now)?;
+                    self.propose(Change::ChatPinned { line: None, by: None, quoted: None }, at.now)?;
                 }
                 Ok(Answer::Done)
             }
@@ -117,11 +118,12 @@ impl Room {
             }
         }
         let text = clean(text)?;
-        let reply_to = match &reply_to {
-            None => None,
+        let (reply_to, quoted) = match &reply_to {
+            None => (None, None),
             Some(id) => {
                 let said = self.said.get(id).filter(|said| !said.hidden || said.by == who.id);
-                Some(quote(&said.ok_or(Refused::NoSuch("reply_to"))?.line))
+                let said = said.ok_or(Refused::NoSuch("reply_to"))?;
+                (Some(quote(&said.line)), Some(said.by.clone()))
             }
         };
         // Where everybody writes the giveaway's word at once, most are not heard: they are in all the same.
@@ -151,7 +153,7 @@ impl Room {
         if let Some(client_id) = &client_id {
             self.said.remember(&who.id, client_id, &id);
         }
-        let change = Change::Said { line, by: who.id.clone(), hidden, client_id };
+        let change = Change::Said { line, by: who.id.clone(), hidden, client_id, quoted };
         let now = match who.is_staff() || hidden {
             true => Some(change),
             false => self.loud.offer(&who.id, change, at.now.instant),
@@ -178,16 +180,16 @@ impl Room {
             self.loud.drop_of(&by);
             return Ok(Answer::Done);
         }
-        let said = self.said.get(&id).ok_or(Refused::NoSuch("message_id"))?;
-        if said.by == who.id {
+        let (by, line) = self.in_sight(&id).ok_or(Refused::NoSuch("message_id"))?;
+        if *by == who.id {
             self.apply(Change::Deleted { ids: vec![id], entry: None }, at.now);
             return Ok(Answer::Done);
         }
         who.need(Role::Moderator)?;
         let entry = LogEntry {
-            user_id: Some(said.by.clone()),
-            user_name: Some(said.line.name.clone()),
-            text: Some(said.line.text.clone()),
+            user_id: Some(by.clone()),
+            user_name: Some(line.name.clone()),
+            text: Some(line.text.clone()),
             ..entry(who, LogAction::Delete, at)
         };
         let same = |change: &Change| {
@@ -229,11 +231,11 @@ impl Room {
             ));
         }
         let said = match &message {
-            Some(message) => Some(self.said.get(message).ok_or(Refused::NoSuch("message_id"))?),
+            Some(message) => Some(self.in_sight(message).ok_or(Refused::NoSuch("message_id"))?),
             None => None,
         };
         let (user_id, name, role) = match (said, user) {
-            (Some(said), _) => (said.by.clone(), said.line.name.clone(), said.line.role),
+            (Some((by, line)), _) => (by.clone(), line.name.clone(), line.role),
             (None, Some(user)) => match find(&user).or_else(|| self.said.name_of(&user)) {
                 Some((name, role)) => (user, name, role),
                 // Not here: known by id alone, and not as one of the team.
@@ -250,7 +252,7 @@ impl Room {
             user_name: Some(name.clone()),
             until,
             reason: reason.clone(),
-            text: said.map(|said| said.line.text.clone()),
+            text: said.map(|(_, line)| line.text.clone()),
             ..entry(who, measure.into(), at)
         };
         let restricted =

@@ -1,38 +1,83 @@
 //! What becomes of what was said: kept in sight, taken away, held against who said it, and what the log has of that.
 
+use std::collections::HashSet;
+
 use haul_model::{BuyerId, MessageId, Now, Role};
 use haul_wire::{ChatLine, ChatNews, Event, LogEntry, Measure, Restricted};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Audience, Effect, Room};
-use crate::{Lane, change::Change, guard::MAX_LOG};
+use crate::{Lane, guard::MAX_LOG, said::unname};
 
 impl Room {
-    pub(super) fn chat_pinned(&mut self, line: Option<ChatLine>, by: Option<BuyerId>) {
+    pub(crate) fn chat_pinned(
+        &mut self,
+        line: Option<ChatLine>,
+        by: Option<BuyerId>,
+        quoted: Option<BuyerId>,
+    ) {
         if let Some(before) =
             self.chat_pin_by.take_if(|before| line.is_none() || Some(&*before) != by.as_ref())
         {
             self.forget(pin_note(&before));
         }
         if let (Some(line), Some(by)) = (&line, by) {
-            self.keep(pin_note(&by), line);
+            self.keep(pin_note(&by), &PinNote { line: line.clone(), quotes: quoted.clone() });
             self.chat_pin_by = Some(by);
         }
-        self.chat_pin = line.clone();
+        (self.chat_pin, self.chat_pin_quotes) = (line.clone(), quoted);
         self.tell_all(&Event::Chat(ChatNews::Pinned { message: line }));
-        self.chat_pinned_at = self.order.position().1;
+    }
+
+    /// The line in sight says something else now.
+    pub(crate) fn chat_pin_changed(&mut self, line: ChatLine) {
+        let (by, quoted) = (self.chat_pin_by.clone(), self.chat_pin_quotes.clone());
+        self.chat_pinned(Some(line), by, quoted);
+    }
+
+    /// Takes the words and the name of this person out of what the line in sight quotes.
+    pub(crate) fn unname_in_sight(&mut self, who: &BuyerId) {
+        if self.chat_pin_quotes.take_if(|quoted| quoted == who).is_some()
+            && let Some(mut line) = self.chat_pin.clone()
+        {
+            let quoted = line.reply_to.as_ref().map(|quote| quote.id.clone());
+            line.reply_to.as_mut().into_iter().for_each(unname);
+            if let Some(id) = quoted {
+                self.unsay_pins(&HashSet::from([id]), unname_json);
+            }
+            self.chat_pin_changed(line);
+        }
+    }
+
+    /// Who comes back is not told any more that these lines were in sight; of what quotes them, what `of_quote` leaves of it.
+    fn unsay_pins(&mut self, gone: &HashSet<MessageId>, of_quote: impl Fn(&mut Value)) {
+        let is_gone =
+            |said: &Value| said["id"].as_str().is_some_and(|id| gone.iter().any(|gone| gone.as_str() == id));
+        self.order.amend("\"chat.pinned\"", |said| {
+            let Some(message) = said.get_mut("message") else { return false };
+            if is_gone(message) {
+                *message = Value::Null;
+                return true;
+            }
+            let quote = message.get_mut("reply_to").filter(|quote| is_gone(quote));
+            quote.map(&of_quote).is_some()
+        });
     }
 
     /// Takes up the line that an earlier room kept in sight.
     pub(super) fn restore_chat_pin(&mut self, name: String, text: &str) {
         let by = name.split_once('/').and_then(|(_, by)| by.parse().ok());
-        if self.inherited {
+        if self.inherited || self.chat_pin.is_some() {
             if by.is_none() || by != self.chat_pin_by {
                 self.forget(name);
             }
             return;
         }
         match (by, serde_json::from_str(text)) {
-            (Some(by), Ok(line)) => (self.chat_pin, self.chat_pin_by) = (Some(line), Some(by)),
+            (Some(by), Ok(PinNote { line, quotes })) => {
+                (self.chat_pin, self.chat_pin_by, self.chat_pin_quotes) = (Some(line), Some(by), quotes);
+            }
             _ => self.forget(name),
         }
     }
@@ -41,8 +86,12 @@ impl Room {
         self.chat_pin_by.as_ref()
     }
 
-    pub(crate) fn said_line(&self, id: &MessageId) -> Option<&ChatLine> {
-        self.said.get(id).map(|said| &said.line)
+    /// A line that is known, and who said it; the one that is kept in sight may be of before a restart.
+    pub(super) fn in_sight(&self, id: &MessageId) -> Option<(&BuyerId, &ChatLine)> {
+        let said = self.said.get(id).map(|said| (&said.by, &said.line));
+        said.or_else(|| {
+            Some((self.chat_pin_by.as_ref()?, self.chat_pin.as_ref().filter(|line| line.id == *id)?))
+        })
     }
 
     pub(super) fn measure(&mut self, restricted: Restricted, entry: LogEntry, now: Now) {
@@ -65,38 +114,49 @@ impl Room {
         }
         if measure != Measure::Restore {
             // What waits for its turn in a loud room is not said after it.
-            self.loud.drop_of(&who);
+            self.drop_waiting_of(&who);
         }
         if measure == Measure::Ban {
             self.unask_all(&who);
             self.unask_intents_of(&who);
             self.put_out_of_giveaway(&who, now);
-            self.take_away(self.said.of(&who), now);
+            self.take_away(self.said.of(&who));
             // Said before a restart, and in sight still.
             if self.chat_pin_by.as_ref() == Some(&who) {
-                self.apply(Change::ChatPinned { line: None, by: None }, now);
+                self.chat_pinned(None, None, None);
             }
             self.effects.push_back(Effect::End { who, below });
         }
         self.log(entry);
     }
 
+    pub(crate) fn drop_waiting_of(&mut self, who: &BuyerId) {
+        self.loud.drop_of(who);
+    }
+
     /// Takes lines away, here and for those who come back.
-    pub(super) fn take_away(&mut self, ids: Vec<MessageId>, now: Now) {
+    pub(crate) fn take_away(&mut self, ids: Vec<MessageId>) {
+        if ids.is_empty() {
+            return;
+        }
+        self.unsay_pins(&ids.iter().cloned().collect(), |quote| quote["text"] = "".into());
         let mut seen = Vec::new();
         for id in ids {
-            let Some(said) = self.said.remove(&id) else { continue };
+            let Some(said) = self.said.remove(&id) else {
+                // Of before a restart, and in sight still.
+                if self.chat_pin.as_ref().is_some_and(|pinned| pinned.id == id) {
+                    seen.push(id);
+                }
+                continue;
+            };
             // What quotes it keeps its own words only, in sight too.
             if let Some(pinned) = &mut self.chat_pin
                 && let Some(quote) =
                     pinned.reply_to.as_mut().filter(|quote| quote.id == id && !quote.text.is_empty())
             {
                 quote.text.clear();
-                let line = Some(pinned.clone());
-                let event = Event::Chat(ChatNews::Pinned { message: line.clone() });
-                self.order.rewrite(self.chat_pinned_at, &event);
-                let by = self.chat_pin_by.clone();
-                self.apply(Change::ChatPinned { line, by }, now);
+                let line = pinned.clone();
+                self.chat_pin_changed(line);
             }
             for (offset, line) in self.said.unquote(&id) {
                 self.order.rewrite(offset, &Event::Chat(ChatNews::Message(line)));
@@ -118,8 +178,7 @@ impl Room {
             return;
         }
         if self.chat_pin.as_ref().is_some_and(|pinned| seen.contains(&pinned.id)) {
-            self.order.rewrite(self.chat_pinned_at, &Event::Chat(ChatNews::Pinned { message: None }));
-            self.apply(Change::ChatPinned { line: None, by: None }, now);
+            self.chat_pinned(None, None, None);
         }
         self.tell_all(&Event::Chat(ChatNews::Deleted { message_ids: seen }));
     }
@@ -134,6 +193,20 @@ impl Room {
             self.guard.log.pop_front();
         }
     }
+}
+
+/// The line in sight, as it is kept.
+#[derive(Serialize, Deserialize)]
+struct PinNote {
+    #[serde(flatten)]
+    line: ChatLine,
+    /// Whom it quotes, so that it is found where that person is to be forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quotes: Option<BuyerId>,
+}
+
+fn unname_json(quote: &mut Value) {
+    (quote["text"], quote["name"]) = ("".into(), "".into());
 }
 
 /// It ends with who said the line, so that it is found where somebody is to be forgotten.

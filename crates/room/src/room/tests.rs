@@ -1,4 +1,5 @@
 mod chat;
+mod forgotten;
 mod giveaways;
 mod measures;
 mod show;

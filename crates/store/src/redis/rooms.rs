@@ -11,10 +11,9 @@ use std::{
 };
 
 use haul_commerce::{
-    Appended, Batch, BoxFuture, Bus, BusError, GateError, Lease, Left, LiveRef, Told,
-    bus::{Asked, KEEP_ASKED, KEEP_BATCHES, KEEP_CHANGES, KEEP_CHAT, KEEP_FOR, KEEP_LINES, MAX_READ},
+    Appended, Batch, BoxFuture, Bus, BusError, Changes, GateError, Kept, Lease, Left, LiveRef, Told,
+    bus::{Asked, KEEP_ASKED, KEEP_BATCHES, KEEP_FOR, KEEP_LINES, MAX_READ},
 };
-use haul_model::BuyerId;
 use redis::Value;
 use tokio::{
     sync::Notify,
@@ -70,7 +69,8 @@ pub struct RedisBus {
     left: Script,
     ask: Script,
     asked: Script,
-    forget: Script,
+    knows: Script,
+    replace: Script,
 }
 
 impl RedisBus {
@@ -86,7 +86,8 @@ impl RedisBus {
             left: script(include_str!("../../scripts/room_left.lua")),
             ask: script(include_str!("../../scripts/room_ask.lua")),
             asked: script(include_str!("../../scripts/room_asked.lua")),
-            forget: script(include_str!("../../scripts/room_forget.lua")),
+            knows: script("return redis.call('EXISTS', KEYS[1])"),
+            replace: script(include_str!("../../scripts/room_replace.lua")),
             nodes: Nodes::open(url, &options, Some(wakes.clone())).await?,
             wakes,
         })
@@ -131,6 +132,9 @@ fn no_answer(error: GateError) -> BusError {
 fn ms(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
+
+/// Where changes are kept, in the order of [`Changes::lists`].
+const LISTS: [&str; 4] = ["chat", "changes", "votes", "counts"];
 
 impl Bus for RedisBus {
     fn lease<'a>(
@@ -177,18 +181,21 @@ impl Bus for RedisBus {
     ) -> BoxFuture<'a, Result<Appended, BusError>> {
         Box::pin(async move {
             let keys = Keys::new(live);
-            let below = ["lease", "told", "lines", "chat", "changes"].map(|what| keys.of(what));
-            let [lease, told, lines, chat, changes] = below.each_ref().map(String::as_str);
-            let mut run = self.append.run(&[&keys.0, lease, told, lines, chat, changes]);
+            let below = ["lease", "told", "lines"].into_iter().chain(LISTS).map(|what| keys.of(what));
+            let below: Vec<String> = below.collect();
+            let all: Vec<&str> = [&keys.0].into_iter().chain(&below).map(String::as_str).collect();
+            let mut run = self.append.run(&all);
             run.arg(node).arg(term).arg(batch.number).arg(ms(lasts)).arg(ms(KEEP_FOR));
-            run.arg(KEEP_BATCHES).arg(KEEP_LINES).arg(KEEP_CHAT).arg(KEEP_CHANGES);
-            run.arg(&batch.epoch).arg(batch.offset).arg(&*batch.told);
-            let lists = [&batch.lines, &batch.chat, &batch.changes];
-            for list in lists {
-                run.arg(list.len());
+            run.arg(KEEP_BATCHES).arg(&batch.epoch).arg(batch.offset).arg(&*batch.told);
+            let lists = [&batch.lines].into_iter().chain(batch.changes.lists());
+            for (list, most) in lists.zip([KEEP_LINES].into_iter().chain(Changes::KEPT)) {
+                run.arg(most).arg(list.len());
+                for text in list {
+                    run.arg(&**text);
+                }
             }
-            for text in lists.into_iter().flatten() {
-                run.arg(&**text);
+            for (offset, line) in &batch.rewritten {
+                run.arg(offset).arg(&**line);
             }
             match self.nodes.call_and_wait(&keys.0, run).await.map_err(no_answer)? {
                 Value::Int(1) => Ok(Appended::Done),
@@ -223,9 +230,10 @@ impl Bus for RedisBus {
     fn left<'a>(&'a self, live: &'a LiveRef) -> BoxFuture<'a, Result<Left, BusError>> {
         Box::pin(async move {
             let keys = Keys::new(live);
-            let below = ["lines", "chat", "changes"].map(|what| keys.of(what));
-            let [lines, chat, changes] = below.each_ref().map(String::as_str);
-            let run = self.left.run(&[&keys.0, lines, chat, changes]);
+            let below = ["lines"].into_iter().chain(LISTS).map(|what| keys.of(what));
+            let below: Vec<String> = below.collect();
+            let all: Vec<&str> = [&keys.0].into_iter().chain(&below).map(String::as_str).collect();
+            let run = self.left.run(&all);
             let read = |value| -> Result<Left, GateError> {
                 let mut reply = Reply::new(value)?;
                 let (epoch, offset) = (reply.text()?, reply.number()?);
@@ -233,7 +241,12 @@ impl Bus for RedisBus {
                     let count: usize = reply.number()?;
                     (0..count).map(|_| reply.text().map(String::into_bytes)).collect()
                 };
-                Ok(Left { epoch, offset, lines: list()?, chat: list()?, changes: list()? })
+                let lines = list()?;
+                let mut changes = Changes::default();
+                for kept in changes.lists_mut() {
+                    *kept = list()?;
+                }
+                Ok(Left { epoch, offset, lines, changes })
             };
             self.nodes.call(&keys.0, run).await.and_then(read).map_err(no_answer)
         })
@@ -272,13 +285,40 @@ impl Bus for RedisBus {
         })
     }
 
-    fn forget<'a>(&'a self, live: &'a LiveRef, person: &'a BuyerId) -> BoxFuture<'a, Result<(), BusError>> {
+    fn knows<'a>(&'a self, live: &'a LiveRef) -> BoxFuture<'a, Result<bool, BusError>> {
         Box::pin(async move {
             let keys = Keys::new(live);
-            let below = ["told", "lines", "chat", "changes", "asked"].map(|what| keys.of(what));
-            let mut run = self.forget.run(&below.each_ref().map(String::as_str));
-            run.arg(person.as_str());
-            self.nodes.call_and_wait(&keys.0, run).await.map(drop).map_err(no_answer)
+            let run = self.knows.run(&[&keys.0]);
+            let known = self.nodes.call(&keys.0, run).await.map_err(no_answer)?;
+            Ok(known == Value::Int(1))
+        })
+    }
+
+    fn replace<'a>(
+        &'a self,
+        live: &'a LiveRef,
+        node: u64,
+        term: u64,
+        kept: &'a Kept,
+        lasts: Duration,
+    ) -> BoxFuture<'a, Result<Appended, BusError>> {
+        Box::pin(async move {
+            let keys = Keys::new(live);
+            let below = ["lease", "told", "asked"].into_iter().chain(LISTS).map(|what| keys.of(what));
+            let below: Vec<String> = below.collect();
+            let all: Vec<&str> = [&keys.0].into_iter().chain(&below).map(String::as_str).collect();
+            let mut run = self.replace.run(&all);
+            run.arg(node).arg(term).arg(ms(lasts)).arg(ms(KEEP_FOR)).arg(kept.told).arg(&kept.asked);
+            for list in kept.changes.lists() {
+                run.arg(list.len());
+                for text in list {
+                    run.arg(&**text);
+                }
+            }
+            match self.nodes.call_and_wait(&keys.0, run).await.map_err(no_answer)? {
+                Value::Int(1) => Ok(Appended::Done),
+                _ => Ok(Appended::Fenced),
+            }
         })
     }
 }

@@ -14,7 +14,7 @@ fn stalled() -> Play {
 }
 
 /// What is written of those effects, as a start finds it.
-fn notes(effects: &[Effect]) -> Vec<Note> {
+pub(super) fn notes(effects: &[Effect]) -> Vec<Note> {
     let mut notes = std::collections::BTreeMap::new();
     for effect in effects {
         if let Effect::Keep(note) | Effect::Write { note, .. } = effect {
@@ -39,7 +39,7 @@ fn tells(effects: &[Effect]) -> usize {
     effects.iter().filter(|effect| matches!(effect, Effect::Tell { .. } | Effect::End { .. })).count()
 }
 
-fn again(notes: Vec<Note>) -> Play {
+pub(super) fn again(notes: Vec<Note>) -> Play {
     let mut later = Play::new();
     later.room.restore(notes, later.now);
     later
@@ -153,7 +153,7 @@ fn sight(play: &Play) -> impl PartialEq + std::fmt::Debug + use<> {
 }
 
 /// A room in which something of each is in sight; everything that it wanted to be kept, and who may have voted for what.
-fn busy() -> (Play, Vec<Effect>) {
+pub(super) fn busy() -> (Play, Vec<Effect>) {
     let mut play = Play::new();
     let asked =
         |play: &mut Play, who: &Writer, text: &str| play.question(who, asking(text)).unwrap().unwrap();
@@ -295,19 +295,26 @@ fn a_deletion_is_told_when_the_log_has_it() {
 }
 
 #[test]
-fn a_winner_who_is_forgotten_keeps_the_prize_and_has_no_name() {
+fn an_orderly_end_keeps_what_was_counted_in_its_last_moment() {
     let mut play = Play::new();
     let Shown::Giveaway(giveaway_id) = play.show(&host(), giveaway(1)).unwrap() else { panic!() };
-    play.show(&ann(), ShowAsk::GiveawayEnter { giveaway_id: giveaway_id.clone() }).unwrap();
-    play.show(&host(), ShowAsk::GiveawayDraw { giveaway_id: giveaway_id.clone() }).unwrap();
+    let question_id = play.question(&ann(), asking("which sizes?")).unwrap().unwrap();
+    let Shown::Poll(poll_id) = play.show(&moderator(), poll("which one?")).unwrap() else { panic!() };
+    play.wait(10 * SECOND);
     let mut effects = play.effects();
-    assert_eq!(play.room.giveaway().unwrap().winners[0].name, ann().name);
-    play.room.forget_person(&ann().id, play.now);
+    play.show(&bob(), ShowAsk::GiveawayEnter { giveaway_id }).unwrap();
+    play.question(&bob(), QuestionAsk::Vote { question_id }).unwrap();
+    play.show(&bob(), ShowAsk::PollVote { poll_id, option: 1 }).unwrap();
     effects.extend(play.effects());
-    for play in [&mut again(notes(&effects)), &mut play] {
-        assert_eq!(play.room.giveaway().unwrap().winners[0].name, "");
-        play.show(&ann(), ShowAsk::GiveawayClaim { giveaway_id: giveaway_id.clone() }).unwrap();
-    }
+    let counted = |play: &Play| {
+        let room = &play.room;
+        let votes = room.poll().unwrap().votes[1];
+        (room.giveaway().unwrap().entries, room.questions(None, true)[0].votes, votes)
+    };
+    assert_eq!(counted(&again(notes(&effects))), (0, 1, 0), "of a kill, that is lost");
+    play.room.keep_counted();
+    effects.extend(play.effects());
+    assert_eq!(counted(&again(notes(&effects))), (1, 2, 1));
 }
 
 #[test]
@@ -323,7 +330,8 @@ fn who_entered_a_moment_ago_is_drawn_by_the_next_server_too() {
     let notes = notes(&play.effects());
     let news = play.room.news();
     let offset = play.room.position().1;
-    let estate = crate::Estate { epoch: "e1".into(), offset, lines: news.lines, made: news.made };
+    let estate =
+        crate::Estate { epoch: "e1".into(), offset, lines: news.lines, made: news.made, complete: true };
     let mut heir = Play::new();
     heir.room.watch();
     heir.room.inherit(estate, heir.now);
@@ -335,45 +343,6 @@ fn who_entered_a_moment_ago_is_drawn_by_the_next_server_too() {
     }
     assert_eq!(heir.room.giveaway(), play.room.giveaway(), "the same have won");
     assert_eq!(heir.room.giveaway().unwrap().winners.len(), 2);
-}
-
-#[test]
-fn whoever_is_forgotten_is_in_no_note() {
-    let (mut play, mut effects) = busy();
-    let at = play.at();
-    play.room.write_thread(&ann(), None, "where is it?", None, at, &|_| None).unwrap();
-    play.settle();
-    // Of each, something waits still to be written.
-    play.ledger = false;
-    play.question(&ann(), asking("and red?")).unwrap();
-    let question_id = play.room.questions(None, true)[0].id.clone();
-    play.question(&moderator(), QuestionAsk::Unpick { question_id }).unwrap();
-    let message_id = play.say(&ann(), "me too").unwrap();
-    play.ask(&moderator(), ChatAsk::Pin { message_id: message_id.clone() }).unwrap();
-    let at = play.at();
-    play.room.write_thread(&ann(), None, "hello?", None, at, &|_| None).unwrap();
-    effects.extend(play.effects());
-    assert_eq!(notes(&effects).iter().filter(|note| note.name.ends_with("/ann")).count(), 7);
-    let quoted =
-        ChatAsk::Send { text: "so it is".into(), client_id: None, reply_to: Some(message_id.clone()) };
-    play.ask(&bob(), quoted).unwrap();
-    play.room.forget_person(&ann().id, play.now);
-    effects.extend(play.effects());
-    let shown = play.room.chat(None, true);
-    let quotes: Vec<_> = shown
-        .iter()
-        .filter_map(|line| line.reply_to.as_ref())
-        .map(|quote| (&*quote.text, &*quote.name))
-        .collect();
-    assert!(shown.iter().all(|line| line.name != ann().name), "{shown:?}");
-    assert_eq!(quotes, [("", "")]);
-    let left = notes(&effects);
-    let names_them =
-        |note: &Note| note.name.ends_with("/ann") || note.text.as_ref().unwrap().contains("\"ann\"");
-    assert_eq!(left.iter().filter(|note| names_them(note)).collect::<Vec<_>>(), Vec::<&Note>::new());
-    play.room.written(u64::MAX, play.now);
-    assert!(play.room.yours(&ann().id).is_empty() && play.room.chat_pin().is_none());
-    assert_eq!(play.room.questions(None, true).len(), 1, "others' stay");
 }
 
 #[test]
