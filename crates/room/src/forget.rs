@@ -55,7 +55,7 @@ pub fn without(made: Vec<Made>, who: &BuyerId) -> Vec<Made> {
         }
     }
     let is_theirs = |quoted: &Option<BuyerId>| quoted.as_ref() == Some(who);
-    let left = made.into_iter().filter_map(|Made { after, change }| {
+    let left = made.into_iter().filter_map(|Made { after, number, change }| {
         let change = match change {
             Change::Said { by, .. } | Change::Asked { by, .. } if by == *who => return None,
             Change::Forgotten { who: forgotten, .. } if forgotten == *who => return None,
@@ -85,7 +85,7 @@ pub fn without(made: Vec<Made>, who: &BuyerId) -> Vec<Made> {
             Change::Entered { id, by, .. } if by == *who => Change::Entered { id, by, name: String::new() },
             change => change,
         };
-        Some(Made { after, change })
+        Some(Made { after, number, change })
     });
     left.collect()
 }

@@ -14,6 +14,9 @@ use crate::{Change, Line, Room};
 pub struct Made {
     /// The place of the last event before it.
     pub after: u64,
+    /// The how manieth change it is: those with the same place are told apart by it, in whatever lists they were kept.
+    #[serde(default)]
+    pub number: u64,
     /// What was done.
     pub change: Change,
 }
@@ -54,7 +57,10 @@ impl Room {
     /// What is new since the last call.
     pub fn news(&mut self) -> News {
         let made = self.fresh.as_mut().map(std::mem::take).unwrap_or_default();
-        let made = made.into_iter().map(|(after, change)| Made { after, change }).collect();
+        let numbers = self.made + 1..;
+        self.made += made.len() as u64;
+        let made = made.into_iter().zip(numbers);
+        let made = made.map(|((after, change), number)| Made { after, number, change }).collect();
         News { lines: self.order.fresh(), made, rewritten: self.order.rewritten() }
     }
 
@@ -65,7 +71,8 @@ impl Room {
         self.inherited = complete;
         let (fresh, waiting) = (self.fresh.take(), self.effects.len());
         self.order.restore(epoch, offset, lines);
-        for Made { after, change } in made {
+        for Made { after, number, change } in made {
+            self.made = self.made.max(number);
             if let Change::Entered { id, by, name } = change {
                 // Its giveaway is in the notes.
                 self.entries_left.push((id, by, name));

@@ -149,6 +149,8 @@ pub struct Room {
     pin: Option<Pin>,
     /// Changes since they were last asked for, each with the place of the last event before it, where somebody asks.
     pub(crate) fresh: Option<Vec<(u64, Change)>>,
+    /// How many changes were told so, also by those before.
+    pub(crate) made: u64,
     /// It goes on with all that another process has left, and knows more than notes do.
     pub(crate) inherited: bool,
     /// Who entered which giveaway under what name, as another process has left it, until the giveaway is restored.
@@ -182,6 +184,7 @@ impl Room {
             chat_pin_quotes: None,
             pin: None,
             fresh: None,
+            made: 0,
             inherited: false,
             entries_left: Vec::new(),
             forgotten_left: Vec::new(),

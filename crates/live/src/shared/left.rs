@@ -29,9 +29,8 @@ pub(super) fn purged(changes: Changes, who: &BuyerId) -> Changes {
 fn read(changes: Changes) -> Vec<Made> {
     let texts = changes.lists().into_iter().flatten();
     let mut made: Vec<Made> = texts.filter_map(|text| serde_json::from_slice(text).ok()).collect();
-    // By the place in the order. Of the same place, what was said comes first, as what is done to it comes after; and what is
-    // counted comes last, as it counts for something.
-    made.sort_by_key(|made| made.after);
+    // Of those without a number, which an earlier version has left, what was said comes first: what is done to it comes after.
+    made.sort_by_key(|made| (made.after, made.number));
     made
 }
 

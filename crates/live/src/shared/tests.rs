@@ -8,7 +8,7 @@ use haul_room::{Change, Lane as Importance, Made, News};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
-    left::purged,
+    left::{estate, purged, written},
     message::{Ask, Item},
     part::{Act, Answer, Call, LEASE, Lane, Part},
 };
@@ -321,7 +321,7 @@ fn votes(world: &mut World, owner: usize, who: &str) {
     let server = &mut world.servers[owner];
     let offset = server.offset.unwrap();
     server.part.write(
-        News { made: vec![Made { after: offset, change }], ..News::default() },
+        News { made: vec![Made { after: offset, number: 0, change }], ..News::default() },
         "e".into(),
         offset,
     );
@@ -380,4 +380,17 @@ fn an_heir_that_missed_what_is_gone_has_its_readers_come_back_and_goes_on() {
     world.say(1 - owner);
     world.wait(Duration::from_secs(1));
     assert_eq!(world.servers[1 - owner].read.last().unwrap().1, 3);
+}
+
+#[test]
+fn changes_come_back_in_the_order_in_which_they_were_made_whatever_lists_they_are_in() {
+    let voted =
+        |by: &str| Change::Voted { id: "poll_1".parse().unwrap(), by: by.parse().unwrap(), option: 1 };
+    let changes = [voted("ann"), Change::Poll { poll: None }, voted("bob"), Change::Liked { total: 3 }];
+    let made: Vec<_> =
+        changes.into_iter().zip(1..).map(|(change, number)| Made { after: 9, number, change }).collect();
+    let mut left = haul_commerce::Left::default();
+    written(&mut left.changes, &made);
+    assert_eq!(left.changes.lists().map(Vec::len), [0, 1, 2, 1]);
+    assert_eq!(estate(left).made, made);
 }

@@ -329,6 +329,7 @@ fn who_entered_a_moment_ago_is_drawn_by_the_next_server_too() {
     // It dies before the entries were in any note.
     let notes = notes(&play.effects());
     let news = play.room.news();
+    let last = news.made.last().unwrap().number;
     let offset = play.room.position().1;
     let estate =
         crate::Estate { epoch: "e1".into(), offset, lines: news.lines, made: news.made, complete: true };
@@ -342,6 +343,8 @@ fn who_entered_a_moment_ago_is_drawn_by_the_next_server_too() {
         play.show(&host(), ShowAsk::GiveawayDraw { giveaway_id: giveaway_id.clone() }).unwrap();
     }
     assert_eq!(heir.room.giveaway(), play.room.giveaway(), "the same have won");
+    let numbers = heir.room.news().made.into_iter().map(|made| made.number);
+    assert!(numbers.min().is_none_or(|first| first > last), "and its changes come after those");
     assert_eq!(heir.room.giveaway().unwrap().winners.len(), 2);
 }
 
