@@ -27,6 +27,9 @@ const NOTES_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 const TAKE_UP_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 /// Lives that are read at once where all of a merchant's are gone through.
 const LIVES_AT_ONCE: u32 = 200;
+/// How long who erases somebody waits for rooms; then they are told to ask again. Longer than a dead owner's lease, and shorter than
+/// a request may take.
+const FORGOTTEN_WITHIN: std::time::Duration = std::time::Duration::from_secs(12);
 /// Rooms that are asked side by side to forget somebody.
 const ROOMS_AT_ONCE: usize = 16;
 /// Lives whose owners begin with the process because something in them is unfinished.
@@ -169,14 +172,14 @@ impl Lives {
                 }
             }
         }
-        let forgotten = stream::iter(rooms)
-            .map(|live| async move { Ok::<_, LiveError>(self.get(&live).await?.forget_person(buyer).await) })
-            .buffer_unordered(ROOMS_AT_ONCE)
-            .try_fold(true, |all, forgotten| async move { Ok(all && forgotten) });
-        match forgotten.await? {
-            true => Ok(()),
-            false => Err(LedgerError::Unavailable("a room has not answered in time".to_owned()).into()),
-        }
+        let rooms = stream::iter(rooms).map(Ok::<_, LiveError>);
+        let forgetting = rooms.try_for_each_concurrent(ROOMS_AT_ONCE, |live| async move {
+            self.get(&live).await?.forget_person(buyer).await;
+            Ok(())
+        });
+        tokio::time::timeout(FORGOTTEN_WITHIN, forgetting)
+            .await
+            .map_err(|_| LedgerError::Unavailable("a room has not answered in time".to_owned()))?
     }
 
     /// Starts the lives in which an earlier process may have left something unfinished, so that holds expire and orders
