@@ -1,6 +1,7 @@
 //! One client's session, from its handshake to its end.
 
 use std::{
+    collections::HashSet,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -26,6 +27,8 @@ use crate::{
 const WELCOME_CHECK: Duration = Duration::from_secs(1);
 /// How long a peer's goodbye may take.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Broadcasts that a client may have announced at once: one is taken, and the others are kept in mind. Beyond, they are sent away.
+const MAX_ANNOUNCED: usize = 64;
 /// The most of a publisher's groups kept while they are read, in bytes.
 const INGEST_CACHE_BYTES: u64 = 16 << 20;
 
@@ -187,6 +190,7 @@ where
     let mut ingest: Option<Ingest> = None;
     // What was announced meanwhile, the latest: it is taken when the one before has ended.
     let mut next: Option<PathOwned> = None;
+    let mut standing = HashSet::new();
     let mut closing = shared.closing.clone();
     let announced = Announced::new(announced);
     let mut announcements = announced.updates();
@@ -227,9 +231,7 @@ where
                 ingest = None;
                 watching = Some(shared.counters.viewers.held());
                 if let Err(refusal) = ended {
-                    session.abort(said(refusal).into());
-                    let _ = timeout(FAREWELL, session.closed()).await;
-                    return Err(Failed::Refused(refusal));
+                    return send_away(&session, refusal).await;
                 }
                 if let Some(path) = next.take() {
                     watching = None;
@@ -239,9 +241,10 @@ where
             Some(update) = announcements.next() => {
                 let path = update.prefix.to_owned();
                 match update.kind {
-                    announce::Kind::Announced => {}
+                    announce::Kind::Announced => _ = standing.insert(path.clone()),
                     announce::Kind::Updated => continue,
                     announce::Kind::Retracted => {
+                        standing.remove(&path);
                         next = next.filter(|next| *next != path);
                         if let Some(ingest) = ingest.as_ref().filter(|ingest| ingest.path() == &path) {
                             ingest.retract();
@@ -251,9 +254,11 @@ where
                 }
                 if !guest.may_publish() {
                     shared.counters.broadcasts_refused.add(1);
-                    session.abort(SessionError::Unauthorized.into());
-                    let _ = timeout(FAREWELL, session.closed()).await;
-                    return Err(Failed::Refused(Refusal::Forbidden));
+                    return send_away(&session, Refusal::Forbidden).await;
+                }
+                if standing.len() > MAX_ANNOUNCED {
+                    shared.counters.broadcasts_refused.add(1);
+                    return send_away(&session, Refusal::TooMany).await;
                 }
                 if let Some(ingest) = &ingest {
                     // One broadcast at a time: the live has one picture. The same one anew has ended before, and is seen off.
@@ -274,6 +279,13 @@ where
     let _ = timeout(FAREWELL, session.closed()).await;
     drop(watching);
     Ok(())
+}
+
+/// Ends the session of who may not go on, and tells them why.
+async fn send_away(session: &moq_net::Session, refusal: Refusal) -> Result<(), Failed> {
+    session.abort(said(refusal).into());
+    let _ = timeout(FAREWELL, session.closed()).await;
+    Err(Failed::Refused(refusal))
 }
 
 /// A refusal as MoQ says it.

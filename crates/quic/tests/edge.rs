@@ -599,6 +599,44 @@ async fn a_thousand_tracks_are_four_and_a_group_without_end_is_left_for_the_next
     assert!(edge.stats().subscriptions <= 6, "{:?}", edge.stats());
 }
 
+/// A publisher has one broadcast taken. Who announces a thousand is sent away long before the last, and the next host is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_announces_a_thousand_broadcasts_is_sent_away() {
+    let (edge, door) = start().await;
+    let viewer = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let mut sent_away = 0;
+    // Of each family of versions one, since they announce in ways of their own.
+    for way in [NEWEST, Way::Raw("moqt-22"), Way::WebTransport(&["moq-00"]), Way::Socket(moq_net::ALPNS)] {
+        let taken = door.listen();
+        let client = Client::connect(edge.address(), way, "/demo?jwt=host").await.unwrap();
+        let _first = client.publish(0);
+        eventually("pictures", async || taken.count(Kind::Video) > 5).await;
+        let announce = |number: u32| {
+            let broadcast = client.broadcast(&format!("another/{number:04}"));
+            broadcast.announce(Route::default()).unwrap();
+            broadcast
+        };
+        let before = edge.stats().broadcasts_refused;
+        // As many as are nobody's harm.
+        let few: Vec<_> = (0..30).map(announce).collect();
+        eventually("they are counted", async || edge.stats().broadcasts_refused == before + 30).await;
+        let pictures = taken.count(Kind::Video);
+        eventually("the first goes on", async || taken.count(Kind::Video) > pictures + 20).await;
+        let many: Vec<_> = (30..1_000).map(announce).collect();
+        client.ended().await;
+        sent_away += 1;
+        eventually("it is counted", async || edge.stats().sessions_refused == sent_away).await;
+        let refused = edge.stats().broadcasts_refused - before;
+        assert!((60..100).contains(&refused), "{refused} counted, {way:?}");
+        eventually("the live has no host", async || door.relay().broadcast().is_none()).await;
+        drop((few, many));
+    }
+    assert_eq!((edge.stats().publishers, edge.stats().viewers), (0, 1));
+    let _host = Host::start(&door, 0);
+    let viewer = viewer.watch().await;
+    eventually("pictures of who comes next", async || viewer.pictures() > 5).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_and_silence_harm_nobody() {
     let (edge, door) = start_with(|limits| limits.handshake = Duration::from_millis(300)).await;
