@@ -23,6 +23,7 @@ mod feed;
 pub mod fuzzing;
 mod house;
 mod ingest;
+mod intake;
 mod lean;
 mod patient;
 mod polled;

@@ -1,13 +1,13 @@
 //! A transport that gives streams up which the other side does not take: a viewer too slow for a group gets what is new
 //! instead. MoQ gives up groups that have grown old before they were begun; what waits for the transport, or to be
-//! confirmed by the other side, it would keep for as long as that takes.
+//! confirmed by the other side, it would keep for as long as that takes. And it reads no more than a client may say.
 
 use std::{
     fmt::Display,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes};
@@ -17,7 +17,7 @@ use moq_net::{
 };
 use tokio::time::{Sleep, sleep};
 
-use crate::stats::Counter;
+use crate::{intake::Intake, stats::Counter};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,13 +26,15 @@ pub(crate) enum Error<E: Display> {
     Transport(E),
     #[error("the other side has not taken it in time")]
     TooOld,
+    #[error("the other side says more than it may")]
+    TooMuch,
 }
 
 impl<E: transport::Error> transport::Error for Error<E> {
     fn session_error(&self) -> Option<(u32, String)> {
         match self {
             Self::Transport(error) => error.session_error(),
-            Self::TooOld => None,
+            Self::TooOld | Self::TooMuch => None,
         }
     }
 
@@ -40,6 +42,7 @@ impl<E: transport::Error> transport::Error for Error<E> {
         match self {
             Self::Transport(error) => error.stream_error(),
             Self::TooOld => Some(StreamError::Old.to_code()),
+            Self::TooMuch => None,
         }
     }
 }
@@ -61,21 +64,26 @@ pub(crate) struct Patient<S> {
     session: S,
     patience: Duration,
     given_up: Arc<Counter>,
+    intake: Arc<Intake>,
     /// For a stream that is to be opened.
     opening: Patience,
 }
 
 impl<S> Patient<S> {
     /// Streams wait for so long, and are counted when they are given up.
-    pub(crate) fn new(session: S, patience: Duration, given_up: Arc<Counter>) -> Self {
-        Self { session, patience, given_up, opening: Patience::default() }
+    pub(crate) fn new(session: S, patience: Duration, given_up: Arc<Counter>, intake: Arc<Intake>) -> Self {
+        Self { session, patience, given_up, intake, opening: Patience::default() }
+    }
+
+    fn read<R>(&self, stream: R, is_one_way: bool) -> RecvStream<R> {
+        RecvStream { stream, intake: self.intake.clone(), is_one_way }
     }
 }
 
 impl<S: Clone> Clone for Patient<S> {
     /// Each waits by itself.
     fn clone(&self) -> Self {
-        Self::new(self.session.clone(), self.patience, self.given_up.clone())
+        Self::new(self.session.clone(), self.patience, self.given_up.clone(), self.intake.clone())
     }
 }
 
@@ -85,13 +93,14 @@ impl<S: poll::Session> poll::Session for Patient<S> {
     type Error = Error<S::Error>;
 
     fn poll_accept_uni(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::RecvStream, Self::Error>> {
-        self.session.poll_accept_uni(cx).map_ok(RecvStream).map_err(Error::Transport)
+        let accepted = self.session.poll_accept_uni(cx);
+        accepted.map_ok(|stream| self.read(stream, true)).map_err(Error::Transport)
     }
 
     fn poll_accept_bi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BiStreams<Self>, Self::Error>> {
         let accepted = self.session.poll_accept_bi(cx);
         accepted
-            .map_ok(|(send, recv)| (SendStream::lasting(send), RecvStream(recv)))
+            .map_ok(|(send, recv)| (SendStream::lasting(send), self.read(recv, false)))
             .map_err(Error::Transport)
     }
 
@@ -113,7 +122,9 @@ impl<S: poll::Session> poll::Session for Patient<S> {
 
     fn poll_open_bi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BiStreams<Self>, Self::Error>> {
         let opened = self.session.poll_open_bi(cx);
-        opened.map_ok(|(send, recv)| (SendStream::lasting(send), RecvStream(recv))).map_err(Error::Transport)
+        opened
+            .map_ok(|(send, recv)| (SendStream::lasting(send), self.read(recv, false)))
+            .map_err(Error::Transport)
     }
 
     fn poll_send_datagram(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> Poll<Result<(), Self::Error>> {
@@ -244,14 +255,29 @@ impl<S: poll::SendStream> poll::SendStream for SendStream<S> {
     }
 }
 
-/// An incoming stream: as it is.
-pub(crate) struct RecvStream<S>(S);
+/// An incoming stream, of which is taken what the client may say.
+pub(crate) struct RecvStream<S> {
+    stream: S,
+    intake: Arc<Intake>,
+    is_one_way: bool,
+}
+
+impl<S: poll::RecvStream> RecvStream<S> {
+    /// What comes of a read by which so much has come.
+    fn took<T>(&self, read: T, bytes: usize) -> Result<T, Error<S::Error>> {
+        match self.intake.takes(bytes, self.is_one_way, Instant::now()) {
+            true => Ok(read),
+            false => Err(Error::TooMuch),
+        }
+    }
+}
 
 impl<S: poll::RecvStream> poll::RecvStream for RecvStream<S> {
     type Error = Error<S::Error>;
 
     fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<Result<Option<usize>, Self::Error>> {
-        self.0.poll_read(cx, to).map_err(Error::Transport)
+        let read = ready!(self.stream.poll_read(cx, to)).map_err(Error::Transport)?;
+        Poll::Ready(self.took(read, read.unwrap_or_default()))
     }
 
     fn poll_read_chunk(
@@ -259,14 +285,16 @@ impl<S: poll::RecvStream> poll::RecvStream for RecvStream<S> {
         cx: &mut Context<'_>,
         most: usize,
     ) -> Poll<Result<Option<Bytes>, Self::Error>> {
-        self.0.poll_read_chunk(cx, most).map_err(Error::Transport)
+        let read = ready!(self.stream.poll_read_chunk(cx, most)).map_err(Error::Transport)?;
+        let bytes = read.as_ref().map_or(0, Bytes::len);
+        Poll::Ready(self.took(read, bytes))
     }
 
     fn stop(&mut self, code: u32) {
-        self.0.stop(code);
+        self.stream.stop(code);
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_closed(cx).map_err(Error::Transport)
+        self.stream.poll_closed(cx).map_err(Error::Transport)
     }
 }

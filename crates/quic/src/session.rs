@@ -17,6 +17,7 @@ use crate::{
     edge::{MAX_PUBLISHER_STREAMS, Shared},
     feed::KEEP,
     ingest::{Announced, Ingest},
+    intake::Intake,
     lean,
     patient::Patient,
     request::Target,
@@ -88,6 +89,7 @@ where
 {
     pub(crate) handshake: Handshake<Patient<S>>,
     pub(crate) guest: Box<dyn Guest>,
+    pub(crate) intake: Arc<Intake>,
 }
 
 type QuicReady = (Ready<lean::Session>, quinn::Connection);
@@ -101,14 +103,14 @@ async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) 
     let alpn = data.and_then(|data| data.protocol).unwrap_or_default();
     if alpn != web_transport_quinn::ALPN.as_bytes() {
         let session = web_transport_quinn::Session::raw(connection.clone());
-        let handshake = accept(shared, lean::Session::new(session)).await?;
+        let (handshake, intake) = accept(shared, lean::Session::new(session)).await?;
         let mut target = Target::parse(handshake.path());
         // IETF drafts have a place for tokens of its own.
         if let (Some(target), Some(token)) = (&mut target, handshake.token()) {
             target.token = target.token.take().or_else(|| String::from_utf8(token.value.to_vec()).ok());
         }
         return match shared.admit(target, client).await {
-            Ok(guest) => Ok((Ready { handshake, guest }, connection)),
+            Ok(guest) => Ok((Ready { handshake, guest, intake }, connection)),
             Err(refusal) => {
                 handshake.close(said(refusal).into());
                 Err(Failed::Refused(refusal))
@@ -136,20 +138,24 @@ async fn begin_quic(shared: &Shared, incoming: quinn::Incoming, client: IpAddr) 
         response = response.with_protocol(chosen);
     }
     let session = request.respond(response).await.map_err(|error| failed(error.to_string()))?;
-    let handshake = accept(shared, lean::Session::new(session)).await?;
-    Ok((Ready { handshake, guest }, connection))
+    let (handshake, intake) = accept(shared, lean::Session::new(session)).await?;
+    Ok((Ready { handshake, guest, intake }, connection))
 }
 
 /// Begins MoQ on a session of any transport.
-pub(crate) async fn accept<S>(shared: &Shared, session: S) -> Result<Handshake<Patient<S>>, Failed>
+pub(crate) async fn accept<S>(
+    shared: &Shared,
+    session: S,
+) -> Result<(Handshake<Patient<S>>, Arc<Intake>), Failed>
 where
     S: moq_net::transport::poll::Boxable,
     S::SendStream: Sync,
     S::RecvStream: Sync,
 {
-    let session = Patient::new(session, KEEP, shared.counters.streams_given_up.clone());
-    let server = moq_net::Server::new();
-    server.accept_request(Instant::now(), session).await.map_err(|error| Failed::Handshake(error.to_string()))
+    let intake = Arc::new(Intake::new(Instant::now()));
+    let session = Patient::new(session, KEEP, shared.counters.streams_given_up.clone(), intake.clone());
+    let accepted = moq_net::Server::new().accept_request(Instant::now(), session).await;
+    Ok((accepted.map_err(|error| Failed::Handshake(error.to_string()))?, intake))
 }
 
 /// Serves a guest until they leave, or have to.
@@ -163,11 +169,14 @@ where
     S::SendStream: Sync,
     S::RecvStream: Sync,
 {
-    let Ready { handshake, guest } = ready;
+    let Ready { handshake, guest, intake } = ready;
     let Ok(_place) = shared.viewers.clone().try_acquire_owned() else {
         handshake.close(SessionError::App(Refusal::Busy.status()).into());
         return Err(Failed::Refused(Refusal::Busy));
     };
+    if guest.may_publish() {
+        intake.expect_media();
+    }
     let feed = shared.feeds.join(shared, guest.live(), guest.relay());
     // What the client announces goes to a place of its own: nobody else sees it but as frames.
     let (announced, origin_driver) = origin::Producer::new(ingest_origin());
@@ -206,6 +215,7 @@ where
                 }
                 return Ok(());
             }
+            () = intake.over() => return send_away(&session, Refusal::TooMany).await,
             () = async { drop(closing.wait_for(|closing| *closing).await) } => {
                 session.abort(SessionError::GoawayTimeout.into());
                 break;

@@ -71,9 +71,9 @@ pub(crate) async fn serve(
         Ok(Ok((protocol, guest))) => {
             let session = upgraded(shared, stream, rest, &protocol).await;
             match timeout(shared.limits.handshake, session::accept(shared, session)).await {
-                Ok(Ok(handshake)) => {
+                Ok(Ok((handshake, intake))) => {
                     let _counted = shared.counters.websockets.held();
-                    session::run(shared, Ready { handshake, guest }, None).await
+                    session::run(shared, Ready { handshake, guest, intake }, None).await
                 }
                 Ok(Err(failed)) => Err(failed),
                 Err(_) => Err(Failed::Handshake("it took too long".to_owned())),

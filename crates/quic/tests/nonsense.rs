@@ -91,3 +91,43 @@ async fn a_viewer_who_goes_over_to_nonsense_harms_nobody() {
     goes_on(&viewer).await;
     assert_eq!(edge.stats().viewers, 1);
 }
+
+/// MoQ would keep a message of 64 MiB until all of it has come, and on each of a client's streams one. Who says more than
+/// anybody has to is sent away long before, whether they watch or publish.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_never_ends_is_not_kept() {
+    let (edge, door) = start().await;
+    let _host = Host::start(&door, 0);
+    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let viewer = client.watch().await;
+    let mut sent_away = 0;
+    // In IETF's versions, lengths have two bytes. Streams that go one way are not read at all where nothing was asked for.
+    for (alpn, target, is_one_way) in [
+        ("moq-lite-06", "/demo?jwt=viewer", false),
+        ("moq-lite-06", "/demo?jwt=viewer", true),
+        ("moq-lite-05", "/demo?jwt=viewer", false),
+        ("moq-lite-05", "/demo?jwt=host", false),
+    ] {
+        let other = Client::connect(edge.address(), Way::Raw(alpn), target).await.unwrap();
+        let connection = other.quic.clone().unwrap();
+        let mut stream = match is_one_way {
+            true => connection.open_uni().await.unwrap(),
+            false => connection.open_bi().await.unwrap().0,
+        };
+        // A group, or announcements asked for, in as long a message as MoQ takes for possible.
+        let mut written = stream.write_all(&[u8::from(!is_one_way), 0x83, 0xFF, 0xFF, 0xFF]).await;
+        let (mut said, words) = (0, [0; 64 << 10]);
+        while written.is_ok() && said < 16 << 20 {
+            written = timeout(PATIENCE, stream.write_all(&words)).await.expect("it is read, or refused");
+            said += words.len();
+        }
+        assert!(said < 4 << 20, "{said} bytes were taken, {alpn} {target}");
+        if !is_one_way {
+            let closed = timeout(PATIENCE, connection.closed()).await;
+            assert!(closed.is_ok(), "they are sent away, {alpn} {target}");
+            sent_away += 1;
+            eventually("it is counted", async || edge.stats().sessions_refused == sent_away).await;
+        }
+        goes_on(&viewer).await;
+    }
+}
