@@ -101,7 +101,7 @@ async fn who_is_slow_gets_what_is_new_and_the_rest_is_dropped() {
     let host = Host::start_with_gop(&door, 0, 50);
     let line = Line::start(edge.address().port(), "rate=500k queue=200ms delay=10ms", "delay=10ms");
     let connect = async |address| Client::connect(address, NEWEST, "/demo?jwt=viewer").await.unwrap();
-    let clients = [connect(([127, 0, 0, 1], line.port).into()).await, connect(edge.address()).await];
+    let clients = [connect(([127, 0, 0, 1], line.ports[0]).into()).await, connect(edge.address()).await];
     let [slow, quick] = [clients[0].watch().await, clients[1].watch().await];
     let last = |viewer: &client::Viewer| viewer.video.stamps.lock().unwrap().last().copied().unwrap_or(0);
     for given_up in 1..4 {

@@ -9,11 +9,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use moq_net::{Timestamp, broadcast, origin::Route, track};
-use tokio::{task::JoinSet, time::timeout};
+use moq_net::{Timestamp, origin::Route, track};
+use tokio::task::JoinSet;
 
 use crate::{
-    client::{Client, NEWEST, PATIENCE, eventually, media_track, sealed, tell},
+    client::{Client, NEWEST, eventually, media_track, sealed, tell},
     server::Server,
 };
 
@@ -37,12 +37,19 @@ pub fn wall_us() -> u64 {
 
 /// Publishes pictures that take a given rate.
 pub struct Host {
-    _client: Client,
-    _tasks: JoinSet<()>,
+    client: Client,
+    tasks: JoinSet<()>,
 }
 
 impl Host {
     pub async fn start(server: &Server, megabits: f64) -> Self {
+        let mut host = Self::connect(server).await;
+        host.begin(megabits);
+        host
+    }
+
+    /// Somebody who has not begun yet.
+    pub async fn connect(server: &Server) -> Self {
         let target = server.target("host");
         let connect = async || Client::connect(here(server.port()), NEWEST, &target).await;
         let mut client = None;
@@ -52,15 +59,17 @@ impl Host {
             client.is_some()
         })
         .await;
-        let client = client.unwrap();
-        let broadcast = client.broadcast("");
+        Self { client: client.unwrap(), tasks: JoinSet::new() }
+    }
+
+    pub fn begin(&mut self, megabits: f64) {
+        let broadcast = self.client.broadcast("");
         let catalog =
             r#"{"video":{"renditions":{"video":{"codec":"vp8","codedWidth":1280,"codedHeight":720}}}}"#;
         let told = tell(&broadcast, catalog);
         let video = media_track(&broadcast, "video");
         broadcast.announce(Route::default()).unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
+        self.tasks.spawn(async move {
             let _kept = (broadcast, told);
             let parts = f64::from(GOP - 1 + KEYFRAME_SHARE);
             let a_part =
@@ -85,7 +94,6 @@ impl Host {
                 }
             }
         });
-        Self { _client: client, _tasks: tasks }
     }
 }
 
@@ -111,21 +119,20 @@ pub struct Seen {
 /// Viewers of the host's pictures.
 pub struct Crowd {
     pub seen: Vec<Arc<Seen>>,
-    _clients: Vec<Client>,
+    _clients: Vec<Arc<Client>>,
     _tasks: JoinSet<()>,
 }
 
 impl Crowd {
-    /// So many, spread evenly over the ports.
+    /// So many, spread evenly over the ports. They watch what is there, or will be.
     pub async fn join(server: &Server, ports: &[u16], viewers: usize) -> Self {
         let target = server.target("viewer");
         let mut crowd = Self { seen: Vec::new(), _clients: Vec::new(), _tasks: JoinSet::new() };
         for index in 0..viewers {
             let port = ports[index % ports.len()];
-            let client = Client::connect(here(port), NEWEST, &target).await.unwrap();
+            let client = Arc::new(Client::connect(here(port), NEWEST, &target).await.unwrap());
             let seen = Arc::<Seen>::default();
-            let broadcast = timeout(PATIENCE, client.found()).await.expect("an announcement");
-            crowd._tasks.spawn(read(broadcast, seen.clone()));
+            crowd._tasks.spawn(watch(client.clone(), seen.clone()));
             crowd.seen.push(seen);
             crowd._clients.push(client);
         }
@@ -143,7 +150,8 @@ impl Crowd {
     }
 }
 
-async fn read(broadcast: broadcast::Consumer, seen: Arc<Seen>) {
+async fn watch(client: Arc<Client>, seen: Arc<Seen>) {
+    let broadcast = client.found().await;
     let wish = track::Subscription::default().with_max_age(MAX_AGE);
     let Ok(track) = broadcast.track("video") else { return };
     let Ok(track) = track.subscribe(wish).await else { return };

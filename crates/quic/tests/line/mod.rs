@@ -16,49 +16,74 @@ use tokio::net::TcpSocket;
 /// How often it is looked what has come and what is due.
 const TURN: Duration = Duration::from_micros(500);
 
-/// A line in front of a server, for one client.
+/// A line in front of servers, that clients share: one at each port.
 pub struct Line {
-    pub port: u16,
+    pub ports: Vec<u16>,
     over: Arc<AtomicBool>,
 }
 
-impl Line {
-    /// A line to this port, each way as the words say (`haul_test_link::Profile`).
-    pub fn start(to: u16, down: &str, up: &str) -> Self {
+/// Where one of the clients sends to, from where that goes on, and where the client is.
+struct End {
+    here: UdpSocket,
+    there: UdpSocket,
+    client: Option<SocketAddr>,
+}
+
+impl End {
+    fn before(server: u16) -> Self {
         let here = UdpSocket::bind("127.0.0.1:0").unwrap();
         let there = UdpSocket::bind("127.0.0.1:0").unwrap();
-        there.connect(("127.0.0.1", to)).unwrap();
+        there.connect(("127.0.0.1", server)).unwrap();
         for socket in [&here, &there] {
             socket.set_nonblocking(true).unwrap();
         }
-        let port = here.local_addr().unwrap().port();
+        Self { here, there, client: None }
+    }
+}
+
+impl Line {
+    /// A line to this port, for one client, each way as the words say (`haul_test_link::Profile`).
+    pub fn start(to: u16, down: &str, up: &str) -> Self {
+        Self::shared(&[to], down, up)
+    }
+
+    /// The same to each of these ports, for a client each: all of them together have what the words say.
+    pub fn shared(to: &[u16], down: &str, up: &str) -> Self {
+        let mut ends: Vec<_> = to.iter().map(|server| End::before(*server)).collect();
+        let ports = ends.iter().map(|end| end.here.local_addr().unwrap().port()).collect();
         let over = Arc::new(AtomicBool::new(false));
         let profile = |words: &str| Profile::default().with(words).unwrap();
         let (mut down, mut up) = (Link::new(profile(down), 1), Link::new(profile(up), 2));
         let ended = over.clone();
         std::thread::spawn(move || {
-            let (mut buffer, mut client) = (vec![0; 65_536], None);
+            let mut buffer = vec![0; 65_536];
+            // Behind each datagram is said whose it is: a byte more.
+            let tagged = |bytes: &[u8], whose: usize| [bytes, &[whose as u8]].concat();
             while !ended.load(Relaxed) {
                 let now = Instant::now();
-                while let Ok((size, from)) = here.recv_from(&mut buffer) {
-                    client = Some(from);
-                    up.push(now, buffer[..size].to_vec());
+                for (whose, end) in ends.iter_mut().enumerate() {
+                    while let Ok((size, from)) = end.here.recv_from(&mut buffer) {
+                        end.client = Some(from);
+                        up.push(now, tagged(&buffer[..size], whose));
+                    }
+                    while let Ok(size) = end.there.recv(&mut buffer) {
+                        down.push(now, tagged(&buffer[..size], whose));
+                    }
                 }
-                while let Ok(size) = there.recv(&mut buffer) {
-                    down.push(now, buffer[..size].to_vec());
+                while let Some(mut datagram) = up.poll(now) {
+                    let end = &ends[usize::from(datagram.pop().unwrap())];
+                    let _ = end.there.send(&datagram);
                 }
-                while let Some(datagram) = up.poll(now) {
-                    let _ = there.send(&datagram);
-                }
-                while let Some(datagram) = down.poll(now) {
-                    if let Some(client) = client {
-                        let _ = here.send_to(&datagram, client);
+                while let Some(mut datagram) = down.poll(now) {
+                    let end = &ends[usize::from(datagram.pop().unwrap())];
+                    if let Some(client) = end.client {
+                        let _ = end.here.send_to(&datagram, client);
                     }
                 }
                 std::thread::sleep(TURN);
             }
         });
-        Self { port, over }
+        Self { ports, over }
     }
 }
 
