@@ -55,6 +55,11 @@ impl Intake {
         may >= 0.0
     }
 
+    /// More has come than may.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.is_over.borrow()
+    }
+
     /// Done when more has come than may.
     pub(crate) async fn over(&self) {
         // It fails where nobody is left to tell it, and that is us.
@@ -78,9 +83,9 @@ mod tests {
         let later = began + Duration::from_secs(100_000);
         assert!(intake.takes(100 << 10, true, later));
         assert!(intake.takes(100 << 10, false, later));
-        assert!(!*intake.is_over.borrow());
+        assert!(!intake.is_over());
         assert!(!intake.takes(100 << 10, false, later), "of both kinds together");
-        assert!(*intake.is_over.borrow());
+        assert!(intake.is_over());
     }
 
     #[test]

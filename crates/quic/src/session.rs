@@ -209,6 +209,10 @@ where
     loop {
         tokio::select! {
             _ = session.closed() => {
+                // MoQ may end it before we do, over the stream that was not read to its end.
+                if intake.is_over() {
+                    return Err(Failed::Refused(Refusal::TooMany));
+                }
                 // What came before the end is the live's.
                 if let Some(ingest) = &mut ingest {
                     let _ = timeout(FAREWELL, ingest.ended()).await;
