@@ -18,7 +18,7 @@ use line::{Line, narrow};
 use moq_net::{Timestamp, origin::Route};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UdpSocket},
+    net::TcpStream,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -563,115 +563,6 @@ async fn a_publisher_may_announce_itself_before_it_has_anything() {
     })
     .await;
     assert_eq!(edge.stats().sessions_refused, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_tracks_are_four_and_a_group_without_end_is_left_for_the_next() {
-    let (edge, door) = start().await;
-    let taken = door.listen();
-    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=host").await.unwrap();
-    let broadcast = client.broadcast("");
-    let many: Vec<_> = (0..1000).map(|i| format!(r#""t{i:03}":{{"codec":"vp8"}}"#)).collect();
-    let _told = tell(&broadcast, &format!(r#"{{"video":{{"renditions":{{{}}}}}}}"#, many.join(",")));
-    let tracks: Vec<_> = (0..1000).map(|i| media_track(&broadcast, &format!("t{i:03}"))).collect();
-    broadcast.announce(Route::default()).unwrap();
-    let mut endless = Vec::new();
-    let mut number = 0_u64;
-    eventually("pictures of the groups after those without end", async || {
-        for track in &tracks[996..] {
-            if number.is_multiple_of(20) {
-                endless.push(track.append_group().unwrap());
-            }
-        }
-        let from = endless.len() - 4;
-        for group in &mut endless[from..] {
-            let us = number * 20_000;
-            let frame = sealed(us, &picture(number as u32, number.is_multiple_of(20)));
-            let _ = group.write_frame(Timestamp::from_micros(us).unwrap(), frame);
-        }
-        number += 1;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        taken.stamps().last().is_some_and(|stamp| *stamp > 60)
-    })
-    .await;
-    assert_eq!(edge.stats().ingest_tracks_refused, 996);
-    assert_eq!(door.relay().broadcast().unwrap().layer_names.len(), 4);
-    assert!(edge.stats().subscriptions <= 6, "{:?}", edge.stats());
-}
-
-/// A publisher has one broadcast taken. Who announces a thousand is sent away long before the last, and the next host is taken.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_announces_a_thousand_broadcasts_is_sent_away() {
-    let (edge, door) = start().await;
-    let viewer = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
-    let mut sent_away = 0;
-    // Of each family of versions one, since they announce in ways of their own.
-    for way in [NEWEST, Way::Raw("moqt-22"), Way::WebTransport(&["moq-00"]), Way::Socket(moq_net::ALPNS)] {
-        let taken = door.listen();
-        let client = Client::connect(edge.address(), way, "/demo?jwt=host").await.unwrap();
-        let _first = client.publish(0);
-        eventually("pictures", async || taken.count(Kind::Video) > 5).await;
-        let announce = |number: u32| {
-            let broadcast = client.broadcast(&format!("another/{number:04}"));
-            broadcast.announce(Route::default()).unwrap();
-            broadcast
-        };
-        let before = edge.stats().broadcasts_refused;
-        // As many as are nobody's harm.
-        let few: Vec<_> = (0..30).map(announce).collect();
-        eventually("they are counted", async || edge.stats().broadcasts_refused == before + 30).await;
-        let pictures = taken.count(Kind::Video);
-        eventually("the first goes on", async || taken.count(Kind::Video) > pictures + 20).await;
-        let many: Vec<_> = (30..1_000).map(announce).collect();
-        client.ended().await;
-        sent_away += 1;
-        eventually("it is counted", async || edge.stats().sessions_refused == sent_away).await;
-        let refused = edge.stats().broadcasts_refused - before;
-        assert!((60..100).contains(&refused), "{refused} counted, {way:?}");
-        eventually("the live has no host", async || door.relay().broadcast().is_none()).await;
-        drop((few, many));
-    }
-    assert_eq!((edge.stats().publishers, edge.stats().viewers), (0, 1));
-    let _host = Host::start(&door, 0);
-    let viewer = viewer.watch().await;
-    eventually("pictures of who comes next", async || viewer.pictures() > 5).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn garbage_and_silence_harm_nobody() {
-    let (edge, door) = start_with(|limits| limits.handshake = Duration::from_millis(300)).await;
-    let _host = Host::start(&door, 0);
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let mut seed = 7_u32;
-    for length in (0..1400).step_by(7) {
-        let garbage: Vec<u8> = (0..length)
-            .map(|_| {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (seed >> 24) as u8
-            })
-            .collect();
-        udp.send_to(&garbage, edge.address()).await.unwrap();
-    }
-    // A QUIC long header that promises more than there is, in full size and cut.
-    let mut initial = vec![0xC3, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0x44, 0xD0];
-    initial.resize(1200, 0);
-    for length in [1200, 1199, 40, 19, 7, 1] {
-        udp.send_to(&initial[..length], edge.address()).await.unwrap();
-    }
-    let mut silent = TcpStream::connect(edge.address()).await.unwrap();
-    let mut rude = TcpStream::connect(edge.address()).await.unwrap();
-    rude.write_all(b"\x16\x03\x01 no TLS, and no HTTP either").await.unwrap();
-    for stream in [&mut silent, &mut rude] {
-        let _ = stream.read_to_end(&mut Vec::new()).await;
-    }
-    eventually("they are counted and gone", async || {
-        let stats = edge.stats();
-        stats.handshakes_failed >= 2 && stats.connections == 0
-    })
-    .await;
-    let client = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
-    let viewer = client.watch().await;
-    eventually("pictures for others", async || viewer.pictures() > 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
