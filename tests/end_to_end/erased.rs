@@ -130,6 +130,7 @@ async fn who_is_erased_elsewhere_is_forgotten_by_the_owner_by_what_it_left_and_b
     assert!(told(&owner, &host).await.contains("HERWORDS"));
     assert!(kept(&ground.redis, "HERWORDS") > 0);
 
+    let mut reader = Channel::open(&other, "demo", &viewer_token(&other, "cid").await).await;
     erase(&other, &key).await;
     for server in [&owner, &other] {
         let told = told(server, &host).await;
@@ -137,6 +138,9 @@ async fn who_is_erased_elsewhere_is_forgotten_by_the_owner_by_what_it_left_and_b
     }
     eventually("nothing of hers is left to heirs", async || kept(&ground.redis, "HERWORDS") == 0).await;
     assert!(kept(&ground.redis, "bob answers") > 0, "of the others, all is");
+    let said = reader.insist("chat.send", json!({ "text": "still here", "client_id": "s" })).await;
+    assert_eq!(said["type"], "reply", "nobody else is put out: {said}");
+    assert_eq!(metric(&other, "haul_room_resets_total").await, 0);
 
     owner.kill();
     eventually("the other owns the room", async || metric(&other, "haul_rooms_owned").await >= 1).await;

@@ -18,10 +18,10 @@ pub(super) fn written(to: &mut Changes, made: &[Made]) {
     }
 }
 
-/// The same changes without somebody.
-pub(super) fn purged(changes: Changes, who: &BuyerId) -> Changes {
+/// The same changes without these people.
+pub(super) fn purged(changes: Changes, who: &[BuyerId]) -> Changes {
     let mut purged = Changes::default();
-    written(&mut purged, &without(read(changes), who));
+    written(&mut purged, &who.iter().fold(read(changes), without));
     purged
 }
 

@@ -30,6 +30,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 const LISTEN: Duration = Duration::from_millis(500);
 /// A server tells the owner so often that it is there.
 const HERE_EVERY: Duration = Duration::from_secs(2);
+/// How long servers have to hear what is told, before it goes with somebody who is forgotten.
+pub(crate) const HEARD_WITHIN: Duration = Duration::from_secs(10);
 /// Words an owner may have waiting for a bus that does not answer; with more it gives the room up.
 pub(crate) const MAX_WAITING: usize = 200_000;
 /// Questions that may wait for the bus; further ones are not asked, which is told to who asks.
@@ -68,7 +70,7 @@ pub(crate) enum Call {
     /// Take somebody out of what is left, and let go of what was told up to a batch and asked up to a place.
     Purge {
         term: u64,
-        who: BuyerId,
+        who: Vec<BuyerId>,
         told: u64,
         asked: String,
     },
@@ -146,6 +148,14 @@ struct Waiting {
     rewritten: Vec<(u64, Vec<u8>)>,
 }
 
+/// Somebody who is to be taken out of what is left, when this batch is told and it is that late.
+#[derive(Debug, Clone)]
+struct Due {
+    who: BuyerId,
+    told: u64,
+    at: Instant,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Part {
@@ -164,8 +174,9 @@ pub(crate) struct Part {
     waiting: Waiting,
     /// Under way, or to be sent again.
     telling: Option<(Batch, Vec<Item>)>,
-    /// Who is to be taken out of what is left, each when this batch is told, with which the room forgets them.
-    purges: Vec<(BuyerId, u64)>,
+    /// Who is to be taken out of what is left, in their order, and who is being so.
+    purges: Vec<Due>,
+    purging: Vec<Due>,
     busy: [bool; 3],
     retry_at: [Option<Instant>; 3],
     looked_at: Option<Instant>,
@@ -198,6 +209,7 @@ impl Part {
             waiting: Waiting::default(),
             telling: None,
             purges: Vec::new(),
+            purging: Vec::new(),
             busy: [false; 3],
             retry_at: [None; 3],
             looked_at: None,
@@ -267,12 +279,12 @@ impl Part {
         }
     }
 
-    /// Takes somebody out of what is left to heirs, once all is told that was told so far.
-    pub(crate) fn purge(&mut self, who: BuyerId) {
+    /// Takes somebody out of what is left to heirs, once all is told that was told so far, and had time to be heard.
+    pub(crate) fn purge(&mut self, who: BuyerId, now: Now) {
         if self.is_owner() {
             let last = self.telling.as_ref().map_or(self.played, |(batch, _)| batch.number);
-            self.purges.retain(|(other, _)| *other != who);
-            self.purges.push((who, last + u64::from(!self.waiting.is_empty())));
+            let told = last + u64::from(!self.waiting.is_empty());
+            self.purges.push(Due { who, told, at: now.instant + HEARD_WITHIN });
         }
     }
 
@@ -356,10 +368,12 @@ impl Part {
             Role::Looking | Role::Follower => looked + LOOK_EVERY,
         };
         let here = self.here_at.filter(|_| self.is_follower());
+        let purge = self.purges.first().map(|due| due.at);
         let retries = self.retry_at.iter().flatten().copied();
         // Of what is past already, nothing is due before the call that is under way is answered.
         retries
             .chain(here)
+            .chain(purge)
             .chain([regular])
             .filter(|at| *at > now.instant)
             .min()
@@ -382,12 +396,12 @@ impl Part {
             Role::Heir { loading: true, .. } => None,
             Role::Heir { .. } => Some(Call::Left),
             Role::Owner => {
-                if self.telling.is_none()
-                    && let Some((who, after)) = self.purges.first()
-                    && *after <= self.played
-                {
-                    let (term, told, asked) = (self.term, self.played, self.ear.clone());
-                    return Some(Call::Purge { term, who: who.clone(), told, asked });
+                let is_due = |due: &Due| due.told <= self.played && due.at <= now.instant;
+                if self.telling.is_none() && self.purges.first().is_some_and(is_due) {
+                    self.purging = self.purges.iter().take_while(|due| is_due(due)).cloned().collect();
+                    let who = self.purging.iter().map(|due| due.who.clone()).collect();
+                    let told = self.purging.last().map_or(0, |due| due.told);
+                    return Some(Call::Purge { term: self.term, who, told, asked: self.ear.clone() });
                 }
                 if self.telling.is_none() && !self.waiting.is_empty() {
                     self.next_batch(now, acts);
@@ -465,9 +479,8 @@ impl Part {
             Ok(Answer::Append(Appended::Fenced) | Answer::Purged(Appended::Fenced)) => self.demote(&mut acts),
             Ok(Answer::Purged(Appended::Done)) => {
                 self.looked_at = Some(now.instant);
-                if !self.purges.is_empty() {
-                    self.purges.remove(0);
-                }
+                let done = self.purging.len().min(self.purges.len());
+                self.purges.drain(..done);
             }
             Ok(Answer::Told(told)) => self.hear(told, &mut acts),
             Ok(Answer::Left(left)) => {
@@ -550,6 +563,7 @@ impl Part {
         self.waiting = Waiting::default();
         self.telling = None;
         self.purges.clear();
+        self.purging.clear();
     }
 
     fn hear(&mut self, told: Told, acts: &mut Vec<Act>) {

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::{
     left::{estate, purged, written},
     message::{Ask, Item},
-    part::{Act, Answer, Call, LEASE, Lane, Part},
+    part::{Act, Answer, Call, HEARD_WITHIN, LEASE, Lane, Part},
 };
 use crate::{
     house::Word,
@@ -350,9 +350,10 @@ fn who_is_forgotten_is_in_nothing_that_is_left_whatever_is_lost() {
         // What waits to be told still is of before.
         votes(&mut world, owner, "ann");
         world.servers[owner].part.tell(Item::Forgot("ann".parse().unwrap()), true);
-        world.servers[owner].part.purge("ann".parse().unwrap());
-        world.wait(Duration::from_secs(5));
+        world.servers[owner].part.purge("ann".parse().unwrap(), world.now);
+        world.wait(HEARD_WITHIN + Duration::from_secs(5));
         assert_eq!((is_left(&world, "ann"), is_left(&world, "bob")), (0, 1), "seed {seed}");
+        assert!(world.servers.iter().all(|server| server.resets == 0), "seed {seed}: everybody had heard");
         assert_eq!(world.book.left().changes.votes.len(), 4, "seed {seed}: a vote counts on");
         world.say(owner);
         world.say(1 - owner);
@@ -368,11 +369,11 @@ fn an_heir_that_missed_what_is_gone_has_its_readers_come_back_and_goes_on() {
     let owner = world.owner().unwrap();
     world.say(owner);
     world.wait(Duration::from_millis(200));
-    world.servers[1 - owner].frozen_until = Some(world.now.after(Duration::from_secs(4)));
+    world.servers[1 - owner].frozen_until = Some(world.now.after(HEARD_WITHIN + Duration::from_secs(4)));
     world.say(owner);
     world.servers[owner].part.tell(Item::Forgot("ann".parse().unwrap()), true);
-    world.servers[owner].part.purge("ann".parse().unwrap());
-    world.wait(Duration::from_secs(1));
+    world.servers[owner].part.purge("ann".parse().unwrap(), world.now);
+    world.wait(HEARD_WITHIN + Duration::from_secs(1));
     world.servers[owner].alive = false;
     world.wait(Duration::from_secs(15));
     assert_eq!(world.owner(), Some(1 - owner));

@@ -17,6 +17,7 @@ use crate::{
     begin,
     chores::Chore,
     desk::Desk,
+    now,
     stage::{Input, MemberId, Stage},
 };
 
@@ -63,7 +64,7 @@ impl Task {
         }
         // An earlier owner has forgotten them, and did not come to what is left.
         for who in forgotten {
-            self.part.purge(who);
+            self.part.purge(who, now());
         }
         if took_over {
             self.live.metrics().room_taken_over();
@@ -164,7 +165,7 @@ impl Task {
         self.stage(Input::Forget { buyer: buyer.clone() });
         self.carry_out();
         self.part.tell(Item::Forgot(buyer.clone()), true);
-        self.part.purge(buyer);
+        self.part.purge(buyer, now());
     }
 
     pub(super) fn air(&mut self, node: u64, air: Air) {
