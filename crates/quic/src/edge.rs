@@ -15,7 +15,7 @@ use rustls::crypto::aws_lc_rs;
 use time::OffsetDateTime;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -80,13 +80,21 @@ pub(crate) struct Shared {
     pub(crate) feeds: Feeds,
     /// Places for connections, viewers and publishers.
     pub(crate) connections: Arc<Semaphore>,
-    pub(crate) viewers: Arc<Semaphore>,
+    viewers: Arc<Semaphore>,
+    /// For hosts where viewers have taken all places: a full house keeps none of them out.
+    hosts: Arc<Semaphore>,
     pub(crate) publishers: Arc<Semaphore>,
     /// True once the edge is going away.
     pub(crate) closing: watch::Receiver<bool>,
 }
 
 impl Shared {
+    /// A place for who is let in.
+    pub(crate) fn place(&self, may_publish: bool) -> Option<OwnedSemaphorePermit> {
+        let place = |of: &Arc<Semaphore>| of.clone().try_acquire_owned().ok();
+        place(&self.viewers).or_else(|| place(&self.hosts).filter(|_| may_publish))
+    }
+
     /// A context in which a session's traffic is counted.
     pub(crate) fn traffic(&self) -> moq_net::stats::Session {
         self.registry.tier(Tier::default()).session("")
@@ -120,6 +128,7 @@ impl Edge {
             feeds: Feeds::new(origin),
             connections: places(limits.connections),
             viewers: places(limits.viewers),
+            hosts: places(limits.publishers),
             publishers: places(limits.publishers),
             closing: closed,
         });

@@ -170,7 +170,7 @@ where
     S::RecvStream: Sync,
 {
     let Ready { handshake, guest, intake } = ready;
-    let Ok(_place) = shared.viewers.clone().try_acquire_owned() else {
+    let Some(_place) = shared.place(guest.may_publish()) else {
         handshake.close(SessionError::App(Refusal::Busy.status()).into());
         return Err(Failed::Refused(Refusal::Busy));
     };

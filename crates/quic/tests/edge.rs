@@ -502,6 +502,8 @@ async fn there_are_as_many_places_as_configured() {
         third.ended().await;
     }
     eventually("it is counted", async || edge.stats().sessions_refused == 1).await;
+    // A full house does not keep its host out.
+    Client::connect(edge.address(), NEWEST, "/demo?jwt=host").await.unwrap().watch().await;
     drop(seated);
     eventually("the places are free", async || edge.stats().viewers == 0).await;
     connect().await.unwrap().watch().await;
