@@ -25,8 +25,10 @@ impl Room {
         }
         self.forget_winner(who);
         self.drop_waiting_of(who);
-        self.unname_in_sight(who);
-        for (offset, line) in self.said.unname(who) {
+        // Of lines that an earlier version has left it is not known whom they quote, but which message.
+        let theirs = messages.iter().cloned().collect();
+        self.unname_in_sight(who, &theirs);
+        for (offset, line) in self.said.unname(who, &theirs) {
             self.order.rewrite(offset, &haul_wire::Event::Chat(haul_wire::ChatNews::Message(line)));
         }
         if self.chat_pinned_by() == Some(who) {

@@ -1,6 +1,6 @@
 //! What was said lately, and by whom.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use haul_model::{BuyerId, MessageId, Role};
 use haul_wire::{ChatLine, Quote};
@@ -85,10 +85,15 @@ impl Said {
         changed
     }
 
-    /// Takes somebody's words and name out of what quotes them, also of what is gone by now; what did, with its places in the order.
-    pub(crate) fn unname(&mut self, who: &BuyerId) -> Vec<(u64, ChatLine)> {
+    /// Takes somebody's words and name out of what quotes them: these messages, and what is gone by now. What did, with its places
+    /// in the order.
+    pub(crate) fn unname(&mut self, who: &BuyerId, messages: &HashSet<MessageId>) -> Vec<(u64, ChatLine)> {
         let mut changed = Vec::new();
-        for said in self.lines.iter_mut().filter(|said| said.quoted.as_ref() == Some(who)) {
+        let quotes = |said: &&mut SaidLine| {
+            said.quoted.as_ref() == Some(who)
+                || said.line.reply_to.as_ref().is_some_and(|quote| messages.contains(&quote.id))
+        };
+        for said in self.lines.iter_mut().filter(quotes) {
             said.quoted = None;
             said.line.reply_to.as_mut().into_iter().for_each(unname);
             changed.extend(said.offset.map(|offset| (offset, said.line.clone())));

@@ -37,31 +37,35 @@ impl Room {
     }
 
     /// Takes the words and the name of this person out of what the line in sight quotes.
-    pub(crate) fn unname_in_sight(&mut self, who: &BuyerId) {
-        if self.chat_pin_quotes.take_if(|quoted| quoted == who).is_some()
-            && let Some(mut line) = self.chat_pin.clone()
-        {
-            let quoted = line.reply_to.as_ref().map(|quote| quote.id.clone());
-            line.reply_to.as_mut().into_iter().for_each(unname);
-            if let Some(id) = quoted {
-                self.unsay_pins(&HashSet::from([id]), unname_json);
-            }
+    pub(crate) fn unname_in_sight(&mut self, who: &BuyerId, messages: &HashSet<MessageId>) {
+        self.unsay_quotes(messages);
+        let Some(mut line) = self.chat_pin.clone() else { return };
+        let Some(quote) = &mut line.reply_to else { return };
+        if self.chat_pin_quotes.take_if(|quoted| quoted == who).is_some() || messages.contains(&quote.id) {
+            self.unsay_quotes(&HashSet::from([quote.id.clone()]));
+            unname(quote);
             self.chat_pin_changed(line);
         }
     }
 
-    /// Who comes back is not told any more that these lines were in sight; of what quotes them, what `of_quote` leaves of it.
-    fn unsay_pins(&mut self, gone: &HashSet<MessageId>, of_quote: impl Fn(&mut Value)) {
-        let is_gone =
-            |said: &Value| said["id"].as_str().is_some_and(|id| gone.iter().any(|gone| gone.as_str() == id));
+    /// Who comes back is not told any more whom lines quoted that were in sight.
+    fn unsay_quotes(&mut self, messages: &HashSet<MessageId>) {
+        self.order.amend("\"chat.pinned\"", |said| {
+            let quote = said.pointer_mut("/message/reply_to").filter(|quote| is_one_of(quote, messages));
+            quote.map(|quote| (quote["text"], quote["name"]) = ("".into(), "".into())).is_some()
+        });
+    }
+
+    /// Who comes back is not told any more that these lines were in sight, nor what they said where others quote them.
+    fn unsay_pins(&mut self, gone: &HashSet<MessageId>) {
         self.order.amend("\"chat.pinned\"", |said| {
             let Some(message) = said.get_mut("message") else { return false };
-            if is_gone(message) {
+            if is_one_of(message, gone) {
                 *message = Value::Null;
                 return true;
             }
-            let quote = message.get_mut("reply_to").filter(|quote| is_gone(quote));
-            quote.map(&of_quote).is_some()
+            let quote = message.get_mut("reply_to").filter(|quote| is_one_of(quote, gone));
+            quote.map(|quote| quote["text"] = "".into()).is_some()
         });
     }
 
@@ -139,7 +143,7 @@ impl Room {
         if ids.is_empty() {
             return;
         }
-        self.unsay_pins(&ids.iter().cloned().collect(), |quote| quote["text"] = "".into());
+        self.unsay_pins(&ids.iter().cloned().collect());
         let mut seen = Vec::new();
         for id in ids {
             let Some(said) = self.said.remove(&id) else {
@@ -205,8 +209,9 @@ struct PinNote {
     quotes: Option<BuyerId>,
 }
 
-fn unname_json(quote: &mut Value) {
-    (quote["text"], quote["name"]) = ("".into(), "".into());
+/// Whether it is one of these messages, or a quote of it.
+fn is_one_of(said: &Value, messages: &HashSet<MessageId>) -> bool {
+    said["id"].as_str().and_then(|id| id.parse().ok()).is_some_and(|id: MessageId| messages.contains(&id))
 }
 
 /// It ends with who said the line, so that it is found where somebody is to be forgotten.

@@ -352,3 +352,21 @@ fn where_changes_are_lost_the_notes_are_believed() {
     assert_eq!(shown(&heir), (vec![], None, None, None));
     play.settle();
 }
+
+#[test]
+fn of_what_an_earlier_version_left_the_messages_say_whom_they_quote() {
+    let (mut play, _) = with_ann();
+    let mut estate = Estate::default();
+    leave(&mut play, &mut estate);
+    for made in &mut estate.made {
+        if let Change::Said { quoted, .. } | Change::ChatPinned { quoted, .. } = &mut made.change {
+            *quoted = None;
+        }
+    }
+    let mut heir = inherit(estate, Vec::new());
+    assert_eq!(heir.room.chat_pin().unwrap().reply_to.as_ref().unwrap().name, "Ann Secret");
+    heir.room.forget_person(&ann().id, heir.now);
+    assert_eq!(heir.room.chat_pin().unwrap().reply_to.as_ref().unwrap().name, "");
+    let pins = past(&heir).lines().filter(|line| line.contains("chat.pinned")).collect::<String>();
+    assert!(!pins.contains("Ann Secret") && !pins.contains("SECRET"), "{pins}");
+}
