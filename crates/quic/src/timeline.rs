@@ -14,6 +14,10 @@ use haul_model::{Codec, Frame, Now, UnixMillis, media::Capture};
 /// Where a track's stated time of capture has moved by more than this against its timestamps, it is followed. Less is
 /// what reports scatter by.
 const TOLERATED_US: i64 = 15_000;
+/// Where it has moved back by no more than this, it is only gained upon, by one part in [`GAINED`] of the time that passes: a queue on the
+/// publisher's way has emptied. Players take what is below the time that they have seen for late, and some for broken.
+const GAINED_UPON_US: i64 = 5_000_000;
+const GAINED: i64 = 32;
 /// The same against the time of arrival, while nothing is stated: only a new encoder jumps so far.
 const JUMP_US: i64 = 1_000_000;
 /// From 1900, where NTP counts from, to 1970, in seconds.
@@ -44,8 +48,15 @@ impl Timeline {
             None => stated.unwrap_or_else(|| arrived(frame.arrived.wall)),
             Some(known) => {
                 let ticks = i64::from(frame.timestamp.wrapping_sub(known.timestamp) as i32);
-                let counted = known.us + ticks * 1_000_000 / i64::from(codec.clock_rate_hz());
+                let passed = ticks * 1_000_000 / i64::from(codec.clock_rate_hz());
+                let counted = known.us + passed;
                 match stated {
+                    Some(stated)
+                        if known.stated && (TOLERATED_US..=GAINED_UPON_US).contains(&(counted - stated)) =>
+                    {
+                        // All tracks by the same part, so that sound and pictures stay together.
+                        counted - (passed.max(0) / GAINED).min(counted - stated)
+                    }
                     Some(stated) if !known.stated || (stated - counted).abs() > TOLERATED_US => stated,
                     None if !known.stated && (arrived(frame.arrived.wall) - counted).abs() > JUMP_US => {
                         arrived(frame.arrived.wall)
@@ -150,6 +161,32 @@ mod tests {
         assert!(near(line.at(Codec::Vp8, &frame(6_000, 5_080, Some(4_999_000))), 4_993_333));
         assert!(near(line.at(Codec::Vp8, &frame(9_000, 5_110, Some(5_100_000))), 5_100_000));
         assert!(near(line.at(Codec::Vp8, &frame(12_000, 9_999, None)), 5_133_333));
+    }
+
+    #[test]
+    fn a_way_that_becomes_shorter_takes_no_track_back_nor_from_the_other() {
+        let (mut video, mut audio) = (Timeline::default(), Timeline::default());
+        let mut last = (0, 0);
+        for n in 0..1_000_u32 {
+            // 33 ms of pictures, three packets of sound; 400 ms of queue are gone after ten seconds.
+            let shorter = if n < 300 { 0 } else { 400_000 };
+            let stated = |us: u64| Some(5_000_000 + us - shorter);
+            let at = u64::from(n) * 33_000;
+            let picture = video.at(Codec::Vp8, &frame(n * 2_970, 5_000, stated(at)));
+            let sound = audio.at(Codec::Opus, &frame(n * 1_584, 5_000, stated(at)));
+            assert!(n == 0 || picture > last.0 && sound > last.1, "{n}: {picture} after {last:?}");
+            assert!(picture.abs_diff(sound) <= 2_000, "{n}: {picture} and {sound}");
+            assert!(
+                n < 900 || picture <= 5_000_000 + at - shorter + TOLERATED_US as u64,
+                "{n}: it is gained"
+            );
+            last = (picture, sound);
+        }
+        // A picture that is shown before the one that came before it is where it belongs.
+        let before = video.at(Codec::Vp8, &frame(998 * 2_970, 5_000, None));
+        assert!(last.0 - before >= 32_900, "{before} before {}", last.0);
+        // Another encoder is another time, and is followed at once.
+        assert_eq!(video.at(Codec::Vp8, &frame(7, 5_000, Some(20_000_000))), 20_000_000);
     }
 
     #[test]
