@@ -1,6 +1,9 @@
 //! The MoQ edge in this house: who it lets in, how it is set up, and its counters on `/metrics`.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context;
 use haul_gateway::{App, MoqDoor};
@@ -19,7 +22,12 @@ use crate::config::{Config, Congestion};
 pub(crate) type Slot = Arc<OnceLock<Edge>>;
 
 /// Starts the edge, where it is configured.
-pub(crate) async fn start(config: &Config, app: App, slot: &Slot) -> anyhow::Result<Option<Edge>> {
+pub(crate) async fn start(
+    config: &Config,
+    app: App,
+    media: haul_webrtc::Edge,
+    slot: &Slot,
+) -> anyhow::Result<Option<Edge>> {
     let Some(listen) = config.moq.listen else { return Ok(None) };
     let tls = config.moq.tls().or_else(|| config.http.tls());
     let settings = QuicConfig {
@@ -39,7 +47,22 @@ pub(crate) async fn start(config: &Config, app: App, slot: &Slot) -> anyhow::Res
     tracing::info!(listen = %edge.address(), sha256 = edge.fingerprint(), "Media over QUIC");
     // Nobody else sets it.
     let _ = slot.set(edge.clone());
+    tokio::spawn(measure(edge.clone(), media));
     Ok(Some(edge))
+}
+
+/// Says how much is sent by MoQ, for as long as the process runs: viewers of either kind are turned away by the sum.
+async fn measure(edge: Edge, media: haul_webrtc::Edge) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut at, mut bytes) = (seconds.tick().await, 0);
+    loop {
+        let now = seconds.tick().await;
+        let sent = edge.stats().bytes_out;
+        let took = now.saturating_duration_since(at).max(Duration::from_millis(1));
+        media.sends_beside((sent.saturating_sub(bytes) as f64 * 8.0 / took.as_secs_f64()) as u64);
+        (at, bytes) = (now, sent);
+    }
 }
 
 impl From<Congestion> for haul_quic::Congestion {

@@ -110,7 +110,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         collectors: vec![Box::new(moq::Counters(moq_slot.clone()))],
     };
     let app = App::new(parts, settings);
-    let moq = moq::start(&config, app.clone(), &moq_slot).await?;
+    let moq = moq::start(&config, app.clone(), edge.clone(), &moq_slot).await?;
 
     let files = config.http.tls().map(|(cert, key)| tls::TlsFiles { cert: cert.into(), key: key.into() });
     let listener = tls::bind(config.http.listen, files, config.http.max_connections, counters)

@@ -15,9 +15,9 @@ use haul_model::{Codec, Frame, Now, UnixMillis, media::Capture};
 /// what reports scatter by.
 const TOLERATED_US: i64 = 15_000;
 /// Where it has moved back by no more than this, it is only gained upon, by one part in [`GAINED`] of the time that passes: a queue on the
-/// publisher's way has emptied. Players take what is below the time that they have seen for late, and some for broken.
+/// publisher's way has emptied, or it is said for the first time when a frame was captured that was placed by its arrival. Players take what is below the time that they have seen for late, and some for broken.
 const GAINED_UPON_US: i64 = 5_000_000;
-const GAINED: i64 = 32;
+const GAINED: i64 = 16;
 /// The same against the time of arrival, while nothing is stated: only a new encoder jumps so far.
 const JUMP_US: i64 = 1_000_000;
 /// From 1900, where NTP counts from, to 1970, in seconds.
@@ -51,9 +51,7 @@ impl Timeline {
                 let passed = ticks * 1_000_000 / i64::from(codec.clock_rate_hz());
                 let counted = known.us + passed;
                 match stated {
-                    Some(stated)
-                        if known.stated && (TOLERATED_US..=GAINED_UPON_US).contains(&(counted - stated)) =>
-                    {
+                    Some(stated) if (TOLERATED_US..=GAINED_UPON_US).contains(&(counted - stated)) => {
                         // All tracks by the same part, so that sound and pictures stay together.
                         counted - (passed.max(0) / GAINED).min(counted - stated)
                     }
@@ -157,10 +155,11 @@ mod tests {
         let mut line = Timeline::default();
         line.at(Codec::Vp8, &frame(0, 5_000, None));
         let near = |us: u64, expected: u64| us.abs_diff(expected) <= 2;
-        assert!(near(line.at(Codec::Vp8, &frame(3_000, 5_040, Some(4_960_000))), 4_960_000));
-        assert!(near(line.at(Codec::Vp8, &frame(6_000, 5_080, Some(4_999_000))), 4_993_333));
-        assert!(near(line.at(Codec::Vp8, &frame(9_000, 5_110, Some(5_100_000))), 5_100_000));
-        assert!(near(line.at(Codec::Vp8, &frame(12_000, 9_999, None)), 5_133_333));
+        // Captured before it arrived: that is gained upon.
+        assert!(near(line.at(Codec::Vp8, &frame(3_000, 5_040, Some(4_960_000))), 5_031_250));
+        assert!(near(line.at(Codec::Vp8, &frame(6_000, 5_080, Some(5_055_000))), 5_064_583));
+        assert!(near(line.at(Codec::Vp8, &frame(9_000, 5_110, Some(5_200_000))), 5_200_000));
+        assert!(near(line.at(Codec::Vp8, &frame(12_000, 9_999, None)), 5_233_333));
     }
 
     #[test]

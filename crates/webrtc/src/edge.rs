@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
     time::Instant,
 };
@@ -81,6 +84,8 @@ struct Shards {
     /// Places for sessions of each role.
     viewers: Quota,
     publishers: Quota,
+    /// What the node sends in other ways, in bits a second.
+    beside_bps: AtomicU64,
     /// Stops the thread that takes TCP connections.
     bell: Option<Bell>,
     /// Joined when the edge goes, so that no thread outlives it. Behind a lock only because joining consumes them.
@@ -117,6 +122,7 @@ impl Edge {
             limits: config.limits,
             viewers: Quota::new(config.limits.viewers, usize::MAX),
             publishers: Quota::new(config.limits.publishers, usize::MAX),
+            beside_bps: AtomicU64::new(0),
             bell: None,
             threads: Mutex::default(),
         };
@@ -325,6 +331,11 @@ impl Edge {
         answer.await.unwrap_or(Err(OfferError::Closed))
     }
 
+    /// What the node sends to viewers in other ways, in bits a second: it counts against [`Limits::egress_bps`], too.
+    pub fn sends_beside(&self, bps: u64) {
+        self.shards.beside_bps.store(bps, Ordering::Relaxed);
+    }
+
     /// Has a place given back by a viewer who is most likely gone. Whether one was.
     async fn make_room(&self) -> bool {
         for shard in &self.shards.handles {
@@ -351,7 +362,8 @@ impl Edge {
             alive.map(|(index, shard)| (index, load(shard))).unzip();
         let limits = &self.shards.limits;
         let ceiling = Ceiling { cpu_ppm: limits.cpu_percent * 10_000, egress_bps: limits.egress_bps };
-        load::choose(role, &loads, ceiling).map(|chosen| places[chosen])
+        let beside_bps = self.shards.beside_bps.load(Ordering::Relaxed);
+        load::choose(role, &loads, beside_bps, ceiling).map(|chosen| places[chosen])
     }
 
     fn seats(&self, role: Role) -> &Quota {

@@ -28,7 +28,7 @@ pub(crate) struct ShardLoad {
 pub(crate) struct Ceiling {
     /// Of a shard's thread, in millionths of a second each second; 0: none.
     pub(crate) cpu_ppm: u64,
-    /// Of all shards together; 0: none.
+    /// Of the node; 0: none.
     pub(crate) egress_bps: u64,
 }
 
@@ -51,10 +51,12 @@ impl ShardLoad {
 
 /// The shard that is to take a new session, by its place; `None` if the node is too busy for it. A publisher is never
 /// turned away for load: they are few, cost little, and are whom everybody came for.
-pub(crate) fn choose(role: Role, shards: &[ShardLoad], ceiling: Ceiling) -> Option<usize> {
+///
+/// `beside_bps`: what the node sends in other ways.
+pub(crate) fn choose(role: Role, shards: &[ShardLoad], beside_bps: u64, ceiling: Ceiling) -> Option<usize> {
     let busy = |shard: &ShardLoad| (shard.expected_cpu_ppm() / ALIKE_PPM, shard.sessions);
     let (index, least) = shards.iter().enumerate().min_by_key(|(_, shard)| busy(shard))?;
-    let egress: u64 = shards.iter().map(ShardLoad::expected_egress_bps).sum();
+    let egress = beside_bps + shards.iter().map(ShardLoad::expected_egress_bps).sum::<u64>();
     let below = |value: u64, ceiling: u64| ceiling == 0 || value < ceiling;
     let room = below(least.expected_cpu_ppm(), ceiling.cpu_ppm) && below(egress, ceiling.egress_bps);
     (role == Role::Publisher || room).then_some(index)
@@ -108,7 +110,7 @@ mod tests {
     }
 
     fn viewer(shards: &[ShardLoad], cpu_ppm: u64, egress_bps: u64) -> Option<usize> {
-        choose(Role::Viewer, shards, Ceiling { cpu_ppm, egress_bps })
+        choose(Role::Viewer, shards, 0, Ceiling { cpu_ppm, egress_bps })
     }
 
     #[test]
@@ -144,12 +146,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_beside_counts() {
+        let shards = [load(0, 6_000, 10, 10)];
+        let ceiling = Ceiling { cpu_ppm: 0, egress_bps: 10_000 };
+        assert_eq!(choose(Role::Viewer, &shards, 3_999, ceiling), Some(0));
+        assert_eq!(choose(Role::Viewer, &shards, 4_000, ceiling), None);
+        assert_eq!(choose(Role::Publisher, &shards, 4_000, ceiling), Some(0));
+    }
+
+    #[test]
     fn a_host_comes_in_when_viewers_are_turned_away() {
         let shards = [load(990_000, 9_000, 10, 10), load(900_000, 9_000, 10, 10)];
         let ceiling = Ceiling { cpu_ppm: 850_000, egress_bps: 10_000 };
-        assert_eq!(choose(Role::Viewer, &shards, ceiling), None);
-        assert_eq!(choose(Role::Publisher, &shards, ceiling), Some(1));
-        assert_eq!(choose(Role::Viewer, &shards, Ceiling::default()), Some(1), "without a ceiling");
+        assert_eq!(choose(Role::Viewer, &shards, 0, ceiling), None);
+        assert_eq!(choose(Role::Publisher, &shards, 0, ceiling), Some(1));
+        assert_eq!(choose(Role::Viewer, &shards, 0, Ceiling::default()), Some(1), "without a ceiling");
     }
 
     #[test]
