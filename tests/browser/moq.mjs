@@ -2,6 +2,7 @@
 //
 //   node moq.mjs     runs target/debug/haul (or $HAUL_BINARY) and /usr/bin/chromium (or $CHROMIUM)
 
+import { behind, startLink } from "./lib/link.mjs";
 import { carryTcpTo, startHaulWithMoq } from "./lib/moq.mjs";
 import { DESKTOP, Guest, Host, launch } from "./lib/pages.mjs";
 import { endsWithin, exitCode, expect, step, story, until } from "./lib/report.mjs";
@@ -126,6 +127,49 @@ await story("Media over QUIC", async () => {
       await until("the word is in the chat", async () => (await viewer.page.locator("#chat").textContent()).includes("hello over TCP"));
       await viewer.page.context().close();
       return `${Math.round(delayMs)} ms held, ${dropped} dropped, pictures ${apart} ms behind the sound`;
+    });
+    await step("where WebRTC's packets stop in the middle, a viewer goes on by MoQ; and by WebRTC where that is cut in turn", async () => {
+      const link = await startLink(haul.udpPort);
+      const door = await carryTcpTo(port);
+      try {
+        const viewer = await Guest.enter(browser, url(haul, "webrtc"), DESKTOP, async (page) => {
+          await behind(link)(page);
+          await page.route("**/v1/moq", async (route) => {
+            const told = await (await route.fetch()).json();
+            await route.fulfill({ json: { ...told, port: door.port } });
+          });
+        });
+        await viewer.seesMovingPictures(20_000);
+        expect((await transport(viewer)) === "webrtc", "it plays by WebRTC");
+        await viewer.join("Cleo");
+        const playsBy = (way) =>
+          until(`it plays by ${way}`, () => viewer.page.evaluate((way) => {
+            const { player } = window.haul;
+            return player.transport === way && player.state === "playing";
+          }, way), 60_000);
+        const chats = async (words) => {
+          await viewer.say(words);
+          await until("the word is in the chat", async () => (await viewer.page.locator("#chat").textContent()).includes(words));
+        };
+        const cut = performance.now();
+        await link.set("both", "loss=1");
+        await playsBy("moq");
+        const first = performance.now() - cut;
+        await viewer.seesMovingPictures(20_000);
+        await chats("still here");
+        await link.set("both", "loss=0");
+        const closed = performance.now();
+        door.close();
+        await playsBy("webrtc");
+        const second = performance.now() - closed;
+        await viewer.seesMovingPictures(20_000);
+        await chats("and here again");
+        await viewer.page.context().close();
+        return `by MoQ after ${(first / 1000).toFixed(1)} s, by WebRTC after ${(second / 1000).toFixed(1)} s`;
+      } finally {
+        door.close();
+        await link.stop();
+      }
     });
     await step("a browser without WebTransport plays over a websocket, at once", async () => {
       const viewer = await Guest.enter(browser, url(haul, "moq"), DESKTOP, withoutWebTransport);

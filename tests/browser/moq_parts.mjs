@@ -15,6 +15,7 @@ const directory = await mkdtemp(join(tmpdir(), "haul-moq-"));
 await cp(fileURLToPath(new URL("../../crates/web/assets/sdk", import.meta.url)), directory, { recursive: true });
 await writeFile(join(directory, "package.json"), '{"type":"module"}');
 const load = (name) => import(pathToFileURL(join(directory, "moq", name)));
+const { Ways } = await load("../ways.js");
 const wire = await load("wire.js");
 const { Arrivals } = await load("arrivals.js");
 const { Playout } = await load("playout.js");
@@ -93,6 +94,26 @@ async function socket(data = 1_000, stream = 100, streams = 2) {
   await transport.ready;
   fake.sent.shift();
   return { transport, fake };
+}
+
+/** Looks twice a second, from `from` to `to` (in s): when another way was due, in s. It is taken then, and `fails`, or is tried. */
+function turns(ways, from, to, { online = true, broken = false, fails = false } = {}) {
+  const found = [];
+  for (let at = from; at <= to; at += 0.5) {
+    if (!ways.due(at * 1000, { online, broken })) continue;
+    found.push(at);
+    ways.turn(at * 1000);
+    if (fails) ways.heard("reconnecting", at * 1000);
+  }
+  return found;
+}
+
+/** One that plays from 0 s on. */
+function playing() {
+  const ways = new Ways();
+  ways.begin(0);
+  ways.heard("playing", 0);
+  return ways;
 }
 
 await story("Parts of the MoQ client", async () => {
@@ -261,6 +282,72 @@ await story("Parts of the MoQ client", async () => {
     const silent = new SocketTransport("ws://test/demo");
     FakeSocket.latest.onclose();
     await fails(silent.ready, /closed/);
+  });
+
+  await step("a way that breaks in the middle is left for the other after eight seconds without a connection", () => {
+    const ways = playing();
+    same(turns(ways, 0, 60), [], "while it plays");
+    ways.heard("away", 62_000);
+    same(turns(ways, 62, 65), [], "the connection stands");
+    same(turns(ways, 65.5, 69, { broken: true }), [], "it is gone, but not for long");
+    ways.heard("reconnecting", 69_000);
+    same(turns(ways, 69.5, 75), [73], "eight seconds after it stood");
+
+    const known = playing();
+    known.heard("reconnecting", 30_000);
+    same(turns(known, 30, 40), [38], "eight seconds after it was known");
+    const back = playing();
+    back.heard("reconnecting", 30_000);
+    back.heard("playing", 37_000);
+    same(turns(back, 37, 90), [], "what plays again stays");
+  });
+
+  await step("where the host is away, the network is, or the server, no other way is tried", () => {
+    const away = playing();
+    away.heard("away", 10_000);
+    same(turns(away, 10, 3_600), [], "a connection that stands, and no host");
+    for (const state of ["waiting", "busy", "refused", "ended", "unsupported"]) {
+      const ways = playing();
+      ways.heard(state, 10_000);
+      same(turns(ways, 10, 3_600), [], state);
+    }
+    const offline = playing();
+    offline.heard("reconnecting", 10_000);
+    same(turns(offline, 10, 600, { online: false }), [], "the browser is offline");
+    same(turns(offline, 600.5, 612), [608], "and online again");
+    const unanswered = playing();
+    unanswered.heard("reconnecting", 10_000, true);
+    same(turns(unanswered, 10, 600), [], "the server can't be asked");
+    unanswered.answered(600_000);
+    same(turns(unanswered, 600, 611), [608], "and answers");
+    const silent = new Ways();
+    silent.begin(0);
+    silent.heard("away", 0);
+    const found = [];
+    for (let at = 0; at < 3_600_000; at += 500) {
+      if (!silent.due(at, { online: true, broken: false })) continue;
+      found.push(at / 1000);
+      silent.turn(at);
+      silent.heard("away", at);
+    }
+    same(found, [12, 24], "a host who sends nothing is looked for by either, once more each");
+  });
+
+  await step("where both ways fail, turns grow rare, and none is the last", () => {
+    const ways = playing();
+    ways.heard("reconnecting", 30_000);
+    const found = turns(ways, 30, 4_000, { fails: true });
+    same(found.slice(0, 9), [38, 38.5, 53.5, 83.5, 143.5, 263.5, 503.5, 803.5, 1103.5], "turns");
+    expect(found.at(-1) > 3_600, "it goes on");
+    // One that plays for moments only is no more of a reason to hurry than one that fails.
+    ways.heard("playing", 4_000_000);
+    ways.heard("reconnecting", 4_002_000);
+    const before = found.at(-1);
+    same(turns(ways, 4_002, before + 299), [], "it has played for a moment");
+    ways.heard("playing", 5_000_000);
+    same(turns(ways, 5_000, 5_030), [], "it plays");
+    ways.heard("reconnecting", 5_030_000);
+    same(turns(ways, 5_030, 5_040), [5_038], "after it has played for long");
   });
 
   await step("pictures follow the sound while it is heard", () => {

@@ -146,6 +146,7 @@ static ASSETS: LazyLock<Vec<(String, Entry)>> = LazyLock::new(|| {
         "sdk/session.js",
         "sdk/shop.js",
         "sdk/watch.js",
+        "sdk/ways.js",
         "studio/audience.js",
         "studio/broadcast.js",
         "studio/coupons.js",

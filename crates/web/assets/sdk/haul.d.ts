@@ -386,7 +386,7 @@ export class HaulError extends Error {
 export type Why =
   | "name_taken" | "word" | "link" | "repeated" | "marks" | "followers" | "buyers" | "staff"
   | "unknown" | "not_yet" | "over" | "other_sale" | "other_products" | "below_minimum" | "nothing_off"
-  | "guests" | (string & {});
+  | "guests" | "no_session" | (string & {});
 
 export interface ChannelEvents {
   "snapshot": Snapshot;
@@ -516,7 +516,7 @@ export class Player extends EventTarget {
 }
 
 export type Transport = "webrtc" | "moq";
-/** Tries WebRTC first, or what `transport` says, and the other where that fails. */
+/** Tries WebRTC first, or what `transport` says, and the other where that fails, in the middle as well. */
 export function play(options: WatchOptions & { transport?: Transport }): LivePlayer;
 /** A `Player` whose way may change. Event `transport`: another way is taken. */
 export class LivePlayer extends EventTarget {

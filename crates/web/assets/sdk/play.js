@@ -1,14 +1,9 @@
 // Watching a live by whichever way works: WebRTC first or MoQ first, and the other where the first does not come about.
 
-import { HaulError } from "./error.js";
 import { Player } from "./watch.js";
+import { Ways } from "./ways.js";
 
-/** A way that is still connecting after so long: something on the network is in its way. */
-const CONNECT_MAX_MS = 6_000;
-/** A way whose session stands, and that shows nothing for so long though the host sends. */
-const STALLED_MS = 12_000;
-/** Each way is tried again once; then it is the network, and the one in use goes on trying. */
-const MAX_TURNS = 2;
+const LOOK_EVERY_MS = 500;
 
 /**
  * Watches a live in `video`. Options as of `watch`, and `transport`: `webrtc` (the default) or `moq`, which is tried first; the
@@ -32,9 +27,10 @@ function knowsMoq() {
 export class LivePlayer extends EventTarget {
   #options;
   #player = null;
-  #hasPlayed = false;
-  #timer = 0;
-  #turns = 0;
+  #ways = new Ways();
+  #look = 0;
+  /** The server has said that it speaks no MoQ. */
+  #moqOff = false;
   #over = false;
   #unmuted = false;
 
@@ -70,6 +66,8 @@ export class LivePlayer extends EventTarget {
   }
 
   start() {
+    this.#ways.begin(performance.now());
+    this.#look = setInterval(() => this.#judge(), LOOK_EVERY_MS);
     this.#take(this.transport);
   }
 
@@ -105,7 +103,7 @@ export class LivePlayer extends EventTarget {
 
   stop() {
     this.#over = true;
-    clearTimeout(this.#timer);
+    clearInterval(this.#look);
     if (this.#player) this.#player.stop();
   }
 
@@ -125,10 +123,11 @@ export class LivePlayer extends EventTarget {
   #begin(Way) {
     const player = new Way(this.#options);
     this.#player = player;
-    this.#hasPlayed = false;
+    this.#ways.begin(performance.now());
     for (const type of ["state", "blocked", "session", "quality"]) {
       player.addEventListener(type, ({ detail }) => {
         if (player !== this.#player) return;
+        if (type === "session") this.#ways.answered(performance.now());
         if (type === "state" && this.#hasFailed(detail)) return;
         this.dispatchEvent(new CustomEvent(type, { detail }));
       });
@@ -137,26 +136,25 @@ export class LivePlayer extends EventTarget {
     if (this.#unmuted) this.#options.video.muted = false;
   }
 
-  /** Judges by a state whether this way leads nowhere, and takes the other. Who is refused is so by either. */
+  /** Whether this state shows that this way leads nowhere; then the other is taken. */
   #hasFailed({ state, error }) {
-    clearTimeout(this.#timer);
-    if (state === "playing") {
-      this.#hasPlayed = true;
-      this.#turns = 0;
-      return false;
-    }
-    if (this.#hasPlayed) return false;
-    const patience = { connecting: CONNECT_MAX_MS, away: STALLED_MS }[state];
-    if (patience) this.#timer = setTimeout(() => this.#other(), patience);
-    // Where not even HTTP answers, the other way has no better prospects.
-    const offline = this.transport === "webrtc" && error instanceof HaulError && error.code === "network";
-    return state === "unsupported" || (state === "reconnecting" && !offline) ? this.#other() : false;
+    const code = error ? error.code : null;
+    if (code === "moq_off") this.#moqOff = true;
+    this.#ways.heard(state, performance.now(), code === "network" && error.why !== "no_session");
+    return this.#judge();
+  }
+
+  #judge() {
+    if (!this.#player) return false;
+    const { pc } = this.#player;
+    const broken = Boolean(pc) && pc.connectionState !== "connected";
+    return this.#ways.due(performance.now(), { online: navigator.onLine, broken }) && this.#other();
   }
 
   #other() {
     const transport = this.transport === "webrtc" ? "moq" : "webrtc";
-    if (this.#over || this.#turns >= MAX_TURNS || (transport === "moq" && !knowsMoq())) return false;
-    this.#turns += 1;
+    if (this.#over || !this.#player || (transport === "moq" && (this.#moqOff || !knowsMoq()))) return false;
+    this.#ways.turn(performance.now());
     const before = this.#player;
     // Who had turned the sound on hears it by the other way, too.
     this.#unmuted = !this.#options.video.muted;

@@ -22,7 +22,7 @@ export function canPublish() {
 
 /**
  * Connects to `live` at the server at `base`. Rejects with a `HaulError`: `moq_off` if the server speaks no MoQ, a status
- * where the server refuses, `network` where no session came about.
+ * where the server refuses, `network` where no session came about, and `why` is `no_session` if HTTP does.
  */
 export async function connect({ base = location.origin, live, token, signal }) {
   const door = await rest("/v1/moq", { base }).catch((error) => {
@@ -39,7 +39,7 @@ export async function connect({ base = location.origin, live, token, signal }) {
   } catch (error) {
     for (const one of tries) one.close();
     if (signal && signal.aborted) throw new HaulError("aborted");
-    throw (await refusal({ base, live, token })) || new HaulError("network", `No session by MoQ: ${error.message}`);
+    throw (await refusal({ base, live, token })) || new HaulError("network", `No session by MoQ: ${error.message}`, { why: "no_session" });
   } finally {
     clearTimeout(timer);
   }
@@ -102,7 +102,7 @@ async function begin(transport) {
 /** A page is not told why WebTransport was refused. The same question over HTTP has an answer. */
 async function refusal({ base, live, token }) {
   const asked = await rest(`/v1/lives/${encodeURIComponent(live)}`, { base, token }).catch((error) => error);
-  return asked instanceof HaulError && asked.status ? asked : null;
+  return asked instanceof HaulError ? asked : null;
 }
 
 function aborted(signal) {
