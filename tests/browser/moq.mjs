@@ -129,11 +129,12 @@ await story("Media over QUIC", async () => {
       return `${Math.round(delayMs)} ms held, ${dropped} dropped, pictures ${apart} ms behind the sound`;
     });
     await step("where WebRTC's packets stop in the middle, a viewer goes on by MoQ; and by WebRTC where that is cut in turn", async () => {
-      const link = await startLink(haul.udpPort);
+      const links = await Promise.all([haul.udpPort, haul.udpPort + 1].map((udpPort) => startLink(udpPort)));
+      const become = (words) => Promise.all(links.map((link) => link.set("both", words)));
       const door = await carryTcpTo(port);
       try {
         const viewer = await Guest.enter(browser, url(haul, "webrtc"), DESKTOP, async (page) => {
-          await behind(link)(page);
+          await behind(...links)(page);
           await page.route("**/v1/moq", async (route) => {
             const told = await (await route.fetch()).json();
             await route.fulfill({ json: { ...told, port: door.port } });
@@ -152,12 +153,12 @@ await story("Media over QUIC", async () => {
           await until("the word is in the chat", async () => (await viewer.page.locator("#chat").textContent()).includes(words));
         };
         const cut = performance.now();
-        await link.set("both", "loss=1");
+        await become("loss=1");
         await playsBy("moq");
         const first = performance.now() - cut;
         await viewer.seesMovingPictures(20_000);
         await chats("still here");
-        await link.set("both", "loss=0");
+        await become("loss=0");
         const closed = performance.now();
         door.close();
         await playsBy("webrtc");
@@ -168,7 +169,7 @@ await story("Media over QUIC", async () => {
         return `by MoQ after ${(first / 1000).toFixed(1)} s, by WebRTC after ${(second / 1000).toFixed(1)} s`;
       } finally {
         door.close();
-        await link.stop();
+        await Promise.all(links.map((link) => link.stop()));
       }
     });
     await step("a browser without WebTransport plays over a websocket, at once", async () => {

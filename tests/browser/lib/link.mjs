@@ -11,7 +11,7 @@ const DEFAULT_BINARY = fileURLToPath(new URL("../../../target/debug/haul", impor
 const END_WITHIN_MS = 2_000;
 
 /**
- * Starts a link to a UDP port of the server: `{port, set(direction, words), stats(), stop()}`. `words` say what it is like,
+ * Starts a link to a UDP port of the server: `{port, udpPort, set(direction, words), stats(), stop()}`. `words` say what it is like,
  * for instance `rate=500k delay=150ms loss=0.03`; `direction` is `up`, `down` or `both`.
  */
 export async function startLink(udpPort, { seed = 1, up = "", down = "" } = {}) {
@@ -32,6 +32,7 @@ export async function startLink(udpPort, { seed = 1, up = "", down = "" } = {}) 
   const port = Number((await answer()).match(/^listening .*:(\d+)$/)[1]);
   return {
     port,
+    udpPort,
     set: (direction, words) => ask(`${direction} ${words}`),
     stats: async () => JSON.parse(await ask("stats")),
     stop: () => {
@@ -41,8 +42,11 @@ export async function startLink(udpPort, { seed = 1, up = "", down = "" } = {}) 
   };
 }
 
-/** Makes a page reach the server's media only over the link: the answers to its offers name the link's address alone. */
-export function behind(link) {
+/**
+ * Makes a page reach the server's media only over a link: the answers to its offers name a link's address alone. Where there are
+ * several, it is that to the port which the answer names.
+ */
+export function behind(...links) {
   return (page) =>
     page.route(/\/(whip|whep)\//, async (route) => {
       if (route.request().method() !== "POST") return route.continue();
@@ -52,6 +56,8 @@ export function behind(link) {
         if (!line.startsWith("a=candidate:")) return [line];
         if (named) return [];
         named = true;
+        const port = Number(line.split(" ")[5]);
+        const link = links.find(({ udpPort }) => udpPort === port) || links[0];
         return [`a=candidate:1 1 udp 2130706431 127.0.0.1 ${link.port} typ host`];
       });
       return route.fulfill({ response, body: lines.join("\r\n") });
