@@ -18,6 +18,9 @@ use prometheus_client::{
 
 use crate::config::{Config, Congestion};
 
+/// The file of a generated certificate in the data directory.
+const CERTIFICATE: &str = "moq-certificate.pem";
+
 /// The edge, once it has started: its counters are on offer before.
 pub(crate) type Slot = Arc<OnceLock<Edge>>;
 
@@ -33,6 +36,7 @@ pub(crate) async fn start(
     let settings = QuicConfig {
         listen,
         tls: tls.map(|(cert, key)| TlsFiles { cert: cert.into(), key: key.into() }),
+        generated: Some(config.data_dir.join(CERTIFICATE)),
         congestion: config.moq.congestion.into(),
         limits: Limits {
             connections: config.moq.max_connections,

@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::pki_types::CertificateDer;
+
 use crate::{
     moq_client::{CATALOG, Client, NEWEST, Viewer, Way, catalog},
     rtc_client::{LAYER, Peer, Publisher},
     server::{Server, command, eventually, free_ports},
-    talk::{Channel, get, viewer_token},
+    talk::{Channel, call, get, viewer_token},
 };
 
 /// A server that speaks MoQ, and where.
@@ -272,4 +274,23 @@ async fn tokens_say_who_may_come() {
     client.ended().await;
     // No token is in the log.
     assert!(!server.log().contains(&viewer));
+}
+
+/// Publishers pin the generated certificate by its hash: it has to be the same one after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_pinned_the_certificate_comes_in_after_a_crash() {
+    let (server, address) = start();
+    let hash = async || call("GET", &format!("http://{address}/certificate.sha256"), &[], "").await.text();
+    let shown = async |server: &Server| {
+        let target = format!("/demo?jwt={}", server.host_token);
+        let client = Client::connect(address, NEWEST, &target).await.unwrap();
+        let chain = client.quic.as_ref().unwrap().peer_identity().unwrap();
+        chain.downcast::<Vec<CertificateDer<'_>>>().unwrap()
+    };
+    let (pinned, chain) = (hash().await, shown(&server).await);
+    assert_eq!(pinned.len(), 64, "{pinned}");
+    let server = server.crash_and_restart();
+    assert_eq!(hash().await, pinned);
+    assert_eq!(shown(&server).await, chain);
+    assert!(!server.log().contains("kept MoQ certificate"), "{}", server.log());
 }

@@ -1,7 +1,6 @@
-//! The edge's certificate: from files, read again whenever they change; or generated, and made anew before it runs out.
-//!
-//! A generated one is for browsers that are told its hash (W3C WebTransport, `serverCertificateHashes`): ECDSA P-256,
-//! valid for no more than two weeks. A page asks for the hash right before it connects.
+//! The edge's certificate: from files, read again whenever they change; or [`generated`], and made anew before it runs out.
+
+mod generated;
 
 use std::{
     fs::File,
@@ -13,20 +12,16 @@ use std::{
 
 use rustls::{
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use time::OffsetDateTime;
 
+pub(crate) use self::generated::Generated;
+use self::generated::{Made, is_old};
 use crate::{StartError, TlsFiles};
 
-/// How long a generated certificate is valid. Browsers take no more than 14 days for one known by its hash.
-const VALID: Duration = Duration::from_secs(13 * 86_400);
-/// It is valid from this long before it was made, for clients whose clocks are behind.
-const BACKDATED: Duration = Duration::from_secs(86_400);
-/// It is replaced when it is this old.
-const RENEWED_AFTER: Duration = Duration::from_secs(8 * 86_400);
 /// How often files are looked at again, and ages.
 pub(crate) const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// The largest PEM file read, in bytes; a longer one is refused.
@@ -43,7 +38,7 @@ pub(crate) struct Certificates {
 #[derive(Debug)]
 enum Source {
     Files(TlsFiles),
-    Generated { names: Vec<String> },
+    Generated(Generated),
 }
 
 #[derive(Debug, Clone)]
@@ -58,17 +53,21 @@ struct Current {
 }
 
 impl Certificates {
-    /// Reads or makes the first one. `names` are those of a generated one.
+    /// Reads or makes the first one, or takes up a generated one that was kept.
     pub(crate) fn new(
         files: Option<TlsFiles>,
-        names: Vec<String>,
+        generated: Generated,
         now: OffsetDateTime,
     ) -> Result<Self, StartError> {
         let source = match files {
             Some(files) => Source::Files(files),
-            None => Source::Generated { names },
+            None => Source::Generated(generated),
         };
-        let current = source.make(now).map_err(StartError::Certificate)?;
+        let current = match &source {
+            Source::Files(files) => from_files(files, now),
+            Source::Generated(generated) => generated.take_up(now).map(Current::from),
+        }
+        .map_err(StartError::Certificate)?;
         Ok(Self { source, current: RwLock::new(current) })
     }
 
@@ -79,7 +78,7 @@ impl Certificates {
 
     /// The same of a generated one: browsers take no other by its hash.
     pub(crate) fn pin(&self) -> Option<String> {
-        matches!(self.source, Source::Generated { .. }).then(|| self.fingerprint())
+        matches!(self.source, Source::Generated(_)).then(|| self.fingerprint())
     }
 
     /// Looks whether another is needed, or there: the files have changed, or a generated one is old. Returns whether it
@@ -87,11 +86,14 @@ impl Certificates {
     pub(crate) fn check(&self, now: OffsetDateTime) -> Result<bool, String> {
         let current = self.current();
         let due = match &self.source {
-            Source::Generated { .. } => now - current.made >= RENEWED_AFTER,
+            Source::Generated(_) => is_old(current.made, now),
             Source::Files(files) => read_both(files)? != current.texts,
         };
         if due {
-            let next = self.source.make(now)?;
+            let next = match &self.source {
+                Source::Files(files) => from_files(files, now)?,
+                Source::Generated(generated) => generated.make(now)?.into(),
+            };
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
         }
         Ok(due)
@@ -109,36 +111,23 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-impl Source {
-    fn make(&self, now: OffsetDateTime) -> Result<Current, String> {
-        let (chain, key, texts) = match self {
-            Source::Generated { names } => {
-                let (certificate, key) = generate(names, now).map_err(|error| error.to_string())?;
-                (vec![certificate], key, (Vec::new(), Vec::new()))
-            }
-            Source::Files(files) => {
-                let texts = read_both(files)?;
-                let (chain, key) = parse(files, &texts)?;
-                (chain, key, texts)
-            }
-        };
-        let fingerprint = fingerprint(&chain[0]);
-        let pair = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
-            .map_err(|error| format!("the certificate and its key do not fit: {error}"))?;
-        Ok(Current { pair: Arc::new(pair), fingerprint, texts, made: now })
+impl From<Made> for Current {
+    fn from(made: Made) -> Self {
+        let fingerprint = fingerprint(&made.pair.cert[0]);
+        Self { pair: Arc::new(made.pair), fingerprint, texts: (Vec::new(), Vec::new()), made: made.at }
     }
 }
 
-fn generate(
-    names: &[String],
-    now: OffsetDateTime,
-) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {
-    let mut params = rcgen::CertificateParams::new(names.to_vec())?;
-    params.not_before = now - BACKDATED;
-    params.not_after = now - BACKDATED + VALID;
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-    let certificate = params.self_signed(&key)?;
-    Ok((certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+fn from_files(files: &TlsFiles, now: OffsetDateTime) -> Result<Current, String> {
+    let texts = read_both(files)?;
+    let (chain, key) = parse(files, &texts)?;
+    let fingerprint = fingerprint(&chain[0]);
+    Ok(Current { pair: Arc::new(pair(chain, key)?), fingerprint, texts, made: now })
+}
+
+fn pair(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, String> {
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        .map_err(|error| format!("the certificate and its key do not fit: {error}"))
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> String {
@@ -184,23 +173,6 @@ mod tests {
 
     const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
-    fn generated() -> Certificates {
-        Certificates::new(None, vec!["localhost".to_owned()], START + time::Duration::days(20_000)).unwrap()
-    }
-
-    #[test]
-    fn a_generated_certificate_is_replaced_before_it_runs_out_and_not_sooner() {
-        let certificates = generated();
-        let (first, made) = (certificates.fingerprint(), START + time::Duration::days(20_000));
-        assert_eq!(first.len(), 64);
-        assert_eq!(certificates.check(made + RENEWED_AFTER - Duration::from_secs(1)), Ok(false));
-        assert_eq!(certificates.fingerprint(), first);
-        assert_eq!(certificates.check(made + RENEWED_AFTER), Ok(true));
-        assert_ne!(certificates.fingerprint(), first);
-        assert!(RENEWED_AFTER + BACKDATED < VALID, "renewed while the old one is valid");
-        assert!(VALID <= Duration::from_secs(14 * 86_400), "no longer than browsers take");
-    }
-
     #[test]
     fn files_are_read_again_when_they_change_and_bad_ones_change_nothing() {
         let dir = std::env::temp_dir().join(format!("haul-quic-certificate-{}", std::process::id()));
@@ -213,7 +185,8 @@ mod tests {
         };
         write(&dir);
         let files = TlsFiles { cert: dir.join("cert.pem"), key: dir.join("key.pem") };
-        let certificates = Certificates::new(Some(files), Vec::new(), START).unwrap();
+        let certificates =
+            Certificates::new(Some(files), Generated { names: Vec::new(), file: None }, START).unwrap();
         let first = certificates.fingerprint();
         assert_eq!(certificates.check(START), Ok(false));
         write(&dir);

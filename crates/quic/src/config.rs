@@ -33,6 +33,8 @@ pub struct QuicConfig {
     pub listen: SocketAddr,
     /// The certificate's files; `None`: one is generated, and a new one before it runs out.
     pub tls: Option<TlsFiles>,
+    /// The file that keeps a generated one over restarts; `None`: it goes with the edge.
+    pub generated: Option<PathBuf>,
     /// How connections find out how fast they may send.
     pub congestion: Congestion,
     /// How much the edge takes on.

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     Congestion, House, Limits, QuicConfig, QuicStats, StartError,
-    certificate::{CHECK_EVERY, Certificates},
+    certificate::{CHECK_EVERY, Certificates, Generated},
     congestion::DiscerningConfig,
     feed::Feeds,
     session,
@@ -108,8 +108,9 @@ impl Edge {
     /// [`StartError`] if a port is not to be had or the certificate won't do.
     pub async fn start(config: QuicConfig, house: Arc<dyn House>) -> Result<Self, StartError> {
         let limits = config.limits;
-        let names = names(config.listen.ip());
-        let certificates = Arc::new(Certificates::new(config.tls.clone(), names, OffsetDateTime::now_utc())?);
+        let generated = Generated { names: names(config.listen.ip()), file: config.generated.clone() };
+        let certificates =
+            Arc::new(Certificates::new(config.tls.clone(), generated, OffsetDateTime::now_utc())?);
         let (tcp, endpoint, address) = bind(config.listen, server_config(&config, &certificates)?)?;
 
         let mut origin = origin::Config::default();

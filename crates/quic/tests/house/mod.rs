@@ -33,7 +33,8 @@ pub async fn start_with(change: impl FnOnce(&mut Limits)) -> (Edge, Arc<Door>) {
 
 /// An edge at this door. There may be several.
 pub async fn open(door: &Arc<Door>, congestion: haul_quic::Congestion, limits: Limits) -> Edge {
-    let config = QuicConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: None, congestion, limits };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let config = QuicConfig { listen, tls: None, generated: None, congestion, limits };
     Edge::start(config, door.clone()).await.unwrap()
 }
 
