@@ -182,9 +182,9 @@ async fn a_thousand_tracks_are_four_and_a_group_without_end_is_left_for_the_next
 async fn who_announces_a_thousand_broadcasts_is_sent_away() {
     let (edge, door) = start().await;
     let viewer = Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
-    let mut sent_away = 0;
     // Of each family of versions one, since they announce in ways of their own.
-    for way in [NEWEST, Way::Raw("moqt-22"), Way::WebTransport(&["moq-00"]), Way::Socket(moq_net::ALPNS)] {
+    let ways = [NEWEST, Way::Raw("moqt-22"), Way::WebTransport(&["moq-00"]), Way::Socket(moq_net::ALPNS)];
+    for (way, sent_away) in ways.into_iter().zip(1..) {
         let taken = door.listen();
         let client = Client::connect(edge.address(), way, "/demo?jwt=host").await.unwrap();
         let _first = client.publish(0);
@@ -202,7 +202,6 @@ async fn who_announces_a_thousand_broadcasts_is_sent_away() {
         eventually("the first goes on", async || taken.count(Kind::Video) > pictures + 20).await;
         let many: Vec<_> = (30..1_000).map(announce).collect();
         client.ended().await;
-        sent_away += 1;
         eventually(&format!("it is counted, {way:?}"), async || edge.stats().sessions_refused == sent_away)
             .await;
         let refused = edge.stats().broadcasts_refused - before;
