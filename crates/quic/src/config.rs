@@ -45,6 +45,7 @@ pub struct QuicConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// QUIC connections, and TCP connections to the same port, at once, whether or not they have said who they are. Further ones are refused.
+    /// TCP has no more than half of the places.
     pub connections: usize,
     /// Viewers' sessions at once. Further ones are refused with "try later".
     pub viewers: usize,

@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) feeds: Feeds,
     /// Places for connections, viewers and publishers.
     pub(crate) connections: Arc<Semaphore>,
+    /// Of those for connections, as many as TCP may have.
+    tcp_connections: Arc<Semaphore>,
     viewers: Arc<Semaphore>,
     /// For hosts where viewers have taken all places: a full house keeps none of them out.
     hosts: Arc<Semaphore>,
@@ -128,6 +130,7 @@ impl Edge {
             certificates: certificates.clone(),
             feeds: Feeds::new(origin),
             connections: places(limits.connections),
+            tcp_connections: places(limits.connections.div_ceil(2)),
             viewers: places(limits.viewers),
             hosts: places(limits.publishers),
             publishers: places(limits.publishers),
@@ -310,15 +313,18 @@ async fn accept_tcp(listener: TcpListener, shared: Arc<Shared>) {
             }
         };
         shared.counters.accepted.add(1);
-        let Ok(place) = shared.connections.clone().try_acquire_owned() else {
+        // Anybody can open TCP connections and be silent: QUIC, which makes clients prove their address, has places beside.
+        let place = |of: &Arc<Semaphore>| of.clone().try_acquire_owned().ok();
+        let Some(places) = place(&shared.tcp_connections).zip(place(&shared.connections)) else {
             shared.counters.connections_refused.add(1);
             continue;
         };
+        let client = client.ip().to_canonical();
         let (shared, acceptor) = (shared.clone(), acceptor.clone());
         tokio::spawn(async move {
             let _open = shared.counters.connections.held();
-            acceptor.serve(&shared, stream, client.ip()).await;
-            drop(place);
+            acceptor.serve(&shared, stream, client).await;
+            drop(places);
         });
     }
 }

@@ -510,6 +510,21 @@ async fn there_are_as_many_places_as_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_silent_over_tcp_leaves_places_for_quic() {
+    let (edge, door) = start_with(|limits| limits.connections = 4).await;
+    let _host = Host::start(&door, 0);
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(edge.address()).await.unwrap());
+    }
+    eventually("two are refused", async || edge.stats().connections_refused == 2).await;
+    let connect = async || Client::connect(edge.address(), NEWEST, "/demo?jwt=viewer").await.unwrap();
+    let clients = [connect().await, connect().await];
+    let viewers = [clients[0].watch().await, clients[1].watch().await];
+    eventually("both see pictures", async || viewers.iter().all(|viewer| viewer.pictures() > 5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn publishers_who_lie_are_sent_away() {
     let (edge, door) = start().await;
     let lies = CATALOG.replace("\"vp8\"", "\"avc3.42e01f\"");
