@@ -129,10 +129,14 @@ impl Order {
         let mut amended = Vec::new();
         for (offset, line) in (first..).zip(&self.history) {
             if str::from_utf8(line).is_ok_and(|line| line.contains(mark))
-                && let Ok(mut said) = serde_json::from_slice(line)
-                && amend(&mut said)
+                && let Ok(said) = serde_json::from_slice::<Value>(line)
             {
-                amended.push((offset, Line::from(said.to_string())));
+                // Written anew only where it says something else: an heir, who has later lines too, leaves those as they are.
+                let mut other = said.clone();
+                if !amend(&mut other) || other == said {
+                    continue;
+                }
+                amended.push((offset, Line::from(other.to_string())));
             }
         }
         for (offset, line) in amended {

@@ -481,6 +481,6 @@ fn declares<T: JsonSchema>(name: &str, others: &[&str]) {
 #[test]
 fn each_code_is_declared_and_why() {
     declares::<Code>("Code", &["disconnected", "timeout", "network", "aborted"]);
-    // Guests come over REST.
-    declares::<Why>("Why", &["guests"]);
+    // Guests come over REST; that no session comes about, a client finds out.
+    declares::<Why>("Why", &["guests", "no_session"]);
 }
