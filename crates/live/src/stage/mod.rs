@@ -4,12 +4,14 @@
 //! the gate and the ledger. It never waits: an answer from outside comes back as another input.
 
 mod answers;
+mod applied;
 mod bag;
 mod clock;
 mod coupons;
 mod join;
 mod messages;
 mod names;
+mod orders;
 mod refunds;
 mod request;
 mod room;
@@ -22,15 +24,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haul_commerce::{
-    Applied, GateError, LiveRecord, LiveRef, Offered, Order, OrderState, Outcome, Refusal, Released, Sale,
-    book::HoldRecord, order_id,
-};
+use haul_commerce::{LiveRecord, LiveRef, Order, Released, Sale, book::HoldRecord};
 use haul_model::{BuyerId, Locale, Now, ProductId, Role, SaleId, UnixMillis, Viewer};
 use haul_room::{Key, Lane, Limiter, Line, News, Note, Rate, Room};
 use haul_wire::{
-    Event, Failure, HoldState, HoldView, LiveSound, LiveState, LiveView, Pin, Reply, SaleState, Totals,
-    Warning, encode_failure, encode_reply,
+    Event, Failure, LiveSound, LiveState, LiveView, Pin, Reply, SaleState, Totals, Warning, encode_failure,
+    encode_reply,
 };
 use rand::rngs::StdRng;
 
@@ -440,304 +439,6 @@ impl Stage {
             self.viewers -= 1;
             self.viewers_changed(now);
         }
-    }
-
-    /// The gate has answered a batch: first everybody who asked, then the room.
-    fn applied(&mut self, sale: &SaleId, answer: Result<Applied, GateError>, then: Vec<Then>, now: Now) {
-        let applied = match answer {
-            Ok(applied) => applied,
-            Err(error) => return self.gate_failed(sale, &error, then, now),
-        };
-        self.clock.observe(applied.now, now);
-        for (then, outcome) in then.into_iter().zip(&applied.outcomes) {
-            self.answer(sale, then, outcome, now);
-        }
-        for released in &applied.released {
-            self.released(sale, released);
-        }
-        self.offered(sale, &applied.offered);
-        if let Some(on_sale) = self.sales.get_mut(sale) {
-            if on_sale.is_rebuilt(&applied) {
-                self.outputs.push_back(Output::LookForLost { sale: sale.clone(), epoch: applied.mark.epoch });
-            }
-            let drawn = on_sale.is_drawn();
-            on_sale.observe(&applied, now.instant);
-            on_sale.sweep_not_before = None;
-            if on_sale.is_drawn() && !drawn {
-                let sale = on_sale.view(self.clock.now(now));
-                self.tell_all(&Event::SaleChanged { sale });
-            }
-        }
-        self.tell_stock(now);
-    }
-
-    fn gate_failed(&mut self, sale: &SaleId, error: &GateError, then: Vec<Then>, now: Now) {
-        match error {
-            GateError::Unknown(_) => self.outputs.push_back(Output::LookAfterOrders),
-            GateError::Stale { .. } | GateError::ClockJumped { .. } => self.freeze(sale, now),
-            GateError::Unavailable(_) | GateError::Corrupt(_) => {}
-        }
-        for then in then {
-            if let Then::Hold { member, id, .. } | Then::Checkout { member, id, .. } = then {
-                self.fail(member, id, &gate_failed(error));
-            }
-        }
-    }
-
-    /// The gate has lost something of this sale, or its clock is wrong: the sale stops until that is mended, and everybody
-    /// is told.
-    fn freeze(&mut self, sale: &SaleId, now: Now) {
-        let server_time = self.clock.now(now);
-        let Some(on_sale) = self.sales.get_mut(sale) else { return };
-        if on_sale.frozen {
-            return;
-        }
-        on_sale.frozen = true;
-        on_sale.state_told = on_sale.state(server_time);
-        let view = on_sale.view(server_time);
-        // A gate that has lost one sale has probably lost the others, of which nobody asks at the moment.
-        let all = self.sales.values().map(|on_sale| Output::TellGate(on_sale.sale.clone()));
-        self.outputs.extend(all);
-        self.tell_all(&Event::SaleChanged { sale: view });
-    }
-
-    fn answer(&mut self, sale: &SaleId, then: Then, outcome: &Outcome, now: Now) {
-        if let (Outcome::Refused(Refusal::UnknownSale), Some(on_sale)) = (outcome, self.sales.get(sale)) {
-            self.outputs.push_back(Output::TellGate(on_sale.sale.clone()));
-        }
-        if *outcome == Outcome::Refused(Refusal::UnknownCoupon) {
-            self.outputs.push_back(Output::TellCoupons);
-        }
-        let server_time = self.clock.now(now);
-        match then {
-            Then::Nothing => {}
-            Then::Hold { member, id, hold, units, coupon, cancel } => {
-                let answer = match outcome {
-                    Outcome::Refused(refusal) => Err(answers::refused(*refusal, server_time)),
-                    Outcome::Released if !cancel => Err(Failure::new(
-                        haul_wire::Code::HoldOver,
-                        "this hold is over and its units went back: take a new key to try again",
-                    )),
-                    Outcome::Captured { .. } | Outcome::Sold if cancel => {
-                        Err(Failure::new(haul_wire::Code::WrongState, "it is paid already"))
-                    }
-                    outcome => hold_view(hold, sale.clone(), &units, coupon, outcome).ok_or_else(unavailable),
-                };
-                match answer {
-                    Ok(hold) => {
-                        if hold.state == HoldState::Released {
-                            // Given up while it was being paid, perhaps: then its order ends too.
-                            self.outputs.push_back(Output::ExpireOrder(order_id(&hold.id)));
-                        }
-                        self.reply(member, id, &Reply::Hold { hold, server_time });
-                    }
-                    Err(failure) => self.fail(member, id, &failure),
-                }
-            }
-            Then::Checkout { member, id, payer, hold } => {
-                let failure = match outcome {
-                    Outcome::Paying { deadline } => {
-                        let Some(on_sale) = self.sales.get(sale) else {
-                            return self.fail(member, id, &unavailable());
-                        };
-                        return self.outputs.push_back(Output::Checkout {
-                            member,
-                            id,
-                            payer,
-                            sale: on_sale.sale.clone(),
-                            hold,
-                            deadline: *deadline,
-                        });
-                    }
-                    Outcome::Refused(refusal) => answers::refused(*refusal, server_time),
-                    Outcome::Released => {
-                        Failure::new(haul_wire::Code::HoldOver, "this hold is over and its units went back")
-                    }
-                    _ => Failure::new(haul_wire::Code::WrongState, "it is paid already"),
-                };
-                self.fail(member, id, &failure);
-            }
-        }
-    }
-
-    fn released(&mut self, sale: &SaleId, released: &Released) {
-        let hold = HoldView {
-            id: released.hold.clone(),
-            sale_id: sale.clone(),
-            quantity: released.units.quantity(),
-            lines: answers::line_units(&released.units),
-            state: HoldState::Released,
-            deadline: None,
-            position: None,
-            coupon: None,
-        };
-        self.tell_buyer(&released.buyer, Key::Hold(released.hold.clone()), &Event::HoldChanged { hold });
-        if let Some(order) = &released.order {
-            self.outputs.push_back(Output::ExpireOrder(order.clone()));
-        }
-    }
-
-    fn offered(&mut self, sale: &SaleId, offered: &[Offered]) {
-        for Offered { hold, buyer, units, deadline } in offered {
-            let held = Outcome::Held { deadline: *deadline };
-            if let Some(hold) = hold_view(hold.clone(), sale.clone(), units, None, &held) {
-                self.tell_buyer(buyer, Key::Hold(hold.id.clone()), &Event::HoldChanged { hold });
-            }
-        }
-    }
-
-    fn sale_put(&mut self, member: MemberId, id: u64, answer: Result<(Sale, Applied), Failure>, now: Now) {
-        let (sale, applied) = match answer {
-            Ok(put) => put,
-            Err(failure) => return self.fail(member, id, &failure),
-        };
-        let sale = self.put_on_stage(sale, &applied, now);
-        self.reply(member, id, &Reply::Sale { sale });
-    }
-
-    fn restocked(&mut self, member: MemberId, id: u64, answer: Result<Order, Failure>) {
-        match answer {
-            Ok(order) => self.reply(member, id, &Reply::Order { order: order_view(&order) }),
-            Err(failure) => self.fail(member, id, &failure),
-        }
-    }
-
-    fn put_on_stage(&mut self, sale: Sale, applied: &Applied, now: Now) -> haul_wire::SaleView {
-        self.clock.observe(applied.now, now);
-        let server_time = self.clock.now(now);
-        if self.sales.get(&sale.id).is_some_and(|on_sale| on_sale.is_rebuilt(applied)) {
-            let (sale, epoch) = (sale.id.clone(), applied.mark.epoch);
-            self.outputs.push_back(Output::LookForLost { sale, epoch });
-        }
-        let on_sale = self
-            .sales
-            .entry(sale.id.clone())
-            .and_modify(|on_sale| on_sale.sale = sale.clone())
-            .or_insert_with(|| OnSale::new(sale, applied));
-        on_sale.frozen = false;
-        on_sale.observe(applied, now.instant);
-        on_sale.state_told = on_sale.state(server_time);
-        let view = on_sale.view(server_time);
-        self.tell_all(&Event::SaleChanged { sale: view.clone() });
-        view
-    }
-
-    fn checked_out(
-        &mut self,
-        member: MemberId,
-        id: u64,
-        sale: SaleId,
-        answer: Result<CheckedOut, Failure>,
-        now: Now,
-    ) {
-        match answer {
-            Err(failure) => self.fail(member, id, &failure),
-            Ok(CheckedOut { order, pay_url, deadline }) => {
-                let hold = HoldView {
-                    id: order.order.hold.clone(),
-                    sale_id: sale,
-                    quantity: order.order.quantity,
-                    lines: answers::line_units(&order.order.units()),
-                    state: HoldState::Paying,
-                    deadline: Some(deadline),
-                    position: None,
-                    coupon: order.order.coupon.as_ref().map(|coupon| coupon.code.clone()),
-                };
-                let reply = Reply::Checkout {
-                    order: order_view(&order),
-                    hold,
-                    pay_url,
-                    server_time: self.clock.now(now),
-                };
-                self.reply(member, id, &reply);
-                self.remember_order(order);
-            }
-        }
-    }
-
-    /// The buyer and the host hear of an order. `hold`: where its hold stands, if that changed too.
-    fn order_moved(&mut self, order: Order, hold: Option<Outcome>) {
-        if self.is_old_news(&order) {
-            return;
-        }
-        let order = self.with_what_is_known(order);
-        let buyer = order.order.buyer.clone();
-        if let Some(hold) = hold.and_then(|outcome| {
-            let ids = &order.order;
-            let coupon = ids.coupon.as_ref().map(|coupon| coupon.code.clone());
-            hold_view(ids.hold.clone(), ids.sale.clone(), &ids.units(), coupon, &outcome)
-        }) {
-            self.tell_buyer(&buyer, Key::Hold(hold.id.clone()), &Event::HoldChanged { hold });
-        }
-        let event = Event::OrderChanged { order: order_view(&order) };
-        self.tell_buyer(&buyer, Key::Order(order.order.id.clone()), &event);
-        self.remember_order(order);
-    }
-
-    /// An order as it was read, with what is known of it already: words on it may overtake each other, and what went back, money
-    /// or units, only grows.
-    fn with_what_is_known(&self, mut order: Order) -> Order {
-        let Some(known) = self.orders.iter().find(|known| known.order.id == order.order.id) else {
-            return order;
-        };
-        order.refunded_minor = order.refunded_minor.max(known.refunded_minor);
-        order.returned = match (order.returned, &known.returned) {
-            (Some(returned), Some(known)) => Some(returned.most(known)),
-            (returned, known) => returned.or_else(|| known.clone()),
-        };
-        if known.updated_at > order.updated_at {
-            order.dispute = known.dispute;
-        }
-        order
-    }
-
-    /// Keeps the order for the host's list and sums, and tells the host if it is news.
-    fn remember_order(&mut self, order: Order) {
-        let known = self.orders.iter().position(|known| known.order.id == order.order.id);
-        let before = known.map(|index| self.orders[index].state);
-        let returned = known.is_some_and(|index| self.orders[index].returned != order.returned);
-        if before == Some(order.state) && !returned || self.is_old_news(&order) {
-            return;
-        }
-        if before != Some(order.state) {
-            self.outputs.push_back(Output::OrderNews(order.state));
-        }
-        if order.state == OrderState::Sold && before != Some(OrderState::Sold) {
-            for member in self.members.values_mut() {
-                if member.viewer.as_ref().is_some_and(|viewer| viewer.id == order.order.buyer) {
-                    member.bought += 1;
-                }
-            }
-            self.totals.orders += 1;
-            self.totals.units += u64::from(order.order.quantity);
-            let total = order.order.total;
-            match self.totals.revenue.iter_mut().find(|sum| sum.currency == total.currency) {
-                Some(sum) => sum.amount_minor = sum.amount_minor.saturating_add(total.amount_minor),
-                None => self.totals.revenue.push(total),
-            }
-        }
-        let event = Event::HostOrder { order: order_view(&order), totals: self.totals.clone() };
-        let line = self.room.line(&event);
-        self.deliver(To::Staff, Lane::Commerce, Some(Key::Order(order.order.id.clone())), line);
-        match known {
-            Some(index) => self.orders[index] = order,
-            None => {
-                self.orders.push_front(order);
-                self.orders.truncate(MAX_ORDERS_SHOWN);
-            }
-        }
-    }
-
-    /// Whether more is known of the order already: words on it may overtake each other.
-    fn is_old_news(&self, order: &Order) -> bool {
-        let progress = |state| match state {
-            OrderState::Paying => 0,
-            OrderState::Expired => 1,
-            OrderState::Sold | OrderState::RefundDue => 2,
-            OrderState::Refunded => 3,
-        };
-        let known = self.orders.iter().find(|known| known.order.id == order.order.id);
-        known.is_some_and(|known| progress(order.state) < progress(known.state))
     }
 
     fn tell_stock(&mut self, now: Now) {

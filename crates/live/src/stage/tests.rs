@@ -7,8 +7,8 @@ mod tongues;
 use std::time::Duration;
 
 use haul_commerce::{
-    Counts, Mark, NewOrder, Op, OrderLine, Product, Refusal, SaleMove, SaleTerms, hold_id, listing::Listing,
-    payment_id,
+    Applied, Counts, GateError, Mark, NewOrder, Offered, Op, OrderLine, OrderState, Outcome, Product,
+    Refusal, SaleMove, SaleTerms, hold_id, listing::Listing, order_id, payment_id,
 };
 use haul_model::{Contact, ContactNeed, HoldId, MerchantId, Money, ProductId};
 use haul_room::Rate;
