@@ -149,7 +149,7 @@ struct Waiting {
 }
 
 /// Somebody who is to be taken out of what is left, when this batch is told and it is that late.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Due {
     who: BuyerId,
     told: u64,
@@ -174,9 +174,9 @@ pub(crate) struct Part {
     waiting: Waiting,
     /// Under way, or to be sent again.
     telling: Option<(Batch, Vec<Item>)>,
-    /// Who is to be taken out of what is left, in their order, and who is being so.
+    /// Who is to be taken out of what is left, in their order, and how many of them are being so.
     purges: Vec<Due>,
-    purging: Vec<Due>,
+    purging: usize,
     busy: [bool; 3],
     retry_at: [Option<Instant>; 3],
     looked_at: Option<Instant>,
@@ -209,7 +209,7 @@ impl Part {
             waiting: Waiting::default(),
             telling: None,
             purges: Vec::new(),
-            purging: Vec::new(),
+            purging: 0,
             busy: [false; 3],
             retry_at: [None; 3],
             looked_at: None,
@@ -397,10 +397,12 @@ impl Part {
             Role::Heir { .. } => Some(Call::Left),
             Role::Owner => {
                 let is_due = |due: &Due| due.told <= self.played && due.at <= now.instant;
-                if self.telling.is_none() && self.purges.first().is_some_and(is_due) {
-                    self.purging = self.purges.iter().take_while(|due| is_due(due)).cloned().collect();
-                    let who = self.purging.iter().map(|due| due.who.clone()).collect();
-                    let told = self.purging.last().map_or(0, |due| due.told);
+                let due: Vec<&Due> = self.purges.iter().take_while(|due| is_due(due)).collect();
+                if self.telling.is_none()
+                    && let Some(last) = due.last()
+                {
+                    let (who, told) = (due.iter().map(|due| due.who.clone()).collect(), last.told);
+                    self.purging = due.len();
                     return Some(Call::Purge { term: self.term, who, told, asked: self.ear.clone() });
                 }
                 if self.telling.is_none() && !self.waiting.is_empty() {
@@ -479,8 +481,7 @@ impl Part {
             Ok(Answer::Append(Appended::Fenced) | Answer::Purged(Appended::Fenced)) => self.demote(&mut acts),
             Ok(Answer::Purged(Appended::Done)) => {
                 self.looked_at = Some(now.instant);
-                let done = self.purging.len().min(self.purges.len());
-                self.purges.drain(..done);
+                self.purges.drain(..std::mem::take(&mut self.purging));
             }
             Ok(Answer::Told(told)) => self.hear(told, &mut acts),
             Ok(Answer::Left(left)) => {
@@ -563,7 +564,7 @@ impl Part {
         self.waiting = Waiting::default();
         self.telling = None;
         self.purges.clear();
-        self.purging.clear();
+        self.purging = 0;
     }
 
     fn hear(&mut self, told: Told, acts: &mut Vec<Act>) {
