@@ -15,6 +15,7 @@ use haul_wire::{
     show::{Drawn, Giveaway, ShowNews, Winner, WinnerView, Won},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -352,13 +353,10 @@ impl Room {
             let giveaway = drawing.giveaway;
             self.order.amend(giveaway.id.as_str(), |said| {
                 let told = said.get_mut("giveaway").filter(|told| told["id"] == giveaway.id.as_str());
-                let Some(winners) = told.and_then(|told| told.get_mut("winners")) else { return false };
-                let is_drawn = winners.as_array().is_some_and(|winners| !winners.is_empty());
-                if is_drawn {
-                    // Winners have text keys and no floats: serde_json can't fail on them.
-                    *winners = serde_json::to_value(&giveaway.winners).unwrap_or_default();
+                let drawn = told.and_then(|told| told.get_mut("winners")).filter(|told| **told != json!([]));
+                if let Some(winners) = drawn {
+                    *winners = json!(giveaway.winners);
                 }
-                is_drawn
             });
         }
     }

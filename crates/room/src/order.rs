@@ -122,9 +122,9 @@ impl Order {
         }
     }
 
-    /// Has `amend` change what kept events say, of those that `mark` stands in; it says whether it has. They are looked for in
-    /// the lines themselves, so that it does not matter who has numbered them.
-    pub(crate) fn amend(&mut self, mark: &str, mut amend: impl FnMut(&mut Value) -> bool) {
+    /// Has `amend` change what kept events say, of those that `mark` stands in. They are looked for in the lines themselves, so
+    /// that it does not matter who has numbered them.
+    pub(crate) fn amend(&mut self, mark: &str, amend: impl Fn(&mut Value)) {
         let first = (self.offset + 1).saturating_sub(self.history.len() as u64);
         let mut amended = Vec::new();
         for (offset, line) in (first..).zip(&self.history) {
@@ -133,10 +133,10 @@ impl Order {
             {
                 // Written anew only where it says something else: an heir, who has later lines too, leaves those as they are.
                 let mut other = said.clone();
-                if !amend(&mut other) || other == said {
-                    continue;
+                amend(&mut other);
+                if other != said {
+                    amended.push((offset, Line::from(other.to_string())));
                 }
-                amended.push((offset, Line::from(other.to_string())));
             }
         }
         for (offset, line) in amended {

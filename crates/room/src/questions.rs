@@ -416,7 +416,6 @@ impl Room {
                 said.insert("type".to_owned(), "question.removed".into());
                 said.insert("question_id".to_owned(), id.as_str().into());
             }
-            is_theirs
         });
     }
 

@@ -52,20 +52,21 @@ impl Room {
     fn unsay_quotes(&mut self, messages: &HashSet<MessageId>) {
         self.order.amend("\"chat.pinned\"", |said| {
             let quote = said.pointer_mut("/message/reply_to").filter(|quote| is_one_of(quote, messages));
-            quote.map(|quote| (quote["text"], quote["name"]) = ("".into(), "".into())).is_some()
+            if let Some(quote) = quote {
+                (quote["text"], quote["name"]) = ("".into(), "".into());
+            }
         });
     }
 
     /// Who comes back is not told any more that these lines were in sight, nor what they said where others quote them.
     fn unsay_pins(&mut self, gone: &HashSet<MessageId>) {
         self.order.amend("\"chat.pinned\"", |said| {
-            let Some(message) = said.get_mut("message") else { return false };
+            let Some(message) = said.get_mut("message") else { return };
             if is_one_of(message, gone) {
                 *message = Value::Null;
-                return true;
+            } else if let Some(quote) = message.get_mut("reply_to").filter(|quote| is_one_of(quote, gone)) {
+                quote["text"] = "".into();
             }
-            let quote = message.get_mut("reply_to").filter(|quote| is_one_of(quote, gone));
-            quote.map(|quote| quote["text"] = "".into()).is_some()
         });
     }
 

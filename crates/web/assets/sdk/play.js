@@ -1,4 +1,4 @@
-// Watching a live by whichever way works: WebRTC first or MoQ first, and the other where the first does not come about.
+// Watching a live by whichever way works: WebRTC first or MoQ first, and the other where the first does not come about or breaks.
 
 import { Player } from "./watch.js";
 import { Ways } from "./ways.js";
