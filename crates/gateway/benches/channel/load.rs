@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use haul_model::UnixMillis;
 use tokio::{net::TcpStream, sync::mpsc, task::LocalSet, time::sleep};
 
 use crate::{
@@ -360,9 +361,9 @@ fn news(payload: &[u8], told: &mut Option<u64>, seen: &Seen, started: Instant) {
 fn slow_news(payload: &[u8], index: usize, seen: &Seen) {
     if payload.starts_with(br#"{"type":"pin.changed""#) {
         *seen.pins.borrow_mut().entry(index).or_default() += 1;
-        if let Some(since) = number(payload, b"\"since\":") {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-            seen.pin_lag_ms.borrow_mut().push(now.as_millis() as f64 - since as f64);
+        if let Some(since) = moment(payload, b"\"since\":") {
+            let now = UnixMillis::from(SystemTime::now());
+            seen.pin_lag_ms.borrow_mut().push(now.saturating_since(since).as_millis() as f64);
         }
     } else if payload.starts_with(br#"{"type":"stock.changed""#) {
         *seen.stocks.borrow_mut().entry(index).or_default() += 1;
@@ -375,6 +376,13 @@ fn ms(duration: Duration) -> f64 {
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
+}
+
+/// The time behind these bytes.
+fn moment(payload: &[u8], before: &[u8]) -> Option<UnixMillis> {
+    let at = find(payload, before)? + before.len();
+    let end = at + 1 + payload.get(at + 1..)?.iter().position(|byte| *byte == b'"')?;
+    serde_json::from_slice(&payload[at..=end]).ok()
 }
 
 /// The number behind `part`.
